@@ -1,0 +1,83 @@
+// This file is about one credential of a key store: its form, a fresh one, and keeping its secret out of logs.
+
+package sigv4
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Credential is one access key of a key store. It prints and marshals with its secret redacted.
+type Credential struct {
+	AccessKeyID     string // 20 to 30 characters of A-Z2-7
+	SecretAccessKey string // 43 to 64 characters of A-Za-z0-9/+=
+}
+
+// Errors of Validate.
+var (
+	ErrAccessKeyID     = errors.New("access key id must be 20 to 30 characters of A-Z and 2-7")
+	ErrSecretAccessKey = errors.New("secret access key must be 43 to 64 characters of A-Z, a-z, 0-9, '/', '+' and '='")
+)
+
+// Validate checks the form that AWS KMS demands (A6). Its error is ErrAccessKeyID or ErrSecretAccessKey, wrapped; it never quotes the secret,
+// nor an id that has not the form of one (it might be the secret, in the wrong field).
+func (c Credential) Validate() error {
+	if !isAccessKeyID(c.AccessKeyID) {
+		return fmt.Errorf("%w (this one has %d)", ErrAccessKeyID, len(c.AccessKeyID))
+	}
+	if !isSecretAccessKey(c.SecretAccessKey) {
+		return fmt.Errorf("access key id %s: %w (this one has %d)", c.AccessKeyID, ErrSecretAccessKey, len(c.SecretAccessKey))
+	}
+	return nil
+}
+
+// GenerateCredential makes a credential of the form of A6. The secret is 32 random bytes in Base64, unpadded (43 characters); the id is 26
+// characters of Base32 with at least 128 random bits, independent of the secret.
+func GenerateCredential() (Credential, error) {
+	secret := make([]byte, 32)
+	_, err := rand.Read(secret)
+	if err != nil {
+		return Credential{}, fmt.Errorf("read random bytes for a secret access key: %w", err)
+	}
+	return Credential{AccessKeyID: rand.Text(), SecretAccessKey: base64.RawStdEncoding.EncodeToString(secret)}, nil
+}
+
+// String gives the access key id and no secret.
+func (c Credential) String() string {
+	id := "malformed"
+	if isAccessKeyID(c.AccessKeyID) {
+		id = c.AccessKeyID
+	}
+	return "{" + id + " [redacted]}"
+}
+
+// Format is String for every verb of package fmt.
+func (c Credential) Format(state fmt.State, _ rune) {
+	fmt.Fprint(state, c.String())
+}
+
+// MarshalText is String for encoders (JSON, YAML, structured logs).
+func (c Credential) MarshalText() ([]byte, error) {
+	return []byte(c.String()), nil
+}
+
+func isAccessKeyID(s string) bool {
+	return len(s) >= 20 && len(s) <= 30 && consistsOf(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
+}
+
+func isSecretAccessKey(s string) bool {
+	return len(s) >= 43 && len(s) <= 64 && consistsOf(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/+=")
+}
+
+// consistsOf is for ASCII alphabets only: it looks at bytes.
+func consistsOf(s, alphabet string) bool {
+	for i := range len(s) {
+		if strings.IndexByte(alphabet, s[i]) < 0 {
+			return false
+		}
+	}
+	return true
+}
