@@ -1,0 +1,244 @@
+package hsm
+
+// The keys of a group: what its HSMs hold, seen together. A catalogue never
+// changes once made; requests read it without a lock, and what a look-up costs does not
+// depend on how many keys there are.
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// ErrIncomplete: no version of the key is on every HSM of the group. Encrypting
+// under it would make data that is lost with one HSM (requirements K2, R4).
+var ErrIncomplete = errors.New("no version of the key is on every HSM of the group")
+
+type catalogue struct {
+	keys    map[string]*Key // by label
+	unknown memberSet       // members whose keys were never seen
+}
+
+// Key is one key of a group with all its versions, as the HSMs held it when they
+// were last looked at.
+type Key struct {
+	Label string
+	// Spec is the keySpec of GetKeyMetadata: AES_256, or what the key really is.
+	Spec string
+	// Usage is what every version on every HSM allows (requirement K1).
+	Usage Usage
+	// Missing names the HSMs that are known not to hold the key at all.
+	Missing []string
+
+	versions []keyVersion // ascending; empty if the key is no AES-256 key
+	complete memberSet    // the members that hold a key to be complete: all whose keys were ever seen
+}
+
+type keyVersion struct {
+	number    uint32
+	holders   memberSet
+	usage     Usage
+	duplicate string // where several objects stand for this version; "" if nowhere
+}
+
+// EncryptVersion is the version that a new ciphertext is made under: the highest
+// that every HSM of the group holds, so that a failover always finds it.
+// It returns ErrKeyUsage, ErrIncomplete or ErrDuplicateKey if there is none.
+func (k *Key) EncryptVersion() (uint32, error) {
+	if len(k.versions) == 0 {
+		return 0, &Error{Op: "encrypt", Kind: ErrKeyUsage, Detail: fmt.Sprintf("key %q is %s, not AES_256", k.Label, k.Spec)}
+	}
+	for _, v := range slices.Backward(k.versions) {
+		if v.holders&k.complete != k.complete {
+			continue
+		}
+		switch {
+		case v.duplicate != "":
+			return 0, v.duplicateError(k.Label)
+		case v.usage&CanEncrypt == 0:
+			return 0, &Error{Op: "encrypt", Kind: ErrKeyUsage, Detail: fmt.Sprintf("key %q version %d has CKA_ENCRYPT false", k.Label, v.number)}
+		}
+		return v.number, nil
+	}
+	return 0, &Error{Op: "encrypt", Kind: ErrIncomplete, Detail: fmt.Sprintf("key %q; missing on: %s", k.Label, orNone(k.Missing))}
+}
+
+// CheckDecrypt reports whether a version can decrypt: nil, ErrKeyUsage,
+// ErrDuplicateKey, or ErrKeyNotFound if no HSM has been seen with that version.
+func (k *Key) CheckDecrypt(version uint32) error {
+	v := k.version(version)
+	switch {
+	case len(k.versions) == 0:
+		return &Error{Op: "decrypt", Kind: ErrKeyUsage, Detail: fmt.Sprintf("key %q is %s, not AES_256", k.Label, k.Spec)}
+	case v == nil:
+		return &Error{Op: "decrypt", Kind: ErrKeyNotFound, Detail: fmt.Sprintf("key %q has no version %d", k.Label, version)}
+	case v.duplicate != "":
+		return v.duplicateError(k.Label)
+	case v.usage&CanDecrypt == 0:
+		return &Error{Op: "decrypt", Kind: ErrKeyUsage, Detail: fmt.Sprintf("key %q version %d has CKA_DECRYPT false", k.Label, version)}
+	}
+	return nil
+}
+
+// Complete reports whether the key can be used in full: a version of it is on
+// every HSM of the group, and none is ambiguous.
+func (k *Key) Complete() bool {
+	_, err := k.EncryptVersion()
+	ambiguous := slices.ContainsFunc(k.versions, func(v keyVersion) bool { return v.duplicate != "" })
+	return len(k.Missing) == 0 && !errors.Is(err, ErrIncomplete) && !ambiguous
+}
+
+// Versions lists the version numbers seen on any HSM, ascending.
+func (k *Key) Versions() []uint32 {
+	var numbers []uint32
+	for _, v := range k.versions {
+		numbers = append(numbers, v.number)
+	}
+	return numbers
+}
+
+func (k *Key) version(number uint32) *keyVersion {
+	for i := range k.versions {
+		if k.versions[i].number == number {
+			return &k.versions[i]
+		}
+	}
+	return nil
+}
+
+func (v *keyVersion) duplicateError(label string) error {
+	return &Error{Kind: ErrDuplicateKey, Detail: fmt.Sprintf("key %q version %d: %s; delete or relabel one of them", label, v.number, v.duplicate)}
+}
+
+// view is what one member is known to hold under one label.
+type view struct {
+	name    string
+	bit     memberSet
+	seen    bool // the member's keys were seen at least once
+	objects []Object
+}
+
+// newKey merges what the members hold under one label. It returns nil if none holds it.
+func newKey(label string, views []view) *Key {
+	key := &Key{Label: label, Usage: ^Usage(0)}
+	var foreign *Object
+	for _, v := range views {
+		if !v.seen {
+			continue
+		}
+		key.complete |= v.bit
+		if len(v.objects) == 0 {
+			key.Missing = append(key.Missing, v.name)
+			continue
+		}
+		for i, object := range v.objects {
+			if object.IsAES256() {
+				key.add(v, object)
+			} else if foreign == nil || object.Class == SecretKey {
+				foreign = &v.objects[i]
+			}
+		}
+	}
+	switch {
+	case len(key.versions) > 0:
+		key.Spec = "AES_256"
+		slices.SortFunc(key.versions, func(a, b keyVersion) int { return cmp.Compare(a.number, b.number) })
+		for _, version := range key.versions {
+			key.Usage &= version.usage
+		}
+	case foreign != nil:
+		key.Spec = foreign.Spec()
+		key.Usage = foreignUsage(views)
+	default:
+		return nil
+	}
+	return key
+}
+
+// add takes one object of one member into the key's versions, which are not yet in order.
+func (k *Key) add(v view, object Object) {
+	number := object.Version()
+	have := k.version(number)
+	if have == nil {
+		k.versions = append(k.versions, keyVersion{number: number, usage: ^Usage(0)})
+		have = &k.versions[len(k.versions)-1]
+	}
+	if have.holders&v.bit != 0 && have.duplicate == "" {
+		have.duplicate = v.name + " holds " + describeVersion(v.objects, number)
+	}
+	have.holders |= v.bit
+	have.usage &= object.Usage
+}
+
+// describeVersion names the objects that claim one version, for ErrDuplicateKey.
+func describeVersion(objects []Object, number uint32) string {
+	var ids []string
+	for _, o := range objects {
+		if o.IsAES256() && o.Version() == number {
+			ids = append(ids, fmt.Sprintf("an object with CKA_ID %q", fmt.Sprintf("%x", o.ID)))
+		}
+	}
+	return strings.Join(ids, " and ")
+}
+
+// foreignUsage is what a key of another kind allows on every HSM that holds it;
+// the halves of a key pair count together.
+func foreignUsage(views []view) Usage {
+	usage := ^Usage(0)
+	for _, v := range views {
+		if !v.seen || len(v.objects) == 0 {
+			continue
+		}
+		var here Usage
+		for _, o := range v.objects {
+			here |= o.Usage
+		}
+		usage &= here
+	}
+	return usage
+}
+
+func orNone(names []string) string {
+	if len(names) == 0 {
+		return "none wholly, but no version is on all"
+	}
+	return strings.Join(names, ", ")
+}
+
+// rebuild makes the catalogue anew from all members. Group.mu is held.
+func (g *Group) rebuild() {
+	next := &catalogue{keys: map[string]*Key{}}
+	for _, m := range g.members {
+		if m.objects == nil {
+			next.unknown |= m.bit
+		}
+		for label := range m.objects {
+			if next.keys[label] == nil {
+				next.keys[label] = newKey(label, g.views(label))
+			}
+		}
+	}
+	g.catalogue.Store(next)
+}
+
+// rebuildOne makes the catalogue anew for one label. Group.mu is held.
+func (g *Group) rebuildOne(label string) {
+	old := g.catalogue.Load()
+	next := &catalogue{keys: maps.Clone(old.keys), unknown: old.unknown}
+	delete(next.keys, label)
+	if key := newKey(label, g.views(label)); key != nil {
+		next.keys[label] = key
+	}
+	g.catalogue.Store(next)
+}
+
+func (g *Group) views(label string) []view {
+	views := make([]view, len(g.members))
+	for i, m := range g.members {
+		views[i] = view{name: m.Name, bit: m.bit, seen: m.objects != nil, objects: m.objects[label]}
+	}
+	return views
+}

@@ -1,0 +1,220 @@
+package hsm
+
+// Tests of how what several HSMs hold under one label becomes one Key
+// (requirements K1, K2, R4, X7): versions, gaps, duplicates, keys of other kinds.
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const both = CanEncrypt | CanDecrypt
+
+// aesWith is an AES key object of a number of bits under a CKA_ID.
+func aesWith(bits int, usage Usage, id []byte) Object {
+	return Object{Label: "k", ID: id, Class: SecretKey, KeyType: "AES", Bits: bits, Usage: usage}
+}
+
+func aes256(version uint32) Object { return aesWith(256, both, VersionID(version)) }
+
+func rsaPair() []Object {
+	return []Object{
+		{Label: "k", ID: []byte{1}, Class: PublicKey, KeyType: "RSA", Bits: 2048, Usage: CanEncrypt | CanVerify | CanWrap},
+		{Label: "k", ID: []byte{1}, Class: PrivateKey, KeyType: "RSA", Bits: 2048, Usage: CanDecrypt | CanSign},
+	}
+}
+
+// holding are the views of as many HSMs, "a", "b", …; neverSeen is one whose keys were never listed.
+func holding(held ...[]Object) []view {
+	var views []view
+	for i, objects := range held {
+		views = append(views, view{name: string(rune('a' + i)), bit: 1 << i, seen: !isNeverSeen(objects), objects: objects})
+	}
+	return views
+}
+
+var neverSeen = []Object{{Label: "never seen"}}
+
+func isNeverSeen(objects []Object) bool { return len(objects) == 1 && objects[0].Label == "never seen" }
+
+func TestNewKey(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		views []view
+
+		none     bool // no key at all
+		spec     string
+		usage    Usage
+		missing  []string
+		versions []uint32
+		encrypt  uint32 // the version to encrypt with,
+		err      error  // or why there is none
+		complete bool
+		decrypt  map[uint32]error
+		says     []string // in the error of EncryptVersion
+	}{
+		{name: "nobody holds it", views: holding(nil, nil), none: true},
+		{name: "nobody was seen", views: holding(neverSeen, neverSeen), none: true},
+		{name: "one version on both", views: holding([]Object{aes256(1)}, []Object{aes256(1)}),
+			spec: "AES_256", usage: both, versions: []uint32{1}, encrypt: 1, complete: true,
+			decrypt: map[uint32]error{1: nil, 0: ErrKeyNotFound, 2: ErrKeyNotFound}},
+		{name: "a single HSM", views: holding([]Object{aes256(7), aes256(3)}),
+			spec: "AES_256", usage: both, versions: []uint32{3, 7}, encrypt: 7, complete: true},
+		{name: "other ids are version 0", views: holding([]Object{aesWith(256, both, nil)}, []Object{aesWith(256, both, []byte{1, 2, 3})}),
+			spec: "AES_256", usage: both, versions: []uint32{0}, encrypt: 0, complete: true, decrypt: map[uint32]error{0: nil}},
+		{name: "an id of four zero bytes is version 0 too", views: holding([]Object{aesWith(256, both, VersionID(0))}, []Object{aesWith(256, both, []byte("a longer id"))}),
+			spec: "AES_256", usage: both, versions: []uint32{0}, encrypt: 0, complete: true},
+		{name: "ids are big-endian, and the highest number there is counts",
+			views: holding([]Object{aesWith(256, both, []byte{0, 0, 1, 0}), aes256(255), aes256(1<<32 - 1)}, []Object{aesWith(256, both, []byte{0, 0, 1, 0}), aes256(255), aes256(1<<32 - 1)}),
+			spec:  "AES_256", usage: both, versions: []uint32{255, 256, 1<<32 - 1}, encrypt: 1<<32 - 1, complete: true},
+		{name: "the newest version is on one HSM only", views: holding([]Object{aes256(1), aes256(2)}, []Object{aes256(1)}),
+			spec: "AES_256", usage: both, versions: []uint32{1, 2}, encrypt: 1, complete: true, decrypt: map[uint32]error{2: nil}},
+		{name: "one HSM was never seen", views: holding([]Object{aes256(1), aes256(2)}, neverSeen),
+			spec: "AES_256", usage: both, versions: []uint32{1, 2}, encrypt: 2, complete: true},
+		{name: "the key is on one HSM only", views: holding([]Object{aes256(1)}, nil),
+			spec: "AES_256", usage: both, missing: []string{"b"}, versions: []uint32{1}, err: ErrIncomplete, says: []string{"missing on: b"},
+			decrypt: map[uint32]error{1: nil}},
+		{name: "the key is on one of three", views: holding(nil, []Object{aes256(1)}, nil),
+			spec: "AES_256", usage: both, missing: []string{"a", "c"}, versions: []uint32{1}, err: ErrIncomplete, says: []string{"a, c"}},
+		{name: "no common version", views: holding([]Object{aes256(1)}, []Object{aes256(2)}),
+			spec: "AES_256", usage: both, versions: []uint32{1, 2}, err: ErrIncomplete, says: []string{"no version is on all"}},
+		{name: "two objects of the newest version", views: holding([]Object{aes256(1), aesWith(256, both, VersionID(1))}, []Object{aes256(1)}),
+			spec: "AES_256", usage: both, versions: []uint32{1}, err: ErrDuplicateKey, decrypt: map[uint32]error{1: ErrDuplicateKey},
+			says: []string{`"k"`, "version 1", "a holds", "00000001", "delete or relabel"}},
+		{name: "two objects without a version, both are named", views: holding([]Object{aes256(1)}, []Object{aesWith(256, both, []byte{0xab}), aesWith(256, both, nil), aes256(1)}),
+			spec: "AES_256", usage: both, versions: []uint32{0, 1}, encrypt: 1, decrypt: map[uint32]error{0: ErrDuplicateKey, 1: nil}},
+		{name: "an AES-128 key", views: holding([]Object{aesWith(128, both, VersionID(1))}, []Object{aesWith(128, both, VersionID(1))}),
+			spec: "AES_128", usage: both, err: ErrKeyUsage, says: []string{"AES_128", "not AES_256"}, complete: true,
+			decrypt: map[uint32]error{0: ErrKeyUsage, 1: ErrKeyUsage}},
+		{name: "an AES-128 key on one HSM only", views: holding(nil, []Object{aesWith(128, both, nil)}),
+			spec: "AES_128", usage: both, missing: []string{"a"}, err: ErrKeyUsage},
+		{name: "an RSA pair: the halves count together", views: holding(rsaPair(), rsaPair()),
+			spec: "RSA_2048", usage: CanEncrypt | CanVerify | CanWrap | CanDecrypt | CanSign, err: ErrKeyUsage, complete: true},
+		{name: "an RSA pair, on one HSM without its private half", views: holding(rsaPair(), rsaPair()[:1]),
+			spec: "RSA_2048", usage: CanEncrypt | CanVerify | CanWrap, err: ErrKeyUsage, complete: true},
+		{name: "a length that the token does not tell", views: holding([]Object{{Label: "k", Class: SecretKey, KeyType: "GENERIC_SECRET", Usage: CanSign}}),
+			spec: "GENERIC_SECRET", usage: CanSign, err: ErrKeyUsage, complete: true},
+		{name: "an AES-256 key among others is the key", views: holding(append(rsaPair(), aes256(4)), []Object{aesWith(128, CanSign, nil), aes256(4)}),
+			spec: "AES_256", usage: both, versions: []uint32{4}, encrypt: 4, complete: true},
+		{name: "AES-256 here, AES-128 there", views: holding([]Object{aes256(1)}, []Object{aesWith(128, both, VersionID(1))}),
+			spec: "AES_256", usage: both, versions: []uint32{1}, err: ErrIncomplete},
+		{name: "encrypt only", views: holding([]Object{aesWith(256, CanEncrypt, VersionID(1))}, []Object{aesWith(256, CanEncrypt, VersionID(1))}),
+			spec: "AES_256", usage: CanEncrypt, versions: []uint32{1}, encrypt: 1, complete: true, decrypt: map[uint32]error{1: ErrKeyUsage}},
+		{name: "decrypt only", views: holding([]Object{aesWith(256, CanDecrypt, VersionID(1))}, []Object{aes256(1)}),
+			spec: "AES_256", usage: CanDecrypt, versions: []uint32{1}, err: ErrKeyUsage, says: []string{"version 1", "CKA_ENCRYPT"}, complete: true,
+			decrypt: map[uint32]error{1: nil}},
+		{name: "an older version may decrypt only", views: holding([]Object{aesWith(256, CanDecrypt, VersionID(1)), aes256(2)}, []Object{aesWith(256, CanDecrypt, VersionID(1)), aes256(2)}),
+			spec: "AES_256", usage: CanDecrypt, versions: []uint32{1, 2}, encrypt: 2, complete: true, decrypt: map[uint32]error{1: nil, 2: nil}},
+		{name: "more usages, not the same everywhere", views: holding([]Object{aesWith(256, both|CanWrap|CanSign, VersionID(1))}, []Object{aesWith(256, both|CanWrap, VersionID(1))}),
+			spec: "AES_256", usage: both | CanWrap, versions: []uint32{1}, encrypt: 1, complete: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			key := newKey("k", test.views)
+			if test.none {
+				if key != nil {
+					t.Fatalf("got %+v, want no key", key)
+				}
+				return
+			}
+			if key.Spec != test.spec || key.Usage != test.usage || !slices.Equal(key.Missing, test.missing) || !slices.Equal(key.Versions(), test.versions) {
+				t.Errorf("got %s, usage %b, missing %v, versions %v", key.Spec, key.Usage, key.Missing, key.Versions())
+			}
+			version, err := key.EncryptVersion()
+			if !errors.Is(err, test.err) || version != test.encrypt {
+				t.Errorf("EncryptVersion: got %d, %v; want %d, %v", version, err, test.encrypt, test.err)
+			}
+			for _, part := range test.says {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("the error %q does not say %q", err, part)
+				}
+			}
+			if key.Complete() != test.complete {
+				t.Errorf("Complete: got %v", key.Complete())
+			}
+			for version, want := range test.decrypt {
+				err := key.CheckDecrypt(version)
+				if !errors.Is(err, want) {
+					t.Errorf("CheckDecrypt(%d): got %v, want %v", version, err, want)
+				}
+			}
+		})
+	}
+}
+
+// TestDuplicatesAreBothNamed: the operator must find both objects (design, "the source of truth").
+func TestDuplicatesAreBothNamed(t *testing.T) {
+	key := newKey("k", holding(nil, []Object{aesWith(256, both, []byte{0xab}), aesWith(256, both, nil), aes256(9)}))
+	err := key.CheckDecrypt(0)
+	for _, part := range []string{`key "k" version 0`, `b holds an object with CKA_ID "ab" and an object with CKA_ID ""`} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("the error %q does not say %q", err, part)
+		}
+	}
+	if strings.Contains(err.Error(), "00000009") {
+		t.Errorf("the error %q names an object that is no duplicate", err)
+	}
+}
+
+// TestCatalogueOfMany: what a request pays for a key does not grow with the number of keys.
+func TestCatalogueOfMany(t *testing.T) {
+	g := groupOf(10000)
+	for _, i := range []int{0, 4999, 9999} {
+		key, err := g.Key(t.Context(), label(i))
+		if err != nil || key.Label != label(i) || !key.Complete() {
+			t.Fatalf("key %d: %+v, %v", i, key, err)
+		}
+	}
+	allocs := testing.AllocsPerRun(100, func() { _, _ = g.Key(t.Context(), "key-777") })
+	if allocs != 0 {
+		t.Errorf("Key allocates %v times", allocs)
+	}
+}
+
+func BenchmarkKey(b *testing.B) {
+	for _, n := range []int{1, 100, 10000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			g := groupOf(n)
+			name := label(n / 2)
+			b.ReportAllocs()
+			for b.Loop() {
+				key, err := g.Key(b.Context(), name)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := key.EncryptVersion(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkRebuild is what a changed listing costs, in the background.
+func BenchmarkRebuild(b *testing.B) {
+	g := groupOf(10000)
+	b.ReportAllocs()
+	for b.Loop() {
+		g.rebuild()
+	}
+}
+
+func label(i int) string { return fmt.Sprintf("key-%d", i) }
+
+// groupOf is two HSMs with n keys each, without any background work.
+func groupOf(n int) *Group {
+	g := &Group{}
+	for i := range 2 {
+		m := &member{bit: 1 << i, objects: map[string][]Object{}}
+		for k := range n {
+			object := aes256(1)
+			object.Label = label(k)
+			m.objects[object.Label] = []Object{object}
+		}
+		g.members = append(g.members, m)
+	}
+	g.rebuild()
+	return g
+}

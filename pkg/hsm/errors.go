@@ -1,0 +1,117 @@
+package hsm
+
+// What can go wrong on an HSM, in words that the layers above can act on.
+
+import (
+	"errors"
+	"strings"
+)
+
+// Faults of the request or of the keys. Another HSM would answer the same.
+var (
+	// ErrInvalidCiphertext: the tag does not authenticate (requirement D2).
+	ErrInvalidCiphertext = errors.New("the ciphertext does not authenticate")
+	// ErrKeyUsage: the key exists and is not allowed to do this, or is not an AES-256 key.
+	ErrKeyUsage = errors.New("the key does not allow this operation")
+	// ErrKeyNotFound: the token was asked just now, is present and logged in,
+	// and has no such key or version (requirement X7).
+	ErrKeyNotFound = errors.New("no such key on the token")
+	// ErrDuplicateKey: two objects carry the same label and version, so that nobody
+	// can say which of them a ciphertext belongs to.
+	ErrDuplicateKey = errors.New("two key objects have the same label and version")
+	// ErrTooLarge: AAD or data are longer than the HSM takes.
+	ErrTooLarge = errors.New("the input is larger than the HSM accepts")
+)
+
+// Faults of the HSM. Another HSM may serve the request.
+var (
+	// ErrUnavailable: the HSM is away, broken, restarting, closed, or answered with
+	// an error that is no verdict on the request.
+	ErrUnavailable = errors.New("the HSM is not available")
+	// ErrTimeout: the HSM did not answer in the time given. It wraps
+	// context.DeadlineExceeded or context.Canceled.
+	ErrTimeout = errors.New("the HSM did not answer in time")
+	// ErrBusy: all sessions are taken and the queue is full.
+	ErrBusy = errors.New("the HSM has no free session")
+)
+
+// Faults of the configuration. Trying again does not help, and must not be done
+// with a PIN: HSMs lock after a few tries.
+var (
+	ErrPINIncorrect  = errors.New("the HSM refused the PIN")
+	ErrPINLocked     = errors.New("the PIN is locked")
+	ErrTokenNotFound = errors.New("no such token")
+	ErrModule        = errors.New("the PKCS#11 module cannot be used")
+)
+
+var requestKinds = []error{ErrInvalidCiphertext, ErrKeyUsage, ErrKeyNotFound, ErrDuplicateKey, ErrTooLarge}
+
+var configKinds = []error{ErrPINIncorrect, ErrPINLocked, ErrTokenNotFound, ErrModule}
+
+// IsFault reports whether err says that the HSM itself failed, so that another
+// one should be tried and this one watched.
+func IsFault(err error) bool {
+	return err != nil && !isAny(err, requestKinds)
+}
+
+// IsConfig reports whether err needs an operator: no retry mends it.
+func IsConfig(err error) bool {
+	return isAny(err, configKinds)
+}
+
+func isAny(err error, kinds []error) bool {
+	for _, kind := range kinds {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+// Error is one failed call to an HSM. It is for the operator's log; nothing of
+// it goes to the caller (requirement X6).
+type Error struct {
+	HSM      string // name from the configuration; filled in by the Group
+	Op       string // what was to be done: "encrypt", "login", …
+	Function string // the PKCS#11 function that answered, "" if none was reached
+	Code     CKR    // its return value, CKROK if none was reached
+	Kind     error  // one of this package's sentinels, never nil
+	Detail   string // what else helps the operator
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	if e.HSM != "" {
+		b.WriteString(e.HSM)
+		b.WriteString(": ")
+	}
+	if e.Op != "" {
+		b.WriteString(e.Op)
+		b.WriteString(": ")
+	}
+	b.WriteString(e.Kind.Error())
+	if e.Function != "" {
+		b.WriteString(" (")
+		b.WriteString(e.Function)
+		b.WriteString(": ")
+		b.WriteString(e.Code.String())
+		b.WriteString(")")
+	}
+	if e.Detail != "" {
+		b.WriteString(": ")
+		b.WriteString(e.Detail)
+	}
+	return b.String()
+}
+
+// Unwrap gives the sentinel, for errors.Is.
+func (e *Error) Unwrap() error { return e.Kind }
+
+// Timeout is the Kind of a call that ended because its context did: it is
+// ErrTimeout and the context's own error.
+func Timeout(cause error) error { return &timeoutKind{cause} }
+
+type timeoutKind struct{ cause error }
+
+func (t *timeoutKind) Error() string   { return ErrTimeout.Error() }
+func (t *timeoutKind) Unwrap() []error { return []error{ErrTimeout, t.cause} }

@@ -1,0 +1,229 @@
+// Package hsmtest is an HSM in memory for tests: a hsm.Token that really does
+// AES-256-GCM, with one hook through which a test makes it fail, wait or lie.
+package hsmtest
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"slices"
+	"sync"
+
+	"xks-proxy/pkg/hsm"
+)
+
+// Op names a method of hsm.Token to a Hook.
+type Op string
+
+// The operations a Hook sees.
+const (
+	OpEncrypt Op = "encrypt"
+	OpDecrypt Op = "decrypt"
+	OpKeys    Op = "keys"
+	OpFind    Op = "find"
+)
+
+// ErrFlipBit, returned by a Hook, lets Encrypt or Decrypt succeed with one bit
+// of the ciphertext or plaintext flipped, as a broken HSM would.
+var ErrFlipBit = errors.New("hsmtest: flip a bit of the output")
+
+// Hook runs before each operation. What it returns is the operation's error;
+// nil lets the operation go on. It may block until ctx is done.
+type Hook func(ctx context.Context, op Op, key hsm.KeyRef) error
+
+// Token is an HSM in memory. The zero Token is not usable; see New.
+type Token struct {
+	info hsm.Info
+
+	mu     sync.Mutex
+	hook   Hook
+	keys   []key
+	closed bool
+	calls  map[Op]int
+}
+
+type key struct {
+	object hsm.Object
+	value  []byte
+}
+
+// New returns an empty, logged-in token.
+func New(name string) *Token {
+	return &Token{
+		info:  hsm.Info{Label: name, Serial: "mem-" + name, Manufacturer: "hsmtest", Model: "memory", Sessions: 16},
+		calls: map[Op]int{},
+	}
+}
+
+// SetHook puts a hook in force for the operations that start from now on.
+func (t *Token) SetHook(h Hook) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.hook = h
+}
+
+// Calls says how often an operation was begun.
+func (t *Token) Calls(op Op) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.calls[op]
+}
+
+// AddKey puts an AES-256 key on the token that may encrypt and decrypt. Its
+// value depends on label and version only, so that two tokens that are given the same
+// key hold the same key.
+func (t *Token) AddKey(label string, version uint32) {
+	value := sha256.Sum256(append(hsm.VersionID(version), label...))
+	t.AddObject(Object(label, version), value[:])
+}
+
+// Object is the key object that AddKey makes, for tests that change it first.
+func Object(label string, version uint32) hsm.Object {
+	return hsm.Object{
+		Label: label, ID: hsm.VersionID(version), Class: hsm.SecretKey, KeyType: "AES", Bits: hsm.KeySize * 8,
+		Usage: hsm.CanEncrypt | hsm.CanDecrypt, Sensitive: true, AlwaysSensitive: true, NeverExtractable: true, Local: true,
+	}
+}
+
+// AddObject puts any key object on the token; value is needed for AES-256 keys only.
+func (t *Token) AddObject(object hsm.Object, value []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.keys = append(t.keys, key{object, value})
+}
+
+// RemoveKey deletes every object of the label.
+func (t *Token) RemoveKey(label string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.keys = slices.DeleteFunc(t.keys, func(k key) bool { return k.object.Label == label })
+}
+
+// Encrypt implements hsm.Token.
+func (t *Token) Encrypt(ctx context.Context, ref hsm.KeyRef, aad, plaintext []byte) (hsm.Sealed, error) {
+	flip, err := t.begin(ctx, OpEncrypt, ref)
+	if err != nil {
+		return hsm.Sealed{}, err
+	}
+	aead, err := t.aead(OpEncrypt, ref, hsm.CanEncrypt, hsm.IVSize)
+	if err != nil {
+		return hsm.Sealed{}, err
+	}
+	iv := make([]byte, hsm.IVSize)
+	rand.Read(iv) // never fails (crypto/rand)
+	out := aead.Seal(nil, iv, plaintext, aad)
+	if flip {
+		out[0] ^= 1
+	}
+	n := len(plaintext)
+	return hsm.Sealed{IV: iv, Ciphertext: out[:n:n], Tag: out[n:]}, nil
+}
+
+// Decrypt implements hsm.Token.
+func (t *Token) Decrypt(ctx context.Context, ref hsm.KeyRef, aad []byte, sealed hsm.Sealed) ([]byte, error) {
+	flip, err := t.begin(ctx, OpDecrypt, ref)
+	if err != nil {
+		return nil, err
+	}
+	aead, err := t.aead(OpDecrypt, ref, hsm.CanDecrypt, len(sealed.IV))
+	if err != nil {
+		return nil, err
+	}
+	plaintext, err := aead.Open(nil, sealed.IV, slices.Concat(sealed.Ciphertext, sealed.Tag), aad)
+	if err != nil {
+		return nil, &hsm.Error{Op: string(OpDecrypt), Kind: hsm.ErrInvalidCiphertext}
+	}
+	if flip && len(plaintext) > 0 {
+		plaintext[0] ^= 1
+	}
+	return plaintext, nil
+}
+
+// Keys implements hsm.Token.
+func (t *Token) Keys(ctx context.Context) ([]hsm.Object, error) {
+	return t.list(ctx, OpKeys, hsm.KeyRef{}, func(hsm.Object) bool { return true })
+}
+
+// Find implements hsm.Token.
+func (t *Token) Find(ctx context.Context, label string) ([]hsm.Object, error) {
+	return t.list(ctx, OpFind, hsm.KeyRef{Label: label}, func(o hsm.Object) bool { return o.Label == label })
+}
+
+// Info implements hsm.Token.
+func (t *Token) Info() hsm.Info { return t.info }
+
+// Close implements hsm.Token.
+func (t *Token) Close(context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	return nil
+}
+
+// begin counts the call and asks the hook.
+func (t *Token) begin(ctx context.Context, op Op, ref hsm.KeyRef) (bool, error) {
+	t.mu.Lock()
+	t.calls[op]++
+	hook, closed := t.hook, t.closed
+	t.mu.Unlock()
+	if closed {
+		return false, &hsm.Error{Op: string(op), Kind: hsm.ErrUnavailable, Detail: "closed"}
+	}
+	if hook == nil {
+		return false, nil
+	}
+	err := hook(ctx, op, ref)
+	switch {
+	case errors.Is(err, ErrFlipBit):
+		return true, nil
+	case err != nil && ctx.Err() != nil:
+		return false, &hsm.Error{Op: string(op), Kind: hsm.Timeout(ctx.Err())}
+	}
+	return false, err
+}
+
+func (t *Token) list(ctx context.Context, op Op, ref hsm.KeyRef, want func(hsm.Object) bool) ([]hsm.Object, error) {
+	if _, err := t.begin(ctx, op, ref); err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var objects []hsm.Object
+	for _, k := range t.keys {
+		if want(k.object) {
+			objects = append(objects, k.object)
+		}
+	}
+	return objects, nil
+}
+
+func (t *Token) aead(op Op, ref hsm.KeyRef, need hsm.Usage, ivSize int) (cipher.AEAD, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var found []key
+	for _, k := range t.keys {
+		if k.object.Label == ref.Label && k.object.Version() == ref.Version {
+			found = append(found, k)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return nil, &hsm.Error{Op: string(op), Kind: hsm.ErrKeyNotFound}
+	case len(found) > 1:
+		return nil, &hsm.Error{Op: string(op), Kind: hsm.ErrDuplicateKey}
+	case !found[0].object.IsAES256() || found[0].object.Usage&need == 0:
+		return nil, &hsm.Error{Op: string(op), Kind: hsm.ErrKeyUsage}
+	}
+	block, err := aes.NewCipher(found[0].value)
+	if err != nil {
+		return nil, &hsm.Error{Op: string(op), Kind: hsm.ErrUnavailable, Detail: err.Error()}
+	}
+	aead, err := cipher.NewGCMWithNonceSize(block, ivSize)
+	if err != nil {
+		return nil, &hsm.Error{Op: string(op), Kind: hsm.ErrInvalidCiphertext, Detail: err.Error()}
+	}
+	return aead, nil
+}

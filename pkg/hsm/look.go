@@ -1,0 +1,271 @@
+package hsm
+
+// How the catalogue is kept true: listings in the background, and a live look at
+// the HSMs for a key that it does not have. Looks are shared and bounded, so
+// that a flood of unknown key ids cannot hammer an HSM.
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
+)
+
+// ErrTooManyLooks: more unknown keys were asked for than the HSMs are bothered with.
+var ErrTooManyLooks = errors.New("too many requests for unknown keys")
+
+const (
+	looksPerSecond = 20 // SoftHSM takes 11 ms to find a label among 1000 keys
+	looksBurst     = 20
+	lookTimeout    = time.Second
+	lookHolds      = 2 * time.Second // how long the result of a look is believed
+	maxRecent      = 4096            // looks remembered
+
+	catalogueTimeout = 20 * time.Second // a listing of 10,000 keys takes SoftHSM under a second
+	catalogueRetry   = time.Second      // while an HSM's keys could not be listed, and between any two listings
+)
+
+type looks struct {
+	flight *singleflight.Group // by label
+	limit  *rate.Limiter
+
+	mu     sync.Mutex
+	recent map[string]look // by label; only looks that every HSM answered
+}
+
+// look is what the HSMs said, at one moment, of one label.
+type look struct {
+	key  *Key    // nil: none that answered has it
+	away []error // of the HSMs that did not answer
+	at   time.Time
+}
+
+// Key finds a key by its label. One that the catalogue does not have is looked
+// for on the HSMs: the result is ErrKeyNotFound only if at least one HSM said
+// so and none that might hold it is away (requirement X7); then it is ErrUnavailable.
+// ErrTooManyLooks says that the look was not made.
+func (g *Group) Key(ctx context.Context, label string) (*Key, error) {
+	if key := g.catalogue.Load().keys[label]; key != nil {
+		return key, nil
+	}
+	return g.look(ctx, label, func(*Key) bool { return true }, fmt.Sprintf("no HSM of the group has a key labelled %q", label))
+}
+
+// KeyWithVersion is Key for a decryption: it looks again, too, when the key is
+// known and the version is not. ErrKeyNotFound then speaks of the version.
+func (g *Group) KeyWithVersion(ctx context.Context, ref KeyRef) (*Key, error) {
+	key := g.catalogue.Load().keys[ref.Label]
+	if key != nil && (key.version(ref.Version) != nil || len(key.versions) == 0) {
+		return key, nil
+	}
+	return g.look(ctx, ref.Label, holds(ref.Version), versionNotFound(ref))
+}
+
+// holds is true of a key with this version, and of one that has none at all,
+// because it is no AES-256 key.
+func holds(version uint32) func(*Key) bool {
+	return func(key *Key) bool { return key.version(version) != nil || len(key.versions) == 0 }
+}
+
+func versionNotFound(ref KeyRef) string {
+	return fmt.Sprintf("no HSM of the group has version %d of key %q", ref.Version, ref.Label)
+}
+
+// look asks the HSMs for a label, together with all who ask at the same time.
+// A key for which want is false is as good as none; missing then says what is not there.
+func (g *Group) look(ctx context.Context, label string, want func(*Key) bool, missing string) (*Key, error) {
+	found, recent := g.looks.recall(label)
+	if !recent {
+		flight := g.looks.flight.DoChan(label, func() (any, error) {
+			if !g.looks.limit.Allow() {
+				return nil, ErrTooManyLooks
+			}
+			return g.lookNow(label), nil
+		})
+		select {
+		case result := <-flight:
+			if result.Err != nil {
+				return nil, result.Err
+			}
+			found = result.Val.(look)
+		case <-ctx.Done():
+			return nil, &Error{Op: "look for key", Kind: Timeout(ctx.Err()), Detail: fmt.Sprintf("key %q", label)}
+		}
+	}
+	switch {
+	case found.key != nil && want(found.key):
+		return found.key, nil
+	case len(found.away) > 0:
+		return nil, &Error{Op: "look for key", Kind: ErrUnavailable, Detail: fmt.Sprintf("%s, but not all HSMs answered%s", missing, listed(found.away))}
+	}
+	return nil, &Error{Op: "look for key", Kind: ErrKeyNotFound, Detail: missing}
+}
+
+// lookNow asks every HSM of the group at once. One that is out of service is
+// not waited for as long as the others.
+func (g *Group) lookNow(label string) look {
+	found := make([][]Object, len(g.members))
+	errs := make([]error, len(g.members))
+	var asking sync.WaitGroup
+	for i, m := range g.members {
+		timeout := lookTimeout
+		if m.standing.out.Load() {
+			timeout = g.config.AttemptTimeout
+		}
+		asking.Go(func() {
+			ctx, cancel := context.WithTimeout(g.ctx, timeout)
+			defer cancel()
+			objects, err := m.Token.Find(ctx, label)
+			found[i], errs[i] = sorted(objects), named(err, m.Name)
+		})
+	}
+	asking.Wait()
+
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	changed := false
+	views := g.views(label)
+	var away []error
+	for i, m := range g.members {
+		if errs[i] != nil {
+			away = append(away, errs[i])
+			continue
+		}
+		views[i].seen, views[i].objects = true, found[i]
+		// An HSM that has not listed its keys yet stays unknown: one label is not its catalogue.
+		if m.objects == nil || sameObjects(m.objects[label], found[i]) {
+			continue
+		}
+		changed = true
+		m.unsaved = true
+		if len(found[i]) == 0 {
+			delete(m.objects, label)
+		} else {
+			m.objects[label] = found[i]
+		}
+	}
+	if changed {
+		g.rebuildOne(label)
+	}
+	result := look{key: newKey(label, views), away: away, at: time.Now()}
+	g.looks.remember(label, result)
+	return result
+}
+
+func (l *looks) recall(label string) (look, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	found, ok := l.recent[label]
+	return found, ok && time.Since(found.at) < lookHolds
+}
+
+func (l *looks) remember(label string, result look) {
+	if len(result.away) > 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.recent) >= maxRecent {
+		clear(l.recent)
+	}
+	l.recent[label] = result
+}
+
+// keepCatalogue lists a member's keys now, at every interval, and when nudged.
+func (g *Group) keepCatalogue(ctx context.Context, m *member) {
+	for first := true; ; first = false {
+		wait := g.config.CatalogueInterval
+		if err := g.list(ctx, m); err != nil {
+			wait = min(wait, catalogueRetry)
+		}
+		listed := time.Now()
+		if first {
+			g.first.Done()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.refresh:
+			// Requests nudge as often as they come: that must not become one listing after the other.
+			pause(ctx, catalogueRetry-time.Since(listed))
+		case <-time.After(wait):
+		}
+	}
+}
+
+// pause waits, but not longer than ctx lasts.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// list reads all keys of a member into the catalogue.
+func (g *Group) list(ctx context.Context, m *member) error {
+	ctx, cancel := context.WithTimeout(ctx, catalogueTimeout)
+	defer cancel()
+	list, err := m.Token.Keys(ctx)
+	if err != nil {
+		g.log.Debug("keys not listed", zap.String("hsm", m.Name), zap.Error(err))
+		return err
+	}
+	objects := byLabel(list)
+	g.mu.Lock()
+	changed := m.objects == nil || !maps.EqualFunc(m.objects, objects, sameObjects)
+	if changed {
+		m.objects = objects
+		m.unsaved = true
+		g.rebuild()
+	}
+	unsaved := m.unsaved
+	m.unsaved = false
+	g.mu.Unlock()
+	if changed {
+		g.log.Info("key catalogue read", zap.String("hsm", m.Name), zap.Int("objects", len(list)), zap.Int("labels", len(objects)))
+	}
+	if unsaved && !g.remember(m, list) {
+		g.mu.Lock()
+		m.unsaved = true
+		g.mu.Unlock()
+	}
+	return nil
+}
+
+func byLabel(list []Object) map[string][]Object {
+	objects := map[string][]Object{}
+	for _, object := range list {
+		objects[object.Label] = append(objects[object.Label], object)
+	}
+	for _, same := range objects {
+		sorted(same)
+	}
+	return objects
+}
+
+// sorted puts the objects of one label in an order of its own, since a token
+// may list the same ones in another order each time.
+func sorted(objects []Object) []Object {
+	slices.SortFunc(objects, func(a, b Object) int {
+		return cmp.Or(bytes.Compare(a.ID, b.ID), cmp.Compare(a.Class, b.Class), cmp.Compare(a.KeyType, b.KeyType), cmp.Compare(a.Bits, b.Bits))
+	})
+	return objects
+}
+
+func sameObjects(a, b []Object) bool {
+	return slices.EqualFunc(a, b, func(a, b Object) bool {
+		sameID := bytes.Equal(a.ID, b.ID)
+		a.ID, b.ID = nil, nil
+		return sameID && reflect.DeepEqual(a, b)
+	})
+}

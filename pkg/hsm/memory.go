@@ -1,0 +1,120 @@
+package hsm
+
+// What is remembered across restarts: the last catalogue seen on each HSM. A
+// restart while one HSM is away must not begin to encrypt under a version that
+// the other never had. No secret is in it: labels, CKA_IDs and attributes.
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// memory is one HSM's file in the state directory.
+type memory struct {
+	Format  int       `json:"format"` // 1
+	HSM     string    `json:"hsm"`
+	Serial  string    `json:"serial"`
+	Seen    time.Time `json:"seen"`
+	Objects []Object  `json:"objects"`
+}
+
+const memoryFormat = 1
+
+// memoryFile escapes the names, so that no two pairs of them share a file and
+// none leads out of the directory.
+func memoryFile(stateDirectory, group, hsm string) string {
+	return filepath.Join(stateDirectory, fmt.Sprintf("catalogue-%s@%s.json", url.QueryEscape(group), url.QueryEscape(hsm)))
+}
+
+func (g *Group) memoryFile(m *member) string {
+	return memoryFile(g.config.StateDirectory, g.config.Name, m.Name)
+}
+
+// remember writes a member's catalogue. A failure is logged, not fatal: it
+// matters only after a restart without that HSM. It reports whether all is well.
+func (g *Group) remember(m *member, objects []Object) bool {
+	if g.config.StateDirectory == "" {
+		return true
+	}
+	err := g.writeMemory(m, objects)
+	if err != nil {
+		g.log.Error("key catalogue not remembered; a restart without this HSM would not know its keys",
+			zap.String("hsm", m.Name), zap.Error(err))
+	}
+	return err == nil
+}
+
+func (g *Group) writeMemory(m *member, objects []Object) error {
+	data, err := json.Marshal(memory{Format: memoryFormat, HSM: m.Name, Serial: m.Token.Info().Serial, Seen: time.Now().UTC(), Objects: objects})
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(g.config.StateDirectory, 0o700); err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(g.config.StateDirectory, ".catalogue-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name()) // gone already if all went well
+	_, err = file.Write(data)
+	err = errors.Join(err, file.Sync(), file.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), g.memoryFile(m))
+}
+
+// recall loads what was remembered of a member.
+func (g *Group) recall(m *member) {
+	if g.config.StateDirectory == "" {
+		return
+	}
+	memory, err := readMemory(g.memoryFile(m), m.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		g.log.Error("remembered key catalogue not readable; delete the file once the HSM is up",
+			zap.String("hsm", m.Name), zap.Error(err))
+		return
+	}
+	m.objects = byLabel(memory.Objects)
+	g.log.Info("key catalogue recalled", zap.String("hsm", m.Name), zap.Int("objects", len(memory.Objects)), zap.Time("seen", memory.Seen))
+}
+
+func readMemory(path, hsm string) (*memory, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var m memory
+	if err := json.Unmarshal(data, &m); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if m.Format != memoryFormat {
+		return nil, fmt.Errorf("%s: format %d is not known to this version", path, m.Format)
+	}
+	if m.HSM != hsm {
+		return nil, fmt.Errorf("%s: it is about HSM %q", path, m.HSM)
+	}
+	return &m, nil
+}
+
+// Remembered reports whether an HSM's keys were seen before, by this or an
+// earlier run with the same state directory.
+func Remembered(stateDirectory, group, hsm string) bool {
+	if stateDirectory == "" {
+		return false
+	}
+	_, err := os.Stat(memoryFile(stateDirectory, group, hsm))
+	return err == nil
+}

@@ -1,0 +1,94 @@
+// Package hsm is the proxy's view of its HSMs: a Token is one HSM, a Group is
+// several that hold the same keys and stand in for each other.
+//
+// The package knows keys, versions, faults and health. It knows nothing of
+// PKCS#11 modules (package pkcs11), of processes (package worker) or of the XKS
+// wire protocol (package xks).
+package hsm
+
+import "context"
+
+// Sizes of AES-GCM as the XKS Proxy API fixes them (requirements E2, D1).
+const (
+	TagSize     = 16 // bytes; the only tag length the API allows
+	IVSize      = 12 // bytes; what the proxy makes itself
+	LongIVSize  = 16 // bytes; what some HSMs make, accepted on decrypt
+	KeySize     = 32 // bytes; AES-256, the only key the API encrypts with
+	MaxAADSize  = 1<<16 - 1 + 2 + 1 + 20
+	MaxDataSize = 1 << 16
+)
+
+// KeyRef names the key material one operation uses: the CKA_LABEL of the key and
+// its version (see Object.Version). Handles are a token's own business: they
+// differ between HSMs and change when an HSM restarts.
+type KeyRef struct {
+	Label   string
+	Version uint32
+}
+
+// Sealed is what AES-GCM encryption makes. len(Ciphertext) equals the length of
+// the plaintext (0 is legal), len(Tag) is TagSize, len(IV) is IVSize or
+// LongIVSize. The slices may share one backing array.
+type Sealed struct {
+	IV         []byte
+	Ciphertext []byte
+	Tag        []byte
+}
+
+// Info describes a token as it described itself when it was logged in
+// (CK_TOKEN_INFO and CK_INFO, PKCS#11 2.40 sections 3.2 and 3.1). Strings are
+// trimmed of their padding.
+type Info struct {
+	Label           string `json:"label"`
+	Serial          string `json:"serial"`
+	Manufacturer    string `json:"manufacturer"`
+	Model           string `json:"model"`
+	HardwareVersion string `json:"hardwareVersion"`
+	FirmwareVersion string `json:"firmwareVersion"`
+	Library         string `json:"library"` // description and version of the module
+	Sessions        int    `json:"sessions"`
+}
+
+// Token is one HSM, logged in, that encrypts and decrypts with keys which never
+// leave it. Methods may be called from many goroutines at once.
+//
+// Every error is, or wraps, an *Error, whose Kind is one of this package's
+// sentinels. The sentinels say who is to blame: ErrInvalidCiphertext,
+// ErrKeyUsage, ErrKeyNotFound, ErrDuplicateKey and ErrTooLarge are faults of the
+// request or of the keys, repeat on every HSM and never count against this one; any other is a
+// fault of the HSM, and another HSM may well succeed (see IsFault).
+//
+// A call returns when it is done or when ctx is, whichever is first. PKCS#11
+// calls cannot be cancelled: after ctx ends the HSM may still do the work; its
+// result is dropped. Encrypt and Decrypt may therefore be repeated freely.
+//
+// Implementations neither keep nor change the slices given, and hand over the
+// slices they return.
+type Token interface {
+	// Encrypt seals plaintext with AES-256-GCM under a fresh IV that no caller
+	// chooses. len(aad) is at most MaxAADSize, len(plaintext) at most MaxDataSize.
+	Encrypt(ctx context.Context, key KeyRef, aad, plaintext []byte) (Sealed, error)
+
+	// Decrypt opens what Encrypt sealed, on this or any HSM with the same key. It
+	// returns ErrInvalidCiphertext when tag, IV, AAD and ciphertext do not belong
+	// together; nothing of the plaintext is returned then.
+	Decrypt(ctx context.Context, key KeyRef, aad []byte, sealed Sealed) ([]byte, error)
+
+	// Keys lists all key objects on the token, in no order. It costs the HSM work
+	// that grows with their number and is for the background only. An empty list
+	// means that the token is present, logged in and really empty: a token that
+	// is away answers with a fault.
+	Keys(ctx context.Context) ([]Object, error)
+
+	// Find looks at the token, now, for all key objects with one CKA_LABEL. An
+	// empty list has the meaning it has in Keys.
+	Find(ctx context.Context, label string) ([]Object, error)
+
+	// Info returns what the token said of itself when it was last logged in; the
+	// zero Info if it never was.
+	Info() Info
+
+	// Close logs out, ends what the token holds and waits for that at most as
+	// long as ctx allows. Later calls of any method return ErrUnavailable.
+	Close(ctx context.Context) error
+}
