@@ -1,0 +1,118 @@
+package worker
+
+// What the parent must know to start a process and to judge it.
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Config says how one HSM's process is started and watched. Zero values take
+// the defaults named.
+type Config struct {
+	// Name of the HSM, for logs and errors.
+	Name string
+
+	// Command is the argv of the process. /proc/self/exe as its first word is this
+	// very program, even after the file on disk was replaced. Other processes can read it.
+	Command []string
+
+	// Dir is the working directory; "" = the parent's.
+	Dir string
+
+	// Env is added to the parent's environment, of which variables that begin with
+	// XKS_ are left out: they can hold secrets of the configuration.
+	Env []string
+
+	// Settings go to the process's OpenFunc, over the socket and in no other way:
+	// they may hold a PIN. At most 128 KiB of JSON.
+	Settings json.RawMessage `json:"-"`
+
+	StartTimeout time.Duration // until the token is open; default 10 s
+	HangTimeout  time.Duration // a call that a session has had for longer is hung; default 2 s
+	MaxHung      int           // hung calls with which the process is killed; default half of the sessions, rounded up
+	PingInterval time.Duration // default 500 ms
+	PingTimeout  time.Duration // default 1 s
+	MaxInFlight  int           // calls; one more is hsm.ErrBusy; default 512
+	BackoffMin   time.Duration // before the first restart, less a jitter of up to half; default 50 ms
+	BackoffMax   time.Duration // likewise, after many; default 5 s
+
+	Log *zap.Logger // default: none
+}
+
+const maxSettings = 128 << 10
+
+// Validate says what is wrong with a Config, every fault of it.
+func (c Config) Validate() error {
+	var faults []error
+	fault := func(bad bool, format string, args ...any) {
+		if bad {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	fault(c.Name == "", "the name is empty")
+	fault(len(c.Command) == 0 || c.Command[0] == "", "the command is empty")
+	for i, e := range c.Env {
+		name, _, found := strings.Cut(e, "=")
+		fault(!found || name == "", "environment entry %d is not NAME=value", i+1)
+	}
+	fault(len(c.Settings) > maxSettings, "the settings are %d bytes, at most %d", len(c.Settings), maxSettings)
+	fault(len(c.Settings) > 0 && !json.Valid(c.Settings), "the settings are not JSON")
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"start timeout", c.StartTimeout}, {"hang timeout", c.HangTimeout}, {"ping interval", c.PingInterval},
+		{"ping timeout", c.PingTimeout}, {"minimum back-off", c.BackoffMin}, {"maximum back-off", c.BackoffMax},
+	} {
+		fault(d.value < 0, "the %s is negative", d.name)
+	}
+	full := c.withDefaults()
+	fault(full.BackoffMin > full.BackoffMax, "the minimum back-off %v is above the maximum %v", full.BackoffMin, full.BackoffMax)
+	fault(c.MaxHung < 0, "the number of hung calls is negative")
+	fault(c.MaxInFlight < 0 || c.MaxInFlight > maxInFlightBound, "%d calls in flight, at most %d", c.MaxInFlight, maxInFlightBound)
+	if len(faults) > 0 {
+		return fmt.Errorf("HSM worker %q: %w", c.Name, errors.Join(faults...))
+	}
+	return nil
+}
+
+// String names the worker and keeps the settings out of whatever prints it.
+func (c Config) String() string { return fmt.Sprintf("HSM worker %q", c.Name) }
+
+// GoString is String, for %#v.
+func (c Config) GoString() string { return c.String() }
+
+func (c Config) withDefaults() Config {
+	orDefault(&c.StartTimeout, 10*time.Second)
+	orDefault(&c.HangTimeout, 2*time.Second)
+	orDefault(&c.PingInterval, 500*time.Millisecond)
+	orDefault(&c.PingTimeout, time.Second)
+	orDefault(&c.MaxInFlight, 512)
+	orDefault(&c.BackoffMin, 50*time.Millisecond)
+	orDefault(&c.BackoffMax, 5*time.Second)
+	if c.Log == nil {
+		c.Log = zap.NewNop()
+	}
+	return c
+}
+
+func orDefault[T comparable](value *T, def T) {
+	var zero T
+	if *value == zero {
+		*value = def
+	}
+}
+
+// maxHung is how many hung calls a process with this many sessions may have, plus one.
+func (c Config) maxHung(sessions int) int {
+	if c.MaxHung > 0 {
+		return min(c.MaxHung, sessions)
+	}
+	return (sessions + 1) / 2
+}

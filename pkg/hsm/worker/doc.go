@@ -1,0 +1,19 @@
+// Package worker is an hsm.Token whose PKCS#11 module lives in a process of its
+// own. A vendor's library that crashes, hangs or corrupts memory then takes down neither the
+// proxy nor the other HSM, and two HSMs of one vendor do not share one library.
+//
+// The parent's side: Start gives a *Worker, which starts the process, watches it,
+// kills it when it hangs, and starts it again. The process's side: Conn and Serve,
+// which open a token and work for the parent until it says goodbye or is gone.
+//
+// Between them is a Unix stream socket pair. Both sides send frames:
+//
+//	length  4 bytes, big-endian: of all that follows
+//	kind    1 byte
+//	id      8 bytes, big-endian: pairs a reply with its request
+//	body
+//
+// Requests are pipelined and answered in any order. The first frame of each side
+// (hello, then ready or failed) carries the version of the protocol. Operations have binary
+// bodies (see request and sealed), everything else JSON.
+package worker

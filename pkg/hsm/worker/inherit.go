@@ -1,0 +1,60 @@
+package worker
+
+// What a process does first: find its socket, and put off what it must not do.
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Conn is the socket that the parent handed down (file descriptor 3). The error
+// says that there is none: the command was started by hand.
+func Conn() (net.Conn, error) {
+	family, err := unix.GetsockoptInt(socketFD, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil || family != unix.AF_UNIX {
+		return nil, errors.New("this command is not for use by hand: the proxy starts it, one process for each HSM, with a socket as file descriptor 3")
+	}
+	unix.CloseOnExec(socketFD) // a library of the vendor may start programs
+	file := os.NewFile(socketFD, "parent")
+	conn, err := net.FileConn(file)
+	closeErr := file.Close() // conn has a copy
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot use the socket of the parent: %w", err), closeErr)
+	}
+	return conn, nil
+}
+
+// ignoreSignals leaves it to the parent when the process ends: it drains first. A
+// service manager sends SIGTERM to all processes of a service at once.
+func ignoreSignals() {
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+}
+
+// forbidDumps keeps the PIN in memory: no core file, and no reading of the
+// memory by other processes of the same user. Not being dumpable also stops core handlers behind
+// a pipe, which the limit does not.
+func forbidDumps() error {
+	err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	if err != nil {
+		return fmt.Errorf("cannot switch core dumps off: %w", err)
+	}
+	err = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	if err != nil {
+		return fmt.Errorf("cannot switch core dumps off: %w", err)
+	}
+	return nil
+}
+
+// setProcs gives every call that can be in the module a scheduler slot of its own, and
+// two for the rest. With fewer, a call that blocks in C for a millisecond keeps a slot
+// until the runtime's monitor takes it away, which it does only every few milliseconds.
+func setProcs(calls int) {
+	runtime.GOMAXPROCS(calls + 2)
+}

@@ -1,0 +1,60 @@
+package worker
+
+// What a status page can know of a worker.
+
+import (
+	"time"
+)
+
+// Phase is where a worker is in its process's life.
+type Phase string
+
+// The phases.
+const (
+	Starting Phase = "starting" // the process is being started or opens its token
+	Running  Phase = "running"
+	Failed   Phase = "failed" // no process; another attempt follows, unless the PIN was refused
+	Closed   Phase = "closed"
+)
+
+// State is a worker at one moment.
+type State struct {
+	Phase    Phase
+	Since    time.Time // of the phase
+	PID      int       // of the process; 0 if there is none
+	Restarts int       // processes started after the first
+	Sessions int       // of the process
+	InFlight int       // calls without a reply, those that nobody waits for included
+	Busy     int       // sessions with a call in them, at the last ping
+	Hung     int       // of these, longer than Config.HangTimeout
+	LastErr  error     // why the last process ended or could not start, kept while the next one runs; nil if none did
+	RetryAt  time.Time // in phase failed: of the next attempt; zero if there will be none before Restart
+}
+
+// State tells how the worker is.
+func (w *Worker) State() State {
+	w.mu.Lock()
+	s := w.state
+	w.mu.Unlock()
+	if l := w.link.Load(); l != nil {
+		s.InFlight = l.inFlight()
+	}
+	return s
+}
+
+// set changes the state under its lock.
+func (w *Worker) set(change func(*State)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change(&w.state)
+}
+
+func (w *Worker) enter(phase Phase, change func(*State)) {
+	w.set(func(s *State) {
+		s.Phase, s.Since, s.RetryAt = phase, time.Now(), time.Time{}
+		s.Busy, s.Hung = 0, 0
+		if change != nil {
+			change(s)
+		}
+	})
+}
