@@ -32,6 +32,7 @@ const (
 	maxRecent      = 4096            // looks remembered
 
 	catalogueTimeout = 20 * time.Second // a listing of 10,000 keys takes SoftHSM under a second
+	listingShare     = 100              // an HSM spends at most a hundredth of its time on listings
 	catalogueRetry   = time.Second      // while an HSM's keys could not be listed, and between any two listings
 )
 
@@ -184,11 +185,13 @@ func (l *looks) remember(label string, result look) {
 // keepCatalogue lists a member's keys now, at every interval, and when nudged.
 func (g *Group) keepCatalogue(ctx context.Context, m *member) {
 	for first := true; ; first = false {
-		wait := g.config.CatalogueInterval
-		if err := g.list(ctx, m); err != nil {
-			wait = min(wait, catalogueRetry)
-		}
+		start := time.Now()
+		err := g.list(ctx, m)
 		listed := time.Now()
+		wait := max(g.config.CatalogueInterval, listingShare*listed.Sub(start))
+		if err != nil {
+			wait = min(g.config.CatalogueInterval, catalogueRetry)
+		}
 		if first {
 			g.first.Done()
 		}

@@ -1,0 +1,119 @@
+// Package pkcs11 is a hsm.Token on a PKCS#11 module (the vendor's .so). It is
+// meant for a process of its own for each HSM: a module that crashes takes the
+// process with it, and one that hangs keeps a thread for good.
+package pkcs11
+
+// The configuration of one HSM. It travels as JSON, PIN included, from the
+// serving process to the HSM's own, and must print nowhere.
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"strings"
+)
+
+// Limits of Config.
+const (
+	DefaultSessions = 8
+	MaxSessions     = 1024
+	maxLabel        = 32 // bytes, CK_TOKEN_INFO (PKCS#11 2.40 section 3.2)
+	maxSerial       = 16
+)
+
+const redacted = "[redacted]"
+
+// Secret is a string that prints as "[redacted]" in every format verb and in
+// structured logs. JSON is the exception: that is how it reaches the worker.
+type Secret string
+
+// String hides the secret.
+func (Secret) String() string { return redacted }
+
+// Format hides the secret from every verb, %x and %#v included.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// LogValue hides the secret from log/slog.
+func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// Config is everything needed to open one HSM. Without a TestKey, or without that key
+// on the token, a vague answer to a decrypt counts as bad ciphertext whenever the token
+// is present and logged in.
+type Config struct {
+	Module    string    `json:"module"`             // absolute path of the shared object
+	Token     string    `json:"token"`              // label of the token, 1 to 32 bytes
+	Serial    string    `json:"serial,omitempty"`   // if set, a token with another serial number is refused
+	PIN       Secret    `json:"pin"`                // of the normal user (CKU_USER)
+	Sessions  int       `json:"sessions,omitempty"` // that encrypt and decrypt at once, 1 to 1024; 0: 8. Up to four more serve listings, the canary and the login.
+	Profile   string    `json:"profile,omitempty"`  // one of Profiles(); "": generic
+	Overrides Overrides `json:"overrides,omitzero"`
+	TestKey   string    `json:"testKey,omitempty"` // CKA_LABEL of the proxy's own test key, for the canary; "": none
+}
+
+// String names the token and hides the PIN.
+func (c Config) String() string {
+	return fmt.Sprintf("token %q of %s, profile %q, PIN %s", c.Token, c.Module, c.Profile, c.PIN)
+}
+
+// GoString is String: %#v must not show the PIN either.
+func (c Config) GoString() string { return c.String() }
+
+// LogValue hides the PIN from log/slog, which would otherwise marshal the fields.
+func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// Validate says what is wrong with the configuration, all of it at once.
+func (c Config) Validate() error {
+	var problems []error
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+
+	if !filepath.IsAbs(c.Module) {
+		bad("module %q: give the absolute path of the PKCS#11 library", c.Module)
+	}
+	if c.Token == "" || len(c.Token) > maxLabel {
+		bad("token %q: a token label has 1 to %d bytes", c.Token, maxLabel)
+	}
+	if len(c.Serial) > maxSerial {
+		bad("serial %q: a serial number has at most %d characters", c.Serial, maxSerial)
+	}
+	if c.PIN == "" {
+		bad("the PIN is empty")
+	}
+	if strings.ContainsRune(string(c.PIN), 0) {
+		bad("the PIN holds a zero byte")
+	}
+	if c.Sessions < 0 || c.Sessions > MaxSessions {
+		bad("sessions %d: use 1 to %d", c.Sessions, MaxSessions)
+	}
+	_, err := c.profile()
+	if err != nil {
+		problems = append(problems, err)
+	}
+	return errors.Join(problems...)
+}
+
+// profile is the named profile with the overrides applied.
+func (c Config) profile() (Profile, error) {
+	name := c.Profile
+	if name == "" {
+		name = "generic"
+	}
+	p, ok := LookupProfile(name)
+	if !ok {
+		return Profile{}, fmt.Errorf("profile %q is unknown: use one of %s", name, strings.Join(Profiles(), ", "))
+	}
+	p = p.with(c.Overrides)
+	err := p.validate()
+	if err != nil {
+		return Profile{}, fmt.Errorf("profile %q with its overrides: %w", name, err)
+	}
+	return p, nil
+}
+
+func (c Config) sessions() int {
+	if c.Sessions == 0 {
+		return DefaultSessions
+	}
+	return c.Sessions
+}

@@ -1,0 +1,64 @@
+// Loading a module's function list, and the hot pair of calls. See gcm.h.
+
+#include "gcm.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+
+static void keep_problem(struct gcm_module *module)
+{
+	const char *problem = dlerror();
+
+	snprintf(module->problem, sizeof module->problem, "%s", problem ? problem : "");
+}
+
+void gcm_load(const char *path, struct gcm_module *module)
+{
+	typedef ck_ulong (*get_function_list)(const struct ck_functions **);
+	const struct ck_functions *functions = NULL;
+	get_function_list get;
+	void *handle;
+
+	memset(module, 0, sizeof *module);
+	// RTLD_NOW: a missing symbol shows here and not in the middle of a request.
+	handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	if (handle == NULL) {
+		keep_problem(module);
+		return;
+	}
+	module->loaded = 1;
+	*(void **)&get = dlsym(handle, "C_GetFunctionList");
+	if (get == NULL) {
+		keep_problem(module);
+		dlclose(handle);
+		return;
+	}
+	module->rv = get(&functions);
+	if (module->rv == 0)
+		module->functions = functions;
+}
+
+ck_ulong gcm_run(const struct ck_functions *functions, struct gcm_call *call, int decrypt)
+{
+	ck_init init = decrypt ? functions->decrypt_init : functions->encrypt_init;
+	ck_data data = decrypt ? functions->decrypt : functions->encrypt;
+	ck_ulong rv;
+
+	call->params.iv = call->iv_len ? call->iv : NULL;
+	call->params.iv_len = call->iv_len;
+	call->params.iv_bits = call->iv_bits;
+	call->params.aad = call->aad_len ? call->aad : NULL;
+	call->params.aad_len = call->aad_len;
+	call->params.tag_bits = call->tag_bits;
+	call->mechanism.mechanism = call->mechanism_type;
+	call->mechanism.parameter = &call->params;
+	call->mechanism.parameter_len = sizeof call->params;
+
+	call->init_succeeded = 0;
+	rv = init(call->session, &call->mechanism, call->key);
+	if (rv != 0)
+		return rv;
+	call->init_succeeded = 1;
+	return data(call->session, call->in, call->in_len, call->out, &call->out_len);
+}

@@ -1,0 +1,266 @@
+package pkcs11
+
+// The login of one token: done once, watched, and done again if the HSM forgot
+// it; never with a PIN that was refused.
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"xks-proxy/pkg/hsm"
+)
+
+// login keeps one session open for as long as the token is: the login belongs to
+// the process and ends with its last session (PKCS#11 2.40 section 5.6).
+type login struct {
+	module  *module
+	profile *Profile
+	slot    uint
+	serial  string // of the token that was opened
+	pin     Secret
+
+	// count goes up with every login. Whoever searched while it changed may have
+	// searched without a login, in which there are no keys to find.
+	count atomic.Uint64
+
+	turn   chan struct{} // holds one item: whoever took it may use the fields below
+	anchor p11.SessionHandle
+	isOpen bool
+	closed bool
+}
+
+func newLogin(m *module, p *Profile, slot uint, serial string, pin Secret) *login {
+	l := &login{module: m, profile: p, slot: slot, serial: serial, pin: pin, turn: make(chan struct{}, 1)}
+	l.turn <- struct{}{}
+	return l
+}
+
+// take waits for the login's turn; give it back with give.
+func (l *login) take(ctx context.Context) error {
+	select {
+	case <-l.turn:
+	default:
+		select {
+		case <-l.turn:
+		case <-ctx.Done():
+			return timeout("log in", ctx)
+		}
+	}
+	if l.closed {
+		l.give()
+		return closedError()
+	}
+	return nil
+}
+
+func (l *login) give() { l.turn <- struct{}{} }
+
+// ensure asks the token whether it is there and the one that was opened, and logs
+// in if the login is lost. A nil error means: what the token says now is to be
+// believed (requirement X7), and what it said before too, if count has not changed
+// since.
+func (l *login) ensure(ctx context.Context) error {
+	err := l.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.give()
+	info, err := l.module.ctx.GetTokenInfo(l.slot)
+	if err != nil {
+		return unavailable("look at the token", "C_GetTokenInfo", err)
+	}
+	if trim(info.SerialNumber) != l.serial {
+		return &hsm.Error{Op: "look at the token", Kind: hsm.ErrUnavailable,
+			Detail: fmt.Sprintf("the slot now holds a token with serial %q instead of %q", trim(info.SerialNumber), l.serial)}
+	}
+	if l.isOpen {
+		session, err := l.module.ctx.GetSessionInfo(l.anchor)
+		switch {
+		case err == nil && loggedIn(session.State):
+			return nil
+		case err == nil:
+		case sessionIsGone(code(err)):
+			l.closeAnchor()
+		default:
+			return unavailable("look at the login", "C_GetSessionInfo", err)
+		}
+	}
+	return l.logIn(info.Flags)
+}
+
+// renew logs in although the session says that we are: for modules that notice a
+// lost login only when a key is used.
+func (l *login) renew(ctx context.Context) error {
+	err := l.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.give()
+	info, err := l.module.ctx.GetTokenInfo(l.slot)
+	if err != nil {
+		return unavailable("look at the token", "C_GetTokenInfo", err)
+	}
+	return l.logIn(info.Flags)
+}
+
+// logIn calls C_Login at most once. The caller has the turn.
+func (l *login) logIn(flags uint) error {
+	attempt := l.attemptID()
+	if refusedPINs.has(attempt) {
+		return &hsm.Error{Op: "log in", Kind: hsm.ErrPINIncorrect,
+			Detail: "the HSM refused this PIN before, and it is not tried again: correct the PIN, then restart"}
+	}
+	err := flagsAllowLogin(flags)
+	if err != nil {
+		return err
+	}
+	if !l.isOpen {
+		session, err := l.openAnchor()
+		if err != nil {
+			return err
+		}
+		l.anchor, l.isOpen = session, true
+	}
+	err = l.module.ctx.Login(l.anchor, p11.CKU_USER, string(l.pin))
+	if err == nil || code(err) == ckrAlreadyLoggedIn {
+		l.count.Add(1)
+		return nil
+	}
+	if sessionIsGone(code(err)) {
+		l.closeAnchor()
+	}
+	failure := loginError(code(err))
+	if hsm.IsConfig(failure) {
+		refusedPINs.add(attempt)
+		failure.Detail += l.triesLeft()
+	}
+	return failure
+}
+
+func (l *login) openAnchor() (p11.SessionHandle, error) {
+	flags := uint(p11.CKF_SERIAL_SESSION)
+	if !l.profile.ReadOnlySessions {
+		flags |= p11.CKF_RW_SESSION
+	}
+	session, err := l.module.ctx.OpenSession(l.slot, flags)
+	if err != nil {
+		return 0, unavailable("log in", "C_OpenSession", err)
+	}
+	return session, nil
+}
+
+func (l *login) closeAnchor() {
+	if l.isOpen {
+		_ = l.module.ctx.CloseSession(l.anchor)
+	}
+	l.isOpen = false
+}
+
+// close ends the login: closing the last session logs out. It reports whether it
+// had its turn before ctx ended; if not, somebody hangs in the module.
+func (l *login) close(ctx context.Context) bool {
+	err := l.take(ctx)
+	if err != nil {
+		return false
+	}
+	defer l.give()
+	l.closeAnchor()
+	l.closed = true
+	return true
+}
+
+// triesLeft is what the token says after it refused a PIN.
+func (l *login) triesLeft() string {
+	info, err := l.module.ctx.GetTokenInfo(l.slot)
+	if err != nil {
+		return ""
+	}
+	switch {
+	case info.Flags&p11.CKF_USER_PIN_LOCKED != 0:
+		return "; the PIN is now locked"
+	case info.Flags&p11.CKF_USER_PIN_FINAL_TRY != 0:
+		return "; WARNING: one more wrong PIN locks the token"
+	case info.Flags&p11.CKF_USER_PIN_COUNT_LOW != 0:
+		return "; WARNING: the token counts wrong PINs and locks after a few"
+	}
+	return ""
+}
+
+// flagsAllowLogin refuses to spend the last try of a PIN, or one on a locked PIN.
+func flagsAllowLogin(flags uint) error {
+	refused := func(detail string) error {
+		return &hsm.Error{Op: "log in", Kind: hsm.ErrPINLocked, Detail: detail}
+	}
+	switch {
+	case flags&p11.CKF_USER_PIN_LOCKED != 0:
+		return refused("the token says that its user PIN is locked: the security officer must reset it")
+	case flags&p11.CKF_USER_PIN_FINAL_TRY != 0:
+		return refused("the token allows only one more try of its user PIN, which the proxy does not take: log in by hand with the right PIN, or have the security officer reset it")
+	}
+	return nil
+}
+
+// loginError reads the answer of C_Login.
+func loginError(rv hsm.CKR) *hsm.Error {
+	e := &hsm.Error{Op: "log in", Function: "C_Login", Code: rv}
+	switch rv {
+	case ckrPINIncorrect, ckrPINInvalid, ckrPINLenRange:
+		e.Kind = hsm.ErrPINIncorrect
+		e.Detail = "it was tried once and is not tried again"
+	case ckrPINExpired:
+		e.Kind = hsm.ErrPINIncorrect
+		e.Detail = "the PIN has expired: set a new one on the HSM"
+	case ckrPINNotInitialized:
+		e.Kind = hsm.ErrPINIncorrect
+		e.Detail = "the token has no user PIN yet: the security officer must set one"
+	case ckrPINLocked:
+		e.Kind = hsm.ErrPINLocked
+		e.Detail = "the security officer must reset it"
+	default:
+		e.Kind = hsm.ErrUnavailable
+	}
+	return e
+}
+
+func loggedIn(state uint) bool {
+	return state == p11.CKS_RO_USER_FUNCTIONS || state == p11.CKS_RW_USER_FUNCTIONS
+}
+
+func sessionIsGone(rv hsm.CKR) bool {
+	return rv == ckrSessionClosed || rv == ckrSessionInvalid
+}
+
+// attemptID names a PIN on a token without holding the PIN.
+func (l *login) attemptID() [sha256.Size]byte {
+	h := sha256.New()
+	_, _ = fmt.Fprintf(h, "%q %q ", l.module.path, l.serial)
+	_, _ = h.Write([]byte(l.pin))
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// refusedPINs outlives every Token: an HSM locks after a few wrong PINs, so that
+// within one process none is ever tried twice.
+var refusedPINs = attempts{seen: map[[sha256.Size]byte]struct{}{}}
+
+type attempts struct {
+	mu   sync.Mutex
+	seen map[[sha256.Size]byte]struct{}
+}
+
+func (a *attempts) has(id [sha256.Size]byte) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok := a.seen[id]
+	return ok
+}
+
+func (a *attempts) add(id [sha256.Size]byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.seen[id] = struct{}{}
+}

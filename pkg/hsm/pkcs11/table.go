@@ -1,0 +1,135 @@
+package pkcs11
+
+// The key table: what the request path knows of the keys on the token, by label
+// and version. Looking a key up costs the same with one key and with 10,000.
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"xks-proxy/pkg/hsm"
+)
+
+// entry is what stands on the token under one label and version.
+type entry struct {
+	handle  uint
+	object  hsm.Object
+	twins   []listed // all of them, if there is more than one secret key
+	checked time.Time
+}
+
+// refuses says why the key cannot be used for this, nil if it can.
+func (e *entry) refuses(need hsm.Usage) error {
+	switch {
+	case len(e.twins) > 0:
+		return &hsm.Error{Kind: hsm.ErrDuplicateKey, Detail: describeTwins(e.twins)}
+	case !e.object.IsAES256():
+		return &hsm.Error{Kind: hsm.ErrKeyUsage, Detail: fmt.Sprintf("key %q is %s, only AES_256 can be used", e.object.Label, e.object.Spec())}
+	case e.object.Usage&need != need:
+		return &hsm.Error{Kind: hsm.ErrKeyUsage, Detail: fmt.Sprintf("key %q has %s", e.object.Label, lacking(e.object.Usage, need))}
+	}
+	return nil
+}
+
+func lacking(has, need hsm.Usage) string {
+	if need&^has&hsm.CanEncrypt != 0 {
+		return "CKA_ENCRYPT = false"
+	}
+	return "CKA_DECRYPT = false"
+}
+
+func describeTwins(twins []listed) string {
+	parts := make([]string, len(twins))
+	for i, one := range twins {
+		parts[i] = fmt.Sprintf("handle %d with CKA_ID 0x%X", one.handle, one.object.ID)
+	}
+	first := twins[0].object
+	return fmt.Sprintf("label %q, version %d: %s; delete or relabel all but one", first.Label, first.Version(), strings.Join(parts, ", "))
+}
+
+// table may be used by many goroutines at once.
+type table struct {
+	mu      sync.RWMutex
+	byLabel map[string]map[uint32]*entry // an entry never changes once it is in
+}
+
+func (t *table) get(key hsm.KeyRef) (*entry, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	e, ok := t.byLabel[key.Label][key.Version]
+	return e, ok
+}
+
+// newest gives the highest version of a label that can encrypt and decrypt.
+func (t *table) newest(label string) (hsm.KeyRef, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	ref, found := hsm.KeyRef{Label: label}, false
+	for version, e := range t.byLabel[label] {
+		if e.refuses(hsm.CanEncrypt|hsm.CanDecrypt) == nil && (!found || version > ref.Version) {
+			ref.Version, found = version, true
+		}
+	}
+	return ref, found
+}
+
+// forget drops a handle that the token no longer takes.
+func (t *table) forget(key hsm.KeyRef, handle uint) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e, ok := t.byLabel[key.Label][key.Version]
+	if ok && e.handle == handle {
+		delete(t.byLabel[key.Label], key.Version)
+	}
+}
+
+// replaceAll is for a listing of the whole token.
+func (t *table) replaceAll(found []listed) {
+	byLabel := index(found)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.byLabel = byLabel
+}
+
+// replaceLabel is for what was found under one label.
+func (t *table) replaceLabel(label string, versions map[uint32]*entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.byLabel, label)
+	if len(versions) == 0 {
+		return
+	}
+	if t.byLabel == nil {
+		t.byLabel = map[string]map[uint32]*entry{}
+	}
+	t.byLabel[label] = maps.Clone(versions)
+}
+
+// index sorts objects by label and version. A secret key goes before the halves
+// of a key pair, which commonly share label and CKA_ID with each other; two secret
+// keys in one place are twins.
+func index(found []listed) map[string]map[uint32]*entry {
+	now := time.Now()
+	byLabel := map[string]map[uint32]*entry{}
+	for _, one := range found {
+		label, version := one.object.Label, one.object.Version()
+		versions, ok := byLabel[label]
+		if !ok {
+			versions = map[uint32]*entry{}
+			byLabel[label] = versions
+		}
+		e, ok := versions[version]
+		switch {
+		case !ok || e.object.Class != hsm.SecretKey:
+			versions[version] = &entry{handle: one.handle, object: one.object, checked: now}
+		case one.object.Class == hsm.SecretKey && len(e.twins) == 0:
+			e.twins = []listed{{handle: e.handle, object: e.object}, one}
+		case one.object.Class == hsm.SecretKey:
+			e.twins = append(e.twins, one)
+		}
+	}
+	return byLabel
+}
