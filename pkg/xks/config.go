@@ -1,0 +1,199 @@
+// Package xks is the AWS KMS External Key Store Proxy API, version 1: the
+// router, the life of one request, the four operations, their wire types and
+// errors, and the key stores they are served from.
+//
+// Requirement numbers (U1, A8, …) are those of docs/conformance.md.
+package xks
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/sigv4"
+)
+
+// Service is the service name in the SigV4 credential scope (requirement A1).
+const Service = "kms-xks-proxy"
+
+// KeyIDPlaceholder stands for the external key id in KeyStoreConfig.Label.
+const KeyIDPlaceholder = "{key_id}"
+
+// Config says what is served and within which limits. Zero values mean the
+// defaults named here.
+type Config struct {
+	Budget             time.Duration // for one request, from its first byte; default 200 ms (U13)
+	FirstRequestBudget time.Duration // for the first request of a connection, from accept; default 180 ms (U13)
+
+	MaxBody     int   // bytes of a request body; default 131072, at least 65536 (U9)
+	MaxData     int   // bytes of plaintext or ciphertext; default 8192, at least 4300 (U9)
+	MaxAAD      int   // bytes of additionalAuthenticatedData; default and at most 65535, at least 8192 (U9, E3)
+	MaxInFlight int   // authenticated requests at once, beyond which they are shed (R3); default 1024
+	MaxBodies   int64 // bytes of all request bodies in memory at once (R3); default 256 MiB
+
+	FleetSize int    // xksProxyFleetSize; default 1 (H1)
+	Vendor    string // xksProxyVendor; default "xks-proxy"
+	Model     string // xksProxyModel: product and version; default "xks-proxy"
+
+	KeyStores []KeyStoreConfig
+	Log       *zap.Logger
+}
+
+// KeyStoreConfig is one key store: what KMS knows as one XksProxyUriPath.
+type KeyStoreConfig struct {
+	Name        string
+	PathPrefix  string // "" or "/a/b"; see U1
+	Group       *hsm.Group
+	Regions     []string // SigV4 scope regions accepted; none: any (A1)
+	Credentials []sigv4.Credential
+
+	Labels   []string // path.Match patterns on CKA_LABEL: the keys that can be reached
+	Label    string   // CKA_LABEL of an external key id; default "{key_id}"
+	Disabled []string // external key ids that answer DISABLED (K2, X5)
+	Blocked  bool     // every API answers InvalidStateException (X5)
+}
+
+const (
+	defaultBudget             = 200 * time.Millisecond
+	defaultFirstRequestBudget = 180 * time.Millisecond
+	defaultMaxBody            = 128 << 10
+	defaultMaxData            = 8192
+	defaultMaxInFlight        = 1024
+	defaultMaxBodies          = 256 << 20
+
+	minMaxBody = 64 << 10
+	minMaxData = 4300
+	minMaxAAD  = 8192
+	maxAAD     = 1<<16 - 1 // what the two-byte length of E3 can say
+
+	apiPath    = "/kms/xks/v1"
+	minURIPath = 10
+	maxURIPath = 128
+)
+
+var uriPath = regexp.MustCompile(`^(/[a-zA-Z0-9/_-]+)?/kms/xks/v1$`)
+
+func (c Config) withDefaults() Config {
+	setDefault(&c.Budget, defaultBudget)
+	setDefault(&c.FirstRequestBudget, defaultFirstRequestBudget)
+	setDefault(&c.MaxBody, defaultMaxBody)
+	setDefault(&c.MaxData, defaultMaxData)
+	setDefault(&c.MaxAAD, maxAAD)
+	setDefault(&c.MaxInFlight, defaultMaxInFlight)
+	setDefault(&c.MaxBodies, defaultMaxBodies)
+	setDefault(&c.FleetSize, 1)
+	setDefault(&c.Vendor, "xks-proxy")
+	setDefault(&c.Model, "xks-proxy")
+	if c.Log == nil {
+		c.Log = zap.NewNop()
+	}
+	return c
+}
+
+func setDefault[T comparable](value *T, def T) {
+	var zero T
+	if *value == zero {
+		*value = def
+	}
+}
+
+// Validate reports everything that is wrong with the configuration, defaults applied.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Budget < 0 || c.FirstRequestBudget < 0 {
+		fail("a time budget is negative")
+	}
+	if c.MaxBody < minMaxBody {
+		fail("the largest body, %d bytes, is below the %d that the API needs", c.MaxBody, minMaxBody)
+	}
+	if c.MaxData < minMaxData || c.MaxData > hsm.MaxDataSize {
+		fail("the largest plaintext, %d bytes, is not between %d and %d", c.MaxData, minMaxData, hsm.MaxDataSize)
+	}
+	if c.MaxAAD < minMaxAAD || c.MaxAAD > maxAAD {
+		fail("the largest additional authenticated data, %d bytes, is not between %d and %d", c.MaxAAD, minMaxAAD, maxAAD)
+	}
+	if c.MaxInFlight < 0 || c.MaxBodies < int64(c.MaxBody) {
+		fail("a limit on concurrent requests is too small")
+	}
+	if c.FleetSize < 1 {
+		fail("the fleet size %d is not greater than zero", c.FleetSize)
+	}
+	if len(c.KeyStores) == 0 {
+		fail("there is no key store to serve")
+	}
+	names, prefixes := map[string]bool{}, map[string]string{}
+	for _, store := range c.KeyStores {
+		if names[store.Name] {
+			fail("two key stores are named %q", store.Name)
+		}
+		names[store.Name] = true
+		if other, taken := prefixes[store.PathPrefix]; taken {
+			fail("key stores %q and %q have the same path prefix %q", other, store.Name, store.PathPrefix)
+		}
+		prefixes[store.PathPrefix] = store.Name
+		errs = append(errs, store.validate())
+	}
+	return errors.Join(errs...)
+}
+
+func (c KeyStoreConfig) validate() error {
+	var errs []error
+	fail := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("key store %q: "+format, append([]any{c.Name}, args...)...))
+	}
+	if c.Name == "" {
+		fail("it has no name")
+	}
+	if c.Group == nil {
+		fail("it names no HSM group")
+	}
+	if err := CheckPathPrefix(c.PathPrefix); err != nil {
+		fail("%w", err)
+	}
+	if len(c.Labels) == 0 {
+		fail("it reaches no keys: labels is empty")
+	}
+	for _, pattern := range c.Labels {
+		if _, err := path.Match(pattern, ""); err != nil {
+			fail("label pattern %q is malformed: see the syntax of Go's path.Match", pattern)
+		}
+	}
+	if c.Label != "" && strings.Count(c.Label, KeyIDPlaceholder) != 1 {
+		fail("label template %q does not hold %s once", c.Label, KeyIDPlaceholder)
+	}
+	for _, id := range c.Disabled {
+		if !validKeyID(id) {
+			fail("disabled key %q is no external key id", id)
+		}
+	}
+	err := sigv4.Config{Service: Service, Regions: c.Regions, Credentials: c.Credentials}.Validate()
+	if err != nil {
+		fail("%w", err)
+	}
+	return errors.Join(errs...)
+}
+
+// CheckPathPrefix reports whether AWS would take the prefix as part of an
+// XksProxyUriPath (requirement U1).
+func CheckPathPrefix(prefix string) error {
+	full := prefix + apiPath
+	if len(full) < minURIPath || len(full) > maxURIPath || !uriPath.MatchString(full) {
+		return fmt.Errorf("path prefix %q makes the XksProxyUriPath %q, which is not %d to %d characters of the form %s",
+			prefix, full, minURIPath, maxURIPath, uriPath)
+	}
+	if strings.Contains(full, "//") {
+		return fmt.Errorf("path prefix %q has an empty segment: AWS would take it, but requests to such paths are refused (U5)", prefix)
+	}
+	return nil
+}
+
+// URIPath is the XksProxyUriPath of a prefix.
+func URIPath(prefix string) string { return prefix + apiPath }

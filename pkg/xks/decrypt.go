@@ -1,0 +1,98 @@
+package xks
+
+// Decrypt (requirements D1–D3).
+
+import (
+	"errors"
+	"fmt"
+
+	"xks-proxy/pkg/hsm"
+)
+
+// checkDecrypt is about the request alone; no key is looked at.
+func (x *exchange) checkDecrypt() error {
+	f := x.fields
+	for _, field := range [...]struct {
+		name  string
+		value []byte
+	}{
+		{"ciphertext", f.Ciphertext}, {"initializationVector", f.InitializationVector}, {"authenticationTag", f.AuthenticationTag},
+	} {
+		if field.value == nil {
+			return missing(field.name)
+		}
+	}
+	if err := x.checkAlgorithm(); err != nil {
+		return err
+	}
+	return x.checkSizes(f.Ciphertext)
+}
+
+func (x *exchange) decrypt() (response, error) {
+	f := x.fields
+	if err := x.findKey(); err != nil {
+		return nil, err
+	}
+	if x.store.disabled[x.keyID] {
+		return nil, errKeyOff
+	}
+	if err := x.findVersion(); err != nil {
+		return nil, err
+	}
+	if err := x.key.CheckDecrypt(x.version); err != nil {
+		return nil, err
+	}
+	if err := checkLengths(f); err != nil {
+		return nil, err
+	}
+	plaintext, trace, err := x.store.group.Decrypt(x.ctx, x.keyRef(), frameAAD(f.AAD, f.CiphertextMetadata),
+		hsm.Sealed{IV: f.InitializationVector, Ciphertext: f.Ciphertext, Tag: f.AuthenticationTag})
+	x.hsmCalls.add(trace)
+	x.hsmCalls.servedBy = trace.HSM
+	if errors.Is(err, hsm.ErrKeyNotFound) && x.keyExists() {
+		return nil, badCiphertext(errors.New(err.Error())) // only its version is gone
+	}
+	if err != nil {
+		return nil, err
+	}
+	x.plaintext = plaintext
+	return &decryptResponse{plaintext: plaintext}, nil
+}
+
+// findVersion reads the key version out of the ciphertext's metadata and makes
+// sure that it is on some HSM. One that is on none never made this
+// ciphertext (requirement D2); one that may be on an HSM that is away is another matter (X7).
+func (x *exchange) findVersion() error {
+	if len(x.key.Versions()) == 0 {
+		return nil // no AES-256 key: the answer is about its usage, not about the ciphertext
+	}
+	version, err := keyVersionOf(x.fields.CiphertextMetadata)
+	if err != nil {
+		return badCiphertext(err)
+	}
+	x.version, x.hasKey = version, true
+	key, err := x.store.group.KeyWithVersion(x.ctx, x.keyRef())
+	switch {
+	case errors.Is(err, hsm.ErrKeyNotFound):
+		return badCiphertext(errors.New(err.Error()))
+	case err != nil:
+		return err
+	}
+	x.key = key
+	return nil
+}
+
+// checkLengths is requirement D2: lengths that no answer of ours ever had.
+func checkLengths(f *request) error {
+	if n := len(f.InitializationVector); n != hsm.IVSize && n != hsm.LongIVSize {
+		return badCiphertext(fmt.Errorf("an initialization vector of %d bytes", n))
+	}
+	if n := len(f.AuthenticationTag); n != hsm.TagSize {
+		return badCiphertext(fmt.Errorf("an authentication tag of %d bytes", n))
+	}
+	return nil
+}
+
+func badCiphertext(cause error) error {
+	return fmt.Errorf("%w: %w", hsm.ErrInvalidCiphertext, cause)
+}

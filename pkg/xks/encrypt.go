@@ -1,0 +1,142 @@
+package xks
+
+// Encrypt (requirements E1–E6).
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"xks-proxy/pkg/hsm"
+)
+
+const (
+	algorithmGCM    = "AES_GCM"
+	algorithmSHA256 = "SHA_256"
+)
+
+// integrityTries is how often an encryption is made when what the HSM answered
+// does not decrypt to what it was given (requirement E4).
+const integrityTries = 2
+
+// checkEncrypt is about the request alone; no key is looked at.
+func (x *exchange) checkEncrypt() error {
+	f := x.fields
+	if f.Plaintext == nil {
+		return missing("plaintext")
+	}
+	if err := x.checkAlgorithm(); err != nil {
+		return err
+	}
+	if f.CDIVAlgorithm != nil && *f.CDIVAlgorithm != algorithmSHA256 {
+		return failure(unsupported, "The ciphertextDataIntegrityValueAlgorithm is not supported.", nil)
+	}
+	return x.checkSizes(f.Plaintext)
+}
+
+func (x *exchange) encrypt() (response, error) {
+	if err := x.findKey(); err != nil {
+		return nil, err
+	}
+	if x.store.disabled[x.keyID] {
+		return nil, errKeyOff
+	}
+	version, err := x.key.EncryptVersion()
+	if err != nil {
+		return nil, err
+	}
+	x.version, x.hasKey = version, true
+	if x.fields.CDIVAlgorithm == nil {
+		return x.encryptOnce()
+	}
+	if err := x.key.CheckDecrypt(version); err != nil {
+		return nil, err // requirement E5
+	}
+	return x.encryptVerified()
+}
+
+// encryptOnce makes one ciphertext, if possible apart from the HSMs named.
+func (x *exchange) encryptOnce(apart ...string) (*encryptResponse, error) {
+	metadata := ciphertextMetadata(x.version)
+	sealed, trace, err := x.store.group.Encrypt(x.ctx, x.keyRef(), frameAAD(x.fields.AAD, metadata), x.fields.Plaintext, apart...)
+	x.hsmCalls.add(trace)
+	x.hsmCalls.servedBy = trace.HSM
+	if errors.Is(err, hsm.ErrKeyNotFound) && x.keyExists() {
+		return nil, failure(internal, "The external key has changed.", err) // its version was deleted just now (X7)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &encryptResponse{ciphertext: sealed.Ciphertext, metadata: metadata, iv: sealed.IV, tag: sealed.Tag}, nil
+}
+
+// encryptVerified answers only what was seen to decrypt (requirement E4): the
+// integrity value is computed first, then the very bytes of the answer are decrypted,
+// by another HSM where there is an equal: so that two HSMs with different keys under one
+// label are found out before data depends on it. When the two disagree they change places,
+// which mends what one of them does wrongly in one direction.
+func (x *exchange) encryptVerified() (response, error) {
+	var suspects []string
+	for range integrityTries {
+		answer, err := x.encryptOnce(suspects...)
+		if err != nil {
+			return nil, err
+		}
+		answer.cdiv = ciphertextDataIntegrityValue(x.fields.AAD, answer.metadata, answer.iv, answer.ciphertext, answer.tag)
+		err = x.verify(answer)
+		if err == nil {
+			return answer, nil
+		}
+		if !errors.Is(err, errIntegrity) {
+			return nil, err
+		}
+		suspects = []string{x.hsmCalls.servedBy}
+		x.hsmCalls.faults = append(x.hsmCalls.faults, err) // the operator must hear of it, also when the next try is good
+	}
+	return nil, failure(internal, "The ciphertext could not be verified.", errIntegrity)
+}
+
+var errIntegrity = errors.New("a new ciphertext does not decrypt to its plaintext: an HSM computes wrongly, or two HSMs hold different keys under one label")
+
+func (x *exchange) verify(answer *encryptResponse) error {
+	plaintext, trace, err := x.store.group.Decrypt(x.ctx, x.keyRef(), frameAAD(x.fields.AAD, answer.metadata),
+		hsm.Sealed{IV: answer.iv, Ciphertext: answer.ciphertext, Tag: answer.tag}, x.hsmCalls.servedBy)
+	defer clear(plaintext)
+	x.hsmCalls.add(trace)
+	x.hsmCalls.verifiedBy = trace.HSM
+	switch {
+	case errors.Is(err, hsm.ErrInvalidCiphertext):
+		return fmt.Errorf("%w: %w", errIntegrity, errors.New(err.Error())) // its sentinel is about a caller's ciphertext
+	case err != nil:
+		return err
+	case !bytes.Equal(plaintext, x.fields.Plaintext):
+		return fmt.Errorf("%w (encrypted by %s, decrypted by %s)", errIntegrity, x.hsmCalls.servedBy, trace.HSM)
+	}
+	return nil
+}
+
+func (x *exchange) keyRef() hsm.KeyRef {
+	return hsm.KeyRef{Label: x.key.Label, Version: x.version}
+}
+
+// checkAlgorithm is requirement E1: absent is a ValidationException, unknown is not.
+func (x *exchange) checkAlgorithm() error {
+	switch algorithm := x.fields.EncryptionAlgorithm; {
+	case algorithm == nil:
+		return missing("encryptionAlgorithm")
+	case *algorithm != algorithmGCM:
+		return failure(unsupported, "The encryptionAlgorithm is not supported.", nil)
+	}
+	return nil
+}
+
+// checkSizes is requirement U9.
+func (x *exchange) checkSizes(data []byte) error {
+	if len(data) > x.config.MaxData {
+		return failure(unsupported, "The plaintext or ciphertext is larger than this proxy supports.", nil)
+	}
+	if len(x.fields.AAD) > x.config.MaxAAD {
+		return failure(unsupported, "The additionalAuthenticatedData is larger than this proxy supports.", nil)
+	}
+	return nil
+}

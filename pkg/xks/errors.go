@@ -1,0 +1,128 @@
+package xks
+
+// The errors of the API: one table of names, one function that turns what went
+// wrong below into one of them.
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/sigv4"
+)
+
+// errorName is the errorName of an error reply (requirements X1, X2).
+type errorName string
+
+const (
+	validation           errorName = "ValidationException"
+	invalidState         errorName = "InvalidStateException"
+	invalidCiphertext    errorName = "InvalidCiphertextException"
+	invalidKeyUsage      errorName = "InvalidKeyUsageException"
+	authenticationFailed errorName = "AuthenticationFailedException"
+	accessDenied         errorName = "AccessDeniedException"
+	keyNotFound          errorName = "KeyNotFoundException"
+	invalidURIPath       errorName = "InvalidUriPathException"
+	throttling           errorName = "ThrottlingException"
+	internal             errorName = "InternalException"
+	unsupported          errorName = "UnsupportedOperationException"
+	dependencyTimeout    errorName = "DependencyTimeoutException"
+)
+
+var statusOf = map[errorName]int{
+	validation:           http.StatusBadRequest,
+	invalidState:         http.StatusBadRequest,
+	invalidCiphertext:    http.StatusBadRequest,
+	invalidKeyUsage:      http.StatusBadRequest,
+	authenticationFailed: http.StatusUnauthorized,
+	accessDenied:         http.StatusForbidden,
+	keyNotFound:          http.StatusNotFound,
+	invalidURIPath:       http.StatusNotFound,
+	throttling:           http.StatusTooManyRequests,
+	internal:             http.StatusInternalServerError,
+	unsupported:          http.StatusNotImplemented,
+	dependencyTimeout:    http.StatusServiceUnavailable,
+}
+
+// apiError is an error as KMS sees it. Its message is fixed text: nothing of
+// the request, the HSMs or the configuration is in it (requirement X6); the
+// cause is for the log.
+type apiError struct {
+	name    errorName
+	message string
+	status  int // 0: that of the name
+	cause   error
+}
+
+func (e *apiError) Error() string {
+	if e.cause == nil {
+		return e.message
+	}
+	return e.message + ": " + e.cause.Error()
+}
+
+func (e *apiError) Unwrap() error { return e.cause }
+
+func (e *apiError) httpStatus() int {
+	if e.status != 0 {
+		return e.status
+	}
+	return statusOf[e.name]
+}
+
+func failure(name errorName, message string, cause error) *apiError {
+	return &apiError{name: name, message: message, cause: cause}
+}
+
+// invalid is a ValidationException: the request is not what the API asks for.
+func invalid(message string) *apiError { return failure(validation, message, nil) }
+
+// The replies that more than one place gives.
+var (
+	errNotAllowed = &apiError{name: unsupported, status: http.StatusMethodNotAllowed, message: "Only POST is supported at this URI."}
+	errNoSuchPath = failure(invalidURIPath, "The URI path is not one of this proxy.", nil)
+	errNoSuchKey  = failure(keyNotFound, "The external key was not found.", nil)
+	errKeyOff     = failure(invalidState, "The external key is disabled.", nil)
+	errStoreOff   = failure(invalidState, "The external key store is blocked.", nil)
+	errShed       = failure(throttling, "The request rate is higher than this proxy can serve.", nil)
+	errTooLate    = failure(dependencyTimeout, "The time allotted to the request ran out.", nil)
+	errBodyTooBig = failure(unsupported, "The request body is larger than this proxy supports.", nil)
+)
+
+// apiErrorOf is the one place where an error from below gets its name on the
+// wire. The name decides what KMS tells its caller and whether it tries again (requirement X7).
+func apiErrorOf(err error) *apiError {
+	var api *apiError
+	var auth *sigv4.Failure
+	switch {
+	case errors.As(err, &api):
+		return api
+	case errors.As(err, &auth):
+		return failure(authenticationFailed, "The request could not be authenticated.", err)
+	case errors.Is(err, hsm.ErrInvalidCiphertext):
+		return failure(invalidCiphertext, "The ciphertext, its metadata or its additional authenticated data are not valid.", err)
+	case errors.Is(err, hsm.ErrKeyUsage):
+		return failure(invalidKeyUsage, "The external key does not support the operation.", err)
+	case errors.Is(err, hsm.ErrKeyNotFound):
+		return failure(keyNotFound, errNoSuchKey.message, err)
+	case errors.Is(err, hsm.ErrIncomplete):
+		return failure(invalidState, "The external key is not enabled on every external key manager.", err)
+	case errors.Is(err, hsm.ErrTooLarge):
+		return failure(unsupported, "An input is larger than the external key manager supports.", err)
+	case errors.Is(err, hsm.ErrTooManyLooks), errors.Is(err, hsm.ErrBusy):
+		return failure(throttling, errShed.message, err)
+	case errors.Is(err, hsm.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		return failure(dependencyTimeout, "The external key manager did not answer in time.", err)
+	}
+	return failure(internal, "The external key manager could not serve the request.", err)
+}
+
+// allowed keeps an operation to the errors that the API gives it (requirements
+// X3, X4); any other is a fault of ours.
+func (op *operation) allowed(e *apiError) *apiError {
+	if op == nil || op.errors[e.name] {
+		return e
+	}
+	return failure(internal, "The request could not be served.", e)
+}

@@ -1,0 +1,249 @@
+package xks
+
+// The life of one request, from its first byte to its log line. One exchange
+// travels through the house; its end is the only place that writes a reply and
+// the only place that writes a log line.
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/sigv4"
+)
+
+// exchange is one request and all that became of it.
+type exchange struct {
+	handler *Handler
+	config  *Config // of the one state this request sees
+	request *http.Request
+	ctx     context.Context // ends at the deadline
+	cancel  context.CancelFunc
+	clock   clock
+	target  // what the path names
+
+	body      *body
+	identity  sigv4.Identity
+	fields    *request
+	key       *hsm.Key
+	version   uint32
+	hasKey    bool // version is meant
+	hsmCalls  hsmCalls
+	plaintext []byte // decrypted; cleared when it has been sent
+	panicked  any
+	stack     []byte
+}
+
+// hsmCalls is how the HSMs were asked, for the log line.
+type hsmCalls struct {
+	servedBy   string // made what was answered
+	verifiedBy string // decrypted it again (E4)
+	attempts   int    // in all calls
+	faults     []error
+}
+
+func (c *hsmCalls) add(t hsm.Trace) {
+	c.attempts += t.Attempts
+	c.faults = append(c.faults, t.Faults...)
+}
+
+// target is what a path names: nothing at all for a 404.
+type target struct {
+	store *keyStore
+	op    *operation
+	keyID string
+}
+
+func (h *Handler) begin(s *state, w http.ResponseWriter, r *http.Request) *exchange {
+	x := &exchange{handler: h, config: &s.config, request: r, clock: s.config.startClock(r)}
+	x.readInTime(w)
+	return x
+}
+
+// serve runs the operation and answers.
+func (x *exchange) serve(w http.ResponseWriter, t target) {
+	x.target = t
+	x.ctx, x.cancel = context.WithDeadline(x.request.Context(), x.clock.deadline)
+	defer x.cancel()
+	answer, err := x.runSafely()
+	x.end(w, answer, err)
+}
+
+// refuse answers a request that reaches no operation.
+func (x *exchange) refuse(w http.ResponseWriter, e *apiError) {
+	x.end(w, nil, e)
+}
+
+// runSafely turns a panic into an InternalException (requirement U12).
+func (x *exchange) runSafely() (answer response, err error) { //nolint:nonamedreturns // recover can answer in no other way
+	defer func() {
+		if p := recover(); p != nil {
+			x.panicked, x.stack = p, debug.Stack()
+			answer, err = nil, failure(internal, "The request could not be served.", errors.New("panic"))
+		}
+	}()
+	return x.run()
+}
+
+// run is the order of checks of requirement A8. Nothing about keys is said to a
+// caller who is not authenticated.
+func (x *exchange) run() (response, error) {
+	if err := x.readBody(); err != nil {
+		return nil, err
+	}
+	if err := x.authenticate(); err != nil {
+		x.peek()
+		return nil, err
+	}
+	if x.op.shed {
+		if x.handler.inFlight.Add(1) > int64(x.config.MaxInFlight) {
+			x.handler.inFlight.Add(-1)
+			x.peek()
+			return nil, errShed
+		}
+		defer x.handler.inFlight.Add(-1)
+	}
+	if err := x.parse(); err != nil {
+		return nil, err
+	}
+	if x.op.check != nil {
+		if err := x.op.check(x); err != nil {
+			return nil, err
+		}
+	}
+	if x.store.blocked {
+		return nil, errStoreOff
+	}
+	if x.ctx.Err() != nil {
+		return nil, errTooLate
+	}
+	return x.op.run(x)
+}
+
+func (x *exchange) authenticate() error {
+	r := x.request
+	path, query, _ := strings.Cut(r.RequestURI, "?")
+	identity, err := x.store.verifier.Verify(&sigv4.Request{
+		Method: r.Method, Path: path, Query: query, Host: r.Host, Header: r.Header, ContentLength: r.ContentLength, Body: x.body.bytes,
+	}, x.clock.start)
+	if err != nil {
+		return err
+	}
+	x.identity = identity
+	return nil
+}
+
+func (x *exchange) parse() error {
+	if !isJSON(x.request.Header["Content-Type"]) {
+		return invalid("The Content-Type is not application/json.")
+	}
+	fields, err := parseRequest(x.body.bytes)
+	if err != nil {
+		x.peek()
+		return err
+	}
+	x.fields = fields
+	return fields.requireMetadata(x.op.fields...)
+}
+
+// peek reads what a refused request says of itself, for its log line only (L1).
+func (x *exchange) peek() { x.fields = &request{Metadata: metadataOf(x.body.bytes)} }
+
+// isJSON is requirement U6: parameters and letter case do not matter.
+func isJSON(contentType []string) bool {
+	if len(contentType) != 1 {
+		return false
+	}
+	mediaType, _, _ := strings.Cut(contentType[0], ";")
+	mediaType = strings.TrimSpace(mediaType)
+	return len(mediaType) == len(jsonType[0]) && strings.EqualFold(mediaType, jsonType[0]) // of one length: letters that fold to ASCII's are longer
+}
+
+// findKey resolves the external key id.
+func (x *exchange) findKey() error {
+	key, err := x.store.key(x.ctx, x.keyID)
+	if err != nil {
+		return err
+	}
+	x.key = key
+	return nil
+}
+
+// keyExists tells a key that is gone from one that lacks a version. After a
+// version was looked for in vain it costs nothing.
+func (x *exchange) keyExists() bool {
+	_, err := x.store.group.Key(x.ctx, x.key.Label)
+	return err == nil
+}
+
+var replies = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
+
+var (
+	jsonType     = []string{"application/json"}
+	lengthHeader = "Content-Length"
+)
+
+// end writes the reply and the log line, and clears what must not linger.
+func (x *exchange) end(w http.ResponseWriter, answer response, err error) {
+	defer x.wipe()
+	status := http.StatusOK
+	var failed *apiError
+	if err != nil {
+		failed = x.op.allowed(apiErrorOf(err))
+		answer, status = failed, failed.httpStatus()
+	}
+	buffer := replies.Get().(*[]byte)
+	text := answer.appendJSON((*buffer)[:0])
+	header := w.Header()
+	header["Content-Type"] = jsonType
+	header[lengthHeader] = []string{itoa(len(text))}
+	w.WriteHeader(status)
+	var writeErr error
+	if x.request.Method != http.MethodHead {
+		_, writeErr = w.Write(text)
+	}
+	x.log(status, failed, writeErr)
+	clear(text)
+	*buffer = text[:0]
+	replies.Put(buffer)
+}
+
+func (x *exchange) wipe() {
+	clear(x.plaintext)
+	if x.fields != nil {
+		x.fields.wipe()
+	}
+	if x.body != nil {
+		x.body.release(x.handler)
+	}
+}
+
+var logBuffers = sync.Pool{New: func() any { b := make([]zap.Field, 0, 32); return &b }}
+
+// log writes the one line of this request (requirement L1).
+func (x *exchange) log(status int, failed *apiError, writeErr error) {
+	level := zap.InfoLevel
+	switch {
+	case failed != nil && failed.name == internal,
+		failed != nil && failed.name == dependencyTimeout && x.fields != nil: // no one who cannot sign can raise an alarm
+		level = zap.ErrorLevel
+	case len(x.hsmCalls.faults) > 0:
+		level = zap.WarnLevel
+	}
+	entry := x.config.Log.Check(level, "request")
+	if entry == nil {
+		return
+	}
+	buffer := logBuffers.Get().(*[]zap.Field)
+	fields := x.appendLogFields((*buffer)[:0], status, failed, writeErr)
+	entry.Write(fields...)
+	clear(fields)
+	*buffer = fields[:0]
+	logBuffers.Put(buffer)
+}

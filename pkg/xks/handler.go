@@ -1,0 +1,136 @@
+package xks
+
+// Handler: the router. A path that is not exactly one of the API's under exactly
+// one key store's prefix is 404, and any method but POST is 405.
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"github.com/go-chi/chi/v5"
+)
+
+// operation is one row of the table of APIs. Everything that differs between
+// the four, other than their own work, is in it.
+type operation struct {
+	name   string // as the specification calls it, for the log
+	path   string // below the key store's XksProxyUriPath
+	keyed  bool   // the path names a key
+	shed   bool   // counts towards MaxInFlight, and is refused above it (H3: health is not)
+	fields []metadataField
+	errors map[errorName]bool    // that the API may answer (X2, X3, X4)
+	check  func(*exchange) error // of the fields that are this operation's own; nil: it has none
+	run    func(*exchange) (response, error)
+}
+
+var (
+	commonErrors = []errorName{invalidState, authenticationFailed, invalidURIPath, throttling, unsupported, dependencyTimeout, internal, validation}
+	keyErrors    = append(commonErrors[:len(commonErrors):len(commonErrors)], accessDenied, keyNotFound)
+	encErrors    = append(keyErrors[:len(keyErrors):len(keyErrors)], invalidKeyUsage)
+	decErrors    = append(encErrors[:len(encErrors):len(encErrors)], invalidCiphertext)
+)
+
+// operations are the four APIs (requirement U2).
+var operations = []*operation{
+	{name: "GetKeyMetadata", path: "/keys/{externalKeyId}/metadata", keyed: true, shed: true,
+		fields: []metadataField{awsPrincipalARN, kmsOperation, kmsRequestID}, errors: setOf(keyErrors), run: (*exchange).getKeyMetadata},
+	{name: "Encrypt", path: "/keys/{externalKeyId}/encrypt", keyed: true, shed: true,
+		fields: []metadataField{awsPrincipalARN, kmsKeyARN, kmsOperation, kmsRequestID}, errors: setOf(encErrors), check: (*exchange).checkEncrypt, run: (*exchange).encrypt},
+	{name: "Decrypt", path: "/keys/{externalKeyId}/decrypt", keyed: true, shed: true,
+		fields: []metadataField{awsPrincipalARN, kmsKeyARN, kmsOperation, kmsRequestID}, errors: setOf(decErrors), check: (*exchange).checkDecrypt, run: (*exchange).decrypt},
+	{name: "GetHealthStatus", path: "/health",
+		fields: []metadataField{kmsRequestID, kmsOperation}, errors: setOf(commonErrors), run: (*exchange).getHealthStatus},
+}
+
+func setOf(names []errorName) map[errorName]bool {
+	set := map[errorName]bool{}
+	for _, name := range names {
+		set[name] = true
+	}
+	return set
+}
+
+// Handler serves the API. It is safe for concurrent use.
+type Handler struct {
+	state    atomic.Pointer[state]
+	inFlight atomic.Int64
+	bodies   atomic.Int64 // bytes of request bodies in memory
+}
+
+// state is one configuration, built whole. A request loads it once.
+type state struct {
+	config Config
+	router *chi.Mux
+}
+
+// NewHandler builds a handler from a configuration that Validate finds good.
+func NewHandler(c Config) (*Handler, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	c = c.withDefaults()
+	h := new(Handler)
+	s := &state{config: c, router: chi.NewRouter()}
+	for _, storeConfig := range c.KeyStores {
+		store, err := newKeyStore(storeConfig)
+		if err != nil {
+			return nil, err
+		}
+		for _, op := range operations {
+			s.router.Post(URIPath(storeConfig.PathPrefix)+op.path, func(w http.ResponseWriter, r *http.Request) {
+				keyID := ""
+				if op.keyed {
+					keyID = chi.URLParam(r, "externalKeyId")
+				}
+				h.begin(s, w, r).serve(w, target{store: store, op: op, keyID: keyID})
+			})
+		}
+	}
+	s.router.NotFound(func(w http.ResponseWriter, r *http.Request) {
+		h.begin(s, w, r).refuse(w, errNoSuchPath)
+	})
+	h.state.Store(s)
+	return h, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s := h.state.Load()
+	rawPath, _, _ := strings.Cut(r.RequestURI, "?")
+	if !plainPath(rawPath) {
+		h.begin(s, w, r).refuse(w, errNoSuchPath)
+		return
+	}
+	if r.Method != http.MethodPost {
+		h.refuseMethod(w, r, s, rawPath)
+		return
+	}
+	// The path is taken as it was sent: chi must not see a decoded one.
+	r.URL.Path, r.URL.RawPath = rawPath, ""
+	s.router.ServeHTTP(w, r)
+}
+
+// refuseMethod answers 405 where a POST would have been served, 404 elsewhere.
+func (h *Handler) refuseMethod(w http.ResponseWriter, r *http.Request, s *state, path string) {
+	if s.router.Match(chi.NewRouteContext(), http.MethodPost, path) {
+		w.Header().Set("Allow", http.MethodPost)
+		h.begin(s, w, r).refuse(w, errNotAllowed)
+		return
+	}
+	h.begin(s, w, r).refuse(w, errNoSuchPath)
+}
+
+// plainPath refuses what some servers would take for another path: a request
+// target that is no path, percent signs, empty segments and dots (requirement U5).
+func plainPath(path string) bool {
+	if !strings.HasPrefix(path, "/") || strings.Contains(path, "%") {
+		return false
+	}
+	for segment := range strings.SplitSeq(path[1:], "/") {
+		if segment == "" || segment == "." || segment == ".." {
+			return false
+		}
+	}
+	return true
+}

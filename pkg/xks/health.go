@@ -1,0 +1,45 @@
+package xks
+
+// GetHealthStatus (requirements H1–H4): what the background probes last saw. It
+// never waits for an HSM.
+
+import (
+	"slices"
+	"strings"
+
+	"xks-proxy/pkg/hsm"
+)
+
+func (x *exchange) getHealthStatus() (response, error) {
+	health := x.store.group.Health()
+	answer := &healthResponse{
+		FleetSize: x.config.FleetSize,
+		Vendor:    orUnknown(x.config.Vendor),
+		Model:     orUnknown(x.config.Model),
+		EKMVendor: ekmVendor(health),
+	}
+	for _, h := range health {
+		answer.Fleet = append(answer.Fleet, healthDetail{ID: orUnknown(h.HSM), Model: orUnknown(h.Model), HealthStatus: string(h.Status)})
+	}
+	return answer, nil
+}
+
+// ekmVendor is one string, also for a mixed pair (requirement H1).
+func ekmVendor(health []hsm.Health) string {
+	var vendors []string
+	for _, h := range health {
+		if h.Vendor != "" && !slices.Contains(vendors, h.Vendor) {
+			vendors = append(vendors, h.Vendor)
+		}
+	}
+	return orUnknown(strings.Join(vendors, ", "))
+}
+
+// orUnknown keeps the replies free of empty strings and of what a module might
+// have answered that is no UTF-8.
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return strings.ToValidUTF8(s, "?")
+}

@@ -1,0 +1,98 @@
+package xks
+
+// Key stores at run time: which keys one reaches, and who may ask.
+
+import (
+	"context"
+	"path"
+	"strings"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/sigv4"
+)
+
+// keyStore is one key store, immutable.
+type keyStore struct {
+	name     string
+	verifier *sigv4.Verifier
+	group    *hsm.Group
+	blocked  bool
+
+	labels   map[string]bool // patterns without wildcards: a list of 10,000 keys costs what one costs
+	patterns []string
+	before   string // of the label template
+	after    string
+	disabled map[string]bool // external key ids
+}
+
+func newKeyStore(c KeyStoreConfig) (*keyStore, error) {
+	verifier, err := sigv4.New(sigv4.Config{Service: Service, Regions: c.Regions, Credentials: c.Credentials})
+	if err != nil {
+		return nil, err
+	}
+	setDefault(&c.Label, KeyIDPlaceholder)
+	s := &keyStore{
+		name: c.Name, verifier: verifier, group: c.Group, blocked: c.Blocked,
+		labels: map[string]bool{}, disabled: map[string]bool{},
+	}
+	s.before, s.after, _ = strings.Cut(c.Label, KeyIDPlaceholder)
+	for _, pattern := range c.Labels {
+		if strings.ContainsAny(pattern, `*?[\`) {
+			s.patterns = append(s.patterns, pattern)
+		} else {
+			s.labels[pattern] = true
+		}
+	}
+	for _, id := range c.Disabled {
+		s.disabled[id] = true
+	}
+	return s, nil
+}
+
+// label is the CKA_LABEL behind an external key id; false if this key store
+// does not reach it, whatever the HSMs hold.
+func (s *keyStore) label(keyID string) (string, bool) {
+	if !validKeyID(keyID) {
+		return "", false
+	}
+	label := s.before + keyID + s.after
+	if label == s.group.TestKey() {
+		return "", false // the proxy's own (requirement H2)
+	}
+	if s.labels[label] {
+		return label, true
+	}
+	for _, pattern := range s.patterns {
+		if matched, _ := path.Match(pattern, label); matched {
+			return label, true
+		}
+	}
+	return "", false
+}
+
+// key finds the key of an external key id.
+func (s *keyStore) key(ctx context.Context, keyID string) (*hsm.Key, error) {
+	label, ok := s.label(keyID)
+	if !ok {
+		return nil, errNoSuchKey
+	}
+	return s.group.Key(ctx, label)
+}
+
+const maxKeyID = 128
+
+// validKeyID is requirement U3. "." and ".." never get here: they are other paths.
+func validKeyID(id string) bool {
+	if len(id) == 0 || len(id) > maxKeyID {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '.', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,151 @@
+package xks
+
+// The fields of a request's log line (requirement L1). Plaintext, key material
+// and secrets are in none of them; text from the caller is bounded in length,
+// and the encoder escapes its control characters.
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+
+	"xks-proxy/pkg/sigv4"
+)
+
+const (
+	maxLoggedText  = 2048 // of one field of requestMetadata: an ARN's length (U9, U11)
+	maxLoggedOther = 4096 // of all fields of requestMetadata that we do not know
+	maxLoggedPath  = 512
+)
+
+func (x *exchange) appendLogFields(fields []zap.Field, status int, failed *apiError, writeErr error) []zap.Field {
+	r := x.request
+	fields = append(fields,
+		zap.Int("status", status),
+		zap.Float64("duration_ms", float64(time.Since(x.clock.start).Microseconds())/1000),
+		zap.String("remote", r.RemoteAddr),
+		zap.Bool("new_connection", x.clock.newConn),
+		zap.String("protocol", r.Proto),
+	)
+	if x.store != nil {
+		fields = append(fields, zap.String("operation", x.op.name), zap.String("key_store", x.store.name))
+		if x.op.keyed {
+			fields = append(fields, zap.String("key", shorten(x.keyID, maxLoggedText)))
+		}
+	} else {
+		fields = append(fields, zap.String("method", shorten(r.Method, maxLoggedPath)), zap.String("path", shorten(r.RequestURI, maxLoggedPath)))
+	}
+	if x.store != nil {
+		fields = append(fields, zap.Bool("authenticated", x.identity.AccessKeyID != ""))
+	}
+	if x.identity.AccessKeyID != "" {
+		fields = append(fields, zap.String("access_key_id", x.identity.AccessKeyID), zap.String("region", x.identity.Region))
+	}
+	fields = x.appendMetadata(fields)
+	fields = x.appendHSM(fields)
+	return x.appendFailure(fields, failed, writeErr)
+}
+
+func (x *exchange) appendMetadata(fields []zap.Field) []zap.Field {
+	if x.fields == nil || x.fields.Metadata == nil {
+		return fields
+	}
+	m := x.fields.Metadata
+	for _, f := range [...]struct {
+		name  string
+		value *string
+	}{
+		{"kms_request_id", m.KMSRequestID}, {"kms_operation", m.KMSOperation}, {"aws_principal_arn", m.AWSPrincipalARN},
+		{"kms_key_arn", m.KMSKeyARN}, {"kms_via_service", m.KMSViaService}, {"aws_source_vpc", m.AWSSourceVPC}, {"aws_source_vpce", m.AWSSourceVPCE},
+	} {
+		if f.value != nil {
+			fields = append(fields, zap.String(f.name, shorten(*f.value, maxLoggedText)))
+		}
+	}
+	if len(m.Other) > 0 {
+		fields = append(fields, zap.String("request_metadata_other", shorten(string(m.Other), maxLoggedOther)))
+	}
+	return fields
+}
+
+func (x *exchange) appendHSM(fields []zap.Field) []zap.Field {
+	if x.hasKey {
+		fields = append(fields, zap.Uint32("key_version", x.version))
+	}
+	calls := &x.hsmCalls
+	if calls.attempts > 0 {
+		fields = append(fields, zap.String("hsm", calls.servedBy), zap.Int("attempts", calls.attempts))
+	}
+	if calls.verifiedBy != "" {
+		fields = append(fields, zap.String("verified_by", calls.verifiedBy))
+	}
+	if len(calls.faults) > 0 {
+		fields = append(fields, zap.Strings("hsm_faults", texts(calls.faults)))
+	}
+	return fields
+}
+
+func (x *exchange) appendFailure(fields []zap.Field, failed *apiError, writeErr error) []zap.Field {
+	switch {
+	case failed == nil:
+		fields = append(fields, zap.String("outcome", "ok"))
+	default:
+		fields = append(fields, zap.String("outcome", "error"), zap.String("error_name", string(failed.name)), zap.String("reason", failed.Error()))
+		var auth *sigv4.Failure
+		if errors.As(failed, &auth) {
+			fields = append(fields, zap.String("authentication_failure", string(auth.Cause)))
+			if auth.AccessKeyID != "" {
+				fields = append(fields, zap.String("claimed_access_key_id", auth.AccessKeyID))
+			}
+		}
+	}
+	if x.panicked != nil {
+		fields = append(fields, zap.String("panic", shorten(fmt.Sprint(x.panicked), maxLoggedOther)), zap.ByteString("stack", x.stack))
+	}
+	if x.request.Context().Err() != nil {
+		fields = append(fields, zap.Bool("client_gone", true))
+	}
+	if writeErr != nil {
+		fields = append(fields, zap.NamedError("reply_not_sent", writeErr))
+	}
+	return fields
+}
+
+func texts(errs []error) []string {
+	var list []string
+	for _, err := range errs {
+		list = append(list, err.Error())
+	}
+	return list
+}
+
+// shorten bounds what a caller can make us log, and escapes what an operator's
+// terminal might obey: the encoder leaves DEL, the C1 controls and marks of direction as they are.
+func shorten(s string, max int) string {
+	size := len(s)
+	if size > max {
+		s = s[:max]
+	}
+	if !isPlainText(s) {
+		quoted := strconv.QuoteToGraphic(s)
+		s = quoted[1 : len(quoted)-1]
+	}
+	if size > max {
+		s += "…(" + strconv.Itoa(size) + " bytes)"
+	}
+	return s
+}
+
+func isPlainText(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
