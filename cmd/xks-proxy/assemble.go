@@ -1,0 +1,230 @@
+package main
+
+// From the configuration file to the parts that serve: one worker for each HSM,
+// groups of them, key stores on top.
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/pkcs11"
+	"xks-proxy/pkg/hsm/worker"
+	"xks-proxy/pkg/sigv4"
+	"xks-proxy/pkg/xks"
+)
+
+// parts is everything that serve starts and, in the other order, stops.
+type parts struct {
+	config  *config
+	log     *zap.Logger
+	workers map[string]*worker.Worker // by name of the HSM
+	groups  map[string]*hsm.Group
+	handler *xks.Handler
+}
+
+const (
+	hsmStartTimeout   = 15 * time.Second // until each HSM is logged in or has failed
+	firstProbeTimeout = 5 * time.Second  // until each HSM's keys are listed and it is probed
+	hsmCloseTimeout   = 5 * time.Second
+)
+
+// assemble starts the HSMs and builds the handler. On an error everything that was started is stopped.
+func assemble(ctx context.Context, c *config, secrets *secrets, log *zap.Logger) (*parts, error) {
+	p := &parts{config: c, log: log, workers: map[string]*worker.Worker{}, groups: map[string]*hsm.Group{}}
+	err := p.start(ctx, secrets)
+	if err != nil {
+		p.stop()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *parts) start(ctx context.Context, secrets *secrets) error {
+	for _, h := range p.config.HSMs {
+		w, err := p.startWorker(h, secrets.PINs[h.Name])
+		if err != nil {
+			return err
+		}
+		p.workers[h.Name] = w
+	}
+	if err := p.waitForHSMs(ctx); err != nil {
+		return err
+	}
+	for _, g := range p.config.HSMGroups {
+		group, err := p.startGroup(g)
+		if err != nil {
+			return err
+		}
+		p.groups[g.Name] = group
+	}
+	ctx, cancel := context.WithTimeout(ctx, firstProbeTimeout)
+	defer cancel()
+	for _, group := range p.groups {
+		if err := group.WaitFirst(ctx); err != nil {
+			p.log.Warn("an HSM has not been looked at yet; serving begins without it", zap.String("hsm_group", group.Name()))
+		}
+	}
+	handler, err := xks.NewHandler(p.handlerConfig(secrets))
+	if err != nil {
+		return err
+	}
+	p.handler = handler
+	return nil
+}
+
+func (p *parts) startWorker(h hsmConfig, pin secret) (*worker.Worker, error) {
+	settings := pkcs11.Config{
+		Module: h.Module, Token: h.Token, Serial: h.Serial, PIN: pkcs11.Secret(pin.reveal()),
+		Sessions: h.Sessions, Profile: h.Profile, Overrides: h.Overrides.pkcs11(), TestKey: p.testKey(h.Name),
+	}
+	if err := settings.Validate(); err != nil {
+		return nil, fmt.Errorf("HSM %s: %w", h.Name, err)
+	}
+	text, err := json.Marshal(settings)
+	if err != nil {
+		return nil, err
+	}
+	return worker.Start(worker.Config{
+		Name:        h.Name,
+		Command:     []string{"/proc/self/exe", "hsm-worker", h.Name},
+		Dir:         p.config.source.dir,
+		Env:         h.Environment,
+		Settings:    text,
+		HangTimeout: h.HangTimeout,
+		Log:         p.log.With(zap.String("hsm", h.Name)),
+	})
+}
+
+// testKey is the test key of the group that an HSM serves in.
+func (p *parts) testKey(name string) string {
+	for _, g := range p.config.HSMGroups {
+		for _, m := range g.HSMs {
+			if m.HSM == name {
+				return g.TestKey
+			}
+		}
+	}
+	return ""
+}
+
+// waitForHSMs waits until each HSM has started or failed to. One that is away is
+// for the others to stand in for (R1). One that was never reached and refuses
+// for a reason no waiting mends is taken for a mistake in the configuration,
+// which is better heard of now than at the first failover.
+func (p *parts) waitForHSMs(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, hsmStartTimeout)
+	defer cancel()
+	var failed, mistakes []error
+	for _, h := range p.config.HSMs {
+		err := p.workers[h.Name].Ready(ctx)
+		if err == nil {
+			continue
+		}
+		failed = append(failed, err)
+		if hsm.IsConfig(err) && !p.reachedBefore(h.Name) {
+			mistakes = append(mistakes, err)
+		}
+	}
+	if len(failed) == len(p.config.HSMs) {
+		return fmt.Errorf("no HSM can be used: %w", oneLine(failed))
+	}
+	if len(mistakes) > 0 {
+		return fmt.Errorf("an HSM that was never reached before cannot be used: %w", oneLine(mistakes))
+	}
+	for _, err := range failed {
+		p.log.Error("an HSM is away; serving begins without it", zap.Error(err))
+	}
+	return nil
+}
+
+// oneLine is errors.Join for an error that is one sentence to its reader.
+type oneLine []error
+
+func (l oneLine) Error() string {
+	var parts []string
+	for _, err := range l {
+		parts = append(parts, err.Error())
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (l oneLine) Unwrap() []error { return l }
+
+func (p *parts) reachedBefore(name string) bool {
+	for _, g := range p.config.HSMGroups {
+		if hsm.Remembered(p.config.StateDirectory, g.Name, name) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *parts) startGroup(g hsmGroupConfig) (*hsm.Group, error) {
+	var members []hsm.MemberConfig
+	for _, m := range g.HSMs {
+		h := p.config.hsm(m.HSM)
+		members = append(members, hsm.MemberConfig{
+			Name: m.HSM, Priority: m.Priority, Token: p.workers[m.HSM], Vendor: h.Vendor, Model: h.Model,
+		})
+	}
+	return hsm.NewGroup(hsm.GroupConfig{
+		Name: g.Name, Members: members, TestKey: g.TestKey,
+		ProbeInterval: g.ProbeInterval, ProbeTimeout: g.ProbeTimeout, CatalogueInterval: g.CatalogueInterval,
+		AttemptTimeout: g.AttemptTimeout, StateDirectory: p.config.StateDirectory, Log: p.log,
+	})
+}
+
+func (p *parts) handlerConfig(secrets *secrets) xks.Config {
+	c := p.config
+	result := xks.Config{
+		Budget: c.Server.Budget, FirstRequestBudget: c.Server.FirstRequestBudget,
+		MaxBody: c.Server.MaxBody, MaxData: c.Server.MaxPlaintext, MaxAAD: c.Server.MaxAAD, MaxInFlight: c.Server.MaxInFlight,
+		FleetSize: c.Proxy.FleetSize, Vendor: c.Proxy.Vendor, Model: c.Proxy.Model, Log: p.log,
+	}
+	if result.Model == "" {
+		result.Model = "xks-proxy " + programVersion().Version
+	}
+	for _, k := range c.KeyStores {
+		store := xks.KeyStoreConfig{
+			Name: k.Name, PathPrefix: k.PathPrefix, Group: p.groups[k.HSMGroup], Regions: k.Regions,
+			Labels: k.Keys.Labels, Label: k.Keys.Label, Disabled: k.Keys.Disabled,
+		}
+		for _, key := range secrets.AccessKeys[k.Name] {
+			store.Credentials = append(store.Credentials, sigv4.Credential{AccessKeyID: key.ID, SecretAccessKey: key.Secret.reveal()})
+		}
+		result.KeyStores = append(result.KeyStores, store)
+	}
+	return result
+}
+
+// stop ends what start began: groups first, which use the workers.
+func (p *parts) stop() {
+	for _, group := range p.groups {
+		group.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), hsmCloseTimeout)
+	defer cancel()
+	ended := make(chan error)
+	for _, w := range p.workers {
+		go func() { ended <- w.Close(ctx) }()
+	}
+	for range p.workers {
+		if err := <-ended; err != nil {
+			p.log.Warn("an HSM was not closed cleanly", zap.Error(err))
+		}
+	}
+}
+
+func (o hsmOverrides) pkcs11() pkcs11.Overrides {
+	return pkcs11.Overrides{
+		IVSource: pkcs11.IVSource(o.IVSource), IVSize: o.IVSize, IVBits: pkcs11.IVBits(o.IVBits), Mechanism: o.Mechanism,
+		MaxAAD: o.MaxAAD, MaxData: o.MaxData, ReadOnlySessions: o.ReadOnlySessions,
+		InvalidCiphertext: o.InvalidCiphertext, Ambiguous: o.Ambiguous,
+	}
+}

@@ -1,0 +1,79 @@
+package main
+
+// Overrides from the environment: XKS_ and the path of the key. The variables that
+// name nothing are errors, because a misspelled override is worse than none.
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// configVariable names the configuration file, for commands that need one.
+const configVariable = environmentPrefix + "CONFIG"
+
+// variables are the XKS_ variables of an environment and what became of them.
+type variables struct {
+	values map[string]string // by name
+	used   map[string]bool
+	keys   map[string]bool // names that would have been a key of this file
+}
+
+// readVariables takes NAME=value pairs, as os.Environ gives them.
+func readVariables(environ []string) *variables {
+	v := &variables{values: map[string]string{}, used: map[string]bool{}, keys: map[string]bool{}}
+	for _, pair := range environ {
+		name, value, _ := strings.Cut(pair, "=")
+		if strings.HasPrefix(name, environmentPrefix) {
+			v.values[name] = value
+		}
+	}
+	return v
+}
+
+// lookup returns the override of the key at path, and the variable it is from.
+func (v *variables) lookup(path string) (string, string, bool) {
+	name := environmentName(path)
+	v.keys[name] = true
+	value, ok := v.values[name]
+	if ok {
+		v.used[name] = true
+	}
+	return value, name, ok
+}
+
+// has tells whether the key at path is overridden.
+func (v *variables) has(path string) bool {
+	_, ok := v.values[environmentName(path)]
+	return ok
+}
+
+// serviceVariable matches what Kubernetes sets in every container for a Service
+// named "xks" or "xks-…". Nobody wrote those.
+var serviceVariable = regexp.MustCompile(`_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT$|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`)
+
+// reportUnused reports the variables that name no key. holders are the variables
+// that secret references point to.
+func (v *variables) reportUnused(r *report, holders []string) {
+	for _, name := range slices.Sorted(maps.Keys(v.values)) {
+		if v.used[name] || name == configVariable || slices.Contains(holders, name) || serviceVariable.MatchString(name) {
+			continue
+		}
+		known := slices.Sorted(maps.Keys(v.keys))
+		near := suggest(name, lowerAll(known))
+		hint := "XKS_ variables override keys of the file, such as XKS_SERVER_LISTEN (docs/configuration.md lists them); unset it"
+		if near != "" {
+			hint = "did you mean " + strings.ToUpper(near) + "?"
+		}
+		r.errorAt(origin{Variable: name}, "", "names no key of this file; %s", hint)
+	}
+}
+
+func lowerAll(names []string) []string {
+	lower := make([]string, 0, len(names))
+	for _, name := range names {
+		lower = append(lower, strings.ToLower(name))
+	}
+	return lower
+}

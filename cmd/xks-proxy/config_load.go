@@ -1,0 +1,130 @@
+package main
+
+// Loading a configuration file: bytes -> YAML tree -> settings -> typed config ->
+// checks between sections -> checks of the files it names.
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/viper"
+)
+
+// loaded is a configuration with what is needed to show it and to say where each
+// value is from.
+type loaded struct {
+	config   *config
+	settings map[string]any
+	report   *report
+}
+
+// loadConfig reads, completes and checks the configuration file at path, and that
+// the files it names are there; the environment of the process overrides keys
+// (XKS_…). It reads no secret: that is resolveSecrets. The error is a *configError
+// when the file could be read at all; there are no warnings with it.
+func loadConfig(path string) (*config, []warning, error) {
+	l, err := loadFile(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	checkFiles(l.report, l.config)
+	err = l.report.err()
+	if err != nil {
+		return nil, nil, err
+	}
+	return l.config, l.report.warnings, nil
+}
+
+// loadFile is loadConfig but for the files it names. The error is about reading the
+// file at path; what is wrong inside is in the report.
+func loadFile(path string) (*loaded, error) {
+	data, err := readLimited(path)
+	if err != nil {
+		return nil, fmt.Errorf("the configuration file cannot be read: %w", err)
+	}
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("the directory of %s is not known: %w", path, err)
+	}
+	return parseConfig(path, filepath.Dir(absolute), data, os.Environ()), nil
+}
+
+// readLimited reads one byte more than a configuration may have, at most.
+func readLimited(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fileProblem(path, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
+	if err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+// parseConfig touches no file: name is for messages, dir is where relative paths
+// start, environ is as os.Environ gives it. What is wrong is in the report; the
+// config holds what could be read.
+func parseConfig(name, dir string, data []byte, environ []string) *loaded {
+	from := &source{file: name, dir: dir, origins: map[string]origin{}}
+	r := &reader{report: newReport(from), variables: readVariables(environ)}
+	l := &loaded{report: r.report, config: &config{source: from}}
+	root, ok := parseYAML(r.report, data)
+	if !ok {
+		return l
+	}
+	l.settings = r.read(root)
+	if r.isBroken("") {
+		return l
+	}
+	err := decodeConfig(l.settings, l.config)
+	if err != nil {
+		r.errorf("", "%v", err)
+		return l
+	}
+	r.variables.reportUnused(r.report, secretVariables(l.config))
+	validate(r.report, l.config)
+	return l
+}
+
+// decodeConfig fills the types from settings that were checked against the schema.
+func decodeConfig(settings map[string]any, c *config) error {
+	v := viper.New()
+	err := v.MergeConfigMap(settings)
+	if err != nil {
+		return fmt.Errorf("the settings cannot be merged: %w", err)
+	}
+	err = v.UnmarshalExact(c)
+	if err != nil {
+		return fmt.Errorf("the settings do not fit the types: %w", err)
+	}
+	return nil
+}
+
+// secretVariables are the environment variables that hold secrets; their names may
+// begin with XKS_, too.
+func secretVariables(c *config) []string {
+	var names []string
+	for _, ref := range c.secretRefs() {
+		if ref.ref.Env != "" {
+			names = append(names, ref.ref.Env)
+		}
+	}
+	return names
+}
+
+// configPath is the configuration file a command was given: its argument or flag,
+// or else what XKS_CONFIG names.
+func configPath(given string) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	if path := os.Getenv(configVariable); path != "" {
+		return path, nil
+	}
+	return "", usageError(errors.New("no configuration file: name it, or set " + configVariable))
+}

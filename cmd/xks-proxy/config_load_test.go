@@ -1,0 +1,279 @@
+package main
+
+// Loading: one bad file for each rule with its exact errors, warnings, defaults,
+// paths, and the environment.
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"xks-proxy/pkg/hsm"
+)
+
+// configDir makes the files that the test configurations name and goes there.
+func configDir(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, key := testCertificate(t, "xks.example.com", time.Now().Add(90*24*time.Hour))
+	for name, content := range map[string]string{
+		"server.crt": certificate,
+		"server.key": key,
+		"module.so":  "",
+		"hsm-a.pin":  "1234-a\n",
+		"hsm-b.pin":  "1234-b\n",
+		"demo.key":   "N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU\n",
+	} {
+		writeFile(t, filepath.Join(dir, name), content, 0o600)
+	}
+	writeFile(t, filepath.Join(dir, "open.key"), key, 0o644)
+	t.Chdir(dir)
+	return dir
+}
+
+func writeFile(t *testing.T, path, content string, mode os.FileMode) {
+	t.Helper()
+	err := os.WriteFile(path, []byte(content), mode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = os.Chmod(path, mode) // whatever the umask
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func testCertificate(t *testing.T, name string, end time.Time) (certificate, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{"xks.example.com", "*.wild.example.com"},
+		NotBefore: end.Add(-365 * 24 * time.Hour), NotAfter: end,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
+}
+
+// validConfig is testdata/config/valid.yaml, with replacements (old, new, …).
+func validConfig(t *testing.T, replacements ...string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(testdataDir, "valid.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(data)
+	for i := 0; i < len(replacements); i += 2 {
+		if !strings.Contains(text, replacements[i]) {
+			t.Fatalf("valid.yaml does not contain %q", replacements[i])
+		}
+		text = strings.ReplaceAll(text, replacements[i], replacements[i+1])
+	}
+	return text
+}
+
+// testdataDir is absolute: tests change the directory.
+var testdataDir = func() string {
+	dir, err := filepath.Abs("testdata/config")
+	if err != nil {
+		panic(err)
+	}
+	return dir
+}()
+
+// mustLoad loads a configuration that has to be good.
+func mustLoad(t *testing.T, text string) (*config, []warning) {
+	t.Helper()
+	writeFile(t, "test.yaml", text, 0o644)
+	c, warnings, err := loadConfig("test.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, warnings
+}
+
+func TestBadConfigurations(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(testdataDir, "*.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 70 {
+		t.Fatalf("%d bad configurations, there were more", len(files))
+	}
+	dir := configDir(t)
+	place := regexp.MustCompile(`^(  )?[a-z0-9-]+\.yaml:[0-9]+(:[0-9]+)?: .|^[a-z0-9-]+\.yaml has [0-9]+ errors:$|^  and [0-9]+ more$`)
+	for _, file := range files {
+		name := filepath.Base(file)
+		if name == "valid.yaml" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			writeFile(t, name, string(data), 0o644)
+			_, warnings, err := loadConfig(name)
+			if err == nil {
+				t.Fatal("loads without an error")
+			}
+			if len(warnings) > 0 {
+				t.Errorf("warnings beside errors: %v", warnings)
+			}
+			var all *configError
+			if !errors.As(err, &all) || len(all.Problems) == 0 {
+				t.Fatalf("%T is no configError with problems", err)
+			}
+			got := strings.ReplaceAll(err.Error(), dir, "DIR") + "\n"
+			for line := range strings.Lines(got) {
+				if !place.MatchString(strings.TrimSuffix(line, "\n")) {
+					t.Errorf("a line without its place: %s", line)
+				}
+			}
+			if strings.Contains(got, "hunter") {
+				t.Errorf("quotes a secret: %s", got)
+			}
+			checkGolden(t, strings.TrimSuffix(file, ".yaml")+".err", []byte(got))
+		})
+	}
+}
+
+func TestUnreadableConfiguration(t *testing.T) {
+	configDir(t)
+	_, _, err := loadConfig("nowhere.yaml")
+	const want = "the configuration file cannot be read: nowhere.yaml does not exist"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	writeFile(t, "large.yaml", strings.Repeat("# a comment\n", maxConfigSize/12+1), 0o644)
+	_, _, err = loadConfig("large.yaml")
+	if err == nil || !strings.HasPrefix(err.Error(), "large.yaml:1:1: the file is larger than 1 MiB") {
+		t.Errorf("a file that is too large: %v", err)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	dir := configDir(t)
+	for _, test := range []struct {
+		name string
+		old  string
+		new  string
+		want string // "" is none
+	}{
+		{"none", "", "", ""},
+		{"budget", "server: {", "server: {budget: 300ms, ", "test.yaml:1:18: server.budget: AWS KMS gives up after 250ms, network included"},
+		{"first request", "server: {", "server: {first_request_budget: 201ms, ", "test.yaml:1:32: server.first_request_budget: is longer than server.budget, which ends first"},
+		{"idle timeout", "server: {", "server: {idle_timeout: 350s, ", "test.yaml:1:24: server.idle_timeout: a network load balancer keeps idle connections for 5m50s; close them later than that, or requests fail now and then"},
+		{"keep-alive", "server: {", "server: {tcp_keep_alive: 350s, ", "test.yaml:1:26: server.tcp_keep_alive: a network load balancer forgets idle connections after 5m50s; probe more often"},
+		{"body", "server: {", "server: {max_body: 100000, ", "test.yaml:1:20: server.max_body: max_plaintext and max_aad together need up to 106496 bytes of Base64 and JSON"},
+		{"module", "hsm-b, module: module.so", "hsm-b, module: none.so", "test.yaml:4:27: hsms[1].module: DIR/none.so does not exist"},
+		{"one HSM", "[{hsm: hsm-a}, {hsm: hsm-b}]", "[{hsm: hsm-a}]", "test.yaml:7:11: hsm_groups[0].hsms: one HSM has nobody to stand in for it; give the group a second one\ntest.yaml:4:5: hsms[1]: no HSM group uses the HSM \"hsm-b\""},
+		{"unused group", "key_stores:", "  - {name: spare, hsms: [{hsm: hsm-a}, {hsm: hsm-b}]}\nkey_stores:", "test.yaml:8:5: hsm_groups[1]: no key store uses the HSM group \"spare\""},
+		{"probe", "  - name: main", "  - name: main\n    probe_timeout: 6s", "test.yaml:7:20: hsm_groups[0].probe_timeout: is longer than probe_interval; probes of a slow HSM come less often than that"},
+		{"attempt", "  - name: main", "  - name: main\n    attempt_timeout: 200ms", "test.yaml:7:22: hsm_groups[0].attempt_timeout: is not below server.budget (200ms); a slow HSM leaves no time for the next one"},
+		{"prefix", "/demo", "/demo/", "test.yaml:10:18: key_stores[0].path_prefix: makes the XksProxyUriPath /demo//kms/xks/v1; an empty segment is probably not meant"},
+		{"test key", "hsm_group: main", "hsm_group: main\n    keys: {labels: [xks-proxy-test]}", "test.yaml:12:21: key_stores[0].keys.labels[0]: \"xks-proxy-test\" is the test key of the HSM group, which no key store can reach"},
+		{"empty list", "pin: {file: hsm-b.pin}", "pin: {file: hsm-b.pin}, overrides: {ambiguous: []}", "test.yaml:4:99: hsms[1].overrides.ambiguous: is empty, which leaves the profile's list"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, warnings := mustLoad(t, strings.Replace(validConfig(t), test.old, test.new, 1))
+			lines := make([]string, 0, len(warnings))
+			for _, w := range warnings {
+				lines = append(lines, w.String())
+			}
+			got := strings.ReplaceAll(strings.Join(lines, "\n"), dir, "DIR")
+			if got != test.want {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestDefaultsAndValues(t *testing.T) {
+	dir := configDir(t)
+	c, _ := mustLoad(t, validConfig(t, "token: hsm-b, ", "token: hsm-b, sessions: 0x10, overrides: {iv_size: 16, mechanism: 0x80000001, ambiguous: [5, 0x6], read_only_sessions: false}, "))
+	if c.Server.Listen != "127.0.0.1:8443" || c.Server.Budget != 200*time.Millisecond || c.Server.MaxAAD != 65535 || !c.Server.HTTP2 {
+		t.Errorf("defaults of server: %+v", c.Server)
+	}
+	if c.Server.TLS.Certificate != filepath.Join(dir, "server.crt") || c.StateDirectory != filepath.Join(dir, "state") {
+		t.Errorf("relative paths: %q %q", c.Server.TLS.Certificate, c.StateDirectory)
+	}
+	if c.Log.Output != "stderr" {
+		t.Errorf("log.output: %q", c.Log.Output)
+	}
+	a, b := c.HSMs[0], c.HSMs[1]
+	if a.Sessions != 8 || a.Profile != "generic" || a.HangTimeout != 2*time.Second || a.PIN.File != filepath.Join(dir, "hsm-a.pin") {
+		t.Errorf("defaults of an HSM: %+v", a)
+	}
+	if a.Overrides.ReadOnlySessions != nil || a.Overrides.Ambiguous != nil || a.Overrides.IVSource != "" {
+		t.Errorf("overrides that are not given: %+v", a.Overrides)
+	}
+	o := b.Overrides
+	if b.Sessions != 16 || o.IVSize != 16 || o.Mechanism != 0x80000001 || *o.ReadOnlySessions || len(o.Ambiguous) != 2 || o.Ambiguous[1] != hsm.CKR(6) {
+		t.Errorf("overrides: %+v", o)
+	}
+	k := c.KeyStores[0]
+	if len(k.Keys.Labels) != 1 || k.Keys.Labels[0] != "*" || k.Keys.Label != "{key_id}" || k.LegacyFormat != "" {
+		t.Errorf("defaults of a key store: %+v", k)
+	}
+	if c.HSMGroups[0].TestKey != "xks-proxy-test" || c.HSMGroups[0].AttemptTimeout != 60*time.Millisecond {
+		t.Errorf("defaults of a group: %+v", c.HSMGroups[0])
+	}
+}
+
+// Paths start at the directory of the file, wherever the program was started.
+func TestPathsStartAtTheFile(t *testing.T) {
+	dir := configDir(t)
+	err := os.Mkdir("logs", 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, "test.yaml", validConfig(t)+"log: {output: logs/proxy.log}\nstate_directory: \"\"\n", 0o644)
+	t.Chdir("/")
+	c, _, err := loadConfig(filepath.Join(dir, "test.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.HSMs[0].Module != filepath.Join(dir, "module.so") || c.Log.Output != filepath.Join(dir, "logs/proxy.log") || c.StateDirectory != "" {
+		t.Errorf("paths: %q %q %q", c.HSMs[0].Module, c.Log.Output, c.StateDirectory)
+	}
+}
+
+// The bound on expanded aliases is far from what an operator writes.
+func TestThousandKeyStores(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(validConfig(t))
+	for i := range 1000 {
+		fmt.Fprintf(&b, "  - name: tenant-%d\n    path_prefix: /tenant-%d\n    hsm_group: main\n    regions: [eu-central-1]\n    credentials:\n"+
+			"      - {access_key_id: XKSTESTACCESSKEYID234567, secret_access_key: {file: demo.key}}\n    keys: {labels: [\"tenant-%d-*\"]}\n", i, i, i)
+	}
+	l := parseConfig("test.yaml", "/etc/xks", []byte(b.String()), nil)
+	err := l.report.err()
+	if err != nil || len(l.config.KeyStores) != 1001 {
+		t.Errorf("%d key stores, %v", len(l.config.KeyStores), err)
+	}
+}

@@ -1,0 +1,224 @@
+package main
+
+// What can be wrong with a configuration: problems with their place, collected so
+// that an operator sees all of them at once.
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// maxProblems bounds what one check reports.
+const maxProblems = 20
+
+// origin is where a value comes from: a line of the file, or a variable of the
+// environment. The zero origin is a default.
+type origin struct {
+	Line, Column int
+	Variable     string
+}
+
+// problem is one thing that is wrong (or, as a warning, dubious) and what to do
+// about it. It never quotes what could be a secret.
+type problem struct {
+	File    string
+	Origin  origin
+	Path    string // key, such as hsms[0].pin.file; "" for the file as a whole
+	Message string
+}
+
+// String gives FILE:LINE:COLUMN: KEY: MESSAGE, as editors understand it, or
+// VARIABLE: KEY: MESSAGE for a value from the environment.
+func (p problem) String() string {
+	var b strings.Builder
+	switch {
+	case p.Origin.Variable != "":
+		name := strconv.QuoteToASCII(p.Origin.Variable) // it may hold anything but =
+		b.WriteString("environment variable " + name[1:len(name)-1])
+	case p.Origin.Line == 0:
+		b.WriteString(p.File)
+	case p.Origin.Column == 0: // the YAML parser knows no more of some errors
+		fmt.Fprintf(&b, "%s:%d", p.File, p.Origin.Line)
+	default:
+		fmt.Fprintf(&b, "%s:%d:%d", p.File, p.Origin.Line, p.Origin.Column)
+	}
+	b.WriteString(": ")
+	if p.Path != "" {
+		b.WriteString(p.Path + ": ")
+	}
+	b.WriteString(p.Message)
+	return b.String()
+}
+
+// warning is something that works and is probably not meant.
+type warning problem
+
+func (w warning) String() string { return problem(w).String() }
+
+// configError is everything wrong with a configuration; Problems is never empty.
+type configError struct {
+	File     string
+	Problems []problem
+	More     int // found beyond maxProblems, not kept
+}
+
+func (e *configError) Error() string {
+	if len(e.Problems) == 1 && e.More == 0 {
+		return e.Problems[0].String()
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s has %d errors:", e.File, len(e.Problems)+e.More)
+	for _, p := range e.Problems {
+		b.WriteString("\n  " + p.String())
+	}
+	if e.More > 0 {
+		fmt.Fprintf(&b, "\n  and %d more", e.More)
+	}
+	return b.String()
+}
+
+// source is a configuration file and where in it each key stands.
+type source struct {
+	file    string            // as it was named
+	dir     string            // absolute; relative paths start here
+	origins map[string]origin // by path
+}
+
+// report collects the problems and warnings of one file.
+type report struct {
+	*source
+	problems []problem
+	warnings []warning
+	failed   map[string]bool // paths that have a problem
+	broken   map[string]bool // paths that could not be read at all: what is below them is not known
+}
+
+func newReport(s *source) *report {
+	return &report{source: s, failed: map[string]bool{}, broken: map[string]bool{}}
+}
+
+// errorf adds a problem with the key at path. A key has one problem at most: what
+// comes after the first follows from it.
+func (r *report) errorf(path, format string, args ...any) {
+	if r.failed[path] || r.isBroken(path) {
+		return
+	}
+	r.errorAt(r.origin(path), path, format, args...)
+}
+
+// errorAt is errorf for something that is not the value of a known key.
+func (r *report) errorAt(at origin, path, format string, args ...any) {
+	r.failed[path] = true
+	r.problems = append(r.problems, problem{File: r.file, Origin: at, Path: path, Message: fmt.Sprintf(format, args...)})
+}
+
+func (r *report) warnf(path, format string, args ...any) {
+	w := warning{File: r.file, Origin: r.origin(path), Path: path, Message: fmt.Sprintf(format, args...)}
+	r.warnings = append(r.warnings, w)
+}
+
+func (r *report) isBroken(path string) bool {
+	for ; path != ""; path = parentPath(path) {
+		if r.broken[path] {
+			return true
+		}
+	}
+	return r.broken[""]
+}
+
+// origin is the place of a key or, if it is not there, of what it would be in.
+func (s *source) origin(path string) origin {
+	for ; path != ""; path = parentPath(path) {
+		at, ok := s.origins[path]
+		if ok {
+			return at
+		}
+	}
+	return origin{Line: 1, Column: 1}
+}
+
+// parentPath goes from a.b[0] to a.b to a to "".
+func parentPath(path string) string {
+	return path[:max(strings.LastIndexAny(path, ".["), 0)]
+}
+
+// err is all problems, in the order of the file, or nil.
+func (r *report) err() error {
+	if len(r.problems) == 0 {
+		return nil
+	}
+	sorted := slices.Clone(r.problems)
+	slices.SortStableFunc(sorted, func(a, b problem) int {
+		return cmp.Or(
+			cmp.Compare(a.Origin.Variable, b.Origin.Variable),
+			cmp.Compare(a.Origin.Line, b.Origin.Line),
+			cmp.Compare(a.Origin.Column, b.Origin.Column),
+		)
+	})
+	kept := sorted[:min(len(sorted), maxProblems)]
+	return &configError{File: r.file, Problems: kept, More: len(sorted) - len(kept)}
+}
+
+// plainName is what may be quoted of a key nobody knows: anything else could be a
+// value that lost its colon, hence a secret.
+var plainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,63}$`)
+
+// quoteName quotes a name that is surely no secret.
+func quoteName(s string) string {
+	if plainName.MatchString(s) {
+		return `"` + s + `"`
+	}
+	return "(not shown: it is no plain name)"
+}
+
+// suggest finds the known name that was probably meant, "" if none is near.
+func suggest(name string, known []string) string {
+	best, bestDistance := "", len(name)/3+2
+	for _, k := range known {
+		d := editDistance(strings.ToLower(name), k)
+		if d < bestDistance {
+			best, bestDistance = k, d
+		}
+	}
+	return best
+}
+
+// didYouMean is the end of a sentence about an unknown name: the one that was
+// probably meant, or all there are.
+func didYouMean(name string, known []string) string {
+	if s := suggest(name, known); s != "" {
+		return fmt.Sprintf("did you mean %q?", s)
+	}
+	return "known: " + strings.Join(known, ", ")
+}
+
+// editDistance counts the letters to insert, delete, replace, or swap with their
+// neighbour to turn a into b.
+func editDistance(a, b string) int {
+	if len(a) > 80 || len(b) > 80 {
+		return max(len(a), len(b))
+	}
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last, row = last, row, before
+	}
+	return last[len(b)]
+}

@@ -1,0 +1,357 @@
+package main
+
+// Reads a YAML tree against the schema: unknown, repeated and missing keys, types,
+// ranges and values, environment overrides, defaults, relative paths. What comes
+// out holds every key of the schema that has a value, each of the right type.
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// reader walks the schema and the tree together.
+type reader struct {
+	*report
+	variables *variables
+	nodes     int // values seen, against maxConfigNodes
+}
+
+// read returns the settings of the file as nested maps and lists.
+func (r *reader) read(root *yaml.Node) map[string]any {
+	return r.section(schema, root, "")
+}
+
+func (r *reader) section(s *setting, n *yaml.Node, path string) map[string]any {
+	entries := r.entries(s, n, path)
+	settings := make(map[string]any, len(s.Fields))
+	for _, f := range s.Fields {
+		v, ok := r.field(f, entries[f.Name], joinPath(path, f.Name))
+		if ok {
+			settings[f.Name] = v
+		}
+	}
+	return settings
+}
+
+// entries are the keys of a mapping that the schema knows. A key that is nearly
+// one is a problem, and taken for it all the same: one slip, one error.
+func (r *reader) entries(s *setting, n *yaml.Node, path string) map[string]*yaml.Node {
+	m := follow(n)
+	if m == nil || m.Tag == "!!null" || !r.count(len(m.Content)) {
+		return nil
+	}
+	if m.Kind != yaml.MappingNode {
+		r.errorf(path, "must have keys of its own: %s", strings.Join(s.fieldNames(), ", "))
+		r.broken[path] = true
+		return nil
+	}
+	entries := make(map[string]*yaml.Node, len(s.Fields))
+	lines := map[string]int{}
+	slips := map[string]*yaml.Node{}
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		key, value := m.Content[i], m.Content[i+1]
+		name := key.Value
+		switch _, known := s.field(name); {
+		case key.Kind != yaml.ScalarNode || key.Tag == "!!merge":
+			r.errorAt(place(key), path, "a key here is no plain name (\"<<\" does not work here either); write the keys out")
+		case !known:
+			slips[r.unknownKey(s, key, path)] = value
+		case lines[name] != 0:
+			r.errorAt(place(key), joinPath(path, name), "is given twice, first on line %d; remove one", lines[name])
+		default:
+			lines[name] = key.Line
+			entries[name] = value
+			r.origins[joinPath(path, name)] = place(value)
+		}
+	}
+	for name, value := range slips {
+		if entries[name] == nil && name != "" {
+			entries[name] = value
+			r.origins[joinPath(path, name)] = place(value)
+		}
+	}
+	return entries
+}
+
+// unknownKey reports a key and returns the one that was probably meant.
+func (r *reader) unknownKey(s *setting, key *yaml.Node, path string) string {
+	if s.Kind == secretKind || !plainName.MatchString(key.Value) {
+		r.errorAt(place(key), path, "has an unknown key (not shown: it could be a secret); %s", didYouMean(key.Value, s.fieldNames()))
+		return ""
+	}
+	if len(r.problems) > maxProblems { // not shown any more, only counted
+		r.errorAt(place(key), path, "unknown key")
+		return ""
+	}
+	r.errorAt(place(key), joinPath(path, key.Value), "unknown key; %s", didYouMean(key.Value, s.fieldNames()))
+	return suggest(key.Value, s.fieldNames())
+}
+
+// field reads the value of one key; ok is false if it has none.
+func (r *reader) field(s *setting, n *yaml.Node, path string) (any, bool) {
+	m := follow(n)
+	if m != nil && strings.HasPrefix(m.Tag, "!") && !strings.HasPrefix(m.Tag, "!!") {
+		r.errorf(path, "begins with !, which YAML takes for a tag; put quotes around the value")
+		return nil, false
+	}
+	switch {
+	case s.List && s.Kind == section:
+		return r.sections(s, n, path), true
+	case s.List:
+		return r.list(s, n, path)
+	case s.Kind == section:
+		return r.section(s, n, path), true
+	case s.Kind == secretKind:
+		return r.secret(s, n, path), true
+	}
+	value, variable, ok := r.variables.lookup(path)
+	if ok {
+		r.origins[path] = origin{Variable: variable}
+		return r.scalar(s, value, path)
+	}
+	if m == nil {
+		return r.absent(s, path)
+	}
+	if !r.count(1) || !r.scalarNode(s, m, path) {
+		return nil, false
+	}
+	return r.scalar(s, m.Value, path)
+}
+
+// absent is the value of a key that is not given.
+func (r *reader) absent(s *setting, path string) (any, bool) {
+	if s.HasValue && (s.Default != "" || !s.Required) {
+		return r.scalar(s, s.Default, path)
+	}
+	if s.Required {
+		r.errorf(path, "is missing (%s)", firstSentence(s.Doc))
+	}
+	return nil, false
+}
+
+func (r *reader) sections(s *setting, n *yaml.Node, path string) []any {
+	m := follow(n)
+	if m == nil || m.Tag == "!!null" || len(m.Content) == 0 && m.Kind == yaml.SequenceNode {
+		if s.Required {
+			r.errorf(path, "is missing (%s)", firstSentence(s.Doc))
+		}
+		return nil
+	}
+	if m.Kind != yaml.SequenceNode {
+		r.errorf(path, "must be a list: put \"- \" before each entry")
+		return nil
+	}
+	elements := make([]any, 0, len(m.Content))
+	for i, child := range m.Content {
+		if !r.count(1) {
+			return nil
+		}
+		at := fmt.Sprintf("%s[%d]", path, i)
+		r.origins[at] = place(child)
+		elements = append(elements, r.section(s, child, at))
+	}
+	return elements
+}
+
+// list reads a list of scalars.
+func (r *reader) list(s *setting, n *yaml.Node, path string) (any, bool) {
+	value, variable, ok := r.variables.lookup(path)
+	m := follow(n)
+	var values []string
+	switch {
+	case ok:
+		r.origins[path] = origin{Variable: variable}
+		values = splitList(value)
+	case m == nil || m.Tag == "!!null":
+		if !s.HasValue {
+			return nil, false
+		}
+		values = splitList(s.Default)
+	case m.Kind != yaml.SequenceNode:
+		r.errorf(path, "must be a list, such as [one, two]")
+		return nil, false
+	default:
+		for i, child := range m.Content {
+			at := fmt.Sprintf("%s[%d]", path, i)
+			r.origins[at] = place(child)
+			if !r.count(1) || !r.scalarNode(s, follow(child), at) {
+				return nil, false
+			}
+			values = append(values, follow(child).Value)
+		}
+	}
+	if len(values) == 0 && s.Required {
+		r.errorf(path, "must not be empty (%s)", firstSentence(s.Doc))
+	}
+	elements := make([]any, 0, len(values))
+	for i, value := range values {
+		v, valid := r.scalar(s, value, fmt.Sprintf("%s[%d]", path, i))
+		if valid {
+			elements = append(elements, v)
+		}
+	}
+	return elements, true
+}
+
+// secret reads a reference. A reference in the environment replaces the one of the
+// file as a whole.
+func (r *reader) secret(s *setting, n *yaml.Node, path string) map[string]any {
+	_, own, ok := r.variables.lookup(path)
+	if ok {
+		r.errorAt(origin{Variable: own}, path, "a secret is never given itself; set %s_FILE, or set %s_ENV to the name of the variable that holds it", own, own)
+		return nil
+	}
+	overridden := slices.ContainsFunc(s.fieldNames(), func(name string) bool { return r.variables.has(joinPath(path, name)) })
+	if overridden {
+		n = nil
+	}
+	m := follow(n)
+	if m != nil && m.Kind != yaml.MappingNode && m.Tag != "!!null" {
+		r.errorf(path, "a secret is never written into this file; say where it is: {file: PATH}, {env: NAME}, {credential: NAME} or {command: [PROGRAM, ARGUMENT]}")
+		return nil
+	}
+	given := r.section(s, n, path)
+	var names []string
+	for _, f := range s.Fields {
+		if _, ok := r.origins[joinPath(path, f.Name)]; ok {
+			names = append(names, f.Name)
+		} else {
+			delete(given, f.Name)
+		}
+	}
+	if overridden {
+		r.origins[path] = r.origin(joinPath(path, names[0]))
+	}
+	switch {
+	case len(names) > 1:
+		r.errorf(path, "has %s; exactly one of file, env, credential and command must be given", strings.Join(names, " and "))
+	case len(names) == 0:
+		r.errorf(path, "is missing: say where the secret is with one of file, env, credential and command")
+	case isEmpty(given[names[0]]):
+		r.errorf(joinPath(path, names[0]), "must not be empty")
+	}
+	return given
+}
+
+// scalarNode checks what YAML made of a value, before its text is looked at.
+func (r *reader) scalarNode(s *setting, m *yaml.Node, path string) bool {
+	want := map[kind]string{text: "text", integer: "a number", boolean: "true or false", duration: "a duration such as 200ms"}[s.Kind]
+	switch {
+	case m.Kind != yaml.ScalarNode:
+		r.errorf(path, "must be %s, not a list or a section", want)
+	case m.Tag == "!!null":
+		r.errorf(path, "has no value; give it %s or remove the line", want)
+	case s.Kind == text && m.Tag != "!!str" && m.Tag != "!!timestamp":
+		r.errorf(path, "must be text; put quotes around the value")
+	case s.Kind == boolean && m.Tag != "!!bool", s.Kind == integer && m.Tag != "!!int":
+		r.errorf(path, "must be %s", want)
+	default:
+		return true
+	}
+	return false
+}
+
+// scalar turns text into the value of a setting and checks what the schema says.
+// Durations stay text: they are shown as they were written.
+func (r *reader) scalar(s *setting, value, path string) (any, bool) {
+	switch s.Kind {
+	case integer:
+		n, err := checkRange(s, value, parseInteger)
+		if err != nil {
+			r.errorf(path, "%v", err)
+			return nil, false
+		}
+		return n, true
+	case duration:
+		_, err := checkRange(s, value, parseDuration)
+		if err != nil {
+			r.errorf(path, "%v", err)
+			return nil, false
+		}
+		return value, true
+	case boolean:
+		if value != "true" && value != "false" {
+			r.errorf(path, "must be true or false")
+			return nil, false
+		}
+		return value == "true", true
+	}
+	return r.text(s, value, path), true
+}
+
+func (r *reader) text(s *setting, value, path string) string {
+	switch {
+	case value == "" && s.Required:
+		r.errorf(path, "must not be empty (%s)", firstSentence(s.Doc))
+	case !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl):
+		r.errorf(path, "holds a control character or what is no UTF-8")
+	case s.OneOf != nil && !slices.Contains(s.OneOf, value):
+		r.errorf(path, "%s is none of %s", quoteName(value), strings.Join(s.OneOf, ", "))
+	case s.Path == "log" && (value == "stderr" || value == "stdout"):
+	case s.Path != "":
+		return resolvePath(r.dir, value)
+	}
+	return value
+}
+
+// count bounds the values of a file after its aliases are expanded.
+func (r *reader) count(n int) bool {
+	before := r.nodes
+	r.nodes += n
+	if r.nodes > maxConfigNodes && before <= maxConfigNodes {
+		r.errorAt(origin{Line: 1, Column: 1}, "", "holds more than %d values when its aliases (*name) are expanded", maxConfigNodes)
+		r.broken[""] = true
+	}
+	return r.nodes <= maxConfigNodes
+}
+
+func joinPath(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+// resolvePath makes a path absolute, starting from dir; "" stays "".
+func resolvePath(dir, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// splitList reads a list from one line of text: comma-separated, "" is empty.
+func splitList(s string) []string {
+	if strings.TrimSpace(s) == "" {
+		return nil
+	}
+	values := strings.Split(s, ",")
+	for i := range values {
+		values[i] = strings.TrimSpace(values[i])
+	}
+	return values
+}
+
+func isEmpty(v any) bool {
+	list, ok := v.([]any)
+	return v == "" || ok && len(list) == 0
+}
+
+// follow goes from an alias to what it stands for.
+func follow(n *yaml.Node) *yaml.Node {
+	for n != nil && n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	return n
+}
+
+func firstSentence(doc string) string {
+	first, _, _ := strings.Cut(doc, ". ")
+	return strings.TrimSuffix(first, ".")
+}

@@ -1,0 +1,149 @@
+package main
+
+// The documents that go with the schema: docs/configuration.md is made from it,
+// configs/xks-proxy.yaml must agree with it.
+
+import (
+	"bytes"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+func TestConfigurationReference(t *testing.T) {
+	var b bytes.Buffer
+	err := writeReference(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkGolden(t, "../../docs/configuration.md", b.Bytes())
+	stdout, stderr, code := execute(t, "config", "reference")
+	if code != 0 || stderr != "" || stdout != b.String() {
+		t.Errorf("config reference prints something else; exit code %d, %s", code, stderr)
+	}
+}
+
+// Every key has what a reader of the reference needs.
+func TestSchemaIsComplete(t *testing.T) {
+	name := regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
+	walkSchema(schema, "", func(s *setting, path string) {
+		if !name.MatchString(s.Name) {
+			t.Errorf("%s: the name does not look like the others", path)
+		}
+		if len(s.Doc) < 10 || !strings.HasSuffix(s.Doc, ".") {
+			t.Errorf("%s: no sentence about it: %q", path, s.Doc)
+		}
+		if s.Kind == duration && (s.Min == "" || s.Max == "") || s.Kind == integer && (s.Min == "" || s.Max == "") {
+			t.Errorf("%s: a number without a range", path)
+		}
+		if s.Default != "" {
+			r := &reader{report: newReport(&source{origins: map[string]origin{}}), variables: readVariables(nil)}
+			_, ok := r.field(s, nil, path)
+			if !ok || r.err() != nil {
+				t.Errorf("%s: the default %q is not allowed: %v", path, s.Default, r.err())
+			}
+		}
+	})
+}
+
+// commentedSetting is a setting at its default (or an example) in the commented
+// configuration: no space after the #.
+var commentedSetting = regexp.MustCompile(`(?m)^( *)#([a-z0-9_]+:)`)
+
+func readCommented(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile("../../configs/xks-proxy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// The commented configuration is good as it stands, and with every setting in it
+// switched on.
+func TestCommentedConfigurationLoads(t *testing.T) {
+	commented := readCommented(t)
+	for name, text := range map[string]string{"as it stands": commented, "all settings": commentedSetting.ReplaceAllString(commented, "$1$2")} {
+		l := parseConfig("xks-proxy.yaml", "/etc/xks-proxy", []byte(text), nil)
+		err := l.report.err()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if len(l.report.warnings) > 0 {
+			t.Errorf("%s: %v", name, l.report.warnings)
+		}
+	}
+}
+
+// The commented configuration shows every key, and each setting that is commented
+// out shows its default.
+func TestCommentedConfigurationIsComplete(t *testing.T) {
+	commented := readCommented(t)
+	off := map[int]bool{}
+	for i, line := range strings.Split(commented, "\n") {
+		off[i+1] = commentedSetting.MatchString(line)
+	}
+	var document yaml.Node
+	err := yaml.Unmarshal([]byte(commentedSetting.ReplaceAllString(commented, "$1$2")), &document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	visitKeys(schema, document.Content[0], "", func(s *setting, key, value *yaml.Node, path string) {
+		seen[path] = true
+		if s.Kind == secretKind { // three of the four places stand in a comment
+			seen[path+" is a secret"] = true
+		}
+		if !off[key.Line] {
+			return
+		}
+		if got, want := flat(value), s.Default; got != want && s.HasValue {
+			t.Errorf("line %d: %s is commented out as %q; its default is %q", key.Line, path, got, want)
+		}
+	})
+	walkSchema(schema, "", func(s *setting, path string) {
+		path = strings.ReplaceAll(path, "[0]", "[]")
+		if !seen[path] && !seen[parentPath(path)+" is a secret"] {
+			t.Errorf("configs/xks-proxy.yaml does not show %s", path)
+		}
+	})
+	for _, place := range []string{"{file: PATH}", "{env: NAME}", "{credential: NAME}", "{command: [PROGRAM, ARGUMENT, ...]}"} {
+		if !strings.Contains(commented, place) {
+			t.Errorf("configs/xks-proxy.yaml does not explain %s", place)
+		}
+	}
+}
+
+// flat is a value as it would be a default: lists comma-separated.
+func flat(n *yaml.Node) string {
+	values := []string{n.Value}
+	for i, v := range n.Content {
+		values = append(values[:i], v.Value)
+	}
+	return strings.Join(values, ",")
+}
+
+// visitKeys visits every key of a tree, in lists of every element, with [] for the
+// number.
+func visitKeys(s *setting, n *yaml.Node, path string, visit func(s *setting, key, value *yaml.Node, path string)) {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		f, ok := s.field(key.Value)
+		if !ok {
+			continue
+		}
+		at := joinPath(path, f.Name)
+		visit(f, key, value, at)
+		switch {
+		case f.List && f.isMapping():
+			for _, element := range value.Content {
+				visitKeys(f, element, at+"[]", visit)
+			}
+		case f.isMapping():
+			visitKeys(f, value, at, visit)
+		}
+	}
+}

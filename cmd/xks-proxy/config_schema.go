@@ -1,0 +1,201 @@
+package main
+
+// The schema of the configuration file, compiled once from the tags of the types
+// in config_types.go. Mistakes in the tags are mistakes of the program and found by
+// its tests.
+
+import (
+	"fmt"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// environmentPrefix opens the name of every variable that overrides a key.
+const environmentPrefix = "XKS_"
+
+// kind is what the value of a setting must be.
+type kind int
+
+const (
+	text kind = iota
+	integer
+	boolean
+	duration
+	section
+	secretKind // a section of which exactly one key is given: secretRef
+)
+
+// setting is one key of the file, with what is below it.
+type setting struct {
+	Name     string
+	Kind     kind
+	List     bool // a list of Kind
+	Default  string
+	HasValue bool // Default is one
+	Doc      string
+	Min, Max string
+	OneOf    []string
+	Required bool
+	Path     string
+	Hex      bool
+	Fields   []*setting // of a section, or of each element of a list of sections
+}
+
+// schema is the whole file.
+var schema = compileSchema(reflect.TypeFor[config]())
+
+func compileSchema(t reflect.Type) *setting {
+	return &setting{Kind: section, Fields: compileFields(t)}
+}
+
+func compileFields(t reflect.Type) []*setting {
+	fields := make([]*setting, 0, t.NumField())
+	for i := range t.NumField() {
+		if t.Field(i).IsExported() {
+			fields = append(fields, compileField(t.Field(i)))
+		}
+	}
+	return fields
+}
+
+func compileField(f reflect.StructField) *setting {
+	s := &setting{
+		Name:     f.Tag.Get("mapstructure"),
+		Doc:      f.Tag.Get("doc"),
+		Min:      f.Tag.Get("min"),
+		Max:      f.Tag.Get("max"),
+		Required: f.Tag.Get("required") == "true",
+		Path:     f.Tag.Get("path"),
+		Hex:      f.Tag.Get("hex") == "true",
+	}
+	s.Default, s.HasValue = f.Tag.Lookup("default")
+	if values, ok := f.Tag.Lookup("oneof"); ok {
+		s.OneOf = strings.Split(values, "|")
+	}
+	t := f.Type
+	if t.Kind() == reflect.Slice {
+		s.List = true
+		t = t.Elem()
+	}
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if s.List && t.Kind() != reflect.Struct && !s.Hex || t.Kind() == reflect.String && s.OneOf == nil {
+		s.HasValue = true // "" or [] and no key at all are the same
+	}
+	switch {
+	case t == reflect.TypeFor[time.Duration]():
+		s.Kind = duration
+	case t == reflect.TypeFor[secretRef]():
+		s.Kind = secretKind
+		s.Fields = compileFields(t)
+	case t.Kind() == reflect.Struct:
+		s.Kind = section
+		s.Fields = compileFields(t)
+	case t.Kind() == reflect.String:
+		s.Kind = text
+	case t.Kind() == reflect.Bool:
+		s.Kind = boolean
+	case t.Kind() == reflect.Int, t.Kind() == reflect.Uint32:
+		s.Kind = integer
+	default:
+		// Only reachable by a mistake in config_types.go; every test finds it.
+		panic(fmt.Sprintf("config_types.go: %s has a type the schema cannot express: %s", s.Name, t))
+	}
+	return s
+}
+
+// field finds a key of a section.
+func (s *setting) field(name string) (*setting, bool) {
+	for _, f := range s.Fields {
+		if f.Name == name {
+			return f, true
+		}
+	}
+	return nil, false
+}
+
+func (s *setting) fieldNames() []string {
+	names := make([]string, 0, len(s.Fields))
+	for _, f := range s.Fields {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
+// isMapping reports whether a value (an element, for a list) has keys of its own.
+func (s *setting) isMapping() bool {
+	return s.Kind == section || s.Kind == secretKind
+}
+
+// typeName is what the documentation and errors call the value.
+func (s *setting) typeName() string {
+	name := map[kind]string{
+		text: "text", integer: "number", boolean: "true or false", duration: "duration", section: "section", secretKind: "secret reference",
+	}[s.Kind]
+	if s.Path != "" {
+		name = "path"
+	}
+	if s.List {
+		if s.Kind == section {
+			return "list of sections"
+		}
+		return "list of " + name + "s"
+	}
+	return name
+}
+
+// integerForm refuses what YAML and Go read differently (octal) or nobody means (1_000).
+var integerForm = regexp.MustCompile(`^-?(0|[1-9][0-9]{0,17}|0x[0-9A-Fa-f]{1,15})$`)
+
+func parseInteger(s string) (int64, error) {
+	if !integerForm.MatchString(s) {
+		return 0, fmt.Errorf("%q is no number; write it like 4096 or 0x1000", s)
+	}
+	n, err := strconv.ParseInt(s, 0, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%q is no number: %w", s, err)
+	}
+	return n, nil
+}
+
+func parseDuration(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err == nil {
+		return d, nil
+	}
+	if integerForm.MatchString(s) {
+		return 0, fmt.Errorf("%s has no unit; write %sms or %ss", s, s, s)
+	}
+	return 0, fmt.Errorf("%q is no duration; write it like 200ms, 5s or 1m30s", s)
+}
+
+// checkRange parses value and tells whether it lies within Min and Max.
+func checkRange[T ~int64](s *setting, value string, parse func(string) (T, error)) (T, error) {
+	n, err := parse(value)
+	if err != nil || s.Min == "" {
+		return n, err
+	}
+	least, err := parse(s.Min)
+	if err != nil {
+		return 0, fmt.Errorf("schema: min of %s: %w", s.Name, err)
+	}
+	most, err := parse(s.Max)
+	if err != nil {
+		return 0, fmt.Errorf("schema: max of %s: %w", s.Name, err)
+	}
+	if n < least || n > most {
+		return 0, fmt.Errorf("%s is out of range; it must be from %s to %s", value, s.Min, s.Max)
+	}
+	return n, nil
+}
+
+// environmentName is the variable that overrides the key at a path:
+// hsms[0].pin.file -> XKS_HSMS_0_PIN_FILE.
+func environmentName(path string) string {
+	replaced := strings.NewReplacer(".", "_", "[", "_", "]", "").Replace(path)
+	return environmentPrefix + strings.ToUpper(replaced)
+}

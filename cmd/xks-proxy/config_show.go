@@ -1,0 +1,107 @@
+package main
+
+// The effective configuration as YAML: what the file says, what the environment
+// overrides, and every default. Secrets are shown as references; nothing here has
+// read one.
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// showConfig writes a configuration that loads to the same. Each value that is not
+// in the file says where it is from.
+func showConfig(w io.Writer, l *loaded) error {
+	encoder := yaml.NewEncoder(w)
+	encoder.SetIndent(2)
+	err := encoder.Encode(l.node(schema, l.settings, ""))
+	if err != nil {
+		return fmt.Errorf("the configuration cannot be written as YAML: %w", err)
+	}
+	return encoder.Close()
+}
+
+func (l *loaded) node(s *setting, settings map[string]any, path string) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.MappingNode}
+	for _, f := range s.Fields {
+		value, ok := settings[f.Name]
+		if !ok {
+			continue
+		}
+		at := joinPath(path, f.Name)
+		n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: f.Name}, l.valueNode(f, value, at))
+	}
+	return n
+}
+
+func (l *loaded) valueNode(s *setting, value any, path string) *yaml.Node {
+	var n *yaml.Node
+	switch {
+	case s.List && s.Kind == section:
+		n = &yaml.Node{Kind: yaml.SequenceNode}
+		for i, element := range value.([]any) {
+			n.Content = append(n.Content, l.node(s, element.(map[string]any), fmt.Sprintf("%s[%d]", path, i)))
+		}
+		return n
+	case s.Kind == section:
+		n = l.node(s, value.(map[string]any), path)
+		if len(n.Content) == 0 {
+			n.Style = yaml.FlowStyle // {} and not nothing
+		}
+		return n
+	case s.Kind == secretKind:
+		return l.secretNode(s, value.(map[string]any), path)
+	case s.List:
+		n = &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+		for _, element := range value.([]any) {
+			n.Content = append(n.Content, scalarNode(s, element))
+		}
+	default:
+		n = scalarNode(s, value)
+	}
+	n.LineComment = l.comment(path)
+	return n
+}
+
+// secretNode is a reference on one line.
+func (l *loaded) secretNode(s *setting, settings map[string]any, path string) *yaml.Node {
+	n := l.node(s, settings, path)
+	n.Style = yaml.FlowStyle
+	for _, part := range n.Content {
+		n.LineComment += part.LineComment
+		part.LineComment = ""
+	}
+	return n
+}
+
+// comment says where a value is from, unless it stands in the file.
+func (l *loaded) comment(path string) string {
+	at, ok := l.report.origins[path]
+	switch {
+	case !ok:
+		return "default"
+	case at.Variable != "":
+		return "from " + at.Variable
+	default:
+		return ""
+	}
+}
+
+func scalarNode(s *setting, value any) *yaml.Node {
+	n := &yaml.Node{}
+	if number, ok := value.(int64); ok && s.Hex {
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: fmt.Sprintf("0x%X", number)}
+	}
+	switch v := value.(type) {
+	case string:
+		n.SetString(v) // quotes what would be read as something else
+	case int64:
+		*n = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.FormatInt(v, 10)}
+	case bool:
+		*n = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(v)}
+	}
+	return n
+}

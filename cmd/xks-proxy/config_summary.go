@@ -1,0 +1,69 @@
+package main
+
+// What a good configuration would serve, in a few lines for eyes.
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+func summarize(w io.Writer, c *config, certificate tls.Certificate, secretsRead bool) error {
+	health := "none"
+	if c.Health.Listen != "" {
+		health = "http://" + c.Health.Listen + "/healthz/ready"
+	}
+	read := "all read"
+	if !secretsRead {
+		read = "not read (--no-secrets)"
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "listens on\thttps://%s\n", c.Server.Listen)
+	fmt.Fprintf(t, "health\t%s\n", health)
+	fmt.Fprintf(t, "certificate\t%s, until %s\n", namesOf(certificate), certificate.Leaf.NotAfter.UTC().Format(time.DateOnly))
+	fmt.Fprintf(t, "secrets\t%s\n", read)
+	fmt.Fprintf(t, "\nKEY STORE\tPATH\tREGIONS\tCREDENTIALS\tKEYS\tHSM GROUP\n")
+	for _, k := range c.KeyStores {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", k.Name, k.PathPrefix+apiPath, orAny(k.Regions), len(k.Credentials), strings.Join(k.Keys.Labels, " "), k.HSMGroup)
+	}
+	fmt.Fprintf(t, "\nHSM GROUP\tHSM\tPRIORITY\tPROFILE\tTOKEN\tMODULE\n")
+	for _, g := range c.HSMGroups {
+		for _, m := range g.HSMs {
+			h := c.hsm(m.HSM)
+			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\n", g.Name, m.HSM, m.Priority, h.Profile, h.Token, h.Module)
+		}
+	}
+	return t.Flush()
+}
+
+// hsm finds an HSM that validate has seen.
+func (c *config) hsm(name string) hsmConfig {
+	for _, h := range c.HSMs {
+		if h.Name == name {
+			return h
+		}
+	}
+	return hsmConfig{}
+}
+
+func orAny(regions []string) string {
+	if len(regions) == 0 {
+		return "any"
+	}
+	return strings.Join(regions, " ")
+}
+
+// namesOf is what a certificate is for: its DNS names and addresses, its CN if it has none.
+func namesOf(certificate tls.Certificate) string {
+	names := append([]string{}, certificate.Leaf.DNSNames...)
+	for _, address := range certificate.Leaf.IPAddresses {
+		names = append(names, address.String())
+	}
+	if len(names) == 0 {
+		return "CN " + certificate.Leaf.Subject.CommonName
+	}
+	return strings.Join(names, " ")
+}

@@ -1,0 +1,150 @@
+package main
+
+// The configuration file as Go types. The tags are the schema: everything that
+// reads, checks, documents or shows the file works from them (config_schema.go),
+// so that a key is declared here and nowhere else.
+//
+//	mapstructure  the key
+//	default       its default, as it would stand in the file
+//	doc           what it means, one sentence or two
+//	min, max      the range, in the notation of the value; for a list, of each element
+//	oneof         the values allowed, separated by |
+//	required      must be given and not be empty
+//	path          "true": relative to the directory of the file; "log": the same, but
+//	              for stderr and stdout
+//	hex           written as 0x…
+
+import (
+	"time"
+
+	"xks-proxy/pkg/hsm"
+)
+
+// config is one configuration file: defaults filled in, environment applied,
+// paths resolved, checked. Secrets are references still (see resolveSecrets).
+type config struct {
+	Server         serverConfig     `mapstructure:"server" doc:"The HTTPS listener that AWS KMS calls, and its limits."`
+	Health         healthConfig     `mapstructure:"health" doc:"The listener for load balancers."`
+	Log            logConfig        `mapstructure:"log" doc:"The proxy's log: one structured line for each request, and what happens besides."`
+	StateDirectory string           `mapstructure:"state_directory" default:"state" path:"true" doc:"Directory in which the last catalogue seen on each HSM is kept, so that a restart while one HSM is away does not begin to use a key version that the other lacks. Holds no secret. Empty: none is kept."`
+	Proxy          proxyConfig      `mapstructure:"proxy" doc:"What GetHealthStatus tells AWS KMS about the proxy."`
+	HSMs           []hsmConfig      `mapstructure:"hsms" required:"true" doc:"The HSMs, each served by a process of its own."`
+	HSMGroups      []hsmGroupConfig `mapstructure:"hsm_groups" required:"true" doc:"HSMs that hold the same keys and stand in for each other."`
+	KeyStores      []keyStoreConfig `mapstructure:"key_stores" required:"true" doc:"The external key stores (tenants), each with its own path, credentials and keys."`
+
+	source *source // for messages about what is found out later
+}
+
+type serverConfig struct {
+	Listen             string        `mapstructure:"listen" default:"127.0.0.1:8443" required:"true" doc:"Address and port of the HTTPS listener. AWS KMS reaches it on port 443 of the endpoint."`
+	TLS                tlsConfig     `mapstructure:"tls" doc:"The server's certificate. TLS 1.2 and 1.3 are both on."`
+	Budget             time.Duration `mapstructure:"budget" default:"200ms" min:"10ms" max:"1m" doc:"Time in which a request is answered, from its first byte on. AWS KMS gives up after 250ms, network included."`
+	FirstRequestBudget time.Duration `mapstructure:"first_request_budget" default:"180ms" min:"10ms" max:"1m" doc:"The same for the first request of a connection, from the accept on: the TLS handshake has used some of the time."`
+	IdleTimeout        time.Duration `mapstructure:"idle_timeout" default:"400s" min:"1s" max:"24h" doc:"A connection without a request is closed after this. Above the 350s of a network load balancer, so that it is never the proxy who closes first."`
+	TCPKeepAlive       time.Duration `mapstructure:"tcp_keep_alive" default:"60s" min:"1s" max:"24h" doc:"Interval of TCP keep-alive probes. Below the idle timeout of what stands between, so that idle connections live."`
+	ReadHeaderTimeout  time.Duration `mapstructure:"read_header_timeout" default:"5s" min:"100ms" max:"5m" doc:"Time for the TLS handshake, and for a client to send the header of a request."`
+	ReadTimeout        time.Duration `mapstructure:"read_timeout" default:"5s" min:"100ms" max:"5m" doc:"Time for a client to send a whole request, body included."`
+	DrainTimeout       time.Duration `mapstructure:"drain_timeout" default:"10s" min:"0s" max:"10m" doc:"After SIGTERM, how long requests in flight may take to finish."`
+	DrainDelay         time.Duration `mapstructure:"drain_delay" default:"0s" min:"0s" max:"10m" doc:"After SIGTERM, how long to go on serving while readiness already says no, so that load balancers turn away first."`
+	MaxConnections     int           `mapstructure:"max_connections" default:"10000" min:"1" max:"1000000" doc:"Connections open at once; more are closed on accept."`
+	MaxInFlight        int           `mapstructure:"max_in_flight" default:"1024" min:"1" max:"100000" doc:"Requests served at once; more are answered ThrottlingException."`
+	MaxBody            int           `mapstructure:"max_body" default:"131072" min:"65536" max:"16777216" doc:"Longest request body, bytes."`
+	MaxPlaintext       int           `mapstructure:"max_plaintext" default:"8192" min:"4300" max:"65536" doc:"Longest plaintext and ciphertext, bytes."`
+	MaxAAD             int           `mapstructure:"max_aad" default:"65535" min:"8192" max:"65535" doc:"Longest additional authenticated data, bytes."`
+	HTTP2              bool          `mapstructure:"http2" default:"true" doc:"Offer HTTP/2 beside HTTP/1.1."`
+}
+
+type tlsConfig struct {
+	Certificate string `mapstructure:"certificate" required:"true" path:"true" doc:"PEM file: the server's certificate first, then the intermediates."`
+	Key         string `mapstructure:"key" required:"true" path:"true" doc:"PEM file: the private key of the certificate. Refused if others than its owner and group can read it."`
+}
+
+type healthConfig struct {
+	Listen string `mapstructure:"listen" default:"127.0.0.1:8080" doc:"Address and port for /healthz/live and /healthz/ready over plain HTTP. Empty: no such listener."`
+}
+
+type logConfig struct {
+	Level  string `mapstructure:"level" default:"info" oneof:"debug|info|warn|error" doc:"Least level that is logged."`
+	Format string `mapstructure:"format" default:"json" oneof:"json|console" doc:"json for machines, console for eyes."`
+	Output string `mapstructure:"output" default:"stderr" required:"true" path:"log" doc:"stderr, stdout or a file, which is appended to."`
+}
+
+type proxyConfig struct {
+	FleetSize int    `mapstructure:"fleet_size" default:"1" min:"1" max:"10000" doc:"Number of proxies that serve the same endpoint."`
+	Vendor    string `mapstructure:"vendor" default:"xks-proxy" required:"true" doc:"xksProxyVendor of GetHealthStatus."`
+	Model     string `mapstructure:"model" doc:"xksProxyModel of GetHealthStatus. Empty: xks-proxy and its version."`
+}
+
+type hsmConfig struct {
+	Name        string        `mapstructure:"name" required:"true" doc:"Name for logs, groups and GetHealthStatus."`
+	Profile     string        `mapstructure:"profile" default:"generic" oneof:"softhsm|luna|nshield|cloudhsm|utimaco|generic" doc:"The vendor's ways: who makes the IV, what bad ciphertext is answered with, limits."`
+	Module      string        `mapstructure:"module" required:"true" path:"true" doc:"The vendor's PKCS#11 library."`
+	Token       string        `mapstructure:"token" required:"true" doc:"Label of the token (CKA_LABEL)."`
+	Serial      string        `mapstructure:"serial" doc:"Serial number of the token; a token with another one is refused. Empty: not checked."`
+	PIN         secretRef     `mapstructure:"pin" required:"true" doc:"User PIN of the token. A wrong PIN is tried once."`
+	Environment []string      `mapstructure:"environment" doc:"NAME=value, each set for the process of this HSM only. Paths in them are not resolved. Not for secrets: they are shown."`
+	Sessions    int           `mapstructure:"sessions" default:"8" min:"1" max:"1024" doc:"PKCS#11 sessions, hence calls that run at once."`
+	Model       string        `mapstructure:"model" doc:"Model that GetHealthStatus shows. Empty: what the token says."`
+	Vendor      string        `mapstructure:"vendor" doc:"Vendor that GetHealthStatus shows. Empty: what the token says."`
+	HangTimeout time.Duration `mapstructure:"hang_timeout" default:"2s" min:"100ms" max:"10m" doc:"A call to the module that takes longer counts as hung; a process with too many of them is killed and started anew."`
+	Overrides   hsmOverrides  `mapstructure:"overrides" doc:"Single fields of the profile, for a module that differs from it."`
+}
+
+// hsmOverrides changes single fields of a profile; the zero value (nil) leaves the
+// profile's.
+type hsmOverrides struct {
+	IVSource          string    `mapstructure:"iv_source" oneof:"proxy|hsm-random|written-back|appended" doc:"Who makes the IV: the proxy, the HSM's random generator, the HSM into the zeroed IV buffer, or the HSM appending it to its output."`
+	IVSize            int       `mapstructure:"iv_size" min:"12" max:"16" doc:"Length of the IV, bytes: 12 or 16."`
+	IVBits            string    `mapstructure:"iv_bits" oneof:"length|zero" doc:"ulIvBits of CK_GCM_PARAMS: the length of the IV in bits, or zero."`
+	Mechanism         uint32    `mapstructure:"mechanism" min:"1" max:"4294967295" hex:"true" doc:"Mechanism number, CKM_AES_GCM (0x1087) if the profile says nothing else."`
+	MaxAAD            int       `mapstructure:"max_aad" min:"8215" max:"65558" doc:"Longest AAD the HSM takes, bytes, the proxy's framing of up to 23 bytes included."`
+	MaxData           int       `mapstructure:"max_data" min:"4300" max:"65536" doc:"Longest plaintext the HSM takes, bytes."`
+	ReadOnlySessions  *bool     `mapstructure:"read_only_sessions" doc:"Open read-only sessions; false for modules that have none."`
+	InvalidCiphertext []hsm.CKR `mapstructure:"invalid_ciphertext" min:"1" max:"4294967295" hex:"true" doc:"CKR numbers that always mean bad ciphertext."`
+	Ambiguous         []hsm.CKR `mapstructure:"ambiguous" min:"1" max:"4294967295" hex:"true" doc:"CKR numbers that mean bad ciphertext or a fault; a decrypt with the test key tells which."`
+}
+
+type hsmGroupConfig struct {
+	Name              string              `mapstructure:"name" required:"true" doc:"Name for key stores and logs."`
+	HSMs              []groupMemberConfig `mapstructure:"hsms" required:"true" doc:"The members. Two at least, or there is no failover."`
+	TestKey           string              `mapstructure:"test_key" default:"xks-proxy-test" required:"true" doc:"CKA_LABEL of the proxy's own test key, on every HSM of the group. No key store can reach it."`
+	ProbeInterval     time.Duration       `mapstructure:"probe_interval" default:"5s" min:"100ms" max:"30s" doc:"How often each HSM really encrypts and decrypts with the test key."`
+	ProbeTimeout      time.Duration       `mapstructure:"probe_timeout" default:"2s" min:"10ms" max:"25s" doc:"A probe that takes longer has failed."`
+	CatalogueInterval time.Duration       `mapstructure:"catalogue_interval" default:"30s" min:"1s" max:"24h" doc:"How often the keys of each HSM are listed and compared."`
+	AttemptTimeout    time.Duration       `mapstructure:"attempt_timeout" default:"60ms" min:"1ms" max:"1m" doc:"How long one HSM may take before the next is tried. Below the budget of the server."`
+}
+
+type groupMemberConfig struct {
+	HSM      string `mapstructure:"hsm" required:"true" doc:"Name of the HSM."`
+	Priority int    `mapstructure:"priority" default:"0" min:"0" max:"100" doc:"Equal priorities share the load; a higher number is standby."`
+}
+
+type keyStoreConfig struct {
+	Name         string             `mapstructure:"name" required:"true" doc:"Name for logs."`
+	PathPrefix   string             `mapstructure:"path_prefix" doc:"What stands before /kms/xks/v1 in the XksProxyUriPath of this key store. Empty: nothing."`
+	HSMGroup     string             `mapstructure:"hsm_group" required:"true" doc:"Name of the HSM group that holds its keys."`
+	Regions      []string           `mapstructure:"regions" doc:"AWS regions accepted in the signature. Empty: any."`
+	Credentials  []credentialConfig `mapstructure:"credentials" required:"true" doc:"Access keys that AWS KMS signs with; two while one replaces the other."`
+	Keys         keysConfig         `mapstructure:"keys" doc:"The keys that this key store reaches."`
+	LegacyFormat string             `mapstructure:"legacy_format" doc:"Reserved; must be empty."`
+}
+
+type credentialConfig struct {
+	AccessKeyID     string    `mapstructure:"access_key_id" required:"true" doc:"20 to 30 of A-Z and 2-7."`
+	SecretAccessKey secretRef `mapstructure:"secret_access_key" required:"true" doc:"43 to 64 of A-Z, a-z, 0-9, / + =."`
+}
+
+type keysConfig struct {
+	Labels   []string `mapstructure:"labels" default:"*" required:"true" doc:"Patterns on CKA_LABEL (* and ? stop at a /, [a-z] is a class): keys that match none do not exist for this key store."`
+	Label    string   `mapstructure:"label" default:"{key_id}" required:"true" doc:"CKA_LABEL of the key with an external key id: {key_id} is replaced by the id and stands in it once."`
+	Disabled []string `mapstructure:"disabled" doc:"External key ids that are answered as DISABLED."`
+}
+
+// secretRef says where a secret is. Exactly one field is set. It is no secret
+// itself: it may be logged and shown.
+type secretRef struct {
+	File       string   `mapstructure:"file" path:"true" doc:"File that holds it. Refused if others than owner and group can read it."`
+	Env        string   `mapstructure:"env" doc:"Environment variable that holds it."`
+	Credential string   `mapstructure:"credential" doc:"systemd credential of this name (LoadCredential=): a file in $CREDENTIALS_DIRECTORY."`
+	Command    []string `mapstructure:"command" doc:"Program and arguments, run without a shell in the directory of the configuration file; its standard output is the secret."`
+}

@@ -1,0 +1,234 @@
+package main
+
+// Checks that need more than one key: names, references, and numbers that must fit
+// each other. What one key allows is in its tags.
+
+import (
+	"fmt"
+	"net"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"xks-proxy/pkg/hsm"
+)
+
+var (
+	namePattern        = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+	uriPathPattern     = regexp.MustCompile(`^(/[a-zA-Z0-9/_-]+)?/kms/xks/v1$`) // requirement U1
+	keyIDPattern       = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)          // requirement U3
+	accessKeyIDPattern = regexp.MustCompile(`^[A-Z2-7]{20,30}$`)                // requirement A6
+	regionPattern      = regexp.MustCompile(`^[a-z]{2,4}(-[a-z0-9]{1,20}){1,4}$`)
+	variablePattern    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	credentialPattern  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$`)
+)
+
+// apiPath ends every XksProxyUriPath (requirement U1).
+const apiPath = "/kms/xks/v1"
+
+// validate checks c as a whole.
+func validate(r *report, c *config) {
+	validateServer(r, c)
+	validateSecretRefs(r, c)
+	validateHSMs(r, c)
+	validateGroups(r, c)
+	validateKeyStores(r, c)
+	warnUnused(r, c)
+}
+
+func validateServer(r *report, c *config) {
+	s := c.Server
+	validateAddress(r, "server.listen", s.Listen)
+	if c.Health.Listen != "" {
+		validateAddress(r, "health.listen", c.Health.Listen)
+	}
+	if c.Health.Listen == s.Listen {
+		r.errorf("health.listen", "is the address of server.listen; health checks need a port of their own")
+	}
+	if s.Budget > kmsPatience {
+		r.warnf("server.budget", "AWS KMS gives up after %s, network included", kmsPatience)
+	}
+	_, given := r.origins["server.first_request_budget"] // or else it is the default that a lower budget is meant to undercut
+	if given && s.FirstRequestBudget > s.Budget {
+		r.warnf("server.first_request_budget", "is longer than server.budget, which ends first")
+	}
+	if s.IdleTimeout <= balancerIdle {
+		r.warnf("server.idle_timeout", "a network load balancer keeps idle connections for %s; close them later than that, or requests fail now and then", balancerIdle)
+	}
+	if s.TCPKeepAlive >= balancerIdle {
+		r.warnf("server.tcp_keep_alive", "a network load balancer forgets idle connections after %s; probe more often", balancerIdle)
+	}
+	needed := base64Size(s.MaxPlaintext) + base64Size(s.MaxAAD) + metadataSize
+	if s.MaxBody < needed {
+		r.warnf("server.max_body", "max_plaintext and max_aad together need up to %d bytes of Base64 and JSON", needed)
+	}
+}
+
+// validateAddress wants HOST:PORT.
+func validateAddress(r *report, key, address string) {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		r.errorf(key, "%q is no address and port; write it like 0.0.0.0:8443 or [::1]:8443", address)
+	}
+}
+
+func validateSecretRefs(r *report, c *config) {
+	for _, s := range c.secretRefs() {
+		if s.ref.Env != "" && !variablePattern.MatchString(s.ref.Env) {
+			r.errorf(joinPath(s.path, "env"), "must be the name of an environment variable, not the secret itself")
+		}
+		if s.ref.Credential != "" && !credentialPattern.MatchString(s.ref.Credential) {
+			r.errorf(joinPath(s.path, "credential"), "must be the name of a systemd credential, not a path and not the secret itself")
+		}
+	}
+}
+
+func validateHSMs(r *report, c *config) {
+	names := map[string]int{}
+	tokens := map[string]int{}
+	for i, h := range c.HSMs {
+		at := fmt.Sprintf("hsms[%d]", i)
+		validateName(r, names, i, "hsms", h.Name)
+		if len(h.Token) > tokenLabelSize {
+			r.errorf(at+".token", "is longer than %d bytes, which no token's label is", tokenLabelSize)
+		}
+		validateEnvironment(r, at+".environment", h.Environment)
+		if size := h.Overrides.IVSize; size != 0 && size != hsm.IVSize && size != hsm.LongIVSize {
+			r.errorf(at+".overrides.iv_size", "must be 12 or 16; the XKS API knows no other IV")
+		}
+		warnEmptyList(r, at+".overrides.invalid_ciphertext", h.Overrides.InvalidCiphertext)
+		warnEmptyList(r, at+".overrides.ambiguous", h.Overrides.Ambiguous)
+		identity := strings.Join(append([]string{h.Module, h.Token, h.Serial}, h.Environment...), "\x00")
+		first, repeated := tokens[identity]
+		if repeated && h.Module != "" && h.Token != "" {
+			r.errorf(at+".token", "is the token of hsms[%d] again (same module, token, serial and environment): one HSM, not two", first)
+		} else {
+			tokens[identity] = i
+		}
+	}
+}
+
+func warnEmptyList(r *report, at string, codes []hsm.CKR) {
+	if codes != nil && len(codes) == 0 {
+		r.warnf(at, "is empty, which leaves the profile's list")
+	}
+}
+
+func validateEnvironment(r *report, at string, environment []string) {
+	seen := map[string]bool{}
+	for i, pair := range environment {
+		name, _, ok := strings.Cut(pair, "=")
+		key := fmt.Sprintf("%s[%d]", at, i)
+		switch {
+		case !ok || !variablePattern.MatchString(name):
+			r.errorf(key, "must be NAME=value")
+		case seen[name]:
+			r.errorf(key, "sets %s a second time", name)
+		}
+		seen[name] = true
+	}
+}
+
+func validateGroups(r *report, c *config) {
+	hsmNames := make([]string, 0, len(c.HSMs))
+	for _, h := range c.HSMs {
+		hsmNames = append(hsmNames, h.Name)
+	}
+	names := map[string]int{}
+	testKeys := map[string]string{} // by HSM
+	for i, g := range c.HSMGroups {
+		at := fmt.Sprintf("hsm_groups[%d]", i)
+		validateName(r, names, i, "hsm_groups", g.Name)
+		members := map[string]bool{}
+		for j, m := range g.HSMs {
+			key := fmt.Sprintf("%s.hsms[%d].hsm", at, j)
+			validateReference(r, key, "HSM", m.HSM, hsmNames)
+			if members[m.HSM] {
+				r.errorf(key, "%s is in this group already", quoteName(m.HSM))
+			}
+			members[m.HSM] = true
+			other, shared := testKeys[m.HSM]
+			if shared && other != g.TestKey {
+				r.errorf(key, "%s is in another group, too, whose test_key is %q; an HSM has one test key", quoteName(m.HSM), other)
+			}
+			testKeys[m.HSM] = g.TestKey
+		}
+		if len(g.HSMs) > maxGroupSize {
+			r.errorf(at+".hsms", "has %d HSMs; GetHealthStatus can tell AWS KMS about %d", len(g.HSMs), maxGroupSize)
+		}
+		if len(g.HSMs) == 1 {
+			r.warnf(at+".hsms", "one HSM has nobody to stand in for it; give the group a second one")
+		}
+		if g.ProbeTimeout > g.ProbeInterval {
+			r.warnf(at+".probe_timeout", "is longer than probe_interval; probes of a slow HSM come less often than that")
+		}
+		if g.AttemptTimeout >= c.Server.Budget {
+			r.warnf(at+".attempt_timeout", "is not below server.budget (%s); a slow HSM leaves no time for the next one", c.Server.Budget)
+		}
+	}
+}
+
+// validateName wants a name that no earlier element has.
+func validateName(r *report, seen map[string]int, i int, list, name string) {
+	at := fmt.Sprintf("%s[%d].name", list, i)
+	if !namePattern.MatchString(name) {
+		r.errorf(at, "must be 1 to 63 letters, digits, dots, dashes and underscores, and begin with a letter or digit")
+		return
+	}
+	if first, repeated := seen[name]; repeated {
+		r.errorf(at, "is the name of %s[%d], too; names are unique", list, first)
+		return
+	}
+	seen[name] = i
+}
+
+// validateReference wants a name that exists.
+func validateReference(r *report, at, what, name string, known []string) {
+	if slices.Contains(known, name) {
+		return
+	}
+	known = slices.DeleteFunc(slices.Clone(known), func(k string) bool { return k == "" })
+	r.errorf(at, "there is no %s named %s; %s", what, quoteName(name), didYouMean(name, known))
+}
+
+// warnUnused names what nothing refers to.
+func warnUnused(r *report, c *config) {
+	groups := map[string]bool{}
+	for _, k := range c.KeyStores {
+		groups[k.HSMGroup] = true
+	}
+	hsms := map[string]bool{}
+	for i, g := range c.HSMGroups {
+		if !groups[g.Name] {
+			r.warnf(fmt.Sprintf("hsm_groups[%d]", i), "no key store uses the HSM group %q", g.Name)
+		}
+		for _, m := range g.HSMs {
+			hsms[m.HSM] = true
+		}
+	}
+	for i, h := range c.HSMs {
+		if !hsms[h.Name] {
+			r.warnf(fmt.Sprintf("hsms[%d]", i), "no HSM group uses the HSM %q", h.Name)
+		}
+	}
+}
+
+func validateLabels(r *report, at string, labels []string, testKey string) {
+	for i, pattern := range labels {
+		key := fmt.Sprintf("%s[%d]", at, i)
+		_, err := path.Match(pattern, "")
+		switch {
+		case pattern == "":
+			r.errorf(key, "is empty; \"*\" stands for every key")
+		case err != nil:
+			r.errorf(key, "%q is no pattern; * and ? and [a-z] are known, \\ makes them plain", pattern)
+		case pattern == testKey:
+			r.warnf(key, "%q is the test key of the HSM group, which no key store can reach", pattern)
+		}
+	}
+}

@@ -1,0 +1,211 @@
+package main
+
+// Running the demo in tests: the real program, its processes, its directory.
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// buildDirectory is where demoProgram is; TestMain removes it.
+var buildDirectory string
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if buildDirectory != "" {
+		_ = os.RemoveAll(buildDirectory) // of no consequence for the result
+	}
+	os.Exit(code)
+}
+
+// demoProgram is the program, built once.
+var demoProgram = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "xks-proxy-demo-test-")
+	if err != nil {
+		return "", err
+	}
+	buildDirectory = dir
+	path := filepath.Join(dir, "xks-proxy")
+	said, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w: %s", err, said)
+	}
+	return path, nil
+})
+
+// command is one run of the program with a limit in time.
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	program, err := demoProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.WaitDelay = 30 * time.Second
+	return cmd
+}
+
+// runProgram runs it to its end.
+func runProgram(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := command(t, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// runningDemo is a demo that serves until it is told to stop.
+type runningDemo struct {
+	cmd    *exec.Cmd
+	stdout string // up to "Serving until Ctrl-C."
+	rest   chan string
+}
+
+func startDemo(t *testing.T, args ...string) *runningDemo {
+	t.Helper()
+	d := &runningDemo{cmd: command(t, append([]string{"demo"}, args...)...), rest: make(chan string, 1)}
+	var errs bytes.Buffer
+	d.cmd.Stderr = &errs
+	pipe, err := d.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = d.cmd.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader := bufio.NewReader(pipe)
+	for !strings.HasSuffix(d.stdout, "Serving until Ctrl-C.\n") {
+		line, err := reader.ReadString('\n')
+		d.stdout += line
+		if err != nil {
+			_ = d.cmd.Wait() // so that stderr is complete
+			t.Fatalf("the demo ended before it served:\n%s%s", d.stdout, errs.String())
+		}
+	}
+	go func() {
+		rest, _ := io.ReadAll(reader) // whatever there is; the process may be killed
+		d.rest <- string(rest)
+	}()
+	return d
+}
+
+// end sends a signal and waits for the end of the demo.
+func (d *runningDemo) end(t *testing.T, signal syscall.Signal) (string, error) {
+	t.Helper()
+	err := d.cmd.Process.Signal(signal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest := <-d.rest
+	return rest, d.cmd.Wait()
+}
+
+// processesOf lists the processes whose command line or environment names dir.
+func processesOf(t *testing.T, dir string) []string {
+	t.Helper()
+	var found []string
+	entries, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		commandLine, _ := os.ReadFile(filepath.Join(entry, "cmdline")) // nil for a process that is gone
+		environment, _ := os.ReadFile(filepath.Join(entry, "environ"))
+		if bytes.Contains(commandLine, []byte(dir)) || bytes.Contains(environment, []byte(dir)) {
+			found = append(found, filepath.Base(entry)+" "+strings.ReplaceAll(string(commandLine), "\x00", " "))
+		}
+	}
+	return found
+}
+
+func wantNothingRunning(t *testing.T, dir string) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		left := processesOf(t, dir)
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("still running: %q", left)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// wantFree waits for a port: a process that is killed vanishes from /proc a moment
+// before its sockets close.
+func wantFree(t *testing.T, address string) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		l, err := net.Listen("tcp", address)
+		if err == nil {
+			_ = l.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the port is not free: %v", err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func staged(t *testing.T) int {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(demoStageDirectory, "xks-proxy-demo-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(found)
+}
+
+func readDemo(t *testing.T, dir string) *connectionFile {
+	t.Helper()
+	c, err := readConnectionFile(filepath.Join(dir, "connection.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func demoSecrets(t *testing.T, dir string, to *connectionFile) []string {
+	t.Helper()
+	secrets := []string{to.Credential.SecretAccessKey}
+	for _, name := range []string{"hsm-a/pin", "hsm-a/so-pin", "hsm-b/pin", "hsm-b/so-pin"} {
+		secrets = append(secrets, strings.TrimSpace(readFile(t, filepath.Join(dir, name))))
+	}
+	return secrets
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func appendToFile(t *testing.T, path, text string) {
+	t.Helper()
+	writeFile(t, path, readFile(t, path)+text, 0o600)
+}

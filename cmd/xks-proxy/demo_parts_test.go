@@ -1,0 +1,154 @@
+package main
+
+// Parts of the demo that need no token.
+
+import (
+	"crypto/x509"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// TestHelpOfDemoAndRequest: golden, and no wider than a terminal of 100 columns.
+func TestHelpOfDemoAndRequest(t *testing.T) {
+	for name, args := range map[string][]string{
+		"help-demo": {"demo", "--help"}, "help-request": {"request"}, "help-request-encrypt": {"request", "encrypt", "--help"},
+		"help-request-decrypt": {"request", "decrypt", "--help"}, "help-request-metadata": {"request", "metadata", "--help"}, "help-request-health": {"request", "health", "--help"},
+	} {
+		stdout, stderr, code := execute(t, args...)
+		if code != 0 || stderr != "" {
+			t.Errorf("%v: exit code %d, %s", args, code, stderr)
+		}
+		for line := range strings.Lines(stdout) {
+			if len([]rune(line)) > 101 {
+				t.Errorf("%v: wider than 100 columns: %s", args, line)
+			}
+		}
+		checkGolden(t, goldenPath(name), []byte(stdout))
+	}
+}
+
+// TestSoftHSMPlaces: the demo looks where test/softhsm.sh looks, in the same order.
+func TestSoftHSMPlaces(t *testing.T) {
+	script := readFile(t, "../../test/softhsm.sh")
+	places := regexp.MustCompile(`(?m)^/.*/libsofthsm2\.so$`).FindAllString(script, -1)
+	if len(places) == 0 || !slices.Equal(places, softHSMPlaces) {
+		t.Errorf("the script looks at %q, the demo at %q", places, softHSMPlaces)
+	}
+}
+
+func TestFindSoftHSM(t *testing.T) {
+	module := filepath.Join(t.TempDir(), "libsofthsm2.so")
+	writeFile(t, module, "", 0o600)
+	t.Setenv(softHSMVariable, module)
+	got, err := findSoftHSM("")
+	if err != nil || got != module {
+		t.Errorf("%s=%s: %q, %v", softHSMVariable, module, got, err)
+	}
+	t.Chdir(filepath.Dir(module))
+	got, err = findSoftHSM("libsofthsm2.so")
+	if err != nil || got != module {
+		t.Errorf("a relative path: %q, %v", got, err)
+	}
+	t.Setenv(softHSMVariable, "")
+	defer func(places []string) { softHSMPlaces = places }(softHSMPlaces)
+	softHSMPlaces = []string{"/nowhere/libsofthsm2.so"}
+	_, err = findSoftHSM("")
+	if err == nil || !strings.Contains(err.Error(), "install the package softhsm2") {
+		t.Errorf("without SoftHSM: %v", err)
+	}
+}
+
+// C1: a name in the CN that is among the DNS names; the demo's own addresses; renewed in time.
+func TestDemoCertificate(t *testing.T) {
+	d := &demoDirectory{path: t.TempDir()}
+	now := time.Now()
+	text, err := d.ensureCertificate("127.0.0.1", now)
+	if err != nil || !strings.Contains(text, "localhost, 127.0.0.1, ::1, until ") {
+		t.Fatalf("%q, %v", text, err)
+	}
+	certificate, err := readCertificate(tlsConfig{Certificate: d.certificate(), Key: d.key()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := certificate.Leaf
+	if leaf.Subject.CommonName != "localhost" || leaf.PublicKeyAlgorithm != x509.ECDSA || leaf.IsCA {
+		t.Errorf("CN %q, %s, CA %t", leaf.Subject.CommonName, leaf.PublicKeyAlgorithm, leaf.IsCA)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(readFile(t, d.ca())))
+	for _, name := range []string{"localhost", "127.0.0.1", "::1"} {
+		_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: name})
+		if err != nil {
+			t.Errorf("for %s: %v", name, err)
+		}
+	}
+	for what, c := range map[string]struct {
+		host string
+		now  time.Time
+		kept bool
+	}{
+		"the next day":    {"127.0.0.1", now.Add(24 * time.Hour), true},
+		"before it ends":  {"127.0.0.1", now.Add(demoCertificateLife - 24*time.Hour), false},
+		"another address": {"192.0.2.7", now, false},
+		"a name":          {"xks.example.com", now, false},
+	} {
+		before := readFile(t, d.certificate())
+		_, err := d.ensureCertificate(c.host, c.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kept := readFile(t, d.certificate()) == before; kept != c.kept {
+			t.Errorf("%s: kept is %t", what, kept)
+		}
+		_, err = d.ensureCertificate("127.0.0.1", now) // for the next case, in any order
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestDemoEndpoint(t *testing.T) {
+	for listen, want := range map[string]string{
+		"127.0.0.1:8443": "https://127.0.0.1:8443", "0.0.0.0:1": "https://127.0.0.1:1", "[::]:1": "https://[::1]:1",
+		":443": "https://127.0.0.1:443", "[::1]:9": "https://[::1]:9", "localhost:9": "https://localhost:9", "192.0.2.7:9": "https://192.0.2.7:9",
+	} {
+		if got := endpointOf(listen); got != want {
+			t.Errorf("%s: %s, want %s", listen, got, want)
+		}
+	}
+}
+
+// TestShellQuote: a shell gives back what was quoted.
+func TestShellQuote(t *testing.T) {
+	for _, s := range []string{"plain/path-1.json", "", "it's", "a b", "$(exit 3)", `"\`, "`x`", "new\nline", "*", "~", "é", "a'b'c"} {
+		said, err := exec.Command("sh", "-c", "printf %s "+shellQuote(s)).Output()
+		if err != nil || string(said) != s {
+			t.Errorf("%q became %q (%v)", s, said, err)
+		}
+	}
+	if shellQuote("a/b") != "a/b" {
+		t.Error("quotes where none are needed")
+	}
+}
+
+// TestYAMLQuote: YAML gives back what was quoted.
+func TestYAMLQuote(t *testing.T) {
+	for _, s := range []string{"/plain", "it's", `a "b"`, "a: b # c", "<&>", "tab\t", "é", "\\", "{x}"} {
+		quoted, err := yamlQuote(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		err = yaml.Unmarshal([]byte(quoted), &got)
+		if err != nil || got != s {
+			t.Errorf("%q as %s became %q (%v)", s, quoted, got, err)
+		}
+	}
+}

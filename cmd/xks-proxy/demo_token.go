@@ -1,0 +1,129 @@
+package main
+
+// Making one token of the demo, in a process of its own: SoftHSM reads SOFTHSM2_CONF
+// once, so that one process can only ever know one HSM. What it is to make, PINs and
+// key values included, comes over standard input and stands in no argument and no environment.
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/pkcs11"
+)
+
+// tokenOrder is what one token is to become. The secrets in it print as redacted.
+type tokenOrder struct {
+	Module string        `json:"module"`
+	Label  string        `json:"label"`
+	PIN    pkcs11.Secret `json:"pin"`
+	SOPIN  pkcs11.Secret `json:"soPin,omitempty"` // "": the token is there already
+	Keys   []tokenKey    `json:"keys"`
+}
+
+// tokenKey is an AES-256 key to import.
+type tokenKey struct {
+	Label   string    `json:"label"`
+	Version uint32    `json:"version"`
+	Usage   hsm.Usage `json:"usage"`
+	Value   []byte    `json:"value"`
+}
+
+// makeToken has a child process carry out the order, on the token of h.
+func makeToken(ctx context.Context, h demoHSM, order tokenOrder) error {
+	input, err := json.Marshal(order)
+	if err != nil {
+		return fmt.Errorf("%s: the order cannot be written as JSON: %w", h.name, err)
+	}
+	defer clear(input)
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("%s: this program does not know its own path: %w", h.name, err)
+	}
+	cmd := exec.CommandContext(ctx, self, "demo", "make-token")
+	cmd.Env = append(childEnvironment(), "SOFTHSM2_CONF="+h.conf())
+	cmd.Stdin = bytes.NewReader(input)
+	said := &boundedBuffer{limit: maxStderrShown}
+	cmd.Stderr = said
+	// It ends with the demo, which the kernel ties to the thread that forks.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.WaitDelay = time.Second
+	err = cmd.Run()
+	switch {
+	case ctx.Err() != nil:
+		return errInterrupted
+	case err != nil:
+		return fmt.Errorf("the token %s cannot be made: %s (%w)", h.name, strings.TrimSpace(said.content.String()), err)
+	}
+	return nil
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// childEnvironment is this process's without the overrides of configuration keys:
+// the demo is what its directory says.
+func childEnvironment() []string {
+	var kept []string
+	for _, pair := range os.Environ() {
+		if !strings.HasPrefix(pair, environmentPrefix) {
+			kept = append(kept, pair)
+		}
+	}
+	return kept
+}
+
+// newDemoTokenCommand is the child's side.
+func newDemoTokenCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "make-token",
+		Short:  "Make one token of the demo, as told on standard input",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			data, err := io.ReadAll(c.InOrStdin())
+			if err != nil {
+				return fmt.Errorf("the order cannot be read: %w", err)
+			}
+			defer clear(data)
+			var order tokenOrder
+			err = json.Unmarshal(data, &order)
+			if err != nil {
+				return errors.New("this command is for the demo itself: standard input holds no order")
+			}
+			return order.carryOut(c.Context())
+		},
+	}
+}
+
+func (o tokenOrder) carryOut(ctx context.Context) error {
+	if o.SOPIN != "" {
+		err := pkcs11.InitToken(o.Module, o.Label, string(o.SOPIN), string(o.PIN))
+		if err != nil {
+			return err
+		}
+	}
+	token, err := pkcs11.Open(ctx, pkcs11.Config{Module: o.Module, Token: o.Label, PIN: o.PIN, Sessions: 1, Profile: "softhsm"})
+	if err != nil {
+		return err
+	}
+	keys := make([]pkcs11.NewKey, 0, len(o.Keys))
+	for _, k := range o.Keys {
+		keys = append(keys, pkcs11.NewKey{Label: k.Label, Version: k.Version, HasVersion: true, Value: k.Value, Usage: k.Usage})
+	}
+	err = token.CreateKeys(ctx, keys)
+	return errors.Join(err, token.Close(ctx))
+}

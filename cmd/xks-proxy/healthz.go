@@ -1,0 +1,72 @@
+package main
+
+// Liveness and readiness for load balancers (requirement H5). The answers name
+// no key store and no HSM.
+
+import (
+	"io"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/go-chi/chi/v5"
+
+	"xks-proxy/pkg/hsm"
+)
+
+const (
+	livePath  = "/healthz/live"
+	readyPath = "/healthz/ready"
+)
+
+// health answers load balancers.
+type health struct {
+	router   *chi.Mux
+	groups   []*hsm.Group
+	draining atomic.Bool
+}
+
+func newHealth(groups []*hsm.Group) *health {
+	h := &health{router: chi.NewRouter(), groups: groups}
+	h.router.Get(livePath, func(w http.ResponseWriter, _ *http.Request) {
+		answerHealth(w, http.StatusOK, "live")
+	})
+	h.router.Get(readyPath, func(w http.ResponseWriter, _ *http.Request) {
+		switch {
+		case h.draining.Load():
+			answerHealth(w, http.StatusServiceUnavailable, "draining")
+		case !h.canServe():
+			answerHealth(w, http.StatusServiceUnavailable, "no HSM can serve")
+		default:
+			answerHealth(w, http.StatusOK, "ready")
+		}
+	})
+	return h
+}
+
+// canServe: while one group can, taking the whole proxy away would fail its key stores too.
+func (h *health) canServe() bool {
+	for _, group := range h.groups {
+		if group.CanServe() {
+			return true
+		}
+	}
+	return false
+}
+
+// before serves the health paths over HTTPS as well, and leaves all else to next,
+// whose refusals are JSON (requirement U12).
+func (h *health) before(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && (r.RequestURI == livePath || r.RequestURI == readyPath) {
+			h.router.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func answerHealth(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, `{"status":"`+text+`"}`) // a client that is gone needs no answer
+}

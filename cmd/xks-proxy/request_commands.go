@@ -1,0 +1,204 @@
+package main
+
+// The four requests: their flags, what they send, how their answers read.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func newRequestEncrypt(o *requestOptions) *cobra.Command {
+	var key string
+	var plaintext, aad inputFlags
+	var cdiv bool
+	c := &cobra.Command{
+		Use:   "encrypt",
+		Short: "Encrypt a few bytes",
+		Long: "encrypt has an HSM encrypt a text, a file or Base64. With --cdiv the proxy verifies what it\n" +
+			"made and adds a ciphertext data integrity value, which is checked here.",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			client, key, err := o.prepare(c.Context(), key)
+			if err != nil {
+				return err
+			}
+			request := encryptRequest{Algorithm: algorithmAESGCM}
+			request.Plaintext, err = plaintext.required(c.InOrStdin())
+			if err != nil {
+				return err
+			}
+			request.AAD, err = aad.optional(c.InOrStdin())
+			if err != nil {
+				return err
+			}
+			if cdiv {
+				request.CDIVAlgorithm = algorithmSHA256
+			}
+			return o.perform(c, client, o.encrypt(client, key, request))
+		},
+	}
+	addKeyFlag(c, &key)
+	plaintext.register(c, "plaintext", "plaintext")
+	aad.register(c, "aad", "additional authenticated data")
+	c.Flags().BoolVar(&cdiv, "cdiv", false, "ask for a ciphertext data integrity value and verify it")
+	return c
+}
+
+func (o *requestOptions) encrypt(client *xksClient, key string, request encryptRequest) asked {
+	var answer encryptAnswer
+	return asked{
+		title: "encrypt with " + key,
+		send: func(ctx context.Context) (*xksReply, error) {
+			answer = encryptAnswer{}
+			request.Metadata = o.metadataFor("Encrypt", client.to.Region)
+			reply, err := client.call(ctx, keyURI(key, "encrypt"), request, &answer)
+			if err != nil {
+				return reply, err
+			}
+			return reply, answer.check(request)
+		},
+		rows: func(err error) []row { return encryptRows(answer, err) },
+	}
+}
+
+func newRequestDecrypt(o *requestOptions) *cobra.Command {
+	var key, file string
+	var aad inputFlags
+	c := &cobra.Command{
+		Use:   "decrypt",
+		Short: "Decrypt what encrypt answered",
+		Long:  "decrypt has an HSM decrypt the JSON that `request encrypt --json` printed. Key and AAD must be\nthose of the encrypt.",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			client, key, err := o.prepare(c.Context(), key)
+			if err != nil {
+				return err
+			}
+			additional, err := aad.optional(c.InOrStdin())
+			if err != nil {
+				return err
+			}
+			if aad.file == "-" && file == "-" {
+				return usageError(errors.New("--aad-file and --ciphertext-file cannot both be read from standard input"))
+			}
+			sealed, err := readCiphertext(c.InOrStdin(), file)
+			if err != nil {
+				return err
+			}
+			return o.perform(c, client, o.decrypt(client, key, sealed, additional))
+		},
+	}
+	addKeyFlag(c, &key)
+	c.Flags().StringVar(&file, "ciphertext-file", "-", "`file` with the JSON of an encrypt; - is standard input")
+	aad.register(c, "aad", "additional authenticated data")
+	return c
+}
+
+func (o *requestOptions) decrypt(client *xksClient, key string, sealed encryptAnswer, aad []byte) asked {
+	var answer decryptAnswer
+	return asked{
+		title: "decrypt with " + key,
+		send: func(ctx context.Context) (*xksReply, error) {
+			answer = decryptAnswer{}
+			request := sealed.decryptRequest(o.metadataFor("Decrypt", client.to.Region), aad)
+			return client.call(ctx, keyURI(key, "decrypt"), request, &answer)
+		},
+		rows: func(error) []row { return plaintextRows(answer.Plaintext) },
+	}
+}
+
+func newRequestMetadata(o *requestOptions) *cobra.Command {
+	var key string
+	c := &cobra.Command{
+		Use:   "metadata",
+		Short: "Ask what a key is and may do",
+		Long:  "metadata asks for specification, usage and status of a key, as AWS KMS does when a KMS key is made\nfrom it: it must be AES_256, ENABLED, and allow ENCRYPT and DECRYPT.",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			client, key, err := o.prepare(c.Context(), key)
+			if err != nil {
+				return err
+			}
+			var answer metadataAnswer
+			return o.perform(c, client, asked{
+				title: "metadata of " + key,
+				send: func(ctx context.Context) (*xksReply, error) {
+					answer = metadataAnswer{}
+					request := metadataRequest{Metadata: o.metadataFor("CreateKey", client.to.Region)}
+					return client.call(ctx, keyURI(key, "metadata"), request, &answer)
+				},
+				rows: func(error) []row {
+					return []row{{"key spec", answer.Spec}, {"key usage", orNothing(strings.Join(answer.Usage, ", "))}, {"key status", answer.Status}}
+				},
+			})
+		},
+	}
+	addKeyFlag(c, &key)
+	return c
+}
+
+func newRequestHealth(o *requestOptions) *cobra.Command {
+	return &cobra.Command{
+		Use:   "health",
+		Short: "Ask how the proxy and its HSMs are",
+		Long:  "health asks for the state of the proxy and of every HSM that serves the key store, as AWS KMS does\nwhen the key store is connected, and now and then.",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			client, _, err := o.client(c.Context())
+			if err != nil {
+				return err
+			}
+			var answer healthAnswer
+			return o.perform(c, client, asked{
+				title: "health",
+				send: func(ctx context.Context) (*xksReply, error) {
+					answer = healthAnswer{}
+					request := metadataRequest{Metadata: o.metadataFor("KmsHealthCheck", client.to.Region)}
+					return client.call(ctx, uriHealth, request, &answer)
+				},
+				rows: func(error) []row { return healthRows(answer) },
+			})
+		},
+	}
+}
+
+func addKeyFlag(c *cobra.Command, key *string) {
+	c.Flags().StringVar(key, "key", "", "external key `id` (default: the first key of the connection file)")
+}
+
+// client makes the client that the flags ask for, and gives the keys of the
+// connection file.
+func (o *requestOptions) client(ctx context.Context) (*xksClient, []string, error) {
+	err := o.check()
+	if err != nil {
+		return nil, nil, err
+	}
+	to, keys, err := o.to.connection(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := newXKSClient(to, o.http1, o.timeout)
+	if err != nil {
+		return nil, nil, usageError(fmt.Errorf("--ca: %w", err))
+	}
+	return client, keys, nil
+}
+
+// prepare is client for a request about a key.
+func (o *requestOptions) prepare(ctx context.Context, key string) (*xksClient, string, error) {
+	client, keys, err := o.client(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	if key == "" && len(keys) > 0 {
+		key = keys[0]
+	}
+	if key == "" {
+		return nil, "", usageError(errors.New("which key? give --key with an external key id"))
+	}
+	return client, key, nil
+}

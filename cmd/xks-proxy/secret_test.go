@@ -1,0 +1,207 @@
+package main
+
+// Secrets: reading them from everywhere, and never printing them.
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.yaml.in/yaml/v3"
+)
+
+const hidden = "hunter2-hunter2"
+
+// Whatever prints a secret, in whatever it is, prints no secret.
+func TestSecretsAreNeverPrinted(t *testing.T) {
+	type exported struct {
+		PIN  secret
+		PINs map[string]secret
+		List []secret
+		Any  any
+	}
+	type unexported struct {
+		pin  secret
+		pins map[string]secret
+		list []*secret
+	}
+	s := newSecret(hidden)
+	holders := map[string]any{
+		"value":      s,
+		"pointer":    &s,
+		"slice":      []secret{s},
+		"exported":   exported{PIN: s, PINs: map[string]secret{"a": s}, List: []secret{s}, Any: s},
+		"unexported": unexported{pin: s, pins: map[string]secret{"a": s}, list: []*secret{&s}},
+		"all":        &secrets{PINs: map[string]secret{"a": s}, AccessKeys: map[string][]accessKey{"b": {{ID: "A", Secret: s}}}},
+		"error":      fmt.Errorf("wrapped: %v %s %q %x", s, s, s, s),
+	}
+	for name, holder := range holders {
+		t.Run(name, func(t *testing.T) {
+			printed := map[string]string{}
+			for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%p", "%T %[1]v"} {
+				printed[verb] = fmt.Sprintf(verb, holder)
+			}
+			printed["print"] = fmt.Sprint(holder) + fmt.Sprintln(holder)
+			for encoder, encode := range map[string]func(any) ([]byte, error){"json": json.Marshal, "yaml": yaml.Marshal, "xml": xml.Marshal} {
+				text, err := encode(holder)
+				printed[encoder] = fmt.Sprint(string(text), err)
+			}
+			var log bytes.Buffer
+			logger := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(&log), zapcore.DebugLevel))
+			logger.Info("", zap.Any("any", holder), zap.Reflect("reflect", holder), zap.Inline(zapcore.ObjectMarshalerFunc(func(e zapcore.ObjectEncoder) error { return e.AddReflected("inline", holder) })))
+			logger.Sugar().Infof("%v %+v", holder, holder)
+			slog.New(slog.NewJSONHandler(&log, nil)).Info("", "any", holder)
+			slog.New(slog.NewTextHandler(&log, nil)).Info("", "any", holder)
+			printed["logs"] = log.String()
+			for how, text := range printed {
+				if strings.Contains(text, hidden) || strings.Contains(strings.ToLower(text), fmt.Sprintf("%x", hidden)) {
+					t.Errorf("%s prints the secret: %s", how, text)
+				}
+			}
+		})
+	}
+	asJSON, err := json.Marshal(s)
+	if err != nil || string(asJSON) != `"[redacted]"` {
+		t.Errorf("as JSON: %s, %v", asJSON, err)
+	}
+	asYAML, err := yaml.Marshal(s)
+	if err != nil || string(asYAML) != "'[redacted]'\n" {
+		t.Errorf("as YAML: %s, %v", asYAML, err)
+	}
+	if s.String() != redacted || fmt.Sprintf("%+v", exported{PIN: s}.PIN) != redacted || s.reveal() != hidden || (secret{}).reveal() != "" {
+		t.Error("a secret prints as something else, or does not give its value")
+	}
+}
+
+func TestReadSecret(t *testing.T) {
+	dir := configDir(t)
+	t.Setenv("PIN_VARIABLE", "from variable")
+	t.Setenv("PIN_EMPTY", "")
+	t.Setenv(credentialsVariable, dir)
+	write := func(name, content string, mode os.FileMode) string {
+		writeFile(t, name, content, mode)
+		return filepath.Join(dir, name)
+	}
+	write("credential", "from systemd", 0o400)
+	write("script", "#!/bin/sh\necho \"from $1 in $PWD\"\n", 0o700)
+	write("broken", "#!/bin/sh\necho "+hidden+"\necho 'no such pin\x1b[31m' >&2\nexit 3\n", 0o700)
+	err := syscall.Mkfifo("fifo", 0o600) // opening one waits for a writer
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		ref  secretRef
+		want string // the secret, or the error after "error: "
+	}{
+		{"file", secretRef{File: write("a", "from file\n", 0o600)}, "from file"},
+		{"file for the group", secretRef{File: write("b", "from file\r\n", 0o640)}, "from file"},
+		{"file with spaces", secretRef{File: write("c", " a b \n", 0o600)}, " a b "},
+		{"file open to others", secretRef{File: write("d", hidden, 0o604)}, "error: DIR/d is open to others (mode 0604); run: chmod 600 DIR/d"},
+		{"file the group can change", secretRef{File: write("e", hidden, 0o660)}, "error: DIR/e is open to others (mode 0660); run: chmod 600 DIR/e"},
+		{"no file", secretRef{File: filepath.Join(dir, "none")}, "error: DIR/none does not exist"},
+		{"directory", secretRef{File: dir}, "error: DIR is no regular file"},
+		{"named pipe", secretRef{File: filepath.Join(dir, "fifo")}, "error: DIR/fifo is no regular file"},
+		{"device", secretRef{File: "/dev/zero"}, "error: /dev/zero is no regular file"},
+		{"empty file", secretRef{File: write("f", "\n", 0o600)}, "error: DIR/f is empty"},
+		{"two lines", secretRef{File: write("g", hidden+"\n"+hidden+"\n", 0o600)}, "error: DIR/g holds more than one line; only the secret may be in it"},
+		{"large file", secretRef{File: write("h", strings.Repeat("h", maxSecretSize+1), 0o600)}, "error: DIR/h holds more than 4096 bytes, which no secret has"},
+		{"largest file", secretRef{File: write("i", strings.Repeat("i", maxSecretSize)+"\n", 0o600)}, strings.Repeat("i", maxSecretSize)},
+		{"variable", secretRef{Env: "PIN_VARIABLE"}, "from variable"},
+		{"no variable", secretRef{Env: "PIN_NOWHERE"}, "error: environment variable PIN_NOWHERE is not set"},
+		{"empty variable", secretRef{Env: "PIN_EMPTY"}, "error: environment variable PIN_EMPTY is empty"},
+		{"credential", secretRef{Credential: "credential"}, "from systemd"},
+		{"no credential", secretRef{Credential: "none"}, "error: DIR/none does not exist"},
+		{"command", secretRef{Command: []string{"./script", "command"}}, "from command in DIR"},
+		{"command from PATH", secretRef{Command: []string{"printf", "%s", "from PATH"}}, "from PATH"},
+		{"no command", secretRef{Command: []string{"./none"}}, "error: DIR/none failed: fork/exec DIR/none: no such file or directory"},
+		{"failing command", secretRef{Command: []string{"./broken"}}, "error: DIR/broken failed: exit status 3; it said: no such pin\\x1b[31m"},
+		{"silent command", secretRef{Command: []string{"true"}}, "error: the output of true is empty"},
+		{"endless command", secretRef{Command: []string{"yes"}}, "error: the output of yes holds more than 4096 bytes, which no secret has"},
+		{"no place", secretRef{}, "error: no place is given to read the secret from"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			value, err := test.ref.read(t.Context(), dir)
+			got := value.reveal()
+			if err != nil {
+				got = "error: " + err.Error()
+				if strings.Contains(got, hidden) {
+					t.Errorf("quotes the secret: %s", got)
+				}
+			}
+			if strings.ReplaceAll(got, dir, "DIR") != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+	t.Run("no systemd", func(t *testing.T) {
+		t.Setenv(credentialsVariable, "")
+		_, err := secretRef{Credential: "pin"}.read(t.Context(), dir)
+		const want = "systemd gave this process no credentials ($CREDENTIALS_DIRECTORY is not set); add LoadCredential=pin:PATH to the unit"
+		if err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	})
+}
+
+// A command that hangs is ended together with what it started.
+func TestHangingCommand(t *testing.T) {
+	dir := configDir(t)
+	writeFile(t, "hang", "#!/bin/sh\nsleep 60 &\necho $! > child\nwait\n", 0o700)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	_, err := secretRef{Command: []string{"./hang"}}.read(ctx, dir)
+	if err == nil || time.Since(start) > 5*time.Second {
+		t.Errorf("%v after %s", err, time.Since(start))
+	}
+	child, err := os.ReadFile("child")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		status, err := os.ReadFile("/proc/" + strings.TrimSpace(string(child)) + "/stat")
+		if err != nil || strings.Contains(string(status), ") Z ") {
+			return // gone, or dead and not yet collected by init
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Error("what the command started runs on")
+}
+
+// All secrets are read, and all that fail are reported with their line.
+func TestResolveSecrets(t *testing.T) {
+	configDir(t)
+	c, _ := mustLoad(t, validConfig(t))
+	all, warnings, err := resolveSecrets(t.Context(), c)
+	if err != nil || len(warnings) > 0 {
+		t.Fatal(err, warnings)
+	}
+	if all.PINs["hsm-a"].reveal() != "1234-a" || all.PINs["hsm-b"].reveal() != "1234-b" {
+		t.Error("the PINs are not what the files hold")
+	}
+	keys := all.AccessKeys["demo"]
+	if len(keys) != 1 || keys[0].ID != "XKSTESTACCESSKEYID234567" || keys[0].Secret.reveal() != "N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU" {
+		t.Error("the credential is not what the files hold")
+	}
+	writeFile(t, "demo.key", hidden, 0o600)
+	writeFile(t, "hsm-a.pin", hidden, 0o644)
+	_, _, err = resolveSecrets(t.Context(), c)
+	if err == nil || !strings.HasPrefix(err.Error(), "test.yaml has 2 errors:\n  test.yaml:3:57: hsms[0].pin: ") || !strings.Contains(err.Error(), "\n  test.yaml:13:70: key_stores[0].credentials[0].secret_access_key: ") {
+		t.Errorf("got %v", err)
+	}
+	if strings.Contains(err.Error(), hidden) {
+		t.Errorf("quotes a secret: %v", err)
+	}
+}
