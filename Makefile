@@ -1,0 +1,59 @@
+# What there is to do with this project. `make` alone lists it.
+# Needs Go, GNU make, a C compiler, git and curl. SoftHSM is installed where missing.
+
+DIR      ?= demo
+FUZZTIME ?= 30s
+BENCH    ?=
+
+BIN := bin/xks-proxy
+TARGETS := help build demo demo-once test lint fuzz bench softhsm clean
+
+.PHONY: $(TARGETS)
+.DEFAULT_GOAL := help
+
+help: ## List what there is to do
+	@echo 'make TARGET, where TARGET is one of'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	@echo
+	@echo 'Variables: DIR=$(DIR) (of the demo)  FUZZTIME=$(FUZZTIME) (of each fuzz target)  BENCH="-keys 1 -rounds 5" (options)'
+
+build: ## Build bin/xks-proxy
+	@mkdir -p bin
+	go build -trimpath -o $(BIN) ./cmd/xks-proxy
+
+demo: softhsm build ## Serve two software HSMs at https://127.0.0.1:8443 until Ctrl-C
+	@exec $(BIN) demo --dir '$(DIR)'
+
+demo-once: softhsm build ## The same with all checks, then stop: exit code 0 or 1
+	@exec $(BIN) demo --dir '$(DIR)' --exit
+
+test: softhsm ## Vet, unit tests with -race, end-to-end tests with the real program
+	go vet ./...
+	go test -race -timeout 8m ./pkg/... ./cmd/...
+	go test -timeout 8m ./test/...
+
+lint: softhsm ## gofmt, vet, staticcheck, import rules, shell syntax
+	@unformatted=$$(gofmt -l cmd pkg test); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	go test -run '^TestImport' ./test
+	sh -n test/softhsm.sh
+	bash -n .ci/run
+
+fuzz: ## Run every fuzz target in turn, FUZZTIME each
+	@grep -rn --include='*_test.go' '^func Fuzz' pkg cmd test | \
+	sed 's/^\(.*\)\/[^/]*:[0-9]*:func \(Fuzz[A-Za-z0-9_]*\).*/\1 \2/' | sort -u | \
+	while read -r package target; do \
+		echo "== $$package $$target"; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "./$$package" || exit 1; \
+	done
+
+bench: softhsm build ## What an operation costs, as a ratio to a bare HTTPS echo (docs/performance.md)
+	go run ./test/bench -proxy $(BIN) $(BENCH)
+
+softhsm: ## Install SoftHSM if it is missing
+	@sh test/softhsm.sh install >/dev/null
+
+clean: ## Remove bin/ and the demo's directory (its keys, too)
+	rm -rf bin
+	@if test -e '$(DIR)/.xks-proxy-demo'; then echo "rm -rf $(DIR)"; rm -rf -- '$(DIR)'; fi
