@@ -23,9 +23,11 @@ type Trace struct {
 // Key.EncryptVersion gave. Errors are those of Token; ErrUnavailable
 // and ErrTimeout say that no HSM that holds the key could serve it. ctx needs a
 // deadline: the last HSM that is left to ask gets all that remains.
-func (g *Group) Encrypt(ctx context.Context, ref KeyRef, aad, plaintext []byte) (Sealed, Trace, error) {
+//
+// An HSM named in apart is passed over for one of the same priority, if that is in service.
+func (g *Group) Encrypt(ctx context.Context, ref KeyRef, aad, plaintext []byte, apart ...string) (Sealed, Trace, error) {
 	var sealed Sealed
-	trace, err := g.serve(ctx, ref, func(ctx context.Context, t Token) error {
+	trace, err := g.serve(ctx, ref, apart, func(ctx context.Context, t Token) error {
 		answer, err := t.Encrypt(ctx, ref, aad, plaintext)
 		if err != nil {
 			return err
@@ -39,10 +41,10 @@ func (g *Group) Encrypt(ctx context.Context, ref KeyRef, aad, plaintext []byte) 
 	return sealed, trace, nil
 }
 
-// Decrypt is Token.Decrypt on whichever HSM can.
-func (g *Group) Decrypt(ctx context.Context, ref KeyRef, aad []byte, sealed Sealed) ([]byte, Trace, error) {
+// Decrypt is Token.Decrypt on whichever HSM can; apart is as for Encrypt.
+func (g *Group) Decrypt(ctx context.Context, ref KeyRef, aad []byte, sealed Sealed, apart ...string) ([]byte, Trace, error) {
 	var plaintext []byte
-	trace, err := g.serve(ctx, ref, func(ctx context.Context, t Token) error {
+	trace, err := g.serve(ctx, ref, apart, func(ctx context.Context, t Token) error {
 		answer, err := t.Decrypt(ctx, ref, aad, sealed)
 		if err != nil {
 			return err
@@ -70,12 +72,12 @@ func checkSealed(s Sealed, plaintext int) error {
 }
 
 // serve asks one HSM after the other until one gives an answer.
-func (g *Group) serve(ctx context.Context, ref KeyRef, call func(context.Context, Token) error) (Trace, error) {
+func (g *Group) serve(ctx context.Context, ref KeyRef, apart []string, call func(context.Context, Token) error) (Trace, error) {
 	var trace Trace
 	left := g.holders(ref)
 	absent := false
 	for left != 0 && ctx.Err() == nil {
-		m := g.pick(left)
+		m := g.pick(g.without(left, apart))
 		left &^= m.bit
 		trace.Attempts++
 		err := g.attempt(ctx, m, left, call)
@@ -194,6 +196,31 @@ func (g *Group) pick(set memberSet) *member {
 		equals &= equals - 1 // without its first
 	}
 	return g.members[equals.first()]
+}
+
+// without leaves out the members named, unless that would mean to ask one of a
+// worse priority or one that is out of service.
+func (g *Group) without(set memberSet, names []string) memberSet {
+	if len(names) == 0 {
+		return set
+	}
+	var best *member
+	var others memberSet
+	for _, m := range g.members {
+		if g.inService(set&m.bit) == 0 {
+			continue
+		}
+		if best == nil || m.Priority < best.Priority {
+			best, others = m, 0
+		}
+		if m.Priority == best.Priority && !slices.Contains(names, m.Name) {
+			others |= m.bit
+		}
+	}
+	if others == 0 {
+		return set
+	}
+	return others
 }
 
 func (g *Group) inService(set memberSet) memberSet {

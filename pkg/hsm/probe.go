@@ -94,7 +94,11 @@ func (g *Group) keepProbing(ctx context.Context, m *member) {
 func (g *Group) record(m *member, health Health) {
 	before := m.health.Swap(&health)
 	if before.Status != health.Status {
-		g.log.Warn("HSM health changed", zap.String("hsm", m.Name), zap.String("from", string(before.Status)),
+		level := zap.WarnLevel
+		if health.Status == Active {
+			level = zap.InfoLevel
+		}
+		g.log.Log(level, "HSM health changed", zap.String("hsm", m.Name), zap.String("from", string(before.Status)),
 			zap.String("to", string(health.Status)), zap.String("reason", health.Reason))
 	}
 	if health.Status == Unavailable {

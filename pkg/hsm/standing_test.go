@@ -5,6 +5,7 @@ package hsm_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -293,4 +294,44 @@ func TestFlutter(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	})
+}
+
+// TestApart: a call that should be made apart from an HSM goes to an equal of it
+// if one is in service, and to no other.
+func TestApart(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		priorities []int
+		down       []int // HSMs whose requests fail
+		apart      []string
+		want       []string // who may serve
+	}{
+		{"the other of a pair", []int{0, 0}, nil, []string{"a"}, []string{"b"}},
+		{"the other way round", []int{0, 0}, nil, []string{"b"}, []string{"a"}},
+		{"one of the others", []int{0, 0, 0}, nil, []string{"b"}, []string{"a", "c"}},
+		{"not a standby", []int{0, 1}, nil, []string{"a"}, []string{"a"}},
+		{"nobody is left", []int{0, 0}, nil, []string{"a", "b"}, []string{"a", "b"}},
+		{"the other is down", []int{0, 0}, []int{1}, []string{"a"}, []string{"a"}},
+		{"a stranger", []int{0, 0}, nil, []string{"x"}, []string{"a", "b"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tokens := newTokens(len(test.priorities))
+				g := start(t, tokens, priorities(test.priorities...))
+				for _, i := range test.down {
+					tokens[i].SetHook(onRequests(down))
+				}
+				for range 20 {
+					sealed, trace, err := g.Encrypt(inBudget(t), ref, aad, text, test.apart...)
+					if err != nil || !slices.Contains(test.want, trace.HSM) {
+						t.Fatalf("encrypt: got %v, %+v", err, trace)
+					}
+					_, trace, err = g.Decrypt(inBudget(t), ref, aad, sealed, test.apart...)
+					if err != nil || !slices.Contains(test.want, trace.HSM) {
+						t.Fatalf("decrypt: got %v, %+v", err, trace)
+					}
+				}
+			})
+		})
+	}
 }
