@@ -126,6 +126,7 @@ type keyStoreConfig struct {
 	Regions      []string           `mapstructure:"regions" doc:"AWS regions accepted in the signature. Empty: any."`
 	Credentials  []credentialConfig `mapstructure:"credentials" required:"true" doc:"Access keys that AWS KMS signs with; two while one replaces the other."`
 	Keys         keysConfig         `mapstructure:"keys" doc:"The keys that this key store reaches."`
+	Blocked      bool               `mapstructure:"blocked" default:"false" doc:"Answer every request InvalidStateException: nothing of this key store can be encrypted or decrypted."`
 	LegacyFormat string             `mapstructure:"legacy_format" doc:"Reserved; must be empty."`
 }
 
