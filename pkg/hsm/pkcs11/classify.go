@@ -62,6 +62,7 @@ const (
 	staleHandle  // the key is gone, or has another handle now: look
 	lostSession  // this session is of no use any more: take a new one
 	lostLogin    // log in again
+	loginChanged // somebody logged in during the call: its handle may have been another key's
 	verdictCount // how many there are
 )
 
@@ -124,7 +125,7 @@ func classifyData(p *Profile, e *callError) verdict {
 
 // cures says whether a verdict calls for another try, once.
 func (v verdict) cures() bool {
-	return v == staleHandle || v == lostSession || v == lostLogin
+	return v == staleHandle || v == lostSession || v == lostLogin || v == loginChanged
 }
 
 // keepsSession reports whether a session can serve on after this verdict. When

@@ -21,6 +21,7 @@ const listTries = adminSessions + 1
 // listed is a key object and its handle in this process.
 type listed struct {
 	handle uint
+	logins uint64 // login.count under which the handle is good
 	object hsm.Object
 }
 
@@ -56,6 +57,9 @@ func (t *Token) list(ctx context.Context, what search) ([]listed, error) {
 		again := t.login.count.Load() != logins
 		switch {
 		case failed == nil && !again:
+			for i := range found {
+				found[i].logins = logins
+			}
 			return found, nil
 		case try == listTries && failed != nil:
 			return nil, failed

@@ -41,6 +41,7 @@ func (op *operation) need() hsm.Usage {
 }
 
 func (op *operation) run(s *session, handle uint) *callError {
+	clear(op.plaintext) // of a try that did not count
 	var failed *callError
 	if op.decrypt {
 		op.plaintext, failed = s.open(handle, op.aad, hsm.Sealed{IV: op.iv, Ciphertext: op.data, Tag: op.tag})
@@ -55,7 +56,7 @@ func (t *Token) do(ctx context.Context, op *operation, from *pool) error {
 	if ctx.Err() != nil {
 		return timeout(op.name, ctx)
 	}
-	handle, err := t.handle(ctx, op.key, op.need())
+	key, err := t.handle(ctx, op.key, op.need())
 	if err != nil {
 		return named(op.name, err)
 	}
@@ -65,17 +66,16 @@ func (t *Token) do(ctx context.Context, op *operation, from *pool) error {
 	}
 	var tried [verdictCount]bool
 	for {
-		failed := op.run(s, handle)
+		failed, v := t.try(op, s, key)
 		if failed == nil {
 			from.put(s)
 			return nil
 		}
-		v := classify(s.profile, failed)
 		if !v.cures() || tried[v] || ctx.Err() != nil {
 			return t.conclude(ctx, op, from, s, failed, v)
 		}
 		tried[v] = true
-		handle, err = t.cure(ctx, op, v, handle)
+		key, err = t.cure(ctx, op, v, key)
 		if err != nil {
 			from.drop(s)
 			return named(op.name, err)
@@ -87,21 +87,36 @@ func (t *Token) do(ctx context.Context, op *operation, from *pool) error {
 	}
 }
 
-// cure mends what the verdict says and gives the handle to try with.
-func (t *Token) cure(ctx context.Context, op *operation, v verdict, handle uint) (uint, error) {
+// try makes the call. Its result does not count if somebody logged in meanwhile:
+// handles end with the login they were found under (PKCS#11 2.40, C_Logout), and a module may give
+// the same number to another key afterwards. What was encrypted under that would be lost.
+func (t *Token) try(op *operation, s *session, key *entry) (*callError, verdict) {
+	failed := op.run(s, key.handle)
+	v := fault
+	if failed != nil {
+		v = classify(s.profile, failed)
+	}
+	if t.login.count.Load() != key.logins && !v.cures() {
+		return &callError{stage: stageOutput, decrypt: op.decrypt, detail: "the login was lost during the call, so that the key may have been another"}, loginChanged
+	}
+	return failed, v
+}
+
+// cure mends what the verdict says and gives the key to try with.
+func (t *Token) cure(ctx context.Context, op *operation, v verdict, key *entry) (*entry, error) {
+	var err error
 	switch v {
 	case lostLogin:
-		err := t.login.renew(ctx)
-		if err != nil {
-			return 0, err
-		}
-		return handle, nil
+		err = t.login.renew(ctx)
+	case lostSession:
+		err = t.login.ensure(ctx) // what ended the session may have ended the login
 	case staleHandle:
-		t.keys.forget(op.key, handle)
-		return t.handle(ctx, op.key, op.need())
-	default:
-		return handle, nil
+		t.keys.forget(op.key, key.handle)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return t.handle(ctx, op.key, op.need())
 }
 
 // conclude turns the last answer into the caller's error and gives back the session.
@@ -148,30 +163,30 @@ func (t *Token) askCanary(ctx context.Context, op *operation, failed *callError,
 	}
 }
 
-// handle gives the handle of a key for a use. What the table does not know, or
-// knows to refuse for longer than refusalAge, is looked up on the token, once for all
-// requests that wait for the same label.
-func (t *Token) handle(ctx context.Context, key hsm.KeyRef, need hsm.Usage) (uint, error) {
+// handle gives the key for a use, with its handle. What the table does not know, knows
+// from before the last login, or knows to refuse for longer than refusalAge, is looked up on the
+// token, once for all requests that wait for the same label.
+func (t *Token) handle(ctx context.Context, key hsm.KeyRef, need hsm.Usage) (*entry, error) {
 	e, ok := t.keys.get(key)
-	if ok {
+	if ok && e.logins == t.login.count.Load() {
 		refusal := e.refuses(need)
 		if refusal == nil {
-			return e.handle, nil
+			return e, nil
 		}
 		if time.Since(e.checked) < refusalAge {
-			return 0, refusal
+			return nil, refusal
 		}
 	}
 	found, err := t.findOnce(ctx, key.Label)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	// What was found, not the table again: another request may just have forgotten it.
 	e, ok = found.versions[key.Version]
 	if !ok {
-		return 0, &hsm.Error{Kind: hsm.ErrKeyNotFound, Detail: fmt.Sprintf("label %q, version %d", key.Label, key.Version)}
+		return nil, &hsm.Error{Kind: hsm.ErrKeyNotFound, Detail: fmt.Sprintf("label %q, version %d", key.Label, key.Version)}
 	}
-	return e.handle, e.refuses(need)
+	return e, e.refuses(need)
 }
 
 // findings are what a live look for one label gave. They are shared, never changed.

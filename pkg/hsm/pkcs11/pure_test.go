@@ -269,10 +269,10 @@ func TestConfigAsJSON(t *testing.T) {
 
 func TestTableTwins(t *testing.T) {
 	secret := func(handle uint, id ...byte) listed {
-		return listed{handle, hsm.Object{Label: "k", ID: id, Class: hsm.SecretKey, KeyType: "AES", Bits: 256, Usage: hsm.CanEncrypt | hsm.CanDecrypt}}
+		return listed{handle: handle, object: hsm.Object{Label: "k", ID: id, Class: hsm.SecretKey, KeyType: "AES", Bits: 256, Usage: hsm.CanEncrypt | hsm.CanDecrypt}}
 	}
 	half := func(handle uint, class hsm.Class, id ...byte) listed {
-		return listed{handle, hsm.Object{Label: "k", ID: id, Class: class, KeyType: "RSA", Bits: 2048}}
+		return listed{handle: handle, object: hsm.Object{Label: "k", ID: id, Class: class, KeyType: "RSA", Bits: 2048}}
 	}
 	var tab table
 	for name, test := range map[string]struct {
@@ -288,7 +288,7 @@ func TestTableTwins(t *testing.T) {
 		"a key before a pair":  {[]listed{secret(1), half(2, hsm.PublicKey), half(3, hsm.PrivateKey)}, nil},
 		"a key behind a pair":  {[]listed{half(2, hsm.PublicKey), half(3, hsm.PrivateKey), secret(1)}, nil},
 		"twins around a half":  {[]listed{secret(1), half(2, hsm.PublicKey), secret(3)}, hsm.ErrDuplicateKey},
-		"another label's twin": {[]listed{secret(1), {9, hsm.Object{Label: "other", Class: hsm.SecretKey}}}, nil},
+		"another label's twin": {[]listed{secret(1), {handle: 9, object: hsm.Object{Label: "other", Class: hsm.SecretKey}}}, nil},
 	} {
 		tab.replaceAll(test.found)
 		e, ok := tab.get(hsm.KeyRef{Label: "k"})
@@ -306,7 +306,7 @@ func TestTableTwins(t *testing.T) {
 func TestTableForgets(t *testing.T) {
 	var tab table
 	tab.replaceLabel("k", nil)
-	one := listed{1, hsm.Object{Label: "k", Class: hsm.SecretKey, KeyType: "AES", Bits: 256, Usage: hsm.CanEncrypt | hsm.CanDecrypt}}
+	one := listed{handle: 1, object: hsm.Object{Label: "k", Class: hsm.SecretKey, KeyType: "AES", Bits: 256, Usage: hsm.CanEncrypt | hsm.CanDecrypt}}
 	tab.replaceLabel("k", index([]listed{one})["k"])
 	key := hsm.KeyRef{Label: "k"}
 	tab.forget(key, 2) // somebody else's, older handle

@@ -16,6 +16,7 @@ import (
 // entry is what stands on the token under one label and version.
 type entry struct {
 	handle  uint
+	logins  uint64 // login.count under which the handle is good: after another login it may be another key's
 	object  hsm.Object
 	twins   []listed // all of them, if there is more than one secret key
 	checked time.Time
@@ -124,7 +125,7 @@ func index(found []listed) map[string]map[uint32]*entry {
 		e, ok := versions[version]
 		switch {
 		case !ok || e.object.Class != hsm.SecretKey:
-			versions[version] = &entry{handle: one.handle, object: one.object, checked: now}
+			versions[version] = &entry{handle: one.handle, logins: one.logins, object: one.object, checked: now}
 		case one.object.Class == hsm.SecretKey && len(e.twins) == 0:
 			e.twins = []listed{{handle: e.handle, object: e.object}, one}
 		case one.object.Class == hsm.SecretKey:

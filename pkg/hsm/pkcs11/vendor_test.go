@@ -78,6 +78,34 @@ func TestVendorIVs(t *testing.T) {
 	}
 }
 
+// An HSM that rebooted has forgotten the login and numbers its objects anew. The
+// handle of one key is then that of another: what was encrypted with it would be lost.
+func TestRebootRenumbersKeys(t *testing.T) {
+	token, value := openVendor(t, Overrides{})
+	err := token.CreateKeys(t.Context(), []NewKey{{Label: "before"}, {Label: "m", Value: value}, {Label: "behind"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reboots := range []string{"0", "1", "2", "3"} {
+		t.Setenv("VENDOR_REBOOTS", reboots)
+		for _, label := range []string{"m", "k"} {
+			good := sealWithGo(t, value, 12, nil, []byte("x"))
+			_, err := token.Decrypt(t.Context(), ref(label, 0), nil, good)
+			if err != nil {
+				t.Errorf("reboot %s, %s: a good ciphertext: %v", reboots, label, err)
+			}
+			sealed, err := token.Encrypt(t.Context(), ref(label, 0), nil, []byte("x"))
+			if err != nil {
+				t.Fatalf("reboot %s, %s: %v", reboots, label, err)
+			}
+			_, err = goGCM(t, value, 12).Open(nil, sealed.IV, append(bytes.Clone(sealed.Ciphertext), sealed.Tag...), nil)
+			if err != nil {
+				t.Errorf("reboot %s: encrypted under another key than %s: %v", reboots, label, err)
+			}
+		}
+	}
+}
+
 // What each answer comes to, once and for good, and that the token serves on after it.
 func TestVendorAnswers(t *testing.T) {
 	token, value := openVendor(t, Overrides{})
