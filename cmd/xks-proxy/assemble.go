@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -111,58 +110,6 @@ func (p *parts) testKey(name string) string {
 		}
 	}
 	return ""
-}
-
-// waitForHSMs waits until each HSM has started or failed to. One that is away is
-// for the others to stand in for (R1). One that was never reached and refuses
-// for a reason no waiting mends is taken for a mistake in the configuration,
-// which is better heard of now than at the first failover.
-func (p *parts) waitForHSMs(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, hsmStartTimeout)
-	defer cancel()
-	var failed, mistakes []error
-	for _, h := range p.config.HSMs {
-		err := p.workers[h.Name].Ready(ctx)
-		if err == nil {
-			continue
-		}
-		failed = append(failed, err)
-		if hsm.IsConfig(err) && !p.reachedBefore(h.Name) {
-			mistakes = append(mistakes, err)
-		}
-	}
-	if len(failed) == len(p.config.HSMs) {
-		return fmt.Errorf("no HSM can be used: %w", oneLine(failed))
-	}
-	if len(mistakes) > 0 {
-		return fmt.Errorf("an HSM that was never reached before cannot be used: %w", oneLine(mistakes))
-	}
-	for _, err := range failed {
-		p.log.Error("an HSM is away; serving begins without it", zap.Error(err))
-	}
-	return nil
-}
-
-// oneLine is errors.Join for an error that is one sentence to its reader.
-type oneLine []error
-
-func (l oneLine) Error() string {
-	var parts []string
-	for _, err := range l {
-		parts = append(parts, err.Error())
-	}
-	return strings.Join(parts, "; ")
-}
-
-func (l oneLine) Unwrap() []error { return l }
-
-func (p *parts) reachedBefore(name string) bool {
-	for _, g := range p.config.HSMGroups {
-		if hsm.Remembered(p.config.StateDirectory, g.Name, name) {
-			return true
-		}
-	}
-	return false
 }
 
 func (p *parts) startGroup(g hsmGroupConfig) (*hsm.Group, error) {

@@ -195,7 +195,7 @@ func TestWarnings(t *testing.T) {
 		{"unused group", "key_stores:", "  - {name: spare, hsms: [{hsm: hsm-a}, {hsm: hsm-b}]}\nkey_stores:", "test.yaml:8:5: hsm_groups[1]: no key store uses the HSM group \"spare\""},
 		{"probe", "  - name: main", "  - name: main\n    probe_timeout: 6s", "test.yaml:7:20: hsm_groups[0].probe_timeout: is longer than probe_interval; probes of a slow HSM come less often than that"},
 		{"attempt", "  - name: main", "  - name: main\n    attempt_timeout: 200ms", "test.yaml:7:22: hsm_groups[0].attempt_timeout: is not below server.budget (200ms); a slow HSM leaves no time for the next one"},
-		{"prefix", "/demo", "/demo/", "test.yaml:10:18: key_stores[0].path_prefix: makes the XksProxyUriPath /demo//kms/xks/v1; an empty segment is probably not meant"},
+		{"shared keys", "key_stores:", "key_stores:\n  - {name: other, path_prefix: /other, hsm_group: main, keys: {labels: [a]}, credentials: [{access_key_id: XKSTESTACCESSKEYID234567, secret_access_key: {file: demo.key}}]}", "test.yaml:9:51: key_stores[0].hsm_group: key_stores[1] reaches every key of this HSM group, those of this key store too; give each its own keys.labels"},
 		{"test key", "hsm_group: main", "hsm_group: main\n    keys: {labels: [xks-proxy-test]}", "test.yaml:12:21: key_stores[0].keys.labels[0]: \"xks-proxy-test\" is the test key of the HSM group, which no key store can reach"},
 		{"empty list", "pin: {file: hsm-b.pin}", "pin: {file: hsm-b.pin}, overrides: {ambiguous: []}", "test.yaml:4:99: hsms[1].overrides.ambiguous: is empty, which leaves the profile's list"},
 	} {

@@ -27,6 +27,12 @@ func validateKeyStores(r *report, c *config) {
 	}
 	names := map[string]int{}
 	prefixes := map[string]int{}
+	everything := map[string]int{} // HSM group -> the key store that reaches all its keys
+	for i, k := range c.KeyStores {
+		if slices.Contains(k.Keys.Labels, "*") {
+			everything[k.HSMGroup] = i
+		}
+	}
 	for i, k := range c.KeyStores {
 		at := fmt.Sprintf("key_stores[%d]", i)
 		validateName(r, names, i, "key_stores", k.Name)
@@ -36,6 +42,9 @@ func validateKeyStores(r *report, c *config) {
 		validateCredentials(r, at+".credentials", k.Credentials)
 		validateLabels(r, at+".keys.labels", k.Keys.Labels, testKeys[k.HSMGroup])
 		validateKeys(r, at+".keys", k.Keys)
+		if other, shared := everything[k.HSMGroup]; shared && other != i {
+			r.warnf(at+".hsm_group", "key_stores[%d] reaches every key of this HSM group, those of this key store too; give each its own keys.labels", other)
+		}
 		if k.LegacyFormat != "" {
 			r.errorf(at+".legacy_format", "must be empty; no legacy format is supported yet")
 		}
@@ -56,7 +65,7 @@ func validatePrefix(r *report, seen map[string]int, i int, prefix string) {
 	}
 	seen[prefix] = i
 	if strings.Contains(uri, "//") {
-		r.warnf(at, "makes the XksProxyUriPath %s; an empty segment is probably not meant", uri)
+		r.errorf(at, "makes the XksProxyUriPath %s; the proxy takes no path with an empty segment: end the prefix without /", uri)
 	}
 }
 

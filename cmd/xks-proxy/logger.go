@@ -1,10 +1,10 @@
 package main
 
-// The log: structured lines, buffered for a moment, so that a request does not
-// wait for a disk.
+// The log: structured lines, one for each request, and where they go.
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -12,10 +12,7 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-const (
-	logBuffer = 256 << 10 // bytes
-	logFlush  = 100 * time.Millisecond
-)
+const logTime = "2006-01-02T15:04:05.000000Z" // UTC
 
 // newLogger opens the log. The function returned flushes it.
 func newLogger(c logConfig) (*zap.Logger, func(), error) {
@@ -39,25 +36,24 @@ func newLogger(c logConfig) (*zap.Logger, func(), error) {
 	if c.Format == "console" {
 		encoder = zapcore.NewConsoleEncoder(encoding)
 	}
-	buffer := &zapcore.BufferedWriteSyncer{WS: out, Size: logBuffer, FlushInterval: logFlush}
-	log := zap.New(zapcore.NewCore(encoder, buffer, level))
-	return log, func() { _ = buffer.Stop() }, nil // nowhere is left to report it
+	queue := newLogQueue(out)
+	return zap.New(zapcore.NewCore(encoder, queue, level)), queue.flush, nil
 }
 
 func encodeUTC(t time.Time, e zapcore.PrimitiveArrayEncoder) {
-	e.AppendString(t.UTC().Format("2006-01-02T15:04:05.000000Z"))
+	e.AppendString(t.UTC().Format(logTime))
 }
 
-func openLog(output string) (zapcore.WriteSyncer, error) {
+func openLog(output string) (io.Writer, error) {
 	switch output {
 	case "stderr":
-		return zapcore.Lock(os.Stderr), nil
+		return os.Stderr, nil
 	case "stdout":
-		return zapcore.Lock(os.Stdout), nil
+		return os.Stdout, nil
 	}
 	file, err := os.OpenFile(output, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("the log cannot be opened (log.output): %w", err)
 	}
-	return zapcore.Lock(file), nil
+	return file, nil
 }

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/worker"
 	"xks-proxy/pkg/xks"
 )
 
@@ -50,6 +51,11 @@ func newServeCommand() *cobra.Command {
 
 // serve runs the proxy until ctx ends.
 func serve(ctx context.Context, file string) error {
+	tuneMemory()
+	signal.Ignore(syscall.SIGPIPE) // of a log whose reader is gone
+	if err := worker.ForbidDumps(); err != nil {
+		return err // PINs and secrets are in this process's memory
+	}
 	c, warnings, err := loadConfig(file)
 	if err != nil {
 		return err
@@ -70,12 +76,19 @@ func serve(ctx context.Context, file string) error {
 	for _, w := range append(warnings, more...) {
 		log.Warn("configuration", zap.String("warning", w.String()))
 	}
-	listeners, err := listen(ctx, c)
+	listeners, err := listen(ctx, c, log)
 	if err != nil {
 		return err
 	}
 	defer listeners.close()
+	err = checkStateDirectory(c.StateDirectory)
+	if err != nil {
+		return err
+	}
 	p, err := assemble(ctx, c, secrets, log)
+	if ctx.Err() != nil && err != nil {
+		return fmt.Errorf("told to stop before it began to serve")
+	}
 	if err != nil {
 		return err
 	}
@@ -103,12 +116,12 @@ type listeners struct {
 	health net.Listener // nil if not configured
 }
 
-func listen(ctx context.Context, c *config) (*listeners, error) {
+func listen(ctx context.Context, c *config, log *zap.Logger) (*listeners, error) {
 	api, err := listenTCP(ctx, "server.listen", c.Server.Listen, c.Server.TCPKeepAlive)
 	if err != nil {
 		return nil, err
 	}
-	l := &listeners{api: xks.NewListener(api, c.Server.MaxConnections)}
+	l := &listeners{api: xks.NewListener(api, c.Server.MaxConnections, log)}
 	if c.Health.Listen == "" {
 		return l, nil
 	}

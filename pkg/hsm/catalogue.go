@@ -83,6 +83,11 @@ func (k *Key) CheckDecrypt(version uint32) error {
 	return nil
 }
 
+// Decrypts reports whether any version of the key can decrypt.
+func (k *Key) Decrypts() bool {
+	return slices.ContainsFunc(k.versions, func(v keyVersion) bool { return v.usage&CanDecrypt != 0 })
+}
+
 // Complete reports whether the key can be used in full: a version of it is on
 // every HSM of the group, and none is ambiguous.
 func (k *Key) Complete() bool {

@@ -143,6 +143,8 @@ type member struct {
 	inFlight atomic.Int32
 	health   atomic.Pointer[Health]
 
+	unlisted atomic.Bool // the last listing of its keys failed
+
 	refresh chan struct{} // capacity 1: list the keys soon
 	probe   chan struct{} // capacity 1: probe soon
 

@@ -32,7 +32,7 @@ const (
 	maxRecent      = 4096            // looks remembered
 
 	catalogueTimeout = 20 * time.Second // a listing of 10,000 keys takes SoftHSM under a second
-	listingShare     = 100              // an HSM spends at most a hundredth of its time on listings
+	listingShare     = 20               // an HSM spends at most a twentieth of its time on listings
 	catalogueRetry   = time.Second      // while an HSM's keys could not be listed, and between any two listings
 )
 
@@ -219,14 +219,18 @@ func (g *Group) list(ctx context.Context, m *member) error {
 	ctx, cancel := context.WithTimeout(ctx, catalogueTimeout)
 	defer cancel()
 	list, err := m.Token.Keys(ctx)
+	if failed := err != nil; failed != m.unlisted.Swap(failed) && failed {
+		g.log.Warn("the keys cannot be listed; what was last seen stays in force", zap.String("hsm", m.Name), zap.Error(err))
+	}
 	if err != nil {
-		g.log.Debug("keys not listed", zap.String("hsm", m.Name), zap.Error(err))
 		return err
 	}
 	objects := byLabel(list)
 	g.mu.Lock()
 	changed := m.objects == nil || !maps.EqualFunc(m.objects, objects, sameObjects)
+	var lost []string
 	if changed {
+		lost = missingLabels(m.objects, objects)
 		m.objects = objects
 		m.unsaved = true
 		g.rebuild()
@@ -234,6 +238,10 @@ func (g *Group) list(ctx context.Context, m *member) error {
 	unsaved := m.unsaved
 	m.unsaved = false
 	g.mu.Unlock()
+	if len(lost) > 0 {
+		g.log.Error("keys are gone from an HSM; a key that is not on every HSM does not encrypt",
+			zap.String("hsm", m.Name), zap.Int("keys", len(lost)), zap.Strings("labels", lost[:min(len(lost), loggedLabels)]))
+	}
 	if changed {
 		g.log.Info("key catalogue read", zap.String("hsm", m.Name), zap.Int("objects", len(list)), zap.Int("labels", len(objects)))
 	}
@@ -244,6 +252,21 @@ func (g *Group) list(ctx context.Context, m *member) error {
 	}
 	return nil
 }
+
+// missingLabels are the keys that were there before and are not now, sorted.
+func missingLabels(before, now map[string][]Object) []string {
+	var lost []string
+	for label := range before {
+		if len(now[label]) == 0 {
+			lost = append(lost, label)
+		}
+	}
+	slices.Sort(lost)
+	return lost
+}
+
+// loggedLabels is how many of the keys that are gone a log line names.
+const loggedLabels = 10
 
 func byLabel(list []Object) map[string][]Object {
 	objects := map[string][]Object{}

@@ -1,10 +1,11 @@
 package xks
 
-// The connections that requests come on: how many there may be, and when each
-// was accepted and last became active, because the time KMS gives a request
-// starts then and not when its handler is called (requirement U13).
+// A connection that requests come on: when it was accepted and when each request
+// began to arrive, because the time KMS gives a request starts then and not when its
+// handler is called (requirement U13).
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"net"
@@ -12,43 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 )
-
-// Listener bounds and times the connections of an http.Server, which must be
-// given its ConnContext and ConnState as well.
-type Listener struct {
-	net.Listener
-	max     int64
-	open    atomic.Int64
-	refused atomic.Int64
-}
-
-// NewListener wraps a TCP listener, below TLS. Connections beyond max are
-// closed at once.
-func NewListener(l net.Listener, max int) *Listener {
-	return &Listener{Listener: l, max: int64(max)}
-}
-
-// Open is the number of connections now; Refused that of those closed because
-// there were too many.
-func (l *Listener) Open() int64    { return l.open.Load() }
-func (l *Listener) Refused() int64 { return l.refused.Load() }
-
-// Accept implements net.Listener.
-func (l *Listener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if l.open.Add(1) > l.max {
-			l.open.Add(-1)
-			l.refused.Add(1)
-			c.Close()
-			continue
-		}
-		return &conn{Conn: c, listener: l, accepted: time.Now()}, nil
-	}
-}
 
 // conn is one accepted connection. Times are monotonic, in nanoseconds since epoch.
 type conn struct {
@@ -59,6 +23,15 @@ type conn struct {
 	idle      atomic.Bool  // an HTTP/1.1 connection between two requests
 	firstByte atomic.Int64 // when the current request began to arrive; 0: not known
 	closed    atomic.Bool
+	proven    atomic.Bool   // somebody has authenticated on it
+	stranger  *list.Element // in Listener.strangers; guarded by its lock
+}
+
+// prove notes that a request on this connection was authenticated.
+func (c *conn) prove() {
+	if c != nil && !c.proven.Load() && c.proven.CompareAndSwap(false, true) {
+		c.listener.known(c)
+	}
 }
 
 var epoch = time.Now()
@@ -75,7 +48,8 @@ func (c *conn) Read(b []byte) (int, error) {
 // Close implements net.Conn.
 func (c *conn) Close() error {
 	if c.closed.CompareAndSwap(false, true) {
-		c.listener.open.Add(-1)
+		c.listener.known(c)
+		c.listener.leave()
 	}
 	return c.Conn.Close()
 }
@@ -111,6 +85,13 @@ func connOf(c net.Conn) *conn {
 	return mine
 }
 
+// connectionOf is the connection that a request came on; nil if its server does not
+// use a Listener.
+func connectionOf(r *http.Request) *conn {
+	mine, _ := r.Context().Value(connKey{}).(*conn)
+	return mine
+}
+
 // clock is the time that one request has.
 type clock struct {
 	start    time.Time
@@ -122,11 +103,12 @@ type clock struct {
 func (c *Config) startClock(r *http.Request) clock {
 	now := time.Now()
 	k := clock{start: now}
-	mine, _ := r.Context().Value(connKey{}).(*conn)
+	mine := connectionOf(r)
 	if mine != nil {
 		k.newConn = mine.requests.Add(1) == 1
 		if first := mine.firstByte.Load(); r.ProtoMajor == 1 && first != 0 {
-			k.start = epoch.Add(time.Duration(first))
+			// From now backwards: epoch's wall clock may have been wrong, and signatures are held against it (A3).
+			k.start = now.Add(time.Duration(first) - time.Since(epoch))
 		}
 	}
 	k.deadline = k.start.Add(c.Budget)

@@ -66,6 +66,9 @@ func (x *exchange) findVersion() error {
 	if len(x.key.Versions()) == 0 {
 		return nil // no AES-256 key: the answer is about its usage, not about the ciphertext
 	}
+	if !x.key.Decrypts() {
+		return x.key.CheckDecrypt(x.key.Versions()[0]) // likewise
+	}
 	version, err := keyVersionOf(x.fields.CiphertextMetadata)
 	if err != nil {
 		return badCiphertext(err)

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -66,10 +67,17 @@ func (h *Handler) begin(s *state, w http.ResponseWriter, r *http.Request) *excha
 	return x
 }
 
+// What is kept of the budget for writing the answer: answerTime, or of a small
+// budget the answerShare-th part.
+const (
+	answerTime  = 10 * time.Millisecond
+	answerShare = 20
+)
+
 // serve runs the operation and answers.
 func (x *exchange) serve(w http.ResponseWriter, t target) {
 	x.target = t
-	x.ctx, x.cancel = context.WithDeadline(x.request.Context(), x.clock.deadline)
+	x.ctx, x.cancel = context.WithDeadline(x.request.Context(), x.clock.deadline.Add(-min(answerTime, x.config.Budget/answerShare)))
 	defer x.cancel()
 	answer, err := x.runSafely()
 	x.end(w, answer, err)
@@ -136,6 +144,7 @@ func (x *exchange) authenticate() error {
 		return err
 	}
 	x.identity = identity
+	connectionOf(r).prove()
 	return nil
 }
 

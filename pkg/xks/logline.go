@@ -19,6 +19,7 @@ const (
 	maxLoggedText  = 2048 // of one field of requestMetadata: an ARN's length (U9, U11)
 	maxLoggedOther = 4096 // of all fields of requestMetadata that we do not know
 	maxLoggedPath  = 512
+	maxUnproven    = 256 // of either, while nobody has signed for it
 )
 
 func (x *exchange) appendLogFields(fields []zap.Field, status int, failed *apiError, writeErr error) []zap.Field {
@@ -54,6 +55,10 @@ func (x *exchange) appendMetadata(fields []zap.Field) []zap.Field {
 		return fields
 	}
 	m := x.fields.Metadata
+	maxText, maxOther := maxLoggedText, maxLoggedOther
+	if x.identity.AccessKeyID == "" {
+		maxText, maxOther = maxUnproven, maxUnproven
+	}
 	for _, f := range [...]struct {
 		name  string
 		value *string
@@ -62,11 +67,11 @@ func (x *exchange) appendMetadata(fields []zap.Field) []zap.Field {
 		{"kms_key_arn", m.KMSKeyARN}, {"kms_via_service", m.KMSViaService}, {"aws_source_vpc", m.AWSSourceVPC}, {"aws_source_vpce", m.AWSSourceVPCE},
 	} {
 		if f.value != nil {
-			fields = append(fields, zap.String(f.name, shorten(*f.value, maxLoggedText)))
+			fields = append(fields, zap.String(f.name, shorten(*f.value, maxText)))
 		}
 	}
 	if len(m.Other) > 0 {
-		fields = append(fields, zap.String("request_metadata_other", shorten(string(m.Other), maxLoggedOther)))
+		fields = append(fields, zap.String("request_metadata_other", shorten(string(m.Other), maxOther)))
 	}
 	return fields
 }

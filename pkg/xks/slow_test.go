@@ -34,7 +34,7 @@ func TestHungHSMs(t *testing.T) {
 			s.post(keyURI(goodKey, "metadata"), metadataOnly("x")).wantOK(t)
 			s.post(prefixURI+"/health", metadataOnly("x")).wantOK(t)
 		}
-		if fastest > 230*time.Millisecond {
+		if fastest > 200*time.Millisecond {
 			t.Errorf("the fastest answer took %v", fastest)
 		}
 	})

@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"xks-proxy/pkg/hsm"
 )
 
@@ -41,7 +43,7 @@ func (r *rig) listen(version string, edits ...func(*http.Server)) *server {
 		r.served.Add(1)
 		r.handler.ServeHTTP(w, q)
 	}))
-	s.listener = NewListener(s.Server.Listener, r.connections)
+	s.listener = NewListener(s.Server.Listener, r.connections, zap.NewNop())
 	s.Server.Listener = s.listener
 	s.Config.ConnContext, s.Config.ConnState = ConnContext, ConnState
 	s.Config.DisableGeneralOptionsHandler = true // "OPTIONS *" is ours to answer (U12)
@@ -267,27 +269,71 @@ func TestConnectionLimit(t *testing.T) {
 	s := r.listen("HTTP/1.1")
 	var open []net.Conn
 	for range 3 {
-		open = append(open, s.dial())
+		c := s.dial()
+		io.WriteString(c, s.raw(prefixURI+"/health", metadataOnly("x")))
+		if p := s.read(bufio.NewReader(c)); p.status != http.StatusOK {
+			t.Fatalf("%s", p.body)
+		}
+		open = append(open, c)
 	}
 	refused, err := tls.Dial("tcp", s.Server.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true})
 	if err == nil {
 		refused.Close()
-		t.Error("a fourth connection was taken")
+		t.Error("a fourth connection was taken, although the three are in good standing")
 	}
 	if s.listener.Open() != 3 || s.listener.Refused() != 1 {
 		t.Errorf("open %d, refused %d", s.listener.Open(), s.listener.Refused())
 	}
 	open[0].Close()
-	for range 500 {
-		if s.listener.Open() == 2 {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	s.waitOpen(2)
 	s.dial()
 	for _, c := range open {
 		c.Close()
 	}
+}
+
+// U15, R3: strangers who hold connections open lock nobody out, and move nobody who has authenticated.
+func TestStrangersGiveWay(t *testing.T) {
+	r := newRig(t)
+	r.connections = 3
+	s := r.listen("HTTP/1.1")
+	honest := s.dial()
+	reader := bufio.NewReader(honest)
+	ask := func() {
+		t.Helper()
+		io.WriteString(honest, s.raw(prefixURI+"/health", metadataOnly("x")))
+		if p := s.read(reader); p.status != http.StatusOK {
+			t.Fatalf("%s", p.body)
+		}
+	}
+	ask()
+	var strangers []net.Conn
+	for range 20 {
+		c := s.dial()
+		io.WriteString(c, s.raw("/", "unsigned"))
+		s.read(bufio.NewReader(c))
+		strangers = append(strangers, c)
+		ask()
+	}
+	s.waitOpen(3)
+	if s.listener.Refused() != 18 {
+		t.Errorf("%d connections were closed", s.listener.Refused())
+	}
+	for _, c := range append(strangers, honest) {
+		c.Close()
+	}
+}
+
+// waitOpen waits until so many connections are open.
+func (s *server) waitOpen(n int) {
+	s.t.Helper()
+	for range 500 {
+		if s.listener.Open() == n {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	s.t.Errorf("%d connections are open, want %d", s.listener.Open(), n)
 }
 
 // Everything at once, for the race detector: whatever one request suffers, the others do not.

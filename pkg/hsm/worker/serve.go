@@ -42,7 +42,7 @@ var errOrphan = errors.New("the parent process is gone")
 // at once + 2.
 func Serve(ctx context.Context, conn net.Conn, open OpenFunc) error {
 	ignoreSignals()
-	err := forbidDumps()
+	err := ForbidDumps()
 	if err != nil {
 		return err
 	}

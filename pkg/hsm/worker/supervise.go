@@ -214,7 +214,7 @@ func (w *Worker) rest(err error, pause time.Duration, again bool) bool {
 		defer timer.Stop()
 		alarm = timer.C
 	} else {
-		w.config.Log.Error("the HSM's process will not be started again, since HSMs lock when a wrong PIN is repeated: correct the PIN, then restart this HSM", zap.Error(err))
+		w.config.Log.Error("the HSM's process will not be started again, since HSMs lock when a wrong PIN is repeated: correct the PIN, then restart xks-proxy", zap.Error(err))
 	}
 	select {
 	case <-alarm:

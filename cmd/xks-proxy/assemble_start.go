@@ -1,0 +1,144 @@
+package main
+
+// What the HSMs' start means: when serving begins, and when it does not.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"xks-proxy/pkg/hsm"
+)
+
+// startGrace is how long an HSM may still take to start once every group has one that serves.
+const startGrace = 2 * time.Second
+
+// outcomes are the HSMs that have started (nil) or failed to, by name.
+type outcomes map[string]error
+
+// waitForHSMs waits until each HSM has started or failed to. One that hangs is not
+// waited for while every group has another.
+func (p *parts) waitForHSMs(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, hsmStartTimeout)
+	defer cancel()
+	type answer struct {
+		name string
+		err  error
+	}
+	answers := make(chan answer, len(p.workers))
+	for name, w := range p.workers {
+		go func() { answers <- answer{name, w.Ready(ctx)} }()
+	}
+	known := outcomes{}
+	var grace <-chan time.Time
+	for len(known) < len(p.workers) {
+		select {
+		case a := <-answers:
+			known[a.name] = a.err
+			if grace == nil && p.everyGroupServes(known) {
+				grace = time.After(startGrace)
+			}
+		case <-grace:
+			return p.judge(known)
+		}
+	}
+	return p.judge(known)
+}
+
+func (p *parts) everyGroupServes(known outcomes) bool {
+	for _, g := range p.config.HSMGroups {
+		serves := false
+		for _, m := range g.HSMs {
+			err, ended := known[m.HSM]
+			serves = serves || ended && err == nil
+		}
+		if !serves {
+			return false
+		}
+	}
+	return true
+}
+
+// judge decides whether to serve. An HSM that is away is for the others to stand
+// in for (R1), and if all are away that were reached before, serving begins without any and
+// readiness says no: an HSM may come back at any time. One that was never reached and refuses for a
+// reason that no waiting mends is taken for a mistake in the configuration, which is better heard of
+// now than at the first failover.
+func (p *parts) judge(known outcomes) error {
+	var failed, mistakes []error
+	up, mayComeBack := 0, false
+	for _, h := range p.config.HSMs {
+		err, ended := known[h.Name]
+		switch {
+		case !ended:
+			p.log.Error("an HSM is slow to start; serving begins without it", zap.String("hsm", h.Name))
+			continue
+		case err == nil:
+			up++
+			continue
+		}
+		failed = append(failed, err)
+		before := p.reachedBefore(h.Name)
+		if hsm.IsConfig(err) && !before {
+			mistakes = append(mistakes, err)
+		}
+		mayComeBack = mayComeBack || before && !hsm.IsConfig(err)
+	}
+	switch {
+	case up == 0 && !mayComeBack:
+		return fmt.Errorf("no HSM can be used: %w", oneLine(failed))
+	case len(mistakes) > 0:
+		return fmt.Errorf("an HSM that was never reached before cannot be used: %w", oneLine(mistakes))
+	}
+	for _, err := range failed {
+		p.log.Error("an HSM is away; serving begins without it", zap.Error(err))
+	}
+	return nil
+}
+
+func (p *parts) reachedBefore(name string) bool {
+	for _, g := range p.config.HSMGroups {
+		if hsm.Remembered(p.config.StateDirectory, g.Name, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkStateDirectory refuses a directory that cannot be written: without the
+// memory in it, a restart while one HSM is away could encrypt under a version that it never had.
+func checkStateDirectory(directory string) error {
+	if directory == "" {
+		return nil
+	}
+	err := os.MkdirAll(directory, 0o700)
+	if err == nil {
+		var probe *os.File
+		probe, err = os.CreateTemp(directory, ".writable-*")
+		if err == nil {
+			err = errors.Join(probe.Close(), os.Remove(probe.Name()))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf(`state_directory cannot be written; give the proxy's user that directory, or set it to "" to do without: %w`, err)
+	}
+	return nil
+}
+
+// oneLine is errors.Join for an error that is one sentence to its reader.
+type oneLine []error
+
+func (l oneLine) Error() string {
+	var parts []string
+	for _, err := range l {
+		parts = append(parts, err.Error())
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (l oneLine) Unwrap() []error { return l }
