@@ -1,0 +1,89 @@
+package test
+
+// The rows about time and connections (U13 to U15), and those that other tests or later
+// work answer for: Z and R.
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net/http/httptrace"
+	"testing"
+)
+
+func timeRequirements() []requirement {
+	return []requirement{
+		{number: "U13", status: met,
+			says: "An answer within the budget: 200 ms after the first byte of a request, for the first request of a connection 180 ms after accept; DependencyTimeoutException before it is spent; the log says whether the connection was new",
+			also: []string{"TestBudget", "TestDribblingBody", "pkg/xks: TestFirstRequestBudget", "pkg/xks: TestTimeStartsWithTheFirstByte"}},
+		{number: "U14", status: partly, but: "measured by `make bench`, asserted by no test",
+			says: "1800 cryptographic requests a second for one key store", also: []string{"TestWorkerKilledUnderLoad"}},
+		{number: "U15", status: partly, but: "the number of connections is bounded and counted, but not shown; idle and keep-alive times are not waited for",
+			says: "Keep-alive on HTTP/1.1 and 2, no `Connection: close` but while draining, TLS resumption, connections bounded",
+			checks: []check{
+				{"100 requests on one connection, no `Connection` header", overEveryWay(checkKeepAlive)},
+				{"a second connection resumes the TLS session of the first", checkResumption},
+			},
+			also: []string{"TestConnectionLimit", "TestIdleConnections", "TestDrain"}},
+	}
+}
+
+func checkKeepAlive(t *testing.T, c *client) {
+	for i := range 100 {
+		k := c.call(healthURI, encode(healthBody()))
+		reused := false
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }})
+		r, err := c.do(ctx, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.wantOK(t, new(object))
+		if i > 0 && !reused || r.header.Get("Connection") != "" {
+			t.Fatalf("request %d: connection kept: %t, header Connection %q", i, reused, r.header.Get("Connection"))
+		}
+	}
+}
+
+func checkResumption(t *testing.T) {
+	p := sharedProxy(t)
+	for _, w := range ways {
+		c := p.client(t, w)
+		config := w.tlsConfig(p)
+		config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+		text := c.bytes(t, c.call(healthURI, encode(healthBody())))
+		for i := range 2 {
+			conn, err := tls.Dial("tcp", p.listen, config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = fmt.Fprint(conn, text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			readRaw(t, conn) // the ticket of TLS 1.3 comes along with the first data
+			if resumed := conn.ConnectionState().DidResume; resumed != (i == 1) {
+				t.Errorf("%v, connection %d: resumed %t", w, i+1, resumed)
+			}
+			conn.Close()
+		}
+	}
+}
+
+func laterRequirements() []requirement {
+	return []requirement{
+		{number: "Z1", status: notYet, but: "no policies yet", says: "A policy may decide who uses which key"},
+		{number: "Z2", status: notYet, but: "no policies yet", says: "A denial is logged with the statement that caused it"},
+		{number: "Z3", status: notYet, but: "no policies yet", says: "A missing field never crashes a policy nor turns a deny into an allow"},
+		{number: "Z4", status: notYet, but: "no policies yet", says: "A policy that asks for what an API never carries draws a warning"},
+		{number: "R1", status: met, says: "Two or more HSMs hold the same keys; while one can serve, requests succeed",
+			also: []string{"TestWorkerKilledUnderLoad", "TestTokenDirectoryGone", "TestOneHSMAbsentAtStart", "TestEachHSMDecryptsTheOther"}},
+		{number: "R2", status: partly, but: "failover is plain: an error or a timeout leads to the next HSM; no hedging yet",
+			says: "An HSM that is killed, unplugged, restarted, slow or hung fails no request that the other could have served in time, and comes back by itself",
+			also: []string{"TestWorkerKilledUnderLoad", "TestTokenDirectoryGone", "TestHealthOfAHungHSM", "TestOneHSMAbsentAtStart"}},
+		{number: "R3", status: partly, but: "a limit on requests in flight and on the memory of bodies; no quotas",
+			says: "Overload is shed with ThrottlingException before the budget is spent; memory and goroutines stay bounded",
+			also: []string{"TestUnknownKeyFlood", "TestHugeBodies", "TestIdleConnections", "pkg/xks: TestMaxInFlight", "pkg/xks: TestMaxBodies"}},
+		{number: "R4", status: partly, but: "found, answered as DISABLED and logged when used; no report of its own yet",
+			says: "A key present on one HSM and absent from the other is found before a failover finds it", also: []string{"TestKeyOnOneHSMOnly", "TestNewVersion"}},
+		{number: "R5", status: met, says: "On SIGTERM readiness goes false, requests in flight are answered, sessions closed, the log flushed", also: []string{"TestDrain", "TestDrainDelay", "TestNothingLeftAfterKill"}},
+	}
+}

@@ -1,0 +1,122 @@
+package test
+
+// Configuration files for the proxy under test. YAML is a superset of JSON, which is
+// what is written here.
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"path/filepath"
+	"testing"
+
+	"xks-proxy/pkg/sigv4"
+)
+
+type object = map[string]any
+
+// settings is what tests change of a configuration.
+type settings struct {
+	Server    object
+	Health    object
+	Log       object
+	State     string
+	HSMs      []object
+	Group     object
+	KeyStores []object
+}
+
+// world is a pair of HSMs and what a proxy in front of it needs.
+type world struct {
+	*pair
+	CA       *x509.CertPool
+	Main     sigv4.Credential
+	Second   sigv4.Credential // of the same key store
+	Other    sigv4.Credential // of another key store
+	Regional sigv4.Credential // of the one that accepts eu-central-1 only
+}
+
+// The path prefixes of a world's key stores.
+const (
+	mainPrefix     = "/demo"
+	otherPrefix    = ""
+	regionalPrefix = "/tenants/a-1/b_2"
+)
+
+func newWorld(t testing.TB, dir string, keys *pair) *world {
+	t.Helper()
+	w := &world{pair: keys}
+	w.CA = newCertificates(t, dir)
+	for _, credential := range []*sigv4.Credential{&w.Main, &w.Second, &w.Other, &w.Regional} {
+		made, err := sigv4.GenerateCredential()
+		if err != nil {
+			t.Fatal(err)
+		}
+		*credential = made
+		writeFile(t, filepath.Join(dir, credential.AccessKeyID), credential.SecretAccessKey+"\n")
+	}
+	return w
+}
+
+func (w *world) file(name string) string { return filepath.Join(w.Dir, name) }
+
+// settings is a configuration that serves the world. Times are long, so that a busy
+// machine fails no test that is not about time.
+func (w *world) settings() *settings {
+	credential := func(c sigv4.Credential) object {
+		return object{"access_key_id": c.AccessKeyID, "secret_access_key": object{"file": filepath.Join(w.Dir, c.AccessKeyID)}}
+	}
+	member := func(k *token) object {
+		return object{"name": k.Label, "profile": "softhsm", "module": module, "token": k.Label,
+			"pin": object{"file": k.pinFile()}, "environment": []string{k.environment()}}
+	}
+	return &settings{
+		Server: object{
+			"listen": "127.0.0.1:0", "budget": "20s", "first_request_budget": "20s",
+			"tls": object{"certificate": filepath.Join(w.Dir, "server.crt"), "key": filepath.Join(w.Dir, "server.key")},
+		},
+		Health: object{"listen": "127.0.0.2:0"}, // the program refuses twice the same, and takes port 0 for one
+		Log:    object{"level": "debug"},
+		State:  filepath.Join(w.Dir, "state"),
+		HSMs:   []object{member(w.A), member(w.B)},
+		Group: object{"name": "main", "test_key": testKey, "probe_interval": "1s", "catalogue_interval": "1s", "attempt_timeout": "5s",
+			"hsms": []object{{"hsm": w.A.Label}, {"hsm": w.B.Label}}},
+		KeyStores: []object{
+			{"name": "main", "path_prefix": mainPrefix, "hsm_group": "main", "credentials": []object{credential(w.Main), credential(w.Second)},
+				"keys": object{"labels": []string{"*"}, "disabled": []string{"disabled-key"}}},
+			{"name": "other", "path_prefix": otherPrefix, "hsm_group": "main", "credentials": []object{credential(w.Other)},
+				"keys": object{"labels": []string{"other-*"}}},
+			{"name": "regional", "path_prefix": regionalPrefix, "hsm_group": "main", "credentials": []object{credential(w.Regional)},
+				"regions": []string{"eu-central-1"}, "keys": object{"labels": []string{"key-1"}, "label": "{key_id}-1"}},
+		},
+	}
+}
+
+// withoutLeisure gives the times that the program has by default.
+func (s *settings) withoutLeisure() {
+	delete(s.Server, "budget")
+	delete(s.Server, "first_request_budget")
+	delete(s.Group, "attempt_timeout")
+}
+
+// only keeps one HSM.
+func (s *settings) only(k *token) {
+	for _, h := range s.HSMs {
+		if h["name"] == k.Label {
+			s.HSMs = []object{h}
+			break
+		}
+	}
+	s.Group["hsms"] = []object{{"hsm": k.Label}}
+}
+
+func (s *settings) text(t testing.TB) string {
+	t.Helper()
+	text, err := json.MarshalIndent(object{
+		"server": s.Server, "health": s.Health, "log": s.Log, "state_directory": s.State,
+		"hsms": s.HSMs, "hsm_groups": []object{s.Group}, "key_stores": s.KeyStores,
+	}, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}

@@ -1,0 +1,236 @@
+package test
+
+// When the program cannot start it says why in one sentence and ends.
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// fault is one way in which a configuration, or what it names, is wrong.
+type fault struct {
+	name  string
+	spoil func(t *testing.T, w *world, s *settings)
+	file  func(t *testing.T, text string) string // changes the text of the file
+}
+
+var startFaults = []fault{
+	{name: "port-taken", spoil: func(t *testing.T, _ *world, s *settings) {
+		taken, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { taken.Close() })
+		s.Server["listen"] = taken.Addr().String()
+	}},
+	{name: "health-port-taken", spoil: func(t *testing.T, _ *world, s *settings) {
+		taken, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { taken.Close() })
+		s.Health["listen"] = taken.Addr().String()
+	}},
+	{name: "wrong-pin", spoil: func(t *testing.T, w *world, _ *settings) { writeFile(t, w.A.pinFile(), "not-the-pin\n") }},
+	{name: "wrong-pin-on-both", spoil: func(t *testing.T, w *world, _ *settings) {
+		writeFile(t, w.A.pinFile(), "not-the-pin\n")
+		writeFile(t, w.B.pinFile(), "not-the-pin\n")
+	}},
+	{name: "token-not-found", spoil: func(_ *testing.T, _ *world, s *settings) { s.HSMs[0]["token"] = "hsm-z" }},
+	{name: "both-hsms-absent", spoil: func(t *testing.T, w *world, _ *settings) { w.A.away(t); w.B.away(t) }},
+	{name: "module-missing", spoil: func(_ *testing.T, w *world, s *settings) { s.HSMs[0]["module"] = w.file("nothing.so") }},
+	{name: "module-is-text", spoil: func(t *testing.T, w *world, s *settings) {
+		writeFile(t, w.file("text.so"), "I am no library.\n")
+		s.HSMs[0]["module"] = w.file("text.so")
+	}},
+	{name: "certificate-missing", spoil: func(t *testing.T, w *world, _ *settings) { remove(t, w.file("server.crt")) }},
+	{name: "certificate-unreadable", spoil: func(t *testing.T, w *world, _ *settings) { writeFile(t, w.file("server.crt"), "no certificate\n") }},
+	{name: "key-of-another-certificate", spoil: func(t *testing.T, w *world, _ *settings) {
+		other := filepath.Join(w.Dir, "other")
+		err := os.Mkdir(other, 0o700)
+		if err != nil {
+			t.Fatal(err)
+		}
+		newCertificates(t, other)
+		err = os.Rename(filepath.Join(other, "server.key"), w.file("server.key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}},
+	{name: "secret-readable-by-all", spoil: func(t *testing.T, w *world, _ *settings) {
+		err := os.Chmod(w.A.pinFile(), 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}},
+	{name: "secret-missing", spoil: func(t *testing.T, w *world, _ *settings) { remove(t, w.file(w.Main.AccessKeyID)) }},
+	{name: "unknown-key", spoil: func(_ *testing.T, _ *world, s *settings) { s.Server["lisen"] = "127.0.0.1:0" }},
+	{name: "bad-yaml", file: func(_ *testing.T, text string) string { return strings.Replace(text, "{", "{]", 1) }},
+	{name: "file-missing", file: func(*testing.T, string) string { return "" }},
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	err := os.Remove(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStartErrors(t *testing.T) {
+	t.Parallel()
+	for _, f := range startFaults {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			w := newTestWorld(t)
+			p := w.launchSpoilt(t, f)
+			code := p.waitExit(t, startLimit)
+			if code != 1 {
+				t.Errorf("exit code %d", code)
+			}
+			plain, logged := splitLog(p.log.all())
+			if len(plain) != 1 {
+				t.Errorf("%d lines on stderr beside the log, want one sentence:\n%s", len(plain), strings.Join(plain, "\n"))
+			}
+			golden(t, filepath.Join("testdata", "start", f.name+".err"), w.anonymous(strings.Join(plain, "\n"))+"\n")
+			checkNoSecrets(t, w, "log", []byte(p.log.tail(1000)))
+			if strings.HasPrefix(f.name, "wrong-pin") {
+				checkOneLogin(t, logged)
+			}
+		})
+	}
+}
+
+func (w *world) launchSpoilt(t *testing.T, f fault) *proxy {
+	t.Helper()
+	s := w.settings()
+	if f.spoil != nil {
+		f.spoil(t, w, s)
+	}
+	text := s.text(t)
+	if f.file != nil {
+		text = f.file(t, text)
+	}
+	file := w.file("xks-proxy.yaml")
+	if text != "" {
+		writeFile(t, file, text)
+	}
+	p, err := launchFile(w, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// splitLog tells the sentences for the operator from the lines of the log.
+func splitLog(lines []string) ([]string, []string) {
+	var plain, logged []string
+	for _, line := range lines {
+		if strings.HasPrefix(line, "{") {
+			logged = append(logged, line)
+		} else {
+			plain = append(plain, line)
+		}
+	}
+	return plain, logged
+}
+
+// A wrong PIN is tried once: no process for that HSM was started a second time.
+func checkOneLogin(t *testing.T, logged []string) {
+	t.Helper()
+	refused := 0
+	for _, line := range logged {
+		if strings.Contains(line, "will be started again") && strings.Contains(line, "refused the PIN") {
+			t.Errorf("a wrong PIN is tried again: %s", line)
+		}
+		if strings.Contains(line, "will not be started again") && strings.Contains(line, `"hsm":"hsm-a"`) {
+			refused++
+		}
+	}
+	if refused > 1 {
+		t.Errorf("the PIN of one HSM was refused %d times", refused)
+	}
+}
+
+var variable = []struct {
+	pattern *regexp.Regexp
+	name    string
+}{
+	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "ADDRESS"},
+	{regexp.MustCompile(`serial [0-9a-f]{16}`), "serial SERIAL"},
+	{regexp.MustCompile(`xks-proxy\.yaml:\d+:\d+`), "xks-proxy.yaml:LINE:COLUMN"},
+}
+
+// anonymous replaces what differs from run to run and from machine to machine.
+func (w *world) anonymous(text string) string {
+	text = strings.ReplaceAll(text, w.Dir, "DIR")
+	text = strings.ReplaceAll(text, module, "MODULE")
+	text = strings.ReplaceAll(text, w.Main.AccessKeyID, "ACCESSKEYID")
+	for _, v := range variable {
+		text = v.pattern.ReplaceAllString(text, v.name)
+	}
+	return text
+}
+
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(got), 0o644))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("got:\n%s\nwant (%s):\n%s", got, file, want)
+	}
+}
+
+// An HSM that refuses the PIN while the other works: the program tries it once, and never
+// again by itself, however long it serves.
+func TestWrongPINIsTriedOnce(t *testing.T) {
+	t.Parallel()
+	w := newTestWorld(t)
+	first := w.start(t, nil)
+	first.wantHealthy(t)
+	first.stop(t)
+	writeFile(t, w.A.pinFile(), "not-the-pin\n")
+	p := w.launch(t, nil)
+	p.waitServingOrExit(t)
+	select {
+	case <-p.exited: // also right: a mistake is better heard of now
+	default:
+		defer p.stop(t)
+		for range 20 {
+			p.client(t, http1).encrypt(t, "key-1", encryptBody([]byte("x"), nil))
+		}
+		p.waitStatus(t, "hsm-a", "UNAVAILABLE")
+	}
+	_, logged := splitLog(p.log.all())
+	checkOneLogin(t, logged)
+}
+
+// waitServingOrExit waits until the program serves or has ended.
+func (p *proxy) waitServingOrExit(t testing.TB) {
+	t.Helper()
+	eventually(t, startLimit, func() error {
+		select {
+		case <-p.exited:
+			return nil
+		default:
+		}
+		if p.log.find(func(line string) bool { return strings.Contains(line, `"msg":"serving"`) }) == "" {
+			return errors.New("neither serving nor ended")
+		}
+		p.waitServing(t)
+		return nil
+	})
+}
