@@ -42,7 +42,7 @@ func authenticationRequirements() []requirement {
 			checks: []check{{"an id of another form on the wire is 401 like any unknown one", refuses(oddAccessKeyRefusals)}},
 			also:   []string{"cmd/xks-proxy: TestBadConfigurations", "cmd/xks-proxy: TestWarnings"}},
 		{number: "A7", status: notYet, but: "AWS documents mTLS as deprecated", says: "mTLS may be configured"},
-		{number: "A8", status: partly, but: "blocked key stores cannot be configured yet, and there is no authorization by policy yet",
+		{number: "A8", status: partly, but: "there is no authorization by policy yet",
 			says:   "Order of checks: path, size, authentication, JSON and fields, blocked key store, key, secondary authorization, state and usage, cryptography",
 			checks: []check{{"of two faults in one request the one that is checked first is answered, for each neighbouring pair", refuses(orderRefusals)}}},
 		{number: "A9", status: met,
@@ -247,6 +247,9 @@ func orderRefusals(t testing.TB, w *world) []refusal {
 		{"content type before JSON", encryptURI("nothing"), "{", noType, 400, "ValidationException"},
 		{"JSON before key", encryptURI("nothing"), "{", nil, 400, "ValidationException"},
 		{"fields before key", encryptURI("nothing"), "{}", nil, 400, "ValidationException"},
+		{"authentication before blocked key store", encryptURI("key-1"), encryptBody(nil, nil), func(k *call) { forged(k); blocked(k) }, 401, "AuthenticationFailedException"},
+		{"fields before blocked key store", encryptURI("key-1"), "{}", blocked, 400, "ValidationException"},
+		{"blocked key store before key", encryptURI("nothing"), encryptBody(nil, nil), blocked, 400, "InvalidStateException"},
 		{"algorithm before key", encryptURI("nothing"), with(encryptBody(nil, nil), "encryptionAlgorithm", "ROT13"), nil, 501, "UnsupportedOperationException"},
 		{"key before cryptography", decryptURI("nothing"), badDecrypt, nil, 404, "KeyNotFoundException"},
 		{"state before cryptography", decryptURI("disabled-key"), badDecrypt, nil, 400, "InvalidStateException"},
@@ -254,6 +257,9 @@ func orderRefusals(t testing.TB, w *world) []refusal {
 		{"cryptography last", decryptURI("key-1"), badDecrypt, nil, 400, "InvalidCiphertextException"},
 	}
 }
+
+// blocked sends a call to the blocked key store.
+func blocked(k *call) { k.path = strings.Replace(k.path, mainPrefix, blockedPrefix, 1) }
 
 func checkReplay(t *testing.T, c *client) {
 	k := c.call(encryptURI("key-1"), encode(encryptBody([]byte("x"), nil)))

@@ -116,9 +116,16 @@ func errorRequirements() []requirement {
 			})}},
 			also: []string{"pkg/xks: TestOperations"}},
 		{number: "X4", status: met, says: "InvalidCiphertext only from Decrypt; InvalidKeyUsage only from Encrypt and Decrypt", also: []string{"pkg/xks: TestOperations"}},
-		{number: "X5", status: partly, but: "a blocked key store is in the program, but cannot be configured yet",
+		{number: "X5", status: met,
 			says: "Encrypt and Decrypt with a disabled key, and every API of a blocked key store: InvalidStateException",
-			checks: []check{{"both with a disabled key", refuses(func(t testing.TB, w *world) []refusal {
+			checks: []check{{"all four of a blocked key store", refuses(func(testing.TB, *world) []refusal {
+				return []refusal{
+					{"encrypt", encryptURI("key-1"), encryptBody([]byte("x"), nil), blocked, 400, "InvalidStateException"},
+					{"decrypt", decryptURI("key-1"), decryptBody(&sealed{Ciphertext: []byte{}, InitializationVector: make([]byte, 12), AuthenticationTag: make([]byte, 16)}, nil), blocked, 400, "InvalidStateException"},
+					{"metadata", metadataURI("key-1"), keyMetadataBody(), blocked, 400, "InvalidStateException"},
+					{"health", healthURI, healthBody(), blocked, 400, "InvalidStateException"},
+				}
+			})}, {"both with a disabled key", refuses(func(t testing.TB, w *world) []refusal {
 				s := seal(t, w.Values[keyID{"disabled-key", 1}], 1, 12, []byte("x"), nil)
 				return []refusal{
 					{"encrypt", encryptURI("disabled-key"), encryptBody([]byte("x"), nil), nil, 400, "InvalidStateException"},
@@ -137,7 +144,7 @@ func errorRequirements() []requirement {
 				}
 			}}},
 			also: []string{"pkg/xks: TestFaultsAreInTheLogOnly", "pkg/xks: TestMessages"}},
-		{number: "X7", status: partly, but: "the table of names, KMS's messages and retries is not in the documentation yet",
+		{number: "X7", status: met,
 			says: "KeyNotFoundException only when every HSM that can answer, and at least one, did not find the key; while one that might hold it is away, InternalException",
 			also: []string{"TestKeyNotFoundOnlyIfAllSaySo", "TestDeletedKey", "pkg/xks: TestErrorsOfHSMs"}},
 		{number: "L1", status: met,

@@ -40,6 +40,7 @@ const (
 	mainPrefix     = "/demo"
 	otherPrefix    = ""
 	regionalPrefix = "/tenants/a-1/b_2"
+	blockedPrefix  = "/blocked"
 )
 
 func newWorld(t testing.TB, dir string, keys *pair) *world {
@@ -87,6 +88,8 @@ func (w *world) settings() *settings {
 				"keys": object{"labels": []string{"other-*"}}},
 			{"name": "regional", "path_prefix": regionalPrefix, "hsm_group": "main", "credentials": []object{credential(w.Regional)},
 				"regions": []string{"eu-central-1"}, "keys": object{"labels": []string{"key-1"}, "label": "{key_id}-1"}},
+			{"name": "blocked", "path_prefix": blockedPrefix, "hsm_group": "main", "credentials": []object{credential(w.Main)},
+				"keys": object{"labels": []string{"key-1"}}, "blocked": true},
 		},
 	}
 }
