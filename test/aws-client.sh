@@ -69,7 +69,7 @@ SIGV4_ACCESS_KEY_ID=$(connection .XksProxyAuthenticationCredential.AccessKeyId)
 SIGV4_SECRET_ACCESS_KEY=$(connection .XksProxyAuthenticationCredential.RawSecretAccessKey)
 KEY_ID=$(connection '.keys[0]')
 export SIGV4_ACCESS_KEY_ID SIGV4_SECRET_ACCESS_KEY KEY_ID
-export ENCRYPT_ONLY_KEY_ID=demo-encrypt-only DECRYPT_ONLY_KEY_ID=demo-decrypt-only IMPOTENT_KEY_ID=demo-impotent
+# The demo has keys with the names that the client expects for ENCRYPT_ONLY_KEY_ID and so on.
 
 failed=
 for version in http1.1 http2; do

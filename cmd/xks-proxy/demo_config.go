@@ -57,7 +57,7 @@ key_stores:
       - access_key_id: {{.AccessKeyID}}
         secret_access_key: {file: credential.secret}
     keys:
-      labels: ["demo-*"]         # keys on the HSMs that this key store reaches
+      labels: ["*"]              # keys on the HSMs that this key store reaches; ["demo-*"] would be some
 `))
 
 func demoConfig(p plan, to *connectionFile) ([]byte, error) {

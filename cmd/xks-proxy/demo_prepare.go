@@ -27,14 +27,15 @@ const (
 )
 
 // demoSpecialKeys are what conformance tests need beside keys that can do
-// everything. A key that can only wrap can neither encrypt nor decrypt.
+// everything, named as AWS's public test client expects. A key that can only wrap can
+// neither encrypt nor decrypt.
 var demoSpecialKeys = []struct {
 	name, label string
 	usage       hsm.Usage
 }{
-	{"encryptOnly", "demo-encrypt-only", hsm.CanEncrypt},
-	{"decryptOnly", "demo-decrypt-only", hsm.CanDecrypt},
-	{"impotent", "demo-impotent", hsm.CanWrap},
+	{"encryptOnly", "encrypt_only_key", hsm.CanEncrypt},
+	{"decryptOnly", "decrypt_only_key", hsm.CanDecrypt},
+	{"impotent", "impotent_key", hsm.CanWrap},
 }
 
 // plan is what a run of the demo is to find in its directory.
