@@ -68,7 +68,7 @@ var startFaults = []fault{
 			t.Fatal(err)
 		}
 	}},
-	{name: "secret-missing", spoil: func(t *testing.T, w *world, _ *settings) { remove(t, w.file(w.Main.AccessKeyID)) }},
+	{name: "secret-missing", spoil: func(t *testing.T, w *world, _ *settings) { remove(t, w.file(w.Other.AccessKeyID)) }},
 	{name: "unknown-key", spoil: func(_ *testing.T, _ *world, s *settings) { s.Server["lisen"] = "127.0.0.1:0" }},
 	{name: "bad-yaml", file: func(_ *testing.T, text string) string { return strings.Replace(text, "{", "{]", 1) }},
 	{name: "file-missing", file: func(*testing.T, string) string { return "" }},
