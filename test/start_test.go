@@ -170,7 +170,7 @@ var variable = []struct {
 func (w *world) anonymous(text string) string {
 	text = strings.ReplaceAll(text, w.Dir, "DIR")
 	text = strings.ReplaceAll(text, module, "MODULE")
-	text = strings.ReplaceAll(text, w.Main.AccessKeyID, "ACCESSKEYID")
+	text = strings.ReplaceAll(text, w.Other.AccessKeyID, "ACCESSKEYID")
 	for _, v := range variable {
 		text = v.pattern.ReplaceAllString(text, v.name)
 	}
