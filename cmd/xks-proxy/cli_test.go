@@ -27,12 +27,15 @@ func goldenPath(name string) string {
 
 func TestHelp(t *testing.T) {
 	for name, args := range map[string][]string{
-		"help":                  nil,
-		"help-config":           {"config"},
-		"help-config-check":     {"config", "check", "--help"},
-		"help-config-show":      {"help", "config", "show"},
-		"help-config-reference": {"config", "reference", "--help"},
-		"help-version":          {"version", "--help"},
+		"help":                    nil,
+		"help-config":             {"config"},
+		"help-config-check":       {"config", "check", "--help"},
+		"help-config-show":        {"help", "config", "show"},
+		"help-config-reference":   {"config", "reference", "--help"},
+		"help-version":            {"version", "--help"},
+		"help-credentials":        {"credentials"},
+		"help-credentials-new":    {"credentials", "new", "--help"},
+		"help-credentials-export": {"credentials", "export", "--help"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stdout, stderr, code := execute(t, args...)

@@ -51,7 +51,7 @@ func newRootCommand() *cobra.Command {
 		}
 	}
 	add(groupRun, newServeCommand(), newDemoCommand(), newRequestCommand())
-	add(groupConfigure, newConfigCommand())
+	add(groupConfigure, newConfigCommand(), newCredentialsCommand())
 	add(groupOther, newVersionCommand())
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)
