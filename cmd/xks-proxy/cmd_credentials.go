@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,15 +44,19 @@ what to put under "credentials" of the key store.`,
 		Example: "  xks-proxy credentials new /etc/xks-proxy/finance-2.secret",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			path, err := filepath.Abs(args[0]) // relative ones in a configuration start at its own directory
+			if err != nil {
+				return err
+			}
 			credential, err := sigv4.GenerateCredential()
 			if err != nil {
 				return err
 			}
-			err = createPrivate(args[0], []byte(credential.SecretAccessKey+"\n"))
+			err = createPrivate(path, []byte(credential.SecretAccessKey+"\n"))
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "- access_key_id: %s\n  secret_access_key: {file: %s}\n", credential.AccessKeyID, args[0])
+			_, err = fmt.Fprintf(c.OutOrStdout(), "- access_key_id: %s\n  secret_access_key: {file: %s}\n", credential.AccessKeyID, path)
 			return err
 		},
 	}
