@@ -250,7 +250,6 @@ func named(err error, hsm string) error {
 type standing struct {
 	faults atomic.Int32 // in a row
 	out    atomic.Bool
-	since  atomic.Int64 // Unix nanoseconds of the last change
 }
 
 const faultsToGoOut = 3
@@ -266,19 +265,11 @@ func (s *standing) note(err error) bool {
 	case errors.Is(err, ErrBusy):
 		return false // busy is not broken
 	}
-	if s.faults.Add(1) < faultsToGoOut || !s.out.CompareAndSwap(false, true) {
-		return false
-	}
-	s.since.Store(time.Now().UnixNano())
-	return true
+	return s.faults.Add(1) >= faultsToGoOut && s.out.CompareAndSwap(false, true)
 }
 
 // comeBack puts the HSM in service. It reports whether it was out.
 func (s *standing) comeBack() bool {
 	s.faults.Store(0)
-	if !s.out.CompareAndSwap(true, false) {
-		return false
-	}
-	s.since.Store(time.Now().UnixNano())
-	return true
+	return s.out.CompareAndSwap(true, false)
 }

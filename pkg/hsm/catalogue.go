@@ -83,9 +83,19 @@ func (k *Key) CheckDecrypt(version uint32) error {
 	return nil
 }
 
-// Decrypts reports whether any version of the key can decrypt.
-func (k *Key) Decrypts() bool {
-	return slices.ContainsFunc(k.versions, func(v keyVersion) bool { return v.usage&CanDecrypt != 0 })
+// CheckDecryptAny reports whether any version can decrypt; if none can, the error
+// is that of CheckDecrypt for the first.
+func (k *Key) CheckDecryptAny() error {
+	for _, v := range k.versions {
+		if v.usage&CanDecrypt != 0 {
+			return nil
+		}
+	}
+	first := uint32(0)
+	if len(k.versions) > 0 {
+		first = k.versions[0].number
+	}
+	return k.CheckDecrypt(first)
 }
 
 // Complete reports whether the key can be used in full: a version of it is on

@@ -102,9 +102,7 @@ func (g *Group) record(m *member, health Health) {
 			zap.String("to", string(health.Status)), zap.String("reason", health.Reason))
 	}
 	if health.Status == Unavailable {
-		if m.standing.out.CompareAndSwap(false, true) {
-			m.standing.since.Store(time.Now().UnixNano())
-		}
+		m.standing.out.Store(true)
 		return
 	}
 	if m.standing.comeBack() {

@@ -63,11 +63,8 @@ func (x *exchange) decrypt() (response, error) {
 // sure that it is on some HSM. One that is on none never made this
 // ciphertext (requirement D2); one that may be on an HSM that is away is another matter (X7).
 func (x *exchange) findVersion() error {
-	if len(x.key.Versions()) == 0 {
-		return nil // no AES-256 key: the answer is about its usage, not about the ciphertext
-	}
-	if !x.key.Decrypts() {
-		return x.key.CheckDecrypt(x.key.Versions()[0]) // likewise
+	if err := x.key.CheckDecryptAny(); err != nil {
+		return err // the answer is about the key's usage, not about the ciphertext
 	}
 	version, err := keyVersionOf(x.fields.CiphertextMetadata)
 	if err != nil {
