@@ -70,13 +70,9 @@ func (l *login) ensure(ctx context.Context) error {
 		return err
 	}
 	defer l.give()
-	info, err := l.module.ctx.GetTokenInfo(l.slot)
+	flags, err := l.tokenFlags()
 	if err != nil {
-		return unavailable("look at the token", "C_GetTokenInfo", err)
-	}
-	if trim(info.SerialNumber) != l.serial {
-		return &hsm.Error{Op: "look at the token", Kind: hsm.ErrUnavailable,
-			Detail: fmt.Sprintf("the slot now holds a token with serial %q instead of %q", trim(info.SerialNumber), l.serial)}
+		return err
 	}
 	if l.isOpen {
 		session, err := l.module.ctx.GetSessionInfo(l.anchor)
@@ -90,7 +86,7 @@ func (l *login) ensure(ctx context.Context) error {
 			return unavailable("look at the login", "C_GetSessionInfo", err)
 		}
 	}
-	return l.logIn(info.Flags)
+	return l.logIn(flags)
 }
 
 // renew logs in although the session says that we are: for modules that notice a
@@ -101,11 +97,25 @@ func (l *login) renew(ctx context.Context) error {
 		return err
 	}
 	defer l.give()
+	flags, err := l.tokenFlags()
+	if err != nil {
+		return err
+	}
+	return l.logIn(flags)
+}
+
+// tokenFlags asks for the token's flags, and makes sure that it is the one that
+// was opened: no other gets our PIN.
+func (l *login) tokenFlags() (uint, error) {
 	info, err := l.module.ctx.GetTokenInfo(l.slot)
 	if err != nil {
-		return unavailable("look at the token", "C_GetTokenInfo", err)
+		return 0, unavailable("look at the token", "C_GetTokenInfo", err)
 	}
-	return l.logIn(info.Flags)
+	if trim(info.SerialNumber) != l.serial {
+		return 0, &hsm.Error{Op: "look at the token", Kind: hsm.ErrUnavailable,
+			Detail: fmt.Sprintf("the slot now holds a token with serial %q instead of %q", trim(info.SerialNumber), l.serial)}
+	}
+	return info.Flags, nil
 }
 
 // logIn calls C_Login at most once. The caller has the turn.
