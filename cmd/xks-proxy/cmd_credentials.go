@@ -65,13 +65,8 @@ what to put under "credentials" of the key store.`,
 // consoleFile is the configuration file that the AWS console imports ("XKS proxy
 // configuration in AWS KMS console" of the specification).
 type consoleFile struct {
-	URIPath    string            `json:"XksProxyUriPath"`
-	Credential consoleCredential `json:"XksProxyAuthenticationCredential"`
-}
-
-type consoleCredential struct {
-	AccessKeyID        string `json:"AccessKeyId"`
-	RawSecretAccessKey string `json:"RawSecretAccessKey"`
+	URIPath    string           `json:"XksProxyUriPath"`
+	Credential connectionSecret `json:"XksProxyAuthenticationCredential"`
 }
 
 func newCredentialsExportCommand() *cobra.Command {
@@ -118,7 +113,7 @@ func exportCredential(c *cobra.Command, path, store, id, output string) error {
 	}
 	text, err := json.MarshalIndent(consoleFile{
 		URIPath:    xks.URIPath(chosen.PathPrefix),
-		Credential: consoleCredential{AccessKeyID: key.ID, RawSecretAccessKey: key.Secret.reveal()},
+		Credential: connectionSecret{AccessKeyID: key.ID, SecretAccessKey: key.Secret.reveal()},
 	}, "", "  ")
 	if err != nil {
 		return err

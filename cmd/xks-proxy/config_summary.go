@@ -9,6 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"xks-proxy/pkg/xks"
 )
 
 func summarize(w io.Writer, c *config, certificate tls.Certificate, secretsRead bool) error {
@@ -27,7 +29,7 @@ func summarize(w io.Writer, c *config, certificate tls.Certificate, secretsRead 
 	fmt.Fprintf(t, "secrets\t%s\n", read)
 	fmt.Fprintf(t, "\nKEY STORE\tPATH\tREGIONS\tCREDENTIALS\tKEYS\tHSM GROUP\n")
 	for _, k := range c.KeyStores {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", k.Name, k.PathPrefix+apiPath, orAny(k.Regions), len(k.Credentials), strings.Join(k.Keys.Labels, " "), k.HSMGroup)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", k.Name, xks.URIPath(k.PathPrefix), orAny(k.Regions), len(k.Credentials), strings.Join(k.Keys.Labels, " "), k.HSMGroup)
 	}
 	fmt.Fprintf(t, "\nHSM GROUP\tHSM\tPRIORITY\tPROFILE\tTOKEN\tMODULE\n")
 	for _, g := range c.HSMGroups {

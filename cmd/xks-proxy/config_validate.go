@@ -17,16 +17,12 @@ import (
 
 var (
 	namePattern        = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
-	uriPathPattern     = regexp.MustCompile(`^(/[a-zA-Z0-9/_-]+)?/kms/xks/v1$`) // requirement U1
-	keyIDPattern       = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)          // requirement U3
-	accessKeyIDPattern = regexp.MustCompile(`^[A-Z2-7]{20,30}$`)                // requirement A6
+	keyIDPattern       = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`) // requirement U3
+	accessKeyIDPattern = regexp.MustCompile(`^[A-Z2-7]{20,30}$`)       // requirement A6
 	regionPattern      = regexp.MustCompile(`^[a-z]{2,4}(-[a-z0-9]{1,20}){1,4}$`)
 	variablePattern    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	credentialPattern  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$`)
 )
-
-// apiPath ends every XksProxyUriPath (requirement U1).
-const apiPath = "/kms/xks/v1"
 
 // validate checks c as a whole.
 func validate(r *report, c *config) {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"xks-proxy/pkg/xks"
 )
 
 const (
@@ -15,7 +17,6 @@ const (
 	metadataSize   = 8 << 10                // bytes; requestMetadata and JSON around the data, ARNs of 2048 included (U9)
 	tokenLabelSize = 32                     // bytes; CK_TOKEN_INFO, PKCS#11 2.40 section 3.2
 	maxGroupSize   = 10                     // ekmFleetDetails of GetHealthStatus (H1)
-	keyIDMark      = "{key_id}"
 )
 
 func validateKeyStores(r *report, c *config) {
@@ -54,9 +55,10 @@ func validateKeyStores(r *report, c *config) {
 // validatePrefix is requirement U1.
 func validatePrefix(r *report, seen map[string]int, i int, prefix string) {
 	at := fmt.Sprintf("key_stores[%d].path_prefix", i)
-	uri := prefix + apiPath
-	if !uriPathPattern.MatchString(uri) || len(uri) > 128 {
-		r.errorf(at, "must be empty or begin with / and hold letters, digits, /, _ and - only, %d characters at most; AWS KMS accepts no other", 128-len(apiPath))
+	uri := xks.URIPath(prefix)
+	emptySegment := strings.Contains(uri, "//")
+	if err := xks.CheckPathPrefix(prefix); err != nil && !emptySegment {
+		r.errorf(at, "must be empty or begin with / and hold letters, digits, /, _ and - only, %d characters at most; AWS KMS accepts no other", xks.MaxPathPrefix)
 		return
 	}
 	if first, repeated := seen[prefix]; repeated {
@@ -64,7 +66,7 @@ func validatePrefix(r *report, seen map[string]int, i int, prefix string) {
 		return
 	}
 	seen[prefix] = i
-	if strings.Contains(uri, "//") {
+	if emptySegment {
 		r.errorf(at, "makes the XksProxyUriPath %s; the proxy takes no path with an empty segment: end the prefix without /", uri)
 	}
 }
@@ -100,8 +102,8 @@ func validateCredentials(r *report, at string, credentials []credentialConfig) {
 }
 
 func validateKeys(r *report, at string, keys keysConfig) {
-	if strings.Count(keys.Label, keyIDMark) != 1 {
-		r.errorf(at+".label", "must contain %s exactly once", keyIDMark)
+	if strings.Count(keys.Label, xks.KeyIDPlaceholder) != 1 {
+		r.errorf(at+".label", "must contain %s exactly once", xks.KeyIDPlaceholder)
 	}
 	for i, id := range keys.Disabled {
 		key := fmt.Sprintf("%s.disabled[%d]", at, i)

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"xks-proxy/pkg/sigv4"
+	"xks-proxy/pkg/xks"
 )
 
 const (
@@ -185,13 +186,12 @@ func checkEndpoint(endpoint string) (string, error) {
 
 // completePath makes an XksProxyUriPath of a path prefix.
 func completePath(path string) string {
-	const api = "/kms/xks/v1"
 	path = strings.TrimSuffix(path, "/")
 	if path != "" && !strings.HasPrefix(path, "/") {
 		path = "/" + path
 	}
-	if !strings.HasSuffix(path, api) {
-		path += api
+	if strings.HasSuffix(path, xks.URIPath("")) {
+		return path
 	}
-	return path
+	return xks.URIPath(path)
 }

@@ -75,6 +75,9 @@ const (
 	apiPath    = "/kms/xks/v1"
 	minURIPath = 10
 	maxURIPath = 128
+
+	// MaxPathPrefix is the longest path prefix in bytes (requirement U1).
+	MaxPathPrefix = maxURIPath - len(apiPath)
 )
 
 var uriPath = regexp.MustCompile(`^(/[a-zA-Z0-9/_-]+)?/kms/xks/v1$`)

@@ -48,8 +48,7 @@ func (c *conn) Read(b []byte) (int, error) {
 // Close implements net.Conn.
 func (c *conn) Close() error {
 	if c.closed.CompareAndSwap(false, true) {
-		c.listener.known(c)
-		c.listener.leave()
+		c.listener.leave(c)
 	}
 	return c.Conn.Close()
 }

@@ -97,15 +97,21 @@ func (l *Listener) admit(c *conn) *conn {
 func (l *Listener) known(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.forget(c)
+}
+
+// leave counts a connection out.
+func (l *Listener) leave(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.forget(c)
+	l.open--
+}
+
+// forget is known, with the lock held.
+func (l *Listener) forget(c *conn) {
 	if c.stranger != nil {
 		l.strangers.Remove(c.stranger)
 		c.stranger = nil
 	}
-}
-
-// leave counts a connection out.
-func (l *Listener) leave() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.open--
 }
