@@ -25,14 +25,14 @@ const (
 
 // Health is the result of a probe. Reason is for the operator only.
 type Health struct {
-	HSM     string
-	Info    Info
-	Vendor  string // as configured, or as the token says; "" if never reached
-	Model   string // likewise
-	Status  Status
-	Reason  string        // why it is not Active
-	Checked time.Time     // when the probe ended
-	Took    time.Duration // encrypt and decrypt together
+	HSM     string        `json:"hsm"`
+	Info    Info          `json:"info"`
+	Vendor  string        `json:"vendor"` // as configured, or as the token says; "" if never reached
+	Model   string        `json:"model"`  // likewise
+	Status  Status        `json:"status"`
+	Reason  string        `json:"reason,omitempty"` // why it is not Active
+	Checked time.Time     `json:"checked"`          // when the probe ended
+	Took    time.Duration `json:"took"`             // encrypt and decrypt together
 }
 
 const (

@@ -92,3 +92,16 @@ type Token interface {
 	// long as ctx allows. Later calls of any method return ErrUnavailable.
 	Close(ctx context.Context) error
 }
+
+// Watched is a Token that knows more of itself than its calls tell. A Group uses
+// it where a token has it.
+type Watched interface {
+	// Changed gets a value when the token may have come or gone, so that it is probed at
+	// once. Its capacity is 1.
+	Changed() <-chan struct{}
+
+	// Suspect tells the token that a call has gone without an answer for longer than is
+	// usual. The token looks into it in the background and does what it can: a
+	// process that stands still is killed.
+	Suspect()
+}

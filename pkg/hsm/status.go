@@ -1,0 +1,83 @@
+package hsm
+
+// What an operator can know of a group and of each of its HSMs, now. Nothing
+// here waits for an HSM, and nothing holds a secret.
+
+import "time"
+
+// Service is whether an HSM gets requests.
+type Service string
+
+// The states of service.
+const (
+	InService Service = "in service"
+	Returning Service = "returning" // back since a moment ago; gets a growing share of the requests
+	Out       Service = "out"       // only asked when no other is left; the probe brings it back
+	Drained   Service = "drained"   // taken out by an operator; never asked until resumed
+)
+
+// GroupStatus is a group at one moment.
+type GroupStatus struct {
+	Name    string         `json:"name"`
+	Members []MemberStatus `json:"hsms"`
+	Keys    int            `json:"keys"` // labels in the catalogue, of all HSMs together
+
+	// Findings are the differences between the HSMs' keys that stand now (requirement R4).
+	Findings []Finding `json:"findings"`
+	// CrossChecked counts the key versions whose material was compared since the start, and
+	// CrossPending those that still wait for their first comparison.
+	CrossChecked uint64 `json:"crossChecked"`
+	CrossPending int    `json:"crossPending"`
+
+	Hedges       uint64 `json:"hedges"`       // second attempts because the first was slow
+	HedgesDenied uint64 `json:"hedgesDenied"` // not made, for the hedging budget was spent
+	Retries      uint64 `json:"retries"`      // attempts after a fault, on another HSM or the same
+}
+
+// MemberStatus is one HSM of a group at one moment.
+type MemberStatus struct {
+	HSM      string    `json:"hsm"`
+	Priority int       `json:"priority"`
+	Service  Service   `json:"service"`
+	Since    time.Time `json:"since"`            // of the service's state
+	Reason   string    `json:"reason,omitempty"` // why it is not in service
+	Health   Health    `json:"health"`           // of the last probe
+
+	InFlight int    `json:"inFlight"` // requests of this group that wait for it
+	Requests uint64 `json:"requests"` // attempts since the start, probes not included
+	Faults   uint64 `json:"faults"`   // of these, faults of the HSM
+	Slow     uint64 `json:"slow"`     // of these, without an answer within the attempt timeout
+	Trips    uint64 `json:"trips"`    // times it was taken out by requests or a probe
+
+	P50 time.Duration `json:"p50"` // of recent answers; 0 without any
+	P99 time.Duration `json:"p99"`
+
+	LastFault   string    `json:"lastFault,omitempty"` // in words, the CKR name included
+	LastFaultAt time.Time `json:"lastFaultAt,omitzero"`
+
+	Keys       int       `json:"keys"`                // labels on it
+	KeysListed time.Time `json:"keysListed,omitzero"` // when they were last listed; zero: not since the start
+}
+
+// FindingKind is one way in which the HSMs of a group can differ.
+type FindingKind string
+
+// The kinds of findings (issue of key parity; requirement R4).
+const (
+	KeyMissing         FindingKind = "key missing"            // on some HSM, and not on another
+	VersionMissing     FindingKind = "version missing"        // likewise, of a key that both hold
+	AttributesDiffer   FindingKind = "attributes differ"      // usage, length, sensitivity, …
+	DuplicateVersion   FindingKind = "duplicate version"      // two objects for one version on one HSM
+	MaterialDiffers    FindingKind = "key material differs"   // one cannot decrypt what the other encrypted
+	NotAnEncryptionKey FindingKind = "not AES-256 everywhere" // the same label is an AES-256 key on one HSM and something else on another
+)
+
+// Finding is one difference between the keys of a group's HSMs.
+type Finding struct {
+	Kind    FindingKind `json:"kind"`
+	Label   string      `json:"label"`
+	Version uint32      `json:"version"` // 0 where the whole key is meant
+	HSMs    []string    `json:"hsms"`    // that lack it, or that differ
+	Detail  string      `json:"detail"`  // what differs and what to do, one sentence
+	Since   time.Time   `json:"since"`
+}
