@@ -36,7 +36,25 @@ type GroupConfig struct {
 	ProbeInterval     time.Duration // between two probes of a healthy HSM; default 5 s, at most 30 s (H2)
 	ProbeTimeout      time.Duration // after which a probe has failed; default 2 s, at most 20 s
 	CatalogueInterval time.Duration // between two listings of all keys; default 30 s
-	AttemptTimeout    time.Duration // after which the next HSM is tried; default 60 ms
+
+	// AttemptTimeout is how long an HSM may take for one request before it is suspected
+	// to hang: the request goes to another as well, and later ones pass it over until a probe succeeds. Default 60 ms.
+	AttemptTimeout time.Duration
+	// Budget is the time that one request has (requirement U13): an HSM whose probe takes longer
+	// cannot serve. Default 200 ms.
+	Budget time.Duration
+	// HedgeAfter is the earliest time after which a request that is slow, measured by the HSM's recent
+	// answers, goes to a second HSM as well. Default 10 ms.
+	HedgeAfter time.Duration
+	// HedgePercent is how many requests of a hundred may be hedged, so that a group which is
+	// slow as a whole does not get twice the load. 0 is the default of 5, negative is none.
+	HedgePercent int
+
+	// LostKey is what Encrypt does with a key version that was on every HSM and is gone from one. Default LostKeyEncrypt.
+	LostKey LostKey
+	// ParityRate is how many key versions a second have their material compared between the HSMs. 0 is the
+	// default of 5, negative is none.
+	ParityRate int
 
 	// StateDirectory is where the last catalogue of each HSM is kept; "" keeps it in memory only.
 	StateDirectory string
@@ -52,11 +70,27 @@ type MemberConfig struct {
 	Model    string // likewise
 }
 
+// LostKey is what becomes of a key version that was once on every HSM of the
+// group and is now gone from one, while no other version is on all of them.
+type LostKey string
+
+// The ways to treat a lost key version.
+const (
+	// LostKeyEncrypt goes on with the HSMs that hold it, as if the other were down (R1).
+	LostKeyEncrypt LostKey = "encrypt"
+	// LostKeyRefuse does not encrypt under it until every HSM holds it again.
+	LostKeyRefuse LostKey = "refuse"
+)
+
 const (
 	defaultProbeInterval     = 5 * time.Second
 	defaultProbeTimeout      = 2 * time.Second
 	defaultCatalogueInterval = 30 * time.Second
 	defaultAttemptTimeout    = 60 * time.Millisecond
+	defaultBudget            = 200 * time.Millisecond
+	defaultHedgeAfter        = 10 * time.Millisecond
+	defaultHedgePercent      = 5
+	defaultParityRate        = 5
 
 	maxProbeInterval = 30 * time.Second
 	maxProbeTimeout  = 20 * time.Second
@@ -71,10 +105,21 @@ func (c GroupConfig) withDefaults() GroupConfig {
 		{&c.ProbeTimeout, defaultProbeTimeout},
 		{&c.CatalogueInterval, defaultCatalogueInterval},
 		{&c.AttemptTimeout, defaultAttemptTimeout},
+		{&c.Budget, defaultBudget},
+		{&c.HedgeAfter, defaultHedgeAfter},
 	} {
 		if *d.value == 0 {
 			*d.value = d.def
 		}
+	}
+	if c.HedgePercent == 0 {
+		c.HedgePercent = defaultHedgePercent
+	}
+	if c.ParityRate == 0 {
+		c.ParityRate = defaultParityRate
+	}
+	if c.LostKey == "" {
+		c.LostKey = LostKeyEncrypt
 	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()
@@ -111,8 +156,17 @@ func (c GroupConfig) Validate() error {
 	if c.ProbeTimeout < 0 || c.ProbeTimeout > maxProbeTimeout {
 		fail("group %q: the probe timeout %v is not between 0 and %v", c.Name, c.ProbeTimeout, maxProbeTimeout)
 	}
-	if c.CatalogueInterval < 0 || c.AttemptTimeout < 0 {
+	if c.CatalogueInterval < 0 || c.AttemptTimeout < 0 || c.Budget < 0 || c.HedgeAfter < 0 {
 		fail("group %q: negative durations are not allowed", c.Name)
+	}
+	if full := c.withDefaults(); full.AttemptTimeout >= full.Budget {
+		fail("group %q: the attempt timeout %v is not below the budget of a request, %v: no time would be left for another HSM", c.Name, full.AttemptTimeout, full.Budget)
+	}
+	if c.HedgePercent > 100 {
+		fail("group %q: %d %% of the requests cannot be hedged", c.Name, c.HedgePercent)
+	}
+	if c.LostKey != "" && c.LostKey != LostKeyEncrypt && c.LostKey != LostKeyRefuse {
+		fail("group %q: %q is no way to treat a lost key; there are %q and %q", c.Name, c.LostKey, LostKeyEncrypt, LostKeyRefuse)
 	}
 	return errors.Join(errs...)
 }
