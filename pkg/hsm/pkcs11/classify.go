@@ -128,6 +128,9 @@ func (v verdict) cures() bool {
 	return v == staleHandle || v == lostSession || v == lostLogin || v == loginChanged
 }
 
+// isVague says that the answer may be about the request or be a fault.
+func (v verdict) isVague() bool { return v == vague || v == vagueParameter }
+
 // keepsSession reports whether a session can serve on after this verdict. When
 // in doubt it cannot: a call that never reached the token may leave the
 // operation active, and then every later one answers CKR_OPERATION_ACTIVE.

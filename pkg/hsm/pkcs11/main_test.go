@@ -12,11 +12,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/test/faulty"
 )
 
 const (
@@ -64,6 +66,22 @@ func writeSoftHSMConfig(dir, tokens string) error {
 		return err
 	}
 	return os.Setenv("SOFTHSM2_CONF", conf)
+}
+
+// builtModule is the faulty module, compiled when the first test asks for it.
+var builtModule struct {
+	sync.Once
+	path string
+	err  error
+}
+
+func faultyModule(t testing.TB) string {
+	t.Helper()
+	builtModule.Do(func() { builtModule.path, builtModule.err = faulty.Build(context.Background(), filepath.Dir(tokenDir)) })
+	if builtModule.err != nil {
+		t.Fatal(builtModule.err)
+	}
+	return builtModule.path
 }
 
 // fastDir is a directory in memory where there is one: SoftHSM writes to disk.

@@ -65,11 +65,18 @@ func (t *Token) do(ctx context.Context, op *operation, from *pool) error {
 		return named(op.name, err)
 	}
 	var tried [verdictCount]bool
+	repeats := 0
 	for {
 		failed, v := t.try(op, s, key)
 		if failed == nil {
+			t.doubt.repeated(repeats)
 			from.put(s)
 			return nil
+		}
+		if v.isVague() && !op.isCanary && repeats < t.doubt.repeats() && ctx.Err() == nil {
+			repeats++
+			tried[lostSession] = false // the answer may have left the operation active
+			continue
 		}
 		if !v.cures() || tried[v] || ctx.Err() != nil {
 			return t.conclude(ctx, op, from, s, failed, v)

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"os"
 	"testing"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/test/faulty"
 )
 
 // An outage looks like an empty token to C_FindObjects. Nothing may take it for one.
@@ -28,29 +30,103 @@ func TestTokenDirectoryRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check := func(when string) {
-		for range 2 {
-			_, encryptErr := token.Encrypt(t.Context(), ref("k", 0), nil, []byte("x"))
-			_, decryptErr := token.Decrypt(t.Context(), ref("k", 0), nil, sealed)
-			_, missErr := token.Encrypt(t.Context(), ref("other", 0), nil, []byte("x"))
-			keys, keysErr := token.Keys(t.Context())
-			found, findErr := token.Find(t.Context(), "k")
-			if keys != nil || found != nil {
-				t.Errorf("%s: keys %v, found %v", when, keys, found)
-			}
-			for i, err := range []error{encryptErr, decryptErr, missErr, keysErr, findErr, token.Alive(t.Context())} {
-				if !errors.Is(err, hsm.ErrUnavailable) || !hsm.IsFault(err) {
-					t.Errorf("%s: call %d: %v", when, i, err)
-				}
-			}
-		}
-	}
-	check("while it is away")
+	allFail(t, "while it is away", token, sealed)
 	err = os.Rename(dir+".away", dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	check("after it came back, without a new process") // SoftHSM does not heal; a fault it must stay
+	allFail(t, "after it came back, without a new process", token, sealed) // SoftHSM does not heal; a fault it must stay
+}
+
+// allFail says that every call is a fault of the HSM, and none a verdict on keys or requests.
+func allFail(t *testing.T, when string, token *Token, sealed hsm.Sealed) {
+	t.Helper()
+	for range 2 {
+		_, encryptErr := token.Encrypt(t.Context(), ref("k", 0), nil, []byte("x"))
+		_, decryptErr := token.Decrypt(t.Context(), ref("k", 0), nil, sealed)
+		_, tamperedErr := token.Decrypt(t.Context(), ref("k", 0), []byte("wrong"), sealed)
+		_, missErr := token.Encrypt(t.Context(), ref("other", 0), nil, []byte("x"))
+		keys, keysErr := token.Keys(t.Context())
+		found, findErr := token.Find(t.Context(), "k")
+		if keys != nil || found != nil {
+			t.Errorf("%s: keys %v, found %v", when, keys, found)
+		}
+		for i, err := range []error{encryptErr, decryptErr, tamperedErr, missErr, keysErr, findErr, token.Alive(t.Context())} {
+			if !errors.Is(err, hsm.ErrUnavailable) || !hsm.IsFault(err) {
+				t.Errorf("%s: call %d: %v", when, i, err)
+			}
+		}
+	}
+}
+
+// A device that is unplugged answers so; when it is back, those who knew it are blind until they begin
+// anew, as with HSMs behind a network.
+func TestDeviceRemoved(t *testing.T) {
+	v := openVendor(t, nil)
+	sealed, err := v.Encrypt(t.Context(), ref("k", 0), nil, []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Remove()
+	allFail(t, "while it is away", v.Token, sealed)
+	v.PutBack()
+	allFail(t, "after it came back, without a new process", v.Token, sealed)
+	if v.Injected() == 0 {
+		t.Error("the device was never away")
+	}
+}
+
+// The login is lost, and the first try to log in again takes effect although its answer is an error.
+func TestLoginAnswersAnErrorAndTakesEffect(t *testing.T) {
+	v := openVendor(t, nil)
+	v.set(t, faulty.Rule{Function: "C_EncryptInit", Action: faulty.DropLogin, Times: 1},
+		faulty.Rule{Function: "C_Login", Action: faulty.ErrorAfter, Code: 0x30, Times: 1})
+	_, err := v.Encrypt(t.Context(), ref("k", 0), nil, []byte("x"))
+	if !errors.Is(err, hsm.ErrUnavailable) || v.InjectedInto("C_Login") != 1 {
+		t.Fatalf("first: %v", err)
+	}
+	_, err = v.Encrypt(t.Context(), ref("k", 0), nil, []byte("x"))
+	if err != nil {
+		t.Errorf("then: %v", err)
+	}
+}
+
+// A call that hangs holds its session and nothing else: the others serve on, and when it comes back
+// its result counts.
+func TestHungCallHoldsOneSession(t *testing.T) {
+	v := openVendor(t, func(c *Config) { c.Sessions = 3 })
+	v.set(t, faulty.Rule{Function: "C_Encrypt", Action: faulty.Hang, Times: 2})
+	hung := make(chan error, 2)
+	for range 2 {
+		go func() {
+			_, err := v.Encrypt(t.Context(), ref("k", 0), nil, []byte("x"))
+			hung <- err
+		}()
+	}
+	for v.Injected() < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	for range 20 {
+		sealed, err := v.Encrypt(t.Context(), ref("k", 0), nil, []byte("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		opensOn(t, "the HSM", v.Token, nil, []byte("x"), sealed)
+	}
+	_, err := v.Keys(t.Context())
+	if err != nil {
+		t.Error(err)
+	}
+	if len(hung) != 0 {
+		t.Error("a call did not hang")
+	}
+	v.Clear()
+	for range 2 {
+		err := <-hung
+		if err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+	}
 }
 
 // Whatever is lost at the HSM's end and can be had again is had again, within the call.

@@ -28,6 +28,7 @@ type Token struct {
 	login   *login
 	keys    table
 	canary  canary
+	doubt   doubt
 	finding singleflight.Group
 	listing chan struct{} // one listing of the whole token at a time
 	closed  atomic.Bool
