@@ -33,9 +33,24 @@ type Config struct {
 	// they may hold a PIN. At most 128 KiB of JSON.
 	Settings json.RawMessage `json:"-"`
 
+	// Held, if it is set, is why the HSM must not be reached yet, such as a PIN that an
+	// earlier run of the program found refused: no process is started before Restart.
+	Held error `json:"-"`
+
+	// OnPIN is told what became of the PIN: nil each time that a process has opened the
+	// token, and the *hsm.Error when the HSM refuses the PIN, once for each process. From a refusal on,
+	// no process is started before Restart. It is called before Ready answers; pings wait meanwhile.
+	OnPIN func(error) `json:"-"`
+
+	// Refresh gives the settings anew for a start that Restart asked for: with a PIN that has been
+	// corrected. If it fails, the old ones are used, unless their PIN was refused. It and OnPIN are called
+	// one after the other, by one goroutine.
+	Refresh func() (json.RawMessage, error) `json:"-"`
+
 	StartTimeout time.Duration // until the token is open; default 10 s
 	HangTimeout  time.Duration // a call that a session has had for longer is hung; default 2 s
 	MaxHung      int           // hung calls with which the process is killed; default half of the sessions, rounded up
+	HungPatience time.Duration // with fewer hung calls it is killed when one has been hung for this long; default 30 s
 	PingInterval time.Duration // default 500 ms
 	PingTimeout  time.Duration // default 1 s
 	MaxInFlight  int           // calls; one more is hsm.ErrBusy; default 512
@@ -61,13 +76,13 @@ func (c Config) Validate() error {
 		name, _, found := strings.Cut(e, "=")
 		fault(!found || name == "", "environment entry %d is not NAME=value", i+1)
 	}
-	fault(len(c.Settings) > maxSettings, "the settings are %d bytes, at most %d", len(c.Settings), maxSettings)
-	fault(len(c.Settings) > 0 && !json.Valid(c.Settings), "the settings are not JSON")
+	err := checkSettings(c.Settings)
+	fault(err != nil, "%v", err)
 	for _, d := range []struct {
 		name  string
 		value time.Duration
 	}{
-		{"start timeout", c.StartTimeout}, {"hang timeout", c.HangTimeout}, {"ping interval", c.PingInterval},
+		{"start timeout", c.StartTimeout}, {"hang timeout", c.HangTimeout}, {"hung patience", c.HungPatience}, {"ping interval", c.PingInterval},
 		{"ping timeout", c.PingTimeout}, {"minimum back-off", c.BackoffMin}, {"maximum back-off", c.BackoffMax},
 	} {
 		fault(d.value < 0, "the %s is negative", d.name)
@@ -82,6 +97,17 @@ func (c Config) Validate() error {
 	return nil
 }
 
+// checkSettings quotes nothing of them.
+func checkSettings(s json.RawMessage) error {
+	switch {
+	case len(s) > maxSettings:
+		return fmt.Errorf("the settings are %d bytes, at most %d", len(s), maxSettings)
+	case len(s) > 0 && !json.Valid(s):
+		return errors.New("the settings are not JSON")
+	}
+	return nil
+}
+
 // String names the worker and keeps the settings out of whatever prints it.
 func (c Config) String() string { return fmt.Sprintf("HSM worker %q", c.Name) }
 
@@ -91,6 +117,7 @@ func (c Config) GoString() string { return c.String() }
 func (c Config) withDefaults() Config {
 	orDefault(&c.StartTimeout, 10*time.Second)
 	orDefault(&c.HangTimeout, 2*time.Second)
+	orDefault(&c.HungPatience, 30*time.Second)
 	orDefault(&c.PingInterval, 500*time.Millisecond)
 	orDefault(&c.PingTimeout, time.Second)
 	orDefault(&c.MaxInFlight, 512)
@@ -98,6 +125,9 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.BackoffMax, 5*time.Second)
 	if c.Log == nil {
 		c.Log = zap.NewNop()
+	}
+	if c.OnPIN == nil {
+		c.OnPIN = func(error) {}
 	}
 	return c
 }

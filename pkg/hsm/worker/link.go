@@ -28,11 +28,17 @@ type link struct {
 	pongs  chan pong     // capacity 1
 	gone   chan struct{} // closed when no reply can come any more
 
-	mu      sync.Mutex
-	pending map[uint64]*call // by frame id; nil for a call whose caller has left
-	nextID  uint64
-	pingID  uint64
-	err     error // why gone is closed
+	refusals chan *hsm.Error // gets the first reply that says that the PIN was refused; capacity 1
+
+	mu       sync.Mutex
+	pending  map[uint64]*call // by frame id; nil for a call whose caller has left
+	nextID   uint64
+	pingID   uint64
+	sessions int    // of the process; 0 until it is ready
+	answered uint64 // replies to calls
+	hung     int    // calls, at the last ping
+	refused  *hsm.Error
+	err      error // why gone is closed
 }
 
 // opened is what became of opening the token.
@@ -47,6 +53,9 @@ type call struct {
 	reply frame         // its body is the caller's own
 	err   error         // instead of a reply
 	done  chan struct{} // gets one value when reply or err is there; capacity 1
+
+	ahead    int    // calls that were in flight when this one came
+	answered uint64 // link.answered at that time
 }
 
 var callPool = sync.Pool{New: func() any { return &call{done: make(chan struct{}, 1)} }}
@@ -64,11 +73,13 @@ func (c *call) release() {
 func newLink(name string, conn net.Conn, maxInFlight int) *link {
 	return &link{
 		name: name, conn: conn, max: maxInFlight,
-		out:     newOutbox(conn, outboxLimit),
-		opened:  make(chan opened, 1),
-		pongs:   make(chan pong, 1),
-		gone:    make(chan struct{}),
-		pending: map[uint64]*call{},
+		out:    newOutbox(conn, outboxLimit),
+		opened: make(chan opened, 1),
+		pongs:  make(chan pong, 1),
+		gone:   make(chan struct{}),
+
+		refusals: make(chan *hsm.Error, 1),
+		pending:  map[uint64]*call{},
 	}
 }
 
@@ -76,7 +87,7 @@ func newLink(name string, conn net.Conn, maxInFlight int) *link {
 var errGone = errors.New("the HSM's process is gone")
 
 // do sends one request and waits for its reply, until ctx ends. Its errors are
-// an *hsm.Error of hsm.ErrBusy, hsm.Timeout, or have errGone in their chain.
+// an *hsm.Error of hsm.ErrBusy, hsm.Timeout (see late), or have errGone in their chain.
 func (l *link) do(ctx context.Context, k kind, r *request) (frame, error) {
 	c := callPool.Get().(*call)
 	id, err := l.register(c)
@@ -96,8 +107,9 @@ func (l *link) do(ctx context.Context, k kind, r *request) (frame, error) {
 	case <-c.done:
 	case <-ctx.Done():
 		if l.abandon(id) {
+			err := l.late(c, ctx.Err())
 			c.release()
-			return frame{}, hsm.Timeout(ctx.Err())
+			return frame{}, err
 		}
 		<-c.done // the reply is being handed over just now
 	}
@@ -123,6 +135,7 @@ func (l *link) register(c *call) (uint64, error) {
 		return 0, &hsm.Error{Kind: hsm.ErrBusy, Detail: fmt.Sprintf("%d calls are without an answer", l.max)}
 	}
 	l.nextID++
+	c.ahead, c.answered = len(l.pending), l.answered
 	l.pending[l.nextID] = c
 	return l.nextID, nil
 }
@@ -147,6 +160,25 @@ func (l *link) abandon(id uint64) bool {
 		l.pending[id] = nil
 	}
 	return mine
+}
+
+// late is the error of a call whose time is over: an *hsm.Error of hsm.ErrTimeout,
+// and of hsm.ErrBusy too if the call was still in the queue while others were answered. Then
+// the HSM has more to do than it can, and is not at fault. Sessions take calls in the order in
+// which they came: one is surely waiting as long as no more were answered than had no session
+// when it came.
+func (l *link) late(c *call, cause error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	answered := l.answered - c.answered
+	queued := c.ahead - l.sessions - listers // of those before it, at least
+	if l.hung > 0 || answered == 0 || queued < 0 || answered > uint64(queued) {
+		return &hsm.Error{Kind: hsm.Timeout(cause)}
+	}
+	return &hsm.Error{
+		Kind:   hsm.Timeout(fmt.Errorf("%w: %w", hsm.ErrBusy, cause)),
+		Detail: fmt.Sprintf("%d calls were before it and %d of them were answered", c.ahead, answered),
+	}
 }
 
 func (l *link) inFlight() int {
@@ -188,6 +220,9 @@ func (l *link) read() {
 	first, err := in.next()
 	if err == nil {
 		ready, openErr := parseOpened(l.name, first)
+		l.mu.Lock()
+		l.sessions = ready.Sessions
+		l.mu.Unlock()
 		l.opened <- opened{ready, openErr}
 		err = openErr
 	}
@@ -213,16 +248,50 @@ func (l *link) handle(f frame) error {
 	l.mu.Lock()
 	c, known := l.pending[f.id]
 	delete(l.pending, f.id)
+	l.answered++
 	l.mu.Unlock()
 	if !known {
 		return fmt.Errorf("%w: a reply to request %d, which is not in flight", ErrProtocol, f.id)
 	}
 	if c == nil {
-		return nil // its caller has left
+		return l.overhear(f)
 	}
 	c.reply = frame{kind: f.kind, body: append(make([]byte, 0, len(f.body)), f.body...)}
 	c.done <- struct{}{}
 	return nil
+}
+
+// overhear takes the reply to a call whose caller has left. A refused PIN must be
+// known all the same: a login can take longer than any caller waits.
+func (l *link) overhear(f frame) error {
+	if f.kind != kindError {
+		return nil
+	}
+	reply, err := parseFailure(f.body)
+	if err == nil {
+		l.noteRefusal(reply.err(l.name))
+	}
+	return err
+}
+
+// noteRefusal tells the supervisor of a reply that says that the PIN was refused.
+func (l *link) noteRefusal(reply *hsm.Error) {
+	if !isRefusal(reply) {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refused == nil {
+		l.refused = reply
+		l.refusals <- reply
+	}
+}
+
+// refusal is what noteRefusal was first told; nil if nothing.
+func (l *link) refusal() *hsm.Error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refused
 }
 
 func (l *link) handlePong(f frame) error {
@@ -232,6 +301,7 @@ func (l *link) handlePong(f frame) error {
 	}
 	l.mu.Lock()
 	current := f.id == l.pingID
+	l.hung = p.Hung
 	l.mu.Unlock()
 	if !current {
 		return nil

@@ -11,6 +11,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,7 +54,7 @@ func workerMain() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	err = Serve(context.Background(), conn, openFake)
+	err = Serve(context.Background(), deafConn{conn}, openFake)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -87,6 +89,11 @@ func openFake(_ context.Context, raw json.RawMessage) (hsm.Token, int, error) {
 		os.Exit(7)
 	case "hang":
 		hangInKernel()
+	case "hang-unless":
+		_, err := os.Stat(detail)
+		if err != nil {
+			hangInKernel()
+		}
 	}
 	if s.Null {
 		return nullToken{}, s.Sessions, nil
@@ -104,8 +111,24 @@ func hangInKernel() {
 	}
 }
 
+// deafConn reads nothing any more once the token was told "deaf".
+type deafConn struct{ net.Conn }
+
+var deaf atomic.Bool
+
+func (c deafConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if deaf.Load() {
+		hangInKernel()
+	}
+	return n, err
+}
+
 // faultyToken takes labels like "exit" or "sleep:10ms" as commands.
 type faultyToken struct{ *hsmtest.Token }
+
+// loginTurn is what calls that need a login wait for, as in package pkcs11.
+var loginTurn sync.Mutex
 
 func (t faultyToken) Encrypt(ctx context.Context, key hsm.KeyRef, aad, plaintext []byte) (hsm.Sealed, error) {
 	command, argument, _ := strings.Cut(key.Label, ":")
@@ -122,6 +145,19 @@ func (t faultyToken) Encrypt(ctx context.Context, key hsm.KeyRef, aad, plaintext
 		panic("the vendor's library is broken")
 	case "hang":
 		hangInKernel()
+	case "hang in login":
+		loginTurn.Lock()
+		hangInKernel()
+	case "log in":
+		loginTurn.Lock()
+		loginTurn.Unlock() //nolint:staticcheck // only the wait counts
+	case "deaf":
+		deaf.Store(true)
+	case "refuse":
+		return hsm.Sealed{}, &hsm.Error{Op: "log in", Function: "C_Login", Code: 0xA0, Kind: hsm.ErrPINIncorrect}
+	case "refuse late":
+		time.Sleep(200 * time.Millisecond)
+		return hsm.Sealed{}, &hsm.Error{Op: "log in", Kind: hsm.ErrPINLocked}
 	case "print":
 		fmt.Println("libvendor: hello " + argument)
 		fmt.Fprintln(os.Stderr, "libvendor: beware "+argument)
@@ -162,6 +198,8 @@ func (t faultyToken) Find(ctx context.Context, label string) ([]hsm.Object, erro
 		return objects, nil
 	case "files":
 		return openFiles(), nil
+	case "hang":
+		hangInKernel()
 	}
 	return t.Token.Find(ctx, label)
 }

@@ -39,9 +39,10 @@ type failed struct {
 
 // pong answers a ping; its id is the ping's.
 type pong struct {
-	Busy   int           `json:"busy"`   // sessions with a call in them
-	Hung   int           `json:"hung"`   // of these, longer than hello.HangTimeout
-	Oldest time.Duration `json:"oldest"` // age of the oldest call in a session, ns
+	Busy    int           `json:"busy"`    // sessions with a call in them
+	Hung    int           `json:"hung"`    // of these, longer than hello.HangTimeout
+	Oldest  time.Duration `json:"oldest"`  // age of the oldest call in a session, ns
+	Overdue time.Duration `json:"overdue"` // for how long the first hung one has been hung, ns; 0 if none is
 }
 
 const (

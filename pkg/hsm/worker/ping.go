@@ -4,13 +4,18 @@ package worker
 
 import "time"
 
+// urgentPause is the least time between two pings, however many calls wait.
+const urgentPause = 50 * time.Millisecond
+
 // pinger sends one ping at a time.
 type pinger struct {
 	interval, timeout time.Duration
 	send              func() error
 	timer             *time.Timer
 	due               time.Time // when timer fires
+	sent              time.Time // the last ping
 	waiting           bool      // for a pong
+	urged             bool      // the next ping was brought forward, or is being waited for
 	excused           bool      // one late timer was forgiven
 }
 
@@ -25,8 +30,24 @@ func (p *pinger) stop() { p.timer.Stop() }
 
 // answered takes note of a pong.
 func (p *pinger) answered() {
-	p.waiting, p.excused = false, false
+	p.waiting, p.urged, p.excused = false, false, false
 	p.set(p.interval)
+}
+
+// suspicions is where to listen for reasons to urge: nowhere while a ping is under way.
+func (p *pinger) suspicions(from <-chan struct{}) <-chan struct{} {
+	if p.urged {
+		return nil
+	}
+	return from
+}
+
+// urge brings the next ping forward, so that silence is noticed sooner.
+func (p *pinger) urge() {
+	p.urged = true
+	if !p.waiting {
+		p.set(min(time.Until(p.due), max(0, urgentPause-time.Since(p.sent))))
+	}
 }
 
 // expired is called when the timer fires. It sends the next ping, or reports
@@ -40,6 +61,7 @@ func (p *pinger) expired() bool {
 	}
 	p.excused = p.waiting
 	p.waiting = true
+	p.sent = time.Now()
 	_ = p.send() // a ping that cannot be sent is not answered either
 	p.set(p.timeout)
 	return false

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +23,8 @@ type process struct {
 	pid    int
 	conn   net.Conn
 	handle *os.Process
+	halts  chan struct{}    // gets a value when the child was stopped; capacity 1
+	halted atomic.Bool      // the child is stopped, now
 	exited chan struct{}    // closed when the child was waited for and its output read
 	state  *os.ProcessState // how it ended; good once exited is closed
 	err    error            // of waiting
@@ -54,7 +57,7 @@ func startProcess(c Config) (*process, error) {
 		Setpgid:   true,            // Ctrl-C on a terminal is for the parent, which drains first
 		Pdeathsig: syscall.SIGKILL, // see run
 	}
-	p := &process{conn: conn, exited: make(chan struct{})}
+	p := &process{conn: conn, halts: make(chan struct{}, 1), exited: make(chan struct{})}
 	started := make(chan error)
 	go p.run(cmd, out, started)
 	err = <-started
@@ -81,6 +84,7 @@ func (p *process) run(cmd *exec.Cmd, out *output, started chan<- error) {
 	}
 	p.handle, p.pid = cmd.Process, cmd.Process.Pid
 	started <- nil
+	p.follow()
 	p.err = cmd.Wait()
 	p.state = cmd.ProcessState
 	out.end()

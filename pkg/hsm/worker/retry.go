@@ -16,24 +16,34 @@ type retry struct {
 }
 
 // after says how long to wait after a process ended with err, having served for
-// some time (0 if it never was ready); random is from [0, 1). It reports false
-// if only an operator can help: a PIN that was refused is never tried again, for HSMs lock.
+// some time (0 if it never was ready); random is from [0, 1). A process that served for long is
+// replaced at once. It reports false if only an operator can help: a PIN that was refused
+// is never tried again, for HSMs lock.
 func (r *retry) after(err error, served time.Duration, random float64) (time.Duration, bool) {
-	if errors.Is(err, hsm.ErrPINIncorrect) || errors.Is(err, hsm.ErrPINLocked) {
+	switch {
+	case isRefusal(err):
 		return 0, false
-	}
-	if served >= r.max {
+	case served >= r.max:
 		r.failures = 0
+		return 0, true
+	case hsm.IsConfig(err):
+		// No number of quick attempts mends a missing token or module; yet a directory or a device may come back.
+		return jitter(r.max, random), true
 	}
-	pause := r.max
-	// No number of quick attempts mends a missing token or module; yet a directory or a device may come back.
-	if !hsm.IsConfig(err) {
-		pause = r.min
-		for i := 0; i < r.failures && pause < r.max; i++ {
-			pause *= 2
-		}
-		r.failures++
+	pause := r.min
+	for i := 0; i < r.failures && pause < r.max; i++ {
+		pause *= 2
 	}
-	pause = min(pause, r.max)
-	return pause - time.Duration(random*float64(pause)/2), true
+	r.failures++
+	return jitter(min(pause, r.max), random), true
+}
+
+// jitter takes up to half off, so that the processes of several proxies do not come all at once.
+func jitter(pause time.Duration, random float64) time.Duration {
+	return pause - time.Duration(random*float64(pause)/2)
+}
+
+// isRefusal reports whether err says that the HSM refused the PIN.
+func isRefusal(err error) bool {
+	return errors.Is(err, hsm.ErrPINIncorrect) || errors.Is(err, hsm.ErrPINLocked)
 }

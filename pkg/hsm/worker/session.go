@@ -125,6 +125,7 @@ func (s *server) pong() pong {
 		p.Oldest = max(p.Oldest, age)
 		if age > patience {
 			p.Hung++
+			p.Overdue = max(p.Overdue, age-patience)
 		}
 	}
 	return p
@@ -142,7 +143,7 @@ func (s *server) work(own *session, jobs <-chan *job, token hsm.Token) {
 		waited := now - j.arrived
 		if r.timeout > 0 && waited > r.timeout {
 			// Nobody waits for it any more. Without this an HSM that fell behind would stay behind.
-			j.fail(&hsm.Error{Op: j.kind.String(), Kind: hsm.ErrTimeout, Detail: fmt.Sprintf("no session was free for %v", waited)})
+			j.fail(&hsm.Error{Op: j.kind.String(), Kind: s.lateness(), Detail: fmt.Sprintf("no session was free for %v", waited)})
 		} else {
 			own.keys.Store(j.kind == kindKeys)
 			own.since.Store(int64(now))
@@ -152,6 +153,15 @@ func (s *server) work(own *session, jobs <-chan *job, token hsm.Token) {
 		s.sendFrame(endFrame(j.frame, 0))
 		j.release()
 	}
+}
+
+// lateness is what it means that a job found no session in time: that there are more
+// calls than the HSM has sessions for, which is no fault of it, unless calls hang in some of them.
+func (s *server) lateness() error {
+	if s.pong().Hung > 0 {
+		return hsm.ErrTimeout
+	}
+	return hsm.ErrBusy
 }
 
 // call has the token do the job and makes the reply, all but its length.

@@ -72,6 +72,25 @@ func TestReadyTakesAContext(t *testing.T) {
 	}
 }
 
+// A start that hangs is given up, and another follows.
+func TestStartHangs(t *testing.T) {
+	well := filepath.Join(t.TempDir(), "well")
+	c := testConfig(t, testSettings{Open: "hang-unless:" + well})
+	c.StartTimeout = 300 * time.Millisecond
+	w := startWorker(t, c)
+	begin := time.Now()
+	e := wantKind(t, w.Ready(within(t, 10*time.Second)), hsm.ErrUnavailable)
+	if took := time.Since(begin); took > 2*time.Second || !strings.Contains(e.Detail, "within 300ms") {
+		t.Errorf("after %v: %v", took, e)
+	}
+	eventually(t, 10*time.Second, "no second attempt", func() bool { return w.State().Restarts >= 1 })
+	err := os.WriteFile(well, nil, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, "the HSM is well and the worker is not", func() bool { return works(w) })
+}
+
 // A PIN that was refused is tried once, and once more when an operator says so.
 func TestPINIsTriedOnce(t *testing.T) {
 	log, seen := observer.New(zapcore.DebugLevel)
@@ -79,21 +98,31 @@ func TestPINIsTriedOnce(t *testing.T) {
 	c := testConfig(t, testSettings{Open: "pin-unless:" + good})
 	c.BackoffMin, c.BackoffMax = time.Millisecond, 10*time.Millisecond
 	c.Log = zap.New(log)
+	told := pinStory(&c)
 	w := startWorker(t, c)
 	wantKind(t, w.Ready(within(t, 10*time.Second)), hsm.ErrPINIncorrect)
+	if got := told(); len(got) != 1 || !errors.Is(got[0], hsm.ErrPINIncorrect) {
+		t.Errorf("before Ready, OnPIN was told %v", got)
+	}
 	time.Sleep(500 * time.Millisecond)
-	if s := w.State(); s.Restarts != 0 || s.Phase != Failed || !s.RetryAt.IsZero() || !errors.Is(s.LastErr, hsm.ErrPINIncorrect) {
+	if s := w.State(); s.Restarts != 0 || s.Phase != Failed || !s.RetryAt.IsZero() || !s.PINRefused || !errors.Is(s.LastErr, hsm.ErrPINIncorrect) {
 		t.Fatalf("state is %+v", s)
 	}
-	if seen.FilterMessageSnippet("correct the PIN").Len() != 1 {
+	if seen.FilterMessageSnippet("correct the PIN, then run xks-proxy hsm restart hsm-a").Len() != 1 {
 		t.Errorf("the log does not tell the operator what to do: %v", seen.All())
 	}
+	w.Restart("the test says so, and the PIN is still wrong")
+	eventually(t, 10*time.Second, "Restart did not try the PIN", func() bool { return len(told()) == 2 })
+	time.Sleep(200 * time.Millisecond)
 	err := os.WriteFile(good, nil, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.Restart("PIN corrected")
 	eventually(t, 10*time.Second, "the restarted process does not work", func() bool { return works(w) })
+	if got := told(); len(got) != 3 || got[2] != nil || w.State().PINRefused {
+		t.Errorf("OnPIN was told %v; state is %+v", got, w.State())
+	}
 }
 
 // A token that is not there is looked for every BackoffMax, and found when it comes back.
@@ -135,14 +164,19 @@ func TestRetry(t *testing.T) {
 	if d, _ := r.after(crash, 4*time.Second, 0); d != 5*time.Second {
 		t.Errorf("%v after having served for less than the longest pause", d)
 	}
-	if d, _ := r.after(crash, 6*time.Second, 0); d != 50*ms {
-		t.Errorf("%v after having served well", d)
+	for range 2 {
+		if d, again := r.after(crash, 6*time.Second, 0); d != 0 || !again {
+			t.Errorf("%v, %v after having served well", d, again)
+		}
+	}
+	if d, _ := r.after(crash, 0, 0); d != 50*ms {
+		t.Errorf("%v after the first failure since", d)
 	}
 	if d, _ := r.after(crash, 0, 0.999); d < 50*ms || d > 51*ms {
 		t.Errorf("the jitter takes 100 ms down to %v, want half", d)
 	}
 	for _, kind := range []error{hsm.ErrTokenNotFound, hsm.ErrModule} {
-		if d, again := r.after(&hsm.Error{Kind: kind}, time.Hour, 0); d != 5*time.Second || !again {
+		if d, again := r.after(&hsm.Error{Kind: kind}, 0, 0); d != 5*time.Second || !again {
 			t.Errorf("%v: %v, %v", kind, d, again)
 		}
 	}

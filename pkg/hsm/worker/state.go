@@ -13,7 +13,7 @@ type Phase string
 const (
 	Starting Phase = "starting" // the process is being started or opens its token
 	Running  Phase = "running"
-	Failed   Phase = "failed" // no process; another attempt follows, unless the PIN was refused
+	Failed   Phase = "failed" // no process; another attempt follows, unless PINRefused
 	Closed   Phase = "closed"
 )
 
@@ -28,7 +28,14 @@ type State struct {
 	Busy     int       // sessions with a call in them, at the last ping
 	Hung     int       // of these, longer than Config.HangTimeout
 	LastErr  error     // why the last process ended or could not start, kept while the next one runs; nil if none did
+	EndedAt  time.Time // of that
 	RetryAt  time.Time // in phase failed: of the next attempt; zero if there will be none before Restart
+
+	// Oldest is the age of the oldest call in a session at the last ping.
+	Oldest time.Duration
+	// PINRefused says that the HSM refused the PIN, or that it is held back (Config.Held): no
+	// process is started before Restart. One that runs goes on as long as it can.
+	PINRefused bool
 }
 
 // State tells how the worker is.
@@ -52,7 +59,7 @@ func (w *Worker) set(change func(*State)) {
 func (w *Worker) enter(phase Phase, change func(*State)) {
 	w.set(func(s *State) {
 		s.Phase, s.Since, s.RetryAt = phase, time.Now(), time.Time{}
-		s.Busy, s.Hung = 0, 0
+		s.Busy, s.Hung, s.Oldest = 0, 0, 0
 		if change != nil {
 			change(s)
 		}

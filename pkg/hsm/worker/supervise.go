@@ -1,7 +1,7 @@
 package worker
 
-// The supervisor: one goroutine that keeps a process running, judges it, and
-// buries it.
+// The supervisor: one goroutine that keeps a process running, and decides when the
+// next one is started.
 
 import (
 	"errors"
@@ -20,65 +20,104 @@ var (
 	errRestart = errors.New("restarted")
 )
 
-// burialTime is how long a killed process may take to be gone before it is
-// reported: one that is stuck in the kernel stays, whatever the signal.
-const burialTime = time.Second
-
-// exitTime is how long a process may live on without its socket.
-const exitTime = 100 * time.Millisecond
-
 func (w *Worker) supervise() {
 	defer close(w.done)
 	defer w.enter(Closed, nil)
+	if w.config.Held != nil {
+		w.fail(w.config.Held)
+		if !w.hold(w.config.Held) {
+			return
+		}
+	}
 	retry := retry{min: w.config.BackoffMin, max: w.config.BackoffMax}
-	for start := 0; ; start++ {
-		served, cause := w.run(start)
+	for {
+		served, cause := w.run()
 		err := w.ended(cause, served)
-		w.enter(Failed, func(s *State) { s.LastErr = err })
-		w.answerReady(err)
+		w.fail(err)
 		switch {
 		case w.isClosing():
 			return
 		case errors.Is(cause, errRestart):
 			w.config.Log.Info("the HSM's process was killed because a restart was asked for", zap.Error(cause))
+			w.asked = true
 			continue
 		}
 		pause, again := retry.after(err, served, rand.Float64())
-		if !w.rest(err, pause, again) {
+		if again {
+			w.config.Log.Error("the HSM's process ended and will be started again", zap.Error(err), zap.Duration("in", pause))
+			again = w.rest(pause)
+		} else {
+			again = w.hold(err)
+		}
+		if !again {
 			return
 		}
 	}
 }
 
+// fail makes known that there is no process, and why.
+func (w *Worker) fail(err error) {
+	w.enter(Failed, func(s *State) { s.LastErr, s.EndedAt = err, time.Now() })
+	nudge(w.changed)
+	w.answerReady(err)
+}
+
 // run is the life of one process, from its start until it is buried. It returns
 // for how long the process served (0 if its token never was open), and why it ended.
-func (w *Worker) run(start int) (time.Duration, error) {
+func (w *Worker) run() (time.Duration, error) {
 	w.enter(Starting, nil)
 	select {
 	case <-w.restart: // this start is what it asked for
+		w.asked = true
 	default:
+	}
+	err := w.refresh()
+	if err != nil {
+		return 0, err
 	}
 	p, err := startProcess(w.config)
 	if err != nil {
 		return 0, err
 	}
-	w.set(func(s *State) { s.PID, s.Restarts = p.pid, start })
+	w.set(func(s *State) { s.PID, s.Restarts, s.PINRefused = p.pid, w.started, false })
+	w.started++
 	defer w.set(func(s *State) { s.PID, s.Sessions = 0, 0 })
 	l := newLink(w.config.Name, p.conn, w.config.MaxInFlight)
 	go l.read()
 
 	began := time.Now()
 	opened, err := w.open(l, p)
+	if isRefusal(err) {
+		w.config.OnPIN(err)
+	}
 	if err != nil {
 		return 0, w.bury(l, p, err)
 	}
+	w.config.OnPIN(nil)
 	ready := time.Now()
 	w.config.Log.Info("the HSM's process is ready", zap.Int("pid", p.pid), zap.Int("sessions", opened.Sessions),
 		zap.Duration("took", ready.Sub(began)), zap.String("token", opened.Info.Label), zap.String("serial", opened.Info.Serial))
 	w.serve(l, opened)
 	err = w.watch(l, p, w.config.maxHung(opened.Sessions))
 	w.link.Store(nil)
-	return time.Since(ready), w.bury(l, p, err)
+	return time.Since(ready), w.remember(l, w.bury(l, p, err))
+}
+
+// remember makes a PIN that was refused while the process ran the reason of its end, whatever ended it,
+// so that no other process tries the PIN.
+func (w *Worker) remember(l *link, cause error) error {
+	select {
+	case refusal := <-l.refusals: // too late for watch
+		w.refused(refusal)
+	default:
+	}
+	refusal := l.refusal()
+	if refusal == nil || errors.Is(cause, errRestart) {
+		return cause
+	}
+	e := *refusal
+	e.Detail = fmt.Sprintf("%s; its process ended later: %v", e.Detail, cause)
+	return &e
 }
 
 // serve lets calls in.
@@ -88,107 +127,8 @@ func (w *Worker) serve(l *link, r ready) {
 	w.mu.Unlock()
 	w.enter(Running, func(s *State) { s.Sessions = r.Sessions })
 	w.link.Store(l)
+	nudge(w.changed)
 	w.answerReady(nil)
-}
-
-// open hands over the settings and waits until the token is open.
-func (w *Worker) open(l *link, p *process) (ready, error) {
-	err := l.hello(hello{
-		Protocol: protocolVersion, Build: build(), MaxInFlight: w.config.MaxInFlight,
-		HangTimeout: w.config.HangTimeout, Settings: w.config.Settings,
-	})
-	if err != nil {
-		return ready{}, err
-	}
-	timer := time.NewTimer(w.config.StartTimeout)
-	defer timer.Stop()
-	select {
-	case o := <-l.opened:
-		return o.ready, o.err
-	case <-l.gone:
-	case <-p.exited:
-		// What it said last may still be in the socket.
-		select {
-		case <-l.gone:
-		case <-time.After(exitTime):
-		}
-	case <-timer.C:
-		return ready{}, fmt.Errorf("its process did not open the token within %v", w.config.StartTimeout)
-	case reason := <-w.restart:
-		return ready{}, fmt.Errorf("%w: %s", errRestart, reason)
-	case <-w.closing:
-		return ready{}, errClosing
-	}
-	select {
-	case o := <-l.opened:
-		return o.ready, o.err
-	default:
-		return ready{}, l.failure()
-	}
-}
-
-// watch judges a process that is ready, until it has to go: it died, does not
-// answer, has too many hung calls, or is not wanted any more.
-func (w *Worker) watch(l *link, p *process, maxHung int) error {
-	closing := w.closing
-	pings := newPinger(w.config, l.ping)
-	defer pings.stop()
-	for {
-		select {
-		case <-l.gone:
-			return l.failure()
-		case <-p.exited:
-			return errGone
-		case reason := <-w.restart:
-			return fmt.Errorf("%w: %s", errRestart, reason)
-		case <-closing:
-			closing = nil
-			w.link.Store(nil) // no new calls; those in flight are finished first
-			_ = l.goodbye()   // if it cannot be sent, the process is killed in the end
-		case <-w.kill:
-			return errClosing
-		case pong := <-l.pongs:
-			pings.answered()
-			w.set(func(s *State) { s.Busy, s.Hung = pong.Busy, pong.Hung })
-			if pong.Hung >= maxHung {
-				return fmt.Errorf("%d calls hang in the HSM for longer than %v, the oldest for %v", pong.Hung, w.config.HangTimeout, pong.Oldest)
-			}
-		case <-pings.timer.C:
-			if pings.expired() {
-				return fmt.Errorf("its process did not answer a ping within %v", w.config.PingTimeout)
-			}
-		}
-	}
-}
-
-// bury ends a process, if it is not dead already, waits until it is gone, and
-// gives the whole story of its end.
-func (w *Worker) bury(l *link, p *process, cause error) error {
-	w.enter(Failed, func(s *State) { s.LastErr = cause })
-	l.fail(fmt.Errorf("%w: %w", errGone, cause))
-	byItself := errors.Is(cause, errGone) && !errors.Is(cause, ErrProtocol)
-	if byItself {
-		select {
-		case <-p.exited: // normally it is exiting just now
-		case <-time.After(exitTime):
-		}
-	}
-	p.kill()
-	select {
-	case <-p.exited:
-		if byItself {
-			return fmt.Errorf("its process %d closed the connection and ended (%s)", p.pid, p.how())
-		}
-		return cause
-	case <-time.After(burialTime):
-	}
-	w.config.Log.Error("the HSM's process was killed and does not end: it is stuck in the kernel, probably in the HSM's driver; no other is started before it is gone",
-		zap.Int("pid", p.pid), zap.NamedError("reason", cause))
-	select {
-	case <-p.exited:
-	case <-w.kill:
-	}
-	return cause
 }
 
 // ended makes the *hsm.Error that says why there is no process.
@@ -205,25 +145,65 @@ func (w *Worker) ended(cause error, served time.Duration) error {
 }
 
 // rest waits before the next start. It reports false if there will be none.
-func (w *Worker) rest(err error, pause time.Duration, again bool) bool {
-	var alarm <-chan time.Time // nil, so never, if only an operator can help
-	if again {
-		w.set(func(s *State) { s.RetryAt = time.Now().Add(pause) })
-		w.config.Log.Error("the HSM's process ended and will be started again", zap.Error(err), zap.Duration("in", pause))
-		timer := time.NewTimer(pause)
-		defer timer.Stop()
-		alarm = timer.C
-	} else {
-		w.config.Log.Error("the HSM's process will not be started again, since HSMs lock when a wrong PIN is repeated: correct the PIN, then restart xks-proxy", zap.Error(err))
-	}
+func (w *Worker) rest(pause time.Duration) bool {
+	w.set(func(s *State) { s.RetryAt = time.Now().Add(pause) })
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
 	select {
-	case <-alarm:
+	case <-timer.C:
 		return true
 	case <-w.restart:
+		w.asked = true
 		return true
 	case <-w.closing:
 		return false
 	}
+}
+
+// hold waits for an operator: err is a refused PIN, and HSMs lock when a wrong one is
+// repeated. It reports false if the worker is closed meanwhile.
+func (w *Worker) hold(err error) bool {
+	w.set(func(s *State) { s.PINRefused = true })
+	w.config.Log.Error("the HSM's process will not be started again, since HSMs lock when a wrong PIN is repeated: correct the PIN, then run xks-proxy hsm restart "+w.config.Name, zap.Error(err))
+	select {
+	case <-w.restart:
+		w.asked = true
+		return true
+	case <-w.closing:
+		return false
+	}
+}
+
+// refresh gets the settings anew for a start that an operator asked for, who may have
+// corrected the PIN. It fails only where the old ones must not be used.
+func (w *Worker) refresh() error {
+	asked := w.asked
+	w.asked = false
+	if !asked || w.config.Refresh == nil {
+		return nil
+	}
+	settings, err := w.config.Refresh()
+	if err == nil {
+		err = checkSettings(settings)
+	}
+	switch {
+	case err == nil:
+		w.settings = settings
+	case w.State().PINRefused:
+		return &hsm.Error{HSM: w.config.Name, Op: "start", Kind: hsm.ErrPINIncorrect,
+			Detail: fmt.Sprintf("it was the old one, and a new one cannot be read: %v", err)}
+	default:
+		w.config.Log.Error("the HSM's settings and PIN cannot be read anew; the old ones are used", zap.Error(err))
+	}
+	return nil
+}
+
+// refused takes note of a PIN that was refused while the process runs, because somebody changed
+// it on the HSM. The process goes on; no other tries that PIN.
+func (w *Worker) refused(err error) {
+	w.set(func(s *State) { s.PINRefused = true })
+	w.config.Log.Error("the HSM refused the PIN, which is not tried again: correct the PIN, then run xks-proxy hsm restart "+w.config.Name, zap.Error(err))
+	w.config.OnPIN(err)
 }
 
 // answerReady settles Ready, the first time it is called.

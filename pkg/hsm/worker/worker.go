@@ -15,10 +15,12 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// Worker is one HSM behind a process of its own. It implements hsm.Token.
+// Worker is one HSM behind a process of its own. It implements hsm.Token and
+// hsm.Watched.
 //
 // A call that the process has not answered when ctx ends fails with
-// hsm.ErrTimeout at once. While no process is ready, and when it dies under a
+// hsm.ErrTimeout at once. The error is hsm.ErrBusy as well if the call was still in
+// the queue while the HSM answered others: it had too little time, and the HSM is not at fault. While no process is ready, and when it dies under a
 // call, calls fail at once with hsm.ErrUnavailable. With Config.MaxInFlight
 // calls unanswered, or the socket full because the process does not read, they fail
 // at once with hsm.ErrBusy.
@@ -26,13 +28,20 @@ type Worker struct {
 	config Config
 	link   atomic.Pointer[link] // nil while no process is ready
 
-	restart chan string   // asks for a new process; capacity 1
-	closing chan struct{} // closed by Close
-	kill    chan struct{} // closed when Close has lost patience
-	first   chan struct{} // closed when the first attempt to start has ended
-	done    chan struct{} // closed when the supervisor has ended
+	restart  chan string   // asks for a new process; capacity 1
+	changed  chan struct{} // see Changed; capacity 1
+	suspects chan struct{} // see Suspect; capacity 1
+	closing  chan struct{} // closed by Close
+	kill     chan struct{} // closed when Close has lost patience
+	first    chan struct{} // closed when the first attempt to start has ended
+	done     chan struct{} // closed when the supervisor has ended
 
 	closeOnce, killOnce sync.Once
+
+	// The supervisor's own.
+	settings json.RawMessage // for the next process
+	asked    bool            // Restart asked for it
+	started  int             // processes so far
 
 	mu       sync.Mutex
 	state    State
@@ -40,7 +49,10 @@ type Worker struct {
 	firstErr error
 }
 
-var _ hsm.Token = (*Worker)(nil)
+var (
+	_ hsm.Token   = (*Worker)(nil)
+	_ hsm.Watched = (*Worker)(nil)
+)
 
 // Start begins to supervise a process for c and returns at once; see Ready. The
 // error says that c is no good.
@@ -50,12 +62,15 @@ func Start(c Config) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{
-		config:  c.withDefaults(),
-		restart: make(chan string, 1),
-		closing: make(chan struct{}),
-		kill:    make(chan struct{}),
-		first:   make(chan struct{}),
-		done:    make(chan struct{}),
+		config:   c.withDefaults(),
+		settings: c.Settings,
+		restart:  make(chan string, 1),
+		changed:  make(chan struct{}, 1),
+		suspects: make(chan struct{}, 1),
+		closing:  make(chan struct{}),
+		kill:     make(chan struct{}),
+		first:    make(chan struct{}),
+		done:     make(chan struct{}),
 	}
 	w.enter(Starting, nil)
 	go w.supervise()
@@ -63,7 +78,7 @@ func Start(c Config) (*Worker, error) {
 }
 
 // Ready waits until the first attempt to start has ended. It returns nil if the
-// token is open, and otherwise why it is not: an *hsm.Error of the Kind that the
+// token is open, and otherwise why it is not: Config.Held if that is set, an *hsm.Error of the Kind that the
 // process gave (hsm.ErrPINIncorrect, hsm.ErrTokenNotFound, hsm.ErrModule, …) or
 // hsm.ErrUnavailable; hsm.ErrTimeout if ctx ends first.
 func (w *Worker) Ready(ctx context.Context) error {
@@ -77,14 +92,24 @@ func (w *Worker) Ready(ctx context.Context) error {
 	return w.firstErr
 }
 
-// Restart kills the process and starts a new one without delay, also when the
-// supervisor had given up because of a refused PIN. The reason goes to the log.
+// Restart kills the process and starts a new one without delay, also when none is
+// started any more because of a refused PIN. The settings are read anew (see Config.Refresh)
+// and their PIN is tried once, also if it is still the one that was refused. The reason goes to the log.
 func (w *Worker) Restart(reason string) {
 	select {
 	case w.restart <- reason:
 	default: // one is under way
 	}
 }
+
+// Changed implements hsm.Watched. It gets a value when a process became ready, could not
+// be started, or has ended.
+func (w *Worker) Changed() <-chan struct{} { return w.changed }
+
+// Suspect implements hsm.Watched. The process is pinged at once, though not more often than
+// every 50 ms, and killed if it does not answer within Config.PingTimeout. (One that was stopped
+// is killed anyway, without any call to Suspect.)
+func (w *Worker) Suspect() { nudge(w.suspects) }
 
 // Encrypt implements hsm.Token.
 func (w *Worker) Encrypt(ctx context.Context, key hsm.KeyRef, aad, plaintext []byte) (hsm.Sealed, error) {
@@ -165,7 +190,9 @@ func (w *Worker) call(ctx context.Context, l *link, k kind, r request) ([]byte, 
 		if err != nil {
 			return nil, w.distrust(l, k, err)
 		}
-		return nil, f.err(w.config.Name)
+		refusal := f.err(w.config.Name)
+		l.noteRefusal(refusal)
+		return nil, refusal
 	}
 	return nil, w.distrust(l, k, fmt.Errorf("%w: a reply of kind %#x to %s", ErrProtocol, byte(reply.kind), k))
 }
@@ -176,10 +203,10 @@ func (w *Worker) failed(k kind, err error) error {
 	var own *hsm.Error
 	switch {
 	case errors.Is(err, errGone): // all calls in flight share it
-	case errors.Is(err, hsm.ErrTimeout):
-		e = hsm.Error{Kind: err}
 	case errors.As(err, &own):
 		e = *own
+	case errors.Is(err, hsm.ErrTimeout):
+		e = hsm.Error{Kind: err}
 	}
 	e.HSM, e.Op = w.config.Name, k.String()
 	return &e

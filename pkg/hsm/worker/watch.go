@@ -1,0 +1,143 @@
+package worker
+
+// One process as its supervisor sees it: opened, watched, buried.
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// burialTime is how long a killed process may take to be gone before it is
+// reported: one that is stuck in the kernel stays, whatever the signal.
+const burialTime = time.Second
+
+// exitTime is how long a process may live on without its socket.
+const exitTime = 100 * time.Millisecond
+
+// open hands over the settings and waits until the token is open.
+func (w *Worker) open(l *link, p *process) (ready, error) {
+	err := l.hello(hello{
+		Protocol: protocolVersion, Build: build(), MaxInFlight: w.config.MaxInFlight,
+		HangTimeout: w.config.HangTimeout, Settings: w.settings,
+	})
+	if err != nil {
+		return ready{}, err
+	}
+	timer := time.NewTimer(w.config.StartTimeout)
+	defer timer.Stop()
+	select {
+	case o := <-l.opened:
+		return o.ready, o.err
+	case <-l.gone:
+	case <-p.exited:
+		// What it said last may still be in the socket.
+		select {
+		case <-l.gone:
+		case <-time.After(exitTime):
+		}
+	case <-timer.C:
+		return ready{}, fmt.Errorf("its process did not open the token within %v", w.config.StartTimeout)
+	case reason := <-w.restart:
+		return ready{}, fmt.Errorf("%w: %s", errRestart, reason)
+	case <-w.closing:
+		return ready{}, errClosing
+	}
+	select {
+	case o := <-l.opened:
+		return o.ready, o.err
+	default:
+		return ready{}, l.failure()
+	}
+}
+
+// watch judges a process that is ready, until it has to go: it died, does not
+// answer, has too many hung calls, or is not wanted any more.
+func (w *Worker) watch(l *link, p *process, maxHung int) error {
+	closing := w.closing
+	pings := newPinger(w.config, l.ping)
+	defer pings.stop()
+	halt := newHalt(p.halted.Load)
+	defer halt.stop()
+	for {
+		select {
+		case <-l.gone:
+			return l.failure()
+		case <-p.exited:
+			return errGone
+		case reason := <-w.restart:
+			return fmt.Errorf("%w: %s", errRestart, reason)
+		case <-closing:
+			closing = nil
+			w.link.Store(nil) // no new calls; those in flight are finished first
+			_ = l.goodbye()   // if it cannot be sent, the process is killed in the end
+		case <-w.kill:
+			return errClosing
+		case refusal := <-l.refusals:
+			w.refused(refusal)
+		case pong := <-l.pongs:
+			pings.answered()
+			err := w.judge(pong, maxHung)
+			if err != nil {
+				return err
+			}
+		case <-pings.suspicions(w.suspects):
+			pings.urge()
+		case <-p.halts:
+			halt.begin()
+		case <-halt.timer.C:
+			if halt.expired() {
+				return errors.New("its process was stopped (SIGSTOP, or a debugger) and not continued")
+			}
+		case <-pings.timer.C:
+			if len(l.pongs) == 0 && pings.expired() { // whichever came first, a pong counts
+				return fmt.Errorf("its process did not answer a ping within %v", w.config.PingTimeout)
+			}
+		}
+	}
+}
+
+// judge is what a pong says: an error if the process has to go because calls hang in
+// the HSM. A few of them cost their sessions for a while; then they cost the process.
+func (w *Worker) judge(p pong, maxHung int) error {
+	w.set(func(s *State) { s.Busy, s.Hung, s.Oldest = p.Busy, p.Hung, p.Oldest })
+	switch {
+	case p.Hung >= maxHung:
+		return fmt.Errorf("%d calls hang in the HSM for longer than %v, the oldest for %v", p.Hung, w.config.HangTimeout, p.Oldest)
+	case p.Overdue > w.config.HungPatience:
+		return fmt.Errorf("%d calls hang in the HSM, the oldest for %v, and keep their sessions from others", p.Hung, p.Oldest)
+	}
+	return nil
+}
+
+// bury ends a process, if it is not dead already, waits until it is gone, and
+// gives the whole story of its end.
+func (w *Worker) bury(l *link, p *process, cause error) error {
+	w.enter(Failed, func(s *State) { s.LastErr = cause })
+	l.fail(fmt.Errorf("%w: %w", errGone, cause))
+	byItself := errors.Is(cause, errGone) && !errors.Is(cause, ErrProtocol)
+	if byItself {
+		select {
+		case <-p.exited: // normally it is exiting just now
+		case <-time.After(exitTime):
+		}
+	}
+	p.kill()
+	select {
+	case <-p.exited:
+		if byItself {
+			return fmt.Errorf("its process %d closed the connection and ended (%s)", p.pid, p.how())
+		}
+		return cause
+	case <-time.After(burialTime):
+	}
+	w.config.Log.Error("the HSM's process was killed and does not end: it is stuck in the kernel, probably in the HSM's driver; no other is started before it is gone",
+		zap.Int("pid", p.pid), zap.NamedError("reason", cause))
+	select {
+	case <-p.exited:
+	case <-w.kill:
+	}
+	return cause
+}
