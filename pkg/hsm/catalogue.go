@@ -11,6 +11,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"go.uber.org/zap"
 )
 
 // ErrIncomplete: no version of the key is on every HSM of the group. Encrypting
@@ -38,32 +40,82 @@ type Key struct {
 }
 
 type keyVersion struct {
-	number    uint32
-	holders   memberSet
-	usage     Usage
-	duplicate string // where several objects stand for this version; "" if nowhere
+	number     uint32
+	holders    memberSet
+	encrypters memberSet // the holders that may encrypt with it
+	decrypters memberSet // and those that may decrypt
+	usage      Usage
+	duplicate  string // where several objects stand for this version; "" if nowhere
+	diverged   bool   // the holders' key material is not the same (see crosscheck.go)
+	lost       bool   // it was on every HSM, is not now, and may be encrypted under all the same (LostKeyEncrypt)
+}
+
+// isDiverged reports whether the HSMs are known to hold different key material for a
+// version: what one of them cannot decrypt, another may.
+func (c *catalogue) isDiverged(ref KeyRef) bool {
+	key := c.keys[ref.Label]
+	if key == nil {
+		return false
+	}
+	v := key.version(ref.Version)
+	return v != nil && v.diverged
 }
 
 // EncryptVersion is the version that a new ciphertext is made under: the highest
 // that every HSM of the group holds, so that a failover always finds it.
-// It returns ErrKeyUsage, ErrIncomplete or ErrDuplicateKey if there is none.
+//
+// Only if there is none, and the group's policy is LostKeyEncrypt, it is the highest that once was on every HSM and still
+// is on one: going on is then no worse than what the same group does while an HSM is down
+// (requirement R1). An older version that every HSM holds now is the better choice, for both can read it.
+//
+// It returns ErrKeyUsage, ErrIncomplete or ErrDuplicateKey if there is no such version.
 func (k *Key) EncryptVersion() (uint32, error) {
 	if len(k.versions) == 0 {
 		return 0, &Error{Op: "encrypt", Kind: ErrKeyUsage, Detail: fmt.Sprintf("key %q is %s, not AES_256", k.Label, k.Spec)}
 	}
-	for _, v := range slices.Backward(k.versions) {
-		if v.holders&k.complete != k.complete {
-			continue
-		}
-		switch {
-		case v.duplicate != "":
-			return 0, v.duplicateError(k.Label)
-		case v.usage&CanEncrypt == 0:
-			return 0, &Error{Op: "encrypt", Kind: ErrKeyUsage, Detail: fmt.Sprintf("key %q version %d has CKA_ENCRYPT false", k.Label, v.number)}
-		}
-		return v.number, nil
+	v := k.highest((*Key).isComplete)
+	if v == nil {
+		v = k.highest((*Key).isLost)
 	}
-	return 0, &Error{Op: "encrypt", Kind: ErrIncomplete, Detail: fmt.Sprintf("key %q; missing on: %s", k.Label, orNone(k.Missing))}
+	switch {
+	case v == nil:
+		return 0, k.incompleteError()
+	case v.duplicate != "":
+		return 0, v.duplicateError(k.Label)
+	case v.usage&CanEncrypt == 0:
+		return 0, &Error{Op: "encrypt", Kind: ErrKeyUsage, Detail: fmt.Sprintf("key %q version %d has CKA_ENCRYPT false", k.Label, v.number)}
+	}
+	return v.number, nil
+}
+
+// highest is the highest version that is so, nil if none is.
+func (k *Key) highest(so func(*Key, *keyVersion) bool) *keyVersion {
+	for i := range slices.Backward(k.versions) {
+		if so(k, &k.versions[i]) {
+			return &k.versions[i]
+		}
+	}
+	return nil
+}
+
+// isComplete is true of a version that every HSM holds, as far as is known with the same key material.
+func (k *Key) isComplete(v *keyVersion) bool {
+	return v.holders&k.complete == k.complete && !v.diverged
+}
+
+func (k *Key) isLost(v *keyVersion) bool { return v.lost && !v.diverged }
+
+func (k *Key) incompleteError() error {
+	var reasons []string
+	for _, v := range k.versions {
+		if v.diverged {
+			reasons = append(reasons, fmt.Sprintf("the key material of version %d is not the same on every HSM", v.number))
+		}
+	}
+	if len(k.Missing) > 0 || len(reasons) == 0 {
+		reasons = append(reasons, "missing on: "+orNone(k.Missing))
+	}
+	return &Error{Op: "encrypt", Kind: ErrIncomplete, Detail: fmt.Sprintf("key %q; %s", k.Label, strings.Join(reasons, "; "))}
 }
 
 // CheckDecrypt reports whether a version can decrypt: nil, ErrKeyUsage,
@@ -99,11 +151,11 @@ func (k *Key) CheckDecryptAny() error {
 }
 
 // Complete reports whether the key can be used in full: a version of it is on
-// every HSM of the group, and none is ambiguous.
+// every HSM of the group, and none is ambiguous or of different key material. A key whose
+// lost version goes on encrypting is not complete (requirement K2).
 func (k *Key) Complete() bool {
-	_, err := k.EncryptVersion()
-	ambiguous := slices.ContainsFunc(k.versions, func(v keyVersion) bool { return v.duplicate != "" })
-	return len(k.Missing) == 0 && !errors.Is(err, ErrIncomplete) && !ambiguous
+	spoilt := slices.ContainsFunc(k.versions, func(v keyVersion) bool { return v.duplicate != "" || v.diverged })
+	return len(k.Missing) == 0 && !spoilt && (len(k.versions) == 0 || k.highest((*Key).isComplete) != nil)
 }
 
 // Versions lists the version numbers seen on any HSM, ascending.
@@ -133,6 +185,7 @@ type view struct {
 	name    string
 	bit     memberSet
 	seen    bool // the member's keys were seen at least once
+	away    bool // they cannot be listed now: objects is what it held when last seen
 	objects []Object
 }
 
@@ -186,6 +239,12 @@ func (k *Key) add(v view, object Object) {
 	}
 	have.holders |= v.bit
 	have.usage &= object.Usage
+	if object.Usage&CanEncrypt != 0 {
+		have.encrypters |= v.bit
+	}
+	if object.Usage&CanDecrypt != 0 {
+		have.decrypters |= v.bit
+	}
 }
 
 // describeVersion names the objects that claim one version, for ErrDuplicateKey.
@@ -226,17 +285,18 @@ func orNone(names []string) string {
 // rebuild makes the catalogue anew from all members. Group.mu is held.
 func (g *Group) rebuild() {
 	next := &catalogue{keys: map[string]*Key{}}
+	clear(g.parity.found)
 	for _, m := range g.members {
 		if m.objects == nil {
 			next.unknown |= m.bit
 		}
 		for label := range m.objects {
 			if next.keys[label] == nil {
-				next.keys[label] = newKey(label, g.views(label))
+				next.keys[label] = g.newKeyOf(label)
 			}
 		}
 	}
-	g.catalogue.Store(next)
+	g.publish(next)
 }
 
 // rebuildOne makes the catalogue anew for one label. Group.mu is held.
@@ -244,16 +304,51 @@ func (g *Group) rebuildOne(label string) {
 	old := g.catalogue.Load()
 	next := &catalogue{keys: maps.Clone(old.keys), unknown: old.unknown}
 	delete(next.keys, label)
-	if key := newKey(label, g.views(label)); key != nil {
+	delete(g.parity.found, label)
+	if key := g.newKeyOf(label); key != nil {
 		next.keys[label] = key
 	}
-	g.catalogue.Store(next)
+	g.publish(next)
+}
+
+// newKeyOf makes the key of a label from all members, and notes in what they differ. Group.mu is held.
+func (g *Group) newKeyOf(label string) *Key {
+	views := g.views(label)
+	key := newKey(label, views)
+	if key != nil {
+		g.judge(key)
+		g.compareViews(label, views)
+	}
+	return key
+}
+
+// loggedLabels is how many of the keys that are gone a log line names.
+const loggedLabels = 10
+
+// publish puts a catalogue in force, with the findings that come of it. Group.mu is held.
+func (g *Group) publish(next *catalogue) {
+	before := g.catalogue.Swap(next)
+	g.forgetGone(next)
+	g.settle()
+	if before == nil {
+		return
+	}
+	var gone []string
+	for label := range before.keys {
+		if next.keys[label] == nil {
+			gone = append(gone, label)
+		}
+	}
+	slices.Sort(gone)
+	if len(gone) > 0 {
+		g.log.Warn("keys are gone from every HSM of the group", zap.Int("keys", len(gone)), zap.Strings("labels", gone[:min(len(gone), loggedLabels)]))
+	}
 }
 
 func (g *Group) views(label string) []view {
 	views := make([]view, len(g.members))
 	for i, m := range g.members {
-		views[i] = view{name: m.Name, bit: m.bit, seen: m.objects != nil, objects: m.objects[label]}
+		views[i] = view{name: m.Name, bit: m.bit, seen: m.objects != nil, away: g.parity.away&m.bit != 0, objects: m.objects[label]}
 	}
 	return views
 }

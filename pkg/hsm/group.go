@@ -1,9 +1,10 @@
 package hsm
 
 // Group: several HSMs that hold the same keys and stand in for each other. This
-// file is what it is made of and how it starts and stops; attempt.go is the
-// failover inside one request, catalogue.go and look.go the keys, probe.go the
-// health, memory.go what is remembered across restarts.
+// file is what it is made of and how it starts and stops. A request goes through attempt.go,
+// race.go, pick.go and hedge.go; standing.go and outage.go say which HSMs get requests, probe.go how they are;
+// catalogue.go and look.go are the keys, parity.go and crosscheck.go whether they are the same everywhere,
+// memory.go what is remembered across restarts.
 
 import (
 	"context"
@@ -177,11 +178,19 @@ type Group struct {
 	log     *zap.Logger
 	members []*member
 
-	turn      atomic.Uint32             // spreads equal members evenly
+	turn      atomic.Uint32 // spreads equal members evenly
+	hedges    hedgeBudget
 	catalogue atomic.Pointer[catalogue] // read by every request, replaced in the background
+
+	hedgesMade, hedgesDenied, retries atomic.Uint64 // since the start
+
+	draining sync.Mutex // one Drain decides at a time
 
 	mu    sync.Mutex // guards every member's objects, and serialises the making of catalogues
 	looks looks
+
+	parity  parity  // guarded by mu
+	crosses crosses // with a lock of its own, under mu
 
 	ctx     context.Context // ends with the group
 	stop    context.CancelFunc
@@ -194,8 +203,13 @@ type member struct {
 	MemberConfig
 	bit      memberSet
 	standing standing
+	latency  latency
 	inFlight atomic.Int32
 	health   atomic.Pointer[Health]
+
+	requests, faults, slow atomic.Uint64 // since the start; see MemberStatus
+	lastFault              atomic.Pointer[fault]
+	suspected              atomic.Pointer[time.Time] // when that was last logged
 
 	unlisted atomic.Bool // the last listing of its keys failed
 
@@ -203,6 +217,7 @@ type member struct {
 	probe   chan struct{} // capacity 1: probe soon
 
 	objects map[string][]Object // label -> key objects as last seen; nil: never seen. Guarded by Group.mu.
+	listed  time.Time           // when its keys were last listed. Guarded by Group.mu.
 	unsaved bool                // objects differ from what the state directory remembers. Guarded by Group.mu.
 }
 
@@ -233,6 +248,9 @@ func NewGroup(c GroupConfig) (*Group, error) {
 			recent: map[string]look{},
 		},
 	}
+	g.hedges.init(c.HedgePercent)
+	g.parity.init()
+	g.removeLeftovers()
 	for i, mc := range c.Members {
 		m := &member{
 			MemberConfig: mc,
@@ -240,13 +258,17 @@ func NewGroup(c GroupConfig) (*Group, error) {
 			refresh:      make(chan struct{}, 1),
 			probe:        make(chan struct{}, 1),
 		}
+		m.standing.since = time.Now()
 		m.health.Store(&Health{HSM: mc.Name, Status: Unavailable, Reason: "not probed yet"})
 		g.recall(m)
 		g.members = append(g.members, m)
 	}
+	g.recallParity()
 	g.mu.Lock()
 	g.rebuild()
 	g.mu.Unlock()
+	g.running.Go(func() { g.keepCrossChecking(ctx) })
+	g.running.Go(func() { g.keepEstimating(ctx) })
 	for _, m := range g.members {
 		g.first.Add(2)
 		g.running.Go(func() { g.keepCatalogue(ctx, m) })

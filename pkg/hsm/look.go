@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"sync"
@@ -157,8 +156,13 @@ func (g *Group) lookNow(label string) look {
 	}
 	if changed {
 		g.rebuildOne(label)
+		g.crossAnew(label)
 	}
-	result := look{key: newKey(label, views), away: away, at: time.Now()}
+	key := newKey(label, views)
+	if key != nil {
+		g.mark(key)
+	}
+	result := look{key: key, away: away, at: time.Now()}
 	g.looks.remember(label, result)
 	return result
 }
@@ -218,55 +222,61 @@ func pause(ctx context.Context, d time.Duration) {
 func (g *Group) list(ctx context.Context, m *member) error {
 	ctx, cancel := context.WithTimeout(ctx, catalogueTimeout)
 	defer cancel()
+	began := time.Now()
 	list, err := m.Token.Keys(ctx)
 	if failed := err != nil; failed != m.unlisted.Swap(failed) && failed {
 		g.log.Warn("the keys cannot be listed; what was last seen stays in force", zap.String("hsm", m.Name), zap.Error(err))
 	}
 	if err != nil {
+		g.mu.Lock()
+		g.listingDone(m, began, err)
+		g.mu.Unlock()
 		return err
 	}
 	objects := byLabel(list)
 	g.mu.Lock()
-	changed := m.objects == nil || !maps.EqualFunc(m.objects, objects, sameObjects)
-	var lost []string
-	if changed {
-		lost = missingLabels(m.objects, objects)
-		m.objects = objects
-		m.unsaved = true
-		g.rebuild()
-	}
+	changed := changedLabels(m.objects, objects)
+	read := m.objects == nil || len(changed) > 0
+	m.objects = objects
+	m.listed = time.Now()
+	m.unsaved = m.unsaved || read
 	unsaved := m.unsaved
 	m.unsaved = false
-	g.mu.Unlock()
-	if len(lost) > 0 {
-		g.log.Error("keys are gone from an HSM; a key that is not on every HSM does not encrypt",
-			zap.String("hsm", m.Name), zap.Int("keys", len(lost)), zap.Strings("labels", lost[:min(len(lost), loggedLabels)]))
+	if read {
+		g.parity.read = m.bit
+		g.rebuild()
+		g.parity.read = 0
+		g.crossAnew(changed...)
 	}
-	if changed {
-		g.log.Info("key catalogue read", zap.String("hsm", m.Name), zap.Int("objects", len(list)), zap.Int("labels", len(objects)))
+	g.listingDone(m, began, nil)
+	g.mu.Unlock()
+	if read {
+		g.log.Info("key catalogue read", zap.String("hsm", m.Name), zap.Int("objects", len(list)), zap.Int("labels", len(objects)), zap.Int("changed", len(changed)))
 	}
 	if unsaved && !g.remember(m, list) {
 		g.mu.Lock()
 		m.unsaved = true
 		g.mu.Unlock()
 	}
+	g.rememberParity()
 	return nil
 }
 
-// missingLabels are the keys that were there before and are not now, sorted.
-func missingLabels(before, now map[string][]Object) []string {
-	var lost []string
-	for label := range before {
-		if len(now[label]) == 0 {
-			lost = append(lost, label)
+// changedLabels are the keys that are there now and were not, those that are not as they were, and those that are gone.
+func changedLabels(before, now map[string][]Object) []string {
+	var changed []string
+	for label, objects := range now {
+		if !sameObjects(before[label], objects) {
+			changed = append(changed, label)
 		}
 	}
-	slices.Sort(lost)
-	return lost
+	for label := range before {
+		if len(now[label]) == 0 {
+			changed = append(changed, label)
+		}
+	}
+	return changed
 }
-
-// loggedLabels is how many of the keys that are gone a log line names.
-const loggedLabels = 10
 
 func byLabel(list []Object) map[string][]Object {
 	objects := map[string][]Object{}

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -57,10 +58,16 @@ func (g *Group) writeMemory(m *member, objects []Object) error {
 	if err != nil {
 		return err
 	}
+	return g.replaceFile(g.memoryFile(m), data)
+}
+
+// replaceFile puts data in the place of a file of the state directory, so that after a
+// crash or a power cut the file is whole, the old one or the new.
+func (g *Group) replaceFile(path string, data []byte) error {
 	if err := os.MkdirAll(g.config.StateDirectory, 0o700); err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(g.config.StateDirectory, ".catalogue-*")
+	file, err := os.CreateTemp(g.config.StateDirectory, g.temporary())
 	if err != nil {
 		return err
 	}
@@ -70,7 +77,42 @@ func (g *Group) writeMemory(m *member, objects []Object) error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(file.Name(), g.memoryFile(m))
+	err = os.Rename(file.Name(), path)
+	if err != nil {
+		return err
+	}
+	directory, err := os.Open(g.config.StateDirectory)
+	if err != nil {
+		return err
+	}
+	return errors.Join(directory.Sync(), directory.Close())
+}
+
+// temporary is the pattern of the names of files that are not whole yet. They are each
+// group's own: groups share the directory.
+func (g *Group) temporary() string {
+	return fmt.Sprintf(".catalogue-%s@*", url.QueryEscape(g.config.Name))
+}
+
+// removeLeftovers deletes what an earlier run began to write and did not finish.
+func (g *Group) removeLeftovers() {
+	if g.config.StateDirectory == "" {
+		return
+	}
+	entries, err := os.ReadDir(g.config.StateDirectory)
+	if err != nil {
+		return // the directory is made when it is first needed
+	}
+	prefix := strings.TrimSuffix(g.temporary(), "*")
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), prefix) {
+			continue
+		}
+		err := os.Remove(filepath.Join(g.config.StateDirectory, entry.Name()))
+		if err != nil {
+			g.log.Warn("an unfinished file in the state directory cannot be removed", zap.Error(err))
+		}
+	}
 }
 
 // recall loads what was remembered of a member.

@@ -33,13 +33,13 @@ type Health struct {
 	Reason  string        `json:"reason,omitempty"` // why it is not Active
 	Checked time.Time     `json:"checked"`          // when the probe ended
 	Took    time.Duration `json:"took"`             // encrypt and decrypt together
+
+	late bool // it took longer than a request has
 }
 
 const (
 	// staleAfter: no answer of GetHealthStatus is older (requirement H2).
 	staleAfter = time.Minute
-	// slowProbe: an HSM this slow serves, but leaves no time for a second attempt.
-	slowProbe = 100 * time.Millisecond
 	// outProbeInterval: an HSM that is out is probed this often, to be back soon.
 	outProbeInterval = 200 * time.Millisecond
 )
@@ -51,6 +51,10 @@ func (g *Group) Health() []Health {
 	list := make([]Health, len(g.members))
 	for i, m := range g.members {
 		list[i] = *m.health.Load()
+		if m.standing.drained.Load() {
+			list[i].Status, list[i].Reason = Unavailable, "drained by an operator"
+			continue
+		}
 		if list[i].Status != Unavailable && time.Since(list[i].Checked) > staleAfter {
 			list[i].Status, list[i].Reason = Unavailable, "no probe has come back for a minute"
 		}
@@ -69,6 +73,10 @@ func (g *Group) CanServe() bool {
 }
 
 func (g *Group) keepProbing(ctx context.Context, m *member) {
+	var changed <-chan struct{} // nil, so never, of a token that cannot tell
+	if watched, ok := m.Token.(Watched); ok {
+		changed = watched.Changed()
+	}
 	for first := true; ; first = false {
 		health := g.probeOnce(ctx, m)
 		if ctx.Err() == nil {
@@ -78,13 +86,14 @@ func (g *Group) keepProbing(ctx context.Context, m *member) {
 			g.first.Done()
 		}
 		wait := g.config.ProbeInterval
-		if m.standing.out.Load() {
+		if m.standing.out.Load() || m.standing.suspect.Load() {
 			wait = min(wait, outProbeInterval)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-m.probe:
+		case <-changed:
 		case <-time.After(wait):
 		}
 	}
@@ -101,67 +110,97 @@ func (g *Group) record(m *member, health Health) {
 		g.log.Log(level, "HSM health changed", zap.String("hsm", m.Name), zap.String("from", string(before.Status)),
 			zap.String("to", string(health.Status)), zap.String("reason", health.Reason))
 	}
-	if health.Status == Unavailable {
-		m.standing.out.Store(true)
-		return
+	if health.Status == Active {
+		m.standing.silent.Store(false)
 	}
-	if m.standing.comeBack() {
-		g.log.Info("HSM is back in service", zap.String("hsm", m.Name))
-		nudge(m.refresh)
+	switch {
+	case health.Status != Unavailable:
+		g.putBack(m)
+	case before.Checked.IsZero():
+		m.standing.absent(health.Reason, health.Checked)
+	default:
+		m.standing.trip(health.Reason, health.Checked)
 	}
-}
-
-// takeOut is what happens when requests, not a probe, found an HSM at fault.
-func (g *Group) takeOut(m *member, cause error) {
-	g.log.Warn("HSM taken out of service", zap.String("hsm", m.Name), zap.Error(cause))
-	nudge(m.probe)
 }
 
 // probeOnce encrypts and decrypts with the test key.
 func (g *Group) probeOnce(ctx context.Context, m *member) Health {
 	ctx, cancel := context.WithTimeout(ctx, g.config.ProbeTimeout)
 	defer cancel()
-	status, reason, took := g.exercise(ctx, m)
-	if status == Active && took > slowProbe {
-		status, reason = Degraded, fmt.Sprintf("the probe took %v", took.Round(time.Millisecond))
+	probe := g.exercise(ctx, m)
+	if probe.status == Active {
+		probe.status, probe.reason = g.timely(m, probe)
 	}
 	info := m.Token.Info()
 	return Health{
 		HSM: m.Name, Info: info, Vendor: either(m.Vendor, info.Manufacturer), Model: either(m.Model, modelOf(info)),
-		Status: status, Reason: reason, Checked: time.Now(), Took: took,
+		Status: probe.status, Reason: probe.reason, Checked: time.Now(), Took: probe.encrypt + probe.decrypt, late: probe.late,
 	}
 }
 
-// exercise says how an HSM is and, if it is not Active, why; and how long it
-// took to encrypt and decrypt.
-func (g *Group) exercise(ctx context.Context, m *member) (Status, string, time.Duration) {
+// probe is what exercising an HSM gave.
+type probe struct {
+	status           Status
+	reason           string // why it is not Active
+	encrypt, decrypt time.Duration
+	late             bool // it took longer than a request has
+}
+
+// timely judges an HSM that is well by the time it takes. One that is slower than a request lasts
+// cannot serve; that is believed the second time, for the machine may have stood still.
+func (g *Group) timely(m *member, p *probe) (Status, string) {
+	slowest := max(p.encrypt, p.decrypt)
+	p.late = slowest >= g.config.Budget
+	reason := fmt.Sprintf("an operation of the probe took %v", slowest.Round(time.Millisecond))
+	switch {
+	case p.late && (m.health.Load().late || m.standing.suspect.Load()):
+		return Unavailable, reason + ", and a request has " + g.config.Budget.String()
+	case p.late:
+		nudge(m.probe)
+		return Degraded, reason
+	case slowest > g.config.AttemptTimeout:
+		return Degraded, reason
+	}
+	return Active, ""
+}
+
+// exercise encrypts and decrypts.
+func (g *Group) exercise(ctx context.Context, m *member) *probe {
+	p := &probe{}
+	p.status, p.reason = g.exerciseInto(ctx, m, p)
+	return p
+}
+
+func (g *Group) exerciseInto(ctx context.Context, m *member, p *probe) (Status, string) {
 	objects, err := g.testKeyOn(ctx, m)
 	if err != nil {
-		return g.verdict(m, err), err.Error(), 0
+		return g.verdict(m, err), err.Error()
 	}
 	test := newKey(g.config.TestKey, []view{{name: m.Name, bit: m.bit, seen: true, objects: objects}})
 	if test == nil {
-		return Degraded, fmt.Sprintf("the test key %q is not on the HSM, so that it cannot be probed in depth", g.config.TestKey), 0
+		return Degraded, fmt.Sprintf("the test key %q is not on the HSM, so that it cannot be probed in depth; `xks-proxy hsm create-test-key` makes it", g.config.TestKey)
 	}
 	version, err := test.EncryptVersion()
 	if err != nil {
-		return Degraded, fmt.Sprintf("the test key cannot be used: %v", err), 0
+		return Degraded, fmt.Sprintf("the test key cannot be used: %v", err)
 	}
 	ref := KeyRef{Label: test.Label, Version: version}
 	start := time.Now()
 	sealed, err := m.Token.Encrypt(ctx, ref, nil, probePlaintext)
+	p.encrypt = time.Since(start)
 	if err != nil {
-		return g.verdict(m, err), err.Error(), time.Since(start)
+		return g.verdict(m, err), err.Error()
 	}
+	start = time.Now()
 	plaintext, err := m.Token.Decrypt(ctx, ref, nil, sealed)
-	took := time.Since(start)
+	p.decrypt = time.Since(start)
 	if err != nil {
-		return g.verdict(m, err), err.Error(), took
+		return g.verdict(m, err), err.Error()
 	}
 	if !bytes.Equal(plaintext, probePlaintext) {
-		return Unavailable, "the HSM decrypted its own ciphertext to something else", took
+		return Unavailable, "the HSM decrypted its own ciphertext to something else"
 	}
-	return Active, "", took
+	return Active, ""
 }
 
 // verdict is what a failed probe says of an HSM: one that is busy serves, and

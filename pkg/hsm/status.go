@@ -12,6 +12,7 @@ type Service string
 const (
 	InService Service = "in service"
 	Returning Service = "returning" // back since a moment ago; gets a growing share of the requests
+	Suspected Service = "suspected" // a call has no answer; passed over while the probe looks into it
 	Out       Service = "out"       // only asked when no other is left; the probe brings it back
 	Drained   Service = "drained"   // taken out by an operator; never asked until resumed
 )
@@ -80,4 +81,40 @@ type Finding struct {
 	HSMs    []string    `json:"hsms"`    // that lack it, or that differ
 	Detail  string      `json:"detail"`  // what differs and what to do, one sentence
 	Since   time.Time   `json:"since"`
+}
+
+// Status is the group at this moment. It never waits for an HSM.
+func (g *Group) Status() GroupStatus {
+	now := time.Now()
+	status := GroupStatus{
+		Name: g.config.Name, Keys: len(g.catalogue.Load().keys),
+		Hedges: g.hedgesMade.Load(), HedgesDenied: g.hedgesDenied.Load(), Retries: g.retries.Load(),
+	}
+	status.Findings = g.findings()
+	status.CrossChecked, status.CrossPending = g.crossStats()
+	for i, health := range g.Health() {
+		status.Members = append(status.Members, g.members[i].status(health, now))
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i, m := range g.members {
+		status.Members[i].Keys, status.Members[i].KeysListed = len(m.objects), m.listed
+	}
+	return status
+}
+
+func (m *member) status(health Health, now time.Time) MemberStatus {
+	service, since, reason := m.standing.service(now)
+	if reason == "" && health.Status != Active {
+		reason = health.Reason
+	}
+	status := MemberStatus{
+		HSM: m.Name, Priority: m.Priority, Service: service, Since: since, Reason: reason, Health: health,
+		InFlight: int(m.inFlight.Load()), Requests: m.requests.Load(), Faults: m.faults.Load(), Slow: m.slow.Load(), Trips: m.standing.tripCount(),
+		P50: time.Duration(m.latency.p50.Load()), P99: time.Duration(m.latency.p99.Load()),
+	}
+	if last := m.lastFault.Load(); last != nil {
+		status.LastFault, status.LastFaultAt = last.err.Error(), last.at
+	}
+	return status
 }

@@ -1,0 +1,237 @@
+package hsm
+
+// Whether the HSMs of a group hold the same key material: in the background one HSM encrypts a
+// canary under each key version, and every other one decrypts it (requirement R4). No attribute can tell
+// that: a check value may be missing, or be that of another mechanism. This file is the comparison and what
+// follows from it; crossplan.go is which version is next.
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+)
+
+const (
+	crossTimeout  = 2 * time.Second  // of one comparison
+	crossAgain    = 10 * time.Second // until a version is compared again that gave no verdict, or a bad one
+	crossIdle     = time.Second      // between two looks for something to do
+	crossRemember = time.Second      // at least between two writes of what was found
+	crossRound    = time.Minute      // at least between two comparisons of a version that is well: each uses up one IV
+)
+
+var (
+	crossAAD       = []byte("xks-proxy parity")
+	crossPlaintext = []byte("xks-proxy parity")
+)
+
+// keepCrossChecking compares one version after the other for as long as the group lasts.
+//
+// A key object that was destroyed and made again is compared anew at once where its attributes or its CKA_ID tell of it; with
+// equal ones it is found when the round comes to it.
+func (g *Group) keepCrossChecking(ctx context.Context) {
+	if !g.crossChecks() {
+		return
+	}
+	defer g.rememberParity()
+	limit := rate.NewLimiter(rate.Limit(g.config.ParityRate), 1)
+	var remembered time.Time
+	for limit.Wait(ctx) == nil {
+		ref, found := g.nextToCross()
+		if !found {
+			pause(ctx, crossIdle)
+			continue
+		}
+		g.cross(ctx, ref)
+		if time.Since(remembered) >= crossRemember {
+			g.rememberParity()
+			remembered = time.Now()
+		}
+	}
+}
+
+// crossChecks reports whether this group compares key material at all.
+func (g *Group) crossChecks() bool { return g.config.ParityRate > 0 && len(g.members) > 1 }
+
+// crossed is what one comparison found out: each member is in at most one of the sets.
+type crossed struct {
+	encrypter *member
+	agree     memberSet // decrypted what the encrypter made
+	differ    memberSet // holds other material, confirmed
+}
+
+// any is every member of which something was found out.
+func (c crossed) any() memberSet {
+	if c.agree|c.differ == 0 {
+		return 0
+	}
+	return c.agree | c.differ | c.encrypter.bit
+}
+
+// cross compares one version and acts on the result.
+func (g *Group) cross(ctx context.Context, ref KeyRef) {
+	ctx, cancel := context.WithTimeout(ctx, crossTimeout)
+	defer cancel()
+	key := g.catalogue.Load().keys[ref.Label]
+	if key == nil || key.version(ref.Version) == nil {
+		return // gone meanwhile
+	}
+	v := *key.version(ref.Version)
+	result := g.crossOnce(ctx, ref, v)
+	switch {
+	case result.differ != 0:
+		g.diverge(ref, result)
+	case result.agree != 0:
+		g.converge(ref, result, v.holders)
+	}
+	g.crosses.done(ref, result.any(), result.differ != 0, time.Now())
+}
+
+// crossOnce has one HSM encrypt and the others decrypt. What is no verdict leaves an HSM out of the result.
+func (g *Group) crossOnce(ctx context.Context, ref KeyRef, v keyVersion) crossed {
+	up := g.inService(v.holders)
+	encrypter := g.chooseEncrypter(ref, v.encrypters&up, v.decrypters&up)
+	if encrypter == nil {
+		return crossed{}
+	}
+	result := crossed{encrypter: encrypter}
+	sealed, err := g.seal(ctx, encrypter, ref)
+	if err != nil {
+		return result
+	}
+	for _, m := range g.members {
+		if v.decrypters&up&^encrypter.bit&m.bit == 0 {
+			continue
+		}
+		switch same, err := g.open(ctx, m, ref, sealed); {
+		case err != nil:
+		case same:
+			result.agree |= m.bit
+		case g.confirm(ctx, ref, v, encrypter, m):
+			result.differ |= m.bit
+		case g.parity.lines.Allow():
+			g.log.Warn("an HSM once did not decrypt what another had encrypted, and a second try does not bear out that their keys differ: one of them computes wrongly at times",
+				zap.String("label", ref.Label), zap.Uint32("version", ref.Version), zap.Strings("hsms", []string{encrypter.Name, m.Name}))
+		}
+	}
+	return result
+}
+
+// chooseEncrypter takes each in turn that has another HSM to decrypt; nil if there is none.
+func (g *Group) chooseEncrypter(ref KeyRef, encrypters, decrypters memberSet) *member {
+	var able []*member
+	for _, m := range g.members {
+		if encrypters&m.bit != 0 && decrypters&^m.bit != 0 {
+			able = append(able, m)
+		}
+	}
+	if len(able) == 0 {
+		return nil
+	}
+	return able[g.crosses.turn(ref)%len(able)]
+}
+
+// confirm reports whether two HSMs hold different material, beyond a computation that went wrong once: neither decrypts
+// what the other encrypts, and each decrypts what it encrypted itself, as far as the key's usage allows to try.
+func (g *Group) confirm(ctx context.Context, ref KeyRef, v keyVersion, a, b *member) bool {
+	for _, try := range []struct {
+		from, to *member
+		same     bool
+	}{{a, a, true}, {b, b, true}, {a, b, false}, {b, a, false}} {
+		if v.encrypters&try.from.bit == 0 || v.decrypters&try.to.bit == 0 {
+			continue
+		}
+		sealed, err := g.seal(ctx, try.from, ref)
+		if err != nil {
+			return false
+		}
+		same, err := g.open(ctx, try.to, ref, sealed)
+		if err != nil || same != try.same {
+			return false
+		}
+	}
+	return true
+}
+
+// seal encrypts the canary. Any error means that there is no verdict.
+func (g *Group) seal(ctx context.Context, m *member, ref KeyRef) (Sealed, error) {
+	sealed, err := m.Token.Encrypt(ctx, ref, crossAAD, crossPlaintext)
+	if err == nil {
+		err = checkSealed(sealed, len(crossPlaintext))
+	}
+	g.crossFailed(m, err)
+	return sealed, err
+}
+
+// open reports whether an HSM decrypts a canary to what it was. Any error means that there is no verdict.
+func (g *Group) open(ctx context.Context, m *member, ref KeyRef, sealed Sealed) (bool, error) {
+	plaintext, err := m.Token.Decrypt(ctx, ref, crossAAD, sealed)
+	if errors.Is(err, ErrInvalidCiphertext) {
+		return false, nil
+	}
+	g.crossFailed(m, err)
+	return bytes.Equal(plaintext, crossPlaintext), err
+}
+
+// crossFailed looks at the keys again where an HSM says that they are not what they were. A fault of the HSM is
+// for its probe to find: a comparison takes no HSM out of service.
+func (g *Group) crossFailed(m *member, err error) {
+	if err != nil && !IsFault(err) {
+		nudge(m.refresh)
+	}
+}
+
+// diverge is what a confirmed difference means: the finding stands, nothing is encrypted under
+// the version, and a Decrypt asks the other HSM, too.
+func (g *Group) diverge(ref KeyRef, result crossed) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := result.any()
+	known, stands := g.parity.diverged[ref]
+	if stands && g.set(known.HSMs)&all == all {
+		return // as it was
+	}
+	since := time.Now()
+	if stands {
+		since, all = known.Since, all|g.set(known.HSMs)
+	}
+	names := g.namesOf(result.differ)
+	g.parity.diverged[ref] = Finding{
+		Kind: MaterialDiffers, Label: ref.Label, Version: ref.Version, HSMs: g.namesOf(all), Since: since,
+		Detail: fmt.Sprintf("%s cannot decrypt what %s encrypts, nor the other way round: find out which of them has the right key and put that on the other; "+
+			"until then nothing is encrypted under this version, and what was is only readable on the HSM that made it", strings.Join(names, ", "), result.encrypter.Name),
+	}
+	g.parity.unsaved = true
+	g.rebuildOne(ref.Label)
+}
+
+// converge ends a finding, once all the HSMs that differed and still hold the version agree.
+func (g *Group) converge(ref KeyRef, result crossed, holders memberSet) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	known, stands := g.parity.diverged[ref]
+	differed := g.set(known.HSMs) & holders
+	if !stands || differed&^result.any() != 0 {
+		return
+	}
+	delete(g.parity.diverged, ref)
+	g.parity.unsaved = true
+	g.rebuildOne(ref.Label)
+}
+
+// crossAnew has keys compared again soon whose objects have changed.
+func (g *Group) crossAnew(labels ...string) {
+	if g.crossChecks() {
+		g.crosses.renew(labels)
+	}
+}
+
+// crossStats are how many comparisons had a result since the start, and how many key versions wait for their first.
+func (g *Group) crossStats() (checked uint64, pending int) {
+	return g.crosses.stats()
+}

@@ -1,0 +1,228 @@
+package hsm
+
+// Which key version's material is compared next: those that were never compared first, then those that gave no
+// verdict or a bad one, in turn with all others, for ever.
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// crosses is the state of the comparisons of a group. The zero value is ready.
+type crosses struct {
+	mu      sync.Mutex
+	renewed []string // labels whose objects have changed since the plan was made
+
+	from  *catalogue // of which the plan was made
+	up    memberSet  // with these in service
+	began time.Time  // the round
+
+	versions map[KeyRef]*crossing
+	first    []*crossing // not yet compared on every HSM that is in service
+	again    []*crossing // to be compared again when they are due, in this order
+	round    []*crossing // all others that were not compared in this round
+	aside    bool        // the next comes from round, even if one of again is due
+
+	checked uint64
+	pending int // versions that were not compared on all HSMs which can take part
+	unable  int // versions on several HSMs whose usage allows no comparison
+}
+
+// crossing is what is known of one version.
+type crossing struct {
+	ref      KeyRef
+	wanted   memberSet // can be compared with another
+	compared memberSet // have been, since their objects last changed
+	diverged bool
+	turns    int
+	last     time.Time // of the last comparison that was tried
+	due      time.Time // of the next; zero: when its turn comes
+}
+
+func (c *crossing) isPending() bool { return c.wanted&^c.compared != 0 }
+
+// renew has keys compared again whose objects have changed.
+func (c *crosses) renew(labels []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.renewed = append(c.renewed, labels...)
+}
+
+func (c *crosses) stats() (checked uint64, pending int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.checked, c.pending
+}
+
+// turn counts the comparisons of a version, so that each HSM encrypts in its turn.
+func (c *crosses) turn(ref KeyRef) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.versions[ref]
+	v.turns++
+	return v.turns
+}
+
+// nextToCross is the version to compare now, if there is any.
+func (g *Group) nextToCross() (KeyRef, bool) {
+	catalogue, up, now := g.catalogue.Load(), g.inService(g.everyone()), time.Now()
+	c := &g.crosses
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	newRound := len(c.round) == 0 && now.Sub(c.began) >= crossRound
+	if newRound {
+		c.began = now
+	}
+	if newRound || catalogue != c.from || up != c.up || len(c.renewed) > 0 {
+		unable := c.unable
+		c.plan(catalogue, up, g.config.TestKey)
+		if c.unable != unable {
+			g.log.Info("key versions whose usage allows no comparison of their material between the HSMs", zap.Int("versions", c.unable))
+		}
+	}
+	if up.size() < 2 {
+		return KeyRef{}, false
+	}
+	next := c.next(now)
+	if next == nil {
+		return KeyRef{}, false
+	}
+	return next.ref, true
+}
+
+// plan makes the lists anew.
+func (c *crosses) plan(catalogue *catalogue, up memberSet, testKey string) {
+	for _, label := range c.renewed {
+		if key := catalogue.keys[label]; key != nil {
+			for _, v := range key.versions {
+				delete(c.versions, KeyRef{label, v.number})
+			}
+		}
+	}
+	known := c.versions
+	c.from, c.up, c.renewed = catalogue, up, nil
+	c.versions = make(map[KeyRef]*crossing, len(known))
+	c.first, c.again, c.round = nil, nil, nil
+	c.pending, c.unable = 0, 0
+	for label, key := range catalogue.keys {
+		if label == testKey {
+			continue
+		}
+		for i := range key.versions {
+			v := &key.versions[i]
+			if v.holders.size() < 2 || v.duplicate != "" {
+				continue
+			}
+			wanted := crossable(v)
+			if wanted == 0 {
+				c.unable++
+				continue
+			}
+			ref := KeyRef{label, v.number}
+			version := known[ref]
+			if version == nil {
+				version = &crossing{ref: ref}
+			}
+			version.wanted, version.diverged = wanted, v.diverged
+			c.versions[ref] = version
+			c.enlist(version)
+		}
+	}
+	slices.SortFunc(c.first, byUrgency)
+	slices.SortFunc(c.again, byUrgency)
+	slices.SortFunc(c.round, byUrgency)
+}
+
+// crossable are the holders of a version that can encrypt for another or decrypt what another encrypted.
+func crossable(v *keyVersion) memberSet {
+	var wanted memberSet
+	switch v.decrypters.size() {
+	case 0:
+	case 1:
+		wanted |= v.encrypters &^ v.decrypters
+	default:
+		wanted |= v.encrypters
+	}
+	switch v.encrypters.size() {
+	case 0:
+	case 1:
+		wanted |= v.decrypters &^ v.encrypters
+	default:
+		wanted |= v.decrypters
+	}
+	return wanted
+}
+
+// enlist puts a version into the list where it belongs.
+func (c *crosses) enlist(v *crossing) {
+	if v.isPending() {
+		c.pending++
+	}
+	switch {
+	case (v.wanted & c.up).size() < 2: // no list: the plan is made anew when an HSM comes back
+	case !v.due.IsZero():
+		c.again = append(c.again, v)
+	case v.wanted&^v.compared&c.up != 0:
+		c.first = append(c.first, v)
+	case v.last.Before(c.began):
+		c.round = append(c.round, v)
+	}
+}
+
+// byUrgency: what is due first, what is known to differ, what was compared longest ago.
+func byUrgency(a, b *crossing) int {
+	return cmp.Or(a.due.Compare(b.due), cmp.Compare(rank(b), rank(a)), a.last.Compare(b.last), cmp.Compare(a.ref.Label, b.ref.Label), cmp.Compare(a.ref.Version, b.ref.Version))
+}
+
+func rank(v *crossing) int {
+	if v.diverged {
+		return 1
+	}
+	return 0
+}
+
+// next takes from the lists. Where some have to be compared again and again, the others still have every second turn.
+func (c *crosses) next(now time.Time) *crossing {
+	isDue := len(c.again) > 0 && !c.again[0].due.After(now)
+	switch {
+	case len(c.first) > 0:
+		return take(&c.first)
+	case isDue && (len(c.round) == 0 || !c.aside):
+		c.aside = true
+		return take(&c.again)
+	case len(c.round) > 0:
+		c.aside = false
+		return take(&c.round)
+	}
+	return nil
+}
+
+func take(list *[]*crossing) *crossing {
+	first := (*list)[0]
+	*list = (*list)[1:]
+	return first
+}
+
+// done notes the result of a comparison: of which HSMs something was found out, and whether some differ.
+func (c *crosses) done(ref KeyRef, compared memberSet, differ bool, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.versions[ref]
+	was := v.isPending()
+	v.last, v.due = now, time.Time{}
+	v.compared |= compared
+	if compared != 0 {
+		c.checked++
+	}
+	if was && !v.isPending() {
+		c.pending--
+	}
+	if differ || compared == 0 || v.wanted&^v.compared&c.up != 0 {
+		v.due = now.Add(crossAgain)
+		c.again = append(c.again, v)
+	}
+}

@@ -1,0 +1,167 @@
+package hsm
+
+// How an HSM goes out of service, comes back, and is drained.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Errors of Drain and Resume.
+var (
+	ErrUnknownHSM = errors.New("no such HSM in the group")
+	// ErrLastHSM: no other HSM of the group can serve.
+	ErrLastHSM = errors.New("no other HSM of the group can serve")
+)
+
+// suspicionLog is how often one HSM's suspicions are logged.
+const suspicionLog = 10 * time.Second
+
+// note counts the result of a call, and takes the HSM out if it was one fault too many.
+func (g *Group) note(m *member, err error) {
+	if IsFault(err) {
+		if !errors.Is(err, ErrBusy) {
+			m.faults.Add(1)
+		}
+		m.lastFault.Store(&fault{err: named(err, m.Name), at: time.Now()})
+	}
+	if m.standing.note(err) {
+		g.takeOut(m, err)
+	}
+}
+
+// fault is the last one of an HSM, for the operator.
+type fault struct {
+	err error
+	at  time.Time
+}
+
+// unanswered is what happens when a call has no answer for the attempt timeout:
+// later requests pass the HSM over until a probe, which is made now, succeeds.
+func (g *Group) unanswered(m *member, elapsed time.Duration) {
+	err := &Error{HSM: m.Name, Op: "serve", Kind: Timeout(context.DeadlineExceeded), Detail: fmt.Sprintf("no answer for %v", elapsed.Round(time.Millisecond))}
+	m.slow.Add(1)
+	m.standing.silent.Store(true)
+	m.lastFault.Store(&fault{err: err, at: time.Now()})
+	first := m.standing.suspect.CompareAndSwap(false, true)
+	if m.standing.note(err) {
+		g.takeOut(m, err)
+	}
+	if !first {
+		return
+	}
+	if watched, ok := m.Token.(Watched); ok {
+		watched.Suspect()
+	}
+	nudge(m.probe)
+	last, now := m.suspected.Load(), time.Now()
+	if last != nil && now.Sub(*last) < suspicionLog || !m.suspected.CompareAndSwap(last, &now) {
+		return
+	}
+	g.log.Warn("HSM suspected: a request has no answer; others are passed to another HSM until a probe succeeds", zap.String("hsm", m.Name), zap.Error(err))
+}
+
+// takeOut is what happens when requests, not a probe, found an HSM at fault.
+func (g *Group) takeOut(m *member, cause error) {
+	stay, first := m.standing.trip(cause.Error(), time.Now())
+	if !first {
+		return
+	}
+	g.log.Warn("HSM taken out of service", zap.String("hsm", m.Name), zap.Error(cause), zap.Duration("at_least", stay))
+	nudge(m.probe)
+}
+
+// putBack is what happens when a probe found an HSM well.
+func (g *Group) putBack(m *member) {
+	if !m.standing.pass(time.Now()) {
+		return
+	}
+	g.log.Info("HSM is back in service", zap.String("hsm", m.Name))
+	nudge(m.refresh)
+}
+
+// hopeful reports whether a member of the set serves or was well just now.
+func (g *Group) hopeful(set memberSet) bool {
+	now := time.Now()
+	for _, m := range g.members {
+		if set&m.bit == 0 {
+			continue
+		}
+		if m.standing.wasWell(freshOutage, now) {
+			return true
+		}
+	}
+	return false
+}
+
+// Drain takes an HSM out for an operator: it gets no new request, also when no
+// other is left, until Resume. It returns when none of its requests is in flight any more, or with
+// ctx's error. ErrUnknownHSM; ErrLastHSM if no other could serve, unless forced.
+func (g *Group) Drain(ctx context.Context, hsm string, force bool) error {
+	m := g.member(hsm)
+	if m == nil {
+		return fmt.Errorf("%q: %w", hsm, ErrUnknownHSM)
+	}
+	g.draining.Lock() // two HSMs drained at once must not each take the other for the one that stays
+	if !force && g.inService(^m.bit) == 0 {
+		g.draining.Unlock()
+		return fmt.Errorf("%q: %w", hsm, ErrLastHSM)
+	}
+	m.standing.drain(true, time.Now())
+	g.draining.Unlock()
+	g.log.Warn("HSM drained by an operator", zap.String("hsm", hsm), zap.Bool("forced", force))
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for m.inFlight.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Resume ends what Drain began. The HSM is probed at once and serves again if it is well. ErrUnknownHSM.
+func (g *Group) Resume(hsm string) error {
+	m := g.member(hsm)
+	if m == nil {
+		return fmt.Errorf("%q: %w", hsm, ErrUnknownHSM)
+	}
+	m.standing.drain(false, time.Now())
+	g.log.Info("HSM resumed by an operator", zap.String("hsm", hsm))
+	nudge(m.refresh)
+	nudge(m.probe)
+	return nil
+}
+
+// Probe has an HSM probed now.
+func (g *Group) Probe(hsm string) {
+	if m := g.member(hsm); m != nil {
+		nudge(m.probe)
+	}
+}
+
+// Others names the HSMs of the group but one.
+func (g *Group) Others(hsm string) []string {
+	var others []string
+	for _, m := range g.members {
+		if m.Name != hsm {
+			others = append(others, m.Name)
+		}
+	}
+	return others
+}
+
+func (g *Group) member(hsm string) *member {
+	for _, m := range g.members {
+		if m.Name == hsm {
+			return m
+		}
+	}
+	return nil
+}

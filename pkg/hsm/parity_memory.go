@@ -1,0 +1,108 @@
+package hsm
+
+// What is remembered across restarts of the parity of a group's keys: which versions were
+// once on every HSM, so that a lost one is told from one that never was
+// complete, and which are known to differ in their material, so that a restart
+// does not encrypt under them until the comparison comes round again.
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"go.uber.org/zap"
+)
+
+// parityMemory is a group's file in the state directory. It holds labels and numbers, no secret.
+type parityMemory struct {
+	Format   int                 `json:"format"` // 1
+	Group    string              `json:"group"`
+	HSMs     []string            `json:"hsms"`     // of which Complete speaks
+	Complete map[string][]uint32 `json:"complete"` // label -> versions that were on each of them at once
+	Diverged []Finding           `json:"diverged,omitempty"`
+}
+
+const parityFormat = 1
+
+func (g *Group) parityFile() string {
+	return filepath.Join(g.config.StateDirectory, fmt.Sprintf("complete-%s.json", url.QueryEscape(g.config.Name)))
+}
+
+// rememberParity writes what has changed. It is for the background, and one writes at a time.
+func (g *Group) rememberParity() {
+	if g.config.StateDirectory == "" {
+		return
+	}
+	g.parity.writing.Lock()
+	defer g.parity.writing.Unlock()
+	g.mu.Lock()
+	unsaved := g.parity.unsaved
+	g.parity.unsaved = false
+	memory := parityMemory{Format: parityFormat, Group: g.config.Name, HSMs: g.namesOf(g.everyone())}
+	if unsaved {
+		memory.Complete = maps.Clone(g.parity.once)
+		memory.Diverged = slices.SortedFunc(maps.Values(g.parity.diverged), byPlace)
+	}
+	g.mu.Unlock()
+	if !unsaved {
+		return
+	}
+	data, err := json.Marshal(memory)
+	if err == nil {
+		err = g.replaceFile(g.parityFile(), data)
+	}
+	if err != nil {
+		g.log.Error("not remembered which keys were on every HSM; after a restart one that is lost on an HSM would not encrypt", zap.Error(err))
+		g.mu.Lock()
+		g.parity.unsaved = true
+		g.mu.Unlock()
+	}
+}
+
+// recallParity loads what was remembered.
+func (g *Group) recallParity() {
+	if g.config.StateDirectory == "" {
+		return
+	}
+	memory, err := readParity(g.parityFile(), g.config.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		g.log.Error("what was remembered of the keys' completeness is not readable; a key that an HSM has lost does not encrypt until it is back. The file is written anew", zap.Error(err))
+		return
+	}
+	for _, f := range memory.Diverged {
+		g.parity.diverged[KeyRef{f.Label, f.Version}] = f
+	}
+	for _, m := range g.members {
+		if !slices.Contains(memory.HSMs, m.Name) {
+			return // what was on every HSM before this one joined was never on this one
+		}
+	}
+	maps.Copy(g.parity.once, memory.Complete)
+}
+
+func readParity(path, group string) (*parityMemory, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var m parityMemory
+	if err := json.Unmarshal(data, &m); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if m.Format != parityFormat {
+		return nil, fmt.Errorf("%s: format %d is not known to this version", path, m.Format)
+	}
+	if m.Group != group {
+		return nil, fmt.Errorf("%s: it is about group %q", path, m.Group)
+	}
+	return &m, nil
+}

@@ -1,0 +1,138 @@
+package hsm
+
+// Which HSM a request asks next.
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// holders are the members to ask: those seen with this version, and those never
+// seen at all, less those that an operator has drained.
+func (g *Group) holders(ref KeyRef) memberSet {
+	c := g.catalogue.Load()
+	holders := c.unknown
+	if key := c.keys[ref.Label]; key != nil {
+		if v := key.version(ref.Version); v != nil {
+			holders |= v.holders
+		}
+	}
+	return g.undrained(holders)
+}
+
+// undrained leaves those of a set that no operator has drained.
+func (g *Group) undrained(set memberSet) memberSet {
+	for _, m := range g.members {
+		if m.standing.drained.Load() {
+			set &^= m.bit
+		}
+	}
+	return set
+}
+
+// pick chooses from a set that is not empty: members that are well, then those kept out
+// although their probes pass, those suspected, those out of service; then by priority, then the one with the fewest
+// requests in flight; equals in turn.
+func (g *Group) pick(set memberSet) *member {
+	set = g.best(set)
+	if set.size() == 1 {
+		return g.members[set.first()]
+	}
+	var equals memberSet
+	var priority int
+	var fewest int32
+	for _, m := range g.members {
+		if set&m.bit == 0 {
+			continue
+		}
+		inFlight := m.inFlight.Load()
+		switch {
+		case equals == 0 || m.Priority < priority || m.Priority == priority && inFlight < fewest:
+			equals, priority, fewest = m.bit, m.Priority, inFlight
+		case m.Priority == priority && inFlight == fewest:
+			equals |= m.bit
+		}
+	}
+	for skip := g.turn.Add(1) % uint32(equals.size()); skip > 0; skip-- {
+		equals &= equals - 1 // without its first
+	}
+	return g.members[equals.first()]
+}
+
+// best leaves those of a set that are in the best standing. One that has just
+// come back is among them as often as its share says.
+func (g *Group) best(set memberSet) memberSet {
+	if set.size() == 1 {
+		return set
+	}
+	var well, returning, suspected memberSet
+	for _, m := range g.members {
+		switch {
+		case set&m.bit == 0, m.standing.out.Load():
+		case m.standing.suspect.Load():
+			suspected |= m.bit
+		case m.standing.returned.Load() != nil && rand.Float64() >= m.standing.share(time.Now()):
+			returning |= m.bit
+		default:
+			well |= m.bit
+		}
+	}
+	for _, choice := range [...]memberSet{well, returning, g.able(set), suspected} {
+		if choice != 0 {
+			return choice
+		}
+	}
+	return set
+}
+
+// without leaves out the members named, unless that would mean to ask one of a
+// worse priority or one that is out of service.
+func (g *Group) without(set memberSet, names []string) memberSet {
+	if len(names) == 0 {
+		return set
+	}
+	var best *member
+	var others memberSet
+	for _, m := range g.members {
+		if g.inService(set&m.bit) == 0 {
+			continue
+		}
+		if best == nil || m.Priority < best.Priority {
+			best, others = m, 0
+		}
+		if m.Priority == best.Priority && !slices.Contains(names, m.Name) {
+			others |= m.bit
+		}
+	}
+	if others == 0 {
+		return set
+	}
+	return others
+}
+
+// able leaves those of a set that can be expected to answer: those in service or, if
+// there are none, those that are kept out although their probes pass, for they went out too often.
+func (g *Group) able(set memberSet) memberSet {
+	if up := g.inService(set); up != 0 {
+		return up
+	}
+	var kept memberSet
+	for _, m := range g.members {
+		if set&m.bit != 0 && m.standing.out.Load() && !m.standing.suspect.Load() && m.health.Load().Status != Unavailable {
+			kept |= m.bit
+		}
+	}
+	return g.undrained(kept)
+}
+
+// inService leaves those of a set that are neither out, suspected nor drained.
+func (g *Group) inService(set memberSet) memberSet {
+	var up memberSet
+	for _, m := range g.members {
+		if set&m.bit != 0 && m.standing.serves() {
+			up |= m.bit
+		}
+	}
+	return up
+}

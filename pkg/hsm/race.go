@@ -1,0 +1,324 @@
+package hsm
+
+// One request and the HSMs it asks. One is asked first, in the caller's own
+// goroutine. A fault moves on to the next at once. When an answer is slow, a second HSM
+// is asked as well and the first good answer wins. When all have failed quickly, they are
+// asked again while the time lasts: a process that crashed is back in some 20 ms.
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// roundPauses are the waits before all HSMs are asked again.
+var roundPauses = [...]time.Duration{2 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond}
+
+const (
+	// freshOutage: for so long after an HSM went out, requests wait for its return.
+	freshOutage = time.Second
+	// leastTime is what a further round needs of the request's time.
+	leastTime = 5 * time.Millisecond
+)
+
+// operation is what is asked of an HSM. drop gets answers that came too late.
+type operation[T any] struct {
+	call func(context.Context, Token) (T, error)
+	drop func(T)
+}
+
+// race is one request under way. Its runners ask one HSM after the other: the
+// first is the caller's goroutine, others are hedges.
+type race[T any] struct {
+	g     *Group
+	op    operation[T]
+	ref   KeyRef
+	apart []string
+
+	outer context.Context // the request's
+	ctx   context.Context // ends when there is an answer, too
+	stop  context.CancelFunc
+
+	runners sync.WaitGroup // hedges
+
+	mu       sync.Mutex
+	left     memberSet // not asked in this round
+	asking   memberSet // asked now
+	late     memberSet // of these, overdue
+	faulty   memberSet // had a fault: one request counts once against an HSM, however often it asks
+	hedged   bool
+	starting bool // a hedge, which has asked nobody yet
+	hopeful  bool // the hedge asks only HSMs that are able
+	settled  bool
+	answer   T
+	err      error // with settled: a fault of the request
+	refusal  error // not settled: a fault of the request that another HSM may not share
+	trace    Trace
+}
+
+func serve[T any](ctx context.Context, g *Group, ref KeyRef, apart []string, op operation[T]) (T, Trace, error) {
+	g.hedges.earn()
+	r := &race[T]{g: g, op: op, ref: ref, apart: apart, outer: ctx}
+	r.ctx, r.stop = context.WithCancel(ctx)
+	defer r.stop()
+	for round := 0; ; round++ {
+		r.left, r.hedged = g.holders(ref), false
+		r.run(false)
+		// Hedges use the caller's buffers: none may be left behind. Each ends soon after
+		// the race is settled (Token: a call returns when its context ends).
+		r.runners.Wait()
+		if r.settled {
+			return r.answer, r.trace, r.err
+		}
+		if !r.again(round) {
+			var none T
+			return none, r.trace, g.giveUp(ctx, ref, &r.trace, r.refusal)
+		}
+	}
+}
+
+// again reports whether the HSMs should be asked once more, after a pause: only
+// if one of them is in service or was a moment ago. While an outage lasts, requests fail fast.
+func (r *race[T]) again(round int) bool {
+	if round >= len(roundPauses) || len(r.trace.Faults) == 0 || allBusy(r.trace.Faults) || !r.g.hopeful(r.g.holders(r.ref)) {
+		return false
+	}
+	pause := roundPauses[round]
+	pause -= time.Duration(rand.Float64() * float64(pause) / 4)
+	deadline, ok := r.outer.Deadline()
+	if ok && time.Until(deadline) < pause+leastTime {
+		return false
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.outer.Done():
+		return false
+	}
+}
+
+// run asks HSMs until there is an answer or none is left to ask.
+func (r *race[T]) run(hedge bool) {
+	for {
+		m := r.next(hedge)
+		if m == nil {
+			return
+		}
+		answer, err := r.attempt(m, hedge)
+		if r.take(m, answer, err) {
+			r.stop()
+			return
+		}
+	}
+}
+
+// next takes the next HSM to ask, nil if there is none or no need.
+func (r *race[T]) next(hedge bool) *member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.starting = r.starting && !hedge
+	for {
+		left := r.g.undrained(r.left)
+		if hedge && r.hopeful {
+			left = r.g.able(left)
+		}
+		if r.settled || left == 0 || r.ctx.Err() != nil {
+			r.hedged = r.hedged && !hedge // this one was in vain
+			return nil
+		}
+		m := r.g.pick(r.g.without(left, r.apart))
+		r.left &^= m.bit
+		m.inFlight.Add(1) // and only then a look at drained: Drain does it the other way round
+		if !m.standing.drained.Load() {
+			r.count(m, hedge)
+			return m
+		}
+		m.inFlight.Add(-1)
+	}
+}
+
+// count is the bookkeeping of one more attempt.
+func (r *race[T]) count(m *member, hedge bool) {
+	if r.trace.Attempts > 0 && !hedge {
+		r.g.retries.Add(1)
+	}
+	r.asking |= m.bit
+	r.trace.Attempts++
+	if hedge {
+		r.trace.Hedges++
+	}
+	m.requests.Add(1)
+}
+
+// take is what a result does to the race. It reports whether the race is over.
+func (r *race[T]) take(m *member, answer T, err error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asking &^= m.bit
+	r.late &^= m.bit
+	switch {
+	case r.settled:
+		if err == nil {
+			r.op.drop(answer)
+		}
+	case errors.Is(err, ErrKeyNotFound):
+		r.refusal = named(err, m.Name)
+		nudge(m.refresh)
+	case errors.Is(err, ErrInvalidCiphertext) && r.g.catalogue.Load().isDiverged(r.ref):
+		r.refusal = named(err, m.Name)
+	case IsFault(err):
+		if !errors.Is(r.outer.Err(), context.Canceled) || !errors.Is(err, ErrTimeout) {
+			r.fault(named(err, m.Name))
+		}
+	default:
+		r.settled, r.answer, r.err = true, answer, named(err, m.Name)
+		r.trace.HSM = m.Name
+	}
+	return r.settled
+}
+
+// attempt makes one call on one HSM, and watches the clock.
+func (r *race[T]) attempt(m *member, hedge bool) (T, error) {
+	w := watch[T]{race: r, member: m, hedge: hedge, start: time.Now()}
+	w.begin()
+	answer, err := r.op.call(r.ctx, m.Token)
+	m.inFlight.Add(-1)
+	w.end()
+	switch took := time.Since(w.start); {
+	case !errors.Is(err, ErrTimeout):
+		m.latency.add(took)
+		if took < r.g.config.AttemptTimeout && m.standing.silent.Load() {
+			m.standing.silent.Store(false)
+		}
+	case r.ctx.Err() == nil:
+		// The HSM itself says that it is late.
+	default:
+		// Its time was up: another was quicker, the caller hung up, or it hangs, of which
+		// the watch took note. That it took so long, at least, is known.
+		if r.outer.Err() == nil {
+			m.latency.add(took)
+		}
+		return answer, err
+	}
+	if !IsFault(err) || r.firstFault(m) {
+		r.g.note(m, err)
+	}
+	return answer, err
+}
+
+func (r *race[T]) firstFault(m *member) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first := r.faulty&m.bit == 0
+	r.faulty |= m.bit
+	return first
+}
+
+// watch is the clock of one attempt: it hedges it when it is slow, and suspects
+// its HSM when there is no answer.
+type watch[T any] struct {
+	race   *race[T]
+	member *member
+	hedge  bool
+	start  time.Time
+	delay  time.Duration
+
+	mu      sync.Mutex
+	timer   *time.Timer
+	slow    bool // the delay has passed
+	overdue bool // the attempt timeout has passed
+	ended   bool
+}
+
+func (w *watch[T]) begin() {
+	w.delay = w.race.g.hedgeDelay(w.member)
+	w.mu.Lock()
+	w.timer = time.AfterFunc(w.delay, w.fire)
+	w.mu.Unlock()
+}
+
+func (w *watch[T]) end() {
+	w.mu.Lock()
+	w.ended = true
+	w.mu.Unlock()
+	w.timer.Stop()
+}
+
+// fire runs when the attempt is slow, when it has no answer for the attempt timeout, and
+// then again and again: a second HSM may be worth another try.
+func (w *watch[T]) fire() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended {
+		return
+	}
+	timeout := w.race.g.config.AttemptTimeout
+	if !w.slow {
+		w.slow = true
+		w.race.second(w.member, false)
+		if w.delay < timeout {
+			w.timer.Reset(timeout - w.delay)
+			return
+		}
+	}
+	if !w.overdue {
+		w.overdue = true
+		w.race.g.unanswered(w.member, time.Since(w.start))
+	}
+	w.race.second(w.member, true)
+	w.timer.Reset(timeout / 2)
+}
+
+// second asks another HSM beside the one that is slow. When that one is overdue
+// and the other is quick, it is not a guess but a failover, and no budget holds it back; nor when
+// the overdue one's probes fail, too, and no other is able.
+func (r *race[T]) second(slow *member, overdue bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	left := r.left &^ slow.bit
+	if left == 0 { // those that failed may be asked again
+		left = r.g.able(r.g.holders(r.ref) &^ r.asking)
+	}
+	if overdue {
+		r.late |= slow.bit
+	}
+	hedged := r.hedged && (r.starting || r.asking&^r.late != 0) // one that may still answer in time is asked already
+	if r.settled || hedged || left == 0 || r.ctx.Err() != nil {
+		return
+	}
+	within := r.g.config.Budget
+	if deadline, ok := r.outer.Deadline(); ok {
+		within = time.Until(deadline)
+	}
+	if overdue {
+		within = min(within, r.g.config.AttemptTimeout/2)
+	}
+	desperate := overdue && slow.standing.out.Load() && slow.health.Load().Status == Unavailable && r.g.able(left) == 0
+	switch {
+	case desperate:
+	case r.g.quickOnes(left, within, overdue) == 0:
+		return
+	case !overdue && !r.g.hedges.spend():
+		r.g.hedgesDenied.Add(1)
+		return
+	}
+	r.left |= left
+	r.hedged, r.starting, r.hopeful = true, true, !desperate
+	r.g.hedgesMade.Add(1)
+	r.runners.Go(func() { r.run(true) })
+}
+
+// fault keeps what an HSM said, once.
+func (r *race[T]) fault(err error) {
+	text := err.Error()
+	for _, known := range r.trace.Faults {
+		if known.Error() == text {
+			return
+		}
+	}
+	r.trace.Faults = append(r.trace.Faults, err)
+}
