@@ -39,6 +39,12 @@ func TestIntegrityValueOfABrokenHSM(t *testing.T) {
 	}{
 		{"A encrypts wrongly", flips(hsmtest.OpEncrypt, 1), nil, true, true}, // R1: B could serve
 		{"A decrypts wrongly", flips(hsmtest.OpDecrypt, 1), nil, true, true},
+		{"A does both wrongly", func(ctx context.Context, op hsmtest.Op, ref hsm.KeyRef) error {
+			if ref.Label == testKey {
+				return nil
+			}
+			return hsmtest.ErrFlipBit
+		}, nil, true, true},
 		{"B now and then", nil, flips(hsmtest.OpEncrypt, 3), true, true},
 		{"both decrypt wrongly now and then", flips(hsmtest.OpDecrypt, 3), flips(hsmtest.OpDecrypt, 3), true, false},
 		{"both encrypt wrongly", flips(hsmtest.OpEncrypt, 1), flips(hsmtest.OpEncrypt, 1), false, false},
@@ -69,6 +75,20 @@ func TestIntegrityValueOfABrokenHSM(t *testing.T) {
 				t.Errorf("%d of %d requests were answered", n, requests)
 			}
 		})
+	}
+}
+
+// E4: with VerifyOnSame the HSM that encrypted verifies.
+func TestVerifyOnSame(t *testing.T) {
+	for _, same := range []bool{false, true} {
+		r := newRig(t, func(c *Config, _ *hsm.GroupConfig) { c.KeyStores[0].VerifyOnSame = same })
+		for range 10 {
+			r.encrypt(goodKey, encryptFields(pattern(64)).with("ciphertextDataIntegrityValueAlgorithm", "SHA_256")).wantOK(t)
+			line := r.lastLine()
+			if (line["hsm"] == line["verified_by"]) != same {
+				t.Errorf("encrypted by %v, verified by %v; on the same: %v", line["hsm"], line["verified_by"], same)
+			}
+		}
 	}
 }
 

@@ -57,6 +57,10 @@ type KeyStoreConfig struct {
 	Label    string   // CKA_LABEL of an external key id; default "{key_id}"
 	Disabled []string // external key ids that answer DISABLED (K2, X5)
 	Blocked  bool     // every API answers InvalidStateException (X5)
+
+	// VerifyOnSame has a new ciphertext that carries an integrity value verified (E4) by the HSM that made it, not by an equal
+	// one: half the dependence between HSMs, and two that hold different keys are not noticed by it.
+	VerifyOnSame bool
 }
 
 const (

@@ -15,10 +15,6 @@ const (
 	algorithmSHA256 = "SHA_256"
 )
 
-// integrityTries is how often an encryption is made when what the HSM answered
-// does not decrypt to what it was given (requirement E4).
-const integrityTries = 2
-
 // checkEncrypt is about the request alone; no key is looked at.
 func (x *exchange) checkEncrypt() error {
 	f := x.fields
@@ -74,33 +70,70 @@ func (x *exchange) encryptOnce(apart ...string) (*encryptResponse, error) {
 // integrity value is computed first, then the very bytes of the answer are decrypted,
 // by another HSM where there is an equal: so that two HSMs with different keys under one
 // label are found out before data depends on it. When the two disagree they change places,
-// which mends what one of them does wrongly in one direction.
+// which mends what one of them does wrongly in one direction. If they still disagree, each is
+// asked to verify itself: one that cannot is broken, and the other's answer is good; if both can, their keys differ.
 func (x *exchange) encryptVerified() (response, error) {
-	var suspects []string
-	for range integrityTries {
-		answer, err := x.encryptOnce(suspects...)
-		if err != nil {
-			return nil, err
+	answer, err := x.encryptAndVerify(nil, nil)
+	if !errors.Is(err, errIntegrity) {
+		return orError(answer, err)
+	}
+	calls := &x.hsmCalls
+	one, other := calls.servedBy, calls.verifiedBy
+	x.store.group.Probe(one)
+	x.store.group.Probe(other)
+	calls.faults = append(calls.faults, err) // the operator must hear of it, also when the next try is good
+	answer, err = x.encryptAndVerify([]string{one}, nil)
+	if !errors.Is(err, errIntegrity) {
+		return orError(answer, err)
+	}
+	var sound []*encryptResponse
+	for _, hsm := range []string{one, other} {
+		others := x.store.group.Others(hsm)
+		answer, err := x.encryptAndVerify(others, others)
+		if err == nil && calls.servedBy == hsm && calls.verifiedBy == hsm {
+			sound = append(sound, answer)
 		}
-		answer.cdiv = ciphertextDataIntegrityValue(x.fields.AAD, answer.metadata, answer.iv, answer.ciphertext, answer.tag)
-		err = x.verify(answer)
-		if err == nil {
-			return answer, nil
-		}
-		if !errors.Is(err, errIntegrity) {
-			return nil, err
-		}
-		suspects = []string{x.hsmCalls.servedBy}
-		x.hsmCalls.faults = append(x.hsmCalls.faults, err) // the operator must hear of it, also when the next try is good
+	}
+	if len(sound) == 1 && one != other {
+		return sound[0], nil
 	}
 	return nil, failure(internal, "The ciphertext could not be verified.", errIntegrity)
 }
 
+func orError(answer *encryptResponse, err error) (response, error) {
+	if err != nil {
+		return nil, err // not a nil *encryptResponse
+	}
+	return answer, nil
+}
+
+// encryptAndVerify encrypts apart from some HSMs, and decrypts apart from others; if none
+// are named, on another HSM than the one that encrypted, or on the same, as the key store says.
+func (x *exchange) encryptAndVerify(encryptApart, verifyApart []string) (*encryptResponse, error) {
+	answer, err := x.encryptOnce(encryptApart...)
+	if err != nil {
+		return nil, err
+	}
+	answer.cdiv = ciphertextDataIntegrityValue(x.fields.AAD, answer.metadata, answer.iv, answer.ciphertext, answer.tag)
+	switch {
+	case verifyApart != nil:
+	case x.store.verifyOnSame:
+		verifyApart = x.store.group.Others(x.hsmCalls.servedBy)
+	default:
+		verifyApart = []string{x.hsmCalls.servedBy}
+	}
+	err = x.verify(answer, verifyApart)
+	if err != nil {
+		return nil, err
+	}
+	return answer, nil
+}
+
 var errIntegrity = errors.New("a new ciphertext does not decrypt to its plaintext: an HSM computes wrongly, or two HSMs hold different keys under one label")
 
-func (x *exchange) verify(answer *encryptResponse) error {
+func (x *exchange) verify(answer *encryptResponse, apart []string) error {
 	plaintext, trace, err := x.store.group.Decrypt(x.ctx, x.keyRef(), frameAAD(x.fields.AAD, answer.metadata),
-		hsm.Sealed{IV: answer.iv, Ciphertext: answer.ciphertext, Tag: answer.tag}, x.hsmCalls.servedBy)
+		hsm.Sealed{IV: answer.iv, Ciphertext: answer.ciphertext, Tag: answer.tag}, apart...)
 	defer clear(plaintext)
 	x.hsmCalls.add(trace)
 	x.hsmCalls.verifiedBy = trace.HSM

@@ -46,11 +46,13 @@ type hsmCalls struct {
 	servedBy   string // made what was answered
 	verifiedBy string // decrypted it again (E4)
 	attempts   int    // in all calls
+	hedges     int    // of these, made because another was slow
 	faults     []error
 }
 
 func (c *hsmCalls) add(t hsm.Trace) {
 	c.attempts += t.Attempts
+	c.hedges += t.Hedges
 	c.faults = append(c.faults, t.Faults...)
 }
 

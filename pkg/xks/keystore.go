@@ -18,6 +18,8 @@ type keyStore struct {
 	group    *hsm.Group
 	blocked  bool
 
+	verifyOnSame bool // see KeyStoreConfig
+
 	labels   map[string]bool // patterns without wildcards: a list of 10,000 keys costs what one costs
 	patterns []string
 	before   string // of the label template
@@ -32,7 +34,7 @@ func newKeyStore(c KeyStoreConfig) (*keyStore, error) {
 	}
 	setDefault(&c.Label, KeyIDPlaceholder)
 	s := &keyStore{
-		name: c.Name, verifier: verifier, group: c.Group, blocked: c.Blocked,
+		name: c.Name, verifier: verifier, group: c.Group, blocked: c.Blocked, verifyOnSame: c.VerifyOnSame,
 		labels: map[string]bool{}, disabled: map[string]bool{},
 	}
 	s.before, s.after, _ = strings.Cut(c.Label, KeyIDPlaceholder)

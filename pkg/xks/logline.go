@@ -84,6 +84,9 @@ func (x *exchange) appendHSM(fields []zap.Field) []zap.Field {
 	if calls.attempts > 0 {
 		fields = append(fields, zap.String("hsm", calls.servedBy), zap.Int("attempts", calls.attempts))
 	}
+	if calls.hedges > 0 {
+		fields = append(fields, zap.Int("hedges", calls.hedges))
+	}
 	if calls.verifiedBy != "" {
 		fields = append(fields, zap.String("verified_by", calls.verifiedBy))
 	}

@@ -69,7 +69,7 @@ func newRig(t testing.TB, changes ...change) *rig {
 		}},
 	}
 	groupConfig := hsm.GroupConfig{
-		Name: "pair", TestKey: testKey, AttemptTimeout: 2 * time.Second,
+		Name: "pair", TestKey: testKey, AttemptTimeout: 2 * time.Second, Budget: 20 * time.Second,
 		Members: []hsm.MemberConfig{{Name: "hsm-a", Token: r.a}, {Name: "hsm-b", Token: r.b}},
 	}
 	for _, c := range changes {
