@@ -38,23 +38,44 @@ func (c *client) waitKeyStatus(t testing.TB, key, want string) {
 	})
 }
 
-// A key that only one HSM holds makes no new data, which a failover would lose; what
-// was made with it is decrypted.
+// A key that was on every HSM and is gone from one: GetKeyMetadata says so (K2), what was made with it is
+// decrypted, and Encrypt does what lost_key says.
+func TestKeyGoneFromOneHSM(t *testing.T) {
+	t.Parallel()
+	for _, lostKey := range []string{"encrypt", "refuse"} {
+		t.Run(lostKey, func(t *testing.T) {
+			t.Parallel()
+			p := newProxy(t, func(s *settings) { s.Group["lost_key"] = lostKey }, newKey("key-3", 1))
+			c := p.client(t, http1)
+			before := c.encrypt(t, "key-3", encryptBody([]byte("before"), nil))
+			p.world.B.destroy(t, keyID{"key-3", 1})
+			c.waitKeyStatus(t, "key-3", "DISABLED")
+			after := c.post(t, encryptURI("key-3"), encryptBody([]byte("x"), nil))
+			if lostKey == "refuse" {
+				after.wantError(t, 400, "InvalidStateException")
+			} else {
+				after.wantOK(t, new(object))
+			}
+			for range 10 { // whichever HSM is asked first
+				if got := c.decrypt(t, "key-3", before, nil); string(got) != "before" {
+					t.Errorf("decrypted to %q", got)
+				}
+			}
+			p.world.A.destroy(t, keyID{"key-3", 1})
+			c.waitKeyStatus(t, "key-3", "KeyNotFoundException")
+			p.wantHealthy(t)
+		})
+	}
+}
+
+// A key that only one HSM ever held makes no data, which a failover would lose, whatever lost_key says.
 func TestKeyOnOneHSMOnly(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, nil, newKey("key-3", 1))
+	p := newProxy(t, nil)
+	p.world.A.create(t, newKey("key-3", 1))
 	c := p.client(t, http1)
-	before := c.encrypt(t, "key-3", encryptBody([]byte("before"), nil))
-	p.world.B.destroy(t, keyID{"key-3", 1})
 	c.waitKeyStatus(t, "key-3", "DISABLED")
 	c.post(t, encryptURI("key-3"), encryptBody([]byte("x"), nil)).wantError(t, 400, "InvalidStateException")
-	for range 10 { // whichever HSM is asked first
-		if got := c.decrypt(t, "key-3", before, nil); string(got) != "before" {
-			t.Errorf("decrypted to %q", got)
-		}
-	}
-	p.world.A.destroy(t, keyID{"key-3", 1})
-	c.waitKeyStatus(t, "key-3", "KeyNotFoundException")
 	p.wantHealthy(t)
 }
 
@@ -141,7 +162,7 @@ func TestCatalogueIsRemembered(t *testing.T) {
 	w := newTestWorld(t)
 	first := w.start(t, nil)
 	first.wantHealthy(t)
-	files, err := filepath.Glob(filepath.Join(w.Dir, "state", "*"))
+	files, err := filepath.Glob(filepath.Join(w.Dir, "state", "catalogue-*"))
 	if err != nil || len(files) != 2 {
 		t.Fatalf("state directory: %v %v", files, err)
 	}

@@ -61,6 +61,9 @@ func (w *world) launch(t testing.TB, edit func(*settings)) *proxy {
 		t.Fatal(err)
 	}
 	file.Close()
+	if s.Admin["socket"] == nil {
+		s.Admin["socket"] = file.Name() + ".sock" // two proxies may serve one world
+	}
 	writeFile(t, file.Name(), s.text(t))
 	p, err := launchFile(w, file.Name())
 	if err != nil {

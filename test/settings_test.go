@@ -19,9 +19,12 @@ type settings struct {
 	Server    object
 	Health    object
 	Log       object
+	Admin     object // without a socket: one beside the configuration file
 	State     string
+	Without   string // start_without_hsms; "": the default
 	HSMs      []object
 	Group     object
+	Second    object // another group; nil: none
 	KeyStores []object
 }
 
@@ -66,10 +69,6 @@ func (w *world) settings() *settings {
 	credential := func(c sigv4.Credential) object {
 		return object{"access_key_id": c.AccessKeyID, "secret_access_key": object{"file": filepath.Join(w.Dir, c.AccessKeyID)}}
 	}
-	member := func(k *token) object {
-		return object{"name": k.Label, "profile": "softhsm", "module": module, "token": k.Label,
-			"pin": object{"file": k.pinFile()}, "environment": []string{k.environment()}}
-	}
 	return &settings{
 		Server: object{
 			"listen": "127.0.0.1:0", "budget": "20s", "first_request_budget": "20s",
@@ -77,9 +76,10 @@ func (w *world) settings() *settings {
 		},
 		Health: object{"listen": "127.0.0.2:0"}, // the program refuses twice the same, and takes port 0 for one
 		Log:    object{"level": "debug"},
+		Admin:  object{},
 		State:  filepath.Join(w.Dir, "state"),
-		HSMs:   []object{member(w.A), member(w.B)},
-		Group: object{"name": "main", "test_key": testKey, "probe_interval": "1s", "catalogue_interval": "1s", "attempt_timeout": "5s",
+		HSMs:   []object{w.A.settings(), w.B.settings()},
+		Group: object{"name": "main", "test_key": testKey, "probe_interval": "1s", "catalogue_interval": "1s", "attempt_timeout": "5s", "hedge_after": "4s",
 			"hsms": []object{{"hsm": w.A.Label}, {"hsm": w.B.Label}}},
 		KeyStores: []object{
 			{"name": "main", "path_prefix": mainPrefix, "hsm_group": "main", "credentials": []object{credential(w.Main), credential(w.Second)},
@@ -94,11 +94,18 @@ func (w *world) settings() *settings {
 	}
 }
 
+// settings is the token as an HSM of a configuration.
+func (k *token) settings() object {
+	return object{"name": k.Label, "profile": "softhsm", "module": module, "token": k.Label,
+		"pin": object{"file": k.pinFile()}, "environment": []string{k.environment()}}
+}
+
 // withoutLeisure gives the times that the program has by default.
 func (s *settings) withoutLeisure() {
 	delete(s.Server, "budget")
 	delete(s.Server, "first_request_budget")
 	delete(s.Group, "attempt_timeout")
+	delete(s.Group, "hedge_after")
 }
 
 // only keeps one HSM.
@@ -114,10 +121,17 @@ func (s *settings) only(k *token) {
 
 func (s *settings) text(t testing.TB) string {
 	t.Helper()
-	text, err := json.MarshalIndent(object{
-		"server": s.Server, "health": s.Health, "log": s.Log, "state_directory": s.State,
+	all := object{
+		"server": s.Server, "health": s.Health, "log": s.Log, "admin": s.Admin, "state_directory": s.State,
 		"hsms": s.HSMs, "hsm_groups": []object{s.Group}, "key_stores": s.KeyStores,
-	}, "", "  ")
+	}
+	if s.Second != nil {
+		all["hsm_groups"] = []object{s.Group, s.Second}
+	}
+	if s.Without != "" {
+		all["start_without_hsms"] = s.Without
+	}
+	text, err := json.MarshalIndent(all, "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,10 @@ var startFaults = []fault{
 		t.Cleanup(func() { taken.Close() })
 		s.Server["listen"] = taken.Addr().String()
 	}},
+	{name: "admin-socket-is-a-file", spoil: func(t *testing.T, w *world, s *settings) {
+		writeFile(t, w.file("admin.sock"), "precious")
+		s.Admin["socket"] = w.file("admin.sock")
+	}},
 	{name: "health-port-taken", spoil: func(t *testing.T, _ *world, s *settings) {
 		taken, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -42,7 +46,11 @@ var startFaults = []fault{
 		writeFile(t, w.B.pinFile(), "not-the-pin\n")
 	}},
 	{name: "token-not-found", spoil: func(_ *testing.T, _ *world, s *settings) { s.HSMs[0]["token"] = "hsm-z" }},
-	{name: "both-hsms-absent", spoil: func(t *testing.T, w *world, _ *settings) { w.A.away(t); w.B.away(t) }},
+	{name: "both-hsms-absent", spoil: func(t *testing.T, w *world, s *settings) {
+		w.A.away(t)
+		w.B.away(t)
+		s.Without = "exit"
+	}},
 	{name: "module-missing", spoil: func(_ *testing.T, w *world, s *settings) { s.HSMs[0]["module"] = w.file("nothing.so") }},
 	{name: "module-is-text", spoil: func(t *testing.T, w *world, s *settings) {
 		writeFile(t, w.file("text.so"), "I am no library.\n")

@@ -5,8 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -78,31 +76,35 @@ func (p *parts) start(ctx context.Context, secrets *secrets) error {
 }
 
 func (p *parts) startWorker(h hsmConfig, pin secret) (*worker.Worker, error) {
-	settings := pkcs11.Config{
-		Module: h.Module, Token: h.Token, Serial: h.Serial, PIN: pkcs11.Secret(pin.reveal()),
-		Sessions: h.Sessions, Profile: h.Profile, Overrides: h.Overrides.pkcs11(), TestKey: p.testKey(h.Name),
+	keeper := &pinKeeper{
+		hsm: h, testKey: p.config.testKey(h.Name), dir: p.config.source.dir, pin: pin,
+		refused: refusedPINs{directory: p.config.StateDirectory, log: p.log},
 	}
-	if err := settings.Validate(); err != nil {
-		return nil, fmt.Errorf("HSM %s: %w", h.Name, err)
-	}
-	text, err := json.Marshal(settings)
-	if err != nil {
-		return nil, err
-	}
-	return worker.Start(worker.Config{
+	c, err := keeper.watch(worker.Config{
 		Name:        h.Name,
 		Command:     []string{"/proc/self/exe", "hsm-worker", h.Name},
 		Dir:         p.config.source.dir,
 		Env:         h.Environment,
-		Settings:    text,
 		HangTimeout: h.HangTimeout,
 		Log:         p.log.With(zap.String("hsm", h.Name)),
 	})
+	if err != nil {
+		return nil, err
+	}
+	return worker.Start(c)
 }
 
-// testKey is the test key of the group that an HSM serves in.
-func (p *parts) testKey(name string) string {
-	for _, g := range p.config.HSMGroups {
+// tokenSettings is what a process needs to open the token of h. Sensitive: it holds the PIN.
+func tokenSettings(h hsmConfig, pin secret, testKey string) pkcs11.Config {
+	return pkcs11.Config{
+		Module: h.Module, Token: h.Token, Serial: h.Serial, PIN: pkcs11.Secret(pin.reveal()),
+		Sessions: h.Sessions, Profile: h.Profile, Overrides: h.Overrides.pkcs11(), TestKey: testKey,
+	}
+}
+
+// testKey is the test key of the group that an HSM serves in; "" if it is in none.
+func (c *config) testKey(name string) string {
+	for _, g := range c.HSMGroups {
 		for _, m := range g.HSMs {
 			if m.HSM == name {
 				return g.TestKey
@@ -123,8 +125,28 @@ func (p *parts) startGroup(g hsmGroupConfig) (*hsm.Group, error) {
 	return hsm.NewGroup(hsm.GroupConfig{
 		Name: g.Name, Members: members, TestKey: g.TestKey,
 		ProbeInterval: g.ProbeInterval, ProbeTimeout: g.ProbeTimeout, CatalogueInterval: g.CatalogueInterval,
-		AttemptTimeout: g.AttemptTimeout, StateDirectory: p.config.StateDirectory, Log: p.log,
+		AttemptTimeout: g.AttemptTimeout, Budget: p.config.Server.Budget,
+		HedgeAfter: g.HedgeAfter, HedgePercent: orNone(g.HedgePercent),
+		LostKey: hsm.LostKey(g.LostKey), ParityRate: orNone(g.ParityRate),
+		StateDirectory: p.config.StateDirectory, Log: p.log,
 	})
+}
+
+// groupList is the groups in the order of the configuration.
+func (p *parts) groupList() []*hsm.Group {
+	list := make([]*hsm.Group, 0, len(p.groups))
+	for _, g := range p.config.HSMGroups {
+		list = append(list, p.groups[g.Name])
+	}
+	return list
+}
+
+// orNone turns the 0 of the configuration, which is none, into a group's: there 0 is the default.
+func orNone(n int) int {
+	if n == 0 {
+		return -1
+	}
+	return n
 }
 
 func (p *parts) handlerConfig(secrets *secrets) xks.Config {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,32 +66,31 @@ func (p *parts) everyGroupServes(known outcomes) bool {
 }
 
 // judge decides whether to serve. An HSM that is away is for the others to stand
-// in for (R1), and if all are away that were reached before, serving begins without any and
-// readiness says no: an HSM may come back at any time. One that was never reached and refuses for a
-// reason that no waiting mends is taken for a mistake in the configuration, which is better heard of
-// now than at the first failover.
+// in for (R1); where all of a group are, start_without_hsms says whether to wait for one. One
+// that was never reached and refuses for a reason that no waiting mends is taken for a mistake in the
+// configuration, which is better heard of now than at the first failover.
 func (p *parts) judge(known outcomes) error {
 	var failed, mistakes []error
-	up, mayComeBack := 0, false
+	mayServe := false // one does, or may come by itself
 	for _, h := range p.config.HSMs {
 		err, ended := known[h.Name]
 		switch {
 		case !ended:
 			p.log.Error("an HSM is slow to start; serving begins without it", zap.String("hsm", h.Name))
+			mayServe = true
 			continue
 		case err == nil:
-			up++
+			mayServe = true
 			continue
 		}
 		failed = append(failed, err)
-		before := p.reachedBefore(h.Name)
-		if hsm.IsConfig(err) && !before {
+		mayServe = mayServe || !hsm.IsConfig(err)
+		if hsm.IsConfig(err) && !p.reachedBefore(h.Name) {
 			mistakes = append(mistakes, err)
 		}
-		mayComeBack = mayComeBack || before && !hsm.IsConfig(err)
 	}
 	switch {
-	case up == 0 && !mayComeBack:
+	case !mayServe:
 		return fmt.Errorf("no HSM can be used: %w", oneLine(failed))
 	case len(mistakes) > 0:
 		return fmt.Errorf("an HSM that was never reached before cannot be used: %w", oneLine(mistakes))
@@ -98,8 +98,29 @@ func (p *parts) judge(known outcomes) error {
 	for _, err := range failed {
 		p.log.Error("an HSM is away; serving begins without it", zap.Error(err))
 	}
+	return p.judgeGroups(known)
+}
+
+// judgeGroups is about the groups of which no HSM has started.
+func (p *parts) judgeGroups(known outcomes) error {
+	for _, g := range p.config.HSMGroups {
+		var failed []error
+		for _, m := range g.HSMs {
+			failed = append(failed, known[m.HSM])
+		}
+		switch {
+		case slices.Contains(failed, nil):
+		case p.config.StartWithoutHSMs == startExit:
+			return fmt.Errorf("no HSM of the HSM group %s can be used (start_without_hsms: wait would wait for one): %w", g.Name, oneLine(failed))
+		default:
+			p.log.Error("every HSM of the group is away; it serves as soon as one comes", zap.String("hsm_group", g.Name))
+		}
+	}
 	return nil
 }
+
+// startExit is the value of start_without_hsms that does not wait.
+const startExit = "exit"
 
 func (p *parts) reachedBefore(name string) bool {
 	for _, g := range p.config.HSMGroups {

@@ -34,6 +34,12 @@ func TestHelp(t *testing.T) {
 		"help-config-reference":   {"config", "reference", "--help"},
 		"help-version":            {"version", "--help"},
 		"help-credentials":        {"credentials"},
+		"help-hsm":                {"hsm"},
+		"help-hsm-list":           {"hsm", "list", "--help"},
+		"help-hsm-drain":          {"hsm", "drain", "--help"},
+		"help-hsm-resume":         {"hsm", "resume", "--help"},
+		"help-hsm-restart":        {"hsm", "restart", "--help"},
+		"help-hsm-test-key":       {"hsm", "create-test-key", "--help"},
 		"help-credentials-new":    {"credentials", "new", "--help"},
 		"help-credentials-export": {"credentials", "export", "--help"},
 	} {

@@ -18,6 +18,13 @@ func summarize(w io.Writer, c *config, certificate tls.Certificate, secretsRead 
 	if c.Health.Listen != "" {
 		health = "http://" + c.Health.Listen + "/healthz/ready"
 	}
+	metrics, admin := "none", "none"
+	if c.Health.Listen != "" && c.Health.Metrics {
+		metrics = "http://" + c.Health.Listen + metricsPath
+	}
+	if c.Admin.Socket != "" {
+		admin = c.Admin.Socket
+	}
 	read := "all read"
 	if !secretsRead {
 		read = "not read (--no-secrets)"
@@ -25,6 +32,8 @@ func summarize(w io.Writer, c *config, certificate tls.Certificate, secretsRead 
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "listens on\thttps://%s\n", c.Server.Listen)
 	fmt.Fprintf(t, "health\t%s\n", health)
+	fmt.Fprintf(t, "metrics\t%s\n", metrics)
+	fmt.Fprintf(t, "admin socket\t%s\n", admin)
 	fmt.Fprintf(t, "certificate\t%s, until %s\n", namesOf(certificate), certificate.Leaf.NotAfter.UTC().Format(time.DateOnly))
 	fmt.Fprintf(t, "secrets\t%s\n", read)
 	fmt.Fprintf(t, "\nKEY STORE\tPATH\tREGIONS\tCREDENTIALS\tKEYS\tHSM GROUP\n")

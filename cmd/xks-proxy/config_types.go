@@ -23,14 +23,16 @@ import (
 // config is one configuration file: defaults filled in, environment applied,
 // paths resolved, checked. Secrets are references still (see resolveSecrets).
 type config struct {
-	Server         serverConfig     `mapstructure:"server" doc:"The HTTPS listener that AWS KMS calls, and its limits."`
-	Health         healthConfig     `mapstructure:"health" doc:"The listener for load balancers."`
-	Log            logConfig        `mapstructure:"log" doc:"The proxy's log: one structured line for each request, and what happens besides."`
-	StateDirectory string           `mapstructure:"state_directory" default:"state" path:"true" doc:"Directory in which the last catalogue seen on each HSM is kept, so that a restart while one HSM is away does not begin to use a key version that the other lacks. Holds no secret. Empty: none is kept."`
-	Proxy          proxyConfig      `mapstructure:"proxy" doc:"What GetHealthStatus tells AWS KMS about the proxy."`
-	HSMs           []hsmConfig      `mapstructure:"hsms" required:"true" doc:"The HSMs, each served by a process of its own."`
-	HSMGroups      []hsmGroupConfig `mapstructure:"hsm_groups" required:"true" doc:"HSMs that hold the same keys and stand in for each other."`
-	KeyStores      []keyStoreConfig `mapstructure:"key_stores" required:"true" doc:"The external key stores (tenants), each with its own path, credentials and keys."`
+	Server           serverConfig     `mapstructure:"server" doc:"The HTTPS listener that AWS KMS calls, and its limits."`
+	Health           healthConfig     `mapstructure:"health" doc:"The listener for load balancers and monitoring."`
+	Admin            adminConfig      `mapstructure:"admin" doc:"The socket through which the xks-proxy hsm commands look at the HSMs and take them out of service."`
+	Log              logConfig        `mapstructure:"log" doc:"The proxy's log: one structured line for each request, and what happens besides."`
+	StateDirectory   string           `mapstructure:"state_directory" default:"state" path:"true" doc:"Directory in which the last catalogue seen on each HSM is kept, so that a restart while one HSM is away does not begin to use a key version that the other lacks. Holds no secret. Empty: none is kept."`
+	StartWithoutHSMs string           `mapstructure:"start_without_hsms" default:"wait" oneof:"wait|exit" doc:"When every HSM of an HSM group is away at the start: wait serves all the same, not ready until one comes; exit ends the program. A mistake, such as a refused PIN, ends it in either case unless the HSM was reached before."`
+	Proxy            proxyConfig      `mapstructure:"proxy" doc:"What GetHealthStatus tells AWS KMS about the proxy."`
+	HSMs             []hsmConfig      `mapstructure:"hsms" required:"true" doc:"The HSMs, each served by a process of its own."`
+	HSMGroups        []hsmGroupConfig `mapstructure:"hsm_groups" required:"true" doc:"HSMs that hold the same keys and stand in for each other."`
+	KeyStores        []keyStoreConfig `mapstructure:"key_stores" required:"true" doc:"The external key stores (tenants), each with its own path, credentials and keys."`
 
 	source *source // for messages about what is found out later
 }
@@ -60,7 +62,13 @@ type tlsConfig struct {
 }
 
 type healthConfig struct {
-	Listen string `mapstructure:"listen" default:"127.0.0.1:8080" doc:"Address and port for /healthz/live and /healthz/ready over plain HTTP. Empty: no such listener."`
+	Listen  string `mapstructure:"listen" default:"127.0.0.1:8080" doc:"Address and port for /healthz/live, /healthz/ready and /metrics over plain HTTP. Empty: no such listener."`
+	Metrics bool   `mapstructure:"metrics" default:"true" doc:"Serve Prometheus metrics at /metrics of this listener, and of no other. They name HSMs and HSM groups: let only load balancers and monitoring reach it."`
+}
+
+type adminConfig struct {
+	Socket string `mapstructure:"socket" default:"state/admin.sock" path:"true" doc:"Unix socket, 107 bytes with its directory at most. Whoever can open it can take HSMs out of service: mode 0600, or 0660 with a group. Empty: none."`
+	Group  string `mapstructure:"group" doc:"Unix group, by name or number, whose members may use the socket too. They need a way through its directory. Empty: the proxy's own user only."`
 }
 
 type logConfig struct {
@@ -111,7 +119,11 @@ type hsmGroupConfig struct {
 	ProbeInterval     time.Duration       `mapstructure:"probe_interval" default:"5s" min:"100ms" max:"30s" doc:"How often each HSM really encrypts and decrypts with the test key."`
 	ProbeTimeout      time.Duration       `mapstructure:"probe_timeout" default:"2s" min:"10ms" max:"25s" doc:"A probe that takes longer has failed."`
 	CatalogueInterval time.Duration       `mapstructure:"catalogue_interval" default:"30s" min:"1s" max:"24h" doc:"How often the keys of each HSM are listed and compared."`
-	AttemptTimeout    time.Duration       `mapstructure:"attempt_timeout" default:"60ms" min:"1ms" max:"1m" doc:"How long one HSM may take before the next is tried. Below the budget of the server."`
+	AttemptTimeout    time.Duration       `mapstructure:"attempt_timeout" default:"60ms" min:"1ms" max:"1m" doc:"An HSM that has not answered a request within this is suspected to hang: the request goes to another one as well, and this one is taken out of service unless a probe succeeds. Below the budgets of the server."`
+	HedgeAfter        time.Duration       `mapstructure:"hedge_after" default:"10ms" min:"1ms" max:"1m" doc:"The earliest at which a request that is slow goes to a second HSM as well; when exactly is learned from recent answers. Below attempt_timeout."`
+	HedgePercent      int                 `mapstructure:"hedge_percent" default:"5" min:"0" max:"100" doc:"Share of the requests, percent, that may have such a second attempt, so that slow HSMs do not see twice the load. 0: none."`
+	LostKey           string              `mapstructure:"lost_key" default:"encrypt" oneof:"encrypt|refuse" doc:"What Encrypt does with a key version that was on every HSM and is gone from one: go on with those that hold it (as while that HSM is down), or refuse. A version that was never on every HSM is never encrypted under."`
+	ParityRate        int                 `mapstructure:"parity_rate" default:"5" min:"0" max:"1000" doc:"Comparisons of key material (one HSM decrypts what another encrypted) a second, for the whole group. 0: none."`
 }
 
 type groupMemberConfig struct {

@@ -27,6 +27,7 @@ var (
 // validate checks c as a whole.
 func validate(r *report, c *config) {
 	validateServer(r, c)
+	validateAdmin(r, c.Admin)
 	validateSecretRefs(r, c)
 	validateHSMs(r, c)
 	validateGroups(r, c)
@@ -127,45 +128,6 @@ func validateEnvironment(r *report, at string, environment []string) {
 			r.errorf(key, "sets %s a second time", name)
 		}
 		seen[name] = true
-	}
-}
-
-func validateGroups(r *report, c *config) {
-	hsmNames := make([]string, 0, len(c.HSMs))
-	for _, h := range c.HSMs {
-		hsmNames = append(hsmNames, h.Name)
-	}
-	names := map[string]int{}
-	testKeys := map[string]string{} // by HSM
-	for i, g := range c.HSMGroups {
-		at := fmt.Sprintf("hsm_groups[%d]", i)
-		validateName(r, names, i, "hsm_groups", g.Name)
-		members := map[string]bool{}
-		for j, m := range g.HSMs {
-			key := fmt.Sprintf("%s.hsms[%d].hsm", at, j)
-			validateReference(r, key, "HSM", m.HSM, hsmNames)
-			if members[m.HSM] {
-				r.errorf(key, "%s is in this group already", quoteName(m.HSM))
-			}
-			members[m.HSM] = true
-			other, shared := testKeys[m.HSM]
-			if shared && other != g.TestKey {
-				r.errorf(key, "%s is in another group, too, whose test_key is %q; an HSM has one test key", quoteName(m.HSM), other)
-			}
-			testKeys[m.HSM] = g.TestKey
-		}
-		if len(g.HSMs) > maxGroupSize {
-			r.errorf(at+".hsms", "has %d HSMs; GetHealthStatus can tell AWS KMS about %d", len(g.HSMs), maxGroupSize)
-		}
-		if len(g.HSMs) == 1 {
-			r.warnf(at+".hsms", "one HSM has nobody to stand in for it; give the group a second one")
-		}
-		if g.ProbeTimeout > g.ProbeInterval {
-			r.warnf(at+".probe_timeout", "is longer than probe_interval; probes of a slow HSM come less often than that")
-		}
-		if g.AttemptTimeout >= c.Server.Budget {
-			r.warnf(at+".attempt_timeout", "is not below server.budget (%s); a slow HSM leaves no time for the next one", c.Server.Budget)
-		}
 	}
 }
 

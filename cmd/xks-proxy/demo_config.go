@@ -28,7 +28,10 @@ health:
   listen: ""                     # /healthz/ready is served over HTTPS, too
 
 state_directory: state
-
+{{if not .Admin}}
+admin:
+  socket: ""                     # state/admin.sock has too long a path here for a Unix socket
+{{end}}
 # Each HSM is served by a process of its own. These are two SoftHSM tokens.
 hsms:
 {{- range .HSMs}}
@@ -64,7 +67,7 @@ func demoConfig(p plan, to *connectionFile) ([]byte, error) {
 	var text bytes.Buffer
 	err := demoConfigTemplate.Execute(&text, map[string]any{
 		"Listen": p.listen, "HSMs": to.HSMs, "TestKey": demoTestKey, "PathPrefix": demoPathPrefix,
-		"URIPath": to.URIPath, "AccessKeyID": to.Credential.AccessKeyID,
+		"URIPath": to.URIPath, "Admin": len(p.dir.file(defaultAdminSocket)) <= maxSocketPath, "AccessKeyID": to.Credential.AccessKeyID,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("the configuration file cannot be written: %w", err)

@@ -195,6 +195,7 @@ func printHints(out io.Writer, d *demoDirectory, to *connectionFile) {
 		connection = " --connection " + shellQuote(d.connection())
 	}
 	fmt.Fprintf(out, "%s request encrypt%s --plaintext hello --cdiv\n", shellQuote(programName()), connection)
+	fmt.Fprintf(out, "%s hsm list \\\n    --config %s\n", shellQuote(programName()), shellQuote(d.config()))
 	fmt.Fprint(out, "\nThe keys were made by this demo and put on both tokens. Real pairs of HSMs replicate keys by\n"+
 		"their vendor's own means.\n\nServing until Ctrl-C.\n")
 }

@@ -5,18 +5,11 @@ package main
 // key values included, comes over standard input and stands in no argument and no environment.
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
-	"runtime"
-	"strings"
-	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -48,43 +41,19 @@ func makeToken(ctx context.Context, h demoHSM, order tokenOrder) error {
 		return fmt.Errorf("%s: the order cannot be written as JSON: %w", h.name, err)
 	}
 	defer clear(input)
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("%s: this program does not know its own path: %w", h.name, err)
-	}
-	cmd := exec.CommandContext(ctx, self, "demo", "make-token")
-	cmd.Env = append(childEnvironment(), "SOFTHSM2_CONF="+h.conf())
-	cmd.Stdin = bytes.NewReader(input)
-	said := &boundedBuffer{limit: maxStderrShown}
-	cmd.Stderr = said
-	// It ends with the demo, which the kernel ties to the thread that forks.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.WaitDelay = time.Second
-	err = cmd.Run()
+	_, said, err := child{
+		arguments: []string{"demo", "make-token"}, environment: []string{"SOFTHSM2_CONF=" + h.conf()}, input: input,
+	}.run(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return errInterrupted
 	case err != nil:
-		return fmt.Errorf("the token %s cannot be made: %s (%w)", h.name, strings.TrimSpace(said.content.String()), err)
+		return fmt.Errorf("the token %s cannot be made: %s (%w)", h.name, said, err)
 	}
 	return nil
 }
 
 var errInterrupted = errors.New("interrupted")
-
-// childEnvironment is this process's without the overrides of configuration keys:
-// the demo is what its directory says.
-func childEnvironment() []string {
-	var kept []string
-	for _, pair := range os.Environ() {
-		if !strings.HasPrefix(pair, environmentPrefix) {
-			kept = append(kept, pair)
-		}
-	}
-	return kept
-}
 
 // newDemoTokenCommand is the child's side.
 func newDemoTokenCommand() *cobra.Command {

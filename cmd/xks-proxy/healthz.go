@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	livePath  = "/healthz/live"
-	readyPath = "/healthz/ready"
+	livePath    = "/healthz/live"
+	readyPath   = "/healthz/ready"
+	metricsPath = "/metrics" // on the plain listener only
 )
 
 // health answers load balancers.
@@ -63,6 +64,17 @@ func (h *health) before(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// plain serves the health paths, and the metrics where they are wanted.
+func (h *health) plain(p *parts) http.Handler {
+	if !p.config.Health.Metrics {
+		return h.router
+	}
+	r := chi.NewRouter()
+	r.Mount("/", h.router)
+	r.Method(http.MethodGet, metricsPath, metricsHandler(p))
+	return r
 }
 
 func answerHealth(w http.ResponseWriter, status int, text string) {

@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
-	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/worker"
 	"xks-proxy/pkg/xks"
 )
@@ -76,15 +75,15 @@ func serve(ctx context.Context, file string) error {
 	for _, w := range append(warnings, more...) {
 		log.Warn("configuration", zap.String("warning", w.String()))
 	}
+	err = checkStateDirectory(c.StateDirectory)
+	if err != nil {
+		return err
+	}
 	listeners, err := listen(ctx, c, log)
 	if err != nil {
 		return err
 	}
 	defer listeners.close()
-	err = checkStateDirectory(c.StateDirectory)
-	if err != nil {
-		return err
-	}
 	p, err := assemble(ctx, c, secrets, log)
 	if ctx.Err() != nil && err != nil {
 		return fmt.Errorf("told to stop before it began to serve")
@@ -114,6 +113,7 @@ func ignoreHangup(log *zap.Logger) {
 type listeners struct {
 	api    *xks.Listener
 	health net.Listener // nil if not configured
+	admin  net.Listener // likewise
 }
 
 func listen(ctx context.Context, c *config, log *zap.Logger) (*listeners, error) {
@@ -122,15 +122,31 @@ func listen(ctx context.Context, c *config, log *zap.Logger) (*listeners, error)
 		return nil, err
 	}
 	l := &listeners{api: xks.NewListener(api, c.Server.MaxConnections, log)}
-	if c.Health.Listen == "" {
-		return l, nil
-	}
-	l.health, err = listenTCP(ctx, "health.listen", c.Health.Listen, c.Server.TCPKeepAlive)
+	err = l.listenBeside(ctx, c, log)
 	if err != nil {
 		l.close()
 		return nil, err
 	}
 	return l, nil
+}
+
+// listenBeside takes the port and the socket that are not for AWS KMS.
+func (l *listeners) listenBeside(ctx context.Context, c *config, log *zap.Logger) error {
+	if c.Health.Listen != "" {
+		health, err := listenTCP(ctx, "health.listen", c.Health.Listen, c.Server.TCPKeepAlive)
+		if err != nil {
+			return err
+		}
+		l.health = health
+	}
+	if c.Admin.Socket != "" {
+		admin, err := listenAdmin(c.Admin, log)
+		if err != nil {
+			return err
+		}
+		l.admin = admin
+	}
+	return nil
 }
 
 func listenTCP(ctx context.Context, key, address string, keepAlive time.Duration) (net.Listener, error) {
@@ -152,6 +168,9 @@ func (l *listeners) close() {
 	if l.health != nil {
 		_ = l.health.Close()
 	}
+	if l.admin != nil {
+		_ = l.admin.Close()
+	}
 }
 
 // servers are the HTTP servers and what stands behind them.
@@ -161,6 +180,7 @@ type servers struct {
 	health    *health
 	api       *http.Server
 	plain     *http.Server
+	admin     *http.Server
 }
 
 const (
@@ -170,11 +190,7 @@ const (
 
 func newServers(p *parts, certificate tls.Certificate, l *listeners) *servers {
 	c := p.config.Server
-	var groups []*hsm.Group
-	for _, g := range p.groups {
-		groups = append(groups, g)
-	}
-	s := &servers{parts: p, listeners: l, health: newHealth(groups)}
+	s := &servers{parts: p, listeners: l, health: newHealth(p.groupList()), admin: newAdminServer(newAdmin(p))}
 	quiet, err := zap.NewStdLogAt(p.log, zap.DebugLevel) // failed handshakes and broken requests: anyone can make these
 	if err != nil {
 		panic(err) // zap knows the level
@@ -198,7 +214,7 @@ func newServers(p *parts, certificate tls.Certificate, l *listeners) *servers {
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" gets JSON as well (requirement U12)
 	}
 	s.plain = &http.Server{
-		Handler: s.health.router, ReadTimeout: c.ReadTimeout, WriteTimeout: writeTimeout, IdleTimeout: c.IdleTimeout,
+		Handler: s.health.plain(p), ReadTimeout: c.ReadTimeout, WriteTimeout: writeTimeout, IdleTimeout: c.IdleTimeout,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: quiet,
 	}
 	return s
@@ -220,10 +236,13 @@ func newTLSConfig(certificate tls.Certificate) *tls.Config {
 
 // run serves until ctx ends or a listener breaks.
 func (s *servers) run(ctx context.Context) error {
-	broken := make(chan error, 2)
+	broken := make(chan error, 3)
 	go func() { broken <- s.api.ServeTLS(s.listeners.api, "", "") }()
 	if s.listeners.health != nil {
 		go func() { broken <- s.plain.Serve(s.listeners.health) }()
+	}
+	if s.listeners.admin != nil {
+		go func() { broken <- s.admin.Serve(s.listeners.admin) }()
 	}
 	s.announce()
 	select {
@@ -250,6 +269,7 @@ func (s *servers) drain() error {
 		_ = s.api.Close() // what is left is cut
 	}
 	_ = s.plain.Close() // probes of load balancers need no farewell
+	_ = s.admin.Close()
 	log.Info("stopped")
 	return nil
 }
@@ -271,6 +291,9 @@ func (s *servers) announce() {
 	fields := []zap.Field{zap.String("version", programVersion().Version), zap.Stringer("listen", s.listeners.api.Addr())}
 	if s.listeners.health != nil {
 		fields = append(fields, zap.Stringer("health", s.listeners.health.Addr()))
+	}
+	if s.listeners.admin != nil {
+		fields = append(fields, zap.String("admin", s.parts.config.Admin.Socket))
 	}
 	log.Info("serving", fields...)
 }

@@ -1,0 +1,57 @@
+package main
+
+// What is said over the admin socket: JSON over HTTP, for the hsm commands and for
+// scripts of the operator. Durations are in nanoseconds.
+
+import (
+	"time"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/worker"
+)
+
+// The paths of the admin API. {name} is an HSM.
+const (
+	adminListPath    = "/v1/hsms"
+	adminDrainPath   = "/v1/hsms/{name}/drain"   // query: force, timeout
+	adminResumePath  = "/v1/hsms/{name}/resume"  // query: timeout
+	adminRestartPath = "/v1/hsms/{name}/restart" // query: force, timeout
+)
+
+// adminStatus is the answer of adminListPath.
+type adminStatus struct {
+	Version   string                   `json:"version"`
+	Groups    []hsm.GroupStatus        `json:"groups"`    // in the order of the configuration
+	Processes map[string]processStatus `json:"processes"` // by HSM
+}
+
+// processStatus is the process of one HSM.
+type processStatus struct {
+	Phase     worker.Phase `json:"phase"`
+	Since     time.Time    `json:"since"` // of the phase
+	PID       int          `json:"pid"`   // 0: there is none
+	Restarts  int          `json:"restarts"`
+	Sessions  int          `json:"sessions"`
+	Busy      int          `json:"busy"` // sessions with a call in them
+	Hung      int          `json:"hung"` // of these, longer than hang_timeout
+	LastError string       `json:"lastError,omitempty"`
+	RetryAt   time.Time    `json:"retryAt,omitzero"` // zero in phase failed: only "hsm restart" helps
+}
+
+func describeProcess(s worker.State) processStatus {
+	p := processStatus{
+		Phase: s.Phase, Since: s.Since, PID: s.PID, Restarts: s.Restarts, Sessions: s.Sessions,
+		Busy: s.Busy, Hung: s.Hung, RetryAt: s.RetryAt,
+	}
+	if s.LastErr != nil {
+		p.LastError = s.LastErr.Error()
+	}
+	return p
+}
+
+// adminAnswer is the answer of a call that changes something: what was done, or
+// what was not and why.
+type adminAnswer struct {
+	Message string `json:"message,omitempty"`
+	Error   string `json:"error,omitempty"`
+}

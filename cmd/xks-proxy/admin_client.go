@@ -1,0 +1,153 @@
+package main
+
+// The commands' side of the admin socket. What keeps it from working is told with
+// what to do about it.
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	adminPatience  = 5 * time.Second // beyond what an order may take
+	adminMaxAnswer = 64 << 20        // bytes; findings of very many keys
+)
+
+// adminClient asks the proxy behind one socket.
+type adminClient struct {
+	socket string
+	http   *http.Client
+}
+
+func newAdminClient(socket string) *adminClient {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}
+	return &adminClient{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+}
+
+// list returns the state of all HSMs, as JSON too.
+func (c *adminClient) list(ctx context.Context) (*adminStatus, []byte, error) {
+	text, err := c.do(ctx, http.MethodGet, adminListPath, adminPatience)
+	if err != nil {
+		return nil, nil, err
+	}
+	var status adminStatus
+	err = json.Unmarshal(text, &status)
+	if err != nil {
+		return nil, nil, fmt.Errorf("what answers at %s is no xks-proxy, or one of another version: %w", c.socket, err)
+	}
+	return &status, text, nil
+}
+
+// order has something changed and returns what was done, in words, and the JSON of it.
+func (c *adminClient) order(ctx context.Context, path, name string, force bool, wait time.Duration) (string, []byte, error) {
+	query := url.Values{"force": {strconv.FormatBool(force)}, "timeout": {wait.String()}}
+	path = strings.Replace(path, "{name}", url.PathEscape(name), 1)
+	text, err := c.do(ctx, http.MethodPost, path+"?"+query.Encode(), wait+adminPatience)
+	if err != nil {
+		return "", nil, err
+	}
+	var answer adminAnswer
+	err = json.Unmarshal(text, &answer)
+	if err != nil {
+		return "", nil, fmt.Errorf("what answers at %s is no xks-proxy, or one of another version: %w", c.socket, err)
+	}
+	return answer.Message, text, nil
+}
+
+// do returns the body of a good answer.
+func (c *adminClient) do(ctx context.Context, method, path string, limit time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, "http://admin"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := c.http.Do(r)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, adminMaxAnswer))
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	if response.StatusCode == http.StatusOK {
+		return text, nil
+	}
+	var answer adminAnswer
+	err = json.Unmarshal(text, &answer)
+	if err != nil || answer.Error == "" {
+		return nil, fmt.Errorf("what answers at %s is no xks-proxy, or one of another version: HTTP status %d", c.socket, response.StatusCode)
+	}
+	return nil, errors.New(answer.Error)
+}
+
+// explain says what to do when there was no answer.
+func (c *adminClient) explain(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("no xks-proxy runs here: there is no socket %s. Start it, or name the configuration that it runs with (--config) or its socket (--socket)", c.socket)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("the xks-proxy that made %s is gone (connection refused); start it again", c.socket)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("no permission for %s: %s; run this command as that user, or set admin.group to a group of yours", c.socket, whoMay(c.socket))
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("the xks-proxy at %s does not answer; it may still be starting: try again in a moment, and see its log", c.socket)
+	case errors.Is(err, context.Canceled):
+		return errors.New("interrupted before the proxy had answered; an order that it had got stands: see xks-proxy hsm list")
+	}
+	return fmt.Errorf("the xks-proxy at %s gave no answer: %w", c.socket, err)
+}
+
+// whoMay says to whom a socket, or the directory that it is hidden in, belongs.
+func whoMay(path string) string {
+	info, err := os.Stat(path)
+	what := "it"
+	for err != nil && path != filepath.Dir(path) {
+		path = filepath.Dir(path)
+		what = "its directory " + path
+		info, err = os.Stat(path)
+	}
+	if err != nil {
+		return "nothing is known of it"
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fmt.Sprintf("%s has mode %04o", what, info.Mode().Perm())
+	}
+	return fmt.Sprintf("%s belongs to %s:%s, mode %04o", what, userName(owner.Uid), groupName(owner.Gid), info.Mode().Perm())
+}
+
+func userName(uid uint32) string {
+	id := strconv.FormatUint(uint64(uid), 10)
+	u, err := user.LookupId(id)
+	if err != nil {
+		return id
+	}
+	return u.Username
+}
+
+func groupName(gid uint32) string {
+	id := strconv.FormatUint(uint64(gid), 10)
+	g, err := user.LookupGroupId(id)
+	if err != nil {
+		return id
+	}
+	return g.Name
+}

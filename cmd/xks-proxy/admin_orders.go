@@ -1,0 +1,291 @@
+package main
+
+// What the admin socket's orders do to the HSMs. Each says in its answer what
+// has become of it.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/worker"
+)
+
+// admin carries out the orders.
+type admin struct {
+	log       *zap.Logger
+	groups    []*hsm.Group          // in the order of the configuration
+	processes map[string]hsmProcess // by HSM
+}
+
+// hsmProcess is what the orders need of a *worker.Worker.
+type hsmProcess interface {
+	State() worker.State
+	Restart(reason string)
+}
+
+// adminRefusal is an order that was not carried out, in words for who gave it.
+type adminRefusal struct {
+	kind error // hsm.ErrUnknownHSM or hsm.ErrLastHSM
+	text string
+}
+
+func (r *adminRefusal) Error() string { return r.text }
+func (r *adminRefusal) Unwrap() error { return r.kind }
+
+const (
+	adminPoll = 20 * time.Millisecond
+	// restartDrain is how long a restart waits for the calls in flight. Those that hang are what it is for.
+	restartDrain = 2 * time.Second
+)
+
+func newAdmin(p *parts) *admin {
+	a := &admin{log: p.log, groups: p.groupList(), processes: map[string]hsmProcess{}}
+	for name, w := range p.workers {
+		a.processes[name] = w
+	}
+	return a
+}
+
+func (a *admin) status() adminStatus {
+	s := adminStatus{Version: programVersion().Version, Groups: []hsm.GroupStatus{}, Processes: map[string]processStatus{}}
+	for _, g := range a.groups {
+		s.Groups = append(s.Groups, g.Status())
+	}
+	for name, p := range a.processes {
+		s.Processes[name] = describeProcess(p.State())
+	}
+	return s
+}
+
+// groupsOf are the groups that an HSM serves in: one, mostly.
+func (a *admin) groupsOf(name string) []*hsm.Group {
+	var found []*hsm.Group
+	for _, g := range a.groups {
+		if memberOf(g, name).HSM != "" {
+			found = append(found, g)
+		}
+	}
+	return found
+}
+
+// memberOf is the zero status for an HSM that is not in the group.
+func memberOf(g *hsm.Group, name string) hsm.MemberStatus {
+	for _, m := range g.Status().Members {
+		if m.HSM == name {
+			return m
+		}
+	}
+	return hsm.MemberStatus{}
+}
+
+// serves reports whether an HSM gets requests.
+func serves(m hsm.MemberStatus) bool {
+	return m.Service == hsm.InService || m.Service == hsm.Returning
+}
+
+func (a *admin) unknown(name string) error {
+	var known []string
+	for _, g := range a.groups {
+		for _, m := range g.Status().Members {
+			known = append(known, m.HSM)
+		}
+	}
+	return &adminRefusal{hsm.ErrUnknownHSM, fmt.Sprintf("no HSM group has an HSM named %s; %s", quoteName(name), didYouMean(name, known))}
+}
+
+// drain takes an HSM out of service and waits until nothing is in flight on it.
+func (a *admin) drain(ctx context.Context, o adminOrder) (string, error) {
+	groups := a.groupsOf(o.HSM)
+	if len(groups) == 0 {
+		return "", a.unknown(o.HSM)
+	}
+	err := a.drainAll(ctx, groups, o.HSM, o.Force, "draining")
+	if err != nil {
+		return "", err
+	}
+	message := fmt.Sprintf("%s is drained: nothing is in flight on it, and it gets no request until you resume it.", o.HSM)
+	for _, g := range groups {
+		if !othersServe(g, o.HSM) {
+			message += fmt.Sprintf("\nNo other HSM of %s serves: requests to its keys fail until one does.", g.Name())
+		}
+	}
+	return message, nil
+}
+
+// drainAll is for every group or, where one refuses, for none.
+func (a *admin) drainAll(ctx context.Context, groups []*hsm.Group, name string, force bool, what string) error {
+	var began []*hsm.Group // that did not have it drained before
+	var late error
+	for _, g := range groups {
+		before := memberOf(g, name).Service
+		err := g.Drain(ctx, name, force)
+		switch {
+		case errors.Is(err, hsm.ErrLastHSM):
+			resumeAll(began, name)
+			return &adminRefusal{hsm.ErrLastHSM, fmt.Sprintf("%s is the only HSM of the group %s that can serve: %s it would fail every request to its keys. Nothing was changed; --force does it all the same",
+				name, g.Name(), what)}
+		case ctx.Err() != nil && err != nil:
+			late = fmt.Errorf("%s gets no new request, but %d were still in flight after the time given; it stays drained: ask again, or resume it",
+				name, memberOf(g, name).InFlight)
+		case err != nil:
+			return err
+		}
+		if before != hsm.Drained {
+			began = append(began, g)
+		}
+	}
+	return late
+}
+
+func othersServe(g *hsm.Group, name string) bool {
+	for _, m := range g.Status().Members {
+		if m.HSM != name && serves(m) {
+			return true
+		}
+	}
+	return false
+}
+
+// resume puts an HSM back and waits until a probe has let it serve.
+func (a *admin) resume(ctx context.Context, o adminOrder) (string, error) {
+	groups := a.groupsOf(o.HSM)
+	if len(groups) == 0 {
+		return "", a.unknown(o.HSM)
+	}
+	start := time.Now()
+	err := a.putBack(ctx, groups, o.HSM)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s is in service, after %s.", o.HSM, shortDuration(time.Since(start))), nil
+}
+
+// putBack waits for a probe that ended after it began: an older one says nothing of what
+// was done to the HSM meanwhile.
+func (a *admin) putBack(ctx context.Context, groups []*hsm.Group, name string) error {
+	start := time.Now()
+	for _, g := range groups {
+		err := g.Resume(name)
+		if err != nil {
+			return err
+		}
+		g.Probe(name)
+	}
+	for _, g := range groups {
+		err := a.await(ctx, func() bool {
+			m := memberOf(g, name)
+			return serves(m) && m.Health.Status != hsm.Unavailable && m.Health.Checked.After(start)
+		})
+		if err != nil {
+			m := memberOf(g, name)
+			return fmt.Errorf("%s is no longer drained, but it is %s in the group %s: %s. It comes back by itself as soon as a probe succeeds",
+				name, m.Service, g.Name(), orElse(m.Reason, m.Health.Reason, "no probe has succeeded yet"))
+		}
+	}
+	return nil
+}
+
+func (a *admin) await(ctx context.Context, done func() bool) error {
+	beat := time.NewTicker(adminPoll)
+	defer beat.Stop()
+	for !done() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-beat.C:
+		}
+	}
+	return nil
+}
+
+// restart gives an HSM a new process. Its requests go to the others meanwhile.
+func (a *admin) restart(ctx context.Context, o adminOrder) (string, error) {
+	process, ok := a.processes[o.HSM]
+	if !ok {
+		return "", a.unknown(o.HSM)
+	}
+	// A caller who goes away in the middle must not leave the HSM drained.
+	deadline, _ := ctx.Deadline() // the server sets one
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	defer cancel()
+	var drained []*hsm.Group // by this order
+	for _, g := range a.groupsOf(o.HSM) {
+		if memberOf(g, o.HSM).Service != hsm.Drained {
+			drained = append(drained, g)
+		}
+	}
+	err := a.drainForRestart(ctx, drained, o)
+	if err != nil {
+		return "", err
+	}
+	start := time.Now()
+	before := process.State()
+	process.Restart("asked for by " + o.By.String())
+	running := func() bool {
+		s := process.State()
+		return s.Phase == worker.Running && s.PID != before.PID
+	}
+	if a.await(ctx, running) != nil {
+		resumeAll(drained, o.HSM)
+		return "", notRunning(o.HSM, process.State())
+	}
+	message := fmt.Sprintf("%s has a new process, %d", o.HSM, process.State().PID)
+	if len(drained) == 0 {
+		return message + "; it stays drained.", nil
+	}
+	err = a.putBack(ctx, drained, o.HSM)
+	if err != nil {
+		return "", fmt.Errorf("%s; %w", message, err)
+	}
+	return fmt.Sprintf("%s, and is in service again, after %s.", message, shortDuration(time.Since(start))), nil
+}
+
+// drainForRestart waits a moment for calls in flight; what hangs is not waited for. An HSM
+// that does not serve costs nobody anything, also as the last one.
+func (a *admin) drainForRestart(ctx context.Context, groups []*hsm.Group, o adminOrder) error {
+	ctx, cancel := context.WithTimeout(ctx, restartDrain)
+	defer cancel()
+	for i, g := range groups {
+		force := o.Force || !serves(memberOf(g, o.HSM))
+		err := a.drainAll(ctx, []*hsm.Group{g}, o.HSM, force, "restarting")
+		if errors.Is(err, hsm.ErrLastHSM) {
+			resumeAll(groups[:i], o.HSM)
+			return err
+		}
+	}
+	return nil
+}
+
+// resumeAll takes back what an order began. The groups know the HSM: they drained it.
+func resumeAll(groups []*hsm.Group, name string) {
+	for _, g := range groups {
+		_ = g.Resume(name)
+	}
+}
+
+// notRunning says what has become of a process that was started and does not run.
+func notRunning(name string, s worker.State) error {
+	why, next := "no reason is known", "it is tried again by itself"
+	if s.LastErr != nil {
+		why = s.LastErr.Error()
+	}
+	if s.Phase == worker.Failed && s.RetryAt.IsZero() {
+		next = "mend that and restart it again"
+	}
+	return fmt.Errorf("%s was restarted, and its process is %s: %s; %s", name, s.Phase, why, next)
+}
+
+// orElse is the first text that is not empty.
+func orElse(texts ...string) string {
+	for _, text := range texts {
+		if text != "" {
+			return text
+		}
+	}
+	return ""
+}

@@ -1,0 +1,193 @@
+package main
+
+// The hsm command: look at the HSMs of a running proxy, take one out for planned
+// maintenance, put it back, give it a new process; and make the test keys.
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+const hsmLong = `hsm looks at the HSMs of a running proxy and takes them out of service, through the
+proxy's admin socket (admin.socket of its configuration). create-test-key talks to the
+HSMs themselves.
+
+For planned maintenance of one HSM of several, without a failed request:
+
+  xks-proxy hsm drain hsm-a     no new request; waits until none is in flight
+  (do what there is to do)
+  xks-proxy hsm resume hsm-a    waits until a probe has let it serve again`
+
+const hsmListLong = `list prints the HSMs of each group:
+
+  SERVICE    in service, returning (gets a growing share), suspected, out or drained, and since when
+  HEALTH     what the last probe found, as GetHealthStatus tells AWS KMS
+  PROCESS    the process id of its hsm-worker, or what has become of it; RESTARTS since the start
+  SESSIONS   PKCS#11 sessions: busy / hung / all
+  REQUESTS   attempts since the start, and of these FAULTS of the HSM
+  P50/P99    time to an answer, over recent ones
+
+Below: why an HSM is not in service, its last fault, and differences between the keys of
+the HSMs. --json prints all there is, durations in nanoseconds.`
+
+// hsmFlags say which proxy is meant.
+type hsmFlags struct {
+	config, socket string
+	json           bool
+}
+
+func newHSMCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "hsm",
+		Short: "See the HSMs of a running proxy, drain and resume them",
+		Long:  hsmLong,
+		Args:  cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		RunE:  commandOrHelp,
+	}
+	c.AddCommand(newHSMListCommand(), newHSMDrainCommand(), newHSMResumeCommand(), newHSMRestartCommand(), newCreateTestKeyCommand(), newMakeTestKeyCommand())
+	return c
+}
+
+func (f *hsmFlags) register(c *cobra.Command) {
+	flags := c.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&f.config, "config", "", "configuration `FILE` of the proxy (or set XKS_CONFIG)")
+	flags.StringVar(&f.socket, "socket", "", "`PATH` of its admin socket, instead of a configuration")
+	flags.BoolVar(&f.json, "json", false, "print JSON")
+	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
+}
+
+// client finds the socket.
+func (f *hsmFlags) client() (*adminClient, error) {
+	if f.socket != "" {
+		return newAdminClient(f.socket), nil
+	}
+	path, err := configPath(f.config)
+	if err != nil {
+		return nil, usageError(errors.New("which proxy? Name its configuration (--config, or " + configVariable + ") or its socket (--socket)"))
+	}
+	l, err := loadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	err = l.report.err()
+	if err != nil {
+		return nil, err
+	}
+	if l.config.Admin.Socket == "" {
+		return nil, fmt.Errorf("%s: admin.socket is empty, so that the proxy cannot be reached; give it a path and restart the proxy", path)
+	}
+	return newAdminClient(l.config.Admin.Socket), nil
+}
+
+func newHSMListCommand() *cobra.Command {
+	f := &hsmFlags{}
+	c := &cobra.Command{
+		Use:     "list",
+		Short:   "Print the HSMs of each group, and how they are",
+		Long:    hsmListLong,
+		Example: "  xks-proxy hsm list --config /etc/xks-proxy/xks-proxy.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			client, err := f.client()
+			if err != nil {
+				return err
+			}
+			status, text, err := client.list(c.Context())
+			if err != nil {
+				return err
+			}
+			if f.json {
+				_, err := c.OutOrStdout().Write(text)
+				return err
+			}
+			return printHSMs(c.OutOrStdout(), status, time.Now())
+		},
+	}
+	f.register(c)
+	return c
+}
+
+func newHSMDrainCommand() *cobra.Command {
+	c := newOrderCommand(order{path: adminDrainPath, wait: "how long to wait for what is in flight", force: "drain it even if no other HSM of its group can serve"})
+	c.Use = "drain NAME"
+	c.Short = "Take an HSM out of service, and wait until nothing is in flight on it"
+	c.Long = `drain gives an HSM no new request and waits until those in flight are answered. It
+stays out, also when the others fail, until "resume" or the next start of the proxy.
+The last HSM of a group that can serve is refused without --force.
+
+Exit code 0: nothing is in flight on it. 1: refused, or something still was.`
+	c.Example = "  xks-proxy hsm drain hsm-a --config /etc/xks-proxy/xks-proxy.yaml"
+	return c
+}
+
+func newHSMResumeCommand() *cobra.Command {
+	c := newOrderCommand(order{path: adminResumePath, wait: "how long to wait until it is in service"})
+	c.Use = "resume NAME"
+	c.Short = "Put an HSM back into service, and wait until it is"
+	c.Long = `resume ends a drain, has the HSM probed at once and waits until it serves. An HSM
+that is out for another reason is probed, too.
+
+Exit code 0: it is in service. 1: it is not yet; what keeps it is printed, and it comes
+back by itself once a probe succeeds.`
+	c.Example = "  xks-proxy hsm resume hsm-a --config /etc/xks-proxy/xks-proxy.yaml"
+	return c
+}
+
+func newHSMRestartCommand() *cobra.Command {
+	c := newOrderCommand(order{path: adminRestartPath, wait: "how long to wait until it is in service again", force: "restart it even if no other HSM of its group can serve"})
+	c.Use = "restart NAME"
+	c.Short = "Give an HSM a new process"
+	c.Long = `restart drains an HSM for a moment, ends its process, starts a new one, which loads the
+PKCS#11 module and logs in anew, and puts the HSM back. Requests go to the others
+meanwhile. A PIN that was refused is tried again, once. An HSM that was drained stays so.
+The last HSM of a group that can serve is refused without --force.
+
+Exit code 0: it has a new process and is in service. 1: refused, or it is not.`
+	c.Example = "  xks-proxy hsm restart hsm-a --config /etc/xks-proxy/xks-proxy.yaml"
+	return c
+}
+
+// order is what the commands that change something differ in.
+type order struct {
+	path  string
+	wait  string // what --timeout is about
+	force string // what --force does; "": there is none
+}
+
+func newOrderCommand(o order) *cobra.Command {
+	f := &hsmFlags{}
+	var force bool
+	var wait time.Duration
+	c := &cobra.Command{
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if wait <= 0 || wait > adminMaxWait {
+				return usageError(fmt.Errorf("--timeout %s: it takes up to %s", wait, adminMaxWait))
+			}
+			client, err := f.client()
+			if err != nil {
+				return err
+			}
+			message, text, err := client.order(c.Context(), o.path, args[0], force, wait)
+			switch {
+			case err != nil:
+				return err
+			case f.json:
+				_, err = c.OutOrStdout().Write(text)
+			default:
+				_, err = fmt.Fprintln(c.OutOrStdout(), message)
+			}
+			return err
+		},
+	}
+	f.register(c)
+	c.Flags().DurationVar(&wait, "timeout", adminWait, o.wait)
+	if o.force != "" {
+		c.Flags().BoolVar(&force, "force", false, o.force)
+	}
+	return c
+}

@@ -1,0 +1,234 @@
+package main
+
+// `hsm list` for eyes: a table for each group that fits 120 columns, and below it
+// what needs a sentence.
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/worker"
+)
+
+const (
+	listWidth       = 120 // columns
+	maxFindingsSeen = 20  // of a group
+)
+
+// printHSMs prints all groups. now is for "12s ago".
+func printHSMs(w io.Writer, status *adminStatus, now time.Time) error {
+	var b bytes.Buffer
+	for i, g := range status.Groups {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		printGroup(&b, g, status.Processes, now)
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+func printGroup(b *bytes.Buffer, g hsm.GroupStatus, processes map[string]processStatus, now time.Time) {
+	fmt.Fprintf(b, "%s: %s\n\n", g.Name, groupFigures(g))
+	t := table{{"HSM", "<PRIO", "SERVICE", "HEALTH", "PROCESS", "<RESTARTS", "<SESSIONS", "<IN FLIGHT", "<REQUESTS", "<FAULTS", "<P50/P99", "<KEYS"}}
+	for _, m := range g.Members {
+		t = append(t, memberRow(m, processes[m.HSM], now))
+	}
+	t.print(b)
+	for _, m := range g.Members {
+		printNotes(b, m, processes[m.HSM], now)
+	}
+	printFindings(b, g.Findings, now)
+}
+
+func groupFigures(g hsm.GroupStatus) string {
+	keys := plural(g.Keys, "key")
+	if g.CrossChecked > 0 {
+		keys += ", " + plural(int(g.CrossChecked), "version") + " compared"
+	}
+	if g.CrossPending > 0 {
+		keys += ", " + strconv.Itoa(g.CrossPending) + " to compare"
+	}
+	requests := plural(int(g.Hedges), "request") + " hedged"
+	if g.HedgesDenied > 0 {
+		requests += ", " + shortCount(g.HedgesDenied) + " more denied"
+	}
+	return keys + "; " + requests + ", " + shortCount(g.Retries) + " retried"
+}
+
+func memberRow(m hsm.MemberStatus, p processStatus, now time.Time) []string {
+	process := string(p.Phase)
+	if p.Phase == worker.Running {
+		process = strconv.Itoa(p.PID)
+	}
+	latency := "-"
+	if m.P50 > 0 {
+		latency = shortDuration(m.P50) + "/" + shortDuration(m.P99)
+	}
+	return []string{
+		m.HSM, strconv.Itoa(m.Priority), serviceSince(m, now), string(m.Health.Status), process,
+		strconv.Itoa(p.Restarts), fmt.Sprintf("%d/%d/%d", p.Busy, p.Hung, p.Sessions), strconv.Itoa(m.InFlight),
+		shortCount(m.Requests), shortCount(m.Faults), latency, strconv.Itoa(m.Keys),
+	}
+}
+
+func serviceSince(m hsm.MemberStatus, now time.Time) string {
+	if m.Since.IsZero() {
+		return string(m.Service)
+	}
+	return string(m.Service) + " " + shortDuration(now.Sub(m.Since))
+}
+
+// printNotes says of an HSM what does not fit the table.
+func printNotes(b *bytes.Buffer, m hsm.MemberStatus, p processStatus, now time.Time) {
+	var notes []string
+	ago := func(t time.Time) string { return shortDuration(now.Sub(t)) + " ago" }
+	if m.Reason != "" && m.Service != hsm.Drained { // the table says that
+		state := string(m.Service)
+		if m.Service == hsm.InService {
+			state = string(m.Health.Status)
+		}
+		notes = append(notes, state+": "+m.Reason)
+	}
+	if m.LastFault != "" {
+		notes = append(notes, "last fault, "+ago(m.LastFaultAt)+": "+m.LastFault)
+	}
+	switch {
+	case p.Phase == worker.Failed && p.RetryAt.IsZero():
+		notes = append(notes, "its process is not started again by itself; mend the cause, then: xks-proxy hsm restart "+m.HSM)
+	case p.Phase == worker.Failed:
+		notes = append(notes, "its process is started again in "+shortDuration(max(0, p.RetryAt.Sub(now))))
+	}
+	if p.LastError != "" {
+		notes = append(notes, "its last process ended: "+p.LastError)
+	}
+	if m.KeysListed.IsZero() {
+		notes = append(notes, "its keys have not been listed since the start; what is shown is remembered")
+	}
+	if len(notes) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n  %s\n", m.HSM)
+	for _, note := range notes {
+		printWrapped(b, "    ", note)
+	}
+}
+
+func printFindings(b *bytes.Buffer, findings []hsm.Finding, now time.Time) {
+	if len(findings) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n  The keys of the HSMs differ: %s\n", plural(len(findings), "finding"))
+	for _, f := range findings[:min(len(findings), maxFindingsSeen)] {
+		key := strconv.Quote(f.Label)
+		if f.Version != 0 {
+			key += fmt.Sprintf(" version %d", f.Version)
+		}
+		printWrapped(b, "    ", fmt.Sprintf("%s: %s (%s, for %s): %s", f.Kind, key, strings.Join(f.HSMs, ", "), shortDuration(now.Sub(f.Since)), f.Detail))
+	}
+	if more := len(findings) - maxFindingsSeen; more > 0 {
+		fmt.Fprintf(b, "    and %d more: --json has all\n", more)
+	}
+}
+
+// table is a header and rows. A header that begins with < stands above numbers, which are right-aligned.
+type table [][]string
+
+func (t table) print(b *bytes.Buffer) {
+	widths := make([]int, len(t[0]))
+	right := make([]bool, len(t[0]))
+	for i, name := range t[0] {
+		t[0][i], right[i] = strings.CutPrefix(name, "<")
+	}
+	for _, row := range t {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for _, row := range t {
+		var line strings.Builder
+		for i, cell := range row {
+			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if right[i] {
+				cell = pad + cell
+			} else {
+				cell += pad
+			}
+			line.WriteString("  " + cell)
+		}
+		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+}
+
+// printWrapped breaks lines between words; what follows the first line stands further in.
+func printWrapped(b *bytes.Buffer, indent, s string) {
+	line, space := indent, ""
+	for word := range strings.FieldsSeq(s) {
+		if space != "" && utf8.RuneCountInString(line+space+word) > listWidth {
+			b.WriteString(line + "\n")
+			line, space = indent+"  ", ""
+		}
+		line += space + word
+		space = " "
+	}
+	b.WriteString(line + "\n")
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return shortCount(uint64(n)) + " " + what + "s"
+}
+
+// shortDuration is a time for eyes: 310µs, 2.1ms, 450ms, 1.9s, 12s, 3m20s, 5h12m, 4d3h.
+func shortDuration(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d >= day:
+		return twoUnits(d, day, "d", time.Hour, "h")
+	case d >= time.Hour:
+		return twoUnits(d, time.Hour, "h", time.Minute, "m")
+	case d >= time.Minute:
+		return twoUnits(d, time.Minute, "m", time.Second, "s")
+	case d >= 10*time.Second:
+		return d.Truncate(time.Second).String()
+	case d >= time.Second:
+		return d.Truncate(100 * time.Millisecond).String()
+	case d >= 10*time.Millisecond:
+		return d.Truncate(time.Millisecond).String()
+	case d >= time.Millisecond:
+		return d.Truncate(100 * time.Microsecond).String()
+	default:
+		return d.Truncate(time.Microsecond).String()
+	}
+}
+
+// twoUnits leaves the second out where it is 0.
+func twoUnits(d, first time.Duration, firstName string, second time.Duration, secondName string) string {
+	text := strconv.Itoa(int(d/first)) + firstName
+	if rest := d % first / second; rest > 0 {
+		text += strconv.Itoa(int(rest)) + secondName
+	}
+	return text
+}
+
+// shortCount is a count in six characters at most: 99999, 1204k, 31.5M.
+func shortCount(n uint64) string {
+	switch {
+	case n < 100_000:
+		return strconv.FormatUint(n, 10)
+	case n < 10_000_000:
+		return strconv.FormatUint(n/1000, 10) + "k"
+	case n < 10_000_000_000:
+		return strconv.FormatFloat(float64(n)/1e6, 'f', 1, 64) + "M"
+	default:
+		return strconv.FormatFloat(float64(n)/1e9, 'f', 1, 64) + "G"
+	}
+}

@@ -1,0 +1,198 @@
+package main
+
+// Making the proxy's own test key on the HSMs of a configuration, each in a child
+// process of its own, as serve uses them. What a child needs, PIN included, comes over
+// its standard input.
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/pkcs11"
+	"xks-proxy/pkg/hsm/worker"
+)
+
+const (
+	testKeyTimeout = time.Minute // for each HSM
+	testKeyVersion = 1
+	testKeyCommand = "make-test-key"
+)
+
+func newCreateTestKeyCommand() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use:   "create-test-key [NAME]",
+		Short: "Make the proxy's own test key on each HSM, where it is missing",
+		Long: `create-test-key makes the key with which the proxy probes an HSM (test_key of its
+group): AES-256, generated on the HSM, sensitive, not extractable, for encrypting and
+decrypting. It does so on every HSM of the configuration, or on the one named. Where the key
+is already, nothing is changed. The keys of two HSMs need not be equal; no key store can
+reach them. A running proxy takes a new one up by itself.`,
+		Example: "  xks-proxy hsm create-test-key --config /etc/xks-proxy/xks-proxy.yaml",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			file, err := configPath(path)
+			if err != nil {
+				return err
+			}
+			return createTestKeys(c.Context(), file, firstOf(args), c.OutOrStdout())
+		},
+	}
+	c.Flags().StringVar(&path, "config", "", "configuration `FILE` (or set XKS_CONFIG)")
+	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
+	return c
+}
+
+// createTestKeys goes on with the next HSM after one has failed.
+func createTestKeys(ctx context.Context, file, only string, out io.Writer) error {
+	err := worker.ForbidDumps() // PINs are in this process's memory
+	if err != nil {
+		return err
+	}
+	l, err := loadFile(file) // certificates and the like are of no concern here
+	if err != nil {
+		return err
+	}
+	err = l.report.err()
+	if err != nil {
+		return err
+	}
+	var names []string
+	var failed []error
+	for i, h := range l.config.HSMs {
+		label := l.config.testKey(h.Name)
+		names = append(names, h.Name)
+		if only != "" && only != h.Name {
+			continue
+		}
+		if label == "" {
+			fmt.Fprintf(out, "%s: is in no HSM group, hence needs no test key\n", h.Name)
+			continue
+		}
+		pin := resolveSecret(ctx, l.report, pinPath(i), h.PIN)
+		err := l.report.err()
+		if err != nil {
+			return err
+		}
+		said, err := createTestKey(ctx, l.config.source.dir, h, pin, label)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		fmt.Fprintf(out, "%s: %s\n", h.Name, said)
+	}
+	if only != "" && !slices.Contains(names, only) {
+		return fmt.Errorf("%s has no HSM named %s; %s", file, quoteName(only), didYouMean(only, names))
+	}
+	if len(failed) > 0 {
+		return oneLine(failed)
+	}
+	return nil
+}
+
+// testKeyOrder is what the child is told. The PIN in it prints as redacted.
+type testKeyOrder struct {
+	Token pkcs11.Config `json:"token"`
+	Label string        `json:"label"`
+}
+
+// createTestKey has a child do it and returns what that says.
+func createTestKey(ctx context.Context, dir string, h hsmConfig, pin secret, label string) (string, error) {
+	token := tokenSettings(h, pin, "")
+	token.Sessions = 1
+	err := token.Validate()
+	if err != nil {
+		return "", fmt.Errorf("HSM %s: %w", h.Name, err)
+	}
+	input, err := json.Marshal(testKeyOrder{Token: token, Label: label})
+	if err != nil {
+		return "", fmt.Errorf("HSM %s: %w", h.Name, err)
+	}
+	defer clear(input)
+	ctx, cancel := context.WithTimeout(ctx, testKeyTimeout)
+	defer cancel()
+	said, complaint, err := child{
+		arguments: []string{"hsm", testKeyCommand}, directory: dir, environment: h.Environment, input: input,
+	}.run(ctx)
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return "", fmt.Errorf("HSM %s: no answer within %v; the key may have been made: run this again", h.Name, testKeyTimeout)
+	case ctx.Err() != nil:
+		return "", errInterrupted
+	case err != nil:
+		return "", fmt.Errorf("HSM %s: %s", h.Name, orElse(complaint, err.Error()))
+	}
+	return said, nil
+}
+
+// newMakeTestKeyCommand is the child's side.
+func newMakeTestKeyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    testKeyCommand,
+		Short:  "Make one test key, as told on standard input",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			err := worker.ForbidDumps() // the PIN is in this process's memory
+			if err != nil {
+				return err
+			}
+			data, err := io.ReadAll(c.InOrStdin())
+			if err != nil {
+				return fmt.Errorf("the order cannot be read: %w", err)
+			}
+			defer clear(data)
+			var o testKeyOrder
+			err = json.Unmarshal(data, &o)
+			if err != nil {
+				return errors.New("this command is for create-test-key: standard input holds no order")
+			}
+			said, err := o.carryOut(c.Context())
+			if err != nil {
+				fmt.Fprintln(c.ErrOrStderr(), err)
+				return exitError{code: exitFailed} // said without this program's name, for the parent's sentence
+			}
+			_, err = fmt.Fprintln(c.OutOrStdout(), said)
+			return err
+		},
+	}
+}
+
+func (o testKeyOrder) carryOut(ctx context.Context) (string, error) {
+	token, err := pkcs11.Open(ctx, o.Token)
+	if err != nil {
+		return "", err
+	}
+	said, err := o.ensure(ctx, token)
+	return said, errors.Join(err, token.Close(ctx))
+}
+
+// ensure makes the key unless the token has a good one. It never makes a second version of a bad
+// one: that is somebody's key.
+func (o testKeyOrder) ensure(ctx context.Context, token *pkcs11.Token) (string, error) {
+	found, err := token.Find(ctx, o.Label)
+	if err != nil {
+		return "", err
+	}
+	for _, object := range found {
+		if object.IsAES256() && object.Usage&hsm.CanEncrypt != 0 && object.Usage&hsm.CanDecrypt != 0 {
+			return fmt.Sprintf("has the test key %q already", o.Label), nil
+		}
+	}
+	if len(found) > 0 {
+		return "", fmt.Errorf("there is a key %q that is no AES-256 key for encrypting and decrypting; delete it if it is nobody's, or choose another test_key", o.Label)
+	}
+	err = token.CreateKeys(ctx, []pkcs11.NewKey{{Label: o.Label, Version: testKeyVersion, HasVersion: true}})
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("made the test key %q, version %d: AES-256, generated on the HSM, not extractable", o.Label, testKeyVersion), nil
+}

@@ -1,0 +1,71 @@
+package main
+
+// Checks of the HSM groups and of the admin socket.
+
+import (
+	"fmt"
+)
+
+func validateGroups(r *report, c *config) {
+	hsmNames := make([]string, 0, len(c.HSMs))
+	for _, h := range c.HSMs {
+		hsmNames = append(hsmNames, h.Name)
+	}
+	names := map[string]int{}
+	testKeys := map[string]string{} // by HSM
+	for i, g := range c.HSMGroups {
+		at := fmt.Sprintf("hsm_groups[%d]", i)
+		validateName(r, names, i, "hsm_groups", g.Name)
+		members := map[string]bool{}
+		for j, m := range g.HSMs {
+			key := fmt.Sprintf("%s.hsms[%d].hsm", at, j)
+			validateReference(r, key, "HSM", m.HSM, hsmNames)
+			if members[m.HSM] {
+				r.errorf(key, "%s is in this group already", quoteName(m.HSM))
+			}
+			members[m.HSM] = true
+			other, shared := testKeys[m.HSM]
+			if shared && other != g.TestKey {
+				r.errorf(key, "%s is in another group, too, whose test_key is %q; an HSM has one test key", quoteName(m.HSM), other)
+			}
+			testKeys[m.HSM] = g.TestKey
+		}
+		if len(g.HSMs) > maxGroupSize {
+			r.errorf(at+".hsms", "has %d HSMs; GetHealthStatus can tell AWS KMS about %d", len(g.HSMs), maxGroupSize)
+		}
+		if len(g.HSMs) == 1 {
+			r.warnf(at+".hsms", "one HSM has nobody to stand in for it; give the group a second one")
+		}
+		if g.ProbeTimeout > g.ProbeInterval {
+			r.warnf(at+".probe_timeout", "is longer than probe_interval; probes of a slow HSM come less often than that")
+		}
+		validatePatience(r, at, c.Server, g)
+	}
+}
+
+// validatePatience is about the time that an HSM gets within a request's budget.
+func validatePatience(r *report, at string, s serverConfig, g hsmGroupConfig) {
+	known := !r.failed["server.budget"] && !r.failed["server.first_request_budget"]
+	if known && (g.AttemptTimeout >= s.Budget || g.AttemptTimeout >= s.FirstRequestBudget) {
+		r.errorf(at+".attempt_timeout", "%s is not below server.budget (%s) and server.first_request_budget (%s); an HSM that hangs would leave no time for another one",
+			g.AttemptTimeout, s.Budget, s.FirstRequestBudget)
+	}
+	if g.HedgePercent > 0 && g.HedgeAfter >= g.AttemptTimeout {
+		r.warnf(at+".hedge_after", "is not below attempt_timeout (%s), by which time a second HSM is asked anyway", g.AttemptTimeout)
+	}
+}
+
+// maxSocketPath is what sun_path of a Unix socket's address holds beside its final zero (unix(7)), bytes.
+const maxSocketPath = 107
+
+// defaultAdminSocket is the default of admin.socket.
+const defaultAdminSocket = "state/admin.sock"
+
+func validateAdmin(r *report, a adminConfig) {
+	if n := len(a.Socket); n > maxSocketPath {
+		r.errorf("admin.socket", "%s has %d bytes, and the path of a Unix socket at most %d; choose a shorter one, such as /run/xks-proxy/admin.sock", a.Socket, n, maxSocketPath)
+	}
+	if a.Group != "" && a.Socket == "" {
+		r.warnf("admin.group", "there is no socket that it could be for")
+	}
+}

@@ -1,0 +1,148 @@
+package main
+
+// The metrics: what each is called, what it says and where its value is from. All
+// are read from the groups and processes when monitoring asks; nothing is counted here, and nothing
+// is on a request's path. docs/operations.md lists them, which a test checks.
+
+import (
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/worker"
+)
+
+// metric is one metric of a T: an HSM in its group, a process, a group.
+type metric[T any] struct {
+	Name  string
+	Kind  prometheus.ValueType
+	Help  string
+	Label string             // a label beside those of T; "" if there is none
+	Value func(T) float64    // without Label
+	Each  func(T) []oneValue // with Label
+}
+
+// oneValue is a value with what its label says.
+type oneValue struct {
+	label string
+	value float64
+}
+
+const (
+	counter = prometheus.CounterValue
+	gauge   = prometheus.GaugeValue
+)
+
+// memberMetrics have the labels hsm_group and hsm.
+var memberMetrics = []metric[hsm.MemberStatus]{
+	{Name: "xks_proxy_hsm_in_service", Kind: gauge, Help: "1 while the HSM gets requests, 0 while it does not.",
+		Value: func(m hsm.MemberStatus) float64 { return truth(serves(m)) }},
+	{Name: "xks_proxy_hsm_service", Kind: gauge, Help: "1 for the state of service that the HSM is in, 0 for the others.", Label: "state",
+		Each: func(m hsm.MemberStatus) []oneValue { return oneHot(m.Service, serviceStates) }},
+	{Name: "xks_proxy_hsm_service_since_timestamp_seconds", Kind: gauge, Help: "Since when the HSM is in that state.",
+		Value: func(m hsm.MemberStatus) float64 { return timestamp(m.Since) }},
+	{Name: "xks_proxy_hsm_health", Kind: gauge, Help: "1 for the health that the last probe found, 0 for the others; it is what AWS KMS is told.", Label: "status",
+		Each: func(m hsm.MemberStatus) []oneValue { return oneHot(m.Health.Status, healthStates) }},
+	{Name: "xks_proxy_hsm_probe_timestamp_seconds", Kind: gauge, Help: "When the last probe ended; 0 before the first.",
+		Value: func(m hsm.MemberStatus) float64 { return timestamp(m.Health.Checked) }},
+	{Name: "xks_proxy_hsm_probe_duration_seconds", Kind: gauge, Help: "How long the last probe's encrypt and decrypt took together.",
+		Value: func(m hsm.MemberStatus) float64 { return m.Health.Took.Seconds() }},
+	{Name: "xks_proxy_hsm_in_flight", Kind: gauge, Help: "Requests that wait for the HSM.",
+		Value: func(m hsm.MemberStatus) float64 { return float64(m.InFlight) }},
+	{Name: "xks_proxy_hsm_requests_total", Kind: counter, Help: "Attempts of requests on the HSM, second ones included, probes not.",
+		Value: func(m hsm.MemberStatus) float64 { return float64(m.Requests) }},
+	{Name: "xks_proxy_hsm_faults_total", Kind: counter, Help: "Of these, those that failed by a fault of the HSM.",
+		Value: func(m hsm.MemberStatus) float64 { return float64(m.Faults) }},
+	{Name: "xks_proxy_hsm_slow_total", Kind: counter, Help: "Of these, those without an answer within attempt_timeout.",
+		Value: func(m hsm.MemberStatus) float64 { return float64(m.Slow) }},
+	{Name: "xks_proxy_hsm_trips_total", Kind: counter, Help: "Times the HSM was taken out of service by requests or a probe.",
+		Value: func(m hsm.MemberStatus) float64 { return float64(m.Trips) }},
+	{Name: "xks_proxy_hsm_last_fault_timestamp_seconds", Kind: gauge, Help: "When the HSM last failed a request; 0 if it has not.",
+		Value: func(m hsm.MemberStatus) float64 { return timestamp(m.LastFaultAt) }},
+	{Name: "xks_proxy_hsm_latency_p50_seconds", Kind: gauge, Help: "Time within which half of the recent answers of the HSM came; 0 without any.",
+		Value: func(m hsm.MemberStatus) float64 { return m.P50.Seconds() }},
+	{Name: "xks_proxy_hsm_latency_p99_seconds", Kind: gauge, Help: "Time within which 99 of 100 recent answers of the HSM came; 0 without any.",
+		Value: func(m hsm.MemberStatus) float64 { return m.P99.Seconds() }},
+	{Name: "xks_proxy_hsm_keys", Kind: gauge, Help: "Key labels on the HSM.",
+		Value: func(m hsm.MemberStatus) float64 { return float64(m.Keys) }},
+	{Name: "xks_proxy_hsm_keys_listed_timestamp_seconds", Kind: gauge, Help: "When the keys of the HSM were last listed; 0 if not since the start.",
+		Value: func(m hsm.MemberStatus) float64 { return timestamp(m.KeysListed) }},
+}
+
+// processMetrics have the label hsm.
+var processMetrics = []metric[worker.State]{
+	{Name: "xks_proxy_hsm_process_up", Kind: gauge, Help: "1 while the process of the HSM runs with the token open.",
+		Value: func(s worker.State) float64 { return truth(s.Phase == worker.Running) }},
+	{Name: "xks_proxy_hsm_process_restarts_total", Kind: counter, Help: "Processes of the HSM started after the first.",
+		Value: func(s worker.State) float64 { return float64(s.Restarts) }},
+	{Name: "xks_proxy_hsm_sessions", Kind: gauge, Help: "PKCS#11 sessions that the process has for requests.",
+		Value: func(s worker.State) float64 { return float64(s.Sessions) }},
+	{Name: "xks_proxy_hsm_sessions_busy", Kind: gauge, Help: "Of these, those with a call in them.",
+		Value: func(s worker.State) float64 { return float64(s.Busy) }},
+	{Name: "xks_proxy_hsm_sessions_hung", Kind: gauge, Help: "Of these, those whose call has taken longer than hang_timeout.",
+		Value: func(s worker.State) float64 { return float64(s.Hung) }},
+}
+
+// groupMetrics have the label hsm_group.
+var groupMetrics = []metric[hsm.GroupStatus]{
+	{Name: "xks_proxy_hsm_group_keys", Kind: gauge, Help: "Key labels of the group, all HSMs together.",
+		Value: func(g hsm.GroupStatus) float64 { return float64(g.Keys) }},
+	{Name: "xks_proxy_hsm_group_hedges_total", Kind: counter, Help: "Second attempts because the first was slow.",
+		Value: func(g hsm.GroupStatus) float64 { return float64(g.Hedges) }},
+	{Name: "xks_proxy_hsm_group_hedges_denied_total", Kind: counter, Help: "Second attempts that were not made because hedge_percent was used up.",
+		Value: func(g hsm.GroupStatus) float64 { return float64(g.HedgesDenied) }},
+	{Name: "xks_proxy_hsm_group_retries_total", Kind: counter, Help: "Attempts after a fault, on another HSM or the same.",
+		Value: func(g hsm.GroupStatus) float64 { return float64(g.Retries) }},
+	{Name: "xks_proxy_hsm_group_key_findings", Kind: gauge, Help: "Differences between the keys of the HSMs that stand now.", Label: "kind", Each: findings},
+	{Name: "xks_proxy_hsm_group_key_comparisons_total", Kind: counter, Help: "Key versions whose material was compared between the HSMs.",
+		Value: func(g hsm.GroupStatus) float64 { return float64(g.CrossChecked) }},
+	{Name: "xks_proxy_hsm_group_key_comparisons_pending", Kind: gauge, Help: "Key versions that wait for their first comparison.",
+		Value: func(g hsm.GroupStatus) float64 { return float64(g.CrossPending) }},
+}
+
+var (
+	serviceStates = []hsm.Service{hsm.InService, hsm.Returning, hsm.Suspected, hsm.Out, hsm.Drained}
+	healthStates  = []hsm.Status{hsm.Active, hsm.Degraded, hsm.Unavailable}
+	findingKinds  = []hsm.FindingKind{hsm.KeyMissing, hsm.VersionMissing, hsm.AttributesDiffer, hsm.DuplicateVersion, hsm.MaterialDiffers, hsm.NotAnEncryptionKey}
+)
+
+// oneHot is 1 for the value that holds and 0 for the others, so that each series lives for ever.
+func oneHot[T ~string](holds T, all []T) []oneValue {
+	values := make([]oneValue, 0, len(all))
+	for _, one := range all {
+		values = append(values, oneValue{labelValue(string(one)), truth(one == holds)})
+	}
+	return values
+}
+
+func findings(g hsm.GroupStatus) []oneValue {
+	count := map[hsm.FindingKind]int{}
+	for _, f := range g.Findings {
+		count[f.Kind]++
+	}
+	values := make([]oneValue, 0, len(findingKinds))
+	for _, kind := range findingKinds {
+		values = append(values, oneValue{labelValue(string(kind)), float64(count[kind])})
+	}
+	return values
+}
+
+// labelValue is for queries that need no quotes within quotes: in_service.
+func labelValue(s string) string { return strings.ReplaceAll(s, " ", "_") }
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// timestamp is Unix time in seconds; 0 for the zero time.
+func timestamp(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}

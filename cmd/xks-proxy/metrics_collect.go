@@ -1,0 +1,126 @@
+package main
+
+// From the groups and processes to Prometheus: a collector that looks when it is asked.
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/worker"
+)
+
+const (
+	scrapeTimeout  = 5 * time.Second
+	scrapesAtOnce  = 4
+	groupLabel     = "hsm_group"
+	hsmLabel       = "hsm"
+	buildInfoName  = "xks_proxy_build_info"
+	buildInfoHelp  = "1, with the version of the program."
+	buildInfoLabel = "version"
+)
+
+// metricsHandler serves the metrics of p.
+func metricsHandler(p *parts) http.Handler {
+	log, err := zap.NewStdLogAt(p.log, zap.WarnLevel)
+	if err != nil {
+		panic(err) // zap knows the level
+	}
+	return promhttp.HandlerFor(newMetrics(newAdmin(p)), promhttp.HandlerOpts{
+		ErrorLog: log, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: scrapesAtOnce, Timeout: scrapeTimeout,
+	})
+}
+
+// newMetrics is a registry of its own: nothing that a library registers globally gets in.
+func newMetrics(a *admin) *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		newHSMCollector(a),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: buildInfoName, Help: buildInfoHelp, ConstLabels: prometheus.Labels{buildInfoLabel: programVersion().Version},
+		}, func() float64 { return 1 }),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return registry
+}
+
+// hsmCollector implements prometheus.Collector.
+type hsmCollector struct {
+	admin   *admin
+	member  []described[hsm.MemberStatus]
+	process []described[worker.State]
+	group   []described[hsm.GroupStatus]
+}
+
+// described is a metric with its description for the library.
+type described[T any] struct {
+	metric[T]
+	desc *prometheus.Desc
+}
+
+func describe[T any](metrics []metric[T], labels ...string) []described[T] {
+	all := make([]described[T], 0, len(metrics))
+	for _, m := range metrics {
+		names := labels
+		if m.Label != "" {
+			names = append(labels[:len(labels):len(labels)], m.Label)
+		}
+		all = append(all, described[T]{m, prometheus.NewDesc(m.Name, m.Help, names, nil)})
+	}
+	return all
+}
+
+// send gives the values of one T to the library.
+func send[T any](to chan<- prometheus.Metric, metrics []described[T], of T, labels ...string) {
+	for _, m := range metrics {
+		if m.Each == nil {
+			to <- prometheus.MustNewConstMetric(m.desc, m.Kind, m.Value(of), labels...)
+			continue
+		}
+		for _, one := range m.Each(of) {
+			to <- prometheus.MustNewConstMetric(m.desc, m.Kind, one.value, append(labels[:len(labels):len(labels)], one.label)...)
+		}
+	}
+}
+
+func newHSMCollector(a *admin) *hsmCollector {
+	return &hsmCollector{
+		admin:   a,
+		member:  describe(memberMetrics, groupLabel, hsmLabel),
+		process: describe(processMetrics, hsmLabel),
+		group:   describe(groupMetrics, groupLabel),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *hsmCollector) Describe(to chan<- *prometheus.Desc) {
+	for _, m := range c.member {
+		to <- m.desc
+	}
+	for _, m := range c.process {
+		to <- m.desc
+	}
+	for _, m := range c.group {
+		to <- m.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *hsmCollector) Collect(to chan<- prometheus.Metric) {
+	for _, g := range c.admin.groups {
+		status := g.Status()
+		send(to, c.group, status, status.Name)
+		for _, m := range status.Members {
+			send(to, c.member, m, status.Name, m.HSM)
+		}
+	}
+	for name, p := range c.admin.processes {
+		send(to, c.process, p.State(), name)
+	}
+}

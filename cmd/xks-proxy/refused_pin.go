@@ -1,0 +1,173 @@
+package main
+
+// What is remembered of a PIN that an HSM refused. HSMs lock after a few wrong
+// PINs, and a service manager may start this program again and again.
+
+import (
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+
+	"xks-proxy/pkg/hsm"
+)
+
+// refusedPINs are the files refused-pin-NAME.json in the state directory, one for
+// each HSM whose PIN was refused. Without a directory nothing is remembered.
+type refusedPINs struct {
+	directory string
+	log       *zap.Logger
+}
+
+// refusedPIN is one file. Check tells the same PIN from a corrected one. Although
+// the PIN is a wrong one, it may be close to the right one: hence the slow function
+// and the mode 0600.
+type refusedPIN struct {
+	Format  int       `json:"format"` // 1
+	HSM     string    `json:"hsm"`
+	Module  string    `json:"module"`
+	Token   string    `json:"token"`
+	Serial  string    `json:"serial,omitempty"` // as configured
+	Salt    []byte    `json:"salt"`             // 16 bytes
+	Check   []byte    `json:"check"`            // PBKDF2-HMAC-SHA256 of the PIN, 32 bytes
+	Refused time.Time `json:"refused"`
+	Reason  string    `json:"reason"`
+
+	Function string  `json:"function,omitempty"` // that refused it
+	Code     hsm.CKR `json:"code,omitempty"`
+}
+
+const (
+	refusedPINFormat = 1
+	pinSaltSize      = 16
+	pinIterations    = 600_000 // some 0.2 s, only after a refusal
+)
+
+// C_Login's answers to a PIN that was not tried: it may be good once the HSM is set right.
+const (
+	ckrPINExpired        hsm.CKR = 0xA3
+	ckrPINNotInitialized hsm.CKR = 0x102
+)
+
+func (r refusedPINs) file(name string) string {
+	return filepath.Join(r.directory, "refused-pin-"+name+".json")
+}
+
+// held is why the PIN must not be tried on the HSM: an *hsm.Error of
+// hsm.ErrPINIncorrect if this very PIN was refused before, nil if it was not.
+func (r refusedPINs) held(h hsmConfig, pin secret) error {
+	if r.directory == "" {
+		return nil
+	}
+	file := r.file(h.Name)
+	old, err := readRefusedPIN(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return heldError(refusedPIN{HSM: h.Name}, fmt.Sprintf("so says %s, which cannot be read (%v)", file, err), file)
+	case old.HSM != h.Name || old.Module != h.Module || old.Token != h.Token || old.Serial != h.Serial:
+		return nil
+	}
+	check, err := pinCheck(pin, old.Salt)
+	if err != nil || subtle.ConstantTimeCompare(check, old.Check) == 0 {
+		return nil // a salt of another size cannot be ours
+	}
+	return heldError(old, "at "+old.Refused.Format(time.RFC3339)+", and the same PIN is not tried again", file)
+}
+
+func heldError(old refusedPIN, what, file string) error {
+	return &hsm.Error{HSM: old.HSM, Op: "log in", Function: old.Function, Code: old.Code, Kind: hsm.ErrPINIncorrect, Detail: fmt.Sprintf(
+		"%s: correct the PIN; if the HSM was corrected instead, run xks-proxy hsm restart %s, or, while the proxy does not run, delete %s",
+		what, old.HSM, file)}
+}
+
+// note is the worker's OnPIN: it remembers a refusal, and forgets it when the PIN was taken.
+func (r refusedPINs) note(h hsmConfig, pin secret, refusal error) {
+	if r.directory == "" {
+		return
+	}
+	var err error
+	var e *hsm.Error
+	switch {
+	case refusal == nil:
+		err = r.forget(h.Name)
+	case errors.As(refusal, &e) && wasTried(e):
+		err = r.remember(h, pin, e)
+	}
+	if err != nil {
+		r.log.Error("what became of the PIN cannot be remembered; a restart of the program could try a refused PIN again, or not try a good one",
+			zap.String("hsm", h.Name), zap.Error(err))
+	}
+}
+
+// wasTried reports whether the HSM compared the PIN and found it wrong. A locked PIN, which may be
+// right, is not tried: the token's flags tell.
+func wasTried(refusal *hsm.Error) bool {
+	return errors.Is(refusal, hsm.ErrPINIncorrect) && refusal.Code != ckrPINExpired && refusal.Code != ckrPINNotInitialized
+}
+
+func (r refusedPINs) remember(h hsmConfig, pin secret, refusal *hsm.Error) error {
+	salt := make([]byte, pinSaltSize)
+	_, _ = rand.Read(salt) // never fails
+	check, err := pinCheck(pin, salt)
+	if err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(refusedPIN{
+		Format: refusedPINFormat, HSM: h.Name, Module: h.Module, Token: h.Token, Serial: h.Serial,
+		Salt: salt, Check: check, Refused: time.Now().UTC().Truncate(time.Second), Reason: refusal.Error(),
+		Function: refusal.Function, Code: refusal.Code,
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(r.directory, ".refused-pin-*") // 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name()) // gone already if all went well
+	_, err = file.Write(append(data, '\n'))
+	err = errors.Join(err, file.Sync(), file.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), r.file(h.Name))
+}
+
+func (r refusedPINs) forget(name string) error {
+	err := os.Remove(r.file(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func readRefusedPIN(file string) (refusedPIN, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return refusedPIN{}, err
+	}
+	var r refusedPIN
+	err = json.Unmarshal(data, &r)
+	if err != nil {
+		return refusedPIN{}, err
+	}
+	if r.Format != refusedPINFormat {
+		return refusedPIN{}, fmt.Errorf("format %d is not known to this version", r.Format)
+	}
+	return r, nil
+}
+
+func pinCheck(pin secret, salt []byte) ([]byte, error) {
+	return pbkdf2.Key(sha256.New, pin.reveal(), salt, pinIterations, sha256.Size)
+}

@@ -1,0 +1,154 @@
+package main
+
+// A refused PIN is remembered, and recognised in its file by nobody but the proxy.
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"xks-proxy/pkg/hsm"
+)
+
+var (
+	refusedHSM     = hsmConfig{Name: "hsm-a", Module: "/usr/lib/vendor.so", Token: "customer", Serial: "4711"}
+	errPINRefused  = &hsm.Error{HSM: "hsm-a", Op: "log in", Function: "C_Login", Code: 0xA0, Kind: hsm.ErrPINIncorrect}
+	refusedPINFile = "refused-pin-hsm-a.json"
+)
+
+func TestRefusedPINIsHeld(t *testing.T) {
+	r := refusedPINs{directory: t.TempDir(), log: zap.NewNop()}
+	pin := newSecret("wrong-pin-123")
+	if err := r.held(refusedHSM, pin); err != nil {
+		t.Fatalf("held before it was refused: %v", err)
+	}
+	r.note(refusedHSM, pin, errPINRefused)
+
+	err := r.held(refusedHSM, pin)
+	var e *hsm.Error
+	if !errors.As(err, &e) || !errors.Is(err, hsm.ErrPINIncorrect) || e.HSM != "hsm-a" {
+		t.Fatalf("error is %v", err)
+	}
+	for _, want := range []string{"CKR_PIN_INCORRECT (0xA0)", "not tried again", "correct the PIN", "xks-proxy hsm restart hsm-a", refusedPINFile} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error is %q, want %q in it", err, want)
+		}
+	}
+	if strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), pin.reveal()) {
+		t.Errorf("error is %q", err)
+	}
+
+	for name, change := range map[string]func(*hsmConfig){
+		"module": func(h *hsmConfig) { h.Module = "/usr/lib/other.so" },
+		"token":  func(h *hsmConfig) { h.Token = "other" },
+		"serial": func(h *hsmConfig) { h.Serial = "" },
+		"name":   func(h *hsmConfig) { h.Name = "hsm-b" },
+	} {
+		other := refusedHSM
+		change(&other)
+		if err := r.held(other, pin); err != nil {
+			t.Errorf("with another %s: %v", name, err)
+		}
+	}
+	if err := r.held(refusedHSM, newSecret("wrong-pin-124")); err != nil {
+		t.Errorf("a corrected PIN: %v", err)
+	}
+
+	r.note(refusedHSM, pin, nil)
+	if err := r.held(refusedHSM, pin); err != nil {
+		t.Errorf("held although the HSM took it: %v", err)
+	}
+	r.note(refusedHSM, pin, nil) // nothing to forget is no failure
+	left, err := os.ReadDir(r.directory)
+	if err != nil || len(left) != 0 {
+		t.Errorf("left in the state directory: %v, %v", left, err)
+	}
+}
+
+// The file is for its owner, and holds neither the PIN nor a quick check of it.
+func TestRefusedPINFile(t *testing.T) {
+	r := refusedPINs{directory: t.TempDir(), log: zap.NewNop()}
+	pin := newSecret("wrong-pin-123")
+	r.note(refusedHSM, pin, errPINRefused)
+	path := filepath.Join(r.directory, refusedPINFile)
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v", info, err)
+	}
+	first, err := os.ReadFile(path)
+	if err != nil || strings.Contains(string(first), pin.reveal()) {
+		t.Fatalf("%s, %v", first, err)
+	}
+	var file map[string]any
+	if err := json.Unmarshal(first, &file); err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range []string{"format", "hsm", "module", "token", "serial", "salt", "check", "refused", "reason"} {
+		if file[field] == nil {
+			t.Errorf("no %s in %s", field, first)
+		}
+	}
+	r.note(refusedHSM, pin, errPINRefused)
+	second, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again map[string]any
+	if err := json.Unmarshal(second, &again); err != nil {
+		t.Fatal(err)
+	}
+	if again["salt"] == file["salt"] || again["check"] == file["check"] {
+		t.Error("the same salt twice")
+	}
+}
+
+// Only a PIN that the HSM found wrong is remembered: one that was not compared may be right.
+func TestRefusalsNotRemembered(t *testing.T) {
+	for name, refusal := range map[string]*hsm.Error{
+		"locked":          {Op: "log in", Kind: hsm.ErrPINLocked, Code: 0xA4},
+		"one try left":    {Op: "log in", Kind: hsm.ErrPINLocked},
+		"expired":         {Op: "log in", Kind: hsm.ErrPINIncorrect, Code: ckrPINExpired},
+		"not initialised": {Op: "log in", Kind: hsm.ErrPINIncorrect, Code: ckrPINNotInitialized},
+		"HSM away":        {Op: "log in", Kind: hsm.ErrUnavailable},
+	} {
+		r := refusedPINs{directory: t.TempDir(), log: zap.NewNop()}
+		r.note(refusedHSM, newSecret("1234"), refusal)
+		if err := r.held(refusedHSM, newSecret("1234")); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A file that cannot be understood says that a PIN was refused, and not which: none is tried.
+func TestRefusedPINUnreadable(t *testing.T) {
+	for name, text := range map[string]string{"no JSON": "hello", "empty": "", "another format": `{"format":2}`} {
+		r := refusedPINs{directory: t.TempDir(), log: zap.NewNop()}
+		writeFile(t, filepath.Join(r.directory, refusedPINFile), text, 0o600)
+		err := r.held(refusedHSM, newSecret("1234"))
+		if !errors.Is(err, hsm.ErrPINIncorrect) || !strings.Contains(err.Error(), "delete "+filepath.Join(r.directory, refusedPINFile)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Without a state directory nothing is remembered; with one that cannot be written the log says what that means.
+func TestRefusedPINNowhere(t *testing.T) {
+	r := refusedPINs{log: zap.NewNop()}
+	r.note(refusedHSM, newSecret("1234"), errPINRefused)
+	if err := r.held(refusedHSM, newSecret("1234")); err != nil {
+		t.Error(err)
+	}
+	log, seen := observer.New(zapcore.DebugLevel)
+	r = refusedPINs{directory: filepath.Join(t.TempDir(), "gone"), log: zap.New(log)}
+	r.note(refusedHSM, newSecret("1234"), errPINRefused)
+	if seen.FilterMessageSnippet("cannot be remembered").Len() != 1 {
+		t.Errorf("log: %v", seen.All())
+	}
+}
