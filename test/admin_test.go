@@ -203,6 +203,11 @@ func TestCreateTestKey(t *testing.T) {
 	p.hsm(t, "hsm-a"+there+"hsm-b"+there, "create-test-key")
 	p.waitActive(t, "hsm-a", "hsm-b")
 	p.hsmFails(t, `has no HSM named "hsm-z"; did you mean "hsm-a"?`, "create-test-key", "hsm-z")
+	writeFile(t, keys.A.pinFile(), "wrong\n")
+	p.hsmFails(t, "CKR_PIN_INCORRECT", "create-test-key", "hsm-a")
+	p.hsmFails(t, "the same PIN is not tried again", "create-test-key", "hsm-a")
+	writeFile(t, keys.A.pinFile(), keys.A.PIN+"\n")
+	p.hsm(t, "hsm-a"+there, "create-test-key", "hsm-a")
 	keys.B.away(t)
 	p.hsmFails(t, "HSM hsm-b: ", "create-test-key", "hsm-b")
 }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"xks-proxy/test/faulty"
 )
 
 // kill -9 of one HSM's process under load, several times: no request fails.
@@ -202,25 +204,28 @@ func TestHealthOfAHungHSM(t *testing.T) {
 
 // With both HSMs hung, the answer comes before KMS gives up (U13). Not parallel: it is about time.
 func TestBudget(t *testing.T) {
-	p := newProxy(t, (*settings).withoutLeisure)
+	var controls []*faulty.Control
+	p := newProxy(t, func(s *settings) {
+		s.withoutLeisure()
+		controls = s.misbehave(t)
+	})
 	old := p.client(t, http1)
 	old.fleet(t) // its connection is there
-	frozen := p.workers()
-	for _, w := range frozen {
-		err := syscall.Kill(w.pid, syscall.SIGSTOP)
+	for _, control := range controls {
+		err := control.Set(faulty.Rule{Function: faulty.Crypto, Action: faulty.Hang})
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	// All at once: the program notices within a second that its processes are frozen.
+	// All at once: the program notices within a few seconds that its processes hang.
 	var asking sync.WaitGroup
 	asking.Go(func() { old.wantTimeout(t, false) })
 	for _, w := range ways {
 		asking.Go(func() { p.client(t, w).wantTimeout(t, true) })
 	}
 	asking.Wait()
-	for _, w := range frozen {
-		waitGone(t, w.pid)
+	for _, control := range controls {
+		control.Clear()
 	}
 	p.recovers(t)
 	p.waitActive(t, "hsm-a", "hsm-b")

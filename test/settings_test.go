@@ -6,10 +6,12 @@ package test
 import (
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"testing"
 
 	"xks-proxy/pkg/sigv4"
+	"xks-proxy/test/faulty"
 )
 
 type object = map[string]any
@@ -136,4 +138,26 @@ func (s *settings) text(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// misbehave puts the module that fails on command (test/faulty) before each HSM.
+func (s *settings) misbehave(t testing.TB) []*faulty.Control {
+	t.Helper()
+	dir := t.TempDir()
+	module, err := faulty.Build(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var controls []*faulty.Control
+	for i, h := range s.HSMs {
+		control, err := faulty.New(filepath.Join(dir, fmt.Sprint("control-", i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { control.Close() })
+		h["module"] = module
+		h["environment"] = append(h["environment"].([]string), control.Env())
+		controls = append(controls, control)
+	}
+	return controls
 }

@@ -230,7 +230,12 @@ func (a *admin) restart(ctx context.Context, o adminOrder) (string, error) {
 		s := process.State()
 		return s.Phase == worker.Running && s.PID != before.PID
 	}
-	if a.await(ctx, running) != nil {
+	failed := func() bool { // the new process, not the old one
+		s := process.State()
+		return s.Phase == worker.Failed && s.EndedAt.After(start) && (before.PID == 0 || s.Restarts > before.Restarts)
+	}
+	_ = a.await(ctx, func() bool { return running() || failed() })
+	if !running() {
 		resumeAll(drained, o.HSM)
 		return "", notRunning(o.HSM, process.State())
 	}

@@ -10,10 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/exec"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
@@ -82,8 +84,15 @@ func createTestKeys(ctx context.Context, file, only string, out io.Writer) error
 		if err != nil {
 			return err
 		}
+		refused := refusedPINs{directory: l.config.StateDirectory, log: zap.NewNop()}
+		err = refused.held(h, pin)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
 		said, err := createTestKey(ctx, l.config.source.dir, h, pin, label)
 		if err != nil {
+			refused.note(h, pin, err) // does nothing unless the HSM refused the PIN
 			failed = append(failed, err)
 			continue
 		}
@@ -128,10 +137,22 @@ func createTestKey(ctx context.Context, dir string, h hsmConfig, pin secret, lab
 	case ctx.Err() != nil:
 		return "", errInterrupted
 	case err != nil:
-		return "", fmt.Errorf("HSM %s: %s", h.Name, orElse(complaint, err.Error()))
+		return "", childError(h.Name, complaint, err)
 	}
 	return said, nil
 }
+
+// childError is what a child complained of. A refused PIN keeps its kind.
+func childError(name, complaint string, err error) error {
+	var ended *exec.ExitError
+	if errors.As(err, &ended) && ended.ExitCode() == exitPINRefused {
+		return &hsm.Error{HSM: name, Op: "log in", Kind: hsm.ErrPINIncorrect, Detail: complaint}
+	}
+	return fmt.Errorf("HSM %s: %s", name, orElse(complaint, err.Error()))
+}
+
+// exitPINRefused is how a child says that the HSM compared the PIN and found it wrong.
+const exitPINRefused = 3
 
 // newMakeTestKeyCommand is the child's side.
 func newMakeTestKeyCommand() *cobra.Command {
@@ -158,6 +179,10 @@ func newMakeTestKeyCommand() *cobra.Command {
 			said, err := o.carryOut(c.Context())
 			if err != nil {
 				fmt.Fprintln(c.ErrOrStderr(), err)
+				var refusal *hsm.Error
+				if errors.As(err, &refusal) && wasTried(refusal) {
+					return exitError{code: exitPINRefused}
+				}
 				return exitError{code: exitFailed} // said without this program's name, for the parent's sentence
 			}
 			_, err = fmt.Fprintln(c.OutOrStdout(), said)

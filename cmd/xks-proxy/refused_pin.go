@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -59,7 +60,7 @@ const (
 )
 
 func (r refusedPINs) file(name string) string {
-	return filepath.Join(r.directory, "refused-pin-"+name+".json")
+	return filepath.Join(r.directory, "refused-pin-"+url.PathEscape(name)+".json")
 }
 
 // held is why the PIN must not be tried on the HSM: an *hsm.Error of
