@@ -163,7 +163,7 @@ func (p *parts) handlerConfig(secrets *secrets) xks.Config {
 		store := xks.KeyStoreConfig{
 			Name: k.Name, PathPrefix: k.PathPrefix, Group: p.groups[k.HSMGroup], Regions: k.Regions,
 			Labels: k.Keys.Labels, Label: k.Keys.Label, Disabled: k.Keys.Disabled,
-			Blocked: k.Blocked,
+			Blocked: k.Blocked, VerifyOnSame: k.Integrity == "same",
 		}
 		for _, key := range secrets.AccessKeys[k.Name] {
 			store.Credentials = append(store.Credentials, sigv4.Credential{AccessKeyID: key.ID, SecretAccessKey: key.Secret.reveal()})

@@ -27,7 +27,7 @@ type config struct {
 	Health           healthConfig     `mapstructure:"health" doc:"The listener for load balancers and monitoring."`
 	Admin            adminConfig      `mapstructure:"admin" doc:"The socket through which the xks-proxy hsm commands look at the HSMs and take them out of service."`
 	Log              logConfig        `mapstructure:"log" doc:"The proxy's log: one structured line for each request, and what happens besides."`
-	StateDirectory   string           `mapstructure:"state_directory" default:"state" path:"true" doc:"Directory in which the last catalogue seen on each HSM is kept, so that a restart while one HSM is away does not begin to use a key version that the other lacks. Holds no secret. Empty: none is kept."`
+	StateDirectory   string           `mapstructure:"state_directory" default:"state" path:"true" doc:"Directory in which the last catalogue seen on each HSM is kept, so that a restart while one HSM is away does not begin to use a key version that the other lacks. Also which PIN an HSM refused, as a slow hash, so that it is not tried again. Empty: none is kept."`
 	StartWithoutHSMs string           `mapstructure:"start_without_hsms" default:"wait" oneof:"wait|exit" doc:"When every HSM of an HSM group is away at the start: wait serves all the same, not ready until one comes; exit ends the program. A mistake, such as a refused PIN, ends it in either case unless the HSM was reached before."`
 	Proxy            proxyConfig      `mapstructure:"proxy" doc:"What GetHealthStatus tells AWS KMS about the proxy."`
 	HSMs             []hsmConfig      `mapstructure:"hsms" required:"true" doc:"The HSMs, each served by a process of its own."`
@@ -138,6 +138,7 @@ type keyStoreConfig struct {
 	Regions      []string           `mapstructure:"regions" doc:"AWS regions accepted in the signature. Empty: any."`
 	Credentials  []credentialConfig `mapstructure:"credentials" required:"true" doc:"Access keys that AWS KMS signs with; two while one replaces the other."`
 	Keys         keysConfig         `mapstructure:"keys" doc:"The keys that this key store reaches."`
+	Integrity    string             `mapstructure:"integrity_check" default:"other" oneof:"other|same" doc:"Which HSM decrypts a new ciphertext again when KMS asks for an integrity value: another one of the same priority, which finds two HSMs with different keys under one label, or the same."`
 	Blocked      bool               `mapstructure:"blocked" default:"false" doc:"Answer every request InvalidStateException: nothing of this key store can be encrypted or decrypted."`
 	LegacyFormat string             `mapstructure:"legacy_format" doc:"Reserved; must be empty."`
 }
