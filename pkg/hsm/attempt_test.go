@@ -58,23 +58,13 @@ func TestFaultMovesOn(t *testing.T) {
 	}
 }
 
-// TestSlowMovesOn: the first HSM has the attempt's time and no more.
-func TestSlowMovesOn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		tokens := newTokens(2)
-		g := start(t, tokens, inOrder)
-		tokens[0].SetHook(onRequests(slow(61 * time.Millisecond)))
-		began := time.Now()
-		_, trace, err := request(t, g)
-		if err != nil || trace.HSM != "b" || trace.Attempts != 2 || time.Since(began) != 60*time.Millisecond {
-			t.Fatalf("got %v, %+v after %v", err, trace, time.Since(began))
-		}
-		wantError(t, trace.Faults[0], hsm.ErrTimeout, context.DeadlineExceeded)
-
-		tokens[0].SetHook(onRequests(slow(59 * time.Millisecond)))
-		served(t, g, "a")
-	})
-}
+// How long a request takes that nobody serves. The pauses between the rounds are
+// 2, 10, 25 and 50 ms, each up to a quarter shorter.
+var (
+	atOnce      = [2]time.Duration{0, 0}
+	allRounds   = [2]time.Duration{87 * time.Millisecond * 3 / 4, 87 * time.Millisecond}
+	wholeBudget = [2]time.Duration{budget, budget}
+)
 
 // TestNobodyServes: when no HSM can, the error says so inside the budget, on one line.
 func TestNobodyServes(t *testing.T) {
@@ -83,16 +73,17 @@ func TestNobodyServes(t *testing.T) {
 		a, b   hsmtest.Hook
 		want   []error
 		not    error
-		took   time.Duration
+		took   [2]time.Duration // least and most
+		asked  [2]int           // least and most
 		faults int
 	}{
-		{"both down", down, down, []error{hsm.ErrUnavailable}, hsm.ErrTimeout, 0, 2},
-		{"both hang", hang, hang, []error{hsm.ErrTimeout, context.DeadlineExceeded}, hsm.ErrUnavailable, budget, 2},
-		{"one hangs, one down", hang, down, []error{hsm.ErrUnavailable}, hsm.ErrTimeout, 60 * time.Millisecond, 2},
-		{"one down, one hangs", down, hang, []error{hsm.ErrTimeout}, hsm.ErrUnavailable, budget, 2},
-		{"both busy", failWith(hsm.ErrBusy), failWith(hsm.ErrBusy), []error{hsm.ErrBusy}, hsm.ErrUnavailable, 0, 2},
-		{"one busy, one down", failWith(hsm.ErrBusy), down, []error{hsm.ErrUnavailable}, hsm.ErrBusy, 0, 2},
-		{"one says the key is gone, one down", failWith(hsm.ErrKeyNotFound), down, []error{hsm.ErrUnavailable}, hsm.ErrKeyNotFound, 0, 1},
+		{"both down", down, down, []error{hsm.ErrUnavailable}, hsm.ErrTimeout, allRounds, [2]int{10, 10}, 2},
+		{"both hang", hang, hang, []error{hsm.ErrTimeout, context.DeadlineExceeded}, hsm.ErrUnavailable, wholeBudget, [2]int{2, 2}, 2},
+		{"one hangs, one down", hang, down, []error{hsm.ErrTimeout}, hsm.ErrUnavailable, wholeBudget, [2]int{4, 8}, 2},
+		{"one down, one hangs", down, hang, []error{hsm.ErrTimeout}, hsm.ErrUnavailable, wholeBudget, [2]int{4, 8}, 2},
+		{"both busy", failWith(hsm.ErrBusy), failWith(hsm.ErrBusy), []error{hsm.ErrBusy}, hsm.ErrUnavailable, atOnce, [2]int{2, 2}, 2},
+		{"one busy, one down", failWith(hsm.ErrBusy), down, []error{hsm.ErrUnavailable}, hsm.ErrBusy, allRounds, [2]int{10, 10}, 2},
+		{"one says the key is gone, one down", failWith(hsm.ErrKeyNotFound), down, []error{hsm.ErrUnavailable}, hsm.ErrKeyNotFound, allRounds, [2]int{10, 10}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -106,10 +97,10 @@ func TestNobodyServes(t *testing.T) {
 				if errors.Is(err, test.not) {
 					t.Errorf("%v is %v as well", err, test.not)
 				}
-				if time.Since(began) != test.took {
-					t.Errorf("took %v", time.Since(began))
+				if took := time.Since(began); took < test.took[0] || took > test.took[1] {
+					t.Errorf("took %v, want %v", took, test.took)
 				}
-				if trace.HSM != "" || trace.Attempts != 2 || len(trace.Faults) != test.faults || sealed.Ciphertext != nil {
+				if trace.HSM != "" || trace.Attempts < test.asked[0] || trace.Attempts > test.asked[1] || len(trace.Faults) != test.faults || sealed.Ciphertext != nil {
 					t.Errorf("got %+v, %+v", sealed, trace)
 				}
 				if strings.ContainsAny(err.Error(), "\n") || strings.Contains(err.Error(), "nil") || !strings.Contains(err.Error(), `"k"`) {
@@ -236,9 +227,9 @@ func TestCancel(t *testing.T) {
 		neverOut(t, logs)
 		tokens[0].SetHook(nil)
 		served(t, g, "a") // it was slow for two requests, which is no reason yet
-		for range 10 {    // to the last HSM that is left, the caller's whole time was given
+		for range 10 {    // the same on the only HSM that there is to ask
 			ctx, cancel := context.WithCancel(t.Context())
-			time.AfterFunc(150*time.Millisecond, cancel)
+			time.AfterFunc(50*time.Millisecond, cancel)
 			_, _, err := g.Encrypt(ctx, hsm.KeyRef{Label: "only b", Version: 1}, aad, text)
 			cancel()
 			wantError(t, err, hsm.ErrTimeout, context.Canceled)

@@ -71,7 +71,7 @@ func logTo(logs **observer.ObservedLogs) option {
 }
 
 func configOf(tokens []*hsmtest.Token, options ...option) hsm.GroupConfig {
-	c := hsm.GroupConfig{Name: "pair", TestKey: testKey}
+	c := hsm.GroupConfig{Name: "pair", TestKey: testKey, ParityRate: -1}
 	for _, token := range tokens {
 		c.Members = append(c.Members, hsm.MemberConfig{Name: token.Info().Label, Token: token})
 	}

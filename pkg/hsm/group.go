@@ -205,7 +205,9 @@ type member struct {
 	standing standing
 	latency  latency
 	inFlight atomic.Int32
-	health   atomic.Pointer[Health]
+
+	overtaken atomic.Int32 // requests in a row that another HSM answered, this one being slow
+	health    atomic.Pointer[Health]
 
 	requests, faults, slow atomic.Uint64 // since the start; see MemberStatus
 	lastFault              atomic.Pointer[fault]

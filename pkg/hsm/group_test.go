@@ -3,6 +3,7 @@ package hsm_test
 // Tests of a group's configuration and life (requirements H1, H2, R3).
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"runtime"
@@ -34,6 +35,13 @@ func TestValidate(t *testing.T) {
 		{"probes too rare for requirement H2", func(c *hsm.GroupConfig) { c.ProbeInterval = 31 * time.Second }, "probe interval 31s"},
 		{"probes too long for requirement H2", func(c *hsm.GroupConfig) { c.ProbeTimeout = 21 * time.Second }, "probe timeout 21s"},
 		{"negative", func(c *hsm.GroupConfig) { c.AttemptTimeout = -1 }, "negative"},
+		{"no time for another HSM", func(c *hsm.GroupConfig) { c.AttemptTimeout = 200 * time.Millisecond }, "no time would be left for another HSM"},
+		{"no time for another HSM in a shorter budget", func(c *hsm.GroupConfig) { c.Budget = 60 * time.Millisecond }, "no time would be left for another HSM"},
+		{"a negative floor of hedging", func(c *hsm.GroupConfig) { c.HedgeAfter = -1 }, "negative"},
+		{"no hedging", func(c *hsm.GroupConfig) { c.HedgePercent = -1 }, ""},
+		{"more hedges than requests", func(c *hsm.GroupConfig) { c.HedgePercent = 101 }, "101 %"},
+		{"the other way with a lost key", func(c *hsm.GroupConfig) { c.LostKey = hsm.LostKeyRefuse }, ""},
+		{"no way with a lost key", func(c *hsm.GroupConfig) { c.LostKey = "guess" }, `"guess" is no way`},
 		{"two at once", func(c *hsm.GroupConfig) { c.Name, c.TestKey = "", "" }, "no test key"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -70,7 +78,6 @@ func TestClose(t *testing.T) {
 	for name, hook := range map[string]hsmtest.Hook{"idle": nil, "hanging": hang, "down": down} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				before := runtime.NumGoroutine()
 				tokens := newTokens(3)
 				g := start(t, tokens, rememberIn(t.TempDir()))
 				for _, token := range tokens {
@@ -86,11 +93,10 @@ func TestClose(t *testing.T) {
 				if time.Since(began) != 0 {
 					t.Errorf("closing took %v", time.Since(began))
 				}
-				for deadline := 0; runtime.NumGoroutine() > before && deadline < 1000; deadline++ {
-					runtime.Gosched()
-				}
-				if now := runtime.NumGoroutine(); now > before {
-					t.Errorf("%d goroutines before, %d after", before, now)
+				stacks := make([]byte, 1<<20)
+				stacks = stacks[:runtime.Stack(stacks, true)]
+				if bytes.Contains(stacks, []byte("xks-proxy/pkg/hsm.(")) {
+					t.Errorf("a goroutine of the group is left:\n%s", stacks)
 				}
 				tokens[0].SetHook(nil)
 				_, err := tokens[0].Encrypt(t.Context(), ref, aad, text)

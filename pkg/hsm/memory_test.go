@@ -270,7 +270,7 @@ func TestDirectoryNotWritable(t *testing.T) {
 		if _, _, err := request(t, g); err != nil {
 			t.Fatal(err)
 		}
-		said := logs.FilterMessageSnippet("not remembered").All()
+		said := logs.FilterMessageSnippet("catalogue not remembered").All()
 		if len(said) != 2 || !strings.Contains(said[0].ContextMap()["error"].(string), dir) {
 			t.Errorf("the log says %v", said)
 		}

@@ -47,11 +47,40 @@ func (g *Group) unanswered(m *member, elapsed time.Duration) {
 	m.slow.Add(1)
 	m.standing.silent.Store(true)
 	m.lastFault.Store(&fault{err: err, at: time.Now()})
-	first := m.standing.suspect.CompareAndSwap(false, true)
-	if m.standing.note(err) {
+	// With no other that is quick, the group is slow as a whole: to call its HSMs broken helps nobody.
+	if m.standing.note(err) && g.quickOnes(^m.bit, g.config.AttemptTimeout/2, true) != 0 {
 		g.takeOut(m, err)
 	}
-	if !first {
+	g.suspect(m, err)
+}
+
+// answered takes note of any answer.
+func (m *member) answered(inTime bool) {
+	if m.overtaken.Load() != 0 {
+		m.overtaken.Store(0)
+	}
+	if inTime && m.standing.silent.Load() {
+		m.standing.silent.Store(false)
+	}
+}
+
+// overtaken is what happens when a request that was slow on an HSM was answered by another. Nothing
+// is wrong with that, unless it is so each time: under load hedges would hide an HSM that hangs.
+func (g *Group) overtaken(m *member, elapsed time.Duration) {
+	if m.overtaken.Add(1) < overtakenToSuspect {
+		return
+	}
+	m.overtaken.Store(0)
+	g.suspect(m, &Error{HSM: m.Name, Op: "serve", Kind: Timeout(context.DeadlineExceeded),
+		Detail: fmt.Sprintf("%d requests in a row were answered by another HSM, the last after %v", overtakenToSuspect, elapsed.Round(time.Millisecond))})
+}
+
+// overtakenToSuspect is how many requests in a row another HSM has to answer first.
+const overtakenToSuspect = 3
+
+// suspect passes an HSM over until a probe, which is made now, succeeds.
+func (g *Group) suspect(m *member, err error) {
+	if !m.standing.suspect.CompareAndSwap(false, true) {
 		return
 	}
 	if watched, ok := m.Token.(Watched); ok {

@@ -191,9 +191,7 @@ func (r *race[T]) attempt(m *member, hedge bool) (T, error) {
 	switch took := time.Since(w.start); {
 	case !errors.Is(err, ErrTimeout):
 		m.latency.add(took)
-		if took < r.g.config.AttemptTimeout && m.standing.silent.Load() {
-			m.standing.silent.Store(false)
-		}
+		m.answered(took < r.g.config.AttemptTimeout)
 	case r.ctx.Err() == nil:
 		// The HSM itself says that it is late.
 	default:
@@ -201,6 +199,9 @@ func (r *race[T]) attempt(m *member, hedge bool) (T, error) {
 		// the watch took note. That it took so long, at least, is known.
 		if r.outer.Err() == nil {
 			m.latency.add(took)
+			if took >= w.delay {
+				r.g.overtaken(m, took)
+			}
 		}
 		return answer, err
 	}

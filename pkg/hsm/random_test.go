@@ -2,7 +2,8 @@ package hsm_test
 
 // Random faults from a seed, and what must hold whatever they are: every
 // acknowledged ciphertext decrypts on every HSM to its plaintext, and while one
-// HSM is well no request fails (requirements R1, R2).
+// HSM is well and not drained no request fails (requirements R1, R2). Hedging, suspicion and
+// an operator who drains are part of it.
 
 import (
 	"bytes"
@@ -45,7 +46,7 @@ func (w *weather) set(spoilt float64) {
 }
 
 var badWeather = []hsmtest.Hook{
-	down, hang, slow(30 * time.Millisecond), slow(90 * time.Millisecond), slow(3 * time.Second),
+	down, hang, slow(15 * time.Millisecond), slow(30 * time.Millisecond), slow(90 * time.Millisecond), slow(3 * time.Second),
 	failWith(hsm.ErrBusy), failWith(hsm.ErrTimeout), failWith(hsm.ErrPINLocked), failWith(hsm.ErrTokenNotFound),
 	failWithPlain(errors.New("an error without a kind")),
 }
@@ -122,19 +123,20 @@ func (c *caller) decrypt(ctx context.Context) error {
 func TestRandomFaults(t *testing.T) {
 	for _, mode := range []struct {
 		name string
-		both bool // whether both HSMs may be unwell at once
-	}{{"one at a time", false}, {"any", true}} {
-		for seed := range uint64(6) {
+		hsms int
+		any  bool // whether all HSMs may be unwell at once
+	}{{"one of two is well", 2, false}, {"one of three is well", 3, false}, {"any", 2, true}} {
+		for seed := range uint64(4) {
 			t.Run(fmt.Sprintf("%s/seed %d", mode.name, seed), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { randomFaults(t, seed, mode.both) })
+				synctest.Test(t, func(t *testing.T) { randomFaults(t, seed, mode.hsms, mode.any) })
 			})
 		}
 	}
 }
 
-func randomFaults(t *testing.T, seed uint64, both bool) {
+func randomFaults(t *testing.T, seed uint64, hsms int, any bool) {
 	random := rand.New(rand.NewPCG(seed, 1))
-	tokens := newTokens(2)
+	tokens := newTokens(hsms)
 	var skies []*weather
 	for i, token := range tokens {
 		w := &weather{rand: rand.New(rand.NewPCG(seed, uint64(2+i))), kinds: badWeather}
@@ -144,6 +146,9 @@ func randomFaults(t *testing.T, seed uint64, both bool) {
 	options := []option{rememberIn(t.TempDir())}
 	if seed%2 == 0 {
 		options = append(options, inOrder)
+	}
+	if seed%3 == 0 {
+		options = append(options, func(c *hsm.GroupConfig) { c.HedgePercent = -1 })
 	}
 	g := start(t, tokens, options...)
 
@@ -166,38 +171,73 @@ func randomFaults(t *testing.T, seed uint64, both bool) {
 		})
 	}
 	version := uint32(1)
-	for range 10 {
-		change(random, skies, both)
-		if random.IntN(4) == 0 { // a rotation: first on one HSM, after a while on the other
+	for range 8 {
+		well := change(t, random, g, skies, any)
+		if random.IntN(2) == 0 {
+			drainOne(t, random, g, hsms, well)
+		}
+		if random.IntN(4) == 0 { // a rotation: first on one HSM, after a while on the others
 			version++
-			first := random.IntN(2)
-			tokens[first].AddKey("k", version)
-			time.Sleep(time.Duration(random.IntN(2000)) * time.Millisecond)
-			tokens[1-first].AddKey("k", version)
+			for _, i := range random.Perm(hsms) {
+				tokens[i].AddKey("k", version)
+				time.Sleep(time.Duration(random.IntN(2000)) * time.Millisecond)
+			}
 		}
 		time.Sleep(time.Duration(random.IntN(5000)) * time.Millisecond)
 	}
 	close(stop)
 	running.Wait()
 	g.Close()
-	judge(t, callers, tokens, both)
+	judge(t, callers, tokens, any)
 }
 
-// change gives both HSMs new weather. One at a time means with a pause in which
-// both are well and a probe has come back.
-func change(random *rand.Rand, skies []*weather, both bool) {
-	one := random.IntN(2)
-	if both {
-		skies[one].set(random.Float64())
-		return
+// change gives the HSMs new weather, and says which one is well; if any may be
+// unwell, that is of no importance. Otherwise there is a pause before, in which all are well and
+// a probe has come back.
+func change(t *testing.T, random *rand.Rand, g *hsm.Group, skies []*weather, any bool) int {
+	well := random.IntN(len(skies))
+	if any {
+		skies[well].set(random.Float64())
+		return well
 	}
-	skies[1-one].set(0)
-	skies[one].set(0)
+	for i, sky := range skies {
+		sky.set(0)
+		err := g.Resume(name(i))
+		if err != nil {
+			t.Error(err)
+		}
+	}
 	time.Sleep(8 * time.Second)
-	skies[one].set([]float64{0.05, 0.5, 1}[random.IntN(3)])
+	for i, sky := range skies {
+		if i != well {
+			sky.set([]float64{0.05, 0.5, 1}[random.IntN(3)])
+		}
+	}
+	return well
 }
 
-func judge(t *testing.T, callers []*caller, tokens []*hsmtest.Token, both bool) {
+// drainOne is an operator at work on an HSM that need not be well. The one that is well is refused or left alone.
+func drainOne(t *testing.T, random *rand.Rand, g *hsm.Group, hsms, well int) {
+	one := (well + 1 + random.IntN(hsms-1)) % hsms
+	err := g.Drain(t.Context(), name(one), false)
+	if err != nil && !errors.Is(err, hsm.ErrLastHSM) {
+		t.Error(err)
+	}
+	if m := g.Status().Members[one]; err == nil && m.InFlight != 0 {
+		t.Errorf("%d requests in flight on a drained HSM", m.InFlight)
+	}
+	time.Sleep(time.Duration(random.IntN(3000)) * time.Millisecond)
+	if random.IntN(2) == 0 {
+		err = g.Resume(name(one))
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func name(i int) string { return string(rune('a' + i)) }
+
+func judge(t *testing.T, callers []*caller, tokens []*hsmtest.Token, any bool) {
 	total, failed := 0, 0
 	for _, c := range callers {
 		total += len(c.kept)
@@ -205,7 +245,7 @@ func judge(t *testing.T, callers []*caller, tokens []*hsmtest.Token, both bool) 
 		if c.tooLate > 0 {
 			t.Errorf("%d requests took longer than their budget", c.tooLate)
 		}
-		if !both && len(c.failed) > 0 {
+		if !any && len(c.failed) > 0 {
 			t.Errorf("%d requests failed that one HSM could have served; the first: %v", len(c.failed), c.failed[0])
 		}
 		for _, err := range c.failed {

@@ -113,7 +113,11 @@ func TestBackByProbeOnly(t *testing.T) {
 
 		tokens[0].SetHook(nil)
 		time.Sleep(201 * time.Millisecond)
-		served(t, g, "a") // and now that of a
+		if got := g.Status().Members[0].Service; got != hsm.Returning { // and now that of a
+			t.Errorf("a is %s", got)
+		}
+		time.Sleep(3 * time.Second)
+		served(t, g, "a")
 	})
 }
 
@@ -175,7 +179,7 @@ func TestPriority(t *testing.T) {
 			t.Errorf("b and c are out: %v", by)
 		}
 		tokens[1].SetHook(nil)
-		time.Sleep(time.Second)
+		time.Sleep(4 * time.Second) // back, and with its full share
 		if seen(100); by["b"] != 100 {
 			t.Errorf("c is out: %v", by)
 		}
@@ -270,12 +274,10 @@ func TestOneHSM(t *testing.T) {
 		tokens[0].SetHook(onRequests(slow(budget - time.Millisecond)))
 		served(t, g, "a")
 		tokens[0].SetHook(onRequests(down))
-		for range 5 { // out of service, and asked all the same
-			_, trace, err := request(t, g)
-			wantError(t, err, hsm.ErrUnavailable)
-			if trace.Attempts != 1 {
-				t.Fatalf("got %+v", trace)
-			}
+		_, trace, err := request(t, g)
+		wantError(t, err, hsm.ErrUnavailable)
+		if trace.Attempts != 5 { // it is all there is, and it was well a moment ago
+			t.Fatalf("got %+v", trace)
 		}
 		tokens[0].SetHook(nil)
 		served(t, g, "a")

@@ -1,0 +1,195 @@
+package hsm
+
+// Tests of what compare finds in listings (requirement R4): missing keys and versions,
+// attributes, duplicates, keys of other kinds; and what it costs.
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// away marks some of the views as old knowledge.
+func away(views []view, which ...int) []view {
+	for _, i := range which {
+		views[i].away = true
+	}
+	return views
+}
+
+func with(object Object, change func(*Object)) Object {
+	change(&object)
+	return object
+}
+
+func TestCompare(t *testing.T) {
+	one, two := []Object{aes256(1)}, []Object{aes256(1), aes256(2)}
+	unwrapped := with(aes256(1), func(o *Object) { o.Sensitive = true })
+	generated := with(unwrapped, func(o *Object) { o.AlwaysSensitive, o.NeverExtractable, o.Local = true, true, true })
+	extractable := with(aes256(1), func(o *Object) { o.Extractable = true })
+	aes128 := aesWith(128, both, VersionID(1))
+
+	for _, test := range []struct {
+		name  string
+		views []view
+		once  []uint32 // versions that were on every HSM
+		want  []string // kind, version and HSMs of each finding
+		says  []string // in the detail of the first
+	}{
+		{name: "nobody was seen", views: holding(neverSeen, neverSeen)},
+		{name: "nobody holds it", views: holding(nil, nil)},
+		{name: "the same", views: holding(one, one)},
+		{name: "the same two versions, in another order", views: holding(two, []Object{aes256(2), aes256(1)})},
+		{name: "a single HSM", views: holding(two)},
+		{name: "one was never seen", views: holding(one, neverSeen)},
+		{name: "generated here, unwrapped there", views: holding([]Object{generated}, []Object{unwrapped})},
+		{name: "other ids, the same version", views: holding([]Object{aesWith(256, both, nil)}, []Object{aesWith(256, both, []byte("a name"))})},
+
+		{name: "key missing, never complete", views: holding(one, nil), want: []string{"key missing 0 [b]"},
+			says: []string{"a holds the key, b does not", "copy it there", "not encrypted under"}},
+		{name: "key missing, was complete", views: holding(nil, one), once: []uint32{1}, want: []string{"key missing 0 [a]"},
+			says: []string{"b holds the key, a does not", "it was on every HSM", "restore"}},
+		{name: "key missing on two of three", views: holding(nil, one, nil), want: []string{"key missing 0 [a c]"},
+			says: []string{"b holds the key, a, c do not"}},
+		{name: "key missing on one of three, and the others differ", views: holding(one, nil, two), want: []string{"key missing 0 [b]", "version missing 2 [a]"},
+			says: []string{"a, c hold the key"}},
+		{name: "key missing on one that is away", views: away(holding(one, nil), 1), want: []string{"key missing 0 [b]"}, says: []string{"b (away, so as last seen) does not"}},
+		{name: "an AES-128 key missing", views: holding([]Object{aes128}, nil), want: []string{"key missing 0 [b]"}},
+
+		{name: "version missing, never complete", views: holding(two, one), want: []string{"version missing 2 [b]"},
+			says: []string{"a holds version 2, b does not", "copy it there"}},
+		{name: "version missing, was complete", views: holding(two, one), once: []uint32{1, 2}, want: []string{"version missing 2 [b]"}, says: []string{"it was on every HSM"}},
+		{name: "another version was complete", views: holding(two, one), once: []uint32{1}, want: []string{"version missing 2 [b]"}, says: []string{"copy it there"}},
+		{name: "no common version", views: holding(one, []Object{aes256(2)}), want: []string{"version missing 1 [b]", "version missing 2 [a]"}},
+
+		{name: "usage differs", views: holding(one, []Object{aesWith(256, CanDecrypt, VersionID(1))}), want: []string{"attributes differ 1 [a b]"},
+			says: []string{"a holds (may encrypt+decrypt, not sensitive, not extractable)", "b holds (may decrypt,"}},
+		{name: "extractable here", views: holding(one, []Object{extractable}), want: []string{"attributes differ 1 [a b]"}, says: []string{", extractable)"}},
+		{name: "sensitive here", views: holding([]Object{unwrapped}, one), want: []string{"attributes differ 1 [a b]"}},
+		{name: "it may do nothing there", views: holding(one, []Object{aesWith(256, 0, VersionID(1))}), want: []string{"attributes differ 1 [a b]"}, says: []string{"may do nothing"}},
+
+		{name: "two objects for a version", views: holding(append(slices.Clone(one), aes256(1)), one), want: []string{"duplicate version 1 [a]"},
+			says: []string{"a holds an object with CKA_ID", "delete or relabel"}},
+		{name: "two objects on both", views: holding(append(slices.Clone(one), aes256(1)), append(slices.Clone(one), aes256(1))), want: []string{"duplicate version 1 [a b]"}},
+		{name: "two objects on one HSM that is alone", views: holding([]Object{aes256(1), aes256(1)}), want: []string{"duplicate version 1 [a]"}},
+
+		{name: "AES-256 here, RSA there", views: holding(one, rsaPair()), want: []string{"not AES-256 everywhere 0 [b]"}, says: []string{"a holds AES_256, b holds RSA_2048: replace"}},
+		{name: "AES-256 here, AES-128 there", views: holding([]Object{aes128}, one), want: []string{"not AES-256 everywhere 0 [a]"}},
+		{name: "one version is AES-128 there", views: holding(two, []Object{aesWith(128, both, VersionID(2)), aes256(1)}),
+			want: []string{"not AES-256 everywhere 2 [b]"}, says: []string{"a holds AES_256 as version 2"}},
+		{name: "RSA on both", views: holding(rsaPair(), rsaPair())},
+		{name: "RSA, one without its private half", views: holding(rsaPair(), rsaPair()[:1]), want: []string{"attributes differ 0 [a b]"}},
+		{name: "AES-128 here, RSA there", views: holding([]Object{aes128}, rsaPair()), want: []string{"attributes differ 0 [a b]"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			found := compare("k", test.views, test.once)
+			var got []string
+			for _, f := range found {
+				got = append(got, fmt.Sprintf("%s %d %v", f.Kind, f.Version, f.HSMs))
+				if f.Label != "k" || f.Detail == "" {
+					t.Errorf("got %+v", f)
+				}
+			}
+			if !slices.Equal(got, test.want) {
+				t.Fatalf("got %q, want %q", got, test.want)
+			}
+			for _, part := range test.says {
+				if !strings.Contains(found[0].Detail, part) {
+					t.Errorf("the detail %q does not say %q", found[0].Detail, part)
+				}
+			}
+		})
+	}
+}
+
+// TestLostVersions: which version is encrypted under when one was complete and is not now.
+func TestLostVersions(t *testing.T) {
+	one, two := aes256(1), aes256(2)
+	for _, test := range []struct {
+		name     string
+		views    []view
+		once     []uint32
+		policy   LostKey
+		diverged []uint32
+		version  uint32 // to encrypt under; 0: none
+		complete bool
+	}{
+		{"complete", holding([]Object{one}, []Object{one}), nil, LostKeyEncrypt, nil, 1, true},
+		{"lost", holding([]Object{one}, nil), []uint32{1}, LostKeyEncrypt, nil, 1, false},
+		{"lost, and refused", holding([]Object{one}, nil), []uint32{1}, LostKeyRefuse, nil, 0, false},
+		{"never complete", holding([]Object{one}, nil), nil, LostKeyEncrypt, nil, 0, false},
+		{"an older complete one wins", holding([]Object{one, two}, []Object{one}), []uint32{1, 2}, LostKeyEncrypt, nil, 1, true},
+		{"the newest lost one", holding([]Object{one, two}, nil), []uint32{1, 2}, LostKeyEncrypt, nil, 2, false},
+		{"the newest that was complete", holding([]Object{one, two, aes256(3)}, nil), []uint32{1, 2}, LostKeyEncrypt, nil, 2, false},
+		{"lost here and there", holding([]Object{one}, []Object{two}), []uint32{1, 2}, LostKeyEncrypt, nil, 2, false},
+		{"on two of three", holding([]Object{one}, []Object{one}, nil), []uint32{1}, LostKeyEncrypt, nil, 1, false},
+		{"diverged", holding([]Object{one}, []Object{one}), []uint32{1}, LostKeyEncrypt, []uint32{1}, 0, false},
+		{"diverged, with a good older one", holding([]Object{one, two}, []Object{one, two}), []uint32{1, 2}, LostKeyEncrypt, []uint32{2}, 1, false},
+		{"it differed, and is on one only now", holding([]Object{one}, nil), []uint32{1}, LostKeyEncrypt, []uint32{1}, 1, false},
+		{"lost on one of three, the others differ", holding([]Object{one}, []Object{one}, nil), []uint32{1}, LostKeyEncrypt, []uint32{1}, 0, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			g := &Group{config: GroupConfig{LostKey: test.policy}}
+			g.parity.init()
+			for _, v := range test.views {
+				g.members = append(g.members, &member{MemberConfig: MemberConfig{Name: v.name}, bit: v.bit})
+			}
+			g.parity.once["k"] = test.once
+			for _, number := range test.diverged {
+				g.parity.diverged[KeyRef{"k", number}] = Finding{HSMs: []string{"a", "b"}}
+			}
+			key := newKey("k", test.views)
+			g.judge(key)
+			version, err := key.EncryptVersion()
+			if version != test.version || (err == nil) != (test.version != 0) {
+				t.Errorf("got %d, %v; want %d", version, err, test.version)
+			}
+			if key.Complete() != test.complete {
+				t.Errorf("Complete is %v", key.Complete())
+			}
+			for _, number := range key.Versions() {
+				err := key.CheckDecrypt(number)
+				if err != nil {
+					t.Errorf("version %d does not decrypt: %v", number, err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkCompare is what the comparison of all listings costs: 10,000 keys on two HSMs, alike; and
+// a second HSM that is empty.
+func BenchmarkCompare(b *testing.B) {
+	for _, test := range []struct {
+		name  string
+		spoil func(*Group)
+	}{
+		{"alike", func(*Group) {}},
+		{"one lacks all", func(g *Group) { g.members[1].objects = map[string][]Object{} }},
+	} {
+		b.Run(test.name, func(b *testing.B) {
+			g := groupOf(10000)
+			test.spoil(g)
+			var views [][]view
+			for i := range 10000 {
+				views = append(views, g.views(label(i)))
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, v := range views {
+					compare("k", v, nil)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkCrossPlan is what a changed catalogue costs the comparison of key material: 10,000 keys, in lists by urgency.
+func BenchmarkCrossPlan(b *testing.B) {
+	g := groupOf(10000)
+	b.ReportAllocs()
+	for b.Loop() {
+		g.crosses.plan(g.catalogue.Load(), g.everyone(), "")
+	}
+}
