@@ -4,9 +4,10 @@
 DIR      ?= demo
 FUZZTIME ?= 30s
 BENCH    ?=
+FAULTS   ?=
 
 BIN := bin/xks-proxy
-TARGETS := help build demo demo-once test lint fuzz bench softhsm clean
+TARGETS := help build demo demo-once test lint fuzz bench faults chaos softhsm faulty clean
 
 .PHONY: $(TARGETS)
 .DEFAULT_GOAL := help
@@ -16,6 +17,7 @@ help: ## List what there is to do
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
 	@echo
 	@echo 'Variables: DIR=$(DIR) (of the demo)  FUZZTIME=$(FUZZTIME) (of each fuzz target)  BENCH="-keys 1 -rounds 5" (options)'
+	@echo '           FAULTS="-short" or "-fault hang -rate 600 -target hsm-a" or "-for 1m -seed 7" (options of faults and chaos)'
 
 build: ## Build bin/xks-proxy
 	@mkdir -p bin
@@ -51,8 +53,18 @@ fuzz: ## Run every fuzz target in turn, FUZZTIME each
 bench: softhsm build ## What an operation costs, as a ratio to a bare HTTPS echo (docs/performance.md)
 	go run ./test/bench -proxy $(BIN) $(BENCH)
 
+faults: softhsm build ## What becomes of requests while an HSM misbehaves: fault x load (docs/resilience.md)
+	go run ./test/faults -proxy $(BIN) $(FAULTS)
+
+chaos: softhsm build ## Random faults under load for ten minutes, then what must not have changed
+	go run ./test/faults -proxy $(BIN) -chaos $(FAULTS)
+
 softhsm: ## Install SoftHSM if it is missing
 	@sh test/softhsm.sh install >/dev/null
+
+faulty: softhsm ## Build bin/faulty.so, a PKCS#11 module that fails on command (test/faulty)
+	@mkdir -p bin
+	gcc -O2 -Wall -Werror -fPIC -shared -pthread -DSOFTHSM="\"$$(sh test/softhsm.sh)\"" -o bin/faulty.so test/faulty/module/*.c -ldl
 
 clean: ## Remove bin/ and the demo's directory (its keys, too)
 	rm -rf bin

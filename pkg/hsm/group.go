@@ -212,6 +212,7 @@ type member struct {
 	requests, faults, slow atomic.Uint64 // since the start; see MemberStatus
 	lastFault              atomic.Pointer[fault]
 	suspected              atomic.Pointer[time.Time] // when that was last logged
+	told                   atomic.Bool               // that it is suspected now
 
 	unlisted atomic.Bool // the last listing of its keys failed
 

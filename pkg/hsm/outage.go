@@ -91,7 +91,8 @@ func (g *Group) suspect(m *member, err error) {
 	if last != nil && now.Sub(*last) < suspicionLog || !m.suspected.CompareAndSwap(last, &now) {
 		return
 	}
-	g.log.Warn("HSM suspected: a request has no answer; others are passed to another HSM until a probe succeeds", zap.String("hsm", m.Name), zap.Error(err))
+	m.told.Store(true)
+	g.log.Warn("HSM suspected: requests wait for it in vain; they go to another HSM until a probe succeeds", zap.String("hsm", m.Name), zap.Error(err))
 }
 
 // takeOut is what happens when requests, not a probe, found an HSM at fault.
@@ -106,7 +107,12 @@ func (g *Group) takeOut(m *member, cause error) {
 
 // putBack is what happens when a probe found an HSM well.
 func (g *Group) putBack(m *member) {
-	if !m.standing.pass(time.Now()) {
+	suspect := m.standing.suspect.Load()
+	back := m.standing.pass(time.Now())
+	if suspect && m.told.Swap(false) && !back && !m.standing.out.Load() {
+		g.log.Info("HSM no longer suspected: a probe succeeded", zap.String("hsm", m.Name))
+	}
+	if !back {
 		return
 	}
 	g.log.Info("HSM is back in service", zap.String("hsm", m.Name))

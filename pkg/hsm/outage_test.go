@@ -81,8 +81,10 @@ func TestSuspicion(t *testing.T) {
 					t.Errorf("got %+v", status)
 				}
 				served(t, g, "a")
-				if n := logs.FilterMessageSnippet("suspected").Len(); n != 1 {
-					t.Errorf("%d log lines", n)
+				for _, line := range []string{"HSM suspected", "no longer suspected"} {
+					if n := logs.FilterMessageSnippet(line).Len(); n != 1 {
+						t.Errorf("%d lines %q", n, line)
+					}
 				}
 			})
 		})

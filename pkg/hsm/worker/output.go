@@ -19,7 +19,7 @@ import (
 
 const (
 	maxLine       = 1 << 10 // bytes; the rest of a line is dropped
-	linesAtOnce   = 300     // lines of one pipe in one window; further ones are counted only
+	linesAtOnce   = 40      // lines of one pipe in one window; further ones are counted only
 	linesWindow   = 10 * time.Second
 	outputPatient = 100 * time.Millisecond // for what was printed last, if a child of the child holds the pipe
 )

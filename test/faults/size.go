@@ -1,0 +1,154 @@
+package main
+
+// The size of the program at rest: file descriptors, threads, goroutines, memory, busy sessions. None may
+// grow with what has happened.
+
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	settling  = 3 * time.Second // at rest, before the size is taken
+	idleLimit = 45 * time.Second
+)
+
+// process is the size of one process.
+type process struct {
+	name           string
+	files, threads int
+	memory         int64 // RSS, bytes
+	goroutines     int   // of the parent only
+}
+
+// measured are the program's own process and those of its HSMs.
+type measured []process
+
+// measure waits for a moment of rest first.
+func (w *world) measure() (measured, error) {
+	err := w.waitIdle()
+	if err != nil {
+		return nil, err
+	}
+	_, err = w.waitHealthy(healLimit)
+	if err != nil {
+		return nil, err
+	}
+	time.Sleep(settling)
+	parent, err := sizeOf("parent", w.program.command.Process.Pid)
+	if err != nil {
+		return nil, err
+	}
+	parent.goroutines = w.metric("go_goroutines")
+	list := measured{parent}
+	for _, t := range w.targets {
+		size, err := sizeOf(t.Name, w.workerOf(t))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, size)
+	}
+	return list, nil
+}
+
+func sizeOf(name string, pid int) (process, error) {
+	directory := fmt.Sprintf("/proc/%d/", pid)
+	p := process{name: name}
+	for _, part := range []struct {
+		name  string
+		count *int
+	}{{"fd", &p.files}, {"task", &p.threads}} {
+		entries, err := os.ReadDir(directory + part.name)
+		if err != nil {
+			return p, fmt.Errorf("the size of %s: %w", name, err)
+		}
+		*part.count = len(entries)
+	}
+	text, err := os.ReadFile(directory + "statm")
+	if err != nil {
+		return p, fmt.Errorf("the size of %s: %w", name, err)
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
+	if err != nil {
+		return p, fmt.Errorf("the size of %s: %w", name, err)
+	}
+	p.memory = pages * int64(os.Getpagesize())
+	return p, nil
+}
+
+// metric is the sum of one of the program's metrics, of all HSMs; 0 if it has none.
+func (w *world) metric(name string) int {
+	client := http.Client{Timeout: 5 * time.Second}
+	reply, err := client.Get("http://" + w.program.health + "/metrics")
+	if err != nil {
+		return 0
+	}
+	defer reply.Body.Close()
+	sum := 0.0
+	lines := bufio.NewScanner(reply.Body)
+	for lines.Scan() {
+		id, text, _ := strings.Cut(lines.Text(), " ")
+		id, _, _ = strings.Cut(id, "{")
+		value, err := strconv.ParseFloat(text, 64)
+		if id == name && err == nil {
+			sum += value
+		}
+	}
+	return int(sum)
+}
+
+// waitIdle waits until no session of an HSM has a call in it. One that hangs for ever ends with its
+// process, which the program ends after half a minute.
+func (w *world) waitIdle() error {
+	busy := 0
+	for start := time.Now(); time.Since(start) < idleLimit; time.Sleep(100 * time.Millisecond) {
+		busy = w.metric("xks_proxy_hsm_sessions_busy")
+		if busy == 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("%d PKCS#11 sessions are still busy after %v without load", busy, idleLimit)
+}
+
+func (m measured) String() string {
+	var parts []string
+	for _, p := range m {
+		part := fmt.Sprintf("%s %d files, %d threads, %.1f MiB", p.name, p.files, p.threads, float64(p.memory)/(1<<20))
+		if p.goroutines > 0 {
+			part += fmt.Sprintf(", %d goroutines", p.goroutines)
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// What may be more after than before: threads and memory settle late in Go.
+const (
+	moreFiles      = 4
+	moreThreads    = 12
+	moreGoroutines = 20
+	moreMemory     = 48 << 20
+)
+
+// grown says what has grown between two moments of rest.
+func (m measured) grown(after measured) []string {
+	var list []string
+	for i, now := range after {
+		was := m[i]
+		check := func(what string, before, after, more int64) {
+			if after > before+more {
+				list = append(list, fmt.Sprintf("%s: %s from %d to %d", now.name, what, before, after))
+			}
+		}
+		check("files", int64(was.files), int64(now.files), moreFiles)
+		check("threads", int64(was.threads), int64(now.threads), moreThreads)
+		check("goroutines", int64(was.goroutines), int64(now.goroutines), moreGoroutines)
+		check("memory", was.memory, now.memory, moreMemory)
+	}
+	return list
+}

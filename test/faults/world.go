@@ -1,0 +1,285 @@
+package main
+
+// The world of a run: a pair of tokens behind faulty modules, and the real program in front of it
+// with its default times.
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/pkcs11"
+	"xks-proxy/test/faulty"
+)
+
+// keyLabels are the keys that the load uses: those of the demo, the first of which has two
+// versions, and one whose value this program knows.
+var keyLabels = []string{"demo-key-1", "demo-key-2", "demo-key-3", "demo-key-4", lostKey}
+
+// lostKey is deleted on one HSM and made again.
+const lostKey = "lost-key"
+
+// poolSize ciphertexts are at hand for Decrypts.
+const poolSize = 4096
+
+// listingInterval is short, so that a row with a deleted key has an end. All other times are the
+// program's own.
+const listingInterval = time.Second
+
+// target is one HSM and how to hurt it.
+type target struct {
+	device
+	control  *faulty.Control
+	encrypts uint64 // that reached it before the row
+}
+
+// world is safe for one row at a time.
+type world struct {
+	dir     string
+	seed    uint64
+	verbose bool
+	used    bool // the program has served a row
+	machine *machine
+	targets []*target
+	lost    pkcs11.NewKey
+	binary  string // the program
+	config  string // its configuration
+	program *program
+	signer  *signer
+	uriPath string
+	roots   *x509.CertPool
+	conns   []*conn
+	asker   *conn // for health and verification
+	serial  int
+	pool    [poolSize]atomic.Pointer[record]
+	pooled  atomic.Uint64
+	ivs     map[string]bool // of every acknowledged ciphertext, with its key
+}
+
+// connectionFile is the demo's connection.json.
+type connectionFile struct {
+	Endpoint   string `json:"XksProxyUriEndpoint"`
+	Path       string `json:"XksProxyUriPath"`
+	Credential struct {
+		AccessKeyID     string `json:"AccessKeyId"`
+		SecretAccessKey string `json:"RawSecretAccessKey"`
+	} `json:"XksProxyAuthenticationCredential"`
+	Region        string `json:"region"`
+	CACertificate string `json:"caCertificate"`
+	HSMs          []struct {
+		Name, Module, SoftHSM2Conf, PINFile string
+	} `json:"hsms"`
+}
+
+// newWorld makes everything and waits until both HSMs are ACTIVE.
+func newWorld(ctx context.Context, o *options, m *machine) (*world, error) {
+	dir, err := os.MkdirTemp(fastDirectory(), "xks-faults-")
+	if err != nil {
+		return nil, err
+	}
+	w := &world{dir: dir, seed: o.seed, verbose: o.verbose, machine: m, ivs: map[string]bool{}}
+	err = w.build(ctx, o)
+	if err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// fastDirectory is in memory where it can be: SoftHSM keeps its tokens in files.
+func fastDirectory() string {
+	info, err := os.Stat("/dev/shm")
+	if err == nil && info.IsDir() {
+		return "/dev/shm"
+	}
+	return ""
+}
+
+func (w *world) build(ctx context.Context, o *options) error {
+	binary, err := filepath.Abs(o.proxy)
+	if err != nil {
+		return err
+	}
+	demo := filepath.Join(w.dir, "demo")
+	out, err := exec.CommandContext(ctx, binary, "demo", "--dir", demo, "--keys", strconv.Itoa(len(keyLabels)-1), "--listen", "127.0.0.1:0", "--prepare-only").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("make the tokens: %w\n%s", err, out)
+	}
+	text, err := os.ReadFile(filepath.Join(demo, "connection.json"))
+	if err != nil {
+		return err
+	}
+	var c connectionFile
+	err = json.Unmarshal(text, &c)
+	if err != nil {
+		return fmt.Errorf("connection.json: %w", err)
+	}
+	ca, err := os.ReadFile(c.CACertificate)
+	if err != nil {
+		return err
+	}
+	w.roots = x509.NewCertPool()
+	w.roots.AppendCertsFromPEM(ca)
+	w.uriPath = c.Path
+	w.signer = &signer{region: c.Region, accessKeyID: c.Credential.AccessKeyID, secret: c.Credential.SecretAccessKey}
+	err = w.makeTargets(ctx, &c)
+	if err != nil {
+		return err
+	}
+	w.binary, w.config = binary, filepath.Join(demo, "xks-proxy.yaml")
+	return w.startProgram(o)
+}
+
+// makeTargets puts a faulty module in front of each token, and the key on both that is going to be lost.
+func (w *world) makeTargets(ctx context.Context, c *connectionFile) error {
+	module, err := faulty.Build(ctx, w.dir)
+	if err != nil {
+		return err
+	}
+	w.lost = pkcs11.NewKey{Label: lostKey, Version: 1, HasVersion: true, Value: make([]byte, hsm.KeySize)}
+	_, err = rand.Read(w.lost.Value)
+	if err != nil {
+		return err
+	}
+	for _, h := range c.HSMs {
+		pin, err := os.ReadFile(h.PINFile)
+		if err != nil {
+			return err
+		}
+		control, err := faulty.New(filepath.Join(w.dir, h.Name+".control"))
+		if err != nil {
+			return err
+		}
+		t := &target{device: device{Name: h.Name, SoftHSM: h.Module, PIN: strings.TrimSpace(string(pin)), Conf: h.SoftHSM2Conf}, control: control}
+		w.targets = append(w.targets, t)
+		_, err = t.do(tokenJob{Create: []pkcs11.NewKey{w.lost}})
+		if err != nil {
+			return err
+		}
+	}
+	return w.copyModule(module)
+}
+
+// copyModule gives each HSM a file of its own, as two vendors' would be.
+func (w *world) copyModule(module string) error {
+	text, err := os.ReadFile(module)
+	if err != nil {
+		return err
+	}
+	for _, t := range w.targets {
+		err := os.WriteFile(w.moduleOf(t), text, 0o700)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *world) moduleOf(t *target) string { return filepath.Join(w.dir, t.Name+".so") }
+
+// startProgram serves the demo's configuration, with the faulty modules in the place of SoftHSM, and
+// waits until both HSMs are ACTIVE.
+func (w *world) startProgram(o *options) error {
+	environment := append(os.Environ(), "XKS_LOG_OUTPUT=stderr", "XKS_SERVER_LISTEN=127.0.0.1:0", "XKS_HEALTH_LISTEN=127.0.0.2:0",
+		fmt.Sprintf("XKS_HSM_GROUPS_0_CATALOGUE_INTERVAL=%v", listingInterval))
+	for i, t := range w.targets {
+		environment = append(environment,
+			fmt.Sprintf("XKS_HSMS_%d_MODULE=%s", i, w.moduleOf(t)),
+			fmt.Sprintf("XKS_HSMS_%d_ENVIRONMENT=%s,%s", i, t.environment(), t.control.Env()))
+	}
+	for _, setting := range o.settings {
+		environment = append(environment, "XKS_"+setting)
+	}
+	p, err := startProgram(w.binary, w.config, environment)
+	if err != nil {
+		return err
+	}
+	w.program = p
+	w.signer.host = p.listen
+	w.asker = &conn{address: p.listen, roots: w.roots}
+	for range o.connections {
+		opened := &conn{address: p.listen, roots: w.roots}
+		w.conns = append(w.conns, opened)
+		err := opened.dial()
+		if err != nil {
+			return err
+		}
+	}
+	_, err = w.waitHealthy(startLimit)
+	return err
+}
+
+// stopProgram ends it, as an operator does.
+func (w *world) stopProgram() {
+	for _, c := range append(w.conns, w.asker) {
+		if c != nil {
+			c.close()
+		}
+	}
+	w.conns, w.asker = nil, nil
+	if w.program != nil {
+		w.program.stop()
+		w.program = nil
+	}
+}
+
+// restart gives a row a program without a past: an HSM that failed often, and lately, is kept out
+// for longer.
+func (w *world) restart(o *options) error {
+	w.stopProgram()
+	return w.startProgram(o)
+}
+
+// close ends the program and removes everything.
+func (w *world) close() {
+	w.stopProgram()
+	_ = os.RemoveAll(w.dir) // a temporary directory
+}
+
+// the others are all targets but t.
+func (w *world) others(t *target) []*target {
+	var list []*target
+	for _, other := range w.targets {
+		if other != t {
+			list = append(list, other)
+		}
+	}
+	return list
+}
+
+// workerOf is the process that serves an HSM; 0 if there is none now.
+func (w *world) workerOf(t *target) int {
+	for _, child := range w.program.children() {
+		if child.hsm == t.Name {
+			return child.pid
+		}
+	}
+	return 0
+}
+
+// signalWorker sends a signal to the process of an HSM, which is waited for.
+func (w *world) signalWorker(t *target, signal syscall.Signal) (int, error) {
+	for deadline := time.Now().Add(startLimit); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		pid := w.workerOf(t)
+		if pid == 0 {
+			continue
+		}
+		err := syscall.Kill(pid, signal)
+		if err != nil {
+			return 0, fmt.Errorf("%s to the process of %s: %w", signal, t.Name, err)
+		}
+		return pid, nil
+	}
+	return 0, fmt.Errorf("no process serves %s", t.Name)
+}
