@@ -206,7 +206,7 @@ type member struct {
 	latency  latency
 	inFlight atomic.Int32
 
-	overtaken atomic.Int32 // requests in a row that another HSM answered, this one being slow
+	overtaken atomic.Int32 // weight of the requests that another HSM answered first, this one being slow
 	health    atomic.Pointer[Health]
 
 	requests, faults, slow atomic.Uint64 // since the start; see MemberStatus

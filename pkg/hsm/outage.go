@@ -56,8 +56,8 @@ func (g *Group) unanswered(m *member, elapsed time.Duration) {
 
 // answered takes note of any answer.
 func (m *member) answered(inTime bool) {
-	if m.overtaken.Load() != 0 {
-		m.overtaken.Store(0)
+	if m.overtaken.Load() > 0 {
+		m.overtaken.Add(-1)
 	}
 	if inTime && m.standing.silent.Load() {
 		m.standing.silent.Store(false)
@@ -65,18 +65,22 @@ func (m *member) answered(inTime bool) {
 }
 
 // overtaken is what happens when a request that was slow on an HSM was answered by another. Nothing
-// is wrong with that, unless it is so each time: under load hedges would hide an HSM that hangs.
+// is wrong with that, unless it is so again and again: under load hedges would hide an HSM that hangs.
 func (g *Group) overtaken(m *member, elapsed time.Duration) {
-	if m.overtaken.Add(1) < overtakenToSuspect {
+	if m.overtaken.Add(overtakenWeight) < overtakenToSuspect {
 		return
 	}
 	m.overtaken.Store(0)
 	g.suspect(m, &Error{HSM: m.Name, Op: "serve", Kind: Timeout(context.DeadlineExceeded),
-		Detail: fmt.Sprintf("%d requests in a row were answered by another HSM, the last after %v", overtakenToSuspect, elapsed.Round(time.Millisecond))})
+		Detail: fmt.Sprintf("request after request was answered by another HSM first, the last after %v", elapsed.Round(time.Millisecond))})
 }
 
-// overtakenToSuspect is how many requests in a row another HSM has to answer first.
-const overtakenToSuspect = 3
+// A request that was overtaken weighs as much as three that were answered, for an HSM may
+// hang in one function only; three in a row are enough.
+const (
+	overtakenWeight    = 3
+	overtakenToSuspect = 9
+)
 
 // suspect passes an HSM over until a probe, which is made now, succeeds.
 func (g *Group) suspect(m *member, err error) {
