@@ -228,7 +228,7 @@ func TestDefaultsAndValues(t *testing.T) {
 		t.Errorf("log.output: %q", c.Log.Output)
 	}
 	a, b := c.HSMs[0], c.HSMs[1]
-	if a.Sessions != 8 || a.Profile != "generic" || a.HangTimeout != 2*time.Second || a.PIN.File != filepath.Join(dir, "hsm-a.pin") {
+	if a.Sessions != 32 || a.Profile != "generic" || a.HangTimeout != 2*time.Second || a.PIN.File != filepath.Join(dir, "hsm-a.pin") {
 		t.Errorf("defaults of an HSM: %+v", a)
 	}
 	if a.Overrides.ReadOnlySessions != nil || a.Overrides.Ambiguous != nil || a.Overrides.IVSource != "" {

@@ -91,7 +91,7 @@ type hsmConfig struct {
 	Serial      string        `mapstructure:"serial" doc:"Serial number of the token; a token with another one is refused. Empty: not checked."`
 	PIN         secretRef     `mapstructure:"pin" required:"true" doc:"User PIN of the token. A wrong PIN is tried once."`
 	Environment []string      `mapstructure:"environment" doc:"NAME=value, each set for the process of this HSM only. Paths in them are not resolved. Not for secrets: they are shown."`
-	Sessions    int           `mapstructure:"sessions" default:"8" min:"1" max:"1024" doc:"PKCS#11 sessions, hence calls that run at once."`
+	Sessions    int           `mapstructure:"sessions" default:"32" min:"1" max:"1024" doc:"PKCS#11 sessions, hence calls that run at once. One HSM has to carry the load of all: requests a second times seconds an operation, and room to spare."`
 	Model       string        `mapstructure:"model" doc:"Model that GetHealthStatus shows. Empty: what the token says."`
 	Vendor      string        `mapstructure:"vendor" doc:"Vendor that GetHealthStatus shows. Empty: what the token says."`
 	HangTimeout time.Duration `mapstructure:"hang_timeout" default:"2s" min:"100ms" max:"10m" doc:"A call to the module that takes longer counts as hung; a process with too many of them is killed and started anew."`

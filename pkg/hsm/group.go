@@ -182,6 +182,8 @@ type Group struct {
 	hedges    hedgeBudget
 	catalogue atomic.Pointer[catalogue] // read by every request, replaced in the background
 
+	starvedAt atomic.Pointer[time.Time] // when this machine last stood still
+
 	hedgesMade, hedgesDenied, retries atomic.Uint64 // since the start
 
 	draining sync.Mutex // one Drain decides at a time

@@ -48,7 +48,7 @@ func (g *Group) unanswered(m *member, elapsed time.Duration) {
 	m.standing.silent.Store(true)
 	m.lastFault.Store(&fault{err: err, at: time.Now()})
 	// With no other that is quick, the group is slow as a whole: to call its HSMs broken helps nobody.
-	if m.standing.note(err) && g.quickOnes(^m.bit, g.config.AttemptTimeout/2, true) != 0 {
+	if !g.starved() && m.standing.note(err) && g.quickOnes(^m.bit, g.config.AttemptTimeout/2, true) != 0 {
 		g.takeOut(m, err)
 	}
 	g.suspect(m, err)
@@ -67,7 +67,7 @@ func (m *member) answered(inTime bool) {
 // overtaken is what happens when a request that was slow on an HSM was answered by another. Nothing
 // is wrong with that, unless it is so again and again: under load hedges would hide an HSM that hangs.
 func (g *Group) overtaken(m *member, elapsed time.Duration) {
-	if m.overtaken.Add(overtakenWeight) < overtakenToSuspect {
+	if g.starved() || m.overtaken.Add(overtakenWeight) < overtakenToSuspect {
 		return
 	}
 	m.overtaken.Store(0)

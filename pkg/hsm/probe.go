@@ -153,7 +153,7 @@ func (g *Group) timely(m *member, p *probe) (Status, string) {
 	p.late = slowest >= g.config.Budget
 	reason := fmt.Sprintf("an operation of the probe took %v", slowest.Round(time.Millisecond))
 	switch {
-	case p.late && (m.health.Load().late || m.standing.suspect.Load()):
+	case p.late && !g.starved() && (m.health.Load().late || m.standing.suspect.Load()):
 		return Unavailable, reason + ", and a request has " + g.config.Budget.String()
 	case p.late:
 		nudge(m.probe)

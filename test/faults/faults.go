@@ -106,8 +106,8 @@ var faults = []fault{
 	rule("truncated plaintext", faulty.Rule{Function: "C_Decrypt", Action: faulty.Truncate}).inChaos(),
 
 	// Both at once.
-	bothSlow("both slow, +8 ms", 8*time.Millisecond, 600),
-	bothSlow("both slow, +2 ms", 2*time.Millisecond, 1800),
+	bothSlow("both slow, +25 ms", 25*time.Millisecond, 600),
+	bothSlow("both slow, +5 ms", 5*time.Millisecond, 1800),
 	oneDownOtherWeak().inShort(),
 }
 

@@ -49,7 +49,7 @@ type Config struct {
 
 	StartTimeout time.Duration // until the token is open; default 10 s
 	HangTimeout  time.Duration // a call that a session has had for longer is hung; default 2 s
-	MaxHung      int           // hung calls with which the process is killed; default half of the sessions, rounded up
+	MaxHung      int           // hung calls with which the process is killed; default 4, or half of the sessions if that is less
 	HungPatience time.Duration // with fewer hung calls it is killed when one has been hung for this long; default 30 s
 	PingInterval time.Duration // default 500 ms
 	PingTimeout  time.Duration // default 1 s
@@ -139,10 +139,13 @@ func orDefault[T comparable](value *T, def T) {
 	}
 }
 
+// usualMaxHung: where four calls hang the fifth would, too.
+const usualMaxHung = 4
+
 // maxHung is how many hung calls a process with this many sessions may have, plus one.
 func (c Config) maxHung(sessions int) int {
 	if c.MaxHung > 0 {
 		return min(c.MaxHung, sessions)
 	}
-	return (sessions + 1) / 2
+	return min((sessions+1)/2, usualMaxHung)
 }

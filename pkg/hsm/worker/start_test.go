@@ -211,7 +211,7 @@ func TestValidate(t *testing.T) {
 }
 
 func TestMaxHung(t *testing.T) {
-	for _, c := range []struct{ set, sessions, want int }{{0, 1, 1}, {0, 2, 1}, {0, 8, 4}, {0, 9, 5}, {3, 8, 3}, {9, 8, 8}} {
+	for _, c := range []struct{ set, sessions, want int }{{0, 1, 1}, {0, 2, 1}, {0, 8, 4}, {0, 9, 4}, {0, 32, 4}, {0, 3, 2}, {3, 8, 3}, {9, 8, 8}} {
 		got := Config{MaxHung: c.set}.maxHung(c.sessions)
 		if got != c.want {
 			t.Errorf("MaxHung %d with %d sessions: %d, want %d", c.set, c.sessions, got, c.want)

@@ -1,0 +1,58 @@
+package hsm
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// While this machine stands still, calls without an answer make an HSM suspected, and do not take it out.
+func TestStarved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &Group{config: GroupConfig{}.withDefaults(), log: zap.NewNop()}
+		for i := range 2 {
+			m := &member{bit: 1 << i, probe: make(chan struct{}, 1)}
+			m.health.Store(&Health{Status: Active})
+			g.members = append(g.members, m)
+		}
+		m := g.members[0]
+		now := time.Now()
+		g.starvedAt.Store(&now)
+		for range 2 * faultsToGoOut {
+			g.unanswered(m, time.Second)
+			g.overtaken(m, time.Second)
+		}
+		if m.standing.out.Load() || !m.standing.suspect.Load() || m.overtaken.Load() != 0 {
+			t.Errorf("out %t, suspected %t, overtaken %d", m.standing.out.Load(), m.standing.suspect.Load(), m.overtaken.Load())
+		}
+		late := &probe{encrypt: time.Second}
+		if status, _ := g.timely(m, late); status != Degraded {
+			t.Errorf("a late probe: %s", status)
+		}
+		time.Sleep(starvedTime)
+		if status, _ := g.timely(m, late); status != Unavailable {
+			t.Errorf("a late probe afterwards: %s", status)
+		}
+		for range faultsToGoOut {
+			g.unanswered(m, time.Second)
+		}
+		if !m.standing.out.Load() {
+			t.Error("afterwards, too, it stays in service")
+		}
+	})
+}
+
+// Beats that are on time mean nothing.
+func TestBeatOnTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &Group{}
+		go g.keepEstimating(t.Context())
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if g.starved() {
+			t.Error("starved, with every beat on time")
+		}
+	})
+}
