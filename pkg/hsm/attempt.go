@@ -80,6 +80,8 @@ func (g *Group) giveUp(ctx context.Context, ref KeyRef, trace *Trace, refusal er
 			err = &Error{Op: "serve", Kind: ErrUnavailable, Detail: fmt.Sprintf("key %q was not found and then found again", key.Label)}
 		}
 		return err
+	case errors.Is(refusal, ErrInvalidCiphertext) && g.heldByDrained(ref):
+		return &Error{Op: "serve", Kind: ErrUnavailable, Detail: fmt.Sprintf("version %d of key %q is not the same on every HSM, and the one that may read this ciphertext is drained", ref.Version, ref.Label)}
 	case refusal != nil:
 		return refusal
 	}

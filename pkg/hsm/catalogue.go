@@ -37,6 +37,7 @@ type Key struct {
 
 	versions []keyVersion // ascending; empty if the key is no AES-256 key
 	complete memberSet    // the members that hold a key to be complete: all whose keys were ever seen
+	unseen   bool         // there is a member whose keys were never seen
 }
 
 type keyVersion struct {
@@ -45,9 +46,10 @@ type keyVersion struct {
 	encrypters memberSet // the holders that may encrypt with it
 	decrypters memberSet // and those that may decrypt
 	usage      Usage
-	duplicate  string // where several objects stand for this version; "" if nowhere
-	diverged   bool   // the holders' key material is not the same (see crosscheck.go)
-	lost       bool   // it was on every HSM, is not now, and may be encrypted under all the same (LostKeyEncrypt)
+	ambiguous  memberSet // the holders on which several objects stand for this version
+	duplicate  string    // which objects, on the first of them; "" if there is none
+	diverged   bool      // the holders' key material is not the same (see crosscheck.go)
+	lost       bool      // it was on every HSM, is not now, and may be encrypted under all the same (LostKeyEncrypt)
 }
 
 // isDiverged reports whether the HSMs are known to hold different key material for a
@@ -79,9 +81,10 @@ func (k *Key) EncryptVersion() (uint32, error) {
 	}
 	switch {
 	case v == nil:
+		if ambiguous := k.highest((*Key).isAmbiguous); ambiguous != nil {
+			return 0, ambiguous.duplicateError(k.Label)
+		}
 		return 0, k.incompleteError()
-	case v.duplicate != "":
-		return 0, v.duplicateError(k.Label)
 	case v.usage&CanEncrypt == 0:
 		return 0, &Error{Op: "encrypt", Kind: ErrKeyUsage, Detail: fmt.Sprintf("key %q version %d has CKA_ENCRYPT false", k.Label, v.number)}
 	}
@@ -100,10 +103,15 @@ func (k *Key) highest(so func(*Key, *keyVersion) bool) *keyVersion {
 
 // isComplete is true of a version that every HSM holds, as far as is known with the same key material.
 func (k *Key) isComplete(v *keyVersion) bool {
-	return v.holders&k.complete == k.complete && !v.diverged
+	return v.usable()&k.complete == k.complete && !v.diverged
 }
 
-func (k *Key) isLost(v *keyVersion) bool { return v.lost && !v.diverged }
+func (k *Key) isLost(v *keyVersion) bool { return v.lost && !v.diverged && v.usable() != 0 }
+
+func (k *Key) isAmbiguous(v *keyVersion) bool { return v.ambiguous != 0 }
+
+// usable are the holders that can say which object is meant.
+func (v *keyVersion) usable() memberSet { return v.holders &^ v.ambiguous }
 
 func (k *Key) incompleteError() error {
 	var reasons []string
@@ -127,7 +135,7 @@ func (k *Key) CheckDecrypt(version uint32) error {
 		return &Error{Op: "decrypt", Kind: ErrKeyUsage, Detail: fmt.Sprintf("key %q is %s, not AES_256", k.Label, k.Spec)}
 	case v == nil:
 		return &Error{Op: "decrypt", Kind: ErrKeyNotFound, Detail: fmt.Sprintf("key %q has no version %d", k.Label, version)}
-	case v.duplicate != "":
+	case v.usable() == 0:
 		return v.duplicateError(k.Label)
 	case v.usage&CanDecrypt == 0:
 		return &Error{Op: "decrypt", Kind: ErrKeyUsage, Detail: fmt.Sprintf("key %q version %d has CKA_DECRYPT false", k.Label, version)}
@@ -154,8 +162,8 @@ func (k *Key) CheckDecryptAny() error {
 // every HSM of the group, and none is ambiguous or of different key material. A key whose
 // lost version goes on encrypting is not complete (requirement K2).
 func (k *Key) Complete() bool {
-	spoilt := slices.ContainsFunc(k.versions, func(v keyVersion) bool { return v.duplicate != "" || v.diverged })
-	return len(k.Missing) == 0 && !spoilt && (len(k.versions) == 0 || k.highest((*Key).isComplete) != nil)
+	spoilt := slices.ContainsFunc(k.versions, func(v keyVersion) bool { return v.ambiguous != 0 || v.diverged })
+	return len(k.Missing) == 0 && !k.unseen && !spoilt && (len(k.versions) == 0 || k.highest((*Key).isComplete) != nil)
 }
 
 // Versions lists the version numbers seen on any HSM, ascending.
@@ -195,6 +203,7 @@ func newKey(label string, views []view) *Key {
 	var foreign *Object
 	for _, v := range views {
 		if !v.seen {
+			key.unseen = true
 			continue
 		}
 		key.complete |= v.bit
@@ -234,8 +243,11 @@ func (k *Key) add(v view, object Object) {
 		k.versions = append(k.versions, keyVersion{number: number, usage: ^Usage(0)})
 		have = &k.versions[len(k.versions)-1]
 	}
-	if have.holders&v.bit != 0 && have.duplicate == "" {
-		have.duplicate = v.name + " holds " + describeVersion(v.objects, number)
+	if have.holders&v.bit != 0 {
+		have.ambiguous |= v.bit
+		if have.duplicate == "" {
+			have.duplicate = v.name + " holds " + describeVersion(v.objects, number)
+		}
 	}
 	have.holders |= v.bit
 	have.usage &= object.Usage

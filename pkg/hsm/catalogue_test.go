@@ -73,7 +73,7 @@ func TestNewKey(t *testing.T) {
 		{name: "the newest version is on one HSM only", views: holding([]Object{aes256(1), aes256(2)}, []Object{aes256(1)}),
 			spec: "AES_256", usage: both, versions: []uint32{1, 2}, encrypt: 1, complete: true, decrypt: map[uint32]error{2: nil}},
 		{name: "one HSM was never seen", views: holding([]Object{aes256(1), aes256(2)}, neverSeen),
-			spec: "AES_256", usage: both, versions: []uint32{1, 2}, encrypt: 2, complete: true},
+			spec: "AES_256", usage: both, versions: []uint32{1, 2}, encrypt: 2}, // it serves (R1), and is not to be created on (K2)
 		{name: "the key is on one HSM only", views: holding([]Object{aes256(1)}, nil),
 			spec: "AES_256", usage: both, missing: []string{"b"}, versions: []uint32{1}, err: ErrIncomplete, says: []string{"missing on: b"},
 			decrypt: map[uint32]error{1: nil}},
@@ -82,8 +82,10 @@ func TestNewKey(t *testing.T) {
 		{name: "no common version", views: holding([]Object{aes256(1)}, []Object{aes256(2)}),
 			spec: "AES_256", usage: both, versions: []uint32{1, 2}, err: ErrIncomplete, says: []string{"no version is on all"}},
 		{name: "two objects of the newest version", views: holding([]Object{aes256(1), aesWith(256, both, VersionID(1))}, []Object{aes256(1)}),
-			spec: "AES_256", usage: both, versions: []uint32{1}, err: ErrDuplicateKey, decrypt: map[uint32]error{1: ErrDuplicateKey},
+			spec: "AES_256", usage: both, versions: []uint32{1}, err: ErrDuplicateKey, decrypt: map[uint32]error{1: nil}, // b can say which
 			says: []string{`"k"`, "version 1", "a holds", "00000001", "delete or relabel"}},
+		{name: "two objects on both HSMs", views: holding([]Object{aes256(1), aes256(1)}, []Object{aes256(1), aes256(1)}),
+			spec: "AES_256", usage: both, versions: []uint32{1}, err: ErrDuplicateKey, decrypt: map[uint32]error{1: ErrDuplicateKey}},
 		{name: "two objects without a version, both are named", views: holding([]Object{aes256(1)}, []Object{aesWith(256, both, []byte{0xab}), aesWith(256, both, nil), aes256(1)}),
 			spec: "AES_256", usage: both, versions: []uint32{0, 1}, encrypt: 1, decrypt: map[uint32]error{0: ErrDuplicateKey, 1: nil}},
 		{name: "an AES-128 key", views: holding([]Object{aesWith(128, both, VersionID(1))}, []Object{aesWith(128, both, VersionID(1))}),

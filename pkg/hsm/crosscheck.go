@@ -231,6 +231,14 @@ func (g *Group) crossAnew(labels ...string) {
 	}
 }
 
+// Doubt says that a key may not be the same on every HSM: a new ciphertext that one of them cannot read, or
+// any that does not authenticate. Its material is compared before that of all others, at most every ten seconds.
+func (g *Group) Doubt(label string) {
+	if g.crossChecks() {
+		g.crosses.doubt(label, time.Now())
+	}
+}
+
 // crossStats are how many comparisons had a result since the start, and how many key versions wait for their first.
 func (g *Group) crossStats() (checked uint64, pending int) {
 	return g.crosses.stats()

@@ -15,7 +15,8 @@ import (
 // crosses is the state of the comparisons of a group. The zero value is ready.
 type crosses struct {
 	mu      sync.Mutex
-	renewed []string // labels whose objects have changed since the plan was made
+	renewed []string             // labels whose objects have changed since the plan was made
+	doubted map[string]time.Time // labels that are suspected to differ: when that was last said
 
 	from  *catalogue // of which the plan was made
 	up    memberSet  // with these in service
@@ -38,6 +39,7 @@ type crossing struct {
 	wanted   memberSet // can be compared with another
 	compared memberSet // have been, since their objects last changed
 	diverged bool
+	doubted  bool
 	turns    int
 	last     time.Time // of the last comparison that was tried
 	due      time.Time // of the next; zero: when its turn comes
@@ -50,6 +52,20 @@ func (c *crosses) renew(labels []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.renewed = append(c.renewed, labels...)
+}
+
+// doubt puts a label before all others, if that was not done just now. Requests call it.
+func (c *crosses) doubt(label string, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now.Sub(c.doubted[label]) < crossAgain {
+		return
+	}
+	if c.doubted == nil || len(c.doubted) >= maxRecent {
+		c.doubted = map[string]time.Time{}
+	}
+	c.doubted[label] = now
+	c.renewed = append(c.renewed, label)
 }
 
 func (c *crosses) stats() (checked uint64, pending int) {
@@ -114,7 +130,7 @@ func (c *crosses) plan(catalogue *catalogue, up memberSet, testKey string) {
 		}
 		for i := range key.versions {
 			v := &key.versions[i]
-			if v.holders.size() < 2 || v.duplicate != "" {
+			if v.holders.size() < 2 || v.ambiguous != 0 {
 				continue
 			}
 			wanted := crossable(v)
@@ -128,6 +144,7 @@ func (c *crosses) plan(catalogue *catalogue, up memberSet, testKey string) {
 				version = &crossing{ref: ref}
 			}
 			version.wanted, version.diverged = wanted, v.diverged
+			version.doubted = version.last.Before(c.doubted[label])
 			c.versions[ref] = version
 			c.enlist(version)
 		}
@@ -179,7 +196,10 @@ func byUrgency(a, b *crossing) int {
 }
 
 func rank(v *crossing) int {
-	if v.diverged {
+	switch {
+	case v.doubted:
+		return 2
+	case v.diverged:
 		return 1
 	}
 	return 0
@@ -213,7 +233,7 @@ func (c *crosses) done(ref KeyRef, compared memberSet, differ bool, now time.Tim
 	defer c.mu.Unlock()
 	v := c.versions[ref]
 	was := v.isPending()
-	v.last, v.due = now, time.Time{}
+	v.last, v.due, v.doubted = now, time.Time{}, false
 	v.compared |= compared
 	if compared != 0 {
 		c.checked++

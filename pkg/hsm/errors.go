@@ -4,6 +4,7 @@ package hsm
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -28,6 +29,8 @@ var (
 	// ErrUnavailable: the HSM is away, broken, restarting, closed, or answered with
 	// an error that is no verdict on the request.
 	ErrUnavailable = errors.New("the HSM is not available")
+	// ErrCrashed is an ErrUnavailable: the HSM's process ended under the call, perhaps because of it.
+	ErrCrashed = fmt.Errorf("%w: its process ended during the call", ErrUnavailable)
 	// ErrTimeout: the HSM did not answer in the time given. It wraps
 	// context.DeadlineExceeded or context.Canceled.
 	ErrTimeout = errors.New("the HSM did not answer in time")

@@ -250,6 +250,7 @@ func NewGroup(c GroupConfig) (*Group, error) {
 		looks: looks{
 			flight: new(singleflight.Group),
 			limit:  rate.NewLimiter(looksPerSecond, looksBurst),
+			known:  rate.NewLimiter(looksPerSecond, looksBurst),
 			recent: map[string]look{},
 		},
 	}

@@ -251,7 +251,7 @@ func TestHedgeBudget(t *testing.T) {
 			}
 		}
 		status := g.Status()
-		if status.Hedges != 42 || status.HedgesDenied != 258 || status.Members[0].Slow != 0 {
+		if status.Hedges != 42 || status.HedgesDenied != 258 || status.Members[0].Slow != 42 {
 			t.Errorf("got %d hedges, %d denied, %d slow", status.Hedges, status.HedgesDenied, status.Members[0].Slow)
 		}
 	})

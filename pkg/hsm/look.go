@@ -27,8 +27,9 @@ const (
 	looksPerSecond = 20 // SoftHSM takes 11 ms to find a label among 1000 keys
 	looksBurst     = 20
 	lookTimeout    = time.Second
-	lookHolds      = 2 * time.Second // how long the result of a look is believed
-	maxRecent      = 4096            // looks remembered
+	lookHolds      = 2 * time.Second        // how long the result of a look is believed
+	versionHolds   = 200 * time.Millisecond // likewise, of a key that there is: another proxy may just have begun to use a new version
+	maxRecent      = 4096                   // looks remembered
 
 	catalogueTimeout = 20 * time.Second // a listing of 10,000 keys takes SoftHSM under a second
 	listingShare     = 20               // an HSM spends at most a twentieth of its time on listings
@@ -37,7 +38,8 @@ const (
 
 type looks struct {
 	flight *singleflight.Group // by label
-	limit  *rate.Limiter
+	limit  *rate.Limiter       // for labels that are in no catalogue
+	known  *rate.Limiter       // for a further version of a key that is: strangers to the HSMs must not use it up
 
 	mu     sync.Mutex
 	recent map[string]look // by label; only looks that every HSM answered
@@ -87,7 +89,11 @@ func (g *Group) look(ctx context.Context, label string, want func(*Key) bool, mi
 	found, recent := g.looks.recall(label)
 	if !recent {
 		flight := g.looks.flight.DoChan(label, func() (any, error) {
-			if !g.looks.limit.Allow() {
+			limit := g.looks.limit
+			if g.catalogue.Load().keys[label] != nil {
+				limit = g.looks.known
+			}
+			if !limit.Allow() {
 				return nil, ErrTooManyLooks
 			}
 			return g.lookNow(label), nil
@@ -171,7 +177,11 @@ func (l *looks) recall(label string) (look, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	found, ok := l.recent[label]
-	return found, ok && time.Since(found.at) < lookHolds
+	holds := lookHolds
+	if found.key != nil {
+		holds = versionHolds
+	}
+	return found, ok && time.Since(found.at) < holds
 }
 
 func (l *looks) remember(label string, result look) {
@@ -224,11 +234,13 @@ func (g *Group) list(ctx context.Context, m *member) error {
 	defer cancel()
 	began := time.Now()
 	list, err := m.Token.Keys(ctx)
-	if failed := err != nil; failed != m.unlisted.Swap(failed) && failed {
-		g.log.Warn("the keys cannot be listed; what was last seen stays in force", zap.String("hsm", m.Name), zap.Error(err))
-	}
-	if err != nil {
+	failed := err != nil
+	news := failed != m.unlisted.Swap(failed)
+	if failed {
 		g.mu.Lock()
+		if news {
+			g.tellUnlisted(m, err)
+		}
 		g.listingDone(m, began, err)
 		g.mu.Unlock()
 		return err
@@ -240,7 +252,7 @@ func (g *Group) list(ctx context.Context, m *member) error {
 	m.objects = objects
 	m.listed = time.Now()
 	m.unsaved = m.unsaved || read
-	unsaved := m.unsaved
+	unsaved := m.unsaved || g.forgotten(g.memoryFile(m))
 	m.unsaved = false
 	if read {
 		g.parity.read = m.bit
@@ -260,6 +272,16 @@ func (g *Group) list(ctx context.Context, m *member) error {
 	}
 	g.rememberParity()
 	return nil
+}
+
+// tellUnlisted says what it means that an HSM's keys cannot be listed. Group.mu is held.
+func (g *Group) tellUnlisted(m *member, err error) {
+	if m.objects != nil {
+		g.log.Warn("the keys cannot be listed; what was last seen stays in force", zap.String("hsm", m.Name), zap.Error(err))
+		return
+	}
+	g.log.Error("the keys of this HSM were never seen: the other HSMs serve, and what is encrypted until it is there may be unreadable on it; no key is ENABLED for CreateKey meanwhile",
+		zap.String("hsm", m.Name), zap.Error(err))
 }
 
 // changedLabels are the keys that are there now and were not, those that are not as they were, and those that are gone.

@@ -248,7 +248,7 @@ func TestNeverListedAndAway(t *testing.T) {
 		tokens[0].SetHook(down)
 		g := start(t, tokens, inOrder)
 		key, err := g.Key(inBudget(t), "k")
-		if err != nil || !key.Complete() {
+		if err != nil || key.Complete() { // on it, no new KMS key is to depend (K2)
 			t.Fatalf("got %+v, %v", key, err)
 		}
 		served(t, g, "b")

@@ -115,6 +115,15 @@ func (g *Group) removeLeftovers() {
 	}
 }
 
+// forgotten reports whether a file is gone that should be there: somebody emptied the state directory.
+func (g *Group) forgotten(file string) bool {
+	if g.config.StateDirectory == "" {
+		return false
+	}
+	_, err := os.Stat(file)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 // recall loads what was remembered of a member.
 func (g *Group) recall(m *member) {
 	if g.config.StateDirectory == "" {

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -67,6 +69,9 @@ func (m *member) answered(inTime bool) {
 // overtaken is what happens when a request that was slow on an HSM was answered by another. Nothing
 // is wrong with that, unless it is so again and again: under load hedges would hide an HSM that hangs.
 func (g *Group) overtaken(m *member, elapsed time.Duration) {
+	if elapsed < g.config.AttemptTimeout { // later, it was counted already
+		m.slow.Add(1)
+	}
 	if g.starved() || m.overtaken.Add(overtakenWeight) < overtakenToSuspect {
 		return
 	}
@@ -84,9 +89,10 @@ const (
 
 // suspect passes an HSM over until a probe, which is made now, succeeds.
 func (g *Group) suspect(m *member, err error) {
-	if !m.standing.suspect.CompareAndSwap(false, true) {
+	if !m.standing.suspectNow(err.Error(), time.Now()) {
 		return
 	}
+	m.lastFault.Store(&fault{err: err, at: time.Now()})
 	if watched, ok := m.Token.(Watched); ok {
 		watched.Suspect()
 	}
@@ -116,11 +122,12 @@ func (g *Group) putBack(m *member) {
 	if suspect && m.told.Swap(false) && !back && !m.standing.out.Load() {
 		g.log.Info("HSM no longer suspected: a probe succeeded", zap.String("hsm", m.Name))
 	}
-	if !back {
+	if !back || m.standing.drained.Load() {
 		return
 	}
 	g.log.Info("HSM is back in service", zap.String("hsm", m.Name))
 	nudge(m.refresh)
+	g.crossAnew(slices.Collect(maps.Keys(g.catalogue.Load().keys))...) // whatever was done to its keys meanwhile
 }
 
 // hopeful reports whether a member of the set serves or was well just now.
@@ -152,7 +159,7 @@ func (g *Group) Drain(ctx context.Context, hsm string, force bool) error {
 	}
 	m.standing.drain(true, time.Now())
 	g.draining.Unlock()
-	g.log.Warn("HSM drained by an operator", zap.String("hsm", hsm), zap.Bool("forced", force))
+	g.log.Warn("HSM drained", zap.String("hsm", hsm), zap.Bool("forced", force))
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for m.inFlight.Load() > 0 {
@@ -172,7 +179,7 @@ func (g *Group) Resume(hsm string) error {
 		return fmt.Errorf("%q: %w", hsm, ErrUnknownHSM)
 	}
 	m.standing.drain(false, time.Now())
-	g.log.Info("HSM resumed by an operator", zap.String("hsm", hsm))
+	g.log.Info("HSM resumed", zap.String("hsm", hsm))
 	nudge(m.refresh)
 	nudge(m.probe)
 	return nil

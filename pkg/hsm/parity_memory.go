@@ -42,7 +42,7 @@ func (g *Group) rememberParity() {
 	g.parity.writing.Lock()
 	defer g.parity.writing.Unlock()
 	g.mu.Lock()
-	unsaved := g.parity.unsaved
+	unsaved := g.parity.unsaved || len(g.parity.once)+len(g.parity.diverged) > 0 && g.forgotten(g.parityFile())
 	g.parity.unsaved = false
 	memory := parityMemory{Format: parityFormat, Group: g.config.Name, HSMs: g.namesOf(g.everyone())}
 	if unsaved {

@@ -87,7 +87,7 @@ func (g *Group) judge(key *Key) {
 	once := g.parity.once[key.Label]
 	for i := range key.versions {
 		v := &key.versions[i]
-		if v.holders != key.complete || v.diverged || v.duplicate != "" || slices.Contains(once, v.number) {
+		if v.usable() != key.complete || v.diverged || slices.Contains(once, v.number) {
 			continue
 		}
 		once = slices.Sorted(slices.Values(slices.Concat(once, []uint32{v.number}))) // a new slice: the old may just be written
@@ -102,7 +102,7 @@ func (g *Group) mark(key *Key) {
 		v := &key.versions[i]
 		finding, ok := g.parity.diverged[KeyRef{key.Label, v.number}]
 		v.diverged = ok && (v.holders&g.set(finding.HSMs)).size() > 1
-		v.lost = g.config.LostKey == LostKeyEncrypt && v.holders != key.complete && slices.Contains(g.parity.once[key.Label], v.number)
+		v.lost = g.config.LostKey == LostKeyEncrypt && v.usable() != key.complete && slices.Contains(g.parity.once[key.Label], v.number)
 	}
 }
 

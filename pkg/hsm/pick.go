@@ -8,17 +8,31 @@ import (
 	"time"
 )
 
-// holders are the members to ask: those seen with this version, and those never
+// holders are the members to ask: those seen with this version, once, and those never
 // seen at all, less those that an operator has drained.
 func (g *Group) holders(ref KeyRef) memberSet {
 	c := g.catalogue.Load()
 	holders := c.unknown
 	if key := c.keys[ref.Label]; key != nil {
 		if v := key.version(ref.Version); v != nil {
-			holders |= v.holders
+			if usable := v.usable(); usable != 0 {
+				holders |= usable
+			} else {
+				holders |= v.holders // which will say why not
+			}
 		}
 	}
 	return g.undrained(holders)
+}
+
+// heldByDrained reports whether a drained HSM holds the version.
+func (g *Group) heldByDrained(ref KeyRef) bool {
+	key := g.catalogue.Load().keys[ref.Label]
+	if key == nil {
+		return false
+	}
+	v := key.version(ref.Version)
+	return v != nil && g.undrained(v.holders) != v.holders
 }
 
 // undrained leaves those of a set that no operator has drained.

@@ -116,7 +116,7 @@ func (g *Group) record(m *member, health Health) {
 	switch {
 	case health.Status != Unavailable:
 		g.putBack(m)
-	case before.Checked.IsZero():
+	case before.Checked.IsZero(), m.standing.drained.Load(): // what an operator does to a drained HSM is not held against it
 		m.standing.absent(health.Reason, health.Checked)
 	default:
 		m.standing.trip(health.Reason, health.Checked)

@@ -19,6 +19,9 @@ var roundPauses = [...]time.Duration{2 * time.Millisecond, 10 * time.Millisecond
 const (
 	// freshOutage: for so long after an HSM went out, requests wait for its return.
 	freshOutage = time.Second
+	// crashesEnough: a request under which so many processes ended is not tried again. It may be the cause, by
+	// a fault of the module that only it meets, and must not end them again and again.
+	crashesEnough = 3
 	// leastTime is what a further round needs of the request's time.
 	leastTime = 5 * time.Millisecond
 )
@@ -48,6 +51,7 @@ type race[T any] struct {
 	asking   memberSet // asked now
 	late     memberSet // of these, overdue
 	faulty   memberSet // had a fault: one request counts once against an HSM, however often it asks
+	crashes  int       // processes that ended under it
 	hedged   bool
 	starting bool // a hedge, which has asked nobody yet
 	hopeful  bool // the hedge asks only HSMs that are able
@@ -82,7 +86,7 @@ func serve[T any](ctx context.Context, g *Group, ref KeyRef, apart []string, op 
 // again reports whether the HSMs should be asked once more, after a pause: only
 // if one of them is in service or was a moment ago. While an outage lasts, requests fail fast.
 func (r *race[T]) again(round int) bool {
-	if round >= len(roundPauses) || len(r.trace.Faults) == 0 || allBusy(r.trace.Faults) || !r.g.hopeful(r.g.holders(r.ref)) {
+	if round >= len(roundPauses) || r.crashes >= crashesEnough || len(r.trace.Faults) == 0 || allBusy(r.trace.Faults) || !r.g.hopeful(r.g.holders(r.ref)) {
 		return false
 	}
 	pause := roundPauses[round]
@@ -126,7 +130,7 @@ func (r *race[T]) next(hedge bool) *member {
 		if hedge && r.hopeful {
 			left = r.g.able(left)
 		}
-		if r.settled || left == 0 || r.ctx.Err() != nil {
+		if r.settled || left == 0 || r.ctx.Err() != nil || r.crashes >= crashesEnough {
 			r.hedged = r.hedged && !hedge // this one was in vain
 			return nil
 		}
@@ -168,15 +172,23 @@ func (r *race[T]) take(m *member, answer T, err error) bool {
 	case errors.Is(err, ErrKeyNotFound):
 		r.refusal = named(err, m.Name)
 		nudge(m.refresh)
+	case errors.Is(err, ErrDuplicateKey), errors.Is(err, ErrTooLarge): // on this HSM
+		r.refusal = named(err, m.Name)
 	case errors.Is(err, ErrInvalidCiphertext) && r.g.catalogue.Load().isDiverged(r.ref):
 		r.refusal = named(err, m.Name)
 	case IsFault(err):
+		if errors.Is(err, ErrCrashed) {
+			r.crashes++
+		}
 		if !errors.Is(r.outer.Err(), context.Canceled) || !errors.Is(err, ErrTimeout) {
 			r.fault(named(err, m.Name))
 		}
 	default:
 		r.settled, r.answer, r.err = true, answer, named(err, m.Name)
 		r.trace.HSM = m.Name
+		if errors.Is(err, ErrInvalidCiphertext) {
+			r.g.Doubt(r.ref.Label)
+		}
 	}
 	return r.settled
 }

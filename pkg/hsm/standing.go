@@ -42,6 +42,9 @@ type standing struct {
 	notBefore time.Time // a probe does not bring it back earlier
 	well      time.Time // while it is out: when it last was not, or a probe found it well
 	trips     uint64
+
+	suspectedAt time.Time // when suspect was set
+	suspicion   string    // and why
 }
 
 // serves reports whether the HSM is neither out, suspected nor drained.
@@ -85,11 +88,15 @@ func (s *standing) trip(reason string, now time.Time) (time.Duration, bool) {
 	return stay, true
 }
 
-// absent is the standing of an HSM that was never in service: the first probe
-// that succeeds puts it in at once.
+// absent takes out an HSM that was never in service, or is drained: the first probe
+// that succeeds puts it in at once, and it is not counted.
 func (s *standing) absent(reason string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.out.Load() {
+		s.reason = reason
+		return
+	}
 	s.since, s.reason = now, reason
 	s.out.Store(true)
 }
@@ -146,7 +153,7 @@ func (s *standing) service(now time.Time) (Service, time.Time, string) {
 	case s.out.Load():
 		return Out, s.since, s.reason
 	case s.suspect.Load():
-		return Suspected, s.since, "a request has no answer yet; the HSM is being probed"
+		return Suspected, s.suspectedAt, s.suspicion
 	case s.share(now) < 1:
 		return Returning, s.since, ""
 	}
@@ -166,4 +173,26 @@ func (s *standing) tripCount() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.trips
+}
+
+// suspectNow reports whether this is news.
+func (s *standing) suspectNow(why string, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.suspect.Load() {
+		return false
+	}
+	s.suspectedAt, s.suspicion = now, why
+	s.suspect.Store(true)
+	return true
+}
+
+// keptOutUntil is until when no probe brings the HSM back; zero if one would now.
+func (s *standing) keptOutUntil(now time.Time) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.out.Load() || !now.Before(s.notBefore) {
+		return time.Time{}
+	}
+	return s.notBefore
 }

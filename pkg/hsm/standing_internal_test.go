@@ -125,7 +125,7 @@ func TestService(t *testing.T) {
 				case 'b', 'p':
 					s.pass(now)
 				case 's':
-					s.suspect.Store(true)
+					s.suspectNow("no answer", now)
 				case 'd', 'r':
 					s.drain(step == 'd', now)
 				}

@@ -42,12 +42,16 @@ type MemberStatus struct {
 	Service  Service   `json:"service"`
 	Since    time.Time `json:"since"`            // of the service's state
 	Reason   string    `json:"reason,omitempty"` // why it is not in service
-	Health   Health    `json:"health"`           // of the last probe
+
+	// KeptOutUntil: it went out again soon after it came back, so that no probe brings it back before then.
+	KeptOutUntil time.Time `json:"keptOutUntil,omitzero"`
+
+	Health Health `json:"health"` // of the last probe
 
 	InFlight int    `json:"inFlight"` // requests of this group that wait for it
 	Requests uint64 `json:"requests"` // attempts since the start, probes not included
 	Faults   uint64 `json:"faults"`   // of these, faults of the HSM
-	Slow     uint64 `json:"slow"`     // of these, without an answer within the attempt timeout
+	Slow     uint64 `json:"slow"`     // of these, so slow that another HSM answered first, or without an answer within the attempt timeout
 	Trips    uint64 `json:"trips"`    // times it was taken out by requests or a probe
 
 	P50 time.Duration `json:"p50"` // of recent answers; 0 without any
@@ -77,9 +81,9 @@ const (
 type Finding struct {
 	Kind    FindingKind `json:"kind"`
 	Label   string      `json:"label"`
-	Version uint32      `json:"version"` // 0 where the whole key is meant
-	HSMs    []string    `json:"hsms"`    // that lack it, or that differ
-	Detail  string      `json:"detail"`  // what differs and what to do, one sentence
+	Version uint32      `json:"version,omitempty"` // 0 where the whole key is meant
+	HSMs    []string    `json:"hsms"`              // that lack it, or that differ
+	Detail  string      `json:"detail"`            // what differs and what to do, one sentence
 	Since   time.Time   `json:"since"`
 }
 
@@ -110,7 +114,8 @@ func (m *member) status(health Health, now time.Time) MemberStatus {
 	}
 	status := MemberStatus{
 		HSM: m.Name, Priority: m.Priority, Service: service, Since: since, Reason: reason, Health: health,
-		InFlight: int(m.inFlight.Load()), Requests: m.requests.Load(), Faults: m.faults.Load(), Slow: m.slow.Load(), Trips: m.standing.tripCount(),
+		KeptOutUntil: m.standing.keptOutUntil(now),
+		InFlight:     int(m.inFlight.Load()), Requests: m.requests.Load(), Faults: m.faults.Load(), Slow: m.slow.Load(), Trips: m.standing.tripCount(),
 		P50: time.Duration(m.latency.p50.Load()), P99: time.Duration(m.latency.p99.Load()),
 	}
 	if last := m.lastFault.Load(); last != nil {

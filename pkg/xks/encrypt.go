@@ -97,6 +97,7 @@ func (x *exchange) encryptVerified() (response, error) {
 	if len(sound) == 1 && one != other {
 		return sound[0], nil
 	}
+	x.store.group.Doubt(x.key.Label)
 	return nil, failure(internal, "The ciphertext could not be verified.", errIntegrity)
 }
 
