@@ -78,12 +78,12 @@ func laterRequirements() []requirement {
 			also: []string{"TestWorkerKilledUnderLoad", "TestTokenDirectoryGone", "TestOneHSMAbsentAtStart", "TestEachHSMDecryptsTheOther"}},
 		{number: "R2", status: met,
 			says: "An HSM that is killed, unplugged, restarted, slow or hung fails no request that the other could have served in time, and comes back by itself",
-			also: []string{"TestFaults", "TestChaos", "TestMaintenanceUnderLoad", "TestWorkerKilledUnderLoad", "TestTokenDirectoryGone", "TestHealthOfAHungHSM", "TestOneHSMAbsentAtStart"}},
+			also: []string{"TestFaults", "TestChaos", "TestMaintenanceUnderLoad", "TestWorkerKilledUnderLoad", "TestTokenDirectoryGone", "TestHealthOfAHungHSM", "TestDetection", "TestOneHSMAbsentAtStart"}},
 		{number: "R3", status: partly, but: "a limit on requests in flight and on the memory of bodies; no quotas",
 			says: "Overload is shed with ThrottlingException before the budget is spent; memory and goroutines stay bounded",
 			also: []string{"TestUnknownKeyFlood", "TestHugeBodies", "TestIdleConnections", "pkg/xks: TestMaxInFlight", "pkg/xks: TestMaxBodies"}},
 		{number: "R4", status: met,
-			says: "A key present on one HSM and absent from the other is found before a failover finds it", also: []string{"TestKeyOnOneHSMOnly", "TestKeyGoneFromOneHSM", "TestNewVersion"}},
+			says: "A key present on one HSM and absent from the other is found before a failover finds it", also: []string{"TestMissingKeyIsReported", "TestDuplicate", "TestKeyOnOneHSMOnly", "TestKeyGoneFromOneHSM", "TestNewVersion"}},
 		{number: "R5", status: met, says: "On SIGTERM readiness goes false, requests in flight are answered, sessions closed, the log flushed", also: []string{"TestDrain", "TestDrainDelay", "TestNothingLeftAfterKill"}},
 	}
 }

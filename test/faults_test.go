@@ -17,7 +17,7 @@ func TestFaults(t *testing.T) {
 }
 
 func TestChaos(t *testing.T) {
-	runFaults(t, "-chaos", "-for", "30s")
+	runFaults(t, "-chaos", "-for", "60s")
 }
 
 // runFaults runs the program of test/faults, whose exit code is 0 if all is as it should be.

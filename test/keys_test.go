@@ -6,11 +6,15 @@ package test
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"xks-proxy/pkg/hsm/pkcs11"
 )
 
 // catalogueLimit: the tests list the keys every second.
@@ -191,4 +195,93 @@ func TestCatalogueIsRemembered(t *testing.T) {
 	if p.log.find(func(line string) bool { return strings.Contains(line, "key catalogue recalled") }) == "" {
 		t.Error("the log does not tell what was recalled")
 	}
+}
+
+// R4: a key that an HSM lacks is reported in the log, by `hsm list` and in the metrics, without a request for it.
+func TestMissingKeyIsReported(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, nil)
+	const metric = `xks_proxy_hsm_group_key_findings{hsm_group="main",kind="key_missing"} `
+	c := p.client(t, http1)
+	if _, text := p.get(t, c, "http://"+p.health+"/metrics"); !strings.Contains(text, metric+"0\n") {
+		t.Errorf("the metrics lack %s0", metric)
+	}
+	p.world.A.create(t, newKey("nobody-asks", 1))
+	line := p.log.wait(t, catalogueLimit, p.exited, func(line string) bool {
+		return strings.Contains(line, `"finding":"key missing"`) && strings.Contains(line, `"label":"nobody-asks"`)
+	})
+	if !strings.Contains(line, `"hsms":["hsm-b"]`) || !containsAny(line, `"level":"warn"`, `"level":"error"`) {
+		t.Errorf("the log says %s", line)
+	}
+	eventually(t, startLimit, func() error {
+		if _, text := p.get(t, c, "http://"+p.health+"/metrics"); !strings.Contains(text, metric+"1\n") {
+			return fmt.Errorf("the metrics lack %s1", metric)
+		}
+		return nil
+	})
+	stdout, stderr, code := command(t, "hsm", "list", "--config", p.file)
+	if code != 0 || !strings.Contains(stdout, `key missing: "nobody-asks"`) {
+		t.Errorf("hsm list: exit code %d: %s%s", code, stdout, stderr)
+	}
+	if asked := p.log.find(func(line string) bool { return strings.Contains(line, `"key":"nobody-asks"`) }); asked != "" {
+		t.Errorf("somebody asked for the key: %s", asked)
+	}
+	p.world.B.create(t, newKey("nobody-asks", 1)) // of other material, which is another finding
+	eventually(t, catalogueLimit, func() error {
+		if _, text := p.get(t, c, "http://"+p.health+"/metrics"); !strings.Contains(text, metric+"0\n") {
+			return fmt.Errorf("the metrics lack %s0", metric)
+		}
+		return nil
+	})
+}
+
+// Two objects for one version on one HSM: it cannot know which is meant, and what was made with that
+// version is decrypted by the other HSM.
+func TestDuplicate(t *testing.T) {
+	t.Parallel()
+	w := newTestWorld(t)
+	key := newKey("key-3", 1)
+	w.A.create(t, key)
+	w.B.createTwice(t, key, newKey("key-3", 1))
+	p := w.start(t, nil)
+	c := p.client(t, http1)
+	p.log.wait(t, catalogueLimit, p.exited, func(line string) bool {
+		return strings.Contains(line, `"finding":"duplicate version"`) && strings.Contains(line, `"label":"key-3"`) && strings.Contains(line, `"hsms":["hsm-b"]`)
+	})
+	before := seal(t, key.Value, 1, 12, []byte("before"), nil)
+	for range 20 { // whichever HSM is asked first
+		r := c.post(t, decryptURI("key-3"), decryptBody(before, nil))
+		var answer struct{ Plaintext []byte }
+		err := decodeInto(r.body, &answer)
+		if r.status != http.StatusOK || err != nil || string(answer.Plaintext) != "before" {
+			t.Fatalf("%d %s; log line:\n%s", r.status, r.body, r.line())
+		}
+	}
+	p.wantHealthy(t)
+}
+
+// createTwice makes two objects of one label and version, which CreateKeys refuses: the first is put aside,
+// a file of SoftHSM's, while the second is made.
+func (k *token) createTwice(t *testing.T, one, other pkcs11.NewKey) {
+	t.Helper()
+	objects := func() []string {
+		files, err := filepath.Glob(filepath.Join(k.Tokens, "*", "*.object"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return files
+	}
+	old := objects()
+	k.create(t, one)
+	added := slices.DeleteFunc(objects(), func(file string) bool { return slices.Contains(old, file) })
+	if len(added) != 1 {
+		t.Fatalf("a key is in the files %v", added)
+	}
+	content, err := os.ReadFile(added[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	remove(t, added[0])
+	k.create(t, other)
+	writeFile(t, added[0], string(content))
 }

@@ -21,6 +21,7 @@ type load struct {
 	took     []time.Duration
 	failures []string
 	statuses map[int]int
+	lost     map[string]error // of these, by kmsRequestId, the requests without a reply
 }
 
 // startLoad sends rate requests a second in all, from a few clients that each wait for
@@ -28,7 +29,7 @@ type load struct {
 func (p *proxy) startLoad(t testing.TB, w way, rate, clients int) *load {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	l := &load{stop: stop, statuses: map[int]int{}}
+	l := &load{stop: stop, statuses: map[int]int{}, lost: map[string]error{}}
 	c := p.client(t, w)
 	for i := range clients {
 		l.running.Go(func() { l.run(ctx, c, time.Second*time.Duration(clients)/time.Duration(rate), i) })
@@ -65,11 +66,13 @@ func (l *load) once(c *client) {
 }
 
 func (l *load) note(c *client, uri string, body object, answer any) bool {
-	r, err := c.do(context.Background(), c.call(uri, encode(body)))
+	request := c.call(uri, encode(body))
+	r, err := c.do(context.Background(), request)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
 		l.failures = append(l.failures, fmt.Sprintf("no reply: %v", err))
+		l.lost[requestIDOf(request.body)] = err
 		return false
 	}
 	l.took = append(l.took, r.took)

@@ -73,7 +73,12 @@ func (w *world) launch(t testing.TB, edit func(*settings)) *proxy {
 }
 
 func launchFile(w *world, file string) (*proxy, error) {
-	cmd := exec.Command(program, "serve", "--config", file)
+	return launchCommand(w, file, program, "serve", "--config", file)
+}
+
+// launchCommand is launchFile with a command that becomes the program in the end.
+func launchCommand(w *world, file string, argv ...string) (*proxy, error) {
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir = filepath.Dir(file)
 	p := &proxy{world: w, file: file, log: new(processLog), exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.log, p.log

@@ -21,8 +21,9 @@ const (
 // adminStatus is the answer of adminListPath.
 type adminStatus struct {
 	Version   string                   `json:"version"`
-	Groups    []hsm.GroupStatus        `json:"groups"`    // in the order of the configuration
-	Processes map[string]processStatus `json:"processes"` // by HSM
+	Starting  bool                     `json:"starting,omitempty"` // it waits for its HSMs; no groups yet
+	Groups    []hsm.GroupStatus        `json:"groups"`             // in the order of the configuration
+	Processes map[string]processStatus `json:"processes"`          // by HSM
 }
 
 // processStatus is the process of one HSM.
@@ -32,16 +33,18 @@ type processStatus struct {
 	PID       int          `json:"pid"`   // 0: there is none
 	Restarts  int          `json:"restarts"`
 	Sessions  int          `json:"sessions"`
-	Busy      int          `json:"busy"` // sessions with a call in them
-	Hung      int          `json:"hung"` // of these, longer than hang_timeout
-	LastError string       `json:"lastError,omitempty"`
-	RetryAt   time.Time    `json:"retryAt,omitzero"` // zero in phase failed: only "hsm restart" helps
+	Busy      int          `json:"busy"`                // sessions with a call in them
+	Hung      int          `json:"hung"`                // of these, longer than hang_timeout
+	InFlight  int          `json:"inFlight"`            // calls without an answer, those that no request waits for included
+	LastError string       `json:"lastError,omitempty"` // why the last process ended or did not start
+	EndedAt   time.Time    `json:"endedAt,omitzero"`    // of that
+	RetryAt   time.Time    `json:"retryAt,omitzero"`    // zero in phase failed: only "hsm restart" helps
 }
 
 func describeProcess(s worker.State) processStatus {
 	p := processStatus{
 		Phase: s.Phase, Since: s.Since, PID: s.PID, Restarts: s.Restarts, Sessions: s.Sessions,
-		Busy: s.Busy, Hung: s.Hung, RetryAt: s.RetryAt,
+		Busy: s.Busy, Hung: s.Hung, InFlight: s.InFlight, EndedAt: s.EndedAt, RetryAt: s.RetryAt,
 	}
 	if s.LastErr != nil {
 		p.LastError = s.LastErr.Error()

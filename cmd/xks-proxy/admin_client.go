@@ -102,7 +102,7 @@ func (c *adminClient) do(ctx context.Context, method, path string, limit time.Du
 func (c *adminClient) explain(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("no xks-proxy runs here: there is no socket %s. Start it, or name the configuration that it runs with (--config) or its socket (--socket)", c.socket)
+		return fmt.Errorf("no xks-proxy runs here, or its socket was deleted: there is no socket %s. Start it (again), or name the configuration that it runs with (--config) or its socket (--socket)", c.socket)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("the xks-proxy that made %s is gone (connection refused); start it again", c.socket)
 	case errors.Is(err, fs.ErrPermission):

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -18,8 +19,9 @@ import (
 // admin carries out the orders.
 type admin struct {
 	log       *zap.Logger
-	groups    []*hsm.Group          // in the order of the configuration
+	groups    func() []*hsm.Group   // in the order of the configuration; none while the proxy starts
 	processes map[string]hsmProcess // by HSM
+	turns     turns
 }
 
 // hsmProcess is what the orders need of a *worker.Worker.
@@ -30,30 +32,37 @@ type hsmProcess interface {
 
 // adminRefusal is an order that was not carried out, in words for who gave it.
 type adminRefusal struct {
-	kind error // hsm.ErrUnknownHSM or hsm.ErrLastHSM
+	kind error // hsm.ErrUnknownHSM, hsm.ErrLastHSM, errUnderWay or errStarting
 	text string
 }
 
 func (r *adminRefusal) Error() string { return r.text }
 func (r *adminRefusal) Unwrap() error { return r.kind }
 
+// errStarting is an order that came before the HSMs had started or failed to.
+var errStarting = errors.New("the proxy is starting")
+
 const (
 	adminPoll = 20 * time.Millisecond
 	// restartDrain is how long a restart waits for the calls in flight. Those that hang are what it is for.
 	restartDrain = 2 * time.Second
+	// restartReason is how the end of a process that was asked for is told from others.
+	restartReason = "asked for by "
 )
 
 func newAdmin(p *parts) *admin {
-	a := &admin{log: p.log, groups: p.groupList(), processes: map[string]hsmProcess{}}
+	a := &admin{log: p.log, groups: p.groupList, processes: map[string]hsmProcess{}}
 	for name, w := range p.workers {
 		a.processes[name] = w
 	}
 	return a
 }
 
+func (a *admin) starting() bool { return len(a.groups()) == 0 }
+
 func (a *admin) status() adminStatus {
-	s := adminStatus{Version: programVersion().Version, Groups: []hsm.GroupStatus{}, Processes: map[string]processStatus{}}
-	for _, g := range a.groups {
+	s := adminStatus{Version: programVersion().Version, Starting: a.starting(), Groups: []hsm.GroupStatus{}, Processes: map[string]processStatus{}}
+	for _, g := range a.groups() {
 		s.Groups = append(s.Groups, g.Status())
 	}
 	for name, p := range a.processes {
@@ -65,7 +74,7 @@ func (a *admin) status() adminStatus {
 // groupsOf are the groups that an HSM serves in: one, mostly.
 func (a *admin) groupsOf(name string) []*hsm.Group {
 	var found []*hsm.Group
-	for _, g := range a.groups {
+	for _, g := range a.groups() {
 		if memberOf(g, name).HSM != "" {
 			found = append(found, g)
 		}
@@ -90,7 +99,7 @@ func serves(m hsm.MemberStatus) bool {
 
 func (a *admin) unknown(name string) error {
 	var known []string
-	for _, g := range a.groups {
+	for _, g := range a.groups() {
 		for _, m := range g.Status().Members {
 			known = append(known, m.HSM)
 		}
@@ -98,7 +107,8 @@ func (a *admin) unknown(name string) error {
 	return &adminRefusal{hsm.ErrUnknownHSM, fmt.Sprintf("no HSM group has an HSM named %s; %s", quoteName(name), didYouMean(name, known))}
 }
 
-// drain takes an HSM out of service and waits until nothing is in flight on it.
+// drain takes an HSM out of service and waits until nothing is in flight on it, calls that
+// requests have given up included: they run in the module all the same.
 func (a *admin) drain(ctx context.Context, o adminOrder) (string, error) {
 	groups := a.groupsOf(o.HSM)
 	if len(groups) == 0 {
@@ -107,6 +117,12 @@ func (a *admin) drain(ctx context.Context, o adminOrder) (string, error) {
 	err := a.drainAll(ctx, groups, o.HSM, o.Force, "draining")
 	if err != nil {
 		return "", err
+	}
+	process := a.processes[o.HSM]
+	err = a.await(ctx, func() bool { return process.State().InFlight == 0 }) // a probe's call ends soon
+	if err != nil {
+		return "", fmt.Errorf("%s gets no new request, and no request waits for it; yet %s in the module: it stays drained; xks-proxy hsm restart %s ends its process and leaves it drained",
+			o.HSM, callsHang(process.State().InFlight), o.HSM)
 	}
 	message := fmt.Sprintf("%s is drained: nothing is in flight on it, and it gets no request until you resume it.", o.HSM)
 	for _, g := range groups {
@@ -183,8 +199,8 @@ func (a *admin) putBack(ctx context.Context, groups []*hsm.Group, name string) e
 		})
 		if err != nil {
 			m := memberOf(g, name)
-			return fmt.Errorf("%s is no longer drained, but it is %s in the group %s: %s. It comes back by itself as soon as a probe succeeds",
-				name, m.Service, g.Name(), orElse(m.Reason, m.Health.Reason, "no probe has succeeded yet"))
+			return fmt.Errorf("%s is no longer drained, but it is %s in the group %s: %s It comes back by itself as soon as a probe succeeds",
+				name, m.Service, g.Name(), sentence(orElse(m.Reason, m.Health.Reason, "no probe has succeeded yet")))
 		}
 	}
 	return nil
@@ -225,7 +241,7 @@ func (a *admin) restart(ctx context.Context, o adminOrder) (string, error) {
 	}
 	start := time.Now()
 	before := process.State()
-	process.Restart("asked for by " + o.By.String())
+	process.Restart(restartReason + o.By.String())
 	running := func() bool {
 		s := process.State()
 		return s.Phase == worker.Running && s.PID != before.PID
@@ -275,6 +291,10 @@ func resumeAll(groups []*hsm.Group, name string) {
 
 // notRunning says what has become of a process that was started and does not run.
 func notRunning(name string, s worker.State) error {
+	state := "its process is " + string(s.Phase)
+	if s.Phase == worker.Failed {
+		state = "its process has failed"
+	}
 	why, next := "no reason is known", "it is tried again by itself"
 	if s.LastErr != nil {
 		why = s.LastErr.Error()
@@ -282,7 +302,22 @@ func notRunning(name string, s worker.State) error {
 	if s.Phase == worker.Failed && s.RetryAt.IsZero() {
 		next = "mend that and restart it again"
 	}
-	return fmt.Errorf("%s was restarted, and its process is %s: %s; %s", name, s.Phase, why, next)
+	return fmt.Errorf("%s was restarted, and %s: %s; %s", name, state, why, next)
+}
+
+func callsHang(n int) string {
+	if n == 1 {
+		return "1 call hangs"
+	}
+	return fmt.Sprintf("%d calls hang", n)
+}
+
+// sentence ends a text with a full stop, unless it ends like a sentence already.
+func sentence(text string) string {
+	if strings.HasSuffix(text, ".") || strings.HasSuffix(text, "?") || strings.HasSuffix(text, "!") {
+		return text
+	}
+	return text + "."
 }
 
 // orElse is the first text that is not empty.

@@ -41,9 +41,9 @@ func newAdminServer(a *admin) *http.Server {
 func (a *admin) router() http.Handler {
 	r := chi.NewRouter()
 	r.Get(adminListPath, func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.status()) })
-	r.Post(adminDrainPath, a.changing("drain", a.drain))
-	r.Post(adminResumePath, a.changing("resume", a.resume))
-	r.Post(adminRestartPath, a.changing("restart", a.restart))
+	r.Post(adminDrainPath, a.changing("drain", a.inTurn("a drain", a.drain)))
+	r.Post(adminResumePath, a.changing("resume", a.inTurn("a resume", a.resume)))
+	r.Post(adminRestartPath, a.changing("restart", a.inTurn("a restart", a.restart)))
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		writeAdmin(w, http.StatusNotFound, adminAnswer{Error: "the admin API has no such path"})
 	})
@@ -87,6 +87,22 @@ func (a *admin) changing(name string, do func(context.Context, adminOrder) (stri
 	}
 }
 
+// inTurn carries out an order when no other is under way for its HSM. Waiting is part of
+// the time that the order has.
+func (a *admin) inTurn(what string, do func(context.Context, adminOrder) (string, error)) func(context.Context, adminOrder) (string, error) {
+	return func(ctx context.Context, o adminOrder) (string, error) {
+		if a.starting() {
+			return "", &adminRefusal{errStarting, "the proxy is still starting and waits for its HSMs: nothing was changed; ask again in a moment, and see xks-proxy hsm list"}
+		}
+		end, err := a.turns.take(ctx, o.HSM, what+" by "+o.By.String())
+		if err != nil {
+			return "", err
+		}
+		defer end()
+		return do(ctx, o)
+	}
+}
+
 // readOrder reads the query and tells how long the caller wants to wait.
 func readOrder(r *http.Request, order *adminOrder) (time.Duration, error) {
 	query := r.URL.Query()
@@ -113,7 +129,7 @@ func statusOf(err error) int {
 	switch {
 	case errors.Is(err, hsm.ErrUnknownHSM):
 		return http.StatusNotFound
-	case errors.Is(err, hsm.ErrLastHSM):
+	case errors.Is(err, hsm.ErrLastHSM), errors.Is(err, errUnderWay), errors.Is(err, errStarting):
 		return http.StatusConflict
 	default:
 		return http.StatusGatewayTimeout

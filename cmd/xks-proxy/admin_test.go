@@ -58,6 +58,7 @@ func (p *fakeProcess) Restart(reason string) {
 // hsm-b and hsm-c.
 type adminRig struct {
 	admin  *admin
+	groups []*hsm.Group
 	tokens map[string]*hsmtest.Token
 	socket string
 	log    *observer.ObservedLogs
@@ -70,6 +71,7 @@ func newAdminRig(t *testing.T) *adminRig {
 		admin:  &admin{log: zap.New(core), processes: map[string]hsmProcess{}},
 		tokens: map[string]*hsmtest.Token{}, log: logs, socket: filepath.Join(t.TempDir(), "admin.sock"),
 	}
+	rig.admin.groups = func() []*hsm.Group { return rig.groups }
 	for i, name := range []string{"hsm-a", "hsm-b", "hsm-c"} {
 		token := hsmtest.New(name)
 		token.AddKey("test", 1)
@@ -115,7 +117,7 @@ func (rig *adminRig) addGroup(t *testing.T, name string, members ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rig.admin.groups = append(rig.admin.groups, g)
+	rig.groups = append(rig.groups, g)
 }
 
 func (rig *adminRig) run(t *testing.T, args ...string) (string, string, int) {
@@ -133,7 +135,7 @@ func (rig *adminRig) want(t *testing.T, code int, start string, args ...string) 
 }
 
 func (rig *adminRig) service(group int, name string) hsm.Service {
-	return memberOf(rig.admin.groups[group], name).Service
+	return memberOf(rig.groups[group], name).Service
 }
 
 func TestDrainAndResume(t *testing.T) {
@@ -155,7 +157,7 @@ func TestDrainAndResume(t *testing.T) {
 	rig.want(t, 0, "hsm-a is in service, after ", "resume", "hsm-a")
 	rig.want(t, 0, "hsm-b is in service, after ", "resume", "hsm-b")
 	for group, name := range []string{"hsm-a", "hsm-b"} {
-		if !serves(memberOf(rig.admin.groups[group], name)) {
+		if !serves(memberOf(rig.groups[group], name)) {
 			t.Errorf("%s does not serve", name)
 		}
 	}
@@ -190,7 +192,7 @@ func TestDrainWaitsForWhatIsInFlight(t *testing.T) {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
-		_, _, err := rig.admin.groups[0].Encrypt(ctx, hsm.KeyRef{Label: "key", Version: 1}, nil, []byte("x"))
+		_, _, err := rig.groups[0].Encrypt(ctx, hsm.KeyRef{Label: "key", Version: 1}, nil, []byte("x"))
 		done <- err
 	}()
 	busy := <-began
@@ -243,7 +245,7 @@ func TestRestartOfWhatDoesNotStart(t *testing.T) {
 		s.Phase, s.PID = worker.Failed, 0
 		s.LastErr = &hsm.Error{HSM: "hsm-a", Op: "login", Kind: hsm.ErrPINIncorrect, Function: "C_Login", Code: 0xA0}
 	}
-	rig.want(t, 1, "xks-proxy: hsm-a was restarted, and its process is failed: hsm-a: login: the HSM refused the PIN (C_Login: CKR_PIN_INCORRECT (0xA0)); mend that and restart it again\n",
+	rig.want(t, 1, "xks-proxy: hsm-a was restarted, and its process has failed: hsm-a: login: the HSM refused the PIN (C_Login: CKR_PIN_INCORRECT (0xA0)); mend that and restart it again\n",
 		"restart", "hsm-a", "--timeout", "200ms")
 	if s := rig.service(0, "hsm-a"); s == hsm.Drained {
 		t.Error("hsm-a stays drained")

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -20,9 +21,11 @@ import (
 type parts struct {
 	config  *config
 	log     *zap.Logger
-	workers map[string]*worker.Worker // by name of the HSM
-	groups  map[string]*hsm.Group
+	workers map[string]*worker.Worker // by name of the HSM; complete from the beginning
+	groups  map[string]*hsm.Group     // for the start and the end only; others see groupList
 	handler *xks.Handler
+
+	started atomic.Pointer[[]*hsm.Group] // nil until every group has started
 }
 
 const (
@@ -31,25 +34,24 @@ const (
 	hsmCloseTimeout   = 5 * time.Second
 )
 
-// assemble starts the HSMs and builds the handler. On an error everything that was started is stopped.
-func assemble(ctx context.Context, c *config, secrets *secrets, log *zap.Logger) (*parts, error) {
+// startProcesses starts the processes of the HSMs and waits for none. On an error those that were
+// started are stopped.
+func startProcesses(c *config, secrets *secrets, log *zap.Logger) (*parts, error) {
 	p := &parts{config: c, log: log, workers: map[string]*worker.Worker{}, groups: map[string]*hsm.Group{}}
-	err := p.start(ctx, secrets)
-	if err != nil {
-		p.stop()
-		return nil, err
+	for _, h := range p.config.HSMs {
+		w, err := p.startWorker(h, secrets.PINs[h.Name])
+		if err != nil {
+			p.stop()
+			return nil, err
+		}
+		p.workers[h.Name] = w
 	}
 	return p, nil
 }
 
-func (p *parts) start(ctx context.Context, secrets *secrets) error {
-	for _, h := range p.config.HSMs {
-		w, err := p.startWorker(h, secrets.PINs[h.Name])
-		if err != nil {
-			return err
-		}
-		p.workers[h.Name] = w
-	}
+// assemble waits for the HSMs, starts the groups and builds the handler. errStopped if ctx ends
+// first; whatever the error, stop is for the caller.
+func (p *parts) assemble(ctx context.Context, secrets *secrets) error {
 	if err := p.waitForHSMs(ctx); err != nil {
 		return err
 	}
@@ -60,10 +62,15 @@ func (p *parts) start(ctx context.Context, secrets *secrets) error {
 		}
 		p.groups[g.Name] = group
 	}
-	ctx, cancel := context.WithTimeout(ctx, firstProbeTimeout)
+	p.publishGroups()
+	first, cancel := context.WithTimeout(ctx, firstProbeTimeout)
 	defer cancel()
 	for _, group := range p.groups {
-		if err := group.WaitFirst(ctx); err != nil {
+		err := group.WaitFirst(first)
+		switch {
+		case ctx.Err() != nil:
+			return errStopped
+		case err != nil:
 			p.log.Warn("an HSM has not been looked at yet; serving begins without it", zap.String("hsm_group", group.Name()))
 		}
 	}
@@ -132,13 +139,23 @@ func (p *parts) startGroup(g hsmGroupConfig) (*hsm.Group, error) {
 	})
 }
 
-// groupList is the groups in the order of the configuration.
-func (p *parts) groupList() []*hsm.Group {
+// publishGroups lets groupList see them.
+func (p *parts) publishGroups() {
 	list := make([]*hsm.Group, 0, len(p.groups))
 	for _, g := range p.config.HSMGroups {
 		list = append(list, p.groups[g.Name])
 	}
-	return list
+	p.started.Store(&list)
+}
+
+// groupList is the groups in the order of the configuration; none before they have started. Any
+// goroutine may ask.
+func (p *parts) groupList() []*hsm.Group {
+	list := p.started.Load()
+	if list == nil {
+		return nil
+	}
+	return *list
 }
 
 // orNone turns the 0 of the configuration, which is none, into a group's: there 0 is the default.

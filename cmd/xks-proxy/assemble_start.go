@@ -22,10 +22,13 @@ const startGrace = 2 * time.Second
 // outcomes are the HSMs that have started (nil) or failed to, by name.
 type outcomes map[string]error
 
+// errStopped is a start that was called off: no verdict on any HSM.
+var errStopped = errors.New("told to stop before it began to serve")
+
 // waitForHSMs waits until each HSM has started or failed to. One that hangs is not
-// waited for while every group has another.
+// waited for while every group has another. errStopped if ctx ends first.
 func (p *parts) waitForHSMs(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, hsmStartTimeout)
+	limited, cancel := context.WithTimeout(ctx, hsmStartTimeout)
 	defer cancel()
 	type answer struct {
 		name string
@@ -33,7 +36,7 @@ func (p *parts) waitForHSMs(ctx context.Context) error {
 	}
 	answers := make(chan answer, len(p.workers))
 	for name, w := range p.workers {
-		go func() { answers <- answer{name, w.Ready(ctx)} }()
+		go func() { answers <- answer{name, w.Ready(limited)} }()
 	}
 	known := outcomes{}
 	var grace <-chan time.Time
@@ -46,7 +49,12 @@ func (p *parts) waitForHSMs(ctx context.Context) error {
 			}
 		case <-grace:
 			return p.judge(known)
+		case <-ctx.Done():
+			return errStopped
 		}
+	}
+	if ctx.Err() != nil { // what was known last may be its doing
+		return errStopped
 	}
 	return p.judge(known)
 }
@@ -66,39 +74,44 @@ func (p *parts) everyGroupServes(known outcomes) bool {
 }
 
 // judge decides whether to serve. An HSM that is away is for the others to stand
-// in for (R1); where all of a group are, start_without_hsms says whether to wait for one. One
-// that was never reached and refuses for a reason that no waiting mends is taken for a mistake in the
-// configuration, which is better heard of now than at the first failover.
+// in for (R1); where all of a group are, start_without_hsms says whether to wait for one. One that was
+// reached before is away, whatever it says now. One that was never reached and refuses for a reason that
+// no waiting mends is taken for a mistake in the configuration, which is better heard of now than at the
+// first failover.
 func (p *parts) judge(known outcomes) error {
 	var failed, mistakes []error
-	mayServe := false // one does, or may come by itself
 	for _, h := range p.config.HSMs {
 		err, ended := known[h.Name]
 		switch {
 		case !ended:
 			p.log.Error("an HSM is slow to start; serving begins without it", zap.String("hsm", h.Name))
-			mayServe = true
-			continue
 		case err == nil:
-			mayServe = true
-			continue
-		}
-		failed = append(failed, err)
-		mayServe = mayServe || !hsm.IsConfig(err)
-		if hsm.IsConfig(err) && !p.reachedBefore(h.Name) {
+		case hsm.IsConfig(err) && !p.reachedBefore(h.Name):
 			mistakes = append(mistakes, err)
+		default:
+			failed = append(failed, err)
 		}
 	}
 	switch {
-	case !mayServe:
-		return fmt.Errorf("no HSM can be used: %w", oneLine(failed))
+	case len(mistakes) == len(p.config.HSMs):
+		return fmt.Errorf("no HSM can be used: %w%s", oneLine(mistakes), whatNow(mistakes))
 	case len(mistakes) > 0:
-		return fmt.Errorf("an HSM that was never reached before cannot be used: %w", oneLine(mistakes))
+		return fmt.Errorf("an HSM that was never reached before cannot be used: %w%s", oneLine(mistakes), whatNow(mistakes))
 	}
 	for _, err := range failed {
 		p.log.Error("an HSM is away; serving begins without it", zap.Error(err))
 	}
 	return p.judgeGroups(known)
+}
+
+// whatNow is what to do about errors that end the program, where they do not say it.
+func whatNow(mistakes []error) string {
+	for _, err := range mistakes {
+		if errors.Is(err, hsm.ErrPINIncorrect) {
+			return "; correct the PIN and start again"
+		}
+	}
+	return ""
 }
 
 // judgeGroups is about the groups of which no HSM has started.
@@ -111,7 +124,7 @@ func (p *parts) judgeGroups(known outcomes) error {
 		switch {
 		case slices.Contains(failed, nil):
 		case p.config.StartWithoutHSMs == startExit:
-			return fmt.Errorf("no HSM of the HSM group %s can be used (start_without_hsms: wait would wait for one): %w", g.Name, oneLine(failed))
+			return fmt.Errorf("no HSM of the HSM group %s can be used (start_without_hsms: wait would wait for one): %w%s", g.Name, oneLine(failed), whatNow(failed))
 		default:
 			p.log.Error("every HSM of the group is away; it serves as soon as one comes", zap.String("hsm_group", g.Name))
 		}

@@ -3,6 +3,7 @@ package main
 // When serving begins and when it does not, by what has become of each HSM.
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -20,13 +21,14 @@ func TestJudge(t *testing.T) {
 		wait string // beginning of the error with start_without_hsms: wait; "": none
 		exit string
 	}{
-		"both serve":              {},
-		"one is away":             {a: away},
-		"one hangs":               {b: late},
-		"both are away":           {a: away, b: late, exit: "no HSM of the HSM group main can be used (start_without_hsms: wait would wait for one): it: "},
-		"one is a mistake":        {a: refused, wait: "an HSM that was never reached before cannot be used: ", exit: "an HSM that was never reached before cannot be used: "},
-		"one away, one a mistake": {a: away, b: refused, wait: "an HSM that was never reached before cannot be used: ", exit: "an HSM that was never reached before cannot be used: "},
-		"both are mistakes":       {a: refused, b: refused, wait: "no HSM can be used: ", exit: "no HSM can be used: "},
+		"both serve":                {},
+		"one is away":               {a: away},
+		"one hangs":                 {b: late},
+		"both are away":             {a: away, b: late, exit: "no HSM of the HSM group main can be used (start_without_hsms: wait would wait for one): it: "},
+		"one is a mistake":          {a: refused, wait: "an HSM that was never reached before cannot be used: ", exit: "an HSM that was never reached before cannot be used: "},
+		"one away, one a mistake":   {a: away, b: refused, wait: "an HSM that was never reached before cannot be used: ", exit: "an HSM that was never reached before cannot be used: "},
+		"both are mistakes":         {a: refused, b: refused, wait: "no HSM can be used: ", exit: "no HSM can be used: "},
+		"one serves, one a mistake": {b: refused, wait: "an HSM that was never reached before cannot be used: ", exit: "an HSM that was never reached before cannot be used: "},
 	} {
 		for mode, want := range map[string]string{"wait": c.wait, startExit: c.exit} {
 			p := &parts{log: zap.NewNop(), config: &config{
@@ -37,7 +39,8 @@ func TestJudge(t *testing.T) {
 			switch {
 			case want == "" && err != nil:
 				t.Errorf("%s, %s: %v", name, mode, err)
-			case want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)):
+			case want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)),
+				errors.Is(err, hsm.ErrPINIncorrect) && !strings.HasSuffix(err.Error(), "; correct the PIN and start again"):
 				t.Errorf("%s, %s: %v, want %q", name, mode, err, want)
 			}
 		}

@@ -42,7 +42,7 @@ func (c child) run(ctx context.Context) (string, string, error) {
 }
 
 // childEnvironment is this process's without what begins with XKS_: that is for the
-// configuration, and may hold secrets.
+// configuration. Secrets under other names are not in it any more (see takeVariables).
 func childEnvironment() []string {
 	var kept []string
 	for _, pair := range os.Environ() {

@@ -115,9 +115,11 @@ func newHSMDrainCommand() *cobra.Command {
 	c := newOrderCommand(order{path: adminDrainPath, wait: "how long to wait for what is in flight", force: "drain it even if no other HSM of its group can serve"})
 	c.Use = "drain NAME"
 	c.Short = "Take an HSM out of service, and wait until nothing is in flight on it"
-	c.Long = `drain gives an HSM no new request and waits until those in flight are answered. It
-stays out, also when the others fail, until "resume" or the next start of the proxy.
-The last HSM of a group that can serve is refused without --force.
+	c.Long = `drain gives an HSM no new request and waits until those in flight are answered, and
+until no call that a request has given up runs on in its PKCS#11 module. It stays out,
+also when the others fail, until "resume" or the next start of the proxy.
+The last HSM of a group that can serve is refused without --force. Of two orders for one
+HSM the second waits for the first, within its --timeout.
 
 Exit code 0: nothing is in flight on it. 1: refused, or something still was.`
 	c.Example = "  xks-proxy hsm drain hsm-a --config /etc/xks-proxy/xks-proxy.yaml"
@@ -158,12 +160,24 @@ type order struct {
 	force string // what --force does; "": there is none
 }
 
+// oneHSM refuses a command line that does not name one HSM. Its error is about usage,
+// as cobra's own.
+func oneHSM(c *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0 || args[0] == "":
+		return fmt.Errorf("which HSM? Give its name: %s NAME (xks-proxy hsm list prints the names)", c.CommandPath())
+	case len(args) > 1:
+		return fmt.Errorf("one HSM at a time, not %d", len(args))
+	}
+	return nil
+}
+
 func newOrderCommand(o order) *cobra.Command {
 	f := &hsmFlags{}
 	var force bool
 	var wait time.Duration
 	c := &cobra.Command{
-		Args: cobra.ExactArgs(1),
+		Args: oneHSM,
 		RunE: func(c *cobra.Command, args []string) error {
 			if wait <= 0 || wait > adminMaxWait {
 				return usageError(fmt.Errorf("--timeout %s: it takes up to %s", wait, adminMaxWait))

@@ -7,6 +7,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +26,9 @@ const (
 // printHSMs prints all groups. now is for "12s ago".
 func printHSMs(w io.Writer, status *adminStatus, now time.Time) error {
 	var b bytes.Buffer
+	if status.Starting {
+		printStarting(&b, status.Processes, now)
+	}
 	for i, g := range status.Groups {
 		if i > 0 {
 			b.WriteString("\n")
@@ -32,6 +37,20 @@ func printHSMs(w io.Writer, status *adminStatus, now time.Time) error {
 	}
 	_, err := w.Write(b.Bytes())
 	return err
+}
+
+// printStarting is for a proxy that waits for its HSMs: it has processes, and no groups yet.
+func printStarting(b *bytes.Buffer, processes map[string]processStatus, now time.Time) {
+	b.WriteString("The proxy is starting: it waits for its HSMs, and serves nobody yet.\n\n")
+	t := table{{"HSM", "PROCESS"}}
+	for _, name := range slices.Sorted(maps.Keys(processes)) {
+		p := processes[name]
+		t = append(t, []string{name, string(p.Phase) + " " + shortDuration(now.Sub(p.Since))})
+	}
+	t.print(b)
+	for _, name := range slices.Sorted(maps.Keys(processes)) {
+		printUnder(b, name, processNotes(name, processes[name], now))
+	}
 }
 
 func printGroup(b *bytes.Buffer, g hsm.GroupStatus, processes map[string]processStatus, now time.Time) {
@@ -88,7 +107,6 @@ func serviceSince(m hsm.MemberStatus, now time.Time) string {
 // printNotes says of an HSM what does not fit the table.
 func printNotes(b *bytes.Buffer, m hsm.MemberStatus, p processStatus, now time.Time) {
 	var notes []string
-	ago := func(t time.Time) string { return shortDuration(now.Sub(t)) + " ago" }
 	if m.Reason != "" && m.Service != hsm.Drained { // the table says that
 		state := string(m.Service)
 		if m.Service == hsm.InService {
@@ -96,27 +114,61 @@ func printNotes(b *bytes.Buffer, m hsm.MemberStatus, p processStatus, now time.T
 		}
 		notes = append(notes, state+": "+m.Reason)
 	}
+	if m.KeptOutUntil.After(now) {
+		notes = append(notes, "kept out until "+m.KeptOutUntil.In(now.Location()).Format(time.TimeOnly)+": it failed again soon after it came back")
+	}
 	if m.LastFault != "" {
-		notes = append(notes, "last fault, "+ago(m.LastFaultAt)+": "+m.LastFault)
+		notes = append(notes, "last fault, "+shortDuration(now.Sub(m.LastFaultAt))+" ago: "+m.LastFault)
 	}
-	switch {
-	case p.Phase == worker.Failed && p.RetryAt.IsZero():
-		notes = append(notes, "its process is not started again by itself; mend the cause, then: xks-proxy hsm restart "+m.HSM)
-	case p.Phase == worker.Failed:
-		notes = append(notes, "its process is started again in "+shortDuration(max(0, p.RetryAt.Sub(now))))
+	if saysSame(m.Reason, p.LastError, m.HSM) {
+		p.LastError = ""
 	}
-	if p.LastError != "" {
-		notes = append(notes, "its last process ended: "+p.LastError)
-	}
+	notes = append(notes, processNotes(m.HSM, p, now)...)
 	if m.KeysListed.IsZero() {
 		notes = append(notes, "its keys have not been listed since the start; what is shown is remembered")
 	}
+	printUnder(b, m.HSM, notes)
+}
+
+// processNotes say what is to know of a process. That one ended because a restart was asked for is no news
+// once its successor runs.
+func processNotes(name string, p processStatus, now time.Time) []string {
+	var notes []string
+	switch {
+	case p.Phase == worker.Failed && p.RetryAt.IsZero():
+		notes = append(notes, "its process is not started again by itself; mend the cause, then: xks-proxy hsm restart "+name)
+	case p.Phase == worker.Failed:
+		notes = append(notes, "its process is started again in "+shortDuration(max(0, p.RetryAt.Sub(now))))
+	}
+	if p.LastError != "" && !(p.Phase == worker.Running && strings.Contains(p.LastError, restartReason)) {
+		notes = append(notes, "its last process ended "+shortDuration(now.Sub(p.EndedAt))+" ago: "+p.LastError)
+	}
+	return notes
+}
+
+// saysSame reports whether the reason why an HSM is out has the story of its process in it.
+func saysSame(reason, ended, name string) bool {
+	_, detail, _ := strings.Cut(withoutName(ended, name), hsm.ErrUnavailable.Error()+": ")
+	if detail == "" {
+		detail = withoutName(ended, name)
+	}
+	return detail != "" && strings.Contains(withoutName(reason, name), detail)
+}
+
+// withoutName leaves out an HSM's own name where errors begin with it.
+func withoutName(text, name string) string {
+	text = strings.TrimPrefix(text, name+": ")
+	return strings.ReplaceAll(text, ": "+name+": ", ": ")
+}
+
+// printUnder prints notes under the name of the HSM that they are about.
+func printUnder(b *bytes.Buffer, name string, notes []string) {
 	if len(notes) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n  %s\n", m.HSM)
+	fmt.Fprintf(b, "\n  %s\n", name)
 	for _, note := range notes {
-		printWrapped(b, "    ", note)
+		printWrapped(b, "    ", withoutName(note, name))
 	}
 }
 

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -29,14 +30,16 @@ func TestPrintHSMs(t *testing.T) {
 	good, out, drained, failed := goodMember("hsm-a"), goodMember("hsm-b"), goodMember("hsm-c"), goodMember("hsm-standby")
 	good.LastFault, good.LastFaultAt = "hsm-a: decrypt: the HSM is not available (C_Decrypt: CKR_DEVICE_ERROR (0x30))", before(26*time.Hour)
 	out.Service, out.Since, out.Health.Status, out.Reason = hsm.Out, before(12*time.Second), hsm.Unavailable, "no answer within 60ms, and the probe failed: hsm-b: encrypt: the HSM did not answer in time"
+	out.KeptOutUntil = listedAt.Add(48 * time.Second).UTC()
 	out.InFlight, out.P50, out.P99 = 41, 55*time.Millisecond, 1900*time.Millisecond
 	drained.Service, drained.Since, drained.Reason, drained.InFlight = hsm.Drained, before(3*time.Minute), "drained by an operator", 0
 	failed.Priority, failed.Service, failed.Since, failed.Health.Status, failed.Keys, failed.KeysListed = 1, hsm.Out, before(2*time.Hour), hsm.Unavailable, 410, time.Time{}
 	failed.Requests, failed.Faults, failed.P50, failed.InFlight = 0, 0, 0, 0
-	failed.Reason = "hsm-standby: encrypt: the HSM is not available: no process is ready (failed)"
+	failed.Reason = "hsm-standby: encrypt: the HSM is not available: no process is ready (failed): hsm-standby: login: the HSM refused the PIN (C_Login: CKR_PIN_INCORRECT (0xA0))"
 	running := processStatus{Phase: worker.Running, PID: 4711, Sessions: 8, Busy: 2}
-	refused := processStatus{Phase: worker.Failed, LastError: "hsm-standby: login: the HSM refused the PIN (C_Login: CKR_PIN_INCORRECT (0xA0))"}
-	restarted := processStatus{Phase: worker.Running, PID: 31733, Restarts: 3, Sessions: 8, Busy: 8, Hung: 4, LastError: "hsm-b: serve: the HSM is not available: 4 of 8 calls hang"}
+	refused := processStatus{Phase: worker.Failed, EndedAt: before(2 * time.Hour), LastError: "hsm-standby: login: the HSM refused the PIN (C_Login: CKR_PIN_INCORRECT (0xA0))"}
+	restarted := processStatus{Phase: worker.Running, PID: 31733, Restarts: 3, Sessions: 8, Busy: 8, Hung: 4, EndedAt: before(5 * time.Minute), LastError: "hsm-b: serve: the HSM is not available: 4 of 8 calls hang"}
+	asked := processStatus{Phase: worker.Running, PID: 4712, Restarts: 1, Sessions: 8, EndedAt: before(3 * time.Minute), LastError: "hsm-c: serve: the HSM is not available: restarted: " + restartReason + "user root"}
 	findings := []hsm.Finding{
 		{Kind: hsm.VersionMissing, Label: "finance-3", Version: 2, HSMs: []string{"hsm-b"}, Since: before(90 * time.Minute), Detail: "version 2 is on hsm-a and not on hsm-b; replicate it, or Encrypt stays with version 1"},
 		{Kind: hsm.MaterialDiffers, Label: "finance-9", HSMs: []string{"hsm-a", "hsm-b"}, Since: before(time.Second), Detail: "hsm-b cannot decrypt what hsm-a encrypted; replace one of them"},
@@ -54,7 +57,7 @@ func TestPrintHSMs(t *testing.T) {
 				{Name: "main", Keys: 442, CrossChecked: 100, CrossPending: 312, Members: []hsm.MemberStatus{good, out, drained}, Findings: findings},
 				{Name: "second", Keys: 1, Members: []hsm.MemberStatus{failed}},
 			},
-			Processes: map[string]processStatus{"hsm-a": running, "hsm-b": restarted, "hsm-c": running, "hsm-standby": refused},
+			Processes: map[string]processStatus{"hsm-a": running, "hsm-b": restarted, "hsm-c": asked, "hsm-standby": refused},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,6 +73,16 @@ func TestPrintHSMs(t *testing.T) {
 			}
 			checkGolden(t, goldenPath(name), b.Bytes())
 		})
+	}
+}
+
+// A finding about a whole key has no version.
+func TestFindingAsJSON(t *testing.T) {
+	for version, want := range map[uint32]bool{0: false, 2: true} {
+		text, err := json.Marshal(hsm.Finding{Kind: hsm.KeyMissing, Label: "key", Version: version})
+		if err != nil || strings.Contains(string(text), `"version"`) != want {
+			t.Errorf("version %d: %v %s", version, err, text)
+		}
 	}
 }
 

@@ -67,6 +67,7 @@ func createTestKeys(ctx context.Context, file, only string, out io.Writer) error
 	if err != nil {
 		return err
 	}
+	takeVariables(l.config.secretRefs())
 	var names []string
 	var failed []error
 	for i, h := range l.config.HSMs {

@@ -22,11 +22,12 @@ const (
 // health answers load balancers.
 type health struct {
 	router   *chi.Mux
-	groups   []*hsm.Group
+	groups   func() []*hsm.Group
+	serving  atomic.Bool // false while the proxy starts
 	draining atomic.Bool
 }
 
-func newHealth(groups []*hsm.Group) *health {
+func newHealth(groups func() []*hsm.Group) *health {
 	h := &health{router: chi.NewRouter(), groups: groups}
 	h.router.Get(livePath, func(w http.ResponseWriter, _ *http.Request) {
 		answerHealth(w, http.StatusOK, "live")
@@ -35,6 +36,8 @@ func newHealth(groups []*hsm.Group) *health {
 		switch {
 		case h.draining.Load():
 			answerHealth(w, http.StatusServiceUnavailable, "draining")
+		case !h.serving.Load():
+			answerHealth(w, http.StatusServiceUnavailable, "starting")
 		case !h.canServe():
 			answerHealth(w, http.StatusServiceUnavailable, "no HSM can serve")
 		default:
@@ -46,7 +49,7 @@ func newHealth(groups []*hsm.Group) *health {
 
 // canServe: while one group can, taking the whole proxy away would fail its key stores too.
 func (h *health) canServe() bool {
-	for _, group := range h.groups {
+	for _, group := range h.groups() {
 		if group.CanServe() {
 			return true
 		}

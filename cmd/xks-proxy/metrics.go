@@ -124,13 +124,18 @@ func findings(g hsm.GroupStatus) []oneValue {
 	}
 	values := make([]oneValue, 0, len(findingKinds))
 	for _, kind := range findingKinds {
-		values = append(values, oneValue{labelValue(string(kind)), float64(count[kind])})
+		values = append(values, oneValue{kindValue(kind), float64(count[kind])})
 	}
 	return values
 }
 
 // labelValue is for queries that need no quotes within quotes: in_service.
 func labelValue(s string) string { return strings.ReplaceAll(s, " ", "_") }
+
+// kindValue is a label value in small letters: not_aes_256_everywhere.
+func kindValue(kind hsm.FindingKind) string {
+	return strings.ToLower(strings.ReplaceAll(labelValue(string(kind)), "-", "_"))
+}
 
 func truth(b bool) float64 {
 	if b {

@@ -113,7 +113,7 @@ func (c *hsmCollector) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *hsmCollector) Collect(to chan<- prometheus.Metric) {
-	for _, g := range c.admin.groups {
+	for _, g := range c.admin.groups() {
 		status := g.Status()
 		send(to, c.group, status, status.Name)
 		for _, m := range status.Members {

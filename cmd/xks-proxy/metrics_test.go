@@ -44,6 +44,7 @@ xks_proxy_hsm_process_up{hsm="hsm-c"} 1
 		`xks_proxy_hsm_health{hsm="hsm-c",hsm_group="other",status="ACTIVE"} 1`,
 		`xks_proxy_hsm_latency_p99_seconds{hsm="hsm-b",hsm_group="main"} `,
 		`xks_proxy_hsm_group_key_findings{hsm_group="other",kind="key_material_differs"} 0`,
+		`xks_proxy_hsm_group_key_findings{hsm_group="main",kind="not_aes_256_everywhere"} 0`,
 		`xks_proxy_hsm_group_keys{hsm_group="main"} 2`,
 		`xks_proxy_build_info{version="`, "\ngo_goroutines ", "\nprocess_open_fds ",
 	} {
@@ -83,6 +84,7 @@ func TestMetricsPath(t *testing.T) {
 		return w.Code
 	}
 	h := newHealth(rig.admin.groups)
+	h.serving.Store(true)
 	p := &parts{config: &config{}, log: rig.admin.log}
 	refuse := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
 	for _, on := range []bool{true, false} {

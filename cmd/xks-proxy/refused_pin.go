@@ -88,8 +88,8 @@ func (r refusedPINs) held(h hsmConfig, pin secret) error {
 
 func heldError(old refusedPIN, what, file string) error {
 	return &hsm.Error{HSM: old.HSM, Op: "log in", Function: old.Function, Code: old.Code, Kind: hsm.ErrPINIncorrect, Detail: fmt.Sprintf(
-		"%s: correct the PIN; if the HSM was corrected instead, run xks-proxy hsm restart %s, or, while the proxy does not run, delete %s",
-		what, old.HSM, file)}
+		"%s: only a corrected one is; if it was the HSM that was corrected, delete %s (while the proxy runs: xks-proxy hsm restart %s)",
+		what, file, old.HSM)}
 }
 
 // note is the worker's OnPIN: it remembers a refusal, and forgets it when the PIN was taken.

@@ -124,14 +124,6 @@ func fileProblem(path string, err error) error {
 	}
 }
 
-func readSecretVariable(name string) ([]byte, error) {
-	value, ok := os.LookupEnv(name)
-	if !ok {
-		return nil, fmt.Errorf("environment variable %s is not set", name)
-	}
-	return []byte(value), nil
-}
-
 func readSystemdCredential(name string) ([]byte, error) {
 	dir := os.Getenv(credentialsVariable)
 	if dir == "" {

@@ -63,6 +63,7 @@ func resolveSecrets(ctx context.Context, c *config) (*secrets, []warning, error)
 
 // resolveInto is resolveSecrets for a report that has more in it.
 func resolveInto(ctx context.Context, r *report, c *config) *secrets {
+	takeVariables(c.secretRefs())
 	all := &secrets{PINs: map[string]secret{}, AccessKeys: map[string][]accessKey{}}
 	for i, h := range c.HSMs {
 		all.PINs[h.Name] = resolveSecret(ctx, r, pinPath(i), h.PIN)

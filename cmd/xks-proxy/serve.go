@@ -1,6 +1,6 @@
 package main
 
-// The serve command: start, serve, drain.
+// The serve command: what it starts, in which order, and the ports it takes.
 
 import (
 	"context"
@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -72,10 +71,19 @@ func serve(ctx context.Context, file string) error {
 		return err
 	}
 	defer flush()
-	for _, w := range append(warnings, more...) {
+	err = serveWith(ctx, c, secrets, certificate, append(warnings, more...), log)
+	if err != nil && c.Log.Output != "stderr" { // there the last sentence comes anyway
+		log.Error("the proxy ends", zap.Error(err))
+	}
+	return err
+}
+
+// serveWith is serve from the first line of the log on.
+func serveWith(ctx context.Context, c *config, secrets *secrets, certificate tls.Certificate, warnings []warning, log *zap.Logger) error {
+	for _, w := range warnings {
 		log.Warn("configuration", zap.String("warning", w.String()))
 	}
-	err = checkStateDirectory(c.StateDirectory)
+	err := checkStateDirectory(c.StateDirectory)
 	if err != nil {
 		return err
 	}
@@ -84,17 +92,24 @@ func serve(ctx context.Context, file string) error {
 		return err
 	}
 	defer listeners.close()
-	p, err := assemble(ctx, c, secrets, log)
-	if ctx.Err() != nil && err != nil {
-		return fmt.Errorf("told to stop before it began to serve")
-	}
+	p, err := startProcesses(c, secrets, log)
 	if err != nil {
 		return err
 	}
 	defer p.stop()
 	ignoreHangup(log)
-	s := newServers(p, certificate, listeners)
-	return s.run(ctx)
+	s := newServers(p, listeners)
+	s.serveBeside()
+	defer s.closeBeside()
+	err = p.assemble(ctx, secrets)
+	if errors.Is(err, errStopped) {
+		log.Info(err.Error())
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.run(ctx, certificate)
 }
 
 // ignoreHangup keeps a closing terminal from ending the proxy.
@@ -171,129 +186,4 @@ func (l *listeners) close() {
 	if l.admin != nil {
 		_ = l.admin.Close()
 	}
-}
-
-// servers are the HTTP servers and what stands behind them.
-type servers struct {
-	parts     *parts
-	listeners *listeners
-	health    *health
-	api       *http.Server
-	plain     *http.Server
-	admin     *http.Server
-}
-
-const (
-	maxHeaderBytes = 64 << 10
-	writeTimeout   = 10 * time.Second // for a client that does not read its answer
-)
-
-func newServers(p *parts, certificate tls.Certificate, l *listeners) *servers {
-	c := p.config.Server
-	s := &servers{parts: p, listeners: l, health: newHealth(p.groupList()), admin: newAdminServer(newAdmin(p))}
-	quiet, err := zap.NewStdLogAt(p.log, zap.DebugLevel) // failed handshakes and broken requests: anyone can make these
-	if err != nil {
-		panic(err) // zap knows the level
-	}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(c.HTTP2)
-	s.api = &http.Server{
-		Handler:           s.health.before(p.handler),
-		TLSConfig:         newTLSConfig(certificate),
-		Protocols:         protocols,
-		ReadHeaderTimeout: c.ReadHeaderTimeout,
-		ReadTimeout:       c.ReadTimeout,
-		WriteTimeout:      c.ReadTimeout + writeTimeout,
-		IdleTimeout:       c.IdleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ConnContext:       xks.ConnContext,
-		ConnState:         xks.ConnState,
-		ErrorLog:          quiet,
-
-		DisableGeneralOptionsHandler: true, // "OPTIONS *" gets JSON as well (requirement U12)
-	}
-	s.plain = &http.Server{
-		Handler: s.health.plain(p), ReadTimeout: c.ReadTimeout, WriteTimeout: writeTimeout, IdleTimeout: c.IdleTimeout,
-		MaxHeaderBytes: maxHeaderBytes, ErrorLog: quiet,
-	}
-	return s
-}
-
-// newTLSConfig is requirement U8. The AES-128 suites are there because net/http
-// refuses to offer HTTP/2 without one.
-func newTLSConfig(certificate tls.Certificate) *tls.Config {
-	return &tls.Config{
-		Certificates: []tls.Certificate{certificate},
-		MinVersion:   tls.VersionTLS12,
-		CipherSuites: []uint16{
-			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-		},
-	}
-}
-
-// run serves until ctx ends or a listener breaks.
-func (s *servers) run(ctx context.Context) error {
-	broken := make(chan error, 3)
-	go func() { broken <- s.api.ServeTLS(s.listeners.api, "", "") }()
-	if s.listeners.health != nil {
-		go func() { broken <- s.plain.Serve(s.listeners.health) }()
-	}
-	if s.listeners.admin != nil {
-		go func() { broken <- s.admin.Serve(s.listeners.admin) }()
-	}
-	s.announce()
-	select {
-	case err := <-broken:
-		return fmt.Errorf("a listener broke: %w", err)
-	case <-ctx.Done():
-	}
-	return s.drain()
-}
-
-// drain is the order of an end that no request notices (requirement R5):
-// readiness says no, load balancers turn away, the ports close, what is in flight is answered.
-func (s *servers) drain() error {
-	c := s.parts.config.Server
-	log := s.parts.log
-	log.Info("draining", zap.Duration("delay", c.DrainDelay), zap.Duration("timeout", c.DrainTimeout))
-	s.health.draining.Store(true)
-	time.Sleep(c.DrainDelay)
-	ctx, cancel := context.WithTimeout(context.Background(), c.DrainTimeout)
-	defer cancel()
-	err := s.api.Shutdown(ctx)
-	if err != nil {
-		log.Warn("requests were still in flight when the drain timeout ended")
-		_ = s.api.Close() // what is left is cut
-	}
-	_ = s.plain.Close() // probes of load balancers need no farewell
-	_ = s.admin.Close()
-	log.Info("stopped")
-	return nil
-}
-
-// announce says what is served and from where.
-func (s *servers) announce() {
-	log := s.parts.log
-	for _, g := range s.parts.groups {
-		for _, h := range g.Health() {
-			log.Info("HSM", zap.String("hsm_group", g.Name()), zap.String("hsm", h.HSM), zap.String("status", string(h.Status)),
-				zap.String("reason", h.Reason), zap.String("token", h.Info.Label), zap.String("serial", h.Info.Serial),
-				zap.String("model", h.Model), zap.String("library", h.Info.Library), zap.Int("sessions", h.Info.Sessions))
-		}
-	}
-	for _, k := range s.parts.config.KeyStores {
-		log.Info("key store", zap.String("key_store", k.Name), zap.String("uri_path", xks.URIPath(k.PathPrefix)),
-			zap.String("hsm_group", k.HSMGroup), zap.Int("credentials", len(k.Credentials)), zap.Strings("labels", k.Keys.Labels))
-	}
-	fields := []zap.Field{zap.String("version", programVersion().Version), zap.Stringer("listen", s.listeners.api.Addr())}
-	if s.listeners.health != nil {
-		fields = append(fields, zap.Stringer("health", s.listeners.health.Addr()))
-	}
-	if s.listeners.admin != nil {
-		fields = append(fields, zap.String("admin", s.parts.config.Admin.Socket))
-	}
-	log.Info("serving", fields...)
 }

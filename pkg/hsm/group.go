@@ -213,8 +213,8 @@ type member struct {
 
 	requests, faults, slow atomic.Uint64 // since the start; see MemberStatus
 	lastFault              atomic.Pointer[fault]
-	suspected              atomic.Pointer[time.Time] // when that was last logged
-	told                   atomic.Bool               // that it is suspected now
+	suspicions             *rate.Limiter // to be logged
+	told                   atomic.Bool   // that it is suspected now
 
 	unlisted atomic.Bool // the last listing of its keys failed
 
@@ -263,6 +263,7 @@ func NewGroup(c GroupConfig) (*Group, error) {
 			bit:          1 << i,
 			refresh:      make(chan struct{}, 1),
 			probe:        make(chan struct{}, 1),
+			suspicions:   rate.NewLimiter(rate.Every(suspicionLog), suspicionLogBurst),
 		}
 		m.standing.since = time.Now()
 		m.health.Store(&Health{HSM: mc.Name, Status: Unavailable, Reason: "not probed yet"})

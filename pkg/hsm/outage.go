@@ -20,8 +20,11 @@ var (
 	ErrLastHSM = errors.New("no other HSM of the group can serve")
 )
 
-// suspicionLog is how often one HSM's suspicions are logged.
-const suspicionLog = 10 * time.Second
+// Of one HSM's suspicions a few are logged at once, and then one in suspicionLog.
+const (
+	suspicionLog      = 10 * time.Second
+	suspicionLogBurst = 4
+)
 
 // note counts the result of a call, and takes the HSM out if it was one fault too many.
 func (g *Group) note(m *member, err error) {
@@ -72,7 +75,7 @@ func (g *Group) overtaken(m *member, elapsed time.Duration) {
 	if elapsed < g.config.AttemptTimeout { // later, it was counted already
 		m.slow.Add(1)
 	}
-	if g.starved() || m.overtaken.Add(overtakenWeight) < overtakenToSuspect {
+	if m.overtaken.Add(overtakenWeight) < overtakenToSuspect {
 		return
 	}
 	m.overtaken.Store(0)
@@ -81,10 +84,10 @@ func (g *Group) overtaken(m *member, elapsed time.Duration) {
 }
 
 // A request that was overtaken weighs as much as three that were answered, for an HSM may
-// hang in one function only; three in a row are enough.
+// hang in one function only; two in a row are enough.
 const (
 	overtakenWeight    = 3
-	overtakenToSuspect = 9
+	overtakenToSuspect = 6
 )
 
 // suspect passes an HSM over until a probe, which is made now, succeeds.
@@ -97,8 +100,7 @@ func (g *Group) suspect(m *member, err error) {
 		watched.Suspect()
 	}
 	nudge(m.probe)
-	last, now := m.suspected.Load(), time.Now()
-	if last != nil && now.Sub(*last) < suspicionLog || !m.suspected.CompareAndSwap(last, &now) {
+	if !m.suspicions.Allow() {
 		return
 	}
 	m.told.Store(true)

@@ -118,7 +118,8 @@ func TestStateDirectoryEmptied(t *testing.T) {
 		directory := filepath.Join(t.TempDir(), "state")
 		tokens := newTokens(2)
 		start(t, tokens, func(c *hsm.GroupConfig) { c.StateDirectory = directory })
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute + 500*time.Millisecond) // between two listings
+		synctest.Wait()
 		before, err := os.ReadDir(directory)
 		if err != nil || len(before) != 3 {
 			t.Fatalf("%v, %v", before, err)

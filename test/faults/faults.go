@@ -24,8 +24,9 @@ type fault struct {
 	mix   mix           // optional
 	hold  time.Duration // optional: at least so long
 
-	mayFail  string  // optional: why requests may fail
-	maxCalls float64 // optional: calls to the HSMs for each operation that was asked for, at most
+	mayFail  string        // optional: why requests may fail
+	maxCalls float64       // optional: calls to the HSMs for each operation that was asked for, at most
+	detect   time.Duration // optional: under load it must be noticed within this time
 
 	// inject starts the fault and gives what tells, before heal, whether it really happened.
 	inject func(w *world, t *target) (func() bool, error)
@@ -52,17 +53,17 @@ var faults = []fault{
 	{name: "none", short: true, inject: func(*world, *target) (func() bool, error) { return always, nil }},
 
 	// The process of the HSM ends or stands still.
-	rule("crash in C_Encrypt, once", faulty.Rule{Function: "C_Encrypt", Action: faulty.Crash, Times: 1}).inShort().inChaos(),
-	rule("crash in C_Encrypt, always", faulty.Rule{Function: "C_Encrypt", Action: faulty.Crash}).inChaos(),
-	rule("abort in C_Decrypt, once", faulty.Rule{Function: "C_Decrypt", Action: faulty.Abort, Times: 1}).inChaos(),
-	rule("exit in C_Decrypt, once", faulty.Rule{Function: "C_Decrypt", Action: faulty.Exit, Code: 1, Times: 1}).inChaos(),
-	signalled("SIGKILL", syscall.SIGKILL).inShort().inChaos(),
-	signalled("SIGSTOP", syscall.SIGSTOP).inShort().inChaos(),
+	rule("crash in C_Encrypt, once", faulty.Rule{Function: "C_Encrypt", Action: faulty.Crash, Times: 1}).promptly().inShort().inChaos(),
+	rule("crash in C_Encrypt, always", faulty.Rule{Function: "C_Encrypt", Action: faulty.Crash}).promptly().inChaos(),
+	rule("abort in C_Decrypt, once", faulty.Rule{Function: "C_Decrypt", Action: faulty.Abort, Times: 1}).promptly().inChaos(),
+	rule("exit in C_Decrypt, once", faulty.Rule{Function: "C_Decrypt", Action: faulty.Exit, Code: 1, Times: 1}).promptly().inChaos(),
+	signalled("SIGKILL", syscall.SIGKILL).promptly().inShort().inChaos(),
+	signalled("SIGSTOP", syscall.SIGSTOP).promptly().inShort().inChaos(),
 
 	// A call never comes back.
-	rule("hang in C_Encrypt", faulty.Rule{Function: "C_Encrypt", Action: faulty.Hang}).inShort().inChaos(),
+	rule("hang in C_Encrypt", faulty.Rule{Function: "C_Encrypt", Action: faulty.Hang}).noticed().inShort().inChaos(),
 	rule("hang in C_Encrypt, 2 calls for ever", faulty.Rule{Function: "C_Encrypt", Action: faulty.HangForever, Times: 2}).inChaos(),
-	rule("hang in C_DecryptInit", faulty.Rule{Function: "C_DecryptInit", Action: faulty.Hang}).inChaos(),
+	rule("hang in C_DecryptInit", faulty.Rule{Function: "C_DecryptInit", Action: faulty.Hang}).noticed().inChaos(),
 	rule("hang in C_OpenSession at restart", faulty.Rule{Function: "C_OpenSession", Action: faulty.Hang}).killed().inChaos(),
 	rule("hang in C_Login at restart", faulty.Rule{Function: "C_Login", Action: faulty.Hang}).killed().inChaos(),
 	rule("hang in C_GetTokenInfo", faulty.Rule{Function: "C_GetTokenInfo", Action: faulty.Hang}).lasting(3 * time.Second).inChaos(),
@@ -127,6 +128,10 @@ func setRules(t *target, rules []faulty.Rule) (func() bool, error) {
 func answers(function string, code hsm.CKR) []faulty.Rule {
 	return []faulty.Rule{{Function: function, Action: faulty.Return, Code: code}}
 }
+
+// promptly is a fault that must be noticed within detectLimit, noticed one that must be within hangLimit.
+func (f fault) promptly() fault { f.detect = detectLimit; return f }
+func (f fault) noticed() fault  { f.detect = hangLimit; return f }
 
 func (f fault) inShort() fault { f.short = true; return f }
 func (f fault) inChaos() fault { f.chaos = true; return f }

@@ -12,6 +12,9 @@ import (
 const (
 	afterglow   = 300 * time.Millisecond
 	slowerThan  = 200 * time.Millisecond // requirement U13
+	detectLimit = 250 * time.Millisecond // when KMS gives up
+	hangLimit   = 3 * time.Second        // hedges can hide calls that hang, until the process itself is found to hang (2 s, and a ping)
+	healedLimit = 15 * time.Second       // after the fault has ended
 	inTurn      = "in turn"
 	everyTarget = "both"
 )
@@ -48,29 +51,53 @@ func (r *row) verdict() string {
 	case r.fault.maxCalls > 0 && r.callsFor > r.fault.maxCalls:
 		return "TOO MANY CALLS"
 	case r.p999 >= slowerThan && r.fault.mayFail == "":
-		return "slow"
+		return slow
+	case r.fault.detect > 0 && (r.detected < 0 || r.detected > r.fault.detect):
+		return detectedLate
+	case r.healed > healedLimit:
+		return healedLate
 	}
 	return "ok"
 }
 
-// missed reports whether the row fails the run. Slow answers do not: a machine that is shared with
-// others makes them, too.
+// The verdicts that can be the machine's fault, beside "FAILED".
+const (
+	slow         = "slow"
+	detectedLate = "detected late"
+	healedLate   = "healed late"
+)
+
+// missed reports whether the row fails the run. What came late does not if the machine stood still.
 func (r *row) missed() bool {
-	verdict := r.verdict()
-	return verdict != "ok" && verdict != "slow"
+	switch r.verdict() {
+	case "ok":
+		return false
+	case slow, detectedLate, healedLate:
+		return r.late < stoodStill
+	}
+	return true
 }
 
-// runUndisturbed runs a row again in which requests failed while the machine stood still.
+// doubtful reports whether the row says nothing: it is not as it should be, and the machine stood still.
+func (r *row) doubtful() bool {
+	switch r.verdict() {
+	case "FAILED", slow, detectedLate, healedLate:
+		return r.late >= stoodStill
+	}
+	return false
+}
+
+// runUndisturbed runs a row again that went wrong while the machine stood still.
 func (w *world) runUndisturbed(o *options, f *fault, rate int, target string) (*row, error) {
 	for try := 1; ; try++ {
 		r, err := w.runRow(o, f, rate, target)
 		if r != nil {
 			r.tries = try
 		}
-		if err != nil || r.verdict() != "FAILED" && r.verdict() != "slow" || r.late < stoodStill || try == rowTries {
+		if err != nil || !r.doubtful() || try == rowTries {
 			return r, err
 		}
-		fmt.Printf("  %s on %s at %d/s: %d failed, %d slow; the machine stood still for %v meanwhile: once more\n", f.name, target, rate, r.failed, r.slow, r.late.Round(time.Millisecond))
+		fmt.Printf("  %s on %s at %d/s: %d failed, %d took over 200 ms, %s; the machine stood still for %v meanwhile: once more\n", f.name, target, rate, r.failed, r.slow, r.verdict(), r.late.Round(time.Millisecond))
 	}
 }
 

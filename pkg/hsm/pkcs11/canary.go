@@ -14,6 +14,7 @@ import (
 type canary struct {
 	pool   *pool // one session of its own: it must not wait for those it judges
 	sample atomic.Pointer[canarySample]
+	shared *sharedCheck // of checkCanary
 }
 
 type canarySample struct {
@@ -28,7 +29,8 @@ var (
 
 // checkCanary returns nil if the token encrypts and decrypts as it should, and
 // otherwise what is wrong. Without a test key on the token the evidence is
-// weaker: that the token is present and we are logged in.
+// weaker: that the token is present and we are logged in. Not to be called but by
+// canary.shared, since the pool has one session.
 func (t *Token) checkCanary(ctx context.Context) error {
 	sample := t.canary.sample.Load()
 	if sample != nil {

@@ -15,7 +15,7 @@ import (
 const findBatch = 256
 
 // listTries is how often a listing is begun: both sessions that serve listings may be
-// dead, and the third one is new.
+// dead, and the third one is new. Keys that are deleted meanwhile take tries, too.
 const listTries = adminSessions + 1
 
 // listed is a key object and its handle in this process.
@@ -134,14 +134,13 @@ func (s *session) find(ctx context.Context, what search) ([]p11.ObjectHandle, er
 	return handles, nil
 }
 
-// describe reads one object. The bool is false for an object that is no key, or that
-// was deleted since it was found. What counts is the number of calls, not of
-// attributes: a secret key, the common case, takes one.
+// describe reads one object. The bool is false for an object that is no key. What counts is the
+// number of calls, not of attributes: a secret key, the common case, takes one.
 func (s *session) describe(handle p11.ObjectHandle) (hsm.Object, bool, error) {
 	values := attributes{}
 	err := s.readTogether(handle, described[hsm.SecretKey], values)
 	if err != nil && !isUntold(err) {
-		return gone(err)
+		return unread(err)
 	}
 	class, ok := classOf(values)
 	if ok && class == hsm.SecretKey {
@@ -150,7 +149,7 @@ func (s *session) describe(handle p11.ObjectHandle) (hsm.Object, bool, error) {
 	clear(values)
 	err = s.read(handle, []uint{p11.CKA_CLASS}, values)
 	if err != nil {
-		return gone(err)
+		return unread(err)
 	}
 	class, ok = classOf(values)
 	if !ok {
@@ -158,26 +157,28 @@ func (s *session) describe(handle p11.ObjectHandle) (hsm.Object, bool, error) {
 	}
 	err = s.read(handle, described[class], values)
 	if err != nil {
-		return gone(err)
+		return unread(err)
 	}
 	size, ok := sizeAttribute(class, keyTypeOf(values))
 	if ok {
 		err := s.read(handle, []uint{size}, values)
 		if err != nil {
-			return gone(err)
+			return unread(err)
 		}
 	}
 	return values.object(class), true, nil
 }
 
-// gone makes no error of an object that vanished between find and read. If it was
-// the token that vanished, ensure finds out.
-func gone(err error) (hsm.Object, bool, error) {
-	switch code(err) {
+// unread is the failure to read an object that was found. One that vanished in between is not left
+// out: that is for the next search to do, because a token that takes none of its own handles would look empty
+// (requirement X7).
+func unread(err error) (hsm.Object, bool, error) {
+	e := unavailable("look for keys", "C_GetAttributeValue", err)
+	switch e.Code {
 	case ckrObjectHandleInvalid, ckrKeyHandleInvalid:
-		return hsm.Object{}, false, nil
+		e.Detail = "the HSM listed an object and then did not know it: keys are being deleted at this moment, or it is not well"
 	}
-	return hsm.Object{}, false, unavailable("look for keys", "C_GetAttributeValue", err)
+	return hsm.Object{}, false, e
 }
 
 // read adds the values of the attributes to values: all in one call, and one by

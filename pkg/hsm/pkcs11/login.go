@@ -24,8 +24,9 @@ type login struct {
 	serial  string // of the token that was opened
 	pin     Secret
 
-	// count goes up with every login. Whoever searched while it changed may have
-	// searched without a login, in which there are no keys to find.
+	// count goes up before and after every C_Login, so that it changes for whoever was at
+	// work while one took effect. Who searched meanwhile may have searched without a login, in which there
+	// are no keys to find; who used a handle from before may have used another key.
 	count atomic.Uint64
 
 	turn   chan struct{} // holds one item: whoever took it may use the fields below
@@ -136,9 +137,13 @@ func (l *login) logIn(flags uint) error {
 		}
 		l.anchor, l.isOpen = session, true
 	}
+	// Before: the login is there some time before C_Login returns, and handles from before it are
+	// already other keys'. After: what a search began in between has not seen may be there now.
+	// And whatever C_Login answers: an error, too, may have taken effect.
+	l.count.Add(1)
 	err = l.module.ctx.Login(l.anchor, p11.CKU_USER, string(l.pin))
+	l.count.Add(1)
 	if err == nil || code(err) == ckrAlreadyLoggedIn {
-		l.count.Add(1)
 		return nil
 	}
 	if sessionIsGone(code(err)) {

@@ -63,6 +63,7 @@ func newToken(m *module, c Config, profile Profile, slot tokenSlot) *Token {
 	t.work = newPool(c.sessions(), open)
 	t.admin = newPool(adminSessions, open)
 	t.canary.pool = newPool(1, open)
+	t.canary.shared = newSharedCheck(t.checkCanary)
 	return t
 }
 
@@ -81,7 +82,7 @@ func (t *Token) start(ctx context.Context, slot tokenSlot) error {
 	}
 	// A missing test key is made up for later, and a token that fails its canary
 	// is found out by the first probe; neither is a reason not to start.
-	_ = t.checkCanary(ctx)
+	_ = t.canary.shared.do(ctx)
 	return nil
 }
 

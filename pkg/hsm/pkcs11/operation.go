@@ -148,12 +148,13 @@ func (t *Token) conclude(ctx context.Context, op *operation, from *pool, s *sess
 }
 
 // askCanary decides what a vague answer means: its kind, and whether the session may
-// serve on. The canary's own vague answers are faults.
+// serve on. The canary's own vague answers are faults. The session stays taken meanwhile: it may
+// have an operation left active, and there are no more callers than sessions (package worker) whom it could serve.
 func (t *Token) askCanary(ctx context.Context, op *operation, failed *callError, v verdict) (error, bool) {
 	if op.isCanary {
 		return hsm.ErrUnavailable, false
 	}
-	err := t.checkCanary(ctx)
+	err := t.canary.shared.do(ctx)
 	if err != nil {
 		failed.detail = fmt.Sprintf("could mean a bad request, but the HSM fails a known good one too: %v", err)
 		return hsm.ErrUnavailable, false

@@ -16,9 +16,10 @@ type IVSource string
 
 // The ways to get an IV.
 const (
-	// IVProxy: random bytes of the proxy's own CSPRNG are given to the HSM.
+	// IVProxy: random bytes of the operating system's CSPRNG are given to the HSM.
 	IVProxy IVSource = "proxy"
-	// IVHSMRandom: as IVProxy, with bytes from C_GenerateRandom, fetched ahead.
+	// IVHSMRandom: as IVProxy, XORed with bytes from C_GenerateRandom, which are fetched
+	// ahead: random if either is.
 	IVHSMRandom IVSource = "hsm-random"
 	// IVWrittenBack: the HSM is given a zeroed buffer and writes its IV there.
 	IVWrittenBack IVSource = "written-back"

@@ -1,6 +1,6 @@
 package pkcs11
 
-// The pure parts: what answers mean, profiles, splitting outputs, IVs, the table.
+// The pure parts: what answers mean, profiles, splitting outputs, the table.
 
 import (
 	"bytes"
@@ -143,42 +143,6 @@ func TestSplitSealed(t *testing.T) {
 	_, err := splitSealed(&proxy, 0, iv12, make([]byte, 10), 1<<20) // a length beyond the buffer
 	if err == nil {
 		t.Error("a length beyond the buffer was accepted")
-	}
-}
-
-func TestIVBatch(t *testing.T) {
-	fills, next := 0, byte(0)
-	fill := func(b []byte) error {
-		fills++
-		for i := range b {
-			next++
-			b[i] = next
-		}
-		return nil
-	}
-	var batch ivBatch
-	var all []byte
-	for range ivBatchCount + 1 {
-		iv, err := batch.next(12, fill)
-		if err != nil || len(iv) != 12 || cap(iv) != 12 {
-			t.Fatal(iv, err)
-		}
-		all = append(all, iv...)
-	}
-	if fills != 2 {
-		t.Errorf("%d fills", fills)
-	}
-	for i, b := range all {
-		if b != byte(i+1) {
-			t.Fatalf("byte %d is %d: bytes were skipped or used twice", i, b)
-		}
-	}
-	var broken ivBatch
-	for range 2 {
-		_, err := broken.next(12, func(b []byte) error { b[0] = 1; return errors.New("no random") })
-		if err == nil {
-			t.Error("an IV without random bytes")
-		}
 	}
 }
 

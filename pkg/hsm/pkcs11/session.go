@@ -6,6 +6,7 @@ package pkcs11
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/subtle"
 	"fmt"
 
 	p11 "github.com/miekg/pkcs11"
@@ -18,7 +19,7 @@ type session struct {
 	profile *Profile
 	handle  p11.SessionHandle
 	gcm     *gcmCall
-	ivs     ivBatch
+	ahead   ivBatch // of the HSM's random generator
 }
 
 // openSession opens a session on the slot, read-only if the profile allows.
@@ -106,7 +107,9 @@ func stageOf(data bool) stage {
 	return stageInit
 }
 
-// prepareIV fills the scratch's IV as the profile wants it and gives its length.
+// prepareIV fills the scratch's IV as the profile wants it and gives its length. The system's
+// generator is asked for every IV. None is made ahead: a copy of this memory, in a virtual machine
+// that was cloned or restored from a snapshot, would use it again, and GCM does not survive that.
 func (s *session) prepareIV() (int, *callError) {
 	size := s.profile.IVSize
 	switch s.profile.IVSource {
@@ -116,21 +119,16 @@ func (s *session) prepareIV() (int, *callError) {
 		clear(s.gcm.iv[:size])
 		return size, nil
 	}
-	fill := systemRandom
+	iv := s.gcm.iv[:size]
+	_, _ = rand.Read(iv) // never fails: it would end the process
 	if s.profile.IVSource == IVHSMRandom {
-		fill = s.hsmRandom
+		ahead, err := s.ahead.next(size, s.hsmRandom)
+		if err != nil {
+			return 0, &callError{stage: stageRandom, code: code(err), detail: err.Error()}
+		}
+		subtle.XORBytes(iv, iv, ahead)
 	}
-	iv, err := s.ivs.next(size, fill)
-	if err != nil {
-		return 0, &callError{stage: stageRandom, code: code(err), detail: err.Error()}
-	}
-	copy(s.gcm.iv, iv)
 	return size, nil
-}
-
-func systemRandom(b []byte) error {
-	_, err := rand.Read(b)
-	return err
 }
 
 // hsmRandom refuses what no random generator gives: short or constant output would

@@ -16,7 +16,7 @@ import (
 const soakTime = 3 * time.Second
 
 // Codes that are no verdict on a request, whatever function answers them.
-var faultCodes = []hsm.CKR{0x02, 0x30, 0x31, 0x32, 0x54, 0x90, 0x91, 0xB0, 0xB1, 0xB3, 0xE0, 0x101, 0x150, 0x190, 0x80000004}
+var faultCodes = []hsm.CKR{0x02, 0x30, 0x31, 0x32, 0x54, 0x60, 0x82, 0x90, 0x91, 0xB0, 0xB1, 0xB3, 0xE0, 0x101, 0x150, 0x190, 0x80000004}
 
 var faultyFunctions = []string{"C_EncryptInit", "C_Encrypt", "C_DecryptInit", "C_Decrypt", "C_OpenSession", "C_CloseSession", "C_GetSessionInfo",
 	"C_GetTokenInfo", "C_Login", "C_FindObjectsInit", "C_FindObjects", "C_FindObjectsFinal", "C_GetAttributeValue",

@@ -26,7 +26,8 @@ type Config struct {
 	Dir string
 
 	// Env is added to the parent's environment, of which variables that begin with
-	// XKS_ are left out: they can hold secrets of the configuration.
+	// XKS_ are left out: they are for the parent's configuration. The parent takes secrets under other names
+	// out of its environment before the start.
 	Env []string
 
 	// Settings go to the process's OpenFunc, over the socket and in no other way:

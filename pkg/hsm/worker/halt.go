@@ -52,19 +52,20 @@ func (p *process) waitid(options int) (int32, error) {
 }
 
 // haltPatience is how long a process may be stopped before it is killed. Whoever
-// stops and continues the proxy and its processes together does it in less.
+// stops the proxy and its processes together does it in less.
 const haltPatience = 20 * time.Millisecond
 
-// halt decides whether a process that was stopped is given up.
+// halt decides whether a process that was stopped is given up. Whoever stopped it may have stopped
+// this process too, and continue one after the other: clock knows.
 type halt struct {
-	halted  func() bool
-	timer   *time.Timer // fires when to decide
-	due     time.Time   // when that is
-	excused bool        // one late timer was forgiven
+	halted func() bool
+	clock  *runClock
+	timer  *time.Timer // fires when to decide
+	due    time.Time   // when that is
 }
 
-func newHalt(halted func() bool) *halt {
-	h := &halt{halted: halted, timer: time.NewTimer(time.Hour)}
+func newHalt(halted func() bool, clock *runClock) *halt {
+	h := &halt{halted: halted, clock: clock, timer: time.NewTimer(time.Hour)}
 	h.timer.Stop()
 	return h
 }
@@ -72,26 +73,26 @@ func newHalt(halted func() bool) *halt {
 func (h *halt) stop() { h.timer.Stop() }
 
 // begin is called when the process was stopped.
-func (h *halt) begin() {
-	h.excused = false
-	h.wait()
-}
+func (h *halt) begin() { h.wait(haltPatience) }
 
-func (h *halt) wait() {
-	h.due = time.Now().Add(haltPatience)
-	h.timer.Reset(haltPatience)
+func (h *halt) wait(d time.Duration) {
+	h.due = time.Now().Add(d)
+	h.timer.Reset(d)
 }
 
 // expired is called when the timer fires. It reports whether the process is to be
-// killed. If the timer is late then this process was stopped as well, and the other one is
-// perhaps continued in a moment: that is forgiven once.
+// killed: it is still stopped, and not excused by a standstill of this process.
 func (h *halt) expired() bool {
 	if !h.halted() {
 		return false
 	}
-	if !h.excused && time.Since(h.due) >= haltPatience {
-		h.excused = true
-		h.wait()
+	late := time.Since(h.due)
+	if late >= haltPatience {
+		h.clock.stoodStill(late)
+	}
+	excuse := h.clock.excuses()
+	if excuse > 0 {
+		h.wait(excuse)
 		return false
 	}
 	return true

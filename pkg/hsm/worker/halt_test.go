@@ -3,11 +3,8 @@ package worker
 // Processes that were stopped.
 
 import (
-	"bufio"
-	"os"
-	"os/exec"
+	"context"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -62,64 +59,11 @@ func TestStoppedAndContinued(t *testing.T) {
 	}
 }
 
-// The proxy and its process are stopped together, for longer than any timeout, and continued.
-func TestParentAndChildStopped(t *testing.T) {
-	for name, childFirst := range map[string]bool{"child first": true, "parent first": false} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			stopBoth(t, childFirst)
-		})
-	}
-}
-
-func stopBoth(t *testing.T, childFirst bool) {
-	parent := exec.Command("/proc/self/exe", argParent, "idle")
-	parent.Stderr = os.Stderr
-	out, err := parent.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = parent.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = parent.Process.Kill()
-		_ = parent.Wait()
-	}()
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	child, err := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil {
-		t.Fatal(err)
-	}
-	both := []int{parent.Process.Pid, child}
-	if childFirst {
-		slices.Reverse(both)
-	}
-	for range 2 {
-		for _, pid := range both {
-			_ = unix.Kill(pid, unix.SIGSTOP)
-		}
-		time.Sleep(1700 * time.Millisecond) // more than a ping and its timeout
-		for _, pid := range both {
-			_ = unix.Kill(pid, unix.SIGCONT)
-		}
-		time.Sleep(200 * time.Millisecond)
-	}
-	time.Sleep(1600 * time.Millisecond)
-	if gone(child) {
-		t.Error("the worker was killed needlessly")
-	}
-}
-
 // The decision, in synthetic time.
 func TestHalt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var halted atomic.Bool
-		h := newHalt(halted.Load)
+		h := newHalt(halted.Load, newRunClock())
 		defer h.stop()
 		halted.Store(true)
 		begin := time.Now()
@@ -134,16 +78,49 @@ func TestHalt(t *testing.T) {
 		if h.expired() {
 			t.Error("a process that was continued is killed")
 		}
-		halted.Store(true)
-		h.begin()
-		for i, want := range []bool{false, true} {
-			time.Sleep(5 * time.Second) // this process was stopped as well
-			<-h.timer.C
-			if h.expired() != want {
-				t.Errorf("standstill %d: expired is %v", i+1, !want)
-			}
-		}
 	})
+}
+
+// A process that was stopped together with this one has time to be continued later, as long again as both
+// stood still, at most a second; then it is killed. The news of it comes before the standstill or after it.
+func TestHaltAfterStandstill(t *testing.T) {
+	for _, c := range []struct{ stood, excuse time.Duration }{
+		{40 * time.Millisecond, 40*time.Millisecond - haltPatience}, // of which the timer saw this
+		{300 * time.Millisecond, 300 * time.Millisecond},
+		{3 * time.Second, time.Second},
+		{time.Hour, time.Second},
+	} {
+		for _, before := range []bool{true, false} {
+			if c.stood <= longestStep && !before {
+				continue // nothing saw it
+			}
+			synctest.Test(t, func(t *testing.T) {
+				h := newHalt(func() bool { return true }, newRunClock())
+				defer h.stop()
+				if before {
+					h.begin()
+				}
+				time.Sleep(c.stood)
+				thaw := time.Now()
+				h.clock.now() // the ticker, or the timer, whichever was first
+				if !before {
+					h.begin()
+				}
+				ticking, still := context.WithCancel(t.Context())
+				defer still()
+				go h.clock.tick(ticking)
+				for range 10 {
+					<-h.timer.C
+					if h.expired() {
+						break
+					}
+				}
+				if took := time.Since(thaw); took != c.excuse {
+					t.Errorf("stood still for %v, news before it %v: killed %v later, want %v", c.stood, before, took, c.excuse)
+				}
+			})
+		}
+	}
 }
 
 // A call without an answer brings the ping forward: a deaf process is found one timeout later.

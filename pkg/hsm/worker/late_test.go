@@ -94,7 +94,9 @@ func TestLate(t *testing.T) {
 
 // What the process says of a job that found no session in time; nobody waits for it any more.
 func TestLateness(t *testing.T) {
-	s := &server{epoch: time.Now().Add(-time.Minute), patience: 2 * time.Second, sessions: make([]session, 2)}
+	clock := newRunClock()
+	clock.ran = time.Minute
+	s := &server{clock: clock, patience: 2 * time.Second, sessions: make([]session, 2)}
 	if err := s.lateness(); !errors.Is(err, hsm.ErrBusy) {
 		t.Errorf("idle sessions: %v", err)
 	}

@@ -86,6 +86,9 @@ func newLink(name string, conn net.Conn, maxInFlight int) *link {
 // errGone is why a call had no reply: the link broke while it waited or before.
 var errGone = errors.New("the HSM's process is gone")
 
+// errUnderCall says that the call was on its way when that happened.
+var errUnderCall = errors.New("under a call")
+
 // do sends one request and waits for its reply, until ctx ends. Its errors are
 // an *hsm.Error of hsm.ErrBusy, hsm.Timeout (see late), or have errGone in their chain.
 func (l *link) do(ctx context.Context, k kind, r *request) (frame, error) {
@@ -115,7 +118,10 @@ func (l *link) do(ctx context.Context, k kind, r *request) (frame, error) {
 	}
 	reply, err := c.reply, c.err
 	c.release()
-	return reply, err
+	if err != nil {
+		return frame{}, fmt.Errorf("%w: %w", errUnderCall, err)
+	}
+	return reply, nil
 }
 
 func sendError(err error) error {

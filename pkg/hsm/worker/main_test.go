@@ -303,11 +303,14 @@ func socketConns(t testing.TB) (net.Conn, net.Conn) {
 }
 
 // parentMain is a parent between the test and a worker. It says "PID\n" and waits to be
-// killed. Its word is "idle", "hang" (calls hang in the worker) or "deaf" (a worker that
-// does not notice the end of its socket).
+// killed. Its word is "idle", "hang" (calls hang in the worker), "deaf" (a worker that
+// does not notice the end of its socket) or "frozen" (see frozenMain).
 func parentMain() int {
 	c := Config{Name: "grandchild", Command: []string{"/proc/self/exe", argWorker, "grandchild"}, Settings: mustJSON(testSettings{Sessions: 2})}
 	word := os.Args[2]
+	if word == "frozen" {
+		return frozenMain()
+	}
 	if word == "deaf" {
 		c.Command, c.StartTimeout = []string{"/bin/sleep", "1000"}, time.Hour
 	}

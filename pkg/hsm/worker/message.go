@@ -37,7 +37,7 @@ type failed struct {
 	Failure  failure `json:"failure"`
 }
 
-// pong answers a ping; its id is the ping's.
+// pong answers a ping; its id is the ping's. Ages are in time in which the process ran (see runClock).
 type pong struct {
 	Busy    int           `json:"busy"`    // sessions with a call in them
 	Hung    int           `json:"hung"`    // of these, longer than hello.HangTimeout

@@ -28,33 +28,43 @@ const (
 type output struct {
 	stdout, stderr pipe
 	readers        sync.WaitGroup
+	crash          crash // good when end has returned
 }
 
 type pipe struct {
 	reader, writer *os.File
-	log            func(string)
+	levelOf        func(line string) zapcore.Level
+	log            func(level zapcore.Level, line string)
 }
 
-func newOutput(log *zap.Logger) (*output, error) {
+// newOutput logs standard error at this level, but for a traceback.
+func newOutput(log *zap.Logger, stderr zapcore.Level) (*output, error) {
 	o := &output{}
-	err := o.stdout.open(log, zapcore.DebugLevel, "the HSM's process printed")
+	err := o.stdout.open(log, "the HSM's process printed")
 	if err != nil {
 		return nil, err
 	}
-	err = o.stderr.open(log, zapcore.WarnLevel, "the HSM's process reports")
+	err = o.stderr.open(log, "the HSM's process reports")
 	if err != nil {
 		return nil, errors.Join(err, o.stdout.reader.Close(), o.stdout.writer.Close())
+	}
+	o.stdout.levelOf = func(string) zapcore.Level { return zapcore.DebugLevel }
+	o.stderr.levelOf = func(line string) zapcore.Level {
+		if o.crash.read(line) {
+			return zapcore.DebugLevel
+		}
+		return stderr
 	}
 	return o, nil
 }
 
-func (p *pipe) open(log *zap.Logger, level zapcore.Level, message string) error {
+func (p *pipe) open(log *zap.Logger, message string) error {
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("cannot make a pipe: %w", err)
 	}
 	p.reader, p.writer = reader, writer
-	p.log = func(line string) { log.Log(level, message, zap.String("line", line)) }
+	p.log = func(level zapcore.Level, line string) { log.Log(level, message, zap.String("line", line)) }
 	return nil
 }
 
@@ -63,7 +73,7 @@ func (p *pipe) open(log *zap.Logger, level zapcore.Level, message string) error 
 func (o *output) begin() {
 	for _, p := range []*pipe{&o.stdout, &o.stderr} {
 		_ = p.writer.Close()
-		o.readers.Go(func() { copyLines(p.reader, p.log) })
+		o.readers.Go(func() { copyLines(p.reader, p.levelOf, p.log) })
 	}
 }
 
@@ -78,13 +88,14 @@ func (o *output) end() {
 }
 
 // copyLines logs line after line until the source ends. It never stops reading,
-// whatever is printed: a full pipe would block the process.
-func copyLines(source io.Reader, log func(string)) {
+// whatever is printed: a full pipe would block the process. levelOf sees each line, also one that is not logged.
+func copyLines(source io.Reader, levelOf func(string) zapcore.Level, log func(zapcore.Level, string)) {
 	lines := bufio.NewReaderSize(source, maxLine)
 	window, count := time.Now(), 0
+	level := zapcore.DebugLevel // of the last line
 	report := func() {
 		if count > linesAtOnce {
-			log(fmt.Sprintf("… and %d more lines", count-linesAtOnce))
+			log(level, fmt.Sprintf("… and %d more lines", count-linesAtOnce))
 		}
 	}
 	defer func() { report() }()
@@ -100,8 +111,9 @@ func copyLines(source io.Reader, log func(string)) {
 		}
 		if text != "" {
 			count++
+			level = levelOf(text)
 			if count <= linesAtOnce {
-				log(text)
+				log(level, text)
 			}
 		}
 		if err != nil {

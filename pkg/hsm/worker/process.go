@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"go.uber.org/zap/zapcore"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,6 +28,7 @@ type process struct {
 	halted atomic.Bool      // the child is stopped, now
 	exited chan struct{}    // closed when the child was waited for and its output read
 	state  *os.ProcessState // how it ended; good once exited is closed
+	crash  string           // what it crashed of, as it printed itself; likewise
 	err    error            // of waiting
 }
 
@@ -34,8 +36,9 @@ type process struct {
 const socketFD = 3
 
 // startProcess starts the command of c. The child has its socket, /dev/null and
-// two pipes for its output, and nothing else of this process.
-func startProcess(c Config) (*process, error) {
+// two pipes for its output, and nothing else of this process. What it prints on standard error is logged at
+// the level stderr.
+func startProcess(c Config, stderr zapcore.Level) (*process, error) {
 	// Go opens everything close-on-exec. What this process inherited itself, from a
 	// shell or a service manager, need not be. (Linux before 5.11 cannot do this: no matter.)
 	_ = unix.CloseRange(socketFD, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
@@ -44,7 +47,7 @@ func startProcess(c Config) (*process, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	out, err := newOutput(c.Log)
+	out, err := newOutput(c.Log, stderr)
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -88,6 +91,7 @@ func (p *process) run(cmd *exec.Cmd, out *output, started chan<- error) {
 	p.err = cmd.Wait()
 	p.state = cmd.ProcessState
 	out.end()
+	p.crash = out.crash.String()
 	close(p.exited)
 }
 
@@ -95,6 +99,18 @@ func (p *process) run(cmd *exec.Cmd, out *output, started chan<- error) {
 // waited for already: os.Process knows.
 func (p *process) kill() {
 	_ = p.handle.Kill()
+}
+
+// goCrashed is the exit code with which Go's runtime ends a program that crashed.
+const goCrashed = 2
+
+// end says how the child ended by itself: "crashed: SIGSEGV in C code (gcm_run)", or "closed the connection and
+// ended (exit status 1)".
+func (p *process) end() string {
+	if p.crash != "" && p.state != nil && p.state.ExitCode() == goCrashed {
+		return "crashed: " + p.crash
+	}
+	return fmt.Sprintf("closed the connection and ended (%s)", p.how())
 }
 
 // how says how the child ended: "exit status 2", "signal: segmentation fault".

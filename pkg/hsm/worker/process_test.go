@@ -65,7 +65,7 @@ func TestParentKilled(t *testing.T) {
 
 // The end of the socket alone is enough, also with all sessions hung in C.
 func TestOrphanExits(t *testing.T) {
-	p, err := startProcess(testConfig(t, testSettings{}).withDefaults())
+	p, err := startProcess(testConfig(t, testSettings{}).withDefaults(), zapcore.WarnLevel)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +236,8 @@ func TestOutputIsLogged(t *testing.T) {
 
 func TestCopyLines(t *testing.T) {
 	var got []string
-	copyLines(strings.NewReader(strings.Repeat("line\n", linesAtOnce+50)+"\n\r\nlast"), func(s string) { got = append(got, s) })
+	copyLines(strings.NewReader(strings.Repeat("line\n", linesAtOnce+50)+"\n\r\nlast"),
+		func(string) zapcore.Level { return zapcore.WarnLevel }, func(_ zapcore.Level, s string) { got = append(got, s) })
 	if len(got) != linesAtOnce+1 || got[linesAtOnce] != "… and 51 more lines" {
 		t.Errorf("%d lines, the last %q", len(got), got[len(got)-1])
 	}

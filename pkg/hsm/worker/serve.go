@@ -63,7 +63,8 @@ type server struct {
 
 	callCtx  context.Context // of every call of the token; never ends
 	patience time.Duration   // a call older than this is hung
-	epoch    time.Time       // all ages are measured from here
+	clock    *runClock       // measures the age of calls in sessions
+	epoch    time.Time       // the time in the queue is measured from here
 	jobs     chan *job       // as large as the parent's limit: the reader never waits
 	listings chan *job       // likewise, for Keys and Find
 	closing  bool            // goodbye was said; the reader's own
@@ -80,10 +81,13 @@ type server struct {
 func serve(ctx context.Context, conn net.Conn, open OpenFunc, setProcs func(calls int)) error {
 	s := &server{
 		conn: conn, out: newOutbox(conn, serverOutboxLimit), open: open, setProcs: setProcs,
-		callCtx: context.WithoutCancel(ctx), epoch: time.Now(),
+		callCtx: context.WithoutCancel(ctx), epoch: time.Now(), clock: newRunClock(),
 	}
 	stop := context.AfterFunc(ctx, func() { s.end(ctx.Err()) })
 	defer stop()
+	ticking, still := context.WithCancel(ctx)
+	defer still()
+	go s.clock.tick(ticking)
 	in := newFrameReader(conn, requestLimit)
 	err := s.begin(ctx, in)
 	if err == nil {

@@ -22,7 +22,7 @@ const listers = 2
 
 // session is one goroutine that calls the token; the token gives it a PKCS#11 session.
 type session struct {
-	since atomic.Int64 // when its call began, in ns since server.epoch; 0 = idle
+	since atomic.Int64 // when its call began, in ns of server.clock; 0 = idle
 	keys  atomic.Bool  // the call lists all keys
 }
 
@@ -105,13 +105,14 @@ func (s *server) refuseCall(f frame, err error) {
 	s.send(kindError, f.id, mustJSON(newFailure(f.kind.String(), err)))
 }
 
-// pong counts what the sessions are doing.
+// pong counts what the sessions are doing. Calls age only while this process runs: an answer that came
+// during a standstill waits to be fetched, it does not hang.
 func (s *server) pong() pong {
 	s.mu.Lock()
 	sessions := s.sessions
 	s.mu.Unlock()
 	var p pong
-	now := time.Since(s.epoch)
+	now := s.clock.now()
 	for i := range sessions {
 		since := time.Duration(sessions[i].since.Load())
 		if since == 0 {
@@ -139,14 +140,13 @@ func (s *server) work(own *session, jobs <-chan *job, token hsm.Token) {
 			s.end(err)
 			return
 		}
-		now := time.Since(s.epoch)
-		waited := now - j.arrived
+		waited := time.Since(s.epoch) - j.arrived
 		if r.timeout > 0 && waited > r.timeout {
 			// Nobody waits for it any more. Without this an HSM that fell behind would stay behind.
 			j.fail(&hsm.Error{Op: j.kind.String(), Kind: s.lateness(), Detail: fmt.Sprintf("no session was free for %v", waited)})
 		} else {
 			own.keys.Store(j.kind == kindKeys)
-			own.since.Store(int64(now))
+			own.since.Store(int64(s.clock.now()))
 			s.call(j, &r, token)
 			own.since.Store(0)
 		}

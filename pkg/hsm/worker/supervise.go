@@ -44,7 +44,7 @@ func (w *Worker) supervise() {
 		}
 		pause, again := retry.after(err, served, rand.Float64())
 		if again {
-			w.config.Log.Error("the HSM's process ended and will be started again", zap.Error(err), zap.Duration("in", pause))
+			w.complain(err, served, pause)
 			again = w.rest(pause)
 		} else {
 			again = w.hold(err)
@@ -75,7 +75,7 @@ func (w *Worker) run() (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	p, err := startProcess(w.config)
+	p, err := startProcess(w.config, w.stderrLevel())
 	if err != nil {
 		return 0, err
 	}
@@ -164,7 +164,7 @@ func (w *Worker) rest(pause time.Duration) bool {
 // repeated. It reports false if the worker is closed meanwhile.
 func (w *Worker) hold(err error) bool {
 	w.set(func(s *State) { s.PINRefused = true })
-	w.config.Log.Error("the HSM's process will not be started again, since HSMs lock when a wrong PIN is repeated: correct the PIN, then run xks-proxy hsm restart "+w.config.Name, zap.Error(err))
+	w.config.Log.Error("the HSM's process will not be started again, since HSMs lock when a wrong PIN is repeated: correct the PIN, then run xks-proxy hsm restart "+w.config.Name+", or start the proxy again if it has ended", zap.Error(err))
 	select {
 	case <-w.restart:
 		w.asked = true

@@ -65,9 +65,9 @@ func TestProcessDies(t *testing.T) {
 	}{
 		{"SIGKILL", kill, "signal: killed"},
 		{"exit", tell("exit"), "exit status 3"},
-		{"abort", tell("abort"), "exit status 2"}, // Go catches the signal, prints, and exits
-		{"segmentation fault", tell("segv"), "exit status 2"},
-		{"panic", tell("panic"), "exit status 2"},
+		{"abort", tell("abort"), "crashed: SIGABRT"}, // Go catches the signal, prints, and exits
+		{"segmentation fault", tell("segv"), "crashed: SIGSEGV"},
+		{"panic", tell("panic"), "crashed: panic: the vendor's library is broken"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := readyWorker(t, testConfig(t, testSettings{}))

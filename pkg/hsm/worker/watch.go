@@ -59,7 +59,10 @@ func (w *Worker) watch(l *link, p *process, maxHung int) error {
 	closing := w.closing
 	pings := newPinger(w.config, l.ping)
 	defer pings.stop()
-	halt := newHalt(p.halted.Load)
+	clock := newRunClock()
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	halt := newHalt(p.halted.Load, clock)
 	defer halt.stop()
 	for {
 		select {
@@ -85,6 +88,8 @@ func (w *Worker) watch(l *link, p *process, maxHung int) error {
 			}
 		case <-pings.suspicions(w.suspects):
 			pings.urge()
+		case <-ticker.C:
+			clock.now()
 		case <-p.halts:
 			halt.begin()
 		case <-halt.timer.C:
@@ -92,11 +97,22 @@ func (w *Worker) watch(l *link, p *process, maxHung int) error {
 				return errors.New("its process was stopped (SIGSTOP, or a debugger) and not continued")
 			}
 		case <-pings.timer.C:
-			if len(l.pongs) == 0 && pings.expired() { // whichever came first, a pong counts
+			if len(l.pongs) == 0 && silent(pings, clock) { // whichever came first, a pong counts
 				return fmt.Errorf("its process did not answer a ping within %v", w.config.PingTimeout)
 			}
 		}
 	}
+}
+
+// silent is called when the pinger's timer fires. It reports whether the process is to be killed: a ping was not
+// answered in time, and no standstill of this process excuses that.
+func silent(pings *pinger, clock *runClock) bool {
+	excuse := clock.excuses()
+	if pings.waiting && excuse > 0 {
+		pings.set(excuse)
+		return false
+	}
+	return pings.expired()
 }
 
 // judge is what a pong says: an error if the process has to go because calls hang in
@@ -128,7 +144,7 @@ func (w *Worker) bury(l *link, p *process, cause error) error {
 	select {
 	case <-p.exited:
 		if byItself {
-			return fmt.Errorf("its process %d closed the connection and ended (%s)", p.pid, p.how())
+			return errors.New("its process " + p.end())
 		}
 		return cause
 	case <-time.After(burialTime):

@@ -39,9 +39,10 @@ type Worker struct {
 	closeOnce, killOnce sync.Once
 
 	// The supervisor's own.
-	settings json.RawMessage // for the next process
-	asked    bool            // Restart asked for it
-	started  int             // processes so far
+	settings  json.RawMessage // for the next process
+	asked     bool            // Restart asked for it
+	started   int             // processes so far
+	complaint complaint
 
 	mu       sync.Mutex
 	state    State
@@ -202,6 +203,8 @@ func (w *Worker) failed(k kind, err error) error {
 	e := hsm.Error{Kind: hsm.ErrUnavailable, Detail: err.Error()}
 	var own *hsm.Error
 	switch {
+	case errors.Is(err, errUnderCall):
+		e.Kind = hsm.ErrCrashed
 	case errors.Is(err, errGone): // all calls in flight share it
 	case errors.As(err, &own):
 		e = *own

@@ -1,0 +1,57 @@
+package main
+
+// Secrets in variables: children get none of them, and they can be read again.
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestVariablesAreTaken(t *testing.T) {
+	t.Setenv("PIN_OF_ONE", "first")
+	for range 2 { // the second time it is not in the environment any more
+		got, err := secretRef{Env: "PIN_OF_ONE"}.read(context.Background(), t.TempDir())
+		if err != nil || got.reveal() != "first" {
+			t.Fatalf("read: %v", err)
+		}
+		if value, found := os.LookupEnv("PIN_OF_ONE"); found {
+			t.Fatalf("it is in the environment still: %d bytes", len(value))
+		}
+	}
+	t.Setenv("PIN_OF_ONE", "second")
+	got, err := secretRef{Env: "PIN_OF_ONE"}.read(context.Background(), t.TempDir())
+	if err != nil || got.reveal() != "second" {
+		t.Errorf("a new value: %v", err)
+	}
+}
+
+// A command runs without the variables of all references, also of those that come after it.
+func TestCommandsSeeNoSecretVariable(t *testing.T) {
+	t.Setenv("PIN_OF_B", hidden)
+	t.Setenv("KEY_OF_STORE", hidden)
+	dir := t.TempDir()
+	script := "#!/bin/sh\nenv >environment\necho 1234\n"
+	writeFile(t, filepath.Join(dir, "pin"), script, 0o700)
+	c := &config{
+		source: &source{dir: dir},
+		HSMs: []hsmConfig{
+			{Name: "hsm-a", PIN: secretRef{Command: []string{"./pin"}}},
+			{Name: "hsm-b", PIN: secretRef{Env: "PIN_OF_B"}},
+		},
+		KeyStores: []keyStoreConfig{{Name: "main", Credentials: []credentialConfig{{AccessKeyID: "A", SecretAccessKey: secretRef{Env: "KEY_OF_STORE"}}}}},
+	}
+	all := resolveInto(context.Background(), newReport(c.source), c)
+	if all.PINs["hsm-a"].reveal() != "1234" || all.PINs["hsm-b"].reveal() != hidden {
+		t.Error("a PIN was not read")
+	}
+	environment := readFile(t, filepath.Join(dir, "environment"))
+	if !strings.Contains(environment, "PATH=") || strings.Contains(environment, hidden) {
+		t.Errorf("the command was given\n%s", environment)
+	}
+	if strings.Contains(strings.Join(childEnvironment(), "\n"), hidden) {
+		t.Error("a child would be given a secret")
+	}
+}

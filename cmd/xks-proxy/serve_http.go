@@ -1,0 +1,168 @@
+package main
+
+// The HTTP servers of serve: the HTTPS port for AWS KMS, and beside it the health port
+// and the admin socket, which answer from before the HSMs have started.
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	stdlog "log"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"xks-proxy/pkg/xks"
+)
+
+// servers are the HTTP servers and what stands behind them.
+type servers struct {
+	parts     *parts
+	listeners *listeners
+	health    *health
+	plain     *http.Server
+	admin     *http.Server
+	broken    chan error // of a listener
+}
+
+const (
+	maxHeaderBytes = 64 << 10
+	writeTimeout   = 10 * time.Second // for a client that does not read its answer
+	serverCount    = 3
+)
+
+func newServers(p *parts, l *listeners) *servers {
+	c := p.config.Server
+	s := &servers{parts: p, listeners: l, health: newHealth(p.groupList), admin: newAdminServer(newAdmin(p)), broken: make(chan error, serverCount)}
+	s.plain = &http.Server{
+		Handler: s.health.plain(p), ReadTimeout: c.ReadTimeout, WriteTimeout: writeTimeout, IdleTimeout: c.IdleTimeout,
+		MaxHeaderBytes: maxHeaderBytes, ErrorLog: quietLog(p.log),
+	}
+	return s
+}
+
+// newAPI is the server for AWS KMS; the handler is there once the HSMs are.
+func (s *servers) newAPI(certificate tls.Certificate) *http.Server {
+	c := s.parts.config.Server
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(c.HTTP2)
+	return &http.Server{
+		Handler:           s.health.before(s.parts.handler),
+		TLSConfig:         newTLSConfig(certificate),
+		Protocols:         protocols,
+		ReadHeaderTimeout: c.ReadHeaderTimeout,
+		ReadTimeout:       c.ReadTimeout,
+		WriteTimeout:      c.ReadTimeout + writeTimeout,
+		IdleTimeout:       c.IdleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ConnContext:       xks.ConnContext,
+		ConnState:         xks.ConnState,
+		ErrorLog:          quietLog(s.parts.log),
+
+		DisableGeneralOptionsHandler: true, // "OPTIONS *" gets JSON as well (requirement U12)
+	}
+}
+
+// quietLog is for failed handshakes and broken requests: anyone can make these.
+func quietLog(log *zap.Logger) *stdlog.Logger {
+	quiet, err := zap.NewStdLogAt(log, zap.DebugLevel)
+	if err != nil {
+		panic(err) // zap knows the level
+	}
+	return quiet
+}
+
+// newTLSConfig is requirement U8. The AES-128 suites are there because net/http
+// refuses to offer HTTP/2 without one.
+func newTLSConfig(certificate tls.Certificate) *tls.Config {
+	return &tls.Config{
+		Certificates: []tls.Certificate{certificate},
+		MinVersion:   tls.VersionTLS12,
+		CipherSuites: []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		},
+	}
+}
+
+// serveBeside lets the health port and the admin socket answer. HSMs may take long to start: without
+// an answer about liveness meanwhile, a container platform would end the program.
+func (s *servers) serveBeside() {
+	fields := []zap.Field{zap.String("version", programVersion().Version)}
+	if s.listeners.health != nil {
+		go func() { s.broken <- s.plain.Serve(s.listeners.health) }()
+		fields = append(fields, zap.Stringer("health", s.listeners.health.Addr()))
+	}
+	if s.listeners.admin != nil {
+		go func() { s.broken <- s.admin.Serve(s.listeners.admin) }()
+		fields = append(fields, zap.String("admin", s.parts.config.Admin.Socket))
+	}
+	s.parts.log.Info("starting", fields...)
+}
+
+// closeBeside ends what serveBeside began; a second time is harmless.
+func (s *servers) closeBeside() {
+	_ = s.plain.Close() // probes of load balancers need no farewell
+	_ = s.admin.Close()
+}
+
+// run serves until ctx ends or a listener breaks.
+func (s *servers) run(ctx context.Context, certificate tls.Certificate) error {
+	api := s.newAPI(certificate)
+	go func() { s.broken <- api.ServeTLS(s.listeners.api, "", "") }()
+	s.health.serving.Store(true)
+	s.announce()
+	select {
+	case err := <-s.broken:
+		return fmt.Errorf("a listener broke: %w", err)
+	case <-ctx.Done():
+	}
+	return s.drain(api)
+}
+
+// drain is the order of an end that no request notices (requirement R5):
+// readiness says no, load balancers turn away, the ports close, what is in flight is answered.
+func (s *servers) drain(api *http.Server) error {
+	c := s.parts.config.Server
+	log := s.parts.log
+	log.Info("draining", zap.Duration("delay", c.DrainDelay), zap.Duration("timeout", c.DrainTimeout))
+	s.health.draining.Store(true)
+	time.Sleep(c.DrainDelay)
+	ctx, cancel := context.WithTimeout(context.Background(), c.DrainTimeout)
+	defer cancel()
+	err := api.Shutdown(ctx)
+	if err != nil {
+		log.Warn("requests were still in flight when the drain timeout ended")
+		_ = api.Close() // what is left is cut
+	}
+	s.closeBeside()
+	log.Info("stopped")
+	return nil
+}
+
+// announce says what is served and from where.
+func (s *servers) announce() {
+	log := s.parts.log
+	for _, g := range s.parts.groups {
+		for _, h := range g.Health() {
+			log.Info("HSM", zap.String("hsm_group", g.Name()), zap.String("hsm", h.HSM), zap.String("status", string(h.Status)),
+				zap.String("reason", h.Reason), zap.String("token", h.Info.Label), zap.String("serial", h.Info.Serial),
+				zap.String("model", h.Model), zap.String("library", h.Info.Library), zap.Int("sessions", h.Info.Sessions))
+		}
+	}
+	for _, k := range s.parts.config.KeyStores {
+		log.Info("key store", zap.String("key_store", k.Name), zap.String("uri_path", xks.URIPath(k.PathPrefix)),
+			zap.String("hsm_group", k.HSMGroup), zap.Int("credentials", len(k.Credentials)), zap.Strings("labels", k.Keys.Labels))
+	}
+	fields := []zap.Field{zap.String("version", programVersion().Version), zap.Stringer("listen", s.listeners.api.Addr())}
+	if s.listeners.health != nil {
+		fields = append(fields, zap.Stringer("health", s.listeners.health.Addr()))
+	}
+	if s.listeners.admin != nil {
+		fields = append(fields, zap.String("admin", s.parts.config.Admin.Socket))
+	}
+	log.Info("serving", fields...)
+}
