@@ -131,6 +131,7 @@ func (m measured) String() string {
 const (
 	moreFiles      = 4
 	moreThreads    = 12
+	callThreads    = 36 // of an HSM's process: one for each session and lister, once all were in a call at the same time
 	moreGoroutines = 20
 	moreMemory     = 48 << 20
 )
@@ -146,7 +147,11 @@ func (m measured) grown(after measured) []string {
 			}
 		}
 		check("files", int64(was.files), int64(now.files), moreFiles)
-		check("threads", int64(was.threads), int64(now.threads), moreThreads)
+		threads := was.threads
+		if i > 0 {
+			threads = max(threads, callThreads)
+		}
+		check("threads", int64(threads), int64(now.threads), moreThreads)
 		check("goroutines", int64(was.goroutines), int64(now.goroutines), moreGoroutines)
 		check("memory", was.memory, now.memory, moreMemory)
 	}
