@@ -94,14 +94,14 @@ type hsmConfig struct {
 	Sessions    int           `mapstructure:"sessions" default:"32" min:"1" max:"1024" doc:"PKCS#11 sessions, hence calls that run at once. One HSM has to carry the load of all: requests a second times seconds an operation, and room to spare."`
 	Model       string        `mapstructure:"model" doc:"Model that GetHealthStatus shows. Empty: what the token says."`
 	Vendor      string        `mapstructure:"vendor" doc:"Vendor that GetHealthStatus shows. Empty: what the token says."`
-	HangTimeout time.Duration `mapstructure:"hang_timeout" default:"2s" min:"100ms" max:"10m" doc:"A call to the module that takes longer counts as hung; a process with too many of them is killed and started anew."`
+	HangTimeout time.Duration `mapstructure:"hang_timeout" default:"2s" min:"100ms" max:"10m" doc:"A call to the module that takes longer counts as hung; a process with four of them, or with fewer for 30s, is killed and started anew. Time in which the machine stood still does not count."`
 	Overrides   hsmOverrides  `mapstructure:"overrides" doc:"Single fields of the profile, for a module that differs from it."`
 }
 
 // hsmOverrides changes single fields of a profile; the zero value (nil) leaves the
 // profile's.
 type hsmOverrides struct {
-	IVSource          string    `mapstructure:"iv_source" oneof:"proxy|hsm-random|written-back|appended" doc:"Who makes the IV: the proxy, the HSM's random generator, the HSM into the zeroed IV buffer, or the HSM appending it to its output."`
+	IVSource          string    `mapstructure:"iv_source" oneof:"proxy|hsm-random|written-back|appended" doc:"Who makes the IV: the proxy, the system's and the HSM's random generators together, the HSM into the zeroed IV buffer, or the HSM appending it to its output."`
 	IVSize            int       `mapstructure:"iv_size" min:"12" max:"16" doc:"Length of the IV, bytes: 12 or 16."`
 	IVBits            string    `mapstructure:"iv_bits" oneof:"length|zero" doc:"ulIvBits of CK_GCM_PARAMS: the length of the IV in bits, or zero."`
 	Mechanism         uint32    `mapstructure:"mechanism" min:"1" max:"4294967295" hex:"true" doc:"Mechanism number, CKM_AES_GCM (0x1087) if the profile says nothing else."`
@@ -158,7 +158,7 @@ type keysConfig struct {
 // itself: it may be logged and shown.
 type secretRef struct {
 	File       string   `mapstructure:"file" path:"true" doc:"File that holds it. Refused if others than owner and group can read it."`
-	Env        string   `mapstructure:"env" doc:"Environment variable that holds it."`
+	Env        string   `mapstructure:"env" doc:"Environment variable that holds it. It is taken out of the environment when it is read, so that no child process has it."`
 	Credential string   `mapstructure:"credential" doc:"systemd credential of this name (LoadCredential=): a file in $CREDENTIALS_DIRECTORY."`
 	Command    []string `mapstructure:"command" doc:"Program and arguments, run without a shell in the directory of the configuration file; its standard output is the secret."`
 }

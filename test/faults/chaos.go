@@ -26,7 +26,7 @@ func (w *world) runChaos(ctx context.Context, o *options) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	r := &row{fault: &fault{name: "chaos"}, target: "random", rate: rate, names: map[string]int{}, happened: true, detected: -1}
+	r := &row{fault: &fault{name: "chaos", keptOut: keptOut}, target: "random", rate: rate, names: map[string]int{}, happened: true, detected: -1}
 	calls := w.hsmCalls()
 	l := w.startLoad(rate, usualMix)
 	hits, err := w.wreak(ctx, o, r)

@@ -26,6 +26,7 @@ type fault struct {
 
 	mayFail  string        // optional: why requests may fail
 	maxCalls float64       // optional: calls to the HSMs for each operation that was asked for, at most
+	keptOut  time.Duration // optional: how much longer than healedLimit an HSM may stay out
 	detect   time.Duration // optional: under load it must be noticed within this time
 
 	// inject starts the fault and gives what tells, before heal, whether it really happened.

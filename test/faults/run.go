@@ -15,6 +15,7 @@ const (
 	detectLimit = 250 * time.Millisecond // when KMS gives up
 	hangLimit   = 3 * time.Second        // hedges can hide calls that hang, until the process itself is found to hang (2 s, and a ping)
 	healedLimit = 15 * time.Second       // after the fault has ended
+	keptOut     = 30 * time.Second       // in chaos: an HSM that fails again and again within a minute is kept out for as long
 	inTurn      = "in turn"
 	everyTarget = "both"
 )
@@ -54,7 +55,7 @@ func (r *row) verdict() string {
 		return slow
 	case r.fault.detect > 0 && (r.detected < 0 || r.detected > r.fault.detect):
 		return detectedLate
-	case r.healed > healedLimit:
+	case r.healed > healedLimit+r.fault.keptOut:
 		return healedLate
 	}
 	return "ok"
