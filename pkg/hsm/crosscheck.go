@@ -240,6 +240,6 @@ func (g *Group) Doubt(label string) {
 }
 
 // crossStats are how many comparisons had a result since the start, and how many key versions wait for their first.
-func (g *Group) crossStats() (checked uint64, pending int) {
+func (g *Group) crossStats() (uint64, int) {
 	return g.crosses.stats()
 }

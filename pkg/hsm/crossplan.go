@@ -68,7 +68,7 @@ func (c *crosses) doubt(label string, now time.Time) {
 	c.renewed = append(c.renewed, label)
 }
 
-func (c *crosses) stats() (checked uint64, pending int) {
+func (c *crosses) stats() (uint64, int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.checked, c.pending

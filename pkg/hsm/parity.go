@@ -168,7 +168,8 @@ func versionsOf(views []view) []uint32 {
 	return slices.Compact(numbers)
 }
 
-func splitViews(views []view, is func(view) bool) (yes, no []view) {
+func splitViews(views []view, is func(view) bool) ([]view, []view) {
+	var yes, no []view
 	for _, v := range views {
 		if is(v) {
 			yes = append(yes, v)
