@@ -112,7 +112,7 @@ func (r *race[T]) run(hedge bool) {
 		if m == nil {
 			return
 		}
-		answer, err := r.attempt(m, hedge)
+		answer, err := r.attempt(m)
 		if r.take(m, answer, err) {
 			r.stop()
 			return
@@ -194,8 +194,8 @@ func (r *race[T]) take(m *member, answer T, err error) bool {
 }
 
 // attempt makes one call on one HSM, and watches the clock.
-func (r *race[T]) attempt(m *member, hedge bool) (T, error) {
-	w := watch[T]{race: r, member: m, hedge: hedge, start: time.Now()}
+func (r *race[T]) attempt(m *member) (T, error) {
+	w := watch[T]{race: r, member: m, start: time.Now()}
 	w.begin()
 	answer, err := r.op.call(r.ctx, m.Token)
 	m.inFlight.Add(-1)
@@ -236,7 +236,6 @@ func (r *race[T]) firstFault(m *member) bool {
 type watch[T any] struct {
 	race   *race[T]
 	member *member
-	hedge  bool
 	start  time.Time
 	delay  time.Duration
 
