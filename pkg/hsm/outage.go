@@ -99,12 +99,11 @@ func (g *Group) suspect(m *member, err error) {
 	if watched, ok := m.Token.(Watched); ok {
 		watched.Suspect()
 	}
-	nudge(m.probe)
-	if !m.suspicions.Allow() {
-		return
+	if m.suspicions.Allow() {
+		m.told.Store(true)
+		g.log.Warn("HSM suspected: requests wait for it in vain; they go to another HSM until a probe succeeds", zap.String("hsm", m.Name), zap.Error(err))
 	}
-	m.told.Store(true)
-	g.log.Warn("HSM suspected: requests wait for it in vain; they go to another HSM until a probe succeeds", zap.String("hsm", m.Name), zap.Error(err))
+	nudge(m.probe) // after the line above, which the probe may answer with one of its own
 }
 
 // takeOut is what happens when requests, not a probe, found an HSM at fault.
