@@ -66,7 +66,7 @@ type Result struct {
 // Results are the cases of a file, decided.
 type Results struct {
 	Cases      []Result
-	PassedOver int // entries that policies have no say in: GetHealthStatus, and log lines that are no requests for a key
+	PassedOver int // entries that policies have no say in: GetHealthStatus, log lines that are no requests for a key or for another key store
 }
 
 // Failures is the number of cases that differ from what is expected.
@@ -83,14 +83,42 @@ func (r Results) Failures() int {
 // errCase is what is wrong with a file of cases.
 var errCase = errors.New("policy cases")
 
+// KeyStore is the key store whose policies are asked, and gives cases what the proxy adds to a request. The zero value is any.
+type KeyStore struct {
+	Name  string
+	Owner string                    // where the case has none
+	Label func(keyID string) string // CKA_LABEL, where the case has none; nil: it is not known
+}
+
+// adopt completes a case; false if it is a log line of another key store.
+func (k KeyStore) adopt(c *Case) (bool, error) {
+	switch {
+	case k.Name == "":
+		return true, nil
+	case c.KeyStore == "":
+		c.KeyStore = k.Name
+	case c.KeyStore != k.Name && c.Expect == "":
+		return false, nil
+	case c.KeyStore != k.Name:
+		return false, fmt.Errorf("key_store %q: the policies are those of %q", boundedText(c.KeyStore, maxName), k.Name)
+	}
+	if c.Owner == "" {
+		c.Owner = k.Owner
+	}
+	if c.KeyLabel == "" && k.Label != nil {
+		c.KeyLabel = k.Label(c.Key)
+	}
+	return true, nil
+}
+
 // RunCaseFile is RunCases on a file.
-func RunCaseFile(p *Policies, path string) (Results, error) {
+func RunCaseFile(p *Policies, at KeyStore, path string) (Results, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return Results{}, fmt.Errorf("%w: %w", errCase, err)
 	}
 	defer file.Close()
-	r, err := RunCases(p, file)
+	r, err := RunCases(p, at, file)
 	if err != nil {
 		return Results{}, fmt.Errorf("%s: %w", path, err)
 	}
@@ -99,7 +127,7 @@ func RunCaseFile(p *Policies, path string) (Results, error) {
 
 // RunCases decides the cases that are read: JSON objects one after the other, as in a log, or arrays of them. It decides as in
 // enforce mode. A file without a single case is an error: a test that tests nothing must not pass.
-func RunCases(p *Policies, from io.Reader) (Results, error) {
+func RunCases(p *Policies, at KeyStore, from io.Reader) (Results, error) {
 	var r Results
 	decoder := jsontext.NewDecoder(from)
 	for n := 0; ; {
@@ -121,6 +149,14 @@ func RunCases(p *Policies, from io.Reader) (Results, error) {
 			return Results{}, fmt.Errorf("%w: entry %d, near byte %d: %w", errCase, n, decoder.InputOffset(), err)
 		}
 		if c.Operation == "" && c.Expect == "" || c.Operation == operationHealth {
+			r.PassedOver++
+			continue
+		}
+		ours, err := at.adopt(&c)
+		if err != nil {
+			return Results{}, fmt.Errorf("%w: entry %d: %w", errCase, n, err)
+		}
+		if !ours {
 			r.PassedOver++
 			continue
 		}

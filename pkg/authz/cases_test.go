@@ -29,7 +29,7 @@ func TestRunCases(t *testing.T) {
 		strings.Replace(caseLine, "deny", "allow", 1) + `,"policies":["other"]}`,
 		strings.Replace(logLine, `"level"`, `"name":"from the log","expect":"deny","policies":["no-ebs"],"level"`, 1),
 	}, "\n")
-	results, err := RunCases(p, strings.NewReader(file))
+	results, err := RunCases(p, KeyStore{}, strings.NewReader(file))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,13 +68,13 @@ func TestBadCases(t *testing.T) {
 		{"time", caseLine + `,"time":"noon"}`, `policy cases: entry 1: time "noon" is not of the form 2026-01-02T15:04:05Z`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := RunCases(p, strings.NewReader(test.file))
+			_, err := RunCases(p, KeyStore{}, strings.NewReader(test.file))
 			if err == nil || !strings.HasPrefix(err.Error(), test.want) {
 				t.Errorf("%v", err)
 			}
 		})
 	}
-	_, err := RunCaseFile(p, t.TempDir()+"/missing.jsonl")
+	_, err := RunCaseFile(p, KeyStore{}, t.TempDir()+"/missing.jsonl")
 	if err == nil {
 		t.Error("a missing file runs")
 	}
@@ -86,7 +86,7 @@ func FuzzRunCases(f *testing.F) {
 	f.Add("[" + caseLine + "}]")
 	f.Add(caseLine + `,"time":"2026-03-04T12:00:00Z"}{"operation":"GetHealthStatus"}`)
 	f.Fuzz(func(t *testing.T, file string) {
-		results, err := RunCases(p, strings.NewReader(file))
+		results, err := RunCases(p, KeyStore{}, strings.NewReader(file))
 		if err == nil && len(results.Cases) == 0 {
 			t.Fatal("no cases and no error")
 		}

@@ -29,7 +29,7 @@ func TestExamples(t *testing.T) {
 			for _, w := range warnings {
 				t.Errorf("warning: %v", w)
 			}
-			results, err := RunCaseFile(p, strings.TrimSuffix(file, ".cedar")+".cases.jsonl")
+			results, err := RunCaseFile(p, KeyStore{}, strings.TrimSuffix(file, ".cedar")+".cases.jsonl")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -82,7 +82,7 @@ func TestDocumentation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	results, err := RunCases(p, strings.NewReader(block(t, page, "json")))
+	results, err := RunCases(p, KeyStore{}, strings.NewReader(block(t, page, "json")))
 	if err != nil || results.Failures() > 0 {
 		t.Error(results, err)
 	}
