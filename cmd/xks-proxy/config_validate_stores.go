@@ -43,6 +43,7 @@ func validateKeyStores(r *report, c *config) {
 		validateCredentials(r, at+".credentials", k.Credentials)
 		validateLabels(r, at+".keys.labels", k.Keys.Labels, testKeys[k.HSMGroup])
 		validateKeys(r, at+".keys", k.Keys)
+		validatePolicy(r, at+".policy", k.Policy)
 		if other, shared := everything[k.HSMGroup]; shared && other != i {
 			r.warnf(at+".hsm_group", "key_stores[%d] reaches every key of this HSM group, those of this key store too; give each its own keys.labels", other)
 		}
