@@ -45,7 +45,7 @@ Exit code 0: good, perhaps with warnings. 1: they are not. 2: wrong usage.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%d policies: ok\n", policies.Len())
+			_, err = fmt.Fprintf(c.OutOrStdout(), "ok: %d in the set\n", policies.Len())
 			return err
 		},
 	}

@@ -43,11 +43,12 @@ func policyFilesKey(keyStore int) string { return fmt.Sprintf("key_stores[%d].po
 func loadPolicyFiles(r *report, at string, paths []string) *authz.Policies {
 	good := true
 	for i, path := range paths {
-		err := checkPolicyPath(r, fmt.Sprintf("%s[%d]", at, i), path)
+		key := fmt.Sprintf("%s[%d]", at, i)
+		err := checkPolicyPath(r, key, path)
 		if err != nil {
-			r.errorf(fmt.Sprintf("%s[%d]", at, i), "%v", err)
-			good = false
+			r.errorf(key, "%v", err)
 		}
+		good = good && !r.failed[key]
 	}
 	if !good {
 		return nil
