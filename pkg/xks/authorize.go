@@ -22,7 +22,7 @@ func (x *exchange) authorize() error {
 	})
 	x.decision = &decision
 	if !decision.Allowed {
-		return failure(accessDenied, errDenied.message, errors.New(decision.Explain()))
+		return failure(accessDenied, errDenied.message, errors.New(shorten(decision.Explain(), maxLoggedOther)))
 	}
 	return nil
 }
@@ -46,15 +46,15 @@ func (x *exchange) appendDecision(fields []zap.Field) []zap.Field {
 	if d == nil {
 		return fields
 	}
-	fields = append(fields, zap.Strings("policy_ids", d.Policies), zap.String("key_label", x.key.Label))
+	fields = append(fields, zap.Strings("policy_ids", bounded(d.Policies)), zap.String("key_label", x.key.Label))
 	if x.store.owner != "" {
 		fields = append(fields, zap.String("owner", x.store.owner))
 	}
 	if len(d.Errors) > 0 {
-		fields = append(fields, zap.Strings("policy_errors", shortened(d.Errors)))
+		fields = append(fields, zap.Strings("policy_errors", bounded(d.Errors)))
 	}
 	if x.denied() && len(d.Policies) > 0 {
-		fields = append(fields, zap.Strings("policy_places", x.places(d.Policies)))
+		fields = append(fields, zap.Strings("policy_places", bounded(x.places(d.Policies))))
 	}
 	if d.Shadow {
 		fields = append(fields, zap.Bool("policy_shadow_denied", true), zap.String("policy_reason", shorten(d.Explain(), maxLoggedOther)))
@@ -71,10 +71,17 @@ func (x *exchange) places(ids []string) []string {
 	return list
 }
 
-func shortened(list []string) []string {
-	short := make([]string, 0, len(list))
-	for _, text := range list {
+const maxLoggedPolicies = 16 // of one decision: ten thousand may match
+
+// bounded is as much of a list of texts as a log line bears.
+func bounded(list []string) []string {
+	n := min(len(list), maxLoggedPolicies)
+	short := make([]string, 0, n+1)
+	for _, text := range list[:n] {
 		short = append(short, shorten(text, maxLoggedText))
+	}
+	if more := len(list) - n; more > 0 {
+		short = append(short, "and "+itoa(more)+" more")
 	}
 	return short
 }

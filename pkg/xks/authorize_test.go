@@ -151,6 +151,21 @@ func TestPolicyOddRequests(t *testing.T) {
 	}
 }
 
+// However many policies decide, the log line stays short.
+func TestPolicyLogIsBounded(t *testing.T) {
+	var many strings.Builder
+	for i := range 500 {
+		fmt.Fprintf(&many, "@id(\"%0100d\") forbid (principal, action, resource);\n", i)
+	}
+	r := newRig(t, withPolicies(t, many.String(), authz.ModeEnforce))
+	encryptGood(r).want(t, accessDenied)
+	line := r.lastLine()
+	ids, places := line["policy_ids"].([]any), line["policy_places"].([]any)
+	if len(ids) != 17 || ids[16] != "and 484 more" || len(places) != 17 || len(r.logText()) > 12_000 {
+		t.Errorf("%d ids, %d places, %d bytes, the last %v", len(ids), len(places), len(r.logText()), ids[len(ids)-1])
+	}
+}
+
 func TestPolicyMode(t *testing.T) {
 	r := newRig(t)
 	r.config.KeyStores[0].PolicyMode = "observe"
