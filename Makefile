@@ -5,9 +5,10 @@ DIR      ?= demo
 FUZZTIME ?= 30s
 BENCH    ?=
 FAULTS   ?=
+ATTACK   ?=
 
 BIN := bin/xks-proxy
-TARGETS := help build demo demo-once test lint fuzz bench faults chaos softhsm faulty clean
+TARGETS := help build demo demo-once test lint fuzz bench faults chaos attack softhsm faulty clean
 
 .PHONY: $(TARGETS)
 .DEFAULT_GOAL := help
@@ -18,6 +19,7 @@ help: ## List what there is to do
 	@echo
 	@echo 'Variables: DIR=$(DIR) (of the demo)  FUZZTIME=$(FUZZTIME) (of each fuzz target)  BENCH="-keys 1 -rounds 5" (options)'
 	@echo '           FAULTS="-short" or "-fault hang -rate 600 -target hsm-a" or "-for 1m -seed 7" (options of faults and chaos)'
+	@echo '           ATTACK="-short" or "-attack smuggling -seed 7" (options of attack)'
 
 build: ## Build bin/xks-proxy
 	@mkdir -p bin
@@ -58,6 +60,9 @@ faults: softhsm build ## What becomes of requests while an HSM misbehaves: fault
 
 chaos: softhsm build ## Random faults under load for ten minutes, then what must not have changed
 	go run ./test/faults -proxy $(BIN) -chaos $(FAULTS)
+
+attack: softhsm build ## Attack the running program, a million mutants and more (docs/security.md)
+	go run ./test/attack -proxy $(BIN) $(ATTACK)
 
 softhsm: ## Install SoftHSM if it is missing
 	@sh test/softhsm.sh install >/dev/null

@@ -103,10 +103,10 @@ func errorRequirements() []requirement {
 				}
 			})}},
 			also: []string{"pkg/xks: TestGolden", "pkg/xks: TestMessages"}},
-		{number: "X2", status: partly, but: "AccessDeniedException comes with the policies",
+		{number: "X2", status: met,
 			says:   "The table of names and status codes",
 			checks: []check{{"Validation, InvalidState, InvalidCiphertext, InvalidKeyUsage, AuthenticationFailed, KeyNotFound, InvalidUriPath and UnsupportedOperation with their codes", refuses(eachErrorName)}},
-			also:   []string{"TestUnknownKeyFlood", "TestKeyNotFoundOnlyIfAllSaySo", "TestBudget", "pkg/xks: TestStatusOfErrors"}},
+			also:   []string{"TestPolicies", "TestUnknownKeyFlood", "TestKeyNotFoundOnlyIfAllSaySo", "TestBudget", "pkg/xks: TestStatusOfErrors"}},
 		{number: "X3", status: met, says: "GetHealthStatus answers only its own errors, and ValidationException for missing metadata",
 			checks: []check{{"ValidationException for missing metadata and no JSON", refuses(func(testing.TB, *world) []refusal {
 				return []refusal{

@@ -1,7 +1,7 @@
 package test
 
-// The rows about time and connections (U13 to U15), and those that other tests or later
-// work answer for: Z and R.
+// The rows about time and connections (U13 to U15), and those that other tests answer
+// for: Z and R.
 
 import (
 	"crypto/tls"
@@ -70,10 +70,14 @@ func checkResumption(t *testing.T) {
 
 func laterRequirements() []requirement {
 	return []requirement{
-		{number: "Z1", status: notYet, but: "no policies yet", says: "A policy may decide who uses which key"},
-		{number: "Z2", status: notYet, but: "no policies yet", says: "A denial is logged with the statement that caused it"},
-		{number: "Z3", status: notYet, but: "no policies yet", says: "A missing field never crashes a policy nor turns a deny into an allow"},
-		{number: "Z4", status: notYet, but: "no policies yet", says: "A policy that asks for what an API never carries draws a warning"},
+		{number: "Z1", status: met, says: "A policy may decide who uses which key: by principal, operation, key, key store, access key id, region and request metadata; denied is AccessDeniedException",
+			also: []string{"TestPolicies", "TestPolicyShadow", "pkg/xks: TestPolicyIsTold", "pkg/xks: TestPolicyHealth", "pkg/authz: TestExamples"}},
+		{number: "Z2", status: met, says: "A denial is logged with the statement that caused it, in enough detail to mend the policy",
+			also: []string{"TestPolicyLog", "TestPolicyReplay"}},
+		{number: "Z3", status: met, says: "A missing field never crashes a policy nor turns a deny into an allow",
+			also: []string{"TestPolicies", "TestPolicyOddCallers", "pkg/xks: TestPolicyOddRequests", "pkg/authz: TestFailsClosed"}},
+		{number: "Z4", status: met, says: "A policy that asks for what an API never carries draws a warning",
+			also: []string{"cmd/xks-proxy: TestPolicyWarnings", "pkg/authz: TestWarnings"}},
 		{number: "R1", status: met, says: "Two or more HSMs hold the same keys; while one can serve, requests succeed",
 			also: []string{"TestWorkerKilledUnderLoad", "TestTokenDirectoryGone", "TestOneHSMAbsentAtStart", "TestEachHSMDecryptsTheOther"}},
 		{number: "R2", status: met,

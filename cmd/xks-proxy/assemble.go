@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
 	"xks-proxy/pkg/hsm/worker"
@@ -181,6 +182,7 @@ func (p *parts) handlerConfig(secrets *secrets) xks.Config {
 			Name: k.Name, PathPrefix: k.PathPrefix, Group: p.groups[k.HSMGroup], Regions: k.Regions,
 			Labels: k.Keys.Labels, Label: k.Keys.Label, Disabled: k.Keys.Disabled,
 			Blocked: k.Blocked, VerifyOnSame: k.Integrity == "same",
+			Policies: c.policies[k.Name], PolicyMode: authz.Mode(k.Policy.Mode), Owner: k.Owner,
 		}
 		for _, key := range secrets.AccessKeys[k.Name] {
 			store.Credentials = append(store.Credentials, sigv4.Credential{AccessKeyID: key.ID, SecretAccessKey: key.Secret.reveal()})

@@ -40,6 +40,9 @@ func TestHelp(t *testing.T) {
 		"help-hsm-resume":         {"hsm", "resume", "--help"},
 		"help-hsm-restart":        {"hsm", "restart", "--help"},
 		"help-hsm-test-key":       {"hsm", "create-test-key", "--help"},
+		"help-policy":             {"policy"},
+		"help-policy-check":       {"policy", "check", "--help"},
+		"help-policy-test":        {"policy", "test", "--help"},
 		"help-credentials-new":    {"credentials", "new", "--help"},
 		"help-credentials-export": {"credentials", "export", "--help"},
 	} {

@@ -33,9 +33,9 @@ func newConfigCheckCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Say whether a configuration is good, and all that is wrong with it",
-		Long: `check reads a configuration as serve does, with the certificate, its key and all
-secrets (commands that print a secret are run; HSMs are not contacted). It prints
-what would be served, or every error with its place and what to do.
+		Long: `check reads a configuration as serve does, with the certificate, its key, the
+policies and all secrets (commands that print a secret are run; HSMs are not
+contacted). It prints what would be served, or every error with its place and what to do.
 
 Exit code 0: good, perhaps with warnings. 1: it is not. 2: wrong usage.`,
 		Example: `  xks-proxy config check /etc/xks-proxy/xks-proxy.yaml

@@ -22,7 +22,7 @@ type loaded struct {
 }
 
 // loadConfig reads, completes and checks the configuration file at path, and that
-// the files it names are there; the environment of the process overrides keys
+// the files it names are there, and reads the policies; the environment of the process overrides keys
 // (XKS_…). It reads no secret: that is resolveSecrets. The error is a *configError
 // when the file could be read at all; there are no warnings with it.
 func loadConfig(path string) (*config, []warning, error) {
@@ -31,6 +31,7 @@ func loadConfig(path string) (*config, []warning, error) {
 		return nil, nil, err
 	}
 	checkFiles(l.report, l.config)
+	l.config.policies = loadPolicies(l.report, l.config)
 	err = l.report.err()
 	if err != nil {
 		return nil, nil, err

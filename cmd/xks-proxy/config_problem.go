@@ -155,12 +155,26 @@ func (r *report) err() error {
 	slices.SortStableFunc(sorted, func(a, b problem) int {
 		return cmp.Or(
 			cmp.Compare(a.Origin.Variable, b.Origin.Variable),
+			r.compareFiles(a.File, b.File),
 			cmp.Compare(a.Origin.Line, b.Origin.Line),
 			cmp.Compare(a.Origin.Column, b.Origin.Column),
 		)
 	})
 	kept := sorted[:min(len(sorted), maxProblems)]
 	return &configError{File: r.file, Problems: kept, More: len(sorted) - len(kept)}
+}
+
+// compareFiles puts the configuration file before the policy files.
+func (s *source) compareFiles(a, b string) int {
+	switch {
+	case a == b:
+		return 0
+	case a == s.file:
+		return -1
+	case b == s.file:
+		return 1
+	}
+	return cmp.Compare(a, b)
 }
 
 // plainName is what may be quoted of a key nobody knows: anything else could be a

@@ -36,9 +36,9 @@ func summarize(w io.Writer, c *config, certificate tls.Certificate, secretsRead 
 	fmt.Fprintf(t, "admin socket\t%s\n", admin)
 	fmt.Fprintf(t, "certificate\t%s, until %s\n", namesOf(certificate), certificate.Leaf.NotAfter.UTC().Format(time.DateOnly))
 	fmt.Fprintf(t, "secrets\t%s\n", read)
-	fmt.Fprintf(t, "\nKEY STORE\tPATH\tREGIONS\tCREDENTIALS\tKEYS\tHSM GROUP\n")
+	fmt.Fprintf(t, "\nKEY STORE\tPATH\tREGIONS\tCREDENTIALS\tKEYS\tPOLICIES\tHSM GROUP\n")
 	for _, k := range c.KeyStores {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", k.Name, xks.URIPath(k.PathPrefix), orAny(k.Regions), len(k.Credentials), strings.Join(k.Keys.Labels, " "), k.HSMGroup)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", k.Name, xks.URIPath(k.PathPrefix), orAny(k.Regions), len(k.Credentials), strings.Join(k.Keys.Labels, " "), describePolicies(c, k), k.HSMGroup)
 	}
 	fmt.Fprintf(t, "\nHSM GROUP\tHSM\tPRIORITY\tPROFILE\tTOKEN\tMODULE\n")
 	for _, g := range c.HSMGroups {
@@ -48,6 +48,13 @@ func summarize(w io.Writer, c *config, certificate tls.Certificate, secretsRead 
 		}
 	}
 	return t.Flush()
+}
+
+func describePolicies(c *config, k keyStoreConfig) string {
+	if p := c.policies[k.Name]; p != nil {
+		return fmt.Sprintf("%d, %s", p.Len(), k.Policy.Mode)
+	}
+	return "none"
 }
 
 // hsm finds an HSM that validate has seen.

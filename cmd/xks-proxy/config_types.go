@@ -17,6 +17,7 @@ package main
 import (
 	"time"
 
+	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/hsm"
 )
 
@@ -34,7 +35,8 @@ type config struct {
 	HSMGroups        []hsmGroupConfig `mapstructure:"hsm_groups" required:"true" doc:"HSMs that hold the same keys and stand in for each other."`
 	KeyStores        []keyStoreConfig `mapstructure:"key_stores" required:"true" doc:"The external key stores (tenants), each with its own path, credentials and keys."`
 
-	source *source // for messages about what is found out later
+	source   *source                    // for messages about what is found out later
+	policies map[string]*authz.Policies // by key store; nil for one that has none
 }
 
 type serverConfig struct {
@@ -132,15 +134,22 @@ type groupMemberConfig struct {
 }
 
 type keyStoreConfig struct {
-	Name         string             `mapstructure:"name" required:"true" doc:"Name for logs."`
+	Name         string             `mapstructure:"name" required:"true" doc:"Name for logs and policies."`
+	Owner        string             `mapstructure:"owner" doc:"Whose keys these are, in words of your own: resource.owner in policies."`
 	PathPrefix   string             `mapstructure:"path_prefix" doc:"What stands before /kms/xks/v1 in the XksProxyUriPath of this key store. Empty: nothing."`
 	HSMGroup     string             `mapstructure:"hsm_group" required:"true" doc:"Name of the HSM group that holds its keys."`
 	Regions      []string           `mapstructure:"regions" doc:"AWS regions accepted in the signature. Empty: any."`
 	Credentials  []credentialConfig `mapstructure:"credentials" required:"true" doc:"Access keys that AWS KMS signs with; two while one replaces the other."`
 	Keys         keysConfig         `mapstructure:"keys" doc:"The keys that this key store reaches."`
+	Policy       policyConfig       `mapstructure:"policy" doc:"Who in AWS may use the keys, and for what: see policies.md. Without files there is no policy, and what AWS KMS signs is served."`
 	Integrity    string             `mapstructure:"integrity_check" default:"other" oneof:"other|same" doc:"Which HSM decrypts a new ciphertext again when KMS asks for an integrity value: another one of the same priority, which finds two HSMs with different keys under one label, or the same."`
 	Blocked      bool               `mapstructure:"blocked" default:"false" doc:"Answer every request InvalidStateException: nothing of this key store can be encrypted or decrypted."`
 	LegacyFormat string             `mapstructure:"legacy_format" doc:"Reserved; must be empty."`
+}
+
+type policyConfig struct {
+	Files []string `mapstructure:"files" path:"true" doc:"Policy files, and directories of which every *.cedar is one. Refused if others than their owner can change them. Empty: no policy."`
+	Mode  string   `mapstructure:"mode" default:"enforce" oneof:"enforce|shadow" doc:"enforce denies what the policies do not permit; shadow serves it all the same and says in the log that it would have been denied."`
 }
 
 type credentialConfig struct {

@@ -16,6 +16,7 @@ const (
 	balancerIdle   = 350 * time.Second      // requirement U15
 	metadataSize   = 8 << 10                // bytes; requestMetadata and JSON around the data, ARNs of 2048 included (U9)
 	tokenLabelSize = 32                     // bytes; CK_TOKEN_INFO, PKCS#11 2.40 section 3.2
+	maxOwner       = 256                    // bytes; it is in every log line of a key store with policies
 	maxGroupSize   = 10                     // ekmFleetDetails of GetHealthStatus (H1)
 )
 
@@ -43,6 +44,10 @@ func validateKeyStores(r *report, c *config) {
 		validateCredentials(r, at+".credentials", k.Credentials)
 		validateLabels(r, at+".keys.labels", k.Keys.Labels, testKeys[k.HSMGroup])
 		validateKeys(r, at+".keys", k.Keys)
+		if len(k.Owner) > maxOwner {
+			r.errorf(at+".owner", "is longer than %d bytes", maxOwner)
+		}
+		validatePolicy(r, at+".policy", k.Policy)
 		if other, shared := everything[k.HSMGroup]; shared && other != i {
 			r.warnf(at+".hsm_group", "key_stores[%d] reaches every key of this HSM group, those of this key store too; give each its own keys.labels", other)
 		}

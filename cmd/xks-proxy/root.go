@@ -51,7 +51,7 @@ func newRootCommand() *cobra.Command {
 		}
 	}
 	add(groupRun, newServeCommand(), newHSMCommand(), newDemoCommand(), newRequestCommand())
-	add(groupConfigure, newConfigCommand(), newCredentialsCommand())
+	add(groupConfigure, newConfigCommand(), newCredentialsCommand(), newPolicyCommand())
 	add(groupOther, newVersionCommand())
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)

@@ -5,14 +5,17 @@ package xks
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/hsm"
 )
 
@@ -71,6 +74,44 @@ func BenchmarkHandler(b *testing.B) {
 			request.RequestURI = c.path
 			request.Header.Set("Content-Type", "application/json")
 			sign(request, c.path, data, testCredential, "us-east-1", time.Now())
+			w := &discard{header: http.Header{}}
+			b.ReportAllocs()
+			for b.Loop() {
+				reader.Reset(data)
+				r.handler.ServeHTTP(w, request)
+				if w.status != http.StatusOK {
+					b.Fatal(w.status)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkPolicies is an Encrypt without policies, with two, and with a hundred.
+func BenchmarkPolicies(b *testing.B) {
+	var hundred strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&hundred, "permit (principal in Account::\"%012d\", action, resource) when { context has viaService && context.viaService == \"ebs\" };\n", 123456789012-i)
+	}
+	for _, c := range []struct{ name, policies string }{{"off", ""}, {"2", notMallory}, {"100", hundred.String()}} {
+		b.Run(c.name, func(b *testing.B) {
+			changes := []change{func(c *Config, g *hsm.GroupConfig) {
+				c.Log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), noSync{}, zapcore.InfoLevel))
+				for i := range g.Members {
+					g.Members[i].Token = idleHSM{g.Members[i].Token}
+				}
+			}}
+			if c.policies != "" {
+				changes = append(changes, withPolicies(b, c.policies, authz.ModeEnforce))
+			}
+			r := newRig(b, changes...)
+			data := encode(b, encryptFields(pattern(64)))
+			reader := bytes.NewReader(data)
+			path := keyURI(goodKey, "encrypt")
+			request := httptest.NewRequest(http.MethodPost, "https://xks.example.com/", reader)
+			request.RequestURI = path
+			request.Header.Set("Content-Type", "application/json")
+			sign(request, path, data, testCredential, "us-east-1", time.Now())
 			w := &discard{header: http.Header{}}
 			b.ReportAllocs()
 			for b.Loop() {

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/sigv4"
 )
@@ -61,6 +62,10 @@ type KeyStoreConfig struct {
 	// VerifyOnSame has a new ciphertext that carries an integrity value verified (E4) by the HSM that made it, not by an equal
 	// one: half the dependence between HSMs, and two that hold different keys are not noticed by it.
 	VerifyOnSame bool
+
+	Policies   *authz.Policies // who may use the keys (Z1); nil: whoever KMS lets
+	PolicyMode authz.Mode      // default authz.ModeEnforce
+	Owner      string          // for policies: resource.owner
 }
 
 const (
@@ -179,6 +184,11 @@ func (c KeyStoreConfig) validate() error {
 	for _, id := range c.Disabled {
 		if !validKeyID(id) {
 			fail("disabled key %q is no external key id", id)
+		}
+	}
+	if c.PolicyMode != "" {
+		if _, err := authz.ParseMode(string(c.PolicyMode)); err != nil {
+			fail("%w", err)
 		}
 	}
 	err := sigv4.Config{Service: Service, Regions: c.Regions, Credentials: c.Credentials}.Validate()

@@ -85,6 +85,7 @@ var (
 	errNoSuchKey  = failure(keyNotFound, "The external key was not found.", nil)
 	errKeyOff     = failure(invalidState, "The external key is disabled.", nil)
 	errStoreOff   = failure(invalidState, "The external key store is blocked.", nil)
+	errDenied     = failure(accessDenied, "The caller is not allowed to use the external key.", nil)
 	errShed       = failure(throttling, "The request rate is higher than this proxy can serve.", nil)
 	errTooLate    = failure(dependencyTimeout, "The time allotted to the request ran out.", nil)
 	errBodyTooBig = failure(unsupported, "The request body is larger than this proxy supports.", nil)

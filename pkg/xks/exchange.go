@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/sigv4"
 )
@@ -33,6 +34,7 @@ type exchange struct {
 	identity  sigv4.Identity
 	fields    *request
 	key       *hsm.Key
+	decision  *authz.Decision // nil: no policy was asked
 	version   uint32
 	hasKey    bool // version is meant
 	hsmCalls  hsmCalls
@@ -176,13 +178,17 @@ func isJSON(contentType []string) bool {
 	return len(mediaType) == len(jsonType[0]) && strings.EqualFold(mediaType, jsonType[0]) // of one length: letters that fold to ASCII's are longer
 }
 
-// findKey resolves the external key id.
+// findKey resolves the external key id, and asks whether this caller may use
+// the key: no operation gets at a key without (requirement A8).
 func (x *exchange) findKey() error {
 	key, err := x.store.key(x.ctx, x.keyID)
 	if err != nil {
 		return err
 	}
 	x.key = key
+	if x.store.policies != nil {
+		return x.authorize()
+	}
 	return nil
 }
 
@@ -244,7 +250,7 @@ func (x *exchange) log(status int, failed *apiError, writeErr error) {
 	case failed != nil && failed.name == internal,
 		failed != nil && failed.name == dependencyTimeout && x.fields != nil: // no one who cannot sign can raise an alarm
 		level = zap.ErrorLevel
-	case len(x.hsmCalls.faults) > 0:
+	case len(x.hsmCalls.faults) > 0, x.denied():
 		level = zap.WarnLevel
 	}
 	entry := x.config.Log.Check(level, "request")

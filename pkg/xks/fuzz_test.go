@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"xks-proxy/pkg/authz"
 )
 
 func seedBodies(f *testing.F) []string {
@@ -169,6 +171,39 @@ func FuzzHandler(f *testing.F) {
 		}
 		if handler.inFlight.Load() != 0 || handler.bodies.Load() != 0 {
 			t.Error("something is still counted")
+		}
+	})
+}
+
+// FuzzPolicyRequest: whatever the metadata of a signed request, the policies of one account let no principal in that is not of
+// it, and nothing is a fault of ours (Z3).
+func FuzzPolicyRequest(f *testing.F) {
+	for _, seed := range []string{"arn:aws:iam::123456789012:user/Alice", "arn:aws:sts::123456789012:assumed-role/a/b", "AWS Internal", "", "arn:aws:iam::123456789012:", "\xff\x00", "x:123456789012:y"} {
+		f.Add(seed, "arn:aws:kms:us-east-2:123456789012:key/1234", "rds.eu-west-1.amazonaws.com", "vpce-1")
+		f.Add(seed, seed, seed, seed)
+	}
+	r := newRig(f, withPolicies(f, onlyAccount+`forbid (principal, action, resource) when { context has vpce && context.vpce like "*evil*" };`, authz.ModeEnforce))
+	r.config.Log = nil // lines would pile up
+	handler, err := NewHandler(r.config)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, principal, keyARN, via, vpce string) {
+		body := encode(t, encryptFields(nil).withMetadata("awsPrincipalArn", principal).withMetadata("kmsKeyArn", keyARN).withMetadata("kmsViaService", via).withMetadata("awsSourceVpce", vpce))
+		path := keyURI(goodKey, "encrypt")
+		request := httptest.NewRequest(http.MethodPost, "https://xks.example.com/", bytes.NewReader(body))
+		request.RequestURI = path
+		request.Header.Set("Content-Type", "application/json")
+		sign(request, path, body, testCredential, "us-east-1", time.Now())
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, request)
+		p := reply{recorder.Code, recorder.Header(), recorder.Body.Bytes()}
+		checkReply(t, p)
+		switch {
+		case p.status == http.StatusOK && (!strings.Contains(principal, ":123456789012:") || strings.Contains(vpce, "evil")):
+			t.Errorf("%q %q is let in", principal, vpce)
+		case p.status != http.StatusOK && p.errorName(t) != accessDenied && p.errorName(t) != validation:
+			t.Errorf("%q %q %q %q: %s", principal, keyARN, via, vpce, p.body)
 		}
 	})
 }

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/hsmtest"
 )
@@ -147,13 +148,8 @@ var goldens = map[string]func(*rig) reply{
 	"authentication-failed": func(r *rig) reply {
 		return r.send(prefixURI+"/health", metadataOnly("x"), func(q *http.Request) { q.Header.Del("Authorization") })
 	},
-	"access-denied": func(r *rig) reply { // secondary authorization is another issue; its shape is fixed now
-		q := httptest.NewRequest(http.MethodPost, prefixURI+"/health", nil)
-		recorder := httptest.NewRecorder()
-		r.served.Add(1)
-		x := r.handler.begin(r.handler.state.Load(), recorder, q)
-		x.refuse(recorder, failure(accessDenied, "The request was denied.", errors.New("policy text")))
-		return reply{recorder.Code, recorder.Header(), recorder.Body.Bytes()}
+	"access-denied": func(r *rig) reply {
+		return encryptGood(newRig(r.t, withPolicies(r.t, `@id("secret-name") forbid (principal, action, resource);`, authz.ModeEnforce)))
 	},
 	"key-not-found":    func(r *rig) reply { return r.metadata("no-such-key") },
 	"invalid-uri-path": func(r *rig) reply { return r.send("/kms/xks/v2/health", "") },

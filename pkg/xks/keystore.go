@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 
+	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/sigv4"
 )
@@ -17,6 +18,10 @@ type keyStore struct {
 	verifier *sigv4.Verifier
 	group    *hsm.Group
 	blocked  bool
+
+	policies *authz.Policies // nil: none
+	mode     authz.Mode
+	owner    string
 
 	verifyOnSame bool // see KeyStoreConfig
 
@@ -35,6 +40,7 @@ func newKeyStore(c KeyStoreConfig) (*keyStore, error) {
 	setDefault(&c.Label, KeyIDPlaceholder)
 	s := &keyStore{
 		name: c.Name, verifier: verifier, group: c.Group, blocked: c.Blocked, verifyOnSame: c.VerifyOnSame,
+		policies: c.Policies, mode: c.PolicyMode, owner: c.Owner,
 		labels: map[string]bool{}, disabled: map[string]bool{},
 	}
 	s.before, s.after, _ = strings.Cut(c.Label, KeyIDPlaceholder)

@@ -46,6 +46,7 @@ func (x *exchange) appendLogFields(fields []zap.Field, status int, failed *apiEr
 		fields = append(fields, zap.String("access_key_id", x.identity.AccessKeyID), zap.String("region", x.identity.Region))
 	}
 	fields = x.appendMetadata(fields)
+	fields = x.appendDecision(fields)
 	fields = x.appendHSM(fields)
 	return x.appendFailure(fields, failed, writeErr)
 }

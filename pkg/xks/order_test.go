@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/hsm"
 )
 
@@ -27,8 +28,8 @@ type sketch struct {
 }
 
 func TestOrderOfChecks(t *testing.T) {
-	open := newRig(t)
-	blocked := newRig(t, func(c *Config, _ *hsm.GroupConfig) { c.KeyStores[0].Blocked = true })
+	open := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce))
+	blocked := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce), func(c *Config, _ *hsm.GroupConfig) { c.KeyStores[0].Blocked = true })
 
 	path := fault{"path", invalidURIPath, func(s *sketch) { s.path += "x" }}
 	method := fault{"method", unsupported, func(s *sketch) { s.method = http.MethodPut }}
@@ -39,6 +40,7 @@ func TestOrderOfChecks(t *testing.T) {
 	algorithm := fault{"algorithm", unsupported, func(s *sketch) { s.body = s.body.(fields).with("encryptionAlgorithm", "ROT13") }}
 	blockedStore := fault{"blocked key store", invalidState, func(*sketch) {}} // served by the blocked rig
 	noKey := fault{"key", keyNotFound, func(s *sketch) { s.path = strings.Replace(s.path, goodKey, "no-such-key", 1) }}
+	policy := fault{"policy", accessDenied, func(s *sketch) { s.body = s.body.(fields).withMetadata("awsPrincipalArn", mallory) }}
 	disabled := fault{"key state", invalidState, func(s *sketch) { s.path = strings.Replace(s.path, goodKey, "disabled", 1) }}
 	usage := fault{"key usage", invalidKeyUsage, func(s *sketch) { s.path = strings.Replace(s.path, goodKey, "impotent", 1) }}
 	ciphertext := fault{"cryptography", invalidCiphertext, func(s *sketch) { s.body = s.body.(fields).with("authenticationTag", b64([]byte("short"))) }}
@@ -51,6 +53,7 @@ func TestOrderOfChecks(t *testing.T) {
 		{authentication, jsonFault}, {field, noKey}, {field, disabled}, {field, usage},
 		{algorithm, noKey}, {algorithm, disabled}, {algorithm, usage},
 		{field, ciphertext}, {algorithm, ciphertext}, {blockedStore, ciphertext}, {blockedStore, disabled}, {blockedStore, usage},
+		{authentication, field, blockedStore, noKey, policy}, {algorithm, policy}, {jsonFault, policy}, {policy, disabled}, {policy, usage}, {policy, ciphertext},
 		{noKey, ciphertext}, {disabled, ciphertext}, {usage, ciphertext},
 	} {
 		for i, earlier := range order {

@@ -1,0 +1,175 @@
+package main
+
+// The policy command: check policies, and try them on cases or on requests out of
+// the log, without serving anything.
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"xks-proxy/pkg/authz"
+	"xks-proxy/pkg/xks"
+)
+
+func newPolicyCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "policy",
+		Short: "Check policies, and try them on requests",
+		Long: `A key store can have policies that say who in AWS may use its keys. "check" says
+whether their files are good; "test" asks them about requests, and changes nothing.`,
+		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		RunE: commandOrHelp,
+	}
+	c.AddCommand(newPolicyCheckCommand(), newPolicyTestCommand())
+	return c
+}
+
+func newPolicyCheckCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check PATH...",
+		Short: "Say whether policy files are good, and all that is wrong with them",
+		Long: `check reads policy files, and directories of *.cedar files, as one set, and checks them against
+the schema. Warnings are about policies that work and are probably not meant.
+
+Exit code 0: good, perhaps with warnings. 1: they are not. 2: wrong usage.`,
+		Example: "  xks-proxy policy check /etc/xks-proxy/policies/payroll",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			policies, err := loadGivenPolicies(c.ErrOrStderr(), args)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "ok: %d in the set\n", policies.Len())
+			return err
+		},
+	}
+}
+
+// policyTest is what `policy test` is told.
+type policyTest struct {
+	config, keyStore string
+	policies         []string
+	cases            string // file; "-": standard input
+}
+
+func newPolicyTestCommand() *cobra.Command {
+	var test policyTest
+	c := &cobra.Command{
+		Use:   "test FILE {--config FILE [--key-store NAME] | --policies PATH...}",
+		Short: "Ask policies about cases, or about requests out of the log",
+		Long: `test decides the requests in FILE ("-" is standard input): JSON objects, one a line, that are
+lines of the proxy's log or cases of your own with what is expected of them (docs/policies.md).
+It prints the decision on each, the policies that made it, and whether it is as expected.
+
+The policies are those of a key store of the configuration, or those named by --policies.
+It always decides as in enforce mode. With a key store, log lines of others are passed over,
+and owner and label come from the configuration where a case has none. No secret is read.
+
+Exit code 0: every expectation is met. 1: one is not, or policies or cases cannot be read.
+2: wrong usage.`,
+		Example: `  xks-proxy policy test payroll.cases.jsonl --config xks-proxy.yaml --key-store payroll
+  grep AccessDenied xks-proxy.log | xks-proxy policy test - --policies new-policies/`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			test.cases = args[0]
+			return test.run(c)
+		},
+	}
+	c.Flags().StringVar(&test.config, "config", "", "configuration file (or set XKS_CONFIG)")
+	c.Flags().StringVar(&test.keyStore, "key-store", "", "name of the key store (needed if there are several)")
+	c.Flags().StringArrayVar(&test.policies, "policies", nil, "policy file or directory, instead of a key store's; may be repeated")
+	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
+	return c
+}
+
+func (t policyTest) run(c *cobra.Command) error {
+	policies, at, err := t.load(c)
+	if err != nil {
+		return err
+	}
+	var results authz.Results
+	if t.cases == "-" {
+		results, err = authz.RunCases(policies, at, c.InOrStdin())
+	} else {
+		results, err = authz.RunCaseFile(policies, at, t.cases)
+	}
+	if err != nil {
+		return err
+	}
+	err = results.WriteTable(c.OutOrStdout())
+	if err != nil {
+		return err
+	}
+	if results.Failures() > 0 {
+		return exitError{code: exitFailed} // the table says which
+	}
+	return nil
+}
+
+func (t policyTest) load(c *cobra.Command) (*authz.Policies, authz.KeyStore, error) {
+	if len(t.policies) == 0 {
+		return t.loadConfigured(c)
+	}
+	if t.config != "" || t.keyStore != "" {
+		return nil, authz.KeyStore{}, usageError(errors.New("--policies names the policies; leave --config and --key-store out"))
+	}
+	policies, err := loadGivenPolicies(c.ErrOrStderr(), t.policies)
+	return policies, authz.KeyStore{}, err
+}
+
+// loadConfigured reads no more of the configuration than the policies: certificate, secrets and modules are elsewhere.
+func (t policyTest) loadConfigured(c *cobra.Command) (*authz.Policies, authz.KeyStore, error) {
+	path, err := configPath(t.config)
+	if err != nil {
+		return nil, authz.KeyStore{}, err
+	}
+	l, err := loadFile(path)
+	if err != nil {
+		return nil, authz.KeyStore{}, err
+	}
+	err = l.report.err()
+	if err != nil {
+		return nil, authz.KeyStore{}, err
+	}
+	store, err := chooseKeyStore(l.config, t.keyStore)
+	if err != nil {
+		return nil, authz.KeyStore{}, err
+	}
+	if len(store.Policy.Files) == 0 {
+		return nil, authz.KeyStore{}, fmt.Errorf("key store %s has no policy: every request that AWS KMS signs is served", store.Name)
+	}
+	r := newReport(l.config.source)
+	i := slices.IndexFunc(l.config.KeyStores, func(k keyStoreConfig) bool { return k.Name == store.Name })
+	policies := loadPolicyFiles(r, policyFilesKey(i), store.Policy.Files)
+	err = r.err()
+	if err != nil {
+		return nil, authz.KeyStore{}, err
+	}
+	printWarnings(c, r.warnings)
+	label := func(keyID string) string { return strings.Replace(store.Keys.Label, xks.KeyIDPlaceholder, keyID, 1) }
+	return policies, authz.KeyStore{Name: store.Name, Owner: store.Owner, Label: label}, nil
+}
+
+// loadGivenPolicies is for files named on the command line. Who can change them does not matter here: they may be drafts.
+func loadGivenPolicies(warnings io.Writer, paths []string) (*authz.Policies, error) {
+	for _, path := range paths {
+		_, err := os.Stat(path)
+		if err != nil {
+			return nil, fileProblem(path, err)
+		}
+	}
+	policies, found, err := authz.Load(paths...)
+	if err != nil {
+		return nil, fmt.Errorf("the policies are not good:\n  %s", strings.ReplaceAll(err.Error(), "\n", "\n  "))
+	}
+	for _, w := range found {
+		fmt.Fprintf(warnings, "warning: %s\n", w.Error())
+	}
+	return policies, nil
+}

@@ -1,0 +1,129 @@
+package authz
+
+// The parts of an ARN, and what the parts may look like.
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+type arn struct{ partition, service, region, account, resource string }
+
+// parseARN understands arn:partition:service:region:account:resource with an account of 12 digits. The region may be empty.
+func parseARN(text string) (arn, bool) {
+	if len(text) > maxText {
+		return arn{}, false
+	}
+	var a arn
+	rest, ok := strings.CutPrefix(text, "arn:")
+	for _, part := range [...]*string{&a.partition, &a.service, &a.region, &a.account} {
+		var found bool
+		*part, rest, found = strings.Cut(rest, ":")
+		ok = ok && found
+	}
+	a.resource = rest
+	ok = ok && isPartition(a.partition) && isAccount(a.account) && isLabel(a.service) && (a.region == "" || isLabel(a.region)) && a.resource != ""
+	return a, ok
+}
+
+// parseKMSKey answers the account and the region of the ARN of a KMS key.
+func parseKMSKey(text string) (string, string, bool) {
+	a, ok := parseARN(text)
+	id, isKey := strings.CutPrefix(a.resource, "key/")
+	ok = ok && isKey && a.service == "kms" && a.region != "" && id != "" && all(id, isKMSKeyByte)
+	return a.account, a.region, ok
+}
+
+// serviceName answers the first label of a kmsViaService: both "rds" and "rds.eu-west-1.amazonaws.com" name "rds".
+func serviceName(via string) (string, bool) {
+	name, rest, dotted := strings.Cut(via, ".")
+	return name, isLabel(name) && (!dotted || rest == "amazonaws.com" || isService(rest))
+}
+
+// isService says whether text is a service principal, such as ec2.amazonaws.com, or AWS Internal.
+func isService(text string) bool {
+	if text == awsInternal {
+		return true
+	}
+	labels, ok := strings.CutSuffix(strings.TrimSuffix(text, ".cn"), ".amazonaws.com")
+	if !ok || len(text) > maxText {
+		return false
+	}
+	for label := range strings.SplitSeq(labels, ".") {
+		if !isLabel(label) {
+			return false
+		}
+	}
+	return true
+}
+
+// isPartition says whether text is aws, or aws with further words, such as aws-cn and aws-us-gov. A partition that AWS adds is one, too.
+func isPartition(text string) bool {
+	return text == "aws" || (strings.HasPrefix(text, "aws-") && isLabel(text) && len(text) <= maxName)
+}
+
+func isAccount(text string) bool {
+	return len(text) == 12 && all(text, isDigit)
+}
+
+// isLabel: small letters, digits and dashes, as in names of services and regions.
+func isLabel(text string) bool {
+	return text != "" && len(text) <= maxName && all(text, func(c byte) bool { return c >= 'a' && c <= 'z' || isDigit(c) || c == '-' })
+}
+
+// isName: what IAM allows in names of users, roles and sessions.
+func isName(text string) bool {
+	return text != "" && len(text) <= maxName && all(text, isNameByte)
+}
+
+// isRoleName: the roles that AWS acts under itself have a colon (aws:ec2-infrastructure), which IAM allows nobody else.
+func isRoleName(text string) bool {
+	return isName(strings.TrimPrefix(text, "aws:"))
+}
+
+// isPath: "/" or "/a/b/", printable ASCII without spaces.
+func isPath(text string) bool {
+	return len(text) <= maxPath && !strings.Contains(text, "//") && all(text, func(c byte) bool { return c > ' ' && c < 0x7f })
+}
+
+func isNameByte(c byte) bool {
+	return isAlphanumeric(c) || strings.IndexByte("_+=,.@-", c) >= 0
+}
+
+func isKMSKeyByte(c byte) bool { return isAlphanumeric(c) || c == '-' }
+
+func isAlphanumeric(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || isDigit(c)
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+func all(text string, is func(byte) bool) bool {
+	for i := range len(text) {
+		if !is(text[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// isReadable says whether a policy may see text as it is: not empty, at most 2048 bytes, UTF-8, no control characters.
+func isReadable(text string) bool {
+	return text != "" && len(text) <= maxText && utf8.ValidString(text) && strings.IndexFunc(text, unicode.IsControl) < 0
+}
+
+// boundedText makes any text fit for an entity id or a log line: at most limit bytes and an ellipsis, valid UTF-8, control characters replaced.
+func boundedText(text string, limit int) string {
+	end := ""
+	if len(text) > limit {
+		text, end = text[:limit], "…"
+	}
+	clean := func(r rune) rune {
+		if unicode.IsControl(r) {
+			return utf8.RuneError
+		}
+		return r
+	}
+	return strings.Map(clean, strings.ToValidUTF8(text, string(utf8.RuneError))) + end
+}

@@ -1,0 +1,234 @@
+package main
+
+// The world of a run: a pair of software HSMs and the program in front of it, with three key stores.
+// One path prefix begins with another, one key store reaches its keys by a template, and one has no
+// prefix and every label.
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"xks-proxy/pkg/sigv4"
+)
+
+const (
+	apiPath = "/kms/xks/v1"
+	testKey = "xks-proxy-test" // the program's own key, which no key store may reach
+)
+
+// tenant is a key store as those who hold its credential see it.
+type tenant struct {
+	Name       string
+	Prefix     string
+	Keys       []string // external key ids
+	Labels     []string // of these keys, on the HSMs
+	Patterns   []string // of labels that it reaches; nil: Labels
+	Template   string   // "": the label is the external key id
+	Credential credential
+}
+
+func (t *tenant) path(below string) string { return t.Prefix + apiPath + below }
+
+// object is a section of a configuration file, which is YAML and takes JSON.
+type object = map[string]any
+
+// world is what the program under attack needs.
+type world struct {
+	dir     string
+	options *options
+	program *program
+	target  target // what an attacker is told
+	machine *machine
+}
+
+// demoFile is what this program reads of the demo's connection.json.
+type demoFile struct {
+	CACertificate string `json:"caCertificate"`
+	HSMs          []struct {
+		Name, Module, Token, SoftHSM2Conf, PINFile string
+	} `json:"hsms"`
+}
+
+func newWorld(ctx context.Context, o *options) (*world, error) {
+	dir, err := os.MkdirTemp(fastDirectory(), "xks-attack-")
+	if err != nil {
+		return nil, err
+	}
+	w := &world{dir: dir, options: o, machine: watchMachine()}
+	err = w.build(ctx)
+	if err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// fastDirectory is in memory where it can be: SoftHSM keeps its tokens in files.
+func fastDirectory() string {
+	info, err := os.Stat("/dev/shm")
+	if err == nil && info.IsDir() {
+		return "/dev/shm"
+	}
+	return ""
+}
+
+func (w *world) build(ctx context.Context) error {
+	binary, err := filepath.Abs(w.options.proxy)
+	if err != nil {
+		return err
+	}
+	demo := filepath.Join(w.dir, "demo")
+	out, err := exec.CommandContext(ctx, binary, "demo", "--dir", demo, "--keys", "4", "--listen", "127.0.0.1:0", "--prepare-only").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("make the tokens: %w\n%s", err, out)
+	}
+	text, err := os.ReadFile(filepath.Join(demo, "connection.json"))
+	if err != nil {
+		return err
+	}
+	var d demoFile
+	err = json.Unmarshal(text, &d)
+	if err != nil {
+		return fmt.Errorf("connection.json: %w", err)
+	}
+	ca, err := os.ReadFile(d.CACertificate)
+	if err != nil {
+		return err
+	}
+	w.target = target{CA: string(ca), Tenants: []tenant{
+		{Name: "agency", Prefix: "/agency", Keys: []string{"1", "2"}, Labels: []string{"demo-key-1", "demo-key-2"}, Template: "demo-key-{key_id}"},
+		{Name: "archive", Prefix: "/agency/archive", Keys: []string{"demo-key-3", "demo-key-4"}, Labels: []string{"demo-key-3", "demo-key-4"}},
+		{Name: "everything", Prefix: "", Keys: []string{"demo-key-1"}, Labels: []string{"demo-key-1"}, Patterns: []string{"*"}},
+	}}
+	config, err := w.writeConfig(demo, &d)
+	if err != nil {
+		return err
+	}
+	w.program, err = startProgram(binary, config)
+	if err != nil {
+		return err
+	}
+	w.target.API, w.target.Health = w.program.listen, w.program.health
+	return w.makeCiphertexts()
+}
+
+// writeConfig writes the configuration and makes the credentials. All limits are the program's own.
+func (w *world) writeConfig(demo string, d *demoFile) (string, error) {
+	var hsms, members, stores []object
+	for _, h := range d.HSMs {
+		hsms = append(hsms, object{"name": h.Name, "profile": "softhsm", "module": h.Module, "token": h.Token,
+			"pin": object{"file": h.PINFile}, "environment": []string{"SOFTHSM2_CONF=" + h.SoftHSM2Conf}})
+		members = append(members, object{"hsm": h.Name})
+	}
+	for i := range w.target.Tenants {
+		t := &w.target.Tenants[i]
+		made, err := sigv4.GenerateCredential()
+		if err != nil {
+			return "", err
+		}
+		t.Credential = credential{ID: made.AccessKeyID, Secret: made.SecretAccessKey}
+		secret := filepath.Join(w.dir, t.Name+".secret")
+		err = os.WriteFile(secret, []byte(made.SecretAccessKey), 0o600)
+		if err != nil {
+			return "", err
+		}
+		keys := object{"labels": t.Labels}
+		if t.Patterns != nil {
+			keys["labels"] = t.Patterns
+		}
+		if t.Template != "" {
+			keys["label"] = t.Template
+		}
+		stores = append(stores, object{"name": t.Name, "path_prefix": t.Prefix, "hsm_group": "main", "keys": keys,
+			"credentials": []object{{"access_key_id": t.Credential.ID, "secret_access_key": object{"file": secret}}}})
+	}
+	text, err := json.Marshal(object{
+		"server": object{"listen": "127.0.0.1:0",
+			"tls": object{"certificate": filepath.Join(demo, "server.crt"), "key": filepath.Join(demo, "server.key")}},
+		"health":          object{"listen": "127.0.0.2:0"}, // the program refuses twice the same, and takes port 0 for one
+		"state_directory": filepath.Join(w.dir, "state"), "admin": object{"socket": filepath.Join(w.dir, "admin.sock")},
+		"hsms": hsms, "hsm_groups": []object{{"name": "main", "hsms": members, "test_key": testKey}}, "key_stores": stores,
+	})
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(w.dir, "xks-proxy.yaml")
+	return file, os.WriteFile(file, text, 0o600)
+}
+
+// makeCiphertexts has every tenant encrypt something, for Decrypts of others to be tried with.
+func (w *world) makeCiphertexts() error {
+	for i := range w.target.Tenants {
+		t := &w.target.Tenants[i]
+		sealed, err := w.target.encryptOnce(t, t.Keys[0])
+		if err != nil {
+			return fmt.Errorf("the first Encrypt of %s: %w", t.Name, err)
+		}
+		w.target.Sealed = append(w.target.Sealed, sealed)
+	}
+	return nil
+}
+
+// close ends the program and removes everything.
+func (w *world) close() {
+	if w.program != nil {
+		w.program.stop()
+	}
+	_ = os.RemoveAll(w.dir) // a temporary directory
+}
+
+// target is what an attacker knows. He has a credential of each tenant, to try them on the others.
+type target struct {
+	API, Health string // addresses
+	CA          string // PEM
+	Tenants     []tenant
+	Sealed      [][]byte // the fields of a Decrypt, JSON, one for each tenant, of its first key
+	Seed        uint64
+	Short       bool
+	Mutants     int
+}
+
+// amount is how much of something an attack does.
+func (t *target) amount(whole, short int) int {
+	if t.Short {
+		return short
+	}
+	return whole
+}
+
+// encryptOnce gives the fields that a Decrypt of the answer has.
+func (t *target) encryptOnce(who *tenant, key string) ([]byte, error) {
+	c := &wire{target: t}
+	defer c.close()
+	r, err := c.ask(newSketch(t, who, "/keys/"+key+"/encrypt", encryptBody("attack")).bytes())
+	if err != nil {
+		return nil, err
+	}
+	if r.status != 200 {
+		return nil, fmt.Errorf("%d %s", r.status, r.body)
+	}
+	return sealedFields(r.body)
+}
+
+// sealedFields takes a Decrypt's fields out of an Encrypt's answer.
+func sealedFields(answer []byte) ([]byte, error) {
+	fields, found := strings.CutPrefix(strings.TrimSpace(string(answer)), "{")
+	fields, ended := strings.CutSuffix(fields, "}")
+	if !found || !ended {
+		return nil, errors.New("the answer is no object: " + string(answer))
+	}
+	return []byte("," + fields), nil
+}
+
+// host is what a client puts into Host.
+func (t *target) host() string {
+	_, port, _ := net.SplitHostPort(t.API)
+	return net.JoinHostPort("localhost", port)
+}
