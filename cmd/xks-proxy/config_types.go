@@ -24,43 +24,71 @@ import (
 // config is one configuration file: defaults filled in, environment applied,
 // paths resolved, checked. Secrets are references still (see resolveSecrets).
 type config struct {
-	Server           serverConfig     `mapstructure:"server" doc:"The HTTPS listener that AWS KMS calls, and its limits."`
-	Health           healthConfig     `mapstructure:"health" doc:"The listener for load balancers and monitoring."`
-	Admin            adminConfig      `mapstructure:"admin" doc:"The socket through which the xks-proxy hsm commands look at the HSMs and take them out of service."`
-	Log              logConfig        `mapstructure:"log" doc:"The proxy's log: one structured line for each request, and what happens besides."`
-	StateDirectory   string           `mapstructure:"state_directory" default:"state" path:"true" doc:"Directory in which the last catalogue seen on each HSM is kept, so that a restart while one HSM is away does not begin to use a key version that the other lacks. Also which PIN an HSM refused, as a slow hash, so that it is not tried again. Empty: none is kept."`
-	StartWithoutHSMs string           `mapstructure:"start_without_hsms" default:"wait" oneof:"wait|exit" doc:"When every HSM of an HSM group is away at the start: wait serves all the same, not ready until one comes; exit ends the program. A mistake, such as a refused PIN, ends it in either case unless the HSM was reached before."`
-	Proxy            proxyConfig      `mapstructure:"proxy" doc:"What GetHealthStatus tells AWS KMS about the proxy."`
-	HSMs             []hsmConfig      `mapstructure:"hsms" required:"true" doc:"The HSMs, each served by a process of its own."`
-	HSMGroups        []hsmGroupConfig `mapstructure:"hsm_groups" required:"true" doc:"HSMs that hold the same keys and stand in for each other."`
-	KeyStores        []keyStoreConfig `mapstructure:"key_stores" required:"true" doc:"The external key stores (tenants), each with its own path, credentials and keys."`
+	Server            serverConfig     `mapstructure:"server" doc:"The HTTPS listener that AWS KMS calls, and its limits."`
+	Health            healthConfig     `mapstructure:"health" doc:"The listener for load balancers and monitoring."`
+	Admin             adminConfig      `mapstructure:"admin" doc:"The socket through which the xks-proxy hsm commands look at the HSMs and take them out of service."`
+	Log               logConfig        `mapstructure:"log" doc:"The proxy's log: one structured line for each request, and what happens besides."`
+	StateDirectory    string           `mapstructure:"state_directory" default:"state" path:"true" doc:"Directory in which the last catalogue seen on each HSM is kept, so that a restart while one HSM is away does not begin to use a key version that the other lacks. Also which PIN an HSM refused, as a slow hash, so that it is not tried again. Empty: none is kept."`
+	StartWithoutHSMs  string           `mapstructure:"start_without_hsms" default:"wait" oneof:"wait|exit" doc:"When every HSM of an HSM group is away at the start: wait serves all the same, not ready until one comes; exit ends the program. A mistake, such as a refused PIN, ends it in either case unless the HSM was reached before."`
+	Proxy             proxyConfig      `mapstructure:"proxy" doc:"What GetHealthStatus tells AWS KMS about the proxy."`
+	HSMs              []hsmConfig      `mapstructure:"hsms" required:"true" doc:"The HSMs, each served by a process of its own."`
+	HSMGroups         []hsmGroupConfig `mapstructure:"hsm_groups" required:"true" doc:"HSMs that hold the same keys and stand in for each other."`
+	KeyStores         []keyStoreConfig `mapstructure:"key_stores" doc:"The external key stores (tenants), each with its own path, credentials and keys. Those of key_store_directory come after them; one at least is needed."`
+	KeyStoreDirectory string           `mapstructure:"key_store_directory" default:"key_stores.d" path:"true" doc:"Directory of further key stores: each *.yaml in it is one, with the keys of key_stores[] at its top level and the file's name as the default of its name. The default need not exist. Empty: none."`
+	Reload            reloadConfig     `mapstructure:"reload" doc:"What makes the proxy read its configuration again while it runs, beside SIGHUP and xks-proxy reload."`
 
 	source   *source                    // for messages about what is found out later
 	policies map[string]*authz.Policies // by key store; nil for one that has none
 }
 
 type serverConfig struct {
-	Listen             string        `mapstructure:"listen" default:"127.0.0.1:8443" required:"true" doc:"Address and port of the HTTPS listener. AWS KMS reaches it on port 443 of the endpoint."`
-	TLS                tlsConfig     `mapstructure:"tls" doc:"The server's certificate. TLS 1.2 and 1.3 are both on."`
-	Budget             time.Duration `mapstructure:"budget" default:"200ms" min:"10ms" max:"1m" doc:"Time in which a request is answered, from its first byte on. AWS KMS gives up after 250ms, network included."`
-	FirstRequestBudget time.Duration `mapstructure:"first_request_budget" default:"180ms" min:"10ms" max:"1m" doc:"The same for the first request of a connection, from the accept on: the TLS handshake has used some of the time."`
-	IdleTimeout        time.Duration `mapstructure:"idle_timeout" default:"400s" min:"1s" max:"24h" doc:"A connection without a request is closed after this. Above the 350s of a network load balancer, so that it is never the proxy who closes first."`
-	TCPKeepAlive       time.Duration `mapstructure:"tcp_keep_alive" default:"60s" min:"1s" max:"24h" doc:"Interval of TCP keep-alive probes. Below the idle timeout of what stands between, so that idle connections live."`
-	ReadHeaderTimeout  time.Duration `mapstructure:"read_header_timeout" default:"5s" min:"100ms" max:"5m" doc:"Time for the TLS handshake, and for a client to send the header of a request."`
-	ReadTimeout        time.Duration `mapstructure:"read_timeout" default:"5s" min:"100ms" max:"5m" doc:"Time for a client to send a whole request, body included."`
-	DrainTimeout       time.Duration `mapstructure:"drain_timeout" default:"10s" min:"0s" max:"10m" doc:"After SIGTERM, how long requests in flight may take to finish."`
-	DrainDelay         time.Duration `mapstructure:"drain_delay" default:"0s" min:"0s" max:"10m" doc:"After SIGTERM, how long to go on serving while readiness already says no, so that load balancers turn away first."`
-	MaxConnections     int           `mapstructure:"max_connections" default:"10000" min:"1" max:"1000000" doc:"Connections open at once; more are closed on accept."`
-	MaxInFlight        int           `mapstructure:"max_in_flight" default:"1024" min:"1" max:"100000" doc:"Requests served at once; more are answered ThrottlingException."`
-	MaxBody            int           `mapstructure:"max_body" default:"131072" min:"65536" max:"16777216" doc:"Longest request body, bytes."`
-	MaxPlaintext       int           `mapstructure:"max_plaintext" default:"8192" min:"4300" max:"65536" doc:"Longest plaintext and ciphertext, bytes."`
-	MaxAAD             int           `mapstructure:"max_aad" default:"65535" min:"8192" max:"65535" doc:"Longest additional authenticated data, bytes."`
-	HTTP2              bool          `mapstructure:"http2" default:"true" doc:"Offer HTTP/2 beside HTTP/1.1."`
+	Listen             string                   `mapstructure:"listen" default:"127.0.0.1:8443" required:"true" doc:"Address and port of the HTTPS listener. AWS KMS reaches it on port 443 of the endpoint."`
+	TLS                tlsConfig                `mapstructure:"tls" doc:"The server's certificate. TLS 1.2 and 1.3 are both on."`
+	Budget             time.Duration            `mapstructure:"budget" default:"200ms" min:"10ms" max:"1m" doc:"Time in which a request is answered, from its first byte on. AWS KMS gives up after 250ms, network included."`
+	FirstRequestBudget time.Duration            `mapstructure:"first_request_budget" default:"180ms" min:"10ms" max:"1m" doc:"The same for the first request of a connection, from the accept on: the TLS handshake has used some of the time."`
+	IdleTimeout        time.Duration            `mapstructure:"idle_timeout" default:"400s" min:"1s" max:"24h" doc:"A connection without a request is closed after this. Above the 350s of a network load balancer, so that it is never the proxy who closes first."`
+	TCPKeepAlive       time.Duration            `mapstructure:"tcp_keep_alive" default:"60s" min:"1s" max:"24h" doc:"Interval of TCP keep-alive probes. Below the idle timeout of what stands between, so that idle connections live."`
+	ReadHeaderTimeout  time.Duration            `mapstructure:"read_header_timeout" default:"5s" min:"100ms" max:"5m" doc:"Time for the TLS handshake, and for a client to send the header of a request."`
+	ReadTimeout        time.Duration            `mapstructure:"read_timeout" default:"5s" min:"100ms" max:"5m" doc:"Time for a client to send a whole request, body included."`
+	DrainTimeout       time.Duration            `mapstructure:"drain_timeout" default:"10s" min:"0s" max:"10m" doc:"After SIGTERM, how long requests in flight may take to finish."`
+	DrainDelay         time.Duration            `mapstructure:"drain_delay" default:"0s" min:"0s" max:"10m" doc:"After SIGTERM, how long to go on serving while readiness already says no, so that load balancers turn away first."`
+	MaxConnections     int                      `mapstructure:"max_connections" default:"10000" min:"1" max:"1000000" doc:"Connections open at once; more are closed on accept."`
+	MaxInFlight        int                      `mapstructure:"max_in_flight" default:"1024" min:"1" max:"100000" doc:"Requests served at once; more are answered ThrottlingException."`
+	MaxBody            int                      `mapstructure:"max_body" default:"131072" min:"65536" max:"16777216" doc:"Longest request body, bytes."`
+	MaxPlaintext       int                      `mapstructure:"max_plaintext" default:"8192" min:"4300" max:"65536" doc:"Longest plaintext and ciphertext, bytes."`
+	MaxAAD             int                      `mapstructure:"max_aad" default:"65535" min:"8192" max:"65535" doc:"Longest additional authenticated data, bytes."`
+	MaxQueueTime       time.Duration            `mapstructure:"max_queue_time" default:"100ms" min:"1ms" max:"1m" doc:"A request that could not be begun within this after it had arrived, or that would wait longer than this for a session of an HSM, is answered ThrottlingException. Below the budget."`
+	ClientCertificates clientCertificatesConfig `mapstructure:"client_certificates" doc:"mTLS on the port of server.listen. AWS documents it as deprecated."`
+	Listeners          []listenerConfig         `mapstructure:"listeners" doc:"Further HTTPS ports for the same key stores, each with its own rule about client certificates."`
+	HTTP2              bool                     `mapstructure:"http2" default:"true" doc:"Offer HTTP/2 beside HTTP/1.1."`
 }
 
 type tlsConfig struct {
-	Certificate string `mapstructure:"certificate" required:"true" path:"true" doc:"PEM file: the server's certificate first, then the intermediates."`
+	Certificate string              `mapstructure:"certificate" required:"true" path:"true" doc:"PEM file: the server's certificate first, then the intermediates."`
+	Key         string              `mapstructure:"key" required:"true" path:"true" doc:"PEM file: the private key of the certificate. Refused if others than its owner and group can read it."`
+	More        []certificateConfig `mapstructure:"more" doc:"Further certificates, chosen by the name that the client asks for (SNI). The one above is for names that none of these has."`
+}
+
+// certificateConfig is a certificate that clients get when they ask for one of its names.
+type certificateConfig struct {
+	Certificate string `mapstructure:"certificate" required:"true" path:"true" doc:"PEM file: the certificate first, then the intermediates."`
 	Key         string `mapstructure:"key" required:"true" path:"true" doc:"PEM file: the private key of the certificate. Refused if others than its owner and group can read it."`
+}
+
+// clientCertificatesConfig is mTLS (requirement A7). Off without a CA.
+type clientCertificatesConfig struct {
+	CA       string   `mapstructure:"ca" path:"true" doc:"PEM file with the CA certificates that client certificates must come from. Empty: no client certificate is asked for."`
+	Subjects []string `mapstructure:"subjects" doc:"Subject common names accepted, compared exactly: cks.kms.REGION.amazonaws.com for AWS KMS. At least one is needed with ca."`
+	Usages   []string `mapstructure:"usages" default:"clientAuth" oneof:"clientAuth|serverAuth|any" doc:"Extended key usages of which the client certificate has one."`
+}
+
+type listenerConfig struct {
+	Listen             string                   `mapstructure:"listen" required:"true" doc:"Address and port."`
+	ClientCertificates clientCertificatesConfig `mapstructure:"client_certificates" doc:"mTLS on this port."`
+}
+
+type reloadConfig struct {
+	Interval time.Duration `mapstructure:"interval" default:"2s" min:"0s" max:"1h" doc:"How often the configuration file and the files that it names are looked at; a change is read when it has stood for one interval. 0s: never."`
 }
 
 type healthConfig struct {
@@ -134,22 +162,35 @@ type groupMemberConfig struct {
 }
 
 type keyStoreConfig struct {
-	Name         string             `mapstructure:"name" required:"true" doc:"Name for logs and policies."`
-	Owner        string             `mapstructure:"owner" doc:"Whose keys these are, in words of your own: resource.owner in policies."`
-	PathPrefix   string             `mapstructure:"path_prefix" doc:"What stands before /kms/xks/v1 in the XksProxyUriPath of this key store. Empty: nothing."`
-	HSMGroup     string             `mapstructure:"hsm_group" required:"true" doc:"Name of the HSM group that holds its keys."`
-	Regions      []string           `mapstructure:"regions" doc:"AWS regions accepted in the signature. Empty: any."`
-	Credentials  []credentialConfig `mapstructure:"credentials" required:"true" doc:"Access keys that AWS KMS signs with; two while one replaces the other."`
-	Keys         keysConfig         `mapstructure:"keys" doc:"The keys that this key store reaches."`
-	Policy       policyConfig       `mapstructure:"policy" doc:"Who in AWS may use the keys, and for what: see policies.md. Without files there is no policy, and what AWS KMS signs is served."`
-	Integrity    string             `mapstructure:"integrity_check" default:"other" oneof:"other|same" doc:"Which HSM decrypts a new ciphertext again when KMS asks for an integrity value: another one of the same priority, which finds two HSMs with different keys under one label, or the same."`
-	Blocked      bool               `mapstructure:"blocked" default:"false" doc:"Answer every request InvalidStateException: nothing of this key store can be encrypted or decrypted."`
-	LegacyFormat string             `mapstructure:"legacy_format" doc:"Reserved; must be empty."`
+	Name         string              `mapstructure:"name" required:"true" doc:"Name for logs and policies."`
+	Owner        string              `mapstructure:"owner" doc:"Whose keys these are, in words of your own: resource.owner in policies."`
+	Application  string              `mapstructure:"application" doc:"Which application's keys these are: {application} in path_prefix and keys."`
+	Environment  string              `mapstructure:"environment" doc:"Such as production: {environment} in path_prefix and keys."`
+	PathPrefix   string              `mapstructure:"path_prefix" doc:"What stands before /kms/xks/v1 in the XksProxyUriPath of this key store. Empty: nothing."`
+	HSMGroup     string              `mapstructure:"hsm_group" required:"true" doc:"Name of the HSM group that holds its keys."`
+	Hosts        []string            `mapstructure:"hosts" doc:"Host names under which this key store is served; elsewhere it does not exist. Empty: any."`
+	Certificates []certificateConfig `mapstructure:"certificates" doc:"Certificates for the host names of this key store, beside those of server.tls."`
+	Regions      []string            `mapstructure:"regions" doc:"AWS regions accepted in the signature. Empty: any."`
+	Credentials  []credentialConfig  `mapstructure:"credentials" required:"true" doc:"Access keys that AWS KMS signs with; two while one replaces the other."`
+	Keys         keysConfig          `mapstructure:"keys" doc:"The keys that this key store reaches."`
+	Policy       policyConfig        `mapstructure:"policy" doc:"Who in AWS may use the keys, and for what: see policies.md. Without files there is no policy, and what AWS KMS signs is served."`
+	Quota        quotaConfig         `mapstructure:"quota" doc:"How much of the proxy this key store may use; what is beyond is answered ThrottlingException. GetHealthStatus is free."`
+	Integrity    string              `mapstructure:"integrity_check" default:"other" oneof:"other|same" doc:"Which HSM decrypts a new ciphertext again when KMS asks for an integrity value: another one of the same priority, which finds two HSMs with different keys under one label, or the same."`
+	Blocked      bool                `mapstructure:"blocked" default:"false" doc:"Answer every request InvalidStateException: nothing of this key store can be encrypted or decrypted."`
+	LegacyFormat string              `mapstructure:"legacy_format" doc:"Reserved; must be empty."`
 }
 
 type policyConfig struct {
 	Files []string `mapstructure:"files" path:"true" doc:"Policy files, and directories of which every *.cedar is one. Refused if others than their owner can change them. Empty: no policy."`
 	Mode  string   `mapstructure:"mode" default:"enforce" oneof:"enforce|shadow" doc:"enforce denies what the policies do not permit; shadow serves it all the same and says in the log that it would have been denied."`
+}
+
+type quotaConfig struct {
+	Rate        int `mapstructure:"requests_per_second" default:"0" min:"0" max:"1000000" doc:"Authenticated requests a second, in the long run. AWS KMS itself sends 1800 at most unless asked for more. 0: no limit."`
+	Burst       int `mapstructure:"burst" default:"0" min:"0" max:"1000000" doc:"Requests at once beyond that rate. 0: a second's worth."`
+	KeyRate     int `mapstructure:"key_requests_per_second" default:"0" min:"0" max:"1000000" doc:"The same for each single key. 0: no limit."`
+	KeyBurst    int `mapstructure:"key_burst" default:"0" min:"0" max:"1000000" doc:"0: a second's worth."`
+	MaxInFlight int `mapstructure:"max_in_flight" default:"0" min:"0" max:"100000" doc:"Requests of this key store served at once. 0: server.max_in_flight."`
 }
 
 type credentialConfig struct {

@@ -42,6 +42,10 @@ type Config struct {
 	Vendor    string // xksProxyVendor; default "xks-proxy"
 	Model     string // xksProxyModel: product and version; default "xks-proxy"
 
+	// MaxQueueTime is how long a request may have waited when its work begins, and for an HSM's session then; beyond it
+	// is shed (R3). Default 100 ms.
+	MaxQueueTime time.Duration
+
 	KeyStores []KeyStoreConfig
 	Log       *zap.Logger
 }
@@ -49,7 +53,8 @@ type Config struct {
 // KeyStoreConfig is one key store: what KMS knows as one XksProxyUriPath.
 type KeyStoreConfig struct {
 	Name        string
-	PathPrefix  string // "" or "/a/b"; see U1
+	PathPrefix  string   // "" or "/a/b"; see U1
+	Hosts       []string // under which it is served; none: any. Elsewhere its paths do not exist (U5)
 	Group       *hsm.Group
 	Regions     []string // SigV4 scope regions accepted; none: any (A1)
 	Credentials []sigv4.Credential
@@ -66,6 +71,18 @@ type KeyStoreConfig struct {
 	Policies   *authz.Policies // who may use the keys (Z1); nil: whoever KMS lets
 	PolicyMode authz.Mode      // default authz.ModeEnforce
 	Owner      string          // for policies: resource.owner
+
+	Quota Quota
+}
+
+// Quota is how much of the proxy one key store may use; what is beyond is ThrottlingException. Zero rates are no limit.
+// GetHealthStatus does not count (H3).
+type Quota struct {
+	Rate        int // authenticated requests a second, in the long run
+	Burst       int // at once; 0: a second's worth
+	KeyRate     int // the same for each single key
+	KeyBurst    int
+	MaxInFlight int // 0: only Config.MaxInFlight
 }
 
 const (
