@@ -150,7 +150,8 @@ func TestFailedDecryptsLeakNothing(t *testing.T) {
 			}
 		}
 	}
-	// A leak shows every time; what the garbage collector and the race detector set aside does not.
+	// A leak shows every time, and one of the output buffer grows by 20 MB; what the garbage collector and the race
+	// detector set aside is less, and seldom five times in a row.
 	least := math.MaxInt
 	for range 5 {
 		before := residentKB(t)
@@ -158,7 +159,7 @@ func TestFailedDecryptsLeakNothing(t *testing.T) {
 		least = min(least, residentKB(t)-before)
 	}
 	t.Logf("grown by %d KB at least", least)
-	if least > 1024 {
+	if least > 4096 {
 		t.Errorf("5,000 failed decrypts of 4 KB grew the process by %d KB, again and again", least)
 	}
 }
