@@ -65,13 +65,13 @@ func (r *report) listStores(directory fs.FS) ([]string, error) {
 	if errors.Is(err, fs.ErrNotExist) && !given {
 		return nil, nil
 	}
+	if errors.Is(err, unix.ENOTDIR) {
+		return nil, fmt.Errorf("%s is no directory", r.directory)
+	}
 	if err != nil {
 		return nil, fileProblem(r.directory, err)
 	}
 	r.found = true
-	if !info.IsDir() {
-		return nil, fmt.Errorf("%s is no directory", r.directory)
-	}
 	if info.Mode().Perm()&writableByOthers != 0 && !isReadOnly(r.directory) {
 		return nil, fmt.Errorf("%s can be changed by others (mode %04o), who could add a key store; run: chmod go-w %s", r.directory, info.Mode().Perm(), r.directory)
 	}

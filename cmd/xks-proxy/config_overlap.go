@@ -5,6 +5,7 @@ package main
 
 import (
 	"cmp"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,8 +20,10 @@ const maxKeyID = 128 // characters (U3)
 type reach struct {
 	store, index int // key_stores[store].keys.labels[index]
 	owner        int // number of the owner
-	prefix       string
-	literal      bool // prefix is the one label
+	text         string
+	prefix       string // of every label
+	suffix       string
+	literal      bool // text without its backslashes is the one label: prefix
 	pattern      labelPattern
 	template     labelPattern
 	excluded     []string
@@ -84,8 +87,12 @@ func reachesOf(c *config, groups []string) []reach {
 			if !good {
 				continue // validateLabels has said so
 			}
-			one := reach{store: i, index: j, owner: owners[k.Owner], pattern: pattern, template: template, excluded: excluded}
+			one := reach{store: i, index: j, owner: owners[k.Owner], text: text, pattern: pattern, template: template, excluded: excluded}
 			one.prefix, one.literal = pattern.prefix()
+			one.suffix = pattern.suffix()
+			if strings.HasSuffix(after, one.suffix) {
+				one.suffix = after
+			}
 			switch {
 			case strings.HasPrefix(one.prefix, before):
 				all = append(all, one)
@@ -110,7 +117,7 @@ func checkReach(r *report, c *config, reaches []reach, reported map[int]bool) {
 		if a.store > b.store {
 			a, b = b, a
 		}
-		if a.owner == b.owner || reported[b.store] {
+		if a.owner == b.owner || reported[b.store] || differ(a, b) {
 			continue
 		}
 		label, shared := sharedLabel(a, b)
@@ -119,6 +126,21 @@ func checkReach(r *report, c *config, reaches []reach, reported map[int]bool) {
 			reportShared(r, c, a, b, label)
 		}
 	}
+}
+
+// differ sees quickly, of most, that they share no label: a thousand patterns may have to be compared with ten thousand labels.
+func differ(a, b reach) bool {
+	if !strings.HasSuffix(a.suffix, b.suffix) && !strings.HasSuffix(b.suffix, a.suffix) {
+		return true
+	}
+	if a.literal {
+		a, b = b, a
+	}
+	if !b.literal {
+		return false
+	}
+	matched, err := path.Match(a.text, b.prefix)
+	return err == nil && !matched
 }
 
 func sharedLabel(a, b reach) (string, bool) {

@@ -55,7 +55,9 @@ func parseLabelPattern(text string) (labelPattern, bool) {
 		rest = rest[1:]
 		switch c {
 		case '*':
-			p = append(p, labelStep{set: notSlash, many: true})
+			if len(p) == 0 || !p[len(p)-1].many { // ** is *
+				p = append(p, labelStep{set: notSlash, many: true})
+			}
 		case '?':
 			p = append(p, labelStep{set: notSlash})
 		case '[':
@@ -183,6 +185,20 @@ func (s runes) single() (rune, bool) {
 		return s[0].low, true
 	}
 	return 0, false
+}
+
+// suffix is what every label that matches ends with.
+func (p labelPattern) suffix() string {
+	var text []rune
+	for i := len(p); i > 0; i-- {
+		c, one := p[i-1].set.single()
+		if !one || p[i-1].many {
+			break
+		}
+		text = append(text, c)
+	}
+	slices.Reverse(text)
+	return string(text)
 }
 
 // prefix is what every label that matches begins with; whole says that it is the only one.
