@@ -317,3 +317,28 @@ func TestDirectoryOfThousand(t *testing.T) {
 		t.Errorf("exit code %d, %s\n%s", code, stderr, stdout)
 	}
 }
+
+func BenchmarkLoadThousand(b *testing.B) {
+	dir := b.TempDir()
+	b.Chdir(dir)
+	err := os.Mkdir("key_stores.d", 0o755)
+	if err != nil {
+		b.Fatal(err)
+	}
+	thousandStores(b)
+	text, err := os.ReadFile(filepath.Join(testdataDir, "valid.yaml"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	main, _, _ := strings.Cut(string(text), "key_stores:")
+	err = os.WriteFile("test.yaml", []byte(main), 0o600)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		l, err := loadFile("test.yaml")
+		if err != nil || l.report.err() != nil || len(l.config.KeyStores) != 1000 {
+			b.Fatal(err, l.report.err())
+		}
+	}
+}

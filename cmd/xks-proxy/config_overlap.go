@@ -117,7 +117,7 @@ func checkReach(r *report, c *config, reaches []reach, reported map[int]bool) {
 		if a.store > b.store {
 			a, b = b, a
 		}
-		if a.owner == b.owner || reported[b.store] || differ(a, b) {
+		if a.owner == b.owner || reported[b.store] || surelyApart(a, b) {
 			continue
 		}
 		label, shared := sharedLabel(a, b)
@@ -128,8 +128,8 @@ func checkReach(r *report, c *config, reaches []reach, reported map[int]bool) {
 	}
 }
 
-// differ sees quickly, of most, that they share no label: a thousand patterns may have to be compared with ten thousand labels.
-func differ(a, b reach) bool {
+// surelyApart sees quickly, of most, that they share no label: a thousand patterns may have to be compared with ten thousand labels.
+func surelyApart(a, b reach) bool {
 	if !strings.HasSuffix(a.suffix, b.suffix) && !strings.HasSuffix(b.suffix, a.suffix) {
 		return true
 	}

@@ -202,9 +202,10 @@ func checkRange[T ~int64](s *setting, value string, parse func(string) (T, error
 	return n, nil
 }
 
+var pathSigns = strings.NewReplacer(".", "_", "[", "_", "]", "")
+
 // environmentName is the variable that overrides the key at a path:
 // hsms[0].pin.file -> XKS_HSMS_0_PIN_FILE.
 func environmentName(path string) string {
-	replaced := strings.NewReplacer(".", "_", "[", "_", "]", "").Replace(path)
-	return environmentPrefix + strings.ToUpper(replaced)
+	return environmentPrefix + strings.ToUpper(pathSigns.Replace(path))
 }
