@@ -178,6 +178,10 @@ func TestShowLoadsToTheSame(t *testing.T) {
 		}
 		again, _ := mustLoad(t, shown.String())
 		c.source, again.source = nil, nil
+		if again.KeyStoreDirectory != "" {
+			t.Errorf("the key store directory, which is not there, is shown as %q", again.KeyStoreDirectory)
+		}
+		c.KeyStoreDirectory = ""
 		if !reflect.DeepEqual(c, again) {
 			t.Errorf("shown:\n%s\nloads to %+v\ninstead of %+v", shown.String(), again, c)
 		}

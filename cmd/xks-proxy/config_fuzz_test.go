@@ -1,38 +1,47 @@
 package main
 
-// Any bytes as a configuration, with any override: never a panic, never an error
+// Any bytes as a configuration and a file of its key store directory, with any override: never a panic, never an error
 // without its place, and what loads is shown as something that loads.
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"testing/fstest"
 )
 
 // placed is how every problem begins.
-var placed = regexp.MustCompile(`^(fuzz\.yaml:[1-9][0-9]*(:[1-9][0-9]*)?|environment variable XKS_[^\n]*): .`)
+var placed = regexp.MustCompile(`^((key_stores\.d/store|fuzz)\.yaml:[1-9][0-9]*(:[1-9][0-9]*)?|environment variable XKS_[^\n]*): .`)
 
 func FuzzLoadConfig(f *testing.F) {
 	files, err := filepath.Glob(filepath.Join(testdataDir, "*.yaml"))
 	if err != nil || len(files) == 0 {
 		f.Fatal("no seeds: ", err)
 	}
+	const store = "owner: tax\npath_prefix: /{owner}/{name}\nhsm_group: main\nkeys: {labels: [\"{owner}-*\"], label: \"{owner}-{key_id}\"}\n" +
+		"credentials: [{access_key_id: XKSTESTACCESSKEYID222222, secret_access_key: {file: \"{name}.key\"}}]\n"
 	for _, file := range append(files, "../../configs/xks-proxy.yaml") {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(data, "XKS_LOG_LEVEL=debug")
+		f.Add(data, "XKS_LOG_LEVEL=debug", []byte(nil))
+		f.Add(data, "XKS_KEY_STORES_0_OWNER=payroll", []byte(store))
 	}
-	f.Add([]byte("a: &a [*a]\n"), "XKS_=")
-	f.Add([]byte("a: b\n"), "XKS_a line\nand another\xff")
-	f.Add([]byte("&a : *a\n"), "XKS_HSMS_0_PIN=1")
-	f.Add([]byte("? {a: b}\n: c\n"), "XKS_HSMS_0_PIN_FILE=1")
-	f.Add([]byte("\ufeffserver: {listen: \"\\x00\"}\n"), "=")
-	f.Fuzz(func(t *testing.T, data []byte, variable string) {
-		l := parseConfig("fuzz.yaml", "/etc/xks", data, []string{variable})
+	f.Add([]byte("a: &a [*a]\n"), "XKS_=", []byte("a: &a [*a]\n"))
+	f.Add([]byte("a: b\n"), "XKS_a line\nand another\xff", []byte("name:\n"))
+	f.Add([]byte("&a : *a\n"), "XKS_HSMS_0_PIN=1", []byte("&a : *a\n"))
+	f.Add([]byte("? {a: b}\n: c\n"), "XKS_HSMS_0_PIN_FILE=1", []byte("? {a: b}\n: c\n"))
+	f.Add([]byte("\ufeffserver: {listen: \"\\x00\"}\n"), "=", []byte("- a\n"))
+	f.Fuzz(func(t *testing.T, data []byte, variable string, store []byte) {
+		directory := fstest.MapFS{}
+		if len(store) > 0 {
+			directory["store.yaml"] = &fstest.MapFile{Data: store, Mode: 0o644}
+		}
+		l := parseTree("fuzz.yaml", "/etc/xks", data, []string{variable}, func(string) fs.FS { return directory })
 		if err := l.report.err(); err == nil {
 			loadsAgain(t, l)
 		}
@@ -61,7 +70,7 @@ func loadsAgain(t *testing.T, l *loaded) {
 		t.Fatalf("shown:\n%s\ndoes not load: %v", shown.String(), err)
 	}
 	var shownAgain strings.Builder
-	again.report.origins = l.report.origins
+	again.report.source = l.report.source
 	err = showConfig(&shownAgain, again)
 	if err != nil {
 		t.Fatal(err)

@@ -1,12 +1,14 @@
 package main
 
-// Loading a configuration file: bytes -> YAML tree -> settings -> typed config ->
-// checks between sections -> checks of the files it names.
+// Loading a configuration: bytes -> YAML tree -> settings (of the main file, then of the
+// key store directory, config_directory.go) -> placeholders filled in -> typed config -> checks
+// between sections -> checks of the files it names.
 
 import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -50,7 +52,7 @@ func loadFile(path string) (*loaded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the directory of %s is not known: %w", path, err)
 	}
-	return parseConfig(path, filepath.Dir(absolute), data, os.Environ()), nil
+	return parseTree(path, filepath.Dir(absolute), data, os.Environ(), os.DirFS), nil
 }
 
 // readLimited reads one byte more than a configuration may have, at most.
@@ -60,21 +62,25 @@ func readLimited(path string) ([]byte, error) {
 		return nil, fileProblem(path, err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
-	if err != nil {
-		return nil, err
-	}
-	return data, nil
+	return io.ReadAll(io.LimitReader(f, maxConfigSize+1))
 }
 
-// parseConfig touches no file: name is for messages, dir is where relative paths
+// parseConfig is parseTree for a configuration without a key store directory. It touches no file.
+func parseConfig(name, dir string, data []byte, environ []string) *loaded {
+	return parseTree(name, dir, data, environ, nil)
+}
+
+// openDirectory gives the files of a directory; nil gives none.
+type openDirectory func(path string) fs.FS
+
+// parseTree touches no file but by open: name is for messages, dir is where relative paths
 // start, environ is as os.Environ gives it. What is wrong is in the report; the
 // config holds what could be read.
-func parseConfig(name, dir string, data []byte, environ []string) *loaded {
+func parseTree(name, dir string, data []byte, environ []string, open openDirectory) *loaded {
 	from := &source{file: name, dir: dir, origins: map[string]origin{}}
 	r := &reader{report: newReport(from), variables: readVariables(environ)}
 	l := &loaded{report: r.report, config: &config{source: from}}
-	root, ok := parseYAML(r.report, data)
+	root, ok := parseYAML(r.report, "", data)
 	if !ok {
 		return l
 	}
@@ -82,6 +88,8 @@ func parseConfig(name, dir string, data []byte, environ []string) *loaded {
 	if r.isBroken("") {
 		return l
 	}
+	l.readStores(open)
+	l.fillIn()
 	err := decodeConfig(l.settings, l.config)
 	if err != nil {
 		r.errorf("", "%v", err)

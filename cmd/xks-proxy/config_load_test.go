@@ -105,6 +105,17 @@ var testdataDir = func() string {
 	return dir
 }()
 
+// numberedAccessKey is an access key id for each number.
+func numberedAccessKey(n int) string {
+	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	id := []byte("XKSTESTNUMBEREDAAAAAAAAA")
+	for i := len(id) - 1; n > 0; i-- {
+		id[i] = digits[n%len(digits)]
+		n /= len(digits)
+	}
+	return string(id)
+}
+
 // mustLoad loads a configuration that has to be good.
 func mustLoad(t *testing.T, text string) (*config, []warning) {
 	t.Helper()
@@ -197,7 +208,7 @@ func TestWarnings(t *testing.T) {
 		{"hedge", "  - name: main", "  - name: main\n    hedge_after: 60ms", "test.yaml:7:18: hsm_groups[0].hedge_after: is not below attempt_timeout (60ms), by which time a second HSM is asked anyway"},
 		{"no hedge", "  - name: main", "  - name: main\n    hedge_after: 60ms\n    hedge_percent: 0", ""},
 		{"admin group", "server: {", "admin: {socket: \"\", group: staff}\nserver: {", "test.yaml:1:28: admin.group: there is no socket that it could be for"},
-		{"shared keys", "key_stores:", "key_stores:\n  - {name: other, path_prefix: /other, hsm_group: main, keys: {labels: [a]}, credentials: [{access_key_id: XKSTESTACCESSKEYID234567, secret_access_key: {file: demo.key}}]}", "test.yaml:9:51: key_stores[0].hsm_group: key_stores[1] reaches every key of this HSM group, those of this key store too; give each its own keys.labels"},
+		{"shared keys", "key_stores:", "key_stores:\n  - {name: other, path_prefix: /other, hsm_group: main, keys: {labels: [a]}, credentials: [{access_key_id: XKSTESTACCESSKEYID222222, secret_access_key: {file: demo.key}}]}", "test.yaml:9:51: key_stores[0].hsm_group: key_stores[1] reaches every key of this HSM group, those of this key store too; give each its own keys.labels"},
 		{"test key", "hsm_group: main", "hsm_group: main\n    keys: {labels: [xks-proxy-test]}", "test.yaml:12:21: key_stores[0].keys.labels[0]: \"xks-proxy-test\" is the test key of the HSM group, which no key store can reach"},
 		{"empty list", "pin: {file: hsm-b.pin}", "pin: {file: hsm-b.pin}, overrides: {ambiguous: []}", "test.yaml:4:99: hsms[1].overrides.ambiguous: is empty, which leaves the profile's list"},
 	} {
@@ -271,7 +282,7 @@ func TestThousandKeyStores(t *testing.T) {
 	b.WriteString(validConfig(t))
 	for i := range 1000 {
 		fmt.Fprintf(&b, "  - name: tenant-%d\n    path_prefix: /tenant-%d\n    hsm_group: main\n    regions: [eu-central-1]\n    credentials:\n"+
-			"      - {access_key_id: XKSTESTACCESSKEYID234567, secret_access_key: {file: demo.key}}\n    keys: {labels: [\"tenant-%d-*\"]}\n", i, i, i)
+			"      - {access_key_id: %s, secret_access_key: {file: demo.key}}\n    keys: {labels: [\"tenant-%d-*\"]}\n", i, i, numberedAccessKey(i), i)
 	}
 	l := parseConfig("test.yaml", "/etc/xks", []byte(b.String()), nil)
 	err := l.report.err()

@@ -37,7 +37,7 @@ func loadPolicies(r *report, c *config) map[string]*authz.Policies {
 	return byStore
 }
 
-func policyFilesKey(keyStore int) string { return fmt.Sprintf("key_stores[%d].policy.files", keyStore) }
+func policyFilesKey(keyStore int) string { return storeKey(keyStore, "policy.files") }
 
 // loadPolicyFiles is nil after an error, which is in the report under the key at.
 func loadPolicyFiles(r *report, at string, paths []string) *authz.Policies {
@@ -111,12 +111,12 @@ func checkPolicyFile(path string, info os.FileInfo) error {
 func (r *report) policyProblem(at string, err error) problem {
 	var p authz.Problem
 	if !errors.As(err, &p) {
-		return problem{File: r.file, Origin: r.origin(at), Path: at, Message: err.Error()}
+		return r.problemAt(r.origin(at), at, err.Error())
 	}
 	place := p
 	p.File, p.Line, p.Column = "", 0, 0
 	if place.File == "" {
-		return problem{File: r.file, Origin: r.origin(at), Path: at, Message: strings.TrimSpace(p.Error())}
+		return r.problemAt(r.origin(at), at, strings.TrimSpace(p.Error()))
 	}
 	return problem{File: place.File, Origin: origin{Line: place.Line, Column: place.Column}, Message: strings.TrimSpace(p.Error())}
 }

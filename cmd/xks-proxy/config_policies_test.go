@@ -119,7 +119,7 @@ func TestPolicyWarnings(t *testing.T) {
 // Key stores with the same files have one set, and what is wrong with it is said once.
 func TestPoliciesAreShared(t *testing.T) {
 	policyDir(t)
-	second := "  - {name: second, path_prefix: /second, hsm_group: main, policy: {files: [policies]}, credentials: [{access_key_id: XKSTESTACCESSKEYID234567, secret_access_key: {file: demo.key}}]}\n"
+	second := "  - {name: second, owner: agency-payroll, path_prefix: /second, hsm_group: main, policy: {files: [policies]}, credentials: [{access_key_id: XKSTESTACCESSKEYID222222, secret_access_key: {file: demo.key}}]}\n"
 	text := policyConfiguration(t, "{files: [policies]}") + second
 	c, _ := mustLoad(t, text)
 	if c.policies["demo"] == nil || c.policies["demo"] != c.policies["second"] {

@@ -81,14 +81,7 @@ func (e *configError) Error() string {
 	return b.String()
 }
 
-// source is a configuration file and where in it each key stands.
-type source struct {
-	file    string            // as it was named
-	dir     string            // absolute; relative paths start here
-	origins map[string]origin // by path
-}
-
-// report collects the problems and warnings of one file.
+// report collects the problems and warnings of one configuration.
 type report struct {
 	*source
 	problems []problem
@@ -110,15 +103,20 @@ func (r *report) errorf(path, format string, args ...any) {
 	r.errorAt(r.origin(path), path, format, args...)
 }
 
-// errorAt is errorf for something that is not the value of a known key.
+// errorAt is errorf for something that is not the value of a known key. at is in the
+// file that path is of.
 func (r *report) errorAt(at origin, path, format string, args ...any) {
 	r.failed[path] = true
-	r.problems = append(r.problems, problem{File: r.file, Origin: at, Path: path, Message: fmt.Sprintf(format, args...)})
+	r.problems = append(r.problems, r.problemAt(at, path, fmt.Sprintf(format, args...)))
 }
 
 func (r *report) warnf(path, format string, args ...any) {
-	w := warning{File: r.file, Origin: r.origin(path), Path: path, Message: fmt.Sprintf(format, args...)}
-	r.warnings = append(r.warnings, w)
+	r.warnings = append(r.warnings, warning(r.problemAt(r.origin(path), path, fmt.Sprintf(format, args...))))
+}
+
+func (r *report) problemAt(at origin, path, message string) problem {
+	file, key := r.locate(path)
+	return problem{File: file, Origin: at, Path: key, Message: message}
 }
 
 func (r *report) isBroken(path string) bool {
@@ -128,22 +126,6 @@ func (r *report) isBroken(path string) bool {
 		}
 	}
 	return r.broken[""]
-}
-
-// origin is the place of a key or, if it is not there, of what it would be in.
-func (s *source) origin(path string) origin {
-	for ; path != ""; path = parentPath(path) {
-		at, ok := s.origins[path]
-		if ok {
-			return at
-		}
-	}
-	return origin{Line: 1, Column: 1}
-}
-
-// parentPath goes from a.b[0] to a.b to a to "".
-func parentPath(path string) string {
-	return path[:max(strings.LastIndexAny(path, ".["), 0)]
 }
 
 // err is all problems, in the order of the file, or nil.
@@ -162,19 +144,6 @@ func (r *report) err() error {
 	})
 	kept := sorted[:min(len(sorted), maxProblems)]
 	return &configError{File: r.file, Problems: kept, More: len(sorted) - len(kept)}
-}
-
-// compareFiles puts the configuration file before the policy files.
-func (s *source) compareFiles(a, b string) int {
-	switch {
-	case a == b:
-		return 0
-	case a == s.file:
-		return -1
-	case b == s.file:
-		return 1
-	}
-	return cmp.Compare(a, b)
 }
 
 // plainName is what may be quoted of a key nobody knows: anything else could be a

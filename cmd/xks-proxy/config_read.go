@@ -15,11 +15,12 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// reader walks the schema and the tree together.
+// reader walks the schema and the tree of one file together.
 type reader struct {
 	*report
 	variables *variables
-	nodes     int // values seen, against maxConfigNodes
+	root      string // path of what the file is: "", or a key store
+	nodes     int    // values seen, against maxConfigNodes
 }
 
 // read returns the settings of the file as nested maps and lists.
@@ -295,7 +296,7 @@ func (r *reader) text(s *setting, value, path string) string {
 		r.errorf(path, "%s is none of %s", quoteName(value), strings.Join(s.OneOf, ", "))
 	case s.Path == "log" && (value == "stderr" || value == "stdout"):
 	case s.Path != "":
-		return resolvePath(r.dir, value)
+		return resolvePath(r.dirOf(r.root), value)
 	}
 	return value
 }
@@ -305,8 +306,8 @@ func (r *reader) count(n int) bool {
 	before := r.nodes
 	r.nodes += n
 	if r.nodes > maxConfigNodes && before <= maxConfigNodes {
-		r.errorAt(origin{Line: 1, Column: 1}, "", "holds more than %d values when its aliases (*name) are expanded", maxConfigNodes)
-		r.broken[""] = true
+		r.errorAt(origin{Line: 1, Column: 1}, r.root, "holds more than %d values when its aliases (*name) are expanded", maxConfigNodes)
+		r.broken[r.root] = true
 	}
 	return r.nodes <= maxConfigNodes
 }

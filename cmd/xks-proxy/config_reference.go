@@ -4,6 +4,7 @@ package main
 // docs/configuration.md holds and `config reference` prints.
 
 import (
+	_ "embed"
 	"fmt"
 	"io"
 	"strings"
@@ -11,51 +12,10 @@ import (
 
 //go:generate go test -run TestConfigurationReference -update .
 
-const referenceIntro = `# Configuration
-
-<!-- Made from the types in cmd/xks-proxy by "go generate ./cmd/xks-proxy". Do not edit. -->
-
-xks-proxy reads one YAML file. [configs/xks-proxy.yaml](../configs/xks-proxy.yaml) is an example that
-explains each key where it stands; this is the list of all keys.
-
-- ` + "`xks-proxy config check FILE`" + ` says whether a file is good, and everything that is wrong with it.
-- ` + "`xks-proxy config show FILE`" + ` prints what is in effect: the file, the environment and the defaults together.
-
-The file is read strictly. Unknown, repeated and misplaced keys, values of another type and references to what
-does not exist are errors with file, line and column. A key without a default that is not required may be left out.
-Relative paths, also of defaults and variables, start at the directory of the file. Durations are written like ` + "`200ms`, `5s`, `1m30s`" + `,
-numbers like ` + "`4096` or `0x1087`" + `. YAML anchors and aliases work; ` + "`<<`" + ` and tags do not. The file has at most 1 MiB.
-
-## Environment
-
-Every key that holds a value can be overridden by a variable: ` + "`XKS_`" + ` and the path of the key in capitals, joined with
-underscores; entries of a list by their number, from 0: ` + "`XKS_SERVER_LISTEN`, `XKS_HSMS_0_TOKEN`,\n`XKS_KEY_STORES_1_HSM_GROUP`" + `.
-The value is plain text; a list of texts or numbers is comma-separated, and the empty text is the empty list. The entries
-themselves must be in the file: the environment changes values, it adds no HSM and no key store. Setting
-one of the keys of a secret reference replaces the whole reference.
-
-An ` + "`XKS_`" + ` variable that names no key is an error, with three exceptions:
-
-- ` + "`XKS_CONFIG`" + ` names the configuration file for commands that are given none;
-- variables that a secret reference (` + "`{env: XKS_…}`" + `) points to;
-- what Kubernetes sets for a Service whose name begins with "xks" (` + "`XKS_…_SERVICE_HOST`, `XKS_…_PORT`" + ` and so on).
-
-## Secrets
-
-A PIN or a secret access key never stands in the file. In its place is a reference with exactly one of these keys:
-
-| reference | where the secret is |
-|---|---|
-| ` + "`{file: pins/hsm-a.pin}`" + ` | a regular file that only its owner can change and only owner and group can read (` + "`chmod 600`" + `; in Kubernetes ` + "`defaultMode: 0400`" + `) |
-| ` + "`{env: HSM_A_PIN}`" + ` | an environment variable |
-| ` + "`{credential: hsm-a-pin}`" + ` | a systemd credential (` + "`LoadCredential=hsm-a-pin:/path`" + `) |
-| ` + "`{command: [vault, kv, get, -field=pin, secret/hsm-a]}`" + ` | what a program prints. It is run without a shell, in the directory of the configuration file, and has 10 seconds |
-
-One line end after the secret is dropped; a secret has one line and at most 4096 bytes. Secrets are read by
-` + "`serve` and `config check`" + ` only, and never logged or shown.
-
-## Keys
-`
+// referenceIntro is what stands before the tables.
+//
+//go:embed config_reference.md
+var referenceIntro string
 
 // writeReference writes the whole document.
 func writeReference(w io.Writer) error {
@@ -76,12 +36,12 @@ func referTo(b *strings.Builder, s *setting, path string) {
 	}
 	fmt.Fprintf(b, "\n### %s\n\n", title)
 	if s.Doc != "" {
-		b.WriteString(escapeTable(s.Doc) + "\n\n")
+		b.WriteString(s.describeMeaning() + "\n\n")
 	}
 	b.WriteString("| key | type | default | environment | meaning |\n|---|---|---|---|---|\n")
 	for _, f := range s.Fields {
 		at := joinPath(path, f.Name)
-		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s |\n", f.Name, f.describeType(), f.describeDefault(), describeVariable(f, at), escapeTable(f.Doc))
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s |\n", f.Name, f.describeType(), f.describeDefault(), describeVariable(f, at), f.describeMeaning())
 	}
 	for _, f := range s.Fields {
 		if f.Kind != section {
@@ -128,6 +88,14 @@ func (s *setting) describeDefault() string {
 	default:
 		return ""
 	}
+}
+
+// describeMeaning marks what needs a restart; keys of a section that does are not marked again.
+func (s *setting) describeMeaning() string {
+	if s.Restart {
+		return "**restart** " + escapeTable(s.Doc)
+	}
+	return escapeTable(s.Doc)
 }
 
 func describeVariable(s *setting, path string) string {

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -92,13 +93,17 @@ func TestCommentedConfigurationIsComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{}
+	var examples []string // lists of sections that are commented out: what is in them is no default
 	visitKeys(schema, document.Content[0], "", func(s *setting, key, value *yaml.Node, path string) {
 		seen[path] = true
 		if s.Kind == secretKind { // three of the four places stand in a comment
 			seen[path+" is a secret"] = true
 		}
-		if !off[key.Line] {
+		if !off[key.Line] || slices.ContainsFunc(examples, func(list string) bool { return strings.HasPrefix(path, list) }) {
 			return
+		}
+		if s.List && s.isMapping() {
+			examples = append(examples, path+"[]")
 		}
 		if got, want := flat(value), s.Default; got != want && s.HasValue {
 			t.Errorf("line %d: %s is commented out as %q; its default is %q", key.Line, path, got, want)

@@ -41,6 +41,10 @@ type setting struct {
 	Required bool
 	Path     string
 	Hex      bool
+	Fill     string     // which values placeholders may have here; "": none are filled in
+	Identity bool       // what an element of a list is called
+	Restart  bool       // of this and all below it
+	Index    int        // of the field in its struct
 	Fields   []*setting // of a section, or of each element of a list of sections
 }
 
@@ -55,7 +59,9 @@ func compileFields(t reflect.Type) []*setting {
 	fields := make([]*setting, 0, t.NumField())
 	for i := range t.NumField() {
 		if t.Field(i).IsExported() {
-			fields = append(fields, compileField(t.Field(i)))
+			f := compileField(t.Field(i))
+			f.Index = i
+			fields = append(fields, f)
 		}
 	}
 	return fields
@@ -70,6 +76,9 @@ func compileField(f reflect.StructField) *setting {
 		Required: f.Tag.Get("required") == "true",
 		Path:     f.Tag.Get("path"),
 		Hex:      f.Tag.Get("hex") == "true",
+		Fill:     f.Tag.Get("fill"),
+		Identity: f.Tag.Get("identity") == "true",
+		Restart:  f.Tag.Get("restart") == "true",
 	}
 	s.Default, s.HasValue = f.Tag.Lookup("default")
 	if values, ok := f.Tag.Lookup("oneof"); ok {
@@ -193,9 +202,10 @@ func checkRange[T ~int64](s *setting, value string, parse func(string) (T, error
 	return n, nil
 }
 
+var pathSigns = strings.NewReplacer(".", "_", "[", "_", "]", "")
+
 // environmentName is the variable that overrides the key at a path:
 // hsms[0].pin.file -> XKS_HSMS_0_PIN_FILE.
 func environmentName(path string) string {
-	replaced := strings.NewReplacer(".", "_", "[", "_", "]", "").Replace(path)
-	return environmentPrefix + strings.ToUpper(replaced)
+	return environmentPrefix + strings.ToUpper(pathSigns.Replace(path))
 }

@@ -12,8 +12,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// showConfig writes a configuration that loads to the same. Each value that is not
-// in the file says where it is from.
+// showConfig writes a configuration that loads to the same, in one file. Each value that is not
+// in the file says where it is from, and so do the key stores of the directory. (Very many of them are more than
+// one file may hold; see maxConfigNodes.)
 func showConfig(w io.Writer, l *loaded) error {
 	encoder := yaml.NewEncoder(w)
 	encoder.SetIndent(2)
@@ -40,10 +41,17 @@ func (l *loaded) node(s *setting, settings map[string]any, path string) *yaml.No
 func (l *loaded) valueNode(s *setting, value any, path string) *yaml.Node {
 	var n *yaml.Node
 	switch {
+	case path == directoryKey && l.report.directory != "" && (len(l.report.stores) > 0 || !l.report.found):
+		return l.directoryNode()
 	case s.List && s.Kind == section:
 		n = &yaml.Node{Kind: yaml.SequenceNode}
 		for i, element := range value.([]any) {
-			n.Content = append(n.Content, l.node(s, element.(map[string]any), fmt.Sprintf("%s[%d]", path, i)))
+			at := fmt.Sprintf("%s[%d]", path, i)
+			child := l.node(s, element.(map[string]any), at)
+			if file, _, ok := l.report.storeOf(at); ok {
+				child.HeadComment = "from " + strconv.Quote(file.name)
+			}
+			n.Content = append(n.Content, child)
 		}
 		return n
 	case s.Kind == section:
@@ -63,6 +71,16 @@ func (l *loaded) valueNode(s *setting, value any, path string) *yaml.Node {
 		n = scalarNode(s, value)
 	}
 	n.LineComment = l.comment(path)
+	return n
+}
+
+// directoryNode is no directory: its key stores are shown as those of the file.
+func (l *loaded) directoryNode() *yaml.Node {
+	n := scalarNode(&setting{Kind: text}, "")
+	n.LineComment = fmt.Sprintf("%q: its %d key stores are above", l.report.directory, len(l.report.stores))
+	if !l.report.found {
+		n.LineComment = fmt.Sprintf("%q does not exist", l.report.directory)
+	}
 	return n
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -36,9 +37,13 @@ func summarize(w io.Writer, c *config, certificate tls.Certificate, secretsRead 
 	fmt.Fprintf(t, "admin socket\t%s\n", admin)
 	fmt.Fprintf(t, "certificate\t%s, until %s\n", namesOf(certificate), certificate.Leaf.NotAfter.UTC().Format(time.DateOnly))
 	fmt.Fprintf(t, "secrets\t%s\n", read)
+	fmt.Fprintf(t, "key stores\t%s\n", describeStores(c))
 	fmt.Fprintf(t, "\nKEY STORE\tPATH\tREGIONS\tCREDENTIALS\tKEYS\tPOLICIES\tHSM GROUP\n")
-	for _, k := range c.KeyStores {
+	for _, k := range c.KeyStores[:min(len(c.KeyStores), maxStoresShown)] {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", k.Name, xks.URIPath(k.PathPrefix), orAny(k.Regions), len(k.Credentials), strings.Join(k.Keys.Labels, " "), describePolicies(c, k), k.HSMGroup)
+	}
+	if more := len(c.KeyStores) - maxStoresShown; more > 0 {
+		fmt.Fprintf(t, "and %d more; config show prints them all\n", more)
 	}
 	fmt.Fprintf(t, "\nHSM GROUP\tHSM\tPRIORITY\tPROFILE\tTOKEN\tMODULE\n")
 	for _, g := range c.HSMGroups {
@@ -48,6 +53,17 @@ func summarize(w io.Writer, c *config, certificate tls.Certificate, secretsRead 
 		}
 	}
 	return t.Flush()
+}
+
+// maxStoresShown bounds the table of key stores.
+const maxStoresShown = 50
+
+// describeStores counts key stores, and says where they are from if there is a directory.
+func describeStores(c *config) string {
+	if len(c.source.stores) == 0 {
+		return strconv.Itoa(len(c.KeyStores))
+	}
+	return fmt.Sprintf("%d, %d of them in %s", len(c.KeyStores), len(c.source.stores), c.KeyStoreDirectory)
 }
 
 func describePolicies(c *config, k keyStoreConfig) string {

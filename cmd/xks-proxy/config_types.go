@@ -13,6 +13,10 @@ package main
 //	path          "true": relative to the directory of the file; "log": the same, but
 //	              for stderr and stdout
 //	hex           written as 0x…
+//	fill          placeholders are filled in (key stores only), and what their values
+//	              may hold there: see config_template.go
+//	identity      in an element of a list: what it is called when configurations are compared
+//	restart       "true": a running proxy does not take up a change, here or below
 
 import (
 	"time"
@@ -25,10 +29,10 @@ import (
 // paths resolved, checked. Secrets are references still (see resolveSecrets).
 type config struct {
 	Server            serverConfig     `mapstructure:"server" doc:"The HTTPS listener that AWS KMS calls, and its limits."`
-	Health            healthConfig     `mapstructure:"health" doc:"The listener for load balancers and monitoring."`
-	Admin             adminConfig      `mapstructure:"admin" doc:"The socket through which the xks-proxy hsm commands look at the HSMs and take them out of service."`
+	Health            healthConfig     `mapstructure:"health" restart:"true" doc:"The listener for load balancers and monitoring."`
+	Admin             adminConfig      `mapstructure:"admin" restart:"true" doc:"The socket through which the xks-proxy hsm commands look at the HSMs and take them out of service."`
 	Log               logConfig        `mapstructure:"log" doc:"The proxy's log: one structured line for each request, and what happens besides."`
-	StateDirectory    string           `mapstructure:"state_directory" default:"state" path:"true" doc:"Directory in which the last catalogue seen on each HSM is kept, so that a restart while one HSM is away does not begin to use a key version that the other lacks. Also which PIN an HSM refused, as a slow hash, so that it is not tried again. Empty: none is kept."`
+	StateDirectory    string           `mapstructure:"state_directory" restart:"true" default:"state" path:"true" doc:"Directory in which the last catalogue seen on each HSM is kept, so that a restart while one HSM is away does not begin to use a key version that the other lacks. Also which PIN an HSM refused, as a slow hash, so that it is not tried again. Empty: none is kept."`
 	StartWithoutHSMs  string           `mapstructure:"start_without_hsms" default:"wait" oneof:"wait|exit" doc:"When every HSM of an HSM group is away at the start: wait serves all the same, not ready until one comes; exit ends the program. A mistake, such as a refused PIN, ends it in either case unless the HSM was reached before."`
 	Proxy             proxyConfig      `mapstructure:"proxy" doc:"What GetHealthStatus tells AWS KMS about the proxy."`
 	HSMs              []hsmConfig      `mapstructure:"hsms" required:"true" doc:"The HSMs, each served by a process of its own."`
@@ -42,17 +46,17 @@ type config struct {
 }
 
 type serverConfig struct {
-	Listen             string                   `mapstructure:"listen" default:"127.0.0.1:8443" required:"true" doc:"Address and port of the HTTPS listener. AWS KMS reaches it on port 443 of the endpoint."`
+	Listen             string                   `mapstructure:"listen" restart:"true" default:"127.0.0.1:8443" required:"true" doc:"Address and port of the HTTPS listener. AWS KMS reaches it on port 443 of the endpoint."`
 	TLS                tlsConfig                `mapstructure:"tls" doc:"The server's certificate. TLS 1.2 and 1.3 are both on."`
 	Budget             time.Duration            `mapstructure:"budget" default:"200ms" min:"10ms" max:"1m" doc:"Time in which a request is answered, from its first byte on. AWS KMS gives up after 250ms, network included."`
 	FirstRequestBudget time.Duration            `mapstructure:"first_request_budget" default:"180ms" min:"10ms" max:"1m" doc:"The same for the first request of a connection, from the accept on: the TLS handshake has used some of the time."`
-	IdleTimeout        time.Duration            `mapstructure:"idle_timeout" default:"400s" min:"1s" max:"24h" doc:"A connection without a request is closed after this. Above the 350s of a network load balancer, so that it is never the proxy who closes first."`
-	TCPKeepAlive       time.Duration            `mapstructure:"tcp_keep_alive" default:"60s" min:"1s" max:"24h" doc:"Interval of TCP keep-alive probes. Below the idle timeout of what stands between, so that idle connections live."`
-	ReadHeaderTimeout  time.Duration            `mapstructure:"read_header_timeout" default:"5s" min:"100ms" max:"5m" doc:"Time for the TLS handshake, and for a client to send the header of a request."`
-	ReadTimeout        time.Duration            `mapstructure:"read_timeout" default:"5s" min:"100ms" max:"5m" doc:"Time for a client to send a whole request, body included."`
+	IdleTimeout        time.Duration            `mapstructure:"idle_timeout" restart:"true" default:"400s" min:"1s" max:"24h" doc:"A connection without a request is closed after this. Above the 350s of a network load balancer, so that it is never the proxy who closes first."`
+	TCPKeepAlive       time.Duration            `mapstructure:"tcp_keep_alive" restart:"true" default:"60s" min:"1s" max:"24h" doc:"Interval of TCP keep-alive probes. Below the idle timeout of what stands between, so that idle connections live."`
+	ReadHeaderTimeout  time.Duration            `mapstructure:"read_header_timeout" restart:"true" default:"5s" min:"100ms" max:"5m" doc:"Time for the TLS handshake, and for a client to send the header of a request."`
+	ReadTimeout        time.Duration            `mapstructure:"read_timeout" restart:"true" default:"5s" min:"100ms" max:"5m" doc:"Time for a client to send a whole request, body included."`
 	DrainTimeout       time.Duration            `mapstructure:"drain_timeout" default:"10s" min:"0s" max:"10m" doc:"After SIGTERM, how long requests in flight may take to finish."`
 	DrainDelay         time.Duration            `mapstructure:"drain_delay" default:"0s" min:"0s" max:"10m" doc:"After SIGTERM, how long to go on serving while readiness already says no, so that load balancers turn away first."`
-	MaxConnections     int                      `mapstructure:"max_connections" default:"10000" min:"1" max:"1000000" doc:"Connections open at once; more are closed on accept."`
+	MaxConnections     int                      `mapstructure:"max_connections" restart:"true" default:"10000" min:"1" max:"1000000" doc:"Connections open at once; more are closed on accept."`
 	MaxInFlight        int                      `mapstructure:"max_in_flight" default:"1024" min:"1" max:"100000" doc:"Requests served at once; more are answered ThrottlingException."`
 	MaxBody            int                      `mapstructure:"max_body" default:"131072" min:"65536" max:"16777216" doc:"Longest request body, bytes."`
 	MaxPlaintext       int                      `mapstructure:"max_plaintext" default:"8192" min:"4300" max:"65536" doc:"Longest plaintext and ciphertext, bytes."`
@@ -60,7 +64,7 @@ type serverConfig struct {
 	MaxQueueTime       time.Duration            `mapstructure:"max_queue_time" default:"100ms" min:"1ms" max:"1m" doc:"A request that could not be begun within this after it had arrived, or that would wait longer than this for a session of an HSM, is answered ThrottlingException. Below the budget."`
 	ClientCertificates clientCertificatesConfig `mapstructure:"client_certificates" doc:"mTLS on the port of server.listen. AWS documents it as deprecated."`
 	Listeners          []listenerConfig         `mapstructure:"listeners" doc:"Further HTTPS ports for the same key stores, each with its own rule about client certificates."`
-	HTTP2              bool                     `mapstructure:"http2" default:"true" doc:"Offer HTTP/2 beside HTTP/1.1."`
+	HTTP2              bool                     `mapstructure:"http2" restart:"true" default:"true" doc:"Offer HTTP/2 beside HTTP/1.1."`
 }
 
 type tlsConfig struct {
@@ -71,8 +75,8 @@ type tlsConfig struct {
 
 // certificateConfig is a certificate that clients get when they ask for one of its names.
 type certificateConfig struct {
-	Certificate string `mapstructure:"certificate" required:"true" path:"true" doc:"PEM file: the certificate first, then the intermediates."`
-	Key         string `mapstructure:"key" required:"true" path:"true" doc:"PEM file: the private key of the certificate. Refused if others than its owner and group can read it."`
+	Certificate string `mapstructure:"certificate" identity:"true" fill:"path" required:"true" path:"true" doc:"PEM file: the certificate first, then the intermediates."`
+	Key         string `mapstructure:"key" fill:"path" required:"true" path:"true" doc:"PEM file: the private key of the certificate. Refused if others than its owner and group can read it."`
 }
 
 // clientCertificatesConfig is mTLS (requirement A7). Off without a CA.
@@ -83,7 +87,7 @@ type clientCertificatesConfig struct {
 }
 
 type listenerConfig struct {
-	Listen             string                   `mapstructure:"listen" required:"true" doc:"Address and port."`
+	Listen             string                   `mapstructure:"listen" restart:"true" identity:"true" required:"true" doc:"Address and port."`
 	ClientCertificates clientCertificatesConfig `mapstructure:"client_certificates" doc:"mTLS on this port."`
 }
 
@@ -103,8 +107,8 @@ type adminConfig struct {
 
 type logConfig struct {
 	Level  string `mapstructure:"level" default:"info" oneof:"debug|info|warn|error" doc:"Least level that is logged."`
-	Format string `mapstructure:"format" default:"json" oneof:"json|console" doc:"json for machines, console for eyes."`
-	Output string `mapstructure:"output" default:"stderr" required:"true" path:"log" doc:"stderr, stdout or a file, which is appended to."`
+	Format string `mapstructure:"format" restart:"true" default:"json" oneof:"json|console" doc:"json for machines, console for eyes."`
+	Output string `mapstructure:"output" restart:"true" default:"stderr" required:"true" path:"log" doc:"stderr, stdout or a file, which is appended to."`
 }
 
 type proxyConfig struct {
@@ -114,7 +118,7 @@ type proxyConfig struct {
 }
 
 type hsmConfig struct {
-	Name        string        `mapstructure:"name" required:"true" doc:"Name for logs, groups and GetHealthStatus."`
+	Name        string        `mapstructure:"name" identity:"true" required:"true" doc:"Name for logs, groups and GetHealthStatus."`
 	Profile     string        `mapstructure:"profile" default:"generic" oneof:"softhsm|luna|nshield|cloudhsm|utimaco|generic" doc:"The vendor's ways: who makes the IV, what bad ciphertext is answered with, limits."`
 	Module      string        `mapstructure:"module" required:"true" path:"true" doc:"The vendor's PKCS#11 library."`
 	Token       string        `mapstructure:"token" required:"true" doc:"Label of the token (CKA_LABEL)."`
@@ -143,7 +147,7 @@ type hsmOverrides struct {
 }
 
 type hsmGroupConfig struct {
-	Name              string              `mapstructure:"name" required:"true" doc:"Name for key stores and logs."`
+	Name              string              `mapstructure:"name" identity:"true" required:"true" doc:"Name for key stores and logs."`
 	HSMs              []groupMemberConfig `mapstructure:"hsms" required:"true" doc:"The members. Two at least, or there is no failover."`
 	TestKey           string              `mapstructure:"test_key" default:"xks-proxy-test" required:"true" doc:"CKA_LABEL of the proxy's own test key, on every HSM of the group. No key store can reach it."`
 	ProbeInterval     time.Duration       `mapstructure:"probe_interval" default:"5s" min:"100ms" max:"30s" doc:"How often each HSM really encrypts and decrypts with the test key."`
@@ -157,18 +161,18 @@ type hsmGroupConfig struct {
 }
 
 type groupMemberConfig struct {
-	HSM      string `mapstructure:"hsm" required:"true" doc:"Name of the HSM."`
+	HSM      string `mapstructure:"hsm" identity:"true" required:"true" doc:"Name of the HSM."`
 	Priority int    `mapstructure:"priority" default:"0" min:"0" max:"100" doc:"Equal priorities share the load; a higher number is standby."`
 }
 
 type keyStoreConfig struct {
-	Name         string              `mapstructure:"name" required:"true" doc:"Name for logs and policies."`
-	Owner        string              `mapstructure:"owner" doc:"Whose keys these are, in words of your own: resource.owner in policies."`
-	Application  string              `mapstructure:"application" doc:"Which application's keys these are: {application} in path_prefix and keys."`
-	Environment  string              `mapstructure:"environment" doc:"Such as production: {environment} in path_prefix and keys."`
-	PathPrefix   string              `mapstructure:"path_prefix" doc:"What stands before /kms/xks/v1 in the XksProxyUriPath of this key store. Empty: nothing."`
+	Name         string              `mapstructure:"name" identity:"true" required:"true" doc:"Name for logs and policies."`
+	Owner        string              `mapstructure:"owner" doc:"Whose keys these are, in words of your own: resource.owner in policies. Key stores of different owners cannot reach one key."`
+	Application  string              `mapstructure:"application" doc:"Which application's keys these are, for {application}."`
+	Environment  string              `mapstructure:"environment" doc:"Such as production, for {environment}."`
+	PathPrefix   string              `mapstructure:"path_prefix" fill:"prefix" doc:"What stands before /kms/xks/v1 in the XksProxyUriPath of this key store. Takes placeholders. Empty: nothing."`
 	HSMGroup     string              `mapstructure:"hsm_group" required:"true" doc:"Name of the HSM group that holds its keys."`
-	Hosts        []string            `mapstructure:"hosts" doc:"Host names under which this key store is served; elsewhere it does not exist. Empty: any."`
+	Hosts        []string            `mapstructure:"hosts" fill:"host" doc:"Host names under which this key store is served; elsewhere it does not exist. Lower case, no ports, no wildcards; takes placeholders. Empty: any."`
 	Certificates []certificateConfig `mapstructure:"certificates" doc:"Certificates for the host names of this key store, beside those of server.tls."`
 	Regions      []string            `mapstructure:"regions" doc:"AWS regions accepted in the signature. Empty: any."`
 	Credentials  []credentialConfig  `mapstructure:"credentials" required:"true" doc:"Access keys that AWS KMS signs with; two while one replaces the other."`
@@ -181,7 +185,7 @@ type keyStoreConfig struct {
 }
 
 type policyConfig struct {
-	Files []string `mapstructure:"files" path:"true" doc:"Policy files, and directories of which every *.cedar is one. Refused if others than their owner can change them. Empty: no policy."`
+	Files []string `mapstructure:"files" fill:"path" path:"true" doc:"Policy files, and directories of which every *.cedar is one. Takes placeholders. Refused if others than their owner can change them. Empty: no policy."`
 	Mode  string   `mapstructure:"mode" default:"enforce" oneof:"enforce|shadow" doc:"enforce denies what the policies do not permit; shadow serves it all the same and says in the log that it would have been denied."`
 }
 
@@ -194,21 +198,21 @@ type quotaConfig struct {
 }
 
 type credentialConfig struct {
-	AccessKeyID     string    `mapstructure:"access_key_id" required:"true" doc:"20 to 30 of A-Z and 2-7."`
+	AccessKeyID     string    `mapstructure:"access_key_id" identity:"true" required:"true" doc:"20 to 30 of A-Z and 2-7."`
 	SecretAccessKey secretRef `mapstructure:"secret_access_key" required:"true" doc:"43 to 64 of A-Z, a-z, 0-9, / + =."`
 }
 
 type keysConfig struct {
-	Labels   []string `mapstructure:"labels" default:"*" required:"true" doc:"Patterns on CKA_LABEL (* and ? stop at a /, [a-z] is a class): keys that match none do not exist for this key store."`
-	Label    string   `mapstructure:"label" default:"{key_id}" required:"true" doc:"CKA_LABEL of the key with an external key id: {key_id} is replaced by the id and stands in it once."`
+	Labels   []string `mapstructure:"labels" fill:"label" default:"*" required:"true" doc:"Patterns on CKA_LABEL (* and ? stop at a /, [a-z] is a class): keys that match none do not exist for this key store. Takes placeholders."`
+	Label    string   `mapstructure:"label" fill:"label" default:"{key_id}" required:"true" doc:"CKA_LABEL of the key with an external key id: {key_id} is replaced by the id and stands in it once. Takes placeholders."`
 	Disabled []string `mapstructure:"disabled" doc:"External key ids that are answered as DISABLED."`
 }
 
 // secretRef says where a secret is. Exactly one field is set. It is no secret
 // itself: it may be logged and shown.
 type secretRef struct {
-	File       string   `mapstructure:"file" path:"true" doc:"File that holds it. Refused if others than owner and group can read it."`
+	File       string   `mapstructure:"file" fill:"path" path:"true" doc:"File that holds it. Refused if others than owner and group can read it."`
 	Env        string   `mapstructure:"env" doc:"Environment variable that holds it. It is taken out of the environment when it is read, so that no child process has it."`
 	Credential string   `mapstructure:"credential" doc:"systemd credential of this name (LoadCredential=): a file in $CREDENTIALS_DIRECTORY."`
-	Command    []string `mapstructure:"command" doc:"Program and arguments, run without a shell in the directory of the configuration file; its standard output is the secret."`
+	Command    []string `mapstructure:"command" doc:"Program and arguments, run without a shell in the directory of the file that this stands in; its standard output is the secret."`
 }

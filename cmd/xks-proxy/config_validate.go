@@ -5,11 +5,9 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"xks-proxy/pkg/hsm"
@@ -33,45 +31,6 @@ func validate(r *report, c *config) {
 	validateGroups(r, c)
 	validateKeyStores(r, c)
 	warnUnused(r, c)
-}
-
-func validateServer(r *report, c *config) {
-	s := c.Server
-	validateAddress(r, "server.listen", s.Listen)
-	if c.Health.Listen != "" {
-		validateAddress(r, "health.listen", c.Health.Listen)
-	}
-	if c.Health.Listen == s.Listen {
-		r.errorf("health.listen", "is the address of server.listen; health checks need a port of their own")
-	}
-	if s.Budget > kmsPatience {
-		r.warnf("server.budget", "AWS KMS gives up after %s, network included", kmsPatience)
-	}
-	_, given := r.origins["server.first_request_budget"] // or else it is the default that a lower budget is meant to undercut
-	if given && s.FirstRequestBudget > s.Budget {
-		r.warnf("server.first_request_budget", "is longer than server.budget, which ends first")
-	}
-	if s.IdleTimeout <= balancerIdle {
-		r.warnf("server.idle_timeout", "a network load balancer keeps idle connections for %s; close them later than that, or requests fail now and then", balancerIdle)
-	}
-	if s.TCPKeepAlive >= balancerIdle {
-		r.warnf("server.tcp_keep_alive", "a network load balancer forgets idle connections after %s; probe more often", balancerIdle)
-	}
-	needed := base64Size(s.MaxPlaintext) + base64Size(s.MaxAAD) + metadataSize
-	if s.MaxBody < needed {
-		r.warnf("server.max_body", "max_plaintext and max_aad together need up to %d bytes of Base64 and JSON", needed)
-	}
-}
-
-// validateAddress wants HOST:PORT.
-func validateAddress(r *report, key, address string) {
-	_, port, err := net.SplitHostPort(address)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	if err != nil {
-		r.errorf(key, "%q is no address and port; write it like 0.0.0.0:8443 or [::1]:8443", address)
-	}
 }
 
 func validateSecretRefs(r *report, c *config) {
@@ -131,11 +90,13 @@ func validateEnvironment(r *report, at string, environment []string) {
 	}
 }
 
+const nameRule = "must be 1 to 63 letters, digits, dots, dashes and underscores, and begin with a letter or digit"
+
 // validateName wants a name that no earlier element has.
 func validateName(r *report, seen map[string]int, i int, list, name string) {
 	at := fmt.Sprintf("%s[%d].name", list, i)
 	if !namePattern.MatchString(name) {
-		r.errorf(at, "must be 1 to 63 letters, digits, dots, dashes and underscores, and begin with a letter or digit")
+		r.errorf(at, "%s", nameRule)
 		return
 	}
 	if first, repeated := seen[name]; repeated {
@@ -183,6 +144,8 @@ func validateLabels(r *report, at string, labels []string, testKey string) {
 		switch {
 		case pattern == "":
 			r.errorf(key, "is empty; \"*\" stands for every key")
+		case len(pattern) > maxPattern:
+			r.errorf(key, "is longer than %d bytes", maxPattern)
 		case err != nil:
 			r.errorf(key, "%q is no pattern; * and ? and [a-z] are known, \\ makes them plain", pattern)
 		case pattern == testKey:

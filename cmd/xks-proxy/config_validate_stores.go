@@ -4,6 +4,8 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -16,63 +18,122 @@ const (
 	balancerIdle   = 350 * time.Second      // requirement U15
 	metadataSize   = 8 << 10                // bytes; requestMetadata and JSON around the data, ARNs of 2048 included (U9)
 	tokenLabelSize = 32                     // bytes; CK_TOKEN_INFO, PKCS#11 2.40 section 3.2
-	maxOwner       = 256                    // bytes; it is in every log line of a key store with policies
+	maxWord        = 256                    // bytes of owner and the like
+	maxPattern     = 512                    // bytes of a pattern on labels; a label has less than 200 (U3)
+	maxHost        = 253                    // bytes; RFC 1035 section 2.3.4, without the dot at the end
 	maxGroupSize   = 10                     // ekmFleetDetails of GetHealthStatus (H1)
 )
 
 func validateKeyStores(r *report, c *config) {
+	if len(c.KeyStores) == 0 && !r.failed[directoryKey] {
+		r.errorf(keyStoresKey, "is missing, and %s; write a key store here or a file into key_store_directory (configs/key_stores.d has an example)", describeDirectory(r))
+	}
 	testKeys := map[string]string{}
 	groups := make([]string, 0, len(c.HSMGroups))
 	for _, g := range c.HSMGroups {
 		groups = append(groups, g.Name)
 		testKeys[g.Name] = g.TestKey
 	}
-	names := map[string]int{}
-	prefixes := map[string]int{}
-	everything := map[string]int{} // HSM group -> the key store that reaches all its keys
+	unique := newUniqueness(r, c)
 	for i, k := range c.KeyStores {
-		if slices.Contains(k.Keys.Labels, "*") {
-			everything[k.HSMGroup] = i
-		}
-	}
-	for i, k := range c.KeyStores {
-		at := fmt.Sprintf("key_stores[%d]", i)
-		validateName(r, names, i, "key_stores", k.Name)
-		validatePrefix(r, prefixes, i, k.PathPrefix)
+		at := storeKey(i, "")
+		unique.name(i)
+		unique.prefix(i)
+		unique.credentials(i)
 		validateReference(r, at+".hsm_group", "HSM group", k.HSMGroup, groups)
 		validateRegions(r, at+".regions", k.Regions)
-		validateCredentials(r, at+".credentials", k.Credentials)
+		validateHosts(r, at+".hosts", k.Hosts)
 		validateLabels(r, at+".keys.labels", k.Keys.Labels, testKeys[k.HSMGroup])
 		validateKeys(r, at+".keys", k.Keys)
-		if len(k.Owner) > maxOwner {
-			r.errorf(at+".owner", "is longer than %d bytes", maxOwner)
-		}
+		validateWords(r, at, k)
 		validatePolicy(r, at+".policy", k.Policy)
-		if other, shared := everything[k.HSMGroup]; shared && other != i {
-			r.warnf(at+".hsm_group", "key_stores[%d] reaches every key of this HSM group, those of this key store too; give each its own keys.labels", other)
-		}
+		warnQuota(r, at+".quota", k.Quota, c.Server)
 		if k.LegacyFormat != "" {
 			r.errorf(at+".legacy_format", "must be empty; no legacy format is supported yet")
 		}
 	}
+	warnEverything(r, c)
+	validateIsolation(r, c)
 }
 
-// validatePrefix is requirement U1.
-func validatePrefix(r *report, seen map[string]int, i int, prefix string) {
-	at := fmt.Sprintf("key_stores[%d].path_prefix", i)
-	uri := xks.URIPath(prefix)
-	emptySegment := strings.Contains(uri, "//")
-	if err := xks.CheckPathPrefix(prefix); err != nil && !emptySegment {
-		r.errorf(at, "must be empty or begin with / and hold letters, digits, /, _ and - only, %d characters at most; AWS KMS accepts no other", xks.MaxPathPrefix)
-		return
+// describeDirectory says why the directory gives no key store.
+func describeDirectory(r *report) string {
+	switch {
+	case r.directory == "":
+		return "there is no key store directory"
+	case !r.found:
+		return r.directory + " does not exist"
+	default:
+		return r.directory + " holds no *.yaml file"
 	}
-	if first, repeated := seen[prefix]; repeated {
-		r.errorf(at, "is the path prefix of key_stores[%d], too; each key store has its own", first)
-		return
+}
+
+// validateWords is about what an operator calls a tenant. It is in log lines and in what policies see.
+func validateWords(r *report, at string, k keyStoreConfig) {
+	for _, word := range []struct{ key, value string }{{"owner", k.Owner}, {"application", k.Application}, {"environment", k.Environment}} {
+		if len(word.value) > maxWord {
+			r.errorf(joinPath(at, word.key), "is longer than %d bytes", maxWord)
+		}
 	}
-	seen[prefix] = i
-	if emptySegment {
-		r.errorf(at, "makes the XksProxyUriPath %s; the proxy takes no path with an empty segment: end the prefix without /", uri)
+}
+
+// warnEverything is about one owner's key stores of which one reaches all keys. Those of different owners are validateIsolation's.
+func warnEverything(r *report, c *config) {
+	type tenant struct{ group, owner string }
+	everything := map[tenant]int{} // the key store that reaches all keys
+	for i, k := range c.KeyStores {
+		if slices.Contains(k.Keys.Labels, "*") && k.Keys.Label == xks.KeyIDPlaceholder {
+			everything[tenant{k.HSMGroup, k.Owner}] = i
+		}
+	}
+	for i, k := range c.KeyStores {
+		other, shared := everything[tenant{k.HSMGroup, k.Owner}]
+		if shared && other != i {
+			r.warnf(storeKey(i, "hsm_group"), "%s reaches every key of this HSM group, those of this key store too; give each its own keys.labels", r.other(c, i, other, "keys.labels"))
+		}
+	}
+}
+
+// warnQuota is about limits that limit nothing.
+func warnQuota(r *report, at string, q quotaConfig, s serverConfig) {
+	if q.Burst > 0 && q.Rate == 0 {
+		r.warnf(at+".burst", "does nothing without requests_per_second")
+	}
+	if q.KeyBurst > 0 && q.KeyRate == 0 {
+		r.warnf(at+".key_burst", "does nothing without key_requests_per_second")
+	}
+	if q.Rate > 0 && q.KeyRate > q.Rate {
+		r.warnf(at+".key_requests_per_second", "is above requests_per_second (%d), which all keys share", q.Rate)
+	}
+	if q.MaxInFlight > s.MaxInFlight {
+		r.warnf(at+".max_in_flight", "is above server.max_in_flight (%d), which all key stores share", s.MaxInFlight)
+	}
+}
+
+// hostPattern is a DNS name in lower case; hostLabel is one part of it (RFC 1123 section 2.1).
+var (
+	hostPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
+	numberLast  = regexp.MustCompile(`(^|\.)[0-9]+$`)
+)
+
+func validateHosts(r *report, at string, hosts []string) {
+	for i, host := range hosts {
+		key := fmt.Sprintf("%s[%d]", at, i)
+		_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+		switch {
+		case err == nil || numberLast.MatchString(host):
+			r.errorf(key, "%q is an address; AWS KMS calls a name", host)
+		case strings.Contains(host, "*"):
+			r.errorf(key, "%q has a wildcard; write each name out", host)
+		case strings.Contains(host, ":"):
+			r.errorf(key, "%q has a port; write the name alone", host)
+		case strings.ToLower(host) != host:
+			r.errorf(key, "%q has capitals; write it as %s", host, strings.ToLower(host))
+		case len(host) > maxHost || !hostPattern.MatchString(host):
+			r.errorf(key, "%q is no host name, such as xks.example.com", host)
+		case slices.Index(hosts, host) < i:
+			r.errorf(key, "%s is listed twice", host)
+		}
 	}
 }
 
@@ -85,24 +146,6 @@ func validateRegions(r *report, at string, regions []string) {
 		case slices.Index(regions, region) < i:
 			r.errorf(key, "%s is listed twice", region)
 		}
-	}
-}
-
-// validateCredentials is requirements A5 and A6. It quotes no access key id that is
-// none: somebody may have swapped it with the secret.
-func validateCredentials(r *report, at string, credentials []credentialConfig) {
-	seen := map[string]int{}
-	for i, c := range credentials {
-		key := fmt.Sprintf("%s[%d].access_key_id", at, i)
-		if !accessKeyIDPattern.MatchString(c.AccessKeyID) {
-			r.errorf(key, "must be 20 to 30 characters of A-Z and 2-7 (not shown: it could be the secret)")
-			continue
-		}
-		if first, repeated := seen[c.AccessKeyID]; repeated {
-			r.errorf(key, "is the access key id of credentials[%d], too; each has its own", first)
-			continue
-		}
-		seen[c.AccessKeyID] = i
 	}
 }
 

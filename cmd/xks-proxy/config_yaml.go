@@ -20,41 +20,41 @@ const (
 	maxConfigNodes = 30_000  // keys and values after aliases are expanded, which can multiply; 1000 key stores
 )
 
-// parseYAML returns the one mapping that data holds. Problems go to r.
-func parseYAML(r *report, data []byte) (*yaml.Node, bool) {
+// parseYAML returns the one mapping that data holds, the file at the path at ("" or a key store). Problems go to r.
+func parseYAML(r *report, at string, data []byte) (*yaml.Node, bool) {
 	if len(data) > maxConfigSize {
-		r.errorAt(origin{Line: 1, Column: 1}, "", "the file is larger than 1 MiB; it is probably not the configuration")
+		r.errorAt(origin{Line: 1, Column: 1}, at, "the file is larger than 1 MiB; it is probably not the configuration")
 		return nil, false
 	}
-	at, ok := firstBadByte(data)
+	bad, ok := firstBadByte(data)
 	if !ok {
-		r.errorAt(at, "", "a byte here is no text (no UTF-8, or a control character); save the file as UTF-8")
+		r.errorAt(bad, at, "a byte here is no text (no UTF-8, or a control character); save the file as UTF-8")
 		return nil, false
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document yaml.Node
 	err := decoder.Decode(&document)
 	if errors.Is(err, io.EOF) {
-		r.errorAt(origin{Line: 1, Column: 1}, "", "the file is empty; configs/xks-proxy.yaml is an example with every key explained")
+		r.errorAt(origin{Line: 1, Column: 1}, at, "the file is empty; configs/xks-proxy.yaml is an example with every key explained")
 		return nil, false
 	}
 	if err != nil {
-		reportSyntax(r, data, err)
+		reportSyntax(r, at, data, err)
 		return nil, false
 	}
 	root := document.Content[0]
 	if root.Kind != yaml.MappingNode {
-		r.errorAt(place(root), "", "the file must be a list of \"key: value\" lines; configs/xks-proxy.yaml is an example")
+		r.errorAt(place(root), at, "the file must be a list of \"key: value\" lines; configs/xks-proxy.yaml is an example")
 		return nil, false
 	}
 	var second yaml.Node
 	err = decoder.Decode(&second)
 	if err == nil {
-		r.errorAt(place(&second), "", "a second YAML document begins here; the configuration is one document: remove the \"---\" line")
+		r.errorAt(place(&second), at, "a second YAML document begins here; the configuration is one document: remove the \"---\" line")
 		return nil, false
 	}
 	if !errors.Is(err, io.EOF) {
-		reportSyntax(r, data, err)
+		reportSyntax(r, at, data, err)
 		return nil, false
 	}
 	return root, true
@@ -89,7 +89,7 @@ var (
 // reportSyntax turns an error of the YAML parser into a problem. The parser quotes
 // nothing of the file but the names of anchors, and those are dropped: a PIN that
 // begins with * looks like one.
-func reportSyntax(r *report, data []byte, err error) {
+func reportSyntax(r *report, at string, data []byte, err error) {
 	found := syntaxLine.FindStringSubmatch(err.Error())
 	message := found[2]
 	line, err := strconv.Atoi(found[1])
@@ -110,7 +110,7 @@ func reportSyntax(r *report, data []byte, err error) {
 	default:
 		message = "is not YAML: " + message
 	}
-	r.errorAt(origin{Line: line}, "", "%s", message)
+	r.errorAt(origin{Line: line}, at, "%s", message)
 }
 
 // firstLineWith is the number of the first line that holds a value beginning with

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"xks-proxy/pkg/sigv4"
 )
@@ -44,7 +45,7 @@ func (c *config) secretRefs() []placedRef {
 func pinPath(hsm int) string { return fmt.Sprintf("hsms[%d].pin", hsm) }
 
 func secretKeyPath(store, credential int) string {
-	return fmt.Sprintf("key_stores[%d].credentials[%d].secret_access_key", store, credential)
+	return storeKey(store, fmt.Sprintf("credentials[%d].secret_access_key", credential))
 }
 
 // resolveSecrets reads every secret c refers to. It may take as long as the
@@ -63,28 +64,80 @@ func resolveSecrets(ctx context.Context, c *config) (*secrets, []warning, error)
 
 // resolveInto is resolveSecrets for a report that has more in it.
 func resolveInto(ctx context.Context, r *report, c *config) *secrets {
-	takeVariables(c.secretRefs())
+	refs := c.secretRefs()
+	takeVariables(refs)
+	values := readAll(ctx, r, refs)
 	all := &secrets{PINs: map[string]secret{}, AccessKeys: map[string][]accessKey{}}
 	for i, h := range c.HSMs {
-		all.PINs[h.Name] = resolveSecret(ctx, r, pinPath(i), h.PIN)
+		all.PINs[h.Name] = values[i]
 	}
+	values = values[len(c.HSMs):] // as secretRefs has them
+	owners := map[string]int{}    // the key store that has a secret access key, by its value
 	for i, k := range c.KeyStores {
 		for j, given := range k.Credentials {
-			path := secretKeyPath(i, j)
-			value := resolveSecret(ctx, r, path, given.SecretAccessKey)
+			value := values[0]
+			values = values[1:]
 			all.AccessKeys[k.Name] = append(all.AccessKeys[k.Name], accessKey{ID: given.AccessKeyID, Secret: value})
-			checkCredential(r, path, given.AccessKeyID, value)
+			checkCredential(r, secretKeyPath(i, j), given.AccessKeyID, value)
+			checkShared(r, c, owners, i, j, value)
 		}
 	}
 	return all
 }
 
-func resolveSecret(ctx context.Context, r *report, path string, ref secretRef) secret {
-	value, err := ref.read(ctx, r.dir)
-	if err != nil {
-		r.errorf(path, "%v", err)
+// commandsAtOnce bounds the programs that are run at the same time, so that a thousand key stores do not start a thousand.
+const commandsAtOnce = 8
+
+// readAll reads the secrets in the order of refs. Commands, which may take their time, are run side by side.
+func readAll(ctx context.Context, r *report, refs []placedRef) []secret {
+	values, errs := make([]secret, len(refs)), make([]error, len(refs))
+	var running sync.WaitGroup
+	free := make(chan struct{}, commandsAtOnce)
+	for i, placed := range refs {
+		dir := r.dirOf(placed.path)
+		if len(placed.ref.Command) == 0 {
+			values[i], errs[i] = placed.ref.read(ctx, dir)
+			continue
+		}
+		free <- struct{}{}
+		running.Go(func() {
+			values[i], errs[i] = placed.ref.read(ctx, dir)
+			<-free
+		})
 	}
-	return value
+	running.Wait()
+	for i, err := range errs {
+		if err != nil {
+			r.errorf(refs[i].path, "%v", err)
+		}
+	}
+	return values
+}
+
+// resolveSecret reads one secret.
+func resolveSecret(ctx context.Context, r *report, path string, ref secretRef) secret {
+	return readAll(ctx, r, []placedRef{{path, ref}})[0]
+}
+
+// checkShared finds a secret that two key stores have: who signs for one could sign for the other, too (A5).
+func checkShared(r *report, c *config, owners map[string]int, i, j int, value secret) {
+	if value.reveal() == "" {
+		return
+	}
+	first, shared := owners[value.reveal()]
+	if !shared {
+		owners[value.reveal()] = i
+		return
+	}
+	const message = "is the secret access key of %s, too; who knows one key store's could sign for the other: xks-proxy credentials new makes one"
+	path, other := secretKeyPath(i, j), r.other(c, i, first, "")
+	switch {
+	case first == i: // a second access key id for the same secret: pointless, and within one key store
+	case c.KeyStores[first].Owner != c.KeyStores[i].Owner:
+		r.errorf(path, message, other)
+	default:
+		r.warnf(path, message, other)
+	}
 }
 
 // checkCredential is requirement A6.

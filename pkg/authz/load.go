@@ -4,8 +4,11 @@ package authz
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -61,7 +64,7 @@ func Load(paths ...string) (*Policies, []Problem, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	l := loader{places: make(map[string]string)}
+	l := newLoader()
 	for _, file := range files {
 		document, err := readFile(file)
 		if err != nil {
@@ -74,7 +77,7 @@ func Load(paths ...string) (*Policies, []Problem, error) {
 
 // Parse is Load for one document that is not in a file; name stands for it in problems.
 func Parse(name string, document []byte) (*Policies, []Problem, error) {
-	l := loader{places: make(map[string]string)}
+	l := newLoader()
 	l.add(name, document)
 	return l.finish()
 }
@@ -133,11 +136,16 @@ type loader struct {
 	places   map[string]string // "file:line" by id
 	warnings []Problem
 	errors   []Problem
+	digest   hash.Hash
 }
+
+func newLoader() loader { return loader{places: make(map[string]string), digest: sha256.New()} }
 
 var parserPosition = regexp.MustCompile(`<input>:(\d+):(\d+):?`)
 
 func (l *loader) add(file string, document []byte) {
+	l.digest.Write(binary.BigEndian.AppendUint64(nil, uint64(len(document))))
+	l.digest.Write(document)
 	if len(document) > maxFile {
 		l.errors = append(l.errors, Problem{File: file, Text: fmt.Sprintf("%d bytes; at most %d: split it", len(document), maxFile)})
 		return
@@ -205,6 +213,7 @@ func (l *loader) finish() (*Policies, []Problem, error) {
 		return nil, nil, errors.Join(all...)
 	}
 	p := newPolicies(l.policies, l.places)
+	p.digest = [sha256.Size]byte(l.digest.Sum(nil))
 	return p, append(l.warnings, p.warnings()...), nil
 }
 

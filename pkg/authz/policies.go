@@ -3,6 +3,8 @@ package authz
 // A set of policies, ready to be asked, and what is worked out about each of them once.
 
 import (
+	"crypto/sha256"
+
 	"github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/ast"
 	"github.com/cedar-policy/cedar-go/types"
@@ -15,6 +17,7 @@ type Policies struct {
 	byAction [len(actions)][]*policy // those whose head admits the action, in the order of the files
 	forbids  map[string]bool         // by id
 	places   map[string]string       // by id
+	digest   [sha256.Size]byte
 }
 
 // policy is one statement.
@@ -35,6 +38,9 @@ type policy struct {
 
 // Len is the number of policies.
 func (p *Policies) Len() int { return len(p.all) }
+
+// Digest is the SHA-256 of the documents that the policies are from, in their order: two sets with one digest are the same.
+func (p *Policies) Digest() [sha256.Size]byte { return p.digest }
 
 // IDs are the ids of the policies, in the order of the files.
 func (p *Policies) IDs() []string {

@@ -1,0 +1,173 @@
+package main
+
+// The key store directory: each *.yaml file in it is one key store, so that the next tenant is
+// one more file. Who can write there decides who uses the keys; it is guarded like policies.
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	"golang.org/x/sys/unix"
+)
+
+// maxStoreFiles bounds the key store directory.
+const maxStoreFiles = 10_000
+
+const directoryKey = "key_store_directory"
+
+// storeSchema is what one file of the directory holds.
+var storeSchema = func() *setting {
+	s, _ := schema.field(keyStoresKey)
+	return &setting{Kind: section, Fields: s.Fields}
+}()
+
+// readStores adds the key stores of the directory to those of the main file.
+func (l *loaded) readStores(open openDirectory) {
+	r := l.report
+	stores, _ := l.settings[keyStoresKey].([]any)
+	r.ownStores = len(stores)
+	r.directory, _ = l.settings[directoryKey].(string)
+	if r.directory == "" || r.failed[directoryKey] || open == nil {
+		return
+	}
+	directory := open(r.directory)
+	names, err := r.listStores(directory)
+	if err != nil {
+		r.errorf(directoryKey, "%v", err)
+		return
+	}
+	shown := r.shownDirectory()
+	for _, name := range names {
+		r.stores = append(r.stores, storeFile{name: filepath.Join(shown, name), dir: r.directory})
+		stores = append(stores, r.readStore(directory, name, storeKey(r.ownStores+len(r.stores)-1, "")))
+	}
+	l.settings[keyStoresKey] = stores
+}
+
+// shownDirectory names the directory as somebody would who has named the main file as it was.
+func (s *source) shownDirectory() string {
+	below, err := filepath.Rel(s.dir, s.directory)
+	if err != nil || strings.HasPrefix(below, "..") {
+		return s.directory
+	}
+	return filepath.Join(filepath.Dir(s.file), below)
+}
+
+// listStores are the names of the files, sorted. A default directory need not exist.
+func (r *report) listStores(directory fs.FS) ([]string, error) {
+	info, err := fs.Stat(directory, ".")
+	_, given := r.origins[directoryKey]
+	if errors.Is(err, fs.ErrNotExist) && !given {
+		return nil, nil
+	}
+	if errors.Is(err, unix.ENOTDIR) {
+		return nil, fmt.Errorf("%s is no directory", r.directory)
+	}
+	if err != nil {
+		return nil, fileProblem(r.directory, err)
+	}
+	r.found = true
+	if info.Mode().Perm()&writableByOthers != 0 && !isReadOnly(r.directory) {
+		return nil, fmt.Errorf("%s can be changed by others (mode %04o), who could add a key store; run: chmod go-w %s", r.directory, info.Mode().Perm(), r.directory)
+	}
+	entries, err := fs.ReadDir(directory, ".")
+	if err != nil {
+		return nil, fileProblem(r.directory, err)
+	}
+	var names []string
+	for _, entry := range entries {
+		name := entry.Name()
+		extension := filepath.Ext(name)
+		if strings.HasPrefix(name, ".") || extension != ".yaml" && extension != ".yml" {
+			continue // editors, package managers and Kubernetes (..data) leave such files
+		}
+		info, err := fs.Stat(directory, name)
+		if err == nil && info.IsDir() {
+			continue
+		}
+		names = append(names, name) // readStore says what is wrong with it
+	}
+	if len(names) > maxStoreFiles {
+		return nil, fmt.Errorf("%s holds %d files; %d are read at most", r.directory, len(names), maxStoreFiles)
+	}
+	return names, nil
+}
+
+// isReadOnly tells whether nobody can change a directory that is open to all: Kubernetes mounts a ConfigMap so.
+func isReadOnly(path string) bool {
+	var system unix.Statfs_t
+	err := unix.Statfs(path, &system)
+	return err == nil && system.Flags&unix.ST_RDONLY != 0
+}
+
+// readStore reads one file as the key store at the path at. Its settings are empty if it cannot be read.
+func (r *report) readStore(directory fs.FS, name, at string) map[string]any {
+	file, _ := r.locate(at)
+	data, err := readStoreFile(directory, name, file, r.directory)
+	if err != nil {
+		r.errorAt(origin{}, at, "%v", err)
+		r.broken[at] = true
+		return map[string]any{}
+	}
+	root, ok := parseYAML(r, at, data)
+	if !ok {
+		r.broken[at] = true
+		return map[string]any{}
+	}
+	r.origins[at] = origin{Line: 1, Column: 1}
+	named := nameAfterFile(root, name)
+	reading := &reader{report: r, variables: readVariables(nil), root: at}
+	settings := reading.section(storeSchema, root, at)
+	if named {
+		delete(r.origins, joinPath(at, "name")) // it is a default
+	}
+	return settings
+}
+
+// nameAfterFile gives a key store without a name that of its file.
+func nameAfterFile(root *yaml.Node, file string) bool {
+	for i := 0; i < len(root.Content); i += 2 {
+		if root.Content[i].Value == "name" {
+			return false
+		}
+	}
+	name := strings.TrimSuffix(file, filepath.Ext(file))
+	root.Content = append(root.Content,
+		&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: "name"}, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: name})
+	return true
+}
+
+// readStoreFile reads one byte more than a file may have, at most. It refuses what others can change. Not blocking, because a
+// FIFO would be: only regular files are opened.
+func readStoreFile(directory fs.FS, name, shown, path string) ([]byte, error) {
+	info, err := fs.Stat(directory, name)
+	if err != nil {
+		return nil, fileProblem("the file", withoutPath(err))
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("this is no regular file")
+	}
+	if info.Mode().Perm()&writableByOthers != 0 && !isReadOnly(filepath.Join(path, name)) {
+		return nil, fmt.Errorf("the file can be changed by others (mode %04o); run: chmod go-w %s", info.Mode().Perm(), shown)
+	}
+	f, err := directory.Open(name)
+	if err != nil {
+		return nil, fileProblem("the file", withoutPath(err))
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxConfigSize+1))
+}
+
+// withoutPath leaves of an error what happened.
+func withoutPath(err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return at.Err
+	}
+	return err
+}

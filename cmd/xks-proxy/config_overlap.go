@@ -1,0 +1,165 @@
+package main
+
+// Isolation: two key stores of different owners may not reach one key (U1). Whether a label exists that both
+// reach is decided exactly, by following their patterns and templates side by side (label_pattern.go).
+
+import (
+	"cmp"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"xks-proxy/pkg/xks"
+)
+
+const maxKeyID = 128 // characters (U3)
+
+// reach is one pattern of a key store: the labels that match it and that an external key id leads to.
+type reach struct {
+	store, index int // key_stores[store].keys.labels[index]
+	owner        int // number of the owner
+	text         string
+	prefix       string // of every label
+	suffix       string
+	literal      bool // text without its backslashes is the one label: prefix
+	pattern      labelPattern
+	template     labelPattern
+	excluded     []string
+}
+
+// validateIsolation reports key stores that reach a key of another owner's. Groups that share an HSM share its keys.
+func validateIsolation(r *report, c *config) {
+	reported := map[int]bool{}
+	for _, groups := range groupsTogether(c) {
+		reaches := reachesOf(c, groups)
+		for i := range reaches {
+			checkReach(r, c, reaches[i:], reported)
+		}
+	}
+}
+
+// groupsTogether are, for each HSM, the groups that it is in; each set once.
+func groupsTogether(c *config) [][]string {
+	byHSM := map[string][]string{}
+	var order []string
+	for _, g := range c.HSMGroups {
+		for _, m := range g.HSMs {
+			if byHSM[m.HSM] == nil {
+				order = append(order, m.HSM)
+			}
+			byHSM[m.HSM] = append(byHSM[m.HSM], g.Name)
+		}
+	}
+	seen := map[string]bool{}
+	var sets [][]string
+	for _, hsm := range order {
+		set := strings.Join(byHSM[hsm], "\x00")
+		if !seen[set] {
+			sets = append(sets, byHSM[hsm])
+		}
+		seen[set] = true
+	}
+	return sets
+}
+
+// reachesOf are all patterns of the key stores of some groups, by the text that their labels begin with.
+func reachesOf(c *config, groups []string) []reach {
+	testKeys := map[string]string{}
+	for _, g := range c.HSMGroups {
+		testKeys[g.Name] = g.TestKey
+	}
+	owners := map[string]int{}
+	var all []reach
+	for i, k := range c.KeyStores {
+		before, after, ok := strings.Cut(k.Keys.Label, xks.KeyIDPlaceholder)
+		if !slices.Contains(groups, k.HSMGroup) || !ok {
+			continue
+		}
+		if _, known := owners[k.Owner]; !known {
+			owners[k.Owner] = len(owners)
+		}
+		template := templatePattern(before, after)
+		excluded := []string{testKeys[k.HSMGroup], before + "." + after, before + ".." + after} // U3
+		for j, text := range k.Keys.Labels {
+			pattern, good := parseLabelPattern(text)
+			if !good {
+				continue // validateLabels has said so
+			}
+			one := reach{store: i, index: j, owner: owners[k.Owner], text: text, pattern: pattern, template: template, excluded: excluded}
+			one.prefix, one.literal = pattern.prefix()
+			one.suffix = pattern.suffix()
+			if strings.HasSuffix(after, one.suffix) {
+				one.suffix = after
+			}
+			switch {
+			case strings.HasPrefix(one.prefix, before):
+				all = append(all, one)
+			case !one.literal && strings.HasPrefix(before, one.prefix):
+				one.prefix = before
+				all = append(all, one)
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b reach) int { return cmp.Compare(a.prefix, b.prefix) })
+	return all
+}
+
+// checkReach compares the first with those after it that begin alike: what begins otherwise shares no label.
+func checkReach(r *report, c *config, reaches []reach, reported map[int]bool) {
+	first := reaches[0]
+	for _, other := range reaches[1:] {
+		if !strings.HasPrefix(other.prefix, first.prefix) || first.literal && other.prefix != first.prefix {
+			return
+		}
+		a, b := first, other
+		if a.store > b.store {
+			a, b = b, a
+		}
+		if a.owner == b.owner || reported[b.store] || surelyApart(a, b) {
+			continue
+		}
+		label, shared := sharedLabel(a, b)
+		if shared {
+			reported[b.store] = true
+			reportShared(r, c, a, b, label)
+		}
+	}
+}
+
+// surelyApart sees quickly, of most, that they share no label: a thousand patterns may have to be compared with ten thousand labels.
+func surelyApart(a, b reach) bool {
+	if !strings.HasSuffix(a.suffix, b.suffix) && !strings.HasSuffix(b.suffix, a.suffix) {
+		return true
+	}
+	if a.literal {
+		a, b = b, a
+	}
+	if !b.literal {
+		return false
+	}
+	matched, err := path.Match(a.text, b.prefix)
+	return err == nil && !matched
+}
+
+func sharedLabel(a, b reach) (string, bool) {
+	excluded := slices.Concat(a.excluded, b.excluded)
+	slices.Sort(excluded)
+	label, ok := commonLabel([]labelPattern{a.pattern, b.pattern, a.template, b.template}, slices.Compact(excluded))
+	if !ok || a.keyIDSize(label) > maxKeyID || b.keyIDSize(label) > maxKeyID { // it is the shortest: all others are longer
+		return "", false
+	}
+	return label, true
+}
+
+// keyIDSize is the length of the external key id that leads to a label.
+func (x reach) keyIDSize(label string) int {
+	return utf8.RuneCountInString(label) - (len(x.template) - keyIDSteps)
+}
+
+func reportShared(r *report, c *config, a, b reach, label string) {
+	key := func(x reach) string { return "keys.labels[" + strconv.Itoa(x.index) + "]" }
+	r.errorf(storeKey(b.store, key(b)), "reaches the key with the label %q, which %s, of another owner, reaches, too; give each owner keys of its own",
+		label, r.other(c, b.store, a.store, key(a)))
+}

@@ -1,0 +1,100 @@
+package main
+
+// Checks of the listeners, their client certificates and the times of a request.
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+)
+
+func validateServer(r *report, c *config) {
+	s := c.Server
+	validateListeners(r, c)
+	validateClientCertificates(r, "server.client_certificates", s.ClientCertificates)
+	if s.Budget > kmsPatience {
+		r.warnf("server.budget", "AWS KMS gives up after %s, network included", kmsPatience)
+	}
+	_, given := r.origins["server.first_request_budget"] // or else it is the default that a lower budget is meant to undercut
+	if given && s.FirstRequestBudget > s.Budget {
+		r.warnf("server.first_request_budget", "is longer than server.budget, which ends first")
+	}
+	if s.MaxQueueTime >= s.Budget && !r.failed["server.budget"] {
+		r.errorf("server.max_queue_time", "%s is not below server.budget (%s); a request that waited that long could not be answered", s.MaxQueueTime, s.Budget)
+	}
+	if s.IdleTimeout <= balancerIdle {
+		r.warnf("server.idle_timeout", "a network load balancer keeps idle connections for %s; close them later than that, or requests fail now and then", balancerIdle)
+	}
+	if s.TCPKeepAlive >= balancerIdle {
+		r.warnf("server.tcp_keep_alive", "a network load balancer forgets idle connections after %s; probe more often", balancerIdle)
+	}
+	needed := base64Size(s.MaxPlaintext) + base64Size(s.MaxAAD) + metadataSize
+	if s.MaxBody < needed {
+		r.warnf("server.max_body", "max_plaintext and max_aad together need up to %d bytes of Base64 and JSON", needed)
+	}
+}
+
+func validateListeners(r *report, c *config) {
+	validateAddress(r, "server.listen", c.Server.Listen)
+	if c.Health.Listen != "" {
+		validateAddress(r, "health.listen", c.Health.Listen)
+	}
+	if c.Health.Listen == c.Server.Listen {
+		r.errorf("health.listen", "is the address of server.listen; health checks need a port of their own")
+	}
+	users := map[string]string{c.Server.Listen: "server.listen", c.Health.Listen: "health.listen"}
+	for i, l := range c.Server.Listeners {
+		at := fmt.Sprintf("server.listeners[%d]", i)
+		key := at + ".listen"
+		validateAddress(r, key, l.Listen)
+		user, taken := users[l.Listen]
+		if taken && !anyPort(l.Listen) {
+			r.errorf(key, "is the address of %s; each listener has its own", user)
+		}
+		users[l.Listen] = key
+		validateClientCertificates(r, at+".client_certificates", l.ClientCertificates)
+	}
+}
+
+// anyPort tells whether the system chooses the port, another one for each listener.
+func anyPort(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	return err == nil && port == "0"
+}
+
+// validateAddress wants HOST:PORT.
+func validateAddress(r *report, key, address string) {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		r.errorf(key, "%q is no address and port; write it like 0.0.0.0:8443 or [::1]:8443", address)
+	}
+}
+
+// validateClientCertificates is requirement A7.
+func validateClientCertificates(r *report, at string, c clientCertificatesConfig) {
+	if c.CA == "" {
+		const nothing = "does nothing without ca, and anybody may connect; name the CA that client certificates come from, or remove this"
+		if len(c.Subjects) > 0 {
+			r.errorf(at+".subjects", nothing)
+		}
+		if !slices.Equal(c.Usages, []string{"clientAuth"}) && len(c.Usages) > 0 {
+			r.errorf(at+".usages", nothing)
+		}
+		return
+	}
+	if len(c.Subjects) == 0 {
+		r.errorf(at+".subjects", "is missing: with ca alone, whoever that CA gives a certificate may connect; name cks.kms.REGION.amazonaws.com of your region")
+	}
+	for i, subject := range c.Subjects {
+		if subject == "" {
+			r.errorf(fmt.Sprintf("%s.subjects[%d]", at, i), "must not be empty")
+		}
+	}
+	if len(c.Usages) == 0 {
+		r.errorf(at+".usages", "is empty, and no certificate has none of them; remove it for clientAuth")
+	}
+}
