@@ -197,6 +197,7 @@ func (r *race[T]) take(m *member, answer T, err error) bool {
 func (r *race[T]) attempt(m *member) (T, error) {
 	w := watch[T]{race: r, member: m, start: time.Now()}
 	w.begin()
+	inFlight := m.inFlight.Load()
 	answer, err := r.op.call(r.ctx, m.Token)
 	m.inFlight.Add(-1)
 	w.end()
@@ -204,11 +205,15 @@ func (r *race[T]) attempt(m *member) (T, error) {
 	case !errors.Is(err, ErrTimeout):
 		m.latency.add(took)
 		m.answered(took < r.g.config.AttemptTimeout)
+		if !IsFault(err) {
+			m.queue.note(took, inFlight, false)
+		}
 	case r.ctx.Err() == nil:
 		// The HSM itself says that it is late.
 	default:
 		// Its time was up: another was quicker, the caller hung up, or it hangs, of which
 		// the watch took note. That it took so long, at least, is known.
+		m.queue.note(took, inFlight, true)
 		if r.outer.Err() == nil {
 			m.latency.add(took)
 			if took >= w.delay {
