@@ -160,8 +160,8 @@ var goldens = map[string]func(*rig) reply{
 	// 429, 500, 501, 503.
 	"throttling": func(r *rig) reply {
 		full := newRig(r.t, func(c *Config, _ *hsm.GroupConfig) { c.MaxInFlight = 1 })
-		full.handler.inFlight.Add(1)
-		defer full.handler.inFlight.Add(-1)
+		full.handler.all.inFlight.Add(1)
+		defer full.handler.all.inFlight.Add(-1)
 		return encryptGood(full)
 	},
 	"throttling-busy":        hooked(fails(hsm.ErrBusy), encryptGood),
