@@ -60,7 +60,7 @@ func (g *Group) Backlog() (wait, answer time.Duration) {
 		if rank == unasked {
 			continue
 		}
-		mine := m.queue.wait(m.inFlight.Load())
+		mine := m.queue.wait(m.waiting())
 		better := best == nil || rank < bestRank ||
 			rank == bestRank && (m.Priority < best.Priority || m.Priority == best.Priority && mine < wait)
 		if better {
@@ -71,6 +71,15 @@ func (g *Group) Backlog() (wait, answer time.Duration) {
 		return 0, 0
 	}
 	return wait, time.Duration(best.queue.service.Load())
+}
+
+// waiting is how many calls an HSM has not answered.
+func (m *member) waiting() int32 {
+	n := m.inFlight.Load()
+	if m.queued != nil {
+		n = max(n, int32(m.queued.Waiting()))
+	}
+	return n
 }
 
 // unasked is the rank of an HSM that gets no requests.

@@ -57,7 +57,7 @@ func TestBacklog(t *testing.T) {
 			}
 			synctest.Wait()
 			wait, answer := g.Backlog()
-			if wait < c.want*7/10 || wait > c.want*13/10 || answer < 6*time.Millisecond || answer > 11*time.Millisecond {
+			if wait < c.want*6/10 || wait > c.want*15/10 || answer < 5*time.Millisecond || answer > 12*time.Millisecond {
 				t.Errorf("with %d in flight: a wait of %v, not %v, and %v for the answer", c.inFlight, wait, c.want, answer)
 			}
 			all.Wait()

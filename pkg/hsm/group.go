@@ -208,6 +208,7 @@ type member struct {
 	latency  latency
 	inFlight atomic.Int32
 	queue    queue
+	queued   Queued // the token, if it is one
 
 	overtaken atomic.Int32 // weight of the requests that another HSM answered first, this one being slow
 	health    atomic.Pointer[Health]
@@ -265,6 +266,7 @@ func NewGroup(c GroupConfig) (*Group, error) {
 			probe:        make(chan struct{}, 1),
 			suspicions:   rate.NewLimiter(rate.Every(suspicionLog), suspicionLogBurst),
 		}
+		m.queued, _ = mc.Token.(Queued)
 		m.standing.since = time.Now()
 		m.health.Store(&Health{HSM: mc.Name, Status: Unavailable, Reason: "not probed yet"})
 		g.recall(m)

@@ -197,7 +197,7 @@ func (r *race[T]) take(m *member, answer T, err error) bool {
 func (r *race[T]) attempt(m *member) (T, error) {
 	w := watch[T]{race: r, member: m, start: time.Now()}
 	w.begin()
-	inFlight := m.inFlight.Load()
+	inFlight := m.waiting()
 	answer, err := r.op.call(r.ctx, m.Token)
 	m.inFlight.Add(-1)
 	w.end()
@@ -292,7 +292,8 @@ func (w *watch[T]) fire() {
 
 // second asks another HSM beside the one that is slow. When that one is overdue
 // and the other is quick, it is not a guess but a failover, and no budget holds it back; nor when
-// the overdue one's probes fail, too, and no other is able.
+// the overdue one's probes fail, too, and no other is able; but then not to wait in line there: a pair that is overloaded
+// has no use for twice the load.
 func (r *race[T]) second(slow *member, overdue bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -314,7 +315,7 @@ func (r *race[T]) second(slow *member, overdue bool) {
 	if overdue {
 		within = min(within, r.g.config.AttemptTimeout/2)
 	}
-	desperate := overdue && slow.standing.out.Load() && slow.health.Load().Status == Unavailable && r.g.able(left) == 0
+	desperate := overdue && slow.standing.out.Load() && slow.health.Load().Status == Unavailable && r.g.able(left) == 0 && r.g.freeOnes(left) != 0
 	switch {
 	case desperate:
 	case r.g.quickOnes(left, within, overdue) == 0:

@@ -71,7 +71,7 @@ func fails(kind error) hsmtest.Hook {
 	}
 }
 
-func (r *rig) waitForLook() { time.Sleep(60 * time.Millisecond) } // the limiter of package hsm gives one look in 50 ms
+func (r *rig) waitForLook() { time.Sleep(110 * time.Millisecond) } // the limiter of package hsm gives one look in 100 ms
 
 func hangs(ctx context.Context, _ hsmtest.Op, _ hsm.KeyRef) error {
 	<-ctx.Done()

@@ -27,6 +27,9 @@ func (h *Handler) newState(c Config, old *state) (*state, error) {
 		byName: make(map[string]*keyStore, len(c.KeyStores)), routes: make(map[string]*keyStore, operationCount*len(c.KeyStores)),
 		groups: map[*hsm.Group]*crowd{},
 	}
+	s.router.NotFound(func(w http.ResponseWriter, r *http.Request) {
+		h.begin(s, w, r).refuse(w, errNoSuchPath)
+	})
 	for _, storeConfig := range c.KeyStores {
 		store, err := newKeyStore(storeConfig)
 		if err != nil {
@@ -46,9 +49,6 @@ func (h *Handler) newState(c Config, old *state) (*state, error) {
 		s.byName[store.name] = store
 		h.route(s, store)
 	}
-	s.router.NotFound(func(w http.ResponseWriter, r *http.Request) {
-		h.begin(s, w, r).refuse(w, errNoSuchPath)
-	})
 	return s, nil
 }
 
