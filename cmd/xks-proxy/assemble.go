@@ -172,17 +172,21 @@ func (p *parts) handlerConfig(secrets *secrets) xks.Config {
 	result := xks.Config{
 		Budget: c.Server.Budget, FirstRequestBudget: c.Server.FirstRequestBudget,
 		MaxBody: c.Server.MaxBody, MaxData: c.Server.MaxPlaintext, MaxAAD: c.Server.MaxAAD, MaxInFlight: c.Server.MaxInFlight,
-		FleetSize: c.Proxy.FleetSize, Vendor: c.Proxy.Vendor, Model: c.Proxy.Model, Log: p.log,
+		MaxQueueTime: c.Server.MaxQueueTime,
+		FleetSize:    c.Proxy.FleetSize, Vendor: c.Proxy.Vendor, Model: c.Proxy.Model, Log: p.log,
 	}
 	if result.Model == "" {
 		result.Model = "xks-proxy " + programVersion().Version
 	}
 	for _, k := range c.KeyStores {
 		store := xks.KeyStoreConfig{
-			Name: k.Name, PathPrefix: k.PathPrefix, Group: p.groups[k.HSMGroup], Regions: k.Regions,
+			Name: k.Name, PathPrefix: k.PathPrefix, Hosts: k.Hosts, Group: p.groups[k.HSMGroup], Regions: k.Regions,
 			Labels: k.Keys.Labels, Label: k.Keys.Label, Disabled: k.Keys.Disabled,
 			Blocked: k.Blocked, VerifyOnSame: k.Integrity == "same",
 			Policies: c.policies[k.Name], PolicyMode: authz.Mode(k.Policy.Mode), Owner: k.Owner,
+			Quota: xks.Quota{
+				Rate: k.Quota.Rate, Burst: k.Quota.Burst, KeyRate: k.Quota.KeyRate, KeyBurst: k.Quota.KeyBurst, MaxInFlight: k.Quota.MaxInFlight,
+			},
 		}
 		for _, key := range secrets.AccessKeys[k.Name] {
 			store.Credentials = append(store.Credentials, sigv4.Credential{AccessKeyID: key.ID, SecretAccessKey: key.Secret.reveal()})

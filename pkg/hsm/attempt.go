@@ -75,7 +75,7 @@ func (g *Group) giveUp(ctx context.Context, ref KeyRef, trace *Trace, refusal er
 		return &Error{Op: "serve", Kind: ErrUnavailable, Detail: fmt.Sprintf("no HSM that holds key %q could serve it%s", ref.Label, listed(trace.Faults))}
 	case errors.Is(refusal, ErrKeyNotFound):
 		// The HSMs that should hold it say that it is gone. Believe it after asking all.
-		key, err := g.look(ctx, ref.Label, holds(ref.Version), versionNotFound(ref))
+		key, err := g.own.look(ctx, ref.Label, holds(ref.Version), versionNotFound(ref))
 		if err == nil {
 			err = &Error{Op: "serve", Kind: ErrUnavailable, Detail: fmt.Sprintf("key %q was not found and then found again", key.Label)}
 		}

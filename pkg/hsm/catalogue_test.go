@@ -208,6 +208,7 @@ func label(i int) string { return fmt.Sprintf("key-%d", i) }
 // groupOf is two HSMs with n keys each, without any background work.
 func groupOf(n int) *Group {
 	g := &Group{}
+	g.own = g.newOwnAsker()
 	g.parity.init()
 	for i := range 2 {
 		m := &member{bit: 1 << i, objects: map[string][]Object{}}

@@ -3,7 +3,7 @@ package hsm
 // Group: several HSMs that hold the same keys and stand in for each other. This
 // file is what it is made of and how it starts and stops. A request goes through attempt.go,
 // race.go, pick.go and hedge.go; standing.go and outage.go say which HSMs get requests, probe.go how they are;
-// catalogue.go and look.go are the keys, parity.go and crosscheck.go whether they are the same everywhere,
+// catalogue.go, look.go and asker.go are the keys, backlog.go how long an HSM lets a request wait, parity.go and crosscheck.go whether they are the same everywhere,
 // memory.go what is remembered across restarts.
 
 import (
@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 )
 
@@ -190,6 +189,7 @@ type Group struct {
 
 	mu    sync.Mutex // guards every member's objects, and serialises the making of catalogues
 	looks looks
+	own   *Asker // that asks for the group itself
 
 	parity  parity  // guarded by mu
 	crosses crosses // with a lock of its own, under mu
@@ -207,6 +207,8 @@ type member struct {
 	standing standing
 	latency  latency
 	inFlight atomic.Int32
+	queue    queue
+	queued   Queued // the token, if it is one
 
 	overtaken atomic.Int32 // weight of the requests that another HSM answered first, this one being slow
 	health    atomic.Pointer[Health]
@@ -248,12 +250,11 @@ func NewGroup(c GroupConfig) (*Group, error) {
 		ctx:    ctx,
 		stop:   stop,
 		looks: looks{
-			flight: new(singleflight.Group),
-			limit:  rate.NewLimiter(looksPerSecond, looksBurst),
-			known:  rate.NewLimiter(looksPerSecond, looksBurst),
+			limits: newLookLimits(looksPerSecond),
 			recent: map[string]look{},
 		},
 	}
+	g.own = g.newOwnAsker()
 	g.hedges.init(c.HedgePercent)
 	g.parity.init()
 	g.removeLeftovers()
@@ -265,12 +266,14 @@ func NewGroup(c GroupConfig) (*Group, error) {
 			probe:        make(chan struct{}, 1),
 			suspicions:   rate.NewLimiter(rate.Every(suspicionLog), suspicionLogBurst),
 		}
+		m.queued, _ = mc.Token.(Queued)
 		m.standing.since = time.Now()
 		m.health.Store(&Health{HSM: mc.Name, Status: Unavailable, Reason: "not probed yet"})
 		g.recall(m)
 		g.members = append(g.members, m)
 	}
 	g.recallParity()
+	g.countSessions()
 	g.mu.Lock()
 	g.rebuild()
 	g.mu.Unlock()

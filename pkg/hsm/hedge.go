@@ -67,9 +67,20 @@ func (g *Group) quickOnes(set memberSet, within time.Duration, overdue bool) mem
 		if set&m.bit == 0 || overdue && m.standing.silent.Load() {
 			continue
 		}
-		if time.Duration(m.latency.p50.Load()) < within {
+		if m.queue.wait(m.waiting())+time.Duration(m.latency.p50.Load()) < within {
 			quick |= m.bit
 		}
 	}
 	return quick
+}
+
+// freeOnes are the members of a set that have a session free.
+func (g *Group) freeOnes(set memberSet) memberSet {
+	var free memberSet
+	for _, m := range g.members {
+		if set&m.bit != 0 && m.queue.wait(m.waiting()) == 0 {
+			free |= m.bit
+		}
+	}
+	return free
 }

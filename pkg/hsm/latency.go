@@ -70,6 +70,7 @@ func (g *Group) keepEstimating(ctx context.Context) {
 			continue
 		}
 		estimated = now
+		g.countSessions()
 		for _, m := range g.members {
 			m.latency.estimate(now)
 		}

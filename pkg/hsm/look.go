@@ -1,35 +1,25 @@
 package hsm
 
 // How the catalogue is kept true: listings in the background, and a live look at
-// the HSMs for a key that it does not have. Looks are shared and bounded, so
-// that a flood of unknown key ids cannot hammer an HSM.
+// the HSMs for a key that it does not have (who may ask for one: asker.go).
 
 import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/singleflight"
-	"golang.org/x/time/rate"
 )
 
-// ErrTooManyLooks: more unknown keys were asked for than the HSMs are bothered with.
-var ErrTooManyLooks = errors.New("too many requests for unknown keys")
-
 const (
-	looksPerSecond = 20 // SoftHSM takes 11 ms to find a label among 1000 keys
-	looksBurst     = 20
-	lookTimeout    = time.Second
-	lookHolds      = 2 * time.Second        // how long the result of a look is believed
-	versionHolds   = 200 * time.Millisecond // likewise, of a key that there is: another proxy may just have begun to use a new version
-	maxRecent      = 4096                   // looks remembered
+	lookTimeout  = time.Second
+	lookHolds    = 2 * time.Second        // how long the result of a look is believed
+	versionHolds = 200 * time.Millisecond // likewise, of a key that there is: another proxy may just have begun to use a new version
+	maxRecent    = 4096                   // looks remembered
 
 	catalogueTimeout = 20 * time.Second // a listing of 10,000 keys takes SoftHSM under a second
 	listingShare     = 20               // an HSM spends at most a twentieth of its time on listings
@@ -37,9 +27,7 @@ const (
 )
 
 type looks struct {
-	flight *singleflight.Group // by label
-	limit  *rate.Limiter       // for labels that are in no catalogue
-	known  *rate.Limiter       // for a further version of a key that is: strangers to the HSMs must not use it up
+	limits lookLimits
 
 	mu     sync.Mutex
 	recent map[string]look // by label; only looks that every HSM answered
@@ -50,71 +38,6 @@ type look struct {
 	key  *Key    // nil: none that answered has it
 	away []error // of the HSMs that did not answer
 	at   time.Time
-}
-
-// Key finds a key by its label. One that the catalogue does not have is looked
-// for on the HSMs: the result is ErrKeyNotFound only if at least one HSM said
-// so and none that might hold it is away (requirement X7); then it is ErrUnavailable.
-// ErrTooManyLooks says that the look was not made.
-func (g *Group) Key(ctx context.Context, label string) (*Key, error) {
-	if key := g.catalogue.Load().keys[label]; key != nil {
-		return key, nil
-	}
-	return g.look(ctx, label, func(*Key) bool { return true }, fmt.Sprintf("no HSM of the group has a key labelled %q", label))
-}
-
-// KeyWithVersion is Key for a decryption: it looks again, too, when the key is
-// known and the version is not. ErrKeyNotFound then speaks of the version.
-func (g *Group) KeyWithVersion(ctx context.Context, ref KeyRef) (*Key, error) {
-	key := g.catalogue.Load().keys[ref.Label]
-	if key != nil && (key.version(ref.Version) != nil || len(key.versions) == 0) {
-		return key, nil
-	}
-	return g.look(ctx, ref.Label, holds(ref.Version), versionNotFound(ref))
-}
-
-// holds is true of a key with this version, and of one that has none at all,
-// because it is no AES-256 key.
-func holds(version uint32) func(*Key) bool {
-	return func(key *Key) bool { return key.version(version) != nil || len(key.versions) == 0 }
-}
-
-func versionNotFound(ref KeyRef) string {
-	return fmt.Sprintf("no HSM of the group has version %d of key %q", ref.Version, ref.Label)
-}
-
-// look asks the HSMs for a label, together with all who ask at the same time.
-// A key for which want is false is as good as none; missing then says what is not there.
-func (g *Group) look(ctx context.Context, label string, want func(*Key) bool, missing string) (*Key, error) {
-	found, recent := g.looks.recall(label)
-	if !recent {
-		flight := g.looks.flight.DoChan(label, func() (any, error) {
-			limit := g.looks.limit
-			if g.catalogue.Load().keys[label] != nil {
-				limit = g.looks.known
-			}
-			if !limit.Allow() {
-				return nil, ErrTooManyLooks
-			}
-			return g.lookNow(label), nil
-		})
-		select {
-		case result := <-flight:
-			if result.Err != nil {
-				return nil, result.Err
-			}
-			found = result.Val.(look)
-		case <-ctx.Done():
-			return nil, &Error{Op: "look for key", Kind: Timeout(ctx.Err()), Detail: fmt.Sprintf("key %q", label)}
-		}
-	}
-	switch {
-	case found.key != nil && want(found.key):
-		return found.key, nil
-	case len(found.away) > 0:
-		return nil, &Error{Op: "look for key", Kind: ErrUnavailable, Detail: fmt.Sprintf("%s, but not all HSMs answered%s", missing, listed(found.away))}
-	}
-	return nil, &Error{Op: "look for key", Kind: ErrKeyNotFound, Detail: missing}
 }
 
 // lookNow asks every HSM of the group at once. One that is out of service is

@@ -88,7 +88,7 @@ func TestFloodOfUnknownKeys(t *testing.T) {
 		if verdicts[hsm.ErrKeyNotFound] != looks || verdicts[hsm.ErrKeyNotFound]+verdicts[hsm.ErrTooManyLooks] != 10000 {
 			t.Errorf("got %v, %d looks", verdicts, looks)
 		}
-		if looks < 200 || looks > 221 { // 20 at once and 20 a second, for ten seconds
+		if looks < 400 || looks > 441 { // 40 at once and 40 a second, for ten seconds
 			t.Errorf("%d looks in ten seconds", looks)
 		}
 	})

@@ -197,6 +197,7 @@ func (r *race[T]) take(m *member, answer T, err error) bool {
 func (r *race[T]) attempt(m *member) (T, error) {
 	w := watch[T]{race: r, member: m, start: time.Now()}
 	w.begin()
+	inFlight := m.waiting()
 	answer, err := r.op.call(r.ctx, m.Token)
 	m.inFlight.Add(-1)
 	w.end()
@@ -204,11 +205,15 @@ func (r *race[T]) attempt(m *member) (T, error) {
 	case !errors.Is(err, ErrTimeout):
 		m.latency.add(took)
 		m.answered(took < r.g.config.AttemptTimeout)
+		if !IsFault(err) {
+			m.queue.note(took, inFlight, false)
+		}
 	case r.ctx.Err() == nil:
 		// The HSM itself says that it is late.
 	default:
 		// Its time was up: another was quicker, the caller hung up, or it hangs, of which
 		// the watch took note. That it took so long, at least, is known.
+		m.queue.note(took, inFlight, true)
 		if r.outer.Err() == nil {
 			m.latency.add(took)
 			if took >= w.delay {
@@ -287,7 +292,8 @@ func (w *watch[T]) fire() {
 
 // second asks another HSM beside the one that is slow. When that one is overdue
 // and the other is quick, it is not a guess but a failover, and no budget holds it back; nor when
-// the overdue one's probes fail, too, and no other is able.
+// the overdue one's probes fail, too, and no other is able; but then not to wait in line there: a pair that is overloaded
+// has no use for twice the load.
 func (r *race[T]) second(slow *member, overdue bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -309,7 +315,7 @@ func (r *race[T]) second(slow *member, overdue bool) {
 	if overdue {
 		within = min(within, r.g.config.AttemptTimeout/2)
 	}
-	desperate := overdue && slow.standing.out.Load() && slow.health.Load().Status == Unavailable && r.g.able(left) == 0
+	desperate := overdue && slow.standing.out.Load() && slow.health.Load().Status == Unavailable && r.g.able(left) == 0 && r.g.freeOnes(left) != 0
 	switch {
 	case desperate:
 	case r.g.quickOnes(left, within, overdue) == 0:

@@ -7,8 +7,10 @@ import "time"
 // use records a successful verification. The load spares the cores a shared write on every request.
 func (a *account) use(now time.Time) {
 	seconds := now.Unix()
-	if a.lastUsed.Load() < seconds {
-		a.lastUsed.Store(seconds)
+	for before := a.lastUsed.Load(); before < seconds; before = a.lastUsed.Load() {
+		if a.lastUsed.CompareAndSwap(before, seconds) { // not over a later one
+			return
+		}
 	}
 }
 
@@ -26,13 +28,14 @@ func (v *Verifier) LastUsed() map[string]time.Time {
 	return times
 }
 
-// InheritLastUsed takes over the times of the credentials that are the same in old, when a reload replaces it: a credential that
-// is rotating out must not look as if it had never been used.
+// InheritLastUsed shares the times of the credentials that are the same in old, when a reload replaces it: a credential that
+// is rotating out must not look as if it had never been used, and what old still verifies meanwhile counts as well. It is for a
+// Verifier that verifies nothing yet.
 func (v *Verifier) InheritLastUsed(old *Verifier) {
 	for id, account := range v.byID {
 		before, found := old.byID[id]
 		if found && before.secret() == account.secret() {
-			account.use(time.Unix(before.lastUsed.Load(), 0))
+			account.lastUsed = before.lastUsed
 		}
 	}
 }

@@ -111,6 +111,11 @@ func TestLastUsed(t *testing.T) {
 	reloaded := newTestVerifier(t)
 	reloaded.InheritLastUsed(v)
 	check(reloaded, testNow.Add(time.Second), time.Time{})
+	_, err = v.Verify(signedRequest(), testNow.Add(2*time.Second)) // a request that began before the reload
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(reloaded, testNow.Add(2*time.Second), time.Time{})
 
 	swapped, err := New(Config{Credentials: []Credential{{oldID, newSecret}, {newID, oldSecret}}})
 	if err != nil {

@@ -29,7 +29,7 @@ type account struct {
 	index    int // in Verifier.accounts and cachedScope.keys
 	id       string
 	secret   func() string // a function, because package fmt prints unexported fields too
-	lastUsed atomic.Int64  // Unix seconds; 0: never
+	lastUsed *atomic.Int64 // Unix seconds; 0: never. Shared with the account of an older Verifier that it is the same as
 }
 
 // Verifier verifies the requests to one key store. It does not change but for its cache of signing keys and the times of last use. Safe for
@@ -62,9 +62,12 @@ func newVerifier(c Config) *Verifier {
 		v.maxSkew = MaxSkew
 	}
 	dummySecret := rand.Text() + rand.Text()
-	v.accounts = append(v.accounts, &account{secret: func() string { return dummySecret }})
+	v.accounts = append(v.accounts, &account{secret: func() string { return dummySecret }, lastUsed: new(atomic.Int64)})
 	for _, credential := range c.Credentials {
-		a := &account{index: len(v.accounts), id: credential.AccessKeyID, secret: func() string { return credential.SecretAccessKey }}
+		a := &account{
+			index: len(v.accounts), id: credential.AccessKeyID, secret: func() string { return credential.SecretAccessKey },
+			lastUsed: new(atomic.Int64),
+		}
 		v.accounts = append(v.accounts, a)
 		v.byID[a.id] = a
 	}

@@ -6,17 +6,21 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"golang.org/x/time/rate"
 
 	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/hsmtest"
 )
 
 // idleHSM is an HSM that does nothing, at once.
@@ -123,4 +127,140 @@ func BenchmarkPolicies(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkTenants is an Encrypt with one key store, and with 1,000 that have 10 keys each: it must cost the same.
+func BenchmarkTenants(b *testing.B) {
+	for _, n := range []int{1, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			r := newTenantsRig(b, n)
+			var calls []call
+			for i := range min(n, 100) {
+				i = i * n / min(n, 100)
+				calls = append(calls, newCall(b, testCredential, fmt.Sprintf("/agencies/%04d%s/keys/agency-%04d-3/encrypt", i, apiPath, i), encryptFields(pattern(64))))
+			}
+			reader := bytes.NewReader(nil)
+			w := &discard{header: http.Header{}}
+			request := calls[0].request()
+			request.Body = io.NopCloser(reader)
+			i := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				c := &calls[i%len(calls)]
+				i++
+				reader.Reset(c.body)
+				request.RequestURI, request.Header = c.path, c.header
+				r.handler.ServeHTTP(w, request)
+				if w.status != http.StatusOK {
+					b.Fatal(w.status)
+				}
+			}
+		})
+	}
+}
+
+// newTenantsRig is a rig of agencies with 10 keys each, on HSMs that cost nothing.
+func newTenantsRig(b testing.TB, n int) *rig {
+	r := &rig{t: b, a: hsmtest.New("hsm-a"), b: hsmtest.New("hsm-b")}
+	config := Config{
+		KeyStores: manyStores(n, 10), Budget: 10 * time.Second, MaxQueueTime: 10 * time.Second,
+		Log: zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), noSync{}, zapcore.InfoLevel)),
+	}
+	groupConfig := hsm.GroupConfig{Name: "pair", TestKey: testKey, ParityRate: -1, AttemptTimeout: 2 * time.Second, Budget: 20 * time.Second}
+	for _, token := range []*hsmtest.Token{r.a, r.b} {
+		token.AddKey(testKey, 0)
+		for _, store := range config.KeyStores {
+			for _, label := range store.Labels {
+				token.AddKey(label, 1)
+			}
+		}
+		groupConfig.Members = append(groupConfig.Members, hsm.MemberConfig{Name: token.Info().Label, Token: idleHSM{token}})
+	}
+	group, err := hsm.NewGroup(groupConfig)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(group.Close)
+	if err := group.WaitFirst(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	for i := range config.KeyStores {
+		config.KeyStores[i].Group = group
+	}
+	r.config = config
+	r.handler, err = NewHandler(config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return r
+}
+
+// BenchmarkReplace is a reload of 1,000 key stores with 10,000 keys, and what they take of memory.
+func BenchmarkReplace(b *testing.B) {
+	r := newTenantsRig(b, 1000)
+	runtime.GC()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	fresh, err := NewHandler(r.config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	runtime.KeepAlive(fresh)
+	for b.Loop() {
+		if err := r.handler.Replace(r.config); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1000, "B/keystore")
+}
+
+// BenchmarkQuota is what the limits of a request cost: counted in, a token of the key store's bucket and one of the key's.
+func BenchmarkQuota(b *testing.B) {
+	l := newRateLimit(1_000_000, 0)
+	var all, group crowd
+	lane := &lane{all: &all, group: &group}
+	b.Run("lane", func(b *testing.B) {
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				lane.enter()
+				lane.leave()
+			}
+		})
+	})
+	b.Run("bucket", func(b *testing.B) {
+		var shared bucket
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				shared.allow(l, sinceEpoch)
+			}
+		})
+	})
+	b.Run("key bucket", func(b *testing.B) {
+		var shared keyBuckets
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				shared.allow(l, goodKey, sinceEpoch)
+			}
+		})
+	})
+	b.Run("x/time/rate", func(b *testing.B) {
+		shared := rate.NewLimiter(1_000_000, 1_000_000)
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				shared.Allow()
+			}
+		})
+	})
+	b.Run("ledger", func(b *testing.B) {
+		var shared ledger
+		var times histogram
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				shared.requests[1].add(nil)
+				times.add(3 * time.Millisecond)
+			}
+		})
+	})
 }

@@ -1,7 +1,10 @@
 package xks
 
 // The kill switch: what an operator has blocked, in force for the next request, whatever the configuration says and
-// across its reloads.
+// across its reloads. A request that an HSM is at work for when the block comes is answered as a blocked one, too: nothing
+// that was decrypted leaves after the block.
+
+import "errors"
 
 // Blocks is what is blocked. It does not change once it is given to SetBlocks.
 type Blocks struct {
@@ -15,5 +18,55 @@ type BlockedKey struct {
 	Key      string
 }
 
-// SetBlocks puts blocks in force for every request whose work has not begun.
-func (h *Handler) SetBlocks(b Blocks) {}
+// SetBlocks puts blocks in force: for requests that come, and for those whose answer is not yet being written.
+func (h *Handler) SetBlocks(b Blocks) {
+	if len(b.KeyStores) == 0 && len(b.Keys) == 0 {
+		h.blocks.Store(nil)
+		return
+	}
+	h.blocks.Store(&b)
+}
+
+// storeBlocked says whether the key store is blocked, and by what.
+func (x *exchange) storeBlocked() error {
+	if x.store.blocked {
+		return errStoreOff
+	}
+	b := x.handler.blocks.Load()
+	if b != nil && b.KeyStores[x.store.name] {
+		return errStoreKilled
+	}
+	return nil
+}
+
+// keyBlocked says whether the key that was found is disabled, and by what.
+func (x *exchange) keyBlocked() error {
+	if x.store.disabled[x.keyID] {
+		return errKeyOff
+	}
+	b := x.handler.blocks.Load()
+	if b != nil && (b.Keys[BlockedKey{x.store.name, x.keyID}] || b.Keys[BlockedKey{"", x.key.Label}]) {
+		return errKeyKilled
+	}
+	return nil
+}
+
+// blockedMeanwhile is asked when there is an answer: whether it may still leave.
+func (x *exchange) blockedMeanwhile() error {
+	if x.handler.blocks.Load() == nil {
+		return nil
+	}
+	err := x.storeBlocked()
+	if err == nil && x.hsmCalls.attempts > 0 {
+		err = x.keyBlocked()
+	}
+	return err
+}
+
+// What the log says of who blocked; the caller hears one text.
+var (
+	errStoreOff    = failure(invalidState, "The external key store is blocked.", errors.New("by the configuration"))
+	errStoreKilled = failure(invalidState, errStoreOff.message, errors.New("by the kill switch"))
+	errKeyOff      = failure(invalidState, "The external key is disabled.", errors.New("by the configuration"))
+	errKeyKilled   = failure(invalidState, errKeyOff.message, errors.New("by the kill switch"))
+)

@@ -45,7 +45,7 @@ func (x *exchange) readBody() error {
 	x.body = bodies.Get().(*body)
 	b := x.body
 	if !b.reserve(x.handler, x.config.MaxBodies, int64(cap(b.bytes))) {
-		return errShed
+		return errOverMaxBodies
 	}
 	for {
 		if len(b.bytes) > limit {
@@ -53,7 +53,7 @@ func (x *exchange) readBody() error {
 		}
 		if len(b.bytes) == cap(b.bytes) {
 			if !b.reserve(x.handler, x.config.MaxBodies, int64(cap(b.bytes))) {
-				return errShed
+				return errOverMaxBodies
 			}
 			bigger := make([]byte, len(b.bytes), 2*cap(b.bytes))
 			copy(bigger, b.bytes)

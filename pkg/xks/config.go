@@ -42,8 +42,9 @@ type Config struct {
 	Vendor    string // xksProxyVendor; default "xks-proxy"
 	Model     string // xksProxyModel: product and version; default "xks-proxy"
 
-	// MaxQueueTime is how long a request may have waited when its work begins, and for an HSM's session then; beyond it
-	// is shed (R3). Default 100 ms.
+	// MaxQueueTime is how long a request may have waited for us when its work begins, and for an HSM's session then; beyond it
+	// is shed (R3). The second half of the wait for a session, and of MaxInFlight, is for key stores that have no more than
+	// their share in flight, if there are several. Default 100 ms.
 	MaxQueueTime time.Duration
 
 	KeyStores []KeyStoreConfig
@@ -92,11 +93,14 @@ const (
 	defaultMaxData            = 8192
 	defaultMaxInFlight        = 1024
 	defaultMaxBodies          = 256 << 20
+	defaultMaxQueueTime       = 100 * time.Millisecond
 
 	minMaxBody = 64 << 10
 	minMaxData = 4300
 	minMaxAAD  = 8192
 	maxAAD     = 1<<16 - 1 // what the two-byte length of E3 can say
+
+	maxQuota = 1_000_000 // requests, a second or at once
 
 	apiPath    = "/kms/xks/v1"
 	minURIPath = 10
@@ -116,6 +120,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxAAD, maxAAD)
 	setDefault(&c.MaxInFlight, defaultMaxInFlight)
 	setDefault(&c.MaxBodies, defaultMaxBodies)
+	setDefault(&c.MaxQueueTime, defaultMaxQueueTime)
 	setDefault(&c.FleetSize, 1)
 	setDefault(&c.Vendor, "xks-proxy")
 	setDefault(&c.Model, "xks-proxy")
@@ -151,6 +156,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxInFlight < 0 || c.MaxBodies < int64(c.MaxBody) {
 		fail("a limit on concurrent requests is too small")
+	}
+	if c.MaxQueueTime < 0 {
+		fail("the time that a request may wait is negative")
 	}
 	if c.FleetSize < 1 {
 		fail("the fleet size %d is not greater than zero", c.FleetSize)
@@ -202,6 +210,17 @@ func (c KeyStoreConfig) validate() error {
 		if !validKeyID(id) {
 			fail("disabled key %q is no external key id", id)
 		}
+	}
+	for _, host := range c.Hosts {
+		if host == "" || strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' || r == '/' }) {
+			fail("host %q is no host name: it is given without scheme, port and path, in ASCII", host)
+		}
+	}
+	if q := c.Quota; q.Rate < 0 || q.Burst < 0 || q.KeyRate < 0 || q.KeyBurst < 0 || q.MaxInFlight < 0 {
+		fail("a quota is negative")
+	}
+	if q := c.Quota; max(q.Rate, q.Burst, q.KeyRate, q.KeyBurst) > maxQuota {
+		fail("a quota is above %d", maxQuota)
 	}
 	if c.PolicyMode != "" {
 		if _, err := authz.ParseMode(string(c.PolicyMode)); err != nil {

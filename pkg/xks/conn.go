@@ -22,6 +22,7 @@ type conn struct {
 	requests  atomic.Int64
 	idle      atomic.Bool  // an HTTP/1.1 connection between two requests
 	firstByte atomic.Int64 // when the current request began to arrive; 0: not known
+	lastByte  atomic.Int64 // when anything last arrived
 	closed    atomic.Bool
 	proven    atomic.Bool   // somebody has authenticated on it
 	stranger  *list.Element // in Listener.strangers; guarded by its lock
@@ -39,8 +40,12 @@ var epoch = time.Now()
 // Read implements net.Conn. It notes when an idle connection wakes.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if n > 0 && c.idle.Load() && c.idle.CompareAndSwap(true, false) {
-		c.firstByte.Store(int64(time.Since(epoch)))
+	if n > 0 {
+		now := int64(time.Since(epoch))
+		c.lastByte.Store(now)
+		if c.idle.Load() && c.idle.CompareAndSwap(true, false) {
+			c.firstByte.Store(now)
+		}
 	}
 	return n, err
 }

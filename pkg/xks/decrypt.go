@@ -33,8 +33,8 @@ func (x *exchange) decrypt() (response, error) {
 	if err := x.findKey(); err != nil {
 		return nil, err
 	}
-	if x.store.disabled[x.keyID] {
-		return nil, errKeyOff
+	if err := x.keyBlocked(); err != nil {
+		return nil, err
 	}
 	if err := x.findVersion(); err != nil {
 		return nil, err
@@ -43,6 +43,9 @@ func (x *exchange) decrypt() (response, error) {
 		return nil, err
 	}
 	if err := checkLengths(f); err != nil {
+		return nil, err
+	}
+	if err := x.waitInLine(1); err != nil {
 		return nil, err
 	}
 	plaintext, trace, err := x.store.group.Decrypt(x.ctx, x.keyRef(), frameAAD(f.AAD, f.CiphertextMetadata),
@@ -71,7 +74,7 @@ func (x *exchange) findVersion() error {
 		return badCiphertext(err)
 	}
 	x.version, x.hasKey = version, true
-	key, err := x.store.group.KeyWithVersion(x.ctx, x.keyRef())
+	key, err := x.store.lane.asker.KeyWithVersion(x.ctx, x.keyRef())
 	switch {
 	case errors.Is(err, hsm.ErrKeyNotFound):
 		return badCiphertext(errors.New(err.Error()))

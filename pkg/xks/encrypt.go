@@ -34,8 +34,8 @@ func (x *exchange) encrypt() (response, error) {
 	if err := x.findKey(); err != nil {
 		return nil, err
 	}
-	if x.store.disabled[x.keyID] {
-		return nil, errKeyOff
+	if err := x.keyBlocked(); err != nil {
+		return nil, err
 	}
 	version, err := x.key.EncryptVersion()
 	if err != nil {
@@ -43,10 +43,16 @@ func (x *exchange) encrypt() (response, error) {
 	}
 	x.version, x.hasKey = version, true
 	if x.fields.CDIVAlgorithm == nil {
-		return x.encryptOnce()
+		if err := x.waitInLine(1); err != nil {
+			return nil, err
+		}
+		return orError(x.encryptOnce())
 	}
 	if err := x.key.CheckDecrypt(version); err != nil {
 		return nil, err // requirement E5
+	}
+	if err := x.waitInLine(2); err != nil {
+		return nil, err
 	}
 	return x.encryptVerified()
 }

@@ -6,6 +6,7 @@ package xks
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"xks-proxy/pkg/hsm"
@@ -83,10 +84,7 @@ var (
 	errNotAllowed = &apiError{name: unsupported, status: http.StatusMethodNotAllowed, message: "Only POST is supported at this URI."}
 	errNoSuchPath = failure(invalidURIPath, "The URI path is not one of this proxy.", nil)
 	errNoSuchKey  = failure(keyNotFound, "The external key was not found.", nil)
-	errKeyOff     = failure(invalidState, "The external key is disabled.", nil)
-	errStoreOff   = failure(invalidState, "The external key store is blocked.", nil)
 	errDenied     = failure(accessDenied, "The caller is not allowed to use the external key.", nil)
-	errShed       = failure(throttling, "The request rate is higher than this proxy can serve.", nil)
 	errTooLate    = failure(dependencyTimeout, "The time allotted to the request ran out.", nil)
 	errBodyTooBig = failure(unsupported, "The request body is larger than this proxy supports.", nil)
 )
@@ -111,8 +109,10 @@ func apiErrorOf(err error) *apiError {
 		return failure(invalidState, "The external key is not enabled on every external key manager.", err)
 	case errors.Is(err, hsm.ErrTooLarge):
 		return failure(unsupported, "An input is larger than the external key manager supports.", err)
-	case errors.Is(err, hsm.ErrTooManyLooks), errors.Is(err, hsm.ErrBusy):
-		return failure(throttling, errShed.message, err)
+	case errors.Is(err, hsm.ErrTooManyLooks):
+		return errOverLooks
+	case errors.Is(err, hsm.ErrBusy):
+		return failure(throttling, shedMessage, fmt.Errorf("%w: %w", overBusy, err))
 	case errors.Is(err, hsm.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
 		return failure(dependencyTimeout, "The external key manager did not answer in time.", err)
 	}

@@ -27,8 +27,10 @@ type exchange struct {
 	request *http.Request
 	ctx     context.Context // ends at the deadline
 	cancel  context.CancelFunc
+	conn    *conn // nil: not known
 	clock   clock
-	target  // what the path names
+	queued  time.Duration // see timeQueued
+	target                // what the path names
 
 	body      *body
 	identity  sigv4.Identity
@@ -66,7 +68,7 @@ type target struct {
 }
 
 func (h *Handler) begin(s *state, w http.ResponseWriter, r *http.Request) *exchange {
-	x := &exchange{handler: h, config: &s.config, request: r, clock: s.config.startClock(r)}
+	x := &exchange{handler: h, config: &s.config, request: r, conn: connectionOf(r), clock: s.config.startClock(r)}
 	x.readInTime(w)
 	return x
 }
@@ -113,13 +115,14 @@ func (x *exchange) run() (response, error) {
 		x.peek()
 		return nil, err
 	}
+	x.queued = x.timeQueued()
 	if x.op.shed {
-		if x.handler.inFlight.Add(1) > int64(x.config.MaxInFlight) {
-			x.handler.inFlight.Add(-1)
+		x.store.lane.enter()
+		defer x.store.lane.leave()
+		if err := x.admit(); err != nil {
 			x.peek()
-			return nil, errShed
+			return nil, err
 		}
-		defer x.handler.inFlight.Add(-1)
 	}
 	if err := x.parse(); err != nil {
 		return nil, err
@@ -129,13 +132,17 @@ func (x *exchange) run() (response, error) {
 			return nil, err
 		}
 	}
-	if x.store.blocked {
-		return nil, errStoreOff
+	if err := x.storeBlocked(); err != nil {
+		return nil, err
 	}
 	if x.ctx.Err() != nil {
 		return nil, errTooLate
 	}
-	return x.op.run(x)
+	answer, err := x.op.run(x)
+	if err := x.blockedMeanwhile(); err != nil {
+		return nil, err
+	}
+	return answer, err
 }
 
 func (x *exchange) authenticate() error {
@@ -148,7 +155,7 @@ func (x *exchange) authenticate() error {
 		return err
 	}
 	x.identity = identity
-	connectionOf(r).prove()
+	x.conn.prove()
 	return nil
 }
 
@@ -179,7 +186,7 @@ func isJSON(contentType []string) bool {
 }
 
 // findKey resolves the external key id, and asks whether this caller may use
-// the key: no operation gets at a key without (requirement A8).
+// the key, and so often: no operation gets at a key without (requirement A8).
 func (x *exchange) findKey() error {
 	key, err := x.store.key(x.ctx, x.keyID)
 	if err != nil {
@@ -187,7 +194,12 @@ func (x *exchange) findKey() error {
 	}
 	x.key = key
 	if x.store.policies != nil {
-		return x.authorize()
+		if err := x.authorize(); err != nil {
+			return err
+		}
+	}
+	if !x.store.ledger.keys.allow(x.store.keyRate, key.Label, sinceEpoch) {
+		return errOverKeyRate
 	}
 	return nil
 }
@@ -195,7 +207,7 @@ func (x *exchange) findKey() error {
 // keyExists tells a key that is gone from one that lacks a version. After a
 // version was looked for in vain it costs nothing.
 func (x *exchange) keyExists() bool {
-	_, err := x.store.group.Key(x.ctx, x.key.Label)
+	_, err := x.store.lane.asker.Key(x.ctx, x.key.Label)
 	return err == nil
 }
 
@@ -225,7 +237,9 @@ func (x *exchange) end(w http.ResponseWriter, answer response, err error) {
 	if x.request.Method != http.MethodHead {
 		_, writeErr = w.Write(text)
 	}
-	x.log(status, failed, writeErr)
+	took := time.Since(x.clock.start)
+	x.count(failed, took)
+	x.log(status, failed, writeErr, took)
 	clear(text)
 	*buffer = text[:0]
 	replies.Put(buffer)
@@ -244,7 +258,7 @@ func (x *exchange) wipe() {
 var logBuffers = sync.Pool{New: func() any { b := make([]zap.Field, 0, 32); return &b }}
 
 // log writes the one line of this request (requirement L1).
-func (x *exchange) log(status int, failed *apiError, writeErr error) {
+func (x *exchange) log(status int, failed *apiError, writeErr error, took time.Duration) {
 	level := zap.InfoLevel
 	switch {
 	case failed != nil && failed.name == internal,
@@ -258,7 +272,7 @@ func (x *exchange) log(status int, failed *apiError, writeErr error) {
 		return
 	}
 	buffer := logBuffers.Get().(*[]zap.Field)
-	fields := x.appendLogFields((*buffer)[:0], status, failed, writeErr)
+	fields := x.appendLogFields((*buffer)[:0], status, failed, writeErr, took)
 	entry.Write(fields...)
 	clear(fields)
 	*buffer = fields[:0]

@@ -169,7 +169,7 @@ func FuzzHandler(f *testing.F) {
 		case name == "" && !signed, name == internal, name == accessDenied, name == invalidCiphertext && !strings.HasSuffix(path, "/decrypt"):
 			t.Errorf("%q %q: %s", path, body, p.body)
 		}
-		if handler.inFlight.Load() != 0 || handler.bodies.Load() != 0 {
+		if handler.all.inFlight.Load() != 0 || handler.bodies.Load() != 0 {
 			t.Error("something is still counted")
 		}
 	})

@@ -71,7 +71,7 @@ func fails(kind error) hsmtest.Hook {
 	}
 }
 
-func (r *rig) waitForLook() { time.Sleep(60 * time.Millisecond) } // the limiter of package hsm gives one look in 50 ms
+func (r *rig) waitForLook() { time.Sleep(110 * time.Millisecond) } // the limiter of package hsm gives one look in 100 ms
 
 func hangs(ctx context.Context, _ hsmtest.Op, _ hsm.KeyRef) error {
 	<-ctx.Done()
@@ -160,8 +160,8 @@ var goldens = map[string]func(*rig) reply{
 	// 429, 500, 501, 503.
 	"throttling": func(r *rig) reply {
 		full := newRig(r.t, func(c *Config, _ *hsm.GroupConfig) { c.MaxInFlight = 1 })
-		full.handler.inFlight.Add(1)
-		defer full.handler.inFlight.Add(-1)
+		full.handler.all.inFlight.Add(1)
+		defer full.handler.all.inFlight.Add(-1)
 		return encryptGood(full)
 	},
 	"throttling-busy":        hooked(fails(hsm.ErrBusy), encryptGood),

@@ -1,11 +1,12 @@
 package xks
 
 // Handler: the router. A path that is not exactly one of the API's under exactly
-// one key store's prefix is 404, and any method but POST is 405.
+// one key store's prefix is 404, and any method but POST is 405. Which paths there are is in state.go.
 
 import (
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/go-chi/chi/v5"
@@ -14,6 +15,7 @@ import (
 // operation is one row of the table of APIs. Everything that differs between
 // the four, other than their own work, is in it.
 type operation struct {
+	number int    // its place in arrays of operationCount
 	name   string // as the specification calls it, for the log
 	path   string // below the key store's XksProxyUriPath
 	keyed  bool   // the path names a key
@@ -33,13 +35,13 @@ var (
 
 // operations are the four APIs (requirement U2).
 var operations = []*operation{
-	{name: "GetKeyMetadata", path: "/keys/{externalKeyId}/metadata", keyed: true, shed: true,
+	{number: 0, name: "GetKeyMetadata", path: "/keys/{externalKeyId}/metadata", keyed: true, shed: true,
 		fields: []metadataField{awsPrincipalARN, kmsOperation, kmsRequestID}, errors: setOf(keyErrors), run: (*exchange).getKeyMetadata},
-	{name: "Encrypt", path: "/keys/{externalKeyId}/encrypt", keyed: true, shed: true,
+	{number: 1, name: "Encrypt", path: "/keys/{externalKeyId}/encrypt", keyed: true, shed: true,
 		fields: []metadataField{awsPrincipalARN, kmsKeyARN, kmsOperation, kmsRequestID}, errors: setOf(encErrors), check: (*exchange).checkEncrypt, run: (*exchange).encrypt},
-	{name: "Decrypt", path: "/keys/{externalKeyId}/decrypt", keyed: true, shed: true,
+	{number: 2, name: "Decrypt", path: "/keys/{externalKeyId}/decrypt", keyed: true, shed: true,
 		fields: []metadataField{awsPrincipalARN, kmsKeyARN, kmsOperation, kmsRequestID}, errors: setOf(decErrors), check: (*exchange).checkDecrypt, run: (*exchange).decrypt},
-	{name: "GetHealthStatus", path: "/health",
+	{number: 3, name: "GetHealthStatus", path: "/health",
 		fields: []metadataField{kmsRequestID, kmsOperation}, errors: setOf(commonErrors), run: (*exchange).getHealthStatus},
 }
 
@@ -53,15 +55,15 @@ func setOf(names []errorName) map[errorName]bool {
 
 // Handler serves the API. It is safe for concurrent use.
 type Handler struct {
-	state    atomic.Pointer[state]
-	inFlight atomic.Int64
-	bodies   atomic.Int64 // bytes of request bodies in memory
-}
+	state  atomic.Pointer[state]
+	blocks atomic.Pointer[Blocks] // nil: nothing is blocked
 
-// state is one configuration, built whole. A request loads it once.
-type state struct {
-	config Config
-	router *chi.Mux
+	all       crowd        // authenticated requests
+	bodies    atomic.Int64 // bytes of request bodies in memory
+	refused   outcomeCounts
+	latencies [operationCount]histogram
+
+	replacing sync.Mutex
 }
 
 // NewHandler builds a handler from a configuration that Validate finds good.
@@ -69,27 +71,11 @@ func NewHandler(c Config) (*Handler, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	c = c.withDefaults()
 	h := new(Handler)
-	s := &state{config: c, router: chi.NewRouter()}
-	for _, storeConfig := range c.KeyStores {
-		store, err := newKeyStore(storeConfig)
-		if err != nil {
-			return nil, err
-		}
-		for _, op := range operations {
-			s.router.Post(URIPath(storeConfig.PathPrefix)+op.path, func(w http.ResponseWriter, r *http.Request) {
-				keyID := ""
-				if op.keyed {
-					keyID = chi.URLParam(r, "externalKeyId")
-				}
-				h.begin(s, w, r).serve(w, target{store: store, op: op, keyID: keyID})
-			})
-		}
+	s, err := h.newState(c.withDefaults(), nil)
+	if err != nil {
+		return nil, err
 	}
-	s.router.NotFound(func(w http.ResponseWriter, r *http.Request) {
-		h.begin(s, w, r).refuse(w, errNoSuchPath)
-	})
 	h.state.Store(s)
 	return h, nil
 }
@@ -113,7 +99,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // refuseMethod answers 405 where a POST would have been served, 404 elsewhere.
 func (h *Handler) refuseMethod(w http.ResponseWriter, r *http.Request, s *state, path string) {
-	if s.router.Match(chi.NewRouteContext(), http.MethodPost, path) {
+	route := chi.NewRouteContext()
+	if s.router.Match(route, http.MethodPost, path) && s.routes[route.RoutePattern()].servedAt(r.Host) {
 		w.Header().Set("Allow", http.MethodPost)
 		h.begin(s, w, r).refuse(w, errNotAllowed)
 		return

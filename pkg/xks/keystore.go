@@ -5,6 +5,7 @@ package xks
 import (
 	"context"
 	"path"
+	"slices"
 	"strings"
 
 	"xks-proxy/pkg/authz"
@@ -12,9 +13,12 @@ import (
 	"xks-proxy/pkg/sigv4"
 )
 
-// keyStore is one key store, immutable.
+// keyStore is one key store, immutable but for its ledger and its lane, which are those of the key store of the same name
+// before a reload.
 type keyStore struct {
 	name     string
+	uriPath  string
+	hosts    []string // none: any
 	verifier *sigv4.Verifier
 	group    *hsm.Group
 	blocked  bool
@@ -24,6 +28,13 @@ type keyStore struct {
 	owner    string
 
 	verifyOnSame bool // see KeyStoreConfig
+
+	accessKeyIDs  []string // in the order of the configuration
+	rate, keyRate rateLimit
+	maxInFlight   int64 // 0: no limit of its own
+	shares        bool  // there are other key stores
+	ledger        *ledger
+	lane          *lane
 
 	labels   map[string]bool // patterns without wildcards: a list of 10,000 keys costs what one costs
 	patterns []string
@@ -40,7 +51,9 @@ func newKeyStore(c KeyStoreConfig) (*keyStore, error) {
 	setDefault(&c.Label, KeyIDPlaceholder)
 	s := &keyStore{
 		name: c.Name, verifier: verifier, group: c.Group, blocked: c.Blocked, verifyOnSame: c.VerifyOnSame,
-		policies: c.Policies, mode: c.PolicyMode, owner: c.Owner,
+		policies: c.Policies, mode: c.PolicyMode, owner: c.Owner, uriPath: URIPath(c.PathPrefix), hosts: slices.Clone(c.Hosts),
+		rate: newRateLimit(c.Quota.Rate, c.Quota.Burst), keyRate: newRateLimit(c.Quota.KeyRate, c.Quota.KeyBurst),
+		maxInFlight: int64(c.Quota.MaxInFlight), ledger: new(ledger),
 		labels: map[string]bool{}, disabled: map[string]bool{},
 	}
 	s.before, s.after, _ = strings.Cut(c.Label, KeyIDPlaceholder)
@@ -54,7 +67,39 @@ func newKeyStore(c KeyStoreConfig) (*keyStore, error) {
 	for _, id := range c.Disabled {
 		s.disabled[id] = true
 	}
+	for _, credential := range c.Credentials {
+		s.accessKeyIDs = append(s.accessKeyIDs, credential.AccessKeyID)
+	}
 	return s, nil
+}
+
+// servedAt reports whether the key store is there under this Host or :authority. Letter case and port do not matter; a
+// trailing dot makes another name.
+func (s *keyStore) servedAt(host string) bool {
+	if len(s.hosts) == 0 {
+		return true
+	}
+	name := withoutPort(host)
+	for _, served := range s.hosts {
+		if len(name) == len(served) && strings.EqualFold(name, served) { // of one length: letters that fold to ASCII's are longer
+			return true
+		}
+	}
+	return false
+}
+
+// withoutPort leaves what has anything but digits after the colon as it is: no name is like that.
+func withoutPort(host string) string {
+	colon := strings.LastIndexByte(host, ':')
+	if colon < 0 {
+		return host
+	}
+	for _, c := range []byte(host[colon+1:]) {
+		if c < '0' || c > '9' {
+			return host
+		}
+	}
+	return host[:colon]
 }
 
 // label is the CKA_LABEL behind an external key id; false if this key store
@@ -84,7 +129,7 @@ func (s *keyStore) key(ctx context.Context, keyID string) (*hsm.Key, error) {
 	if !ok {
 		return nil, errNoSuchKey
 	}
-	return s.group.Key(ctx, label)
+	return s.lane.asker.Key(ctx, label)
 }
 
 const maxKeyID = 128

@@ -20,17 +20,22 @@ const (
 	maxLoggedOther = 4096 // of all fields of requestMetadata that we do not know
 	maxLoggedPath  = 512
 	maxUnproven    = 256 // of either, while nobody has signed for it
+
+	loggedQueue = time.Millisecond // less is not worth a word
 )
 
-func (x *exchange) appendLogFields(fields []zap.Field, status int, failed *apiError, writeErr error) []zap.Field {
+func (x *exchange) appendLogFields(fields []zap.Field, status int, failed *apiError, writeErr error, took time.Duration) []zap.Field {
 	r := x.request
 	fields = append(fields,
 		zap.Int("status", status),
-		zap.Float64("duration_ms", float64(time.Since(x.clock.start).Microseconds())/1000),
+		zap.Float64("duration_ms", milliseconds(took)),
 		zap.String("remote", r.RemoteAddr),
 		zap.Bool("new_connection", x.clock.newConn),
 		zap.String("protocol", r.Proto),
 	)
+	if x.queued > loggedQueue {
+		fields = append(fields, zap.Float64("queued_ms", milliseconds(x.queued)))
+	}
 	if x.store != nil {
 		fields = append(fields, zap.String("operation", x.op.name), zap.String("key_store", x.store.name))
 		if x.op.keyed {
@@ -103,6 +108,10 @@ func (x *exchange) appendFailure(fields []zap.Field, failed *apiError, writeErr 
 		fields = append(fields, zap.String("outcome", "ok"))
 	default:
 		fields = append(fields, zap.String("outcome", "error"), zap.String("error_name", string(failed.name)), zap.String("reason", failed.Error()))
+		var limit throttle
+		if errors.As(failed, &limit) {
+			fields = append(fields, zap.String("throttled", string(limit)))
+		}
 		var auth *sigv4.Failure
 		if errors.As(failed, &auth) {
 			fields = append(fields, zap.String("authentication_failure", string(auth.Cause)))
@@ -156,5 +165,7 @@ func isPlainText(s string) bool {
 	}
 	return true
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func itoa(n int) string { return strconv.Itoa(n) }

@@ -28,7 +28,7 @@ func (x *exchange) getKeyMetadata() (response, error) {
 			answer.keyUsage = append(answer.keyUsage, u.name)
 		}
 	}
-	if x.store.disabled[x.keyID] || !x.key.Complete() {
+	if x.keyBlocked() != nil || !x.key.Complete() {
 		answer.keyStatus = statusDisabled
 	}
 	return answer, nil

@@ -9,10 +9,10 @@ import "time"
 type KeyStoreStatus struct {
 	Name        string
 	Owner       string
-	URIPath     string // XksProxyUriPath
-	Group       string // HSM group
-	Blocked     bool   // by configuration or kill switch
-	InFlight    int
+	URIPath     string         // XksProxyUriPath
+	Group       string         // HSM group
+	Blocked     bool           // by configuration or kill switch
+	InFlight    int            // authenticated requests, GetHealthStatus not among them
 	Requests    []RequestCount // of every operation and outcome that was seen
 	Credentials []CredentialStatus
 
@@ -34,7 +34,8 @@ type CredentialStatus struct {
 	LastUsed    time.Time // by our clock, to the second; zero: not since the program started
 }
 
-// OperationStatus is how long the answers to one operation took, from the first byte of the request, all key stores together.
+// OperationStatus is how long the answers to one operation took, from the first byte of the request, all key stores together, good
+// answers or not. Requests that nobody signed for are not in it.
 type OperationStatus struct {
 	Operation string
 	Buckets   []Bucket // cumulative, as Prometheus has them
@@ -50,13 +51,47 @@ type Bucket struct {
 
 // HandlerStatus is what does not belong to one key store.
 type HandlerStatus struct {
-	InFlight   int            // authenticated requests
-	Refused    []RequestCount // requests of no key store, by outcome
+	InFlight   int            // authenticated requests, GetHealthStatus not among them
+	Refused    []RequestCount // requests of no key store, by outcome; of no operation
 	Operations []OperationStatus
 }
 
 // KeyStores gives the state of every key store, in the order of the configuration.
-func (h *Handler) KeyStores() []KeyStoreStatus { return nil }
+func (h *Handler) KeyStores() []KeyStoreStatus {
+	s, b := h.state.Load(), h.blocks.Load()
+	list := make([]KeyStoreStatus, 0, len(s.keyStores))
+	for _, store := range s.keyStores {
+		status := store.status()
+		status.Blocked = store.blocked || b != nil && b.KeyStores[store.name]
+		list = append(list, status)
+	}
+	return list
+}
+
+func (s *keyStore) status() KeyStoreStatus {
+	l := s.ledger
+	status := KeyStoreStatus{
+		Name: s.name, Owner: s.owner, URIPath: s.uriPath, Group: s.group.Name(), InFlight: int(s.lane.inFlight.Load()),
+		PolicyDenials: l.denials.Load(), PolicyShadowDenials: l.shadowDenials.Load(),
+	}
+	for _, op := range operations {
+		status.Requests = l.requests[op.number].appendTo(status.Requests, op.name)
+	}
+	if last := l.lastRequest.Load(); last > 0 {
+		status.LastRequest = time.Unix(last, 0).UTC()
+	}
+	used := s.verifier.LastUsed()
+	for _, id := range s.accessKeyIDs {
+		status.Credentials = append(status.Credentials, CredentialStatus{AccessKeyID: id, LastUsed: used[id]})
+	}
+	return status
+}
 
 // Status gives the state of what does not belong to one key store.
-func (h *Handler) Status() HandlerStatus { return HandlerStatus{} }
+func (h *Handler) Status() HandlerStatus {
+	status := HandlerStatus{InFlight: int(h.all.inFlight.Load()), Refused: h.refused.appendTo(nil, "")}
+	for _, op := range operations {
+		status.Operations = append(status.Operations, h.latencies[op.number].status(op.name))
+	}
+	return status
+}

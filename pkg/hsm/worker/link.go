@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"xks-proxy/pkg/hsm"
@@ -29,6 +30,8 @@ type link struct {
 	gone   chan struct{} // closed when no reply can come any more
 
 	refusals chan *hsm.Error // gets the first reply that says that the PIN was refused; capacity 1
+
+	waiting atomic.Int32 // len(pending), for those who cannot wait for mu
 
 	mu       sync.Mutex
 	pending  map[uint64]*call // by frame id; nil for a call whose caller has left
@@ -143,6 +146,7 @@ func (l *link) register(c *call) (uint64, error) {
 	l.nextID++
 	c.ahead, c.answered = len(l.pending), l.answered
 	l.pending[l.nextID] = c
+	l.waiting.Store(int32(len(l.pending)))
 	return l.nextID, nil
 }
 
@@ -153,6 +157,7 @@ func (l *link) forget(id uint64) bool {
 	defer l.mu.Unlock()
 	_, mine := l.pending[id]
 	delete(l.pending, id)
+	l.waiting.Store(int32(len(l.pending)))
 	return mine
 }
 
@@ -254,6 +259,7 @@ func (l *link) handle(f frame) error {
 	l.mu.Lock()
 	c, known := l.pending[f.id]
 	delete(l.pending, f.id)
+	l.waiting.Store(int32(len(l.pending)))
 	l.answered++
 	l.mu.Unlock()
 	if !known {

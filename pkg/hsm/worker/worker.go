@@ -15,8 +15,8 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// Worker is one HSM behind a process of its own. It implements hsm.Token and
-// hsm.Watched.
+// Worker is one HSM behind a process of its own. It implements hsm.Token,
+// hsm.Watched and hsm.Queued.
 //
 // A call that the process has not answered when ctx ends fails with
 // hsm.ErrTimeout at once. The error is hsm.ErrBusy as well if the call was still in
@@ -53,6 +53,7 @@ type Worker struct {
 var (
 	_ hsm.Token   = (*Worker)(nil)
 	_ hsm.Watched = (*Worker)(nil)
+	_ hsm.Queued  = (*Worker)(nil)
 )
 
 // Start begins to supervise a process for c and returns at once; see Ready. The
@@ -101,6 +102,15 @@ func (w *Worker) Restart(reason string) {
 	case w.restart <- reason:
 	default: // one is under way
 	}
+}
+
+// Waiting implements hsm.Queued.
+func (w *Worker) Waiting() int {
+	l := w.link.Load()
+	if l == nil {
+		return 0
+	}
+	return int(l.waiting.Load())
 }
 
 // Changed implements hsm.Watched. It gets a value when a process became ready, could not

@@ -1,0 +1,83 @@
+package xks
+
+// One configuration at work: the key stores and the routes to them. It is built whole, and never changes.
+
+import (
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+
+	"xks-proxy/pkg/hsm"
+)
+
+// state is one configuration. A request loads it once.
+type state struct {
+	config    Config
+	router    *chi.Mux
+	keyStores []*keyStore // in the order of the configuration
+	byName    map[string]*keyStore
+	routes    map[string]*keyStore // by pattern of the router
+	groups    map[*hsm.Group]*crowd
+}
+
+// newState builds a state; what outlives a configuration comes from old, if that is not nil.
+func (h *Handler) newState(c Config, old *state) (*state, error) {
+	s := &state{
+		config: c, router: chi.NewRouter(), keyStores: make([]*keyStore, 0, len(c.KeyStores)),
+		byName: make(map[string]*keyStore, len(c.KeyStores)), routes: make(map[string]*keyStore, operationCount*len(c.KeyStores)),
+		groups: map[*hsm.Group]*crowd{},
+	}
+	s.router.NotFound(func(w http.ResponseWriter, r *http.Request) {
+		h.begin(s, w, r).refuse(w, errNoSuchPath)
+	})
+	for _, storeConfig := range c.KeyStores {
+		store, err := newKeyStore(storeConfig)
+		if err != nil {
+			return nil, err
+		}
+		store.shares = len(c.KeyStores) > 1
+		group := s.crowdOf(store.group, old)
+		if old != nil {
+			if before := old.byName[store.name]; before != nil {
+				store.inherit(before)
+			}
+		}
+		if store.lane == nil {
+			store.lane = newLane(&h.all, group, store.group)
+		}
+		s.keyStores = append(s.keyStores, store)
+		s.byName[store.name] = store
+		h.route(s, store)
+	}
+	return s, nil
+}
+
+// crowdOf is the requests to one HSM group, those of an old state included.
+func (s *state) crowdOf(group *hsm.Group, old *state) *crowd {
+	if s.groups[group] == nil {
+		s.groups[group] = new(crowd)
+		if old != nil && old.groups[group] != nil {
+			s.groups[group] = old.groups[group]
+		}
+	}
+	return s.groups[group]
+}
+
+// route makes the paths of a key store known to the router.
+func (h *Handler) route(s *state, store *keyStore) {
+	for _, op := range operations {
+		pattern := store.uriPath + op.path
+		s.routes[pattern] = store
+		s.router.Post(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if !store.servedAt(r.Host) {
+				h.begin(s, w, r).refuse(w, errNoSuchPath)
+				return
+			}
+			keyID := ""
+			if op.keyed {
+				keyID = chi.URLParam(r, "externalKeyId")
+			}
+			h.begin(s, w, r).serve(w, target{store: store, op: op, keyID: keyID})
+		})
+	}
+}
