@@ -5,6 +5,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -162,6 +163,14 @@ func (r *report) err() error {
 	})
 	kept := sorted[:min(len(sorted), maxProblems)]
 	return &configError{File: r.file, Problems: kept, More: len(sorted) - len(kept)}
+}
+
+// add takes over what another report of the same configuration came to.
+func (r *report) add(err error) {
+	var other *configError
+	if errors.As(err, &other) {
+		r.problems = append(r.problems, other.Problems...)
+	}
 }
 
 // compareFiles puts the configuration file before the policy files.
