@@ -38,7 +38,11 @@ func TestCertificateIsRenewed(t *testing.T) {
 	old := p.served(t, "localhost", tls.VersionTLS13).Raw
 
 	// A key without its certificate: nothing changes.
-	renewed := t.TempDir()
+	renewed := p.world.file("renewed")
+	err := os.Mkdir(renewed, 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
 	roots := newCertificates(t, renewed)
 	rename(t, filepath.Join(renewed, "server.key"), p.world.file("server.key"))
 	mark := p.log.mark()

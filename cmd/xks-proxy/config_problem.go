@@ -168,8 +168,11 @@ func (r *report) err() error {
 // add takes over what another report of the same configuration came to.
 func (r *report) add(err error) {
 	var other *configError
-	if errors.As(err, &other) {
+	switch {
+	case errors.As(err, &other):
 		r.problems = append(r.problems, other.Problems...)
+	case err != nil:
+		r.errorf("", "%v", err)
 	}
 }
 
