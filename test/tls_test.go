@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -127,6 +128,22 @@ func (p *proxy) metrics(t testing.TB) string {
 	return curl(t, "http://"+p.health+"/metrics")
 }
 
+// metric is the value of one series.
+func (p *proxy) metric(t testing.TB, series string) float64 {
+	t.Helper()
+	for line := range strings.Lines(p.metrics(t)) {
+		if text, found := strings.CutPrefix(line, series+" "); found {
+			value, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return value
+		}
+	}
+	t.Fatalf("there is no metric %s", series)
+	return 0
+}
+
 // awsSubject is what AWS KMS's own client certificate is made out to.
 const awsSubject = "cks.kms.eu-central-1.amazonaws.com"
 
@@ -181,10 +198,10 @@ func TestClientCertificatePort(t *testing.T) {
 		}
 	}
 	for reason := range refused {
-		want := fmt.Sprintf("xks_proxy_client_certificate_refusals_total{reason=%q} %d\n", reason, len(ways))
 		eventually(t, 10*time.Second, func() error {
-			if text := p.metrics(t); !strings.Contains(text, want) {
-				return fmt.Errorf("no %s in the metrics:\n%s", want, text)
+			got := p.metric(t, fmt.Sprintf("xks_proxy_client_certificate_refusals_total{reason=%q}", reason))
+			if got < float64(len(ways)) { // more, if an HTTP/2 client has tried again
+				return fmt.Errorf("%s: %v refusals are counted, want %d", reason, got, len(ways))
 			}
 			return nil
 		})
@@ -203,8 +220,8 @@ func TestClientCertificatePort(t *testing.T) {
 			lines++
 		}
 	}
-	if lines < len(refused) || lines > len(refused)*len(ways) {
-		t.Errorf("%d lines about refusals", lines)
+	if lines < len(refused) {
+		t.Errorf("%d lines about refusals for %d reasons", lines, len(refused))
 	}
 }
 
