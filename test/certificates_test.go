@@ -39,7 +39,7 @@ func newCertificates(t testing.TB, dir string) *x509.CertPool {
 	return pool
 }
 
-// issue signs a certificate; with no issuer it is signed by itself.
+// issue signs a certificate, for two months unless it says otherwise; with no issuer it is signed by itself.
 func issue(t testing.TB, by *certificate, template *x509.Certificate) *certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -48,7 +48,9 @@ func issue(t testing.TB, by *certificate, template *x509.Certificate) *certifica
 	}
 	template.SerialNumber = new(big.Int).SetBytes(randomBytes(8))
 	template.BasicConstraintsValid = true
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(60*24*time.Hour)
+	if template.NotAfter.IsZero() {
+		template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(60*24*time.Hour)
+	}
 	parent, signer := template, key
 	if by != nil {
 		parent, signer = by.Certificate, by.key

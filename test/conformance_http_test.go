@@ -55,7 +55,8 @@ func httpRequirements() []requirement {
 			checks: []check{
 				{"TLS_AES_256_GCM_SHA384 is offered on 1.3 and TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 on 1.2", checkCipherSuites},
 				{"TLS 1.1 and TLS 1.2 with CBC suites or without ECDHE are refused", checkTLSRefusals},
-			}},
+			},
+			also: []string{"TestCipherSuitesOfTLS13", "cmd/xks-proxy: TestCipherSuites"}},
 	}
 }
 

@@ -23,7 +23,7 @@ func timeRequirements() []requirement {
 				{"100 requests on one connection, no `Connection` header", overEveryWay(checkKeepAlive)},
 				{"a second connection resumes the TLS session of the first", checkResumption},
 			},
-			also: []string{"TestConnectionLimit", "TestIdleConnections", "TestDrain"}},
+			also: []string{"TestConnectionLimit", "TestIdleConnections", "TestDrain", "cmd/xks-proxy: TestSessionsSurviveAReload", "cmd/xks-proxy: TestPortsShareTheLimit"}},
 	}
 }
 

@@ -32,8 +32,9 @@ type proxy struct {
 	file   string // its configuration
 	pid    int
 	log    *processLog
-	listen string // host:port of the API
-	health string // host:port of the plain health listener
+	listen string   // host:port of the API
+	health string   // host:port of the plain health listener
+	more   []string // host:port of each of server.listeners
 
 	signal func(os.Signal) error
 	exited chan struct{}
@@ -107,12 +108,15 @@ func launchCommand(w *world, file string, argv ...string) (*proxy, error) {
 func (p *proxy) waitServing(t testing.TB) {
 	t.Helper()
 	line := p.log.wait(t, startLimit, p.exited, func(line string) bool { return strings.Contains(line, `"msg":"serving"`) })
-	var serving struct{ Listen, Health string }
+	var serving struct {
+		Listen, Health string
+		More           []string `json:"more_listeners"`
+	}
 	err := json.Unmarshal([]byte(line), &serving)
 	if err != nil {
 		t.Fatalf("the line about serving is no JSON: %v: %s", err, line)
 	}
-	p.listen, p.health = serving.Listen, serving.Health
+	p.listen, p.health, p.more = serving.Listen, serving.Health, serving.More
 }
 
 // stop ends the proxy as an operator does, and checks that it ends well and leaves nothing.

@@ -70,6 +70,14 @@ var startFaults = []fault{
 			t.Fatal(err)
 		}
 	}},
+	{name: "key-store-certificate-with-another-key", spoil: func(t *testing.T, w *world, s *settings) {
+		newTestCA(t, "one").pair(t, w.file("own"), "own.example.com")
+		other := newTestCA(t, "another").pair(t, w.file("other"), "other.example.com")
+		s.KeyStores[1]["certificates"] = []object{{"certificate": w.file("own") + ".crt", "key": other["key"]}}
+	}},
+	{name: "client-ca-without-subjects", spoil: func(_ *testing.T, w *world, s *settings) {
+		s.Server["client_certificates"] = object{"ca": w.file("ca.crt")}
+	}},
 	{name: "secret-readable-by-all", spoil: func(t *testing.T, w *world, _ *settings) {
 		err := os.Chmod(w.A.pinFile(), 0o644)
 		if err != nil {

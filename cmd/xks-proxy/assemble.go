@@ -25,6 +25,7 @@ type parts struct {
 	workers map[string]*worker.Worker // by name of the HSM; complete from the beginning
 	groups  map[string]*hsm.Group     // for the start and the end only; others see groupList
 	handler *xks.Handler
+	tls     *tlsHolder
 
 	started atomic.Pointer[[]*hsm.Group] // nil until every group has started
 }

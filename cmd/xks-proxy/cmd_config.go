@@ -103,11 +103,11 @@ func checkConfig(c *cobra.Command, path string, withSecrets bool) error {
 	}
 	r := newReport(configuration.source)
 	r.warnings = warnings
-	certificate, err := readCertificate(configuration.Server.TLS)
-	if err != nil {
-		r.errorf("server.tls", "%v", err)
-	} else {
-		checkCertificate(r, certificate, time.Now())
+	material, more, err := prepareTLS(configuration)
+	r.add(err)
+	r.warnings = append(r.warnings, more...)
+	if err == nil {
+		checkValidity(r, material, time.Now())
 	}
 	if withSecrets {
 		resolveInto(c.Context(), r, configuration)
@@ -118,7 +118,7 @@ func checkConfig(c *cobra.Command, path string, withSecrets bool) error {
 	}
 	printWarnings(c, r.warnings)
 	fmt.Fprintf(c.OutOrStdout(), "%s: ok\n\n", path)
-	return summarize(c.OutOrStdout(), configuration, certificate, withSecrets)
+	return summarize(c.OutOrStdout(), configuration, material, withSecrets)
 }
 
 func printWarnings(c *cobra.Command, warnings []warning) {

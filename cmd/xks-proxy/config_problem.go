@@ -5,6 +5,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -144,6 +145,17 @@ func (r *report) err() error {
 	})
 	kept := sorted[:min(len(sorted), maxProblems)]
 	return &configError{File: r.file, Problems: kept, More: len(sorted) - len(kept)}
+}
+
+// add takes over what another report of the same configuration came to.
+func (r *report) add(err error) {
+	var other *configError
+	switch {
+	case errors.As(err, &other):
+		r.problems = append(r.problems, other.Problems...)
+	case err != nil:
+		r.errorf("", "%v", err)
+	}
 }
 
 // plainName is what may be quoted of a key nobody knows: anything else could be a

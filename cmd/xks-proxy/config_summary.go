@@ -3,7 +3,7 @@ package main
 // What a good configuration would serve, in a few lines for eyes.
 
 import (
-	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"strconv"
@@ -14,7 +14,7 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-func summarize(w io.Writer, c *config, certificate tls.Certificate, secretsRead bool) error {
+func summarize(w io.Writer, c *config, m *tlsMaterial, secretsRead bool) error {
 	health := "none"
 	if c.Health.Listen != "" {
 		health = "http://" + c.Health.Listen + "/healthz/ready"
@@ -31,11 +31,15 @@ func summarize(w io.Writer, c *config, certificate tls.Certificate, secretsRead 
 		read = "not read (--no-secrets)"
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "listens on\thttps://%s\n", c.Server.Listen)
+	for _, place := range c.listenerPlaces() {
+		fmt.Fprintf(t, "listens on\thttps://%s%s\n", place.Listen, describeClients(place.ClientCertificates))
+	}
 	fmt.Fprintf(t, "health\t%s\n", health)
 	fmt.Fprintf(t, "metrics\t%s\n", metrics)
 	fmt.Fprintf(t, "admin socket\t%s\n", admin)
-	fmt.Fprintf(t, "certificate\t%s, until %s\n", namesOf(certificate), certificate.Leaf.NotAfter.UTC().Format(time.DateOnly))
+	for _, certificate := range m.certificates {
+		fmt.Fprintf(t, "certificate\t%s, until %s%s\n", namesOf(certificate.Leaf), certificate.Leaf.NotAfter.UTC().Format(time.DateOnly), describeOwner(certificate))
+	}
 	fmt.Fprintf(t, "secrets\t%s\n", read)
 	fmt.Fprintf(t, "key stores\t%s\n", describeStores(c))
 	fmt.Fprintf(t, "\nKEY STORE\tPATH\tREGIONS\tCREDENTIALS\tKEYS\tPOLICIES\tHSM GROUP\n")
@@ -90,14 +94,34 @@ func orAny(regions []string) string {
 	return strings.Join(regions, " ")
 }
 
-// namesOf is what a certificate is for: its DNS names and addresses, its CN if it has none.
-func namesOf(certificate tls.Certificate) string {
-	names := append([]string{}, certificate.Leaf.DNSNames...)
-	for _, address := range certificate.Leaf.IPAddresses {
-		names = append(names, address.String())
+func describeClients(c clientCertificatesConfig) string {
+	if c.CA == "" {
+		return ""
 	}
+	return ", client certificates of " + strings.Join(c.Subjects, " ") + " only"
+}
+
+func describeOwner(c *serverCertificate) string {
+	if c.keyStore == "" {
+		return ""
+	}
+	return ", key store " + c.keyStore
+}
+
+// namesOf is what a certificate is for: its DNS names and addresses, its CN if it has none.
+func namesOf(leaf *x509.Certificate) string {
+	names := allNames(leaf)
 	if len(names) == 0 {
-		return "CN " + certificate.Leaf.Subject.CommonName
+		return "CN " + leaf.Subject.CommonName
 	}
 	return strings.Join(names, " ")
+}
+
+// allNames are the DNS names and addresses of a certificate.
+func allNames(leaf *x509.Certificate) []string {
+	names := append([]string{}, leaf.DNSNames...)
+	for _, address := range leaf.IPAddresses {
+		names = append(names, address.String())
+	}
+	return names
 }

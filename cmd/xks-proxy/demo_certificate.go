@@ -46,7 +46,7 @@ func (d *demoDirectory) ensureCertificate(host string, now time.Time) (string, e
 
 // certificateUntil tells whether the certificate is good for all names for some time to come.
 func (d *demoDirectory) certificateUntil(names []string, now time.Time) (time.Time, bool) {
-	certificate, err := readCertificate(tlsConfig{Certificate: d.certificate(), Key: d.key()})
+	certificate, err := readCertificate(certificateConfig{Certificate: d.certificate(), Key: d.key()})
 	if err != nil {
 		return time.Time{}, false
 	}
@@ -107,7 +107,7 @@ func (d *demoDirectory) makeCertificate(names []string, now, until time.Time) er
 	}
 	return errors.Join(
 		writePrivate(d.ca(), encodePEM("CERTIFICATE", caDER)),
-		writePrivate(d.certificate(), encodePEM("CERTIFICATE", der)),
+		writePrivate(d.certificate(), append(encodePEM("CERTIFICATE", der), encodePEM("CERTIFICATE", caDER)...)), // the whole chain
 		writePrivate(d.key(), encodePEM("PRIVATE KEY", keyDER)))
 }
 

@@ -73,7 +73,7 @@ func TestDemoCertificate(t *testing.T) {
 	if err != nil || !strings.Contains(text, "localhost, 127.0.0.1, ::1, until ") {
 		t.Fatalf("%q, %v", text, err)
 	}
-	certificate, err := readCertificate(tlsConfig{Certificate: d.certificate(), Key: d.key()})
+	certificate, err := readCertificate(certificateConfig{Certificate: d.certificate(), Key: d.key()})
 	if err != nil {
 		t.Fatal(err)
 	}

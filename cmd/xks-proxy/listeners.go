@@ -18,23 +18,49 @@ import (
 // listeners are the ports, taken before anything else is started, so that a port
 // that is in use ends the program at once.
 type listeners struct {
-	api    *xks.Listener
-	health net.Listener // nil if not configured
-	admin  net.Listener // likewise
+	api    *xks.Listener // server.listen
+	ports  []apiPort     // all HTTPS ports, that one first
+	health net.Listener  // nil if not configured
+	admin  net.Listener  // likewise
+}
+
+// apiPort is one HTTPS port, below TLS.
+type apiPort struct {
+	net.Listener
+	address string // as the configuration has it
 }
 
 func listen(ctx context.Context, c *config, log *zap.Logger) (*listeners, error) {
-	api, err := listenTCP(ctx, "server.listen", c.Server.Listen, c.Server.TCPKeepAlive)
-	if err != nil {
-		return nil, err
+	l := &listeners{}
+	for _, place := range c.listenerPlaces() {
+		port, err := listenTCP(ctx, place.address, place.Listen, c.Server.TCPKeepAlive)
+		if err != nil {
+			l.close()
+			return nil, err
+		}
+		if l.api == nil {
+			l.api = xks.NewListener(port, c.Server.MaxConnections, log)
+			port = l.api
+		} else {
+			port = l.api.Beside(port)
+		}
+		l.ports = append(l.ports, apiPort{port, place.Listen})
 	}
-	l := &listeners{api: xks.NewListener(api, c.Server.MaxConnections, log)}
-	err = l.listenBeside(ctx, c, log)
+	err := l.listenBeside(ctx, c, log)
 	if err != nil {
 		l.close()
 		return nil, err
 	}
 	return l, nil
+}
+
+// addresses are those of the HTTPS ports beside server.listen.
+func (l *listeners) addresses() []string {
+	var all []string
+	for _, port := range l.ports[1:] {
+		all = append(all, port.Addr().String())
+	}
+	return all
 }
 
 // listenBeside takes the port and the socket that are not for AWS KMS.
@@ -71,7 +97,9 @@ func listenTCP(ctx context.Context, key, address string, keepAlive time.Duration
 }
 
 func (l *listeners) close() {
-	_ = l.api.Close() // closed already after a regular end
+	for _, port := range l.ports {
+		_ = port.Close() // closed already after a regular end
+	}
 	if l.health != nil {
 		_ = l.health.Close()
 	}

@@ -31,7 +31,9 @@ func metricsHandler(p *parts) http.Handler {
 	if err != nil {
 		panic(err) // zap knows the level
 	}
-	return promhttp.HandlerFor(newMetrics(newAdmin(p)), promhttp.HandlerOpts{
+	registry := newMetrics(newAdmin(p))
+	registry.MustRegister(newTLSCollector(p.tls))
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: log, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: scrapesAtOnce, Timeout: scrapeTimeout,
 	})
 }

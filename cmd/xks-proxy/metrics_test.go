@@ -85,7 +85,7 @@ func TestMetricsPath(t *testing.T) {
 	}
 	h := newHealth(rig.admin.groups)
 	h.serving.Store(true)
-	p := &parts{config: &config{}, log: rig.admin.log}
+	p := &parts{config: &config{}, log: rig.admin.log, tls: newTLSHolder(true, rig.admin.log)}
 	refuse := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
 	for _, on := range []bool{true, false} {
 		p.config.Health.Metrics = on
@@ -146,6 +146,8 @@ func metricsTable() string {
 	writeMetrics(&b, memberMetrics, groupLabel, hsmLabel)
 	writeMetrics(&b, processMetrics, hsmLabel)
 	writeMetrics(&b, groupMetrics, groupLabel)
+	writeMetrics(&b, certificateMetrics, keyStoreLabel, certificateLabel)
+	writeMetrics(&b, refusalMetrics)
 	fmt.Fprintf(&b, "| `%s` | gauge | `%s` | %s |\n", buildInfoName, buildInfoLabel, buildInfoHelp)
 	return b.String()
 }

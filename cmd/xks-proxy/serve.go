@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"os"
 	"os/signal"
@@ -58,16 +57,17 @@ func serve(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	certificate, err := readCertificate(c.Server.TLS)
+	material, dubious, err := prepareTLS(c)
 	if err != nil {
 		return err
 	}
+	warnings = append(warnings, dubious...)
 	log, flush, err := newLogger(c.Log)
 	if err != nil {
 		return err
 	}
 	defer flush()
-	err = serveWith(ctx, c, secrets, certificate, append(warnings, more...), log)
+	err = serveWith(ctx, c, secrets, material, append(warnings, more...), log)
 	if err != nil && c.Log.Output != "stderr" { // there the last sentence comes anyway
 		log.Error("the proxy ends", zap.Error(err))
 	}
@@ -75,7 +75,7 @@ func serve(ctx context.Context, file string) error {
 }
 
 // serveWith is serve from the first line of the log on.
-func serveWith(ctx context.Context, c *config, secrets *secrets, certificate tls.Certificate, warnings []warning, log *zap.Logger) error {
+func serveWith(ctx context.Context, c *config, secrets *secrets, material *tlsMaterial, warnings []warning, log *zap.Logger) error {
 	for _, w := range warnings {
 		log.Warn("configuration", zap.String("warning", w.String()))
 	}
@@ -93,6 +93,8 @@ func serveWith(ctx context.Context, c *config, secrets *secrets, certificate tls
 		return err
 	}
 	defer p.stop()
+	p.tls = newTLSHolder(c.Server.HTTP2, log)
+	p.tls.use(material)
 	ignoreHangup(log)
 	s := newServers(p, listeners)
 	s.serveBeside()
@@ -105,7 +107,7 @@ func serveWith(ctx context.Context, c *config, secrets *secrets, certificate tls
 	if err != nil {
 		return err
 	}
-	return s.run(ctx, certificate)
+	return s.run(ctx)
 }
 
 // ignoreHangup keeps a closing terminal from ending the proxy.

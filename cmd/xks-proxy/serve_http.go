@@ -1,6 +1,6 @@
 package main
 
-// The HTTP servers of serve: the HTTPS port for AWS KMS, and beside it the health port
+// The HTTP servers of serve: the HTTPS ports for AWS KMS, and beside them the health port
 // and the admin socket, which answer from before the HSMs have started.
 
 import (
@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	stdlog "log"
+	"net"
 	"net/http"
 	"time"
 
@@ -29,12 +30,12 @@ type servers struct {
 const (
 	maxHeaderBytes = 64 << 10
 	writeTimeout   = 10 * time.Second // for a client that does not read its answer
-	serverCount    = 3
+	serversBeside  = 2
 )
 
 func newServers(p *parts, l *listeners) *servers {
 	c := p.config.Server
-	s := &servers{parts: p, listeners: l, health: newHealth(p.groupList), admin: newAdminServer(newAdmin(p)), broken: make(chan error, serverCount)}
+	s := &servers{parts: p, listeners: l, health: newHealth(p.groupList), admin: newAdminServer(newAdmin(p)), broken: make(chan error, len(l.ports)+serversBeside)}
 	s.plain = &http.Server{
 		Handler: s.health.plain(p), ReadTimeout: c.ReadTimeout, WriteTimeout: writeTimeout, IdleTimeout: c.IdleTimeout,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: quietLog(p.log),
@@ -42,15 +43,14 @@ func newServers(p *parts, l *listeners) *servers {
 	return s
 }
 
-// newAPI is the server for AWS KMS; the handler is there once the HSMs are.
-func (s *servers) newAPI(certificate tls.Certificate) *http.Server {
+// newAPI is the server for AWS KMS, on all HTTPS ports; the handler is there once the HSMs are.
+func (s *servers) newAPI() *http.Server {
 	c := s.parts.config.Server
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(c.HTTP2)
 	return &http.Server{
 		Handler:           s.health.before(s.parts.handler),
-		TLSConfig:         newTLSConfig(certificate),
 		Protocols:         protocols,
 		ReadHeaderTimeout: c.ReadHeaderTimeout,
 		ReadTimeout:       c.ReadTimeout,
@@ -58,7 +58,7 @@ func (s *servers) newAPI(certificate tls.Certificate) *http.Server {
 		IdleTimeout:       c.IdleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnContext:       xks.ConnContext,
-		ConnState:         xks.ConnState,
+		ConnState:         s.connState,
 		ErrorLog:          quietLog(s.parts.log),
 
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" gets JSON as well (requirement U12)
@@ -74,17 +74,16 @@ func quietLog(log *zap.Logger) *stdlog.Logger {
 	return quiet
 }
 
-// newTLSConfig is requirement U8. The AES-128 suites are there because net/http
-// refuses to offer HTTP/2 without one.
-func newTLSConfig(certificate tls.Certificate) *tls.Config {
-	return &tls.Config{
-		Certificates: []tls.Certificate{certificate},
-		MinVersion:   tls.VersionTLS12,
-		CipherSuites: []uint16{
-			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-		},
+func (s *servers) connState(c net.Conn, state http.ConnState) {
+	s.parts.tls.refusals.connState(c, state)
+	xks.ConnState(c, state)
+}
+
+// serveAPI serves every HTTPS port, each with its own rule about client certificates.
+func (s *servers) serveAPI(api *http.Server) {
+	for _, port := range s.listeners.ports {
+		secure := tls.NewListener(port, s.parts.tls.config(port.address))
+		go func() { s.broken <- api.Serve(secure) }()
 	}
 }
 
@@ -110,9 +109,10 @@ func (s *servers) closeBeside() {
 }
 
 // run serves until ctx ends or a listener breaks.
-func (s *servers) run(ctx context.Context, certificate tls.Certificate) error {
-	api := s.newAPI(certificate)
-	go func() { s.broken <- api.ServeTLS(s.listeners.api, "", "") }()
+func (s *servers) run(ctx context.Context) error {
+	go s.parts.tls.watchValidity(ctx)
+	api := s.newAPI()
+	s.serveAPI(api)
 	s.health.serving.Store(true)
 	s.announce()
 	select {
@@ -158,6 +158,9 @@ func (s *servers) announce() {
 			zap.String("hsm_group", k.HSMGroup), zap.Int("credentials", len(k.Credentials)), zap.Strings("labels", k.Keys.Labels))
 	}
 	fields := []zap.Field{zap.String("version", programVersion().Version), zap.Stringer("listen", s.listeners.api.Addr())}
+	if more := s.listeners.addresses(); len(more) > 0 {
+		fields = append(fields, zap.Strings("more_listeners", more))
+	}
 	if s.listeners.health != nil {
 		fields = append(fields, zap.Stringer("health", s.listeners.health.Addr()))
 	}

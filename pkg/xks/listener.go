@@ -49,10 +49,24 @@ func (l *Listener) Open() int {
 // Refused is the number of connections closed because there were too many.
 func (l *Listener) Refused() int64 { return l.refused.Load() }
 
+// Beside wraps a further TCP listener, whose connections count under the same limit. Each is closed
+// by itself.
+func (l *Listener) Beside(other net.Listener) net.Listener { return &beside{other, l} }
+
+type beside struct {
+	net.Listener
+	counts *Listener
+}
+
 // Accept implements net.Listener.
-func (l *Listener) Accept() (net.Conn, error) {
+func (b *beside) Accept() (net.Conn, error) { return b.counts.acceptFrom(b.Listener) }
+
+// Accept implements net.Listener.
+func (l *Listener) Accept() (net.Conn, error) { return l.acceptFrom(l.Listener) }
+
+func (l *Listener) acceptFrom(port net.Listener) (net.Conn, error) {
 	for {
-		raw, err := l.Listener.Accept()
+		raw, err := port.Accept()
 		if err != nil {
 			if !errors.Is(err, net.ErrClosed) {
 				l.alarm.Do(func() {

@@ -1,0 +1,149 @@
+package main
+
+// mTLS: whose client certificates are accepted on a port (requirement A7).
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// clientRule is what a client certificate has to meet. It is never changed.
+type clientRule struct {
+	roots    *x509.CertPool
+	named    *x509.CertPool // roots as the server names them to clients; nil if there are too many
+	subjects []string
+	usages   []x509.ExtKeyUsage
+}
+
+// maxNamedCAs bounds the names of CAs in a CertificateRequest, bytes. TLS has room for 65535
+// (RFC 8446 section 4.2.4); without them clients choose for themselves.
+const maxNamedCAs = 16 << 10
+
+var usagesByName = map[string]x509.ExtKeyUsage{
+	"clientAuth": x509.ExtKeyUsageClientAuth, "serverAuth": x509.ExtKeyUsageServerAuth, "any": x509.ExtKeyUsageAny,
+}
+
+// newClientRule is nil without a CA bundle, and when the report has a problem.
+func newClientRule(r *report, at string, c clientCertificatesConfig) *clientRule {
+	switch {
+	case c.CA == "" && len(c.Subjects) > 0:
+		r.errorf(at+".ca", "is needed with subjects; without it no client certificate would be asked for")
+		return nil
+	case c.CA == "":
+		return nil
+	case len(c.Subjects) == 0 || slices.Contains(c.Subjects, ""):
+		r.errorf(at+".subjects", "must name the subject CNs to accept, such as cks.kms.eu-central-1.amazonaws.com; the CAs sign others' certificates, too")
+		return nil
+	}
+	bundle, err := readCABundle(c.CA)
+	if err != nil {
+		r.errorf(at+".ca", "%v", err)
+		return nil
+	}
+	rule := &clientRule{roots: bundle.roots, named: bundle.roots, subjects: c.Subjects}
+	size := 0
+	for i, ca := range bundle.certificates {
+		size += len(ca.RawSubject) + 2
+		if !isValid(ca, time.Now()) {
+			r.warnf(at+".ca", "certificate %d in %s (%s) is valid from %s to %s only: no client certificate is accepted from it now", i+1, c.CA, ca.Subject,
+				ca.NotBefore.UTC().Format(time.RFC3339), ca.NotAfter.UTC().Format(time.RFC3339))
+		}
+	}
+	if size > maxNamedCAs {
+		rule.named = nil
+	}
+	for _, name := range c.Usages {
+		rule.usages = append(rule.usages, usagesByName[name])
+	}
+	if len(rule.usages) == 0 {
+		rule.usages = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} // an empty list is no licence
+	}
+	return rule
+}
+
+// refusalReason is why a client certificate was refused; a label value.
+type refusalReason string
+
+const (
+	refusedAbsent   refusalReason = "absent"
+	refusedSubject  refusalReason = "subject"
+	refusedExpired  refusalReason = "expired"
+	refusedTooEarly refusalReason = "not_yet_valid"
+	refusedCA       refusalReason = "unknown_authority"
+	refusedUsage    refusalReason = "usage"
+	refusedUnproven refusalReason = "key_not_proven"
+	refusedOther    refusalReason = "other"
+)
+
+var refusalReasons = []refusalReason{
+	refusedAbsent, refusedSubject, refusedExpired, refusedTooEarly, refusedCA, refusedUsage, refusedUnproven, refusedOther,
+}
+
+// clientRefusal is the error of a handshake that ended because of the client's certificate. It is
+// for our log; the client gets an alert.
+type clientRefusal struct {
+	reason refusalReason
+	detail string
+}
+
+func (e *clientRefusal) Error() string {
+	return fmt.Sprintf("client certificate refused (%s): %s", e.reason, e.detail)
+}
+
+// verify is for tls.Config.VerifyConnection, which crypto/tls calls on every handshake, those that resume
+// a session included: so a certificate that would not be accepted any more cannot come back by a ticket.
+func (c *clientRule) verify(state tls.ConnectionState, now time.Time) error {
+	if len(state.PeerCertificates) == 0 {
+		return &clientRefusal{refusedAbsent, "there is none"}
+	}
+	leaf := state.PeerCertificates[0]
+	intermediates := x509.NewCertPool()
+	for _, certificate := range state.PeerCertificates[1:] {
+		intermediates.AddCert(certificate)
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: c.roots, Intermediates: intermediates, KeyUsages: c.usages, CurrentTime: now})
+	if err != nil {
+		return &clientRefusal{reasonOf(err, now), fmt.Sprintf("%.300s", err)}
+	}
+	// Subject.CommonName is the last of several; who has more than one could be taken for another.
+	if !slices.Contains(c.subjects, leaf.Subject.CommonName) || commonNames(leaf.Subject) != 1 {
+		return &clientRefusal{refusedSubject, fmt.Sprintf("subject %.300q is not among those configured", leaf.Subject)}
+	}
+	return nil
+}
+
+var oidCommonName = asn1.ObjectIdentifier{2, 5, 4, 3} // RFC 5280 appendix A.1
+
+func commonNames(subject pkix.Name) int {
+	count := 0
+	for _, attribute := range subject.Names {
+		if attribute.Type.Equal(oidCommonName) {
+			count++
+		}
+	}
+	return count
+}
+
+func reasonOf(err error, now time.Time) refusalReason {
+	var unknown x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &unknown):
+		return refusedCA
+	case !errors.As(err, &invalid):
+		return refusedOther
+	case invalid.Reason == x509.Expired && now.Before(invalid.Cert.NotBefore):
+		return refusedTooEarly
+	case invalid.Reason == x509.Expired:
+		return refusedExpired
+	case invalid.Reason == x509.IncompatibleUsage:
+		return refusedUsage
+	}
+	return refusedOther
+}

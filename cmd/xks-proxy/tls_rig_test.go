@@ -1,0 +1,338 @@
+package main
+
+// Certificates, ports and clients for the tests of TLS: the program's own listeners and HTTP
+// server on loopback, with a CA that signs whatever a test wants.
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+// issued is a certificate and its key.
+type issued struct {
+	*x509.Certificate
+	key crypto.Signer
+	by  *issued
+}
+
+// issue signs a certificate; one without an issuer is signed by itself. Times, key and serial number that
+// the template lacks are filled in.
+func issue(t *testing.T, by *issued, key crypto.Signer, template *x509.Certificate) *issued {
+	t.Helper()
+	if key == nil {
+		key = newECDSA(t)
+	}
+	if template.NotBefore.IsZero() {
+		template.NotBefore = time.Now().Add(-time.Hour)
+	}
+	if template.NotAfter.IsZero() {
+		template.NotAfter = time.Now().Add(90 * 24 * time.Hour)
+	}
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		t.Fatal(err)
+	}
+	template.SerialNumber, template.BasicConstraintsValid = serial, true
+	parent, signer := template, key
+	if by != nil {
+		parent, signer = by.Certificate, by.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &issued{parsed, key, by}
+}
+
+func newECDSA(t *testing.T) crypto.Signer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func newRSA(t *testing.T, bits int) crypto.Signer {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, bits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func newCA(t *testing.T, name string) *issued {
+	t.Helper()
+	return issue(t, nil, nil, &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, KeyUsage: x509.KeyUsageCertSign})
+}
+
+// forServer signs a server's certificate; the first name is the CN.
+func (c *issued) forServer(t *testing.T, key crypto.Signer, names ...string) *issued {
+	t.Helper()
+	return issue(t, c, key, &x509.Certificate{
+		Subject: pkix.Name{CommonName: names[0]}, DNSNames: names, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+}
+
+// forClient signs a client's certificate, changed by edit.
+func (c *issued) forClient(t *testing.T, name string, edit func(*x509.Certificate)) *issued {
+	t.Helper()
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	if edit != nil {
+		edit(template)
+	}
+	return issue(t, c, nil, template)
+}
+
+// pem is the certificate with what signed it, the root left out.
+func (c *issued) pem() string {
+	text := ""
+	for ; c != nil && (c.by != nil || !c.IsCA); c = c.by {
+		text += string(encodePEM("CERTIFICATE", c.Raw))
+	}
+	return text
+}
+
+func (c *issued) keyPEM(t *testing.T) string {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(c.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(encodePEM("PRIVATE KEY", der))
+}
+
+// forTLS is the certificate as a client presents it.
+func (c *issued) forTLS() tls.Certificate {
+	chain := tls.Certificate{PrivateKey: c.key}
+	for ; c != nil && (c.by != nil || !c.IsCA); c = c.by {
+		chain.Certificate = append(chain.Certificate, c.Raw)
+	}
+	return chain
+}
+
+// The addresses of a rig as its configuration has them.
+const (
+	plainPort  = "127.0.0.1:0"
+	mutualPort = "127.0.0.2:0"
+)
+
+const kmsSubject = "cks.kms.eu-central-1.amazonaws.com"
+
+// tlsRig is the HTTPS side of the program.
+type tlsRig struct {
+	t          *testing.T
+	dir        string
+	serverRoot *issued // signed the intermediate
+	serverCA   *issued // signs servers
+	clientCA   *issued
+	config     *config
+	holder     *tlsHolder
+	log        *observer.ObservedLogs
+	servers    *servers
+	served     atomic.Int64 // HTTP requests
+	ahead      atomic.Int64 // of the holder's clock before the real one, nanoseconds
+}
+
+// newTLSRig has a default certificate for xks.example.com and a second port on which only
+// kmsSubject may connect. Nothing is served before start.
+func newTLSRig(t *testing.T) *tlsRig {
+	t.Helper()
+	r := &tlsRig{t: t, dir: t.TempDir(), serverRoot: newCA(t, "server root"), clientCA: newCA(t, "client CA")}
+	r.serverCA = issue(t, r.serverRoot, nil, &x509.Certificate{Subject: pkix.Name{CommonName: "server CA"}, IsCA: true, KeyUsage: x509.KeyUsageCertSign})
+	standard := r.pair("server", r.serverCA.forServer(t, nil, "xks.example.com"))
+	r.bundle("clients.pem", r.clientCA)
+	r.config = &config{
+		source: &source{file: "xks-proxy.yaml", dir: r.dir, origins: map[string]origin{}},
+		Server: serverConfig{
+			Listen: plainPort, TLS: tlsConfig{Certificate: standard.Certificate, Key: standard.Key}, HTTP2: true, MaxConnections: 1000,
+			IdleTimeout: time.Minute, TCPKeepAlive: time.Minute, ReadHeaderTimeout: time.Minute, ReadTimeout: time.Minute, DrainTimeout: time.Minute,
+			Listeners: []listenerConfig{{Listen: mutualPort, ClientCertificates: clientCertificatesConfig{
+				CA: filepath.Join(r.dir, "clients.pem"), Subjects: []string{"cks.kms.us-east-1.amazonaws.com", kmsSubject}, Usages: []string{"clientAuth"},
+			}}},
+		},
+	}
+	return r
+}
+
+// pair writes a certificate and its key.
+func (r *tlsRig) pair(name string, c *issued) certificateConfig {
+	r.t.Helper()
+	files := certificateConfig{Certificate: filepath.Join(r.dir, name+".crt"), Key: filepath.Join(r.dir, name+".key")}
+	writeFile(r.t, files.Certificate, c.pem(), 0o644)
+	writeFile(r.t, files.Key, c.keyPEM(r.t), 0o600)
+	return files
+}
+
+func (r *tlsRig) bundle(name string, cas ...*issued) {
+	r.t.Helper()
+	text := ""
+	for _, ca := range cas {
+		text += string(encodePEM("CERTIFICATE", ca.Raw))
+	}
+	writeFile(r.t, filepath.Join(r.dir, name), text, 0o644)
+}
+
+// prepare wants a good configuration.
+func (r *tlsRig) prepare() *tlsMaterial {
+	r.t.Helper()
+	m, _, err := prepareTLS(r.config)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return m
+}
+
+// reload puts the configuration as it is now in force.
+func (r *tlsRig) reload() {
+	r.t.Helper()
+	r.holder.use(r.prepare())
+}
+
+// start serves. Requests to the health paths are answered, as the program does.
+func (r *tlsRig) start() *tlsRig {
+	t := r.t
+	t.Helper()
+	core, logs := observer.New(zap.InfoLevel)
+	r.log = logs
+	log := zap.New(core)
+	r.holder = newTLSHolder(r.config.Server.HTTP2, log)
+	r.holder.now = func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }
+	r.reload()
+	l, err := listen(context.Background(), r.config, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &parts{config: r.config, log: log, tls: r.holder}
+	r.servers = newServers(p, l)
+	api := r.servers.newAPI()
+	handler := api.Handler
+	api.Handler = http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		r.served.Add(1)
+		handler.ServeHTTP(w, request)
+	})
+	r.servers.serveAPI(api)
+	t.Cleanup(func() {
+		err := r.servers.drain(api)
+		if err != nil {
+			t.Error(err)
+		}
+		for range l.ports {
+			if err := <-r.servers.broken; !errors.Is(err, http.ErrServerClosed) {
+				t.Errorf("a port ended with %v", err)
+			}
+		}
+		l.close()
+	})
+	return r
+}
+
+// address is where a port really listens.
+func (r *tlsRig) address(port string) string {
+	for _, p := range r.servers.listeners.ports {
+		if p.address == port {
+			return p.Addr().String()
+		}
+	}
+	r.t.Fatalf("no port %s", port)
+	return ""
+}
+
+// clientTLS trusts the rig's servers.
+func (r *tlsRig) clientTLS(version uint16) *tls.Config {
+	roots := x509.NewCertPool()
+	roots.AddCert(r.serverRoot.Certificate)
+	return &tls.Config{RootCAs: roots, ServerName: "xks.example.com", MinVersion: version, MaxVersion: version}
+}
+
+// presents has a client send c, whatever CAs the server names.
+func presents(config *tls.Config, c *issued) *tls.Config {
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		chain := c.forTLS()
+		return &chain, nil
+	}
+	return config
+}
+
+// get asks for the health path over a new connection, and says how its handshake was.
+func (r *tlsRig) get(port string, config *tls.Config) (tls.ConnectionState, error) {
+	client, done := r.client(port, config)
+	defer done()
+	return getLive(client)
+}
+
+// client keeps its connection until done.
+func (r *tlsRig) client(port string, config *tls.Config) (*http.Client, func()) {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	transport := &http.Transport{TLSClientConfig: config, Protocols: &protocols, DialContext: dialTo(r.address(port))}
+	return &http.Client{Transport: transport, Timeout: time.Minute}, transport.CloseIdleConnections
+}
+
+func getLive(client *http.Client) (tls.ConnectionState, error) {
+	response, err := client.Get("https://xks.example.com" + livePath)
+	if err != nil {
+		return tls.ConnectionState{}, err
+	}
+	defer response.Body.Close()
+	_, err = io.Copy(io.Discard, response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = errors.New(response.Status)
+	}
+	if err != nil {
+		return tls.ConnectionState{}, err
+	}
+	return *response.TLS, nil
+}
+
+// eventually waits for what comes soon, however busy the machine is.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within 30 seconds: %s", what)
+		}
+	}
+}
+
+// refused is how many client certificates were, for a reason.
+func (r *tlsRig) refused(reason refusalReason) int64 {
+	return r.holder.refusals.byReason[reason].all.Load()
+}
+
+// versions are the two that requirement U8 asks for.
+var versions = []uint16{tls.VersionTLS12, tls.VersionTLS13}
+
+// dialTo connects to one address, whatever the URL says.
+func dialTo(address string) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+}
