@@ -24,6 +24,7 @@ const (
 	maxBlockedBy  = 256    // bytes; a user's name
 	blocksFormat  = 1
 	blockedByFile = "blocks.json"
+	saveLimit     = 3 * time.Second // below adminPatience
 )
 
 // externalKeyID is requirement U3.
@@ -92,7 +93,7 @@ type blocker interface{ SetBlocks(xks.Blocks) }
 
 // killSwitch holds the blocks. It is there before the first request can be, and outlives every configuration.
 type killSwitch struct {
-	path  string                             // of the file that remembers them; "": they do not survive a restart
+	path  string                            // of the file that remembers them; "": they do not survive a restart
 	write func(path string, b []byte) error // durable.ReplaceFile
 
 	saving sync.Mutex // held while the file is written; taken before mu. A slow disk must not delay a block
@@ -102,6 +103,9 @@ type killSwitch struct {
 	enforcer blocker // nil: there is no handler yet, hence no request
 	unsaved  error   // why the file does not say what is in force
 }
+
+// errTooManyBlocks is a block beyond maxBlocks.
+var errTooManyBlocks = errors.New("there cannot be more blocks")
 
 // errUnsaved is a block that is in force and would be gone after a restart.
 var errUnsaved = errors.New("the block will not survive a restart")
@@ -156,7 +160,13 @@ func (k *killSwitch) add(b block) (block, bool, error) {
 	if err != nil {
 		return block{}, false, err
 	}
-	err = k.save()
+	saved := make(chan error, 1)
+	go func() { saved <- k.save() }()
+	select {
+	case err = <-saved:
+	case <-time.After(saveLimit): // the disk hangs; whoever blocks must hear that it is blocked
+		err = fmt.Errorf("%s has not been written within %s", k.path, saveLimit)
+	}
 	if err != nil {
 		return stands, before, fmt.Errorf("%w: %w", errUnsaved, err)
 	}
@@ -170,7 +180,7 @@ func (k *killSwitch) put(b block) (block, bool, error) {
 		return old, true, nil
 	}
 	if len(k.blocks) >= maxBlocks {
-		return block{}, false, fmt.Errorf("%d blocks are in force, which is the most there can be; block the key store as a whole, or take back blocks of single keys", maxBlocks)
+		return block{}, false, fmt.Errorf("%w: %d are in force; block the key store as a whole, or take back blocks of single keys", errTooManyBlocks, maxBlocks)
 	}
 	k.blocks = append(slices.Clone(k.blocks), b)
 	k.enforce()
