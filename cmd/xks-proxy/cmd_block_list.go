@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -35,7 +36,8 @@ func writeBlocks(b *bytes.Buffer, list blockList, now time.Time, limit int) {
 		rows = append(rows, []string{one.String(), since, one.By, one.Reason})
 	}
 	for _, one := range list.Configured {
-		rows = append(rows, []string{target{KeyStore: one.KeyStore}.String(), "-", configurationBlocks, one.Place})
+		place, _, _ := strings.Cut(one.Place, ": ")
+		rows = append(rows, []string{target{KeyStore: one.KeyStore}.String(), "-", configurationBlocks, place})
 	}
 	more := len(rows) - limit
 	rows = rows[:min(len(rows), limit)]

@@ -17,6 +17,9 @@ const (
 	maxStoresShown = 20 // without --all; of blocks as many
 	maxCertsShown  = 5
 	maxOwnerShown  = 24 // columns
+
+	maxAttentionShown = 20
+	factIndent        = 19 // two more than where facts begin
 )
 
 func printStatus(w io.Writer, s *proxyStatus, all bool, now time.Time) error {
@@ -28,8 +31,11 @@ func printStatus(w io.Writer, s *proxyStatus, all bool, now time.Time) error {
 	fmt.Fprintf(&b, "xks-proxy %s, up %s (since %s): %s\n", s.Version, shortDuration(now.Sub(s.Since)), s.Since.In(now.Location()).Format(time.DateTime), state)
 	if len(s.Attention) > 0 {
 		b.WriteString("\nNeeds attention:\n")
-		for _, text := range s.Attention {
-			printWrapped(&b, "  - ", text)
+		for _, text := range s.Attention[:min(len(s.Attention), maxAttentionShown)] {
+			printHanging(&b, "  - ", "    ", text)
+		}
+		if more := len(s.Attention) - maxAttentionShown; more > 0 {
+			fmt.Fprintf(&b, "  and %d more: --json has all\n", more)
 		}
 	}
 	b.WriteString("\n")
@@ -42,7 +48,7 @@ func printStatus(w io.Writer, s *proxyStatus, all bool, now time.Time) error {
 			limit = len(s.Blocks.Blocks)
 		}
 		list := s.Blocks
-		list.Configured = nil // the table of key stores has them
+		list.Configured, list.Unsaved, list.Survive = nil, "", true // said above
 		writeBlocks(&b, list, now, limit)
 	}
 	_, err := w.Write(b.Bytes())
@@ -51,7 +57,7 @@ func printStatus(w io.Writer, s *proxyStatus, all bool, now time.Time) error {
 
 // printFacts prints what takes a line each.
 func (s *proxyStatus) printFacts(b *bytes.Buffer, now time.Time) {
-	fact := func(name, text string) { printWrapped(b, fmt.Sprintf("  %-14s ", name), text) }
+	fact := func(name, text string) { printHanging(b, fmt.Sprintf("  %-14s ", name), strings.Repeat(" ", factIndent), text) }
 	fact("Configuration", s.configFact(now))
 	if s.Reload != nil && len(s.Reload.WaitsForRestart) > 0 {
 		fact("", "waits for a restart: "+strings.Join(s.Reload.WaitsForRestart, ", "))
