@@ -48,7 +48,7 @@ func printStatus(w io.Writer, s *proxyStatus, all bool, now time.Time) error {
 			limit = len(s.Blocks.Blocks)
 		}
 		list := s.Blocks
-		list.Configured, list.Unsaved, list.Survive = nil, "", true // said above
+		list.Configured, list.Unsaved = nil, "" // said above
 		writeBlocks(&b, list, now, limit)
 	}
 	_, err := w.Write(b.Bytes())
@@ -57,7 +57,9 @@ func printStatus(w io.Writer, s *proxyStatus, all bool, now time.Time) error {
 
 // printFacts prints what takes a line each.
 func (s *proxyStatus) printFacts(b *bytes.Buffer, now time.Time) {
-	fact := func(name, text string) { printHanging(b, fmt.Sprintf("  %-14s ", name), strings.Repeat(" ", factIndent), text) }
+	fact := func(name, text string) {
+		printHanging(b, fmt.Sprintf("  %-14s ", name), strings.Repeat(" ", factIndent), text)
+	}
 	fact("Configuration", s.configFact(now))
 	if s.Reload != nil && len(s.Reload.WaitsForRestart) > 0 {
 		fact("", "waits for a restart: "+strings.Join(s.Reload.WaitsForRestart, ", "))

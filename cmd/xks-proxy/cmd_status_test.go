@@ -22,7 +22,7 @@ func goodStatus() *proxyStatus {
 		Reload:       &reloadState{Generation: 4, LoadedAt: ago(2 * time.Hour), Attempts: 3, LastAttempt: ago(2 * time.Hour), LastBy: "SIGHUP"},
 		Groups:       []groupSummary{{Name: "main", HSMs: 2, InService: 2}},
 		Certificates: []certificateStatus{{Names: []string{"xks.example.com"}, File: "/etc/xks-proxy/server.crt", NotAfter: statusNow.Add(61 * 24 * time.Hour)}},
-		InFlight:     3, Connections: &connectionCounts{Open: 212},
+		InFlight:     3, Connections: &connectionCounts{Open: 212}, Blocks: blockList{Survive: true},
 		KeyStores: []keyStoreSummary{
 			{Name: "finance", Owner: "Agency of Finance", Requests: 31_500_000, Failed: 12, InFlight: 3, LastRequest: ago(time.Second)},
 			{Name: "payroll"},

@@ -64,7 +64,7 @@ xks_proxy_hsm_process_up{hsm="hsm-c"} 1
 	}
 }
 
-func scrape(t *testing.T, registry *prometheus.Registry) string {
+func scrape(t testing.TB, registry *prometheus.Registry) string {
 	t.Helper()
 	w := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, metricsPath, nil))
@@ -131,7 +131,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 		t.Errorf("%s has another table of metrics than the program (go test -update writes it):\n%s", operations, metricsTable())
 	}
 	// Every metric that the registry has and that is ours is in the table.
-	families, err := newMetrics(newAdminRig(t).admin).Gather()
+	families, err := newMetrics(fullRig(t).admin).Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
