@@ -36,7 +36,8 @@ type importRule struct {
 // to find its place in the house first.
 var importRules = map[string]importRule{
 	"pkg/sigv4":       {standardOnly: true, pure: true},
-	"pkg/hsm":         {pure: true},
+	"pkg/durable":     {standardOnly: true, pure: true},
+	"pkg/hsm":         {ours: []string{"pkg/durable"}, pure: true},
 	"pkg/authz":       {pure: true},
 	"pkg/audit":       {pure: true},
 	"pkg/hsm/hsmtest": {ours: []string{"pkg/hsm"}, pure: true},
@@ -44,7 +45,7 @@ var importRules = map[string]importRule{
 	"pkg/hsm/worker":  {ours: []string{"pkg/hsm"}, pure: true},
 	"pkg/xks":         {ours: []string{"pkg/sigv4", "pkg/hsm", "pkg/authz", "pkg/audit"}, pure: true},
 	"cmd/xks-proxy": {ours: []string{"pkg/sigv4", "pkg/hsm", "pkg/hsm/pkcs11", "pkg/hsm/worker", "pkg/xks",
-		"pkg/authz", "pkg/audit"}},
+		"pkg/authz", "pkg/audit", "pkg/durable"}},
 }
 
 const miekg = "github.com/miekg/pkcs11"

@@ -1,7 +1,7 @@
 package main
 
-// What is said over the admin socket: JSON over HTTP, for the hsm commands and for
-// scripts of the operator. Durations are in nanoseconds.
+// What is said over the admin socket: JSON over HTTP, for the operator's commands and
+// scripts. Durations are in nanoseconds.
 
 import (
 	"time"
@@ -16,6 +16,11 @@ const (
 	adminDrainPath   = "/v1/hsms/{name}/drain"   // query: force, timeout
 	adminResumePath  = "/v1/hsms/{name}/resume"  // query: timeout
 	adminRestartPath = "/v1/hsms/{name}/restart" // query: force, timeout
+
+	// GET: what is blocked. POST blocks, DELETE takes back; query: key_store, key, reason, force.
+	adminBlocksPath      = "/v1/blocks"
+	adminStatusPath      = "/v1/status"
+	adminCredentialsPath = "/v1/credentials"
 )
 
 // adminStatus is the answer of adminListPath.

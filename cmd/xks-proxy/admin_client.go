@@ -42,32 +42,44 @@ func newAdminClient(socket string) *adminClient {
 
 // list returns the state of all HSMs, as JSON too.
 func (c *adminClient) list(ctx context.Context) (*adminStatus, []byte, error) {
-	text, err := c.do(ctx, http.MethodGet, adminListPath, adminPatience)
-	if err != nil {
-		return nil, nil, err
-	}
 	var status adminStatus
-	err = json.Unmarshal(text, &status)
-	if err != nil {
-		return nil, nil, fmt.Errorf("what answers at %s is no xks-proxy, or one of another version: %w", c.socket, err)
-	}
-	return &status, text, nil
+	text, err := c.get(ctx, adminListPath, &status)
+	return &status, text, err
 }
 
-// order has something changed and returns what was done, in words, and the JSON of it.
+// get reads an answer, and returns the JSON of it.
+func (c *adminClient) get(ctx context.Context, path string, answer any) ([]byte, error) {
+	text, err := c.do(ctx, http.MethodGet, path, adminPatience)
+	if err != nil {
+		return nil, err
+	}
+	return text, c.read(text, answer)
+}
+
+func (c *adminClient) read(text []byte, answer any) error {
+	err := json.Unmarshal(text, answer)
+	if err != nil {
+		return fmt.Errorf("what answers at %s is no xks-proxy, or one of another version: %w", c.socket, err)
+	}
+	return nil
+}
+
+// order has something done to an HSM.
 func (c *adminClient) order(ctx context.Context, path, name string, force bool, wait time.Duration) (string, []byte, error) {
 	query := url.Values{"force": {strconv.FormatBool(force)}, "timeout": {wait.String()}}
 	path = strings.Replace(path, "{name}", url.PathEscape(name), 1)
-	text, err := c.do(ctx, http.MethodPost, path+"?"+query.Encode(), wait+adminPatience)
+	return c.change(ctx, http.MethodPost, path, query, wait+adminPatience)
+}
+
+// change has something changed and returns what was done, in words, and the JSON of it.
+func (c *adminClient) change(ctx context.Context, method, path string, query url.Values, limit time.Duration) (string, []byte, error) {
+	text, err := c.do(ctx, method, path+"?"+query.Encode(), limit)
 	if err != nil {
 		return "", nil, err
 	}
 	var answer adminAnswer
-	err = json.Unmarshal(text, &answer)
-	if err != nil {
-		return "", nil, fmt.Errorf("what answers at %s is no xks-proxy, or one of another version: %w", c.socket, err)
-	}
-	return answer.Message, text, nil
+	err = c.read(text, &answer)
+	return answer.Message, text, err
 }
 
 // do returns the body of a good answer.
@@ -110,7 +122,7 @@ func (c *adminClient) explain(err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("the xks-proxy at %s does not answer; it may still be starting: try again in a moment, and see its log", c.socket)
 	case errors.Is(err, context.Canceled):
-		return errors.New("interrupted before the proxy had answered; an order that it had got stands: see xks-proxy hsm list")
+		return errors.New("interrupted before the proxy had answered; an order that it had got stands: see xks-proxy status")
 	}
 	return fmt.Errorf("the xks-proxy at %s gave no answer: %w", c.socket, err)
 }

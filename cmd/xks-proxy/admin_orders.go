@@ -1,6 +1,6 @@
 package main
 
-// What the admin socket's orders do to the HSMs. Each says in its answer what
+// What the admin socket's orders do to the HSMs (those of the kill switch: admin_blocks.go). Each says in its answer what
 // has become of it.
 
 import (
@@ -22,6 +22,7 @@ type admin struct {
 	groups    func() []*hsm.Group   // in the order of the configuration; none while the proxy starts
 	processes map[string]hsmProcess // by HSM
 	turns     turns
+	proxyView
 }
 
 // hsmProcess is what the orders need of a *worker.Worker.
@@ -51,7 +52,7 @@ const (
 )
 
 func newAdmin(p *parts) *admin {
-	a := &admin{log: p.log, groups: p.groupList, processes: map[string]hsmProcess{}}
+	a := &admin{log: p.log, groups: p.groupList, processes: map[string]hsmProcess{}, proxyView: viewOf(p)}
 	for name, w := range p.workers {
 		a.processes[name] = w
 	}

@@ -44,6 +44,11 @@ func (a *admin) router() http.Handler {
 	r.Post(adminDrainPath, a.changing("drain", a.inTurn("a drain", a.drain)))
 	r.Post(adminResumePath, a.changing("resume", a.inTurn("a resume", a.resume)))
 	r.Post(adminRestartPath, a.changing("restart", a.inTurn("a restart", a.restart)))
+	r.Get(adminBlocksPath, func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.blockList()) })
+	r.Post(adminBlocksPath, a.blocking("block", a.block))
+	r.Delete(adminBlocksPath, a.blocking("unblock", a.unblock))
+	r.Get(adminStatusPath, func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.proxyStatus(time.Now())) })
+	r.Get(adminCredentialsPath, func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.credentialList()) })
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		writeAdmin(w, http.StatusNotFound, adminAnswer{Error: "the admin API has no such path"})
 	})
@@ -123,14 +128,17 @@ func readOrder(r *http.Request, order *adminOrder) (time.Duration, error) {
 	return wait, nil
 }
 
-// statusOf is for scripts: 404 for an HSM that nobody knows, 409 for an order that was
-// refused, 504 for one that was carried out without reaching its end in time.
+// statusOf is for scripts: 404 for an HSM or key store that nobody knows, 409 for an order that was
+// refused or leaves something blocked, 500 for one that would not survive a restart, 504 for one that was
+// carried out without reaching its end in time.
 func statusOf(err error) int {
 	switch {
-	case errors.Is(err, hsm.ErrUnknownHSM):
+	case errors.Is(err, hsm.ErrUnknownHSM), errors.Is(err, errUnknownKeyStore):
 		return http.StatusNotFound
-	case errors.Is(err, hsm.ErrLastHSM), errors.Is(err, errUnderWay), errors.Is(err, errStarting):
+	case errors.Is(err, hsm.ErrLastHSM), errors.Is(err, errUnderWay), errors.Is(err, errStarting), errors.Is(err, errStaysBlocked), errors.Is(err, errTooManyBlocks):
 		return http.StatusConflict
+	case errors.Is(err, errUnsaved):
+		return http.StatusInternalServerError
 	default:
 		return http.StatusGatewayTimeout
 	}

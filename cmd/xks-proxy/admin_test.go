@@ -72,6 +72,7 @@ func newAdminRig(t *testing.T) *adminRig {
 		tokens: map[string]*hsmtest.Token{}, log: logs, socket: filepath.Join(t.TempDir(), "admin.sock"),
 	}
 	rig.admin.groups = func() []*hsm.Group { return rig.groups }
+	rig.admin.proxyView = newFakeView(t, rig.admin.log)
 	for i, name := range []string{"hsm-a", "hsm-b", "hsm-c"} {
 		token := hsmtest.New(name)
 		token.AddKey("test", 1)

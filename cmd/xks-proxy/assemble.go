@@ -26,7 +26,11 @@ type parts struct {
 	groups  map[string]*hsm.Group     // for the start and the end only; others see groupList
 	handler *xks.Handler
 	tls     *tlsHolder
+	kill    *killSwitch
+	uses    *lastUses
+	since   time.Time // when the program started
 
+	served  atomic.Pointer[xks.Handler]  // nil until there is one; any goroutine may ask
 	started atomic.Pointer[[]*hsm.Group] // nil until every group has started
 }
 
@@ -39,7 +43,13 @@ const (
 // startProcesses starts the processes of the HSMs and waits for none. On an error those that were
 // started are stopped.
 func startProcesses(c *config, secrets *secrets, log *zap.Logger) (*parts, error) {
-	p := &parts{config: c, log: log, workers: map[string]*worker.Worker{}, groups: map[string]*hsm.Group{}}
+	p := &parts{config: c, log: log, workers: map[string]*worker.Worker{}, groups: map[string]*hsm.Group{}, since: time.Now()}
+	var err error
+	p.kill, err = openKillSwitch(c.StateDirectory, log)
+	if err != nil {
+		return nil, err
+	}
+	p.uses = openLastUses(c.StateDirectory, p.since, log)
 	for _, h := range p.config.HSMs {
 		w, err := p.startWorker(h, secrets.PINs[h.Name])
 		if err != nil {
@@ -80,7 +90,9 @@ func (p *parts) assemble(ctx context.Context, secrets *secrets) error {
 	if err != nil {
 		return err
 	}
+	p.kill.attach(handler) // before its first request
 	p.handler = handler
+	p.served.Store(handler)
 	return nil
 }
 

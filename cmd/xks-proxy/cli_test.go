@@ -45,6 +45,15 @@ func TestHelp(t *testing.T) {
 		"help-policy-test":        {"policy", "test", "--help"},
 		"help-credentials-new":    {"credentials", "new", "--help"},
 		"help-credentials-export": {"credentials", "export", "--help"},
+		"help-credentials-list":   {"credentials", "list", "--help"},
+		"help-status":             {"status", "--help"},
+		"help-block":              {"block"},
+		"help-block-key":          {"block", "key", "--help"},
+		"help-block-key-store":    {"block", "key-store", "--help"},
+		"help-block-list":         {"block", "list", "--help"},
+		"help-unblock":            {"unblock"},
+		"help-unblock-key":        {"unblock", "key", "--help"},
+		"help-unblock-key-store":  {"unblock", "key-store", "--help"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stdout, stderr, code := execute(t, args...)

@@ -1,7 +1,7 @@
 package main
 
-// The credentials command: a new pair for a key store, and the file that AWS's
-// console imports (requirements A6, A10). A secret goes to a file of its owner only,
+// The credentials command: a new pair for a key store (cmd_credentials_new.go), when each was last used, and the
+// file that AWS's console imports (requirements A6, A10). A secret goes to a file of its owner only,
 // never to the terminal or the log.
 
 import (
@@ -11,7 +11,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,42 +23,14 @@ func newCredentialsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "credentials",
 		Short: "Make access keys, and hand them to AWS",
-		Long: `AWS KMS signs its requests with an access key of the key store. "new" makes one;
-"export" writes it as the file that the AWS console takes when an external key
-store is created or edited.`,
+		Long: `AWS KMS signs its requests with an access key of the key store. "new" makes one and says how it
+takes the place of the old one; "list" says when each was last used; "export" writes one as the
+file that the AWS console takes when an external key store is created or edited.`,
 		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
 		RunE: commandOrHelp,
 	}
-	c.AddCommand(newCredentialsNewCommand(), newCredentialsExportCommand())
+	c.AddCommand(newCredentialsNewCommand(), newCredentialsListCommand(), newCredentialsExportCommand())
 	return c
-}
-
-func newCredentialsNewCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "new SECRET-FILE",
-		Short: "Make an access key",
-		Long: `new makes an access key id and a secret access key of 256 random bits each on its
-own, writes the secret to SECRET-FILE (which must not exist; mode 0600) and prints
-what to put under "credentials" of the key store.`,
-		Example: "  xks-proxy credentials new /etc/xks-proxy/finance-2.secret",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			path, err := filepath.Abs(args[0]) // relative ones in a configuration start at its own directory
-			if err != nil {
-				return err
-			}
-			credential, err := sigv4.GenerateCredential()
-			if err != nil {
-				return err
-			}
-			err = createPrivate(path, []byte(credential.SecretAccessKey+"\n"))
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "- access_key_id: %s\n  secret_access_key: {file: %s}\n", credential.AccessKeyID, path)
-			return err
-		},
-	}
 }
 
 // consoleFile is the configuration file that the AWS console imports ("XKS proxy
@@ -67,6 +38,18 @@ what to put under "credentials" of the key store.`,
 type consoleFile struct {
 	URIPath    string           `json:"XksProxyUriPath"`
 	Credential connectionSecret `json:"XksProxyAuthenticationCredential"`
+}
+
+// writeConsoleFile writes the file of requirement A10, which must not exist.
+func writeConsoleFile(path, prefix string, credential sigv4.Credential) error {
+	text, err := json.MarshalIndent(consoleFile{
+		URIPath:    xks.URIPath(prefix),
+		Credential: connectionSecret{AccessKeyID: credential.AccessKeyID, SecretAccessKey: credential.SecretAccessKey},
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return createPrivate(path, append(text, '\n'))
 }
 
 func newCredentialsExportCommand() *cobra.Command {
@@ -111,14 +94,7 @@ func exportCredential(c *cobra.Command, path, store, id, output string) error {
 	if err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(consoleFile{
-		URIPath:    xks.URIPath(chosen.PathPrefix),
-		Credential: connectionSecret{AccessKeyID: key.ID, SecretAccessKey: key.Secret.reveal()},
-	}, "", "  ")
-	if err != nil {
-		return err
-	}
-	err = createPrivate(output, append(text, '\n'))
+	err = writeConsoleFile(output, chosen.PathPrefix, sigv4.Credential{AccessKeyID: key.ID, SecretAccessKey: key.Secret.reveal()})
 	if err != nil {
 		return err
 	}

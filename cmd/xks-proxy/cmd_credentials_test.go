@@ -1,12 +1,17 @@
 package main
 
+// The credentials commands.
+
 import (
 	"encoding/json"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"xks-proxy/pkg/sigv4"
+	"xks-proxy/pkg/xks"
 )
 
 // A10: the file that AWS's console imports, of its owner only, and its secret nowhere else.
@@ -99,4 +104,85 @@ func TestCredentialsNew(t *testing.T) {
 	if code != 1 || !strings.Contains(stderr, "exists already") {
 		t.Errorf("again: exit code %d, %q", code, stderr)
 	}
+}
+
+// A5, A6, A10: with a key store, new writes the file for AWS too, and says how to rotate. The secret is in the two files only.
+func TestCredentialsNewForAKeyStore(t *testing.T) {
+	dir := configDir(t)
+	t.Setenv(configVariable, "")
+	writeFile(t, "good.yaml", validConfig(t), 0o644)
+	stdout, stderr, code := execute(t, "credentials", "new", "new.secret", "--config", "good.yaml", "--key-store", "demo")
+	if code != 0 || stderr != "" {
+		t.Fatalf("exit code %d, stderr %q", code, stderr)
+	}
+	secret := strings.TrimSpace(readFile(t, "new.secret"))
+	var got map[string]any
+	err := json.Unmarshal([]byte(readFile(t, "new.secret.json")), &got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	credential, _ := got["XksProxyAuthenticationCredential"].(map[string]any)
+	id, _ := credential["AccessKeyId"].(string)
+	if got["XksProxyUriPath"] != "/demo/kms/xks/v1" || credential["RawSecretAccessKey"] != secret || len(got) != 2 || len(credential) != 2 {
+		t.Errorf("%v", got)
+	}
+	for _, name := range []string{"new.secret", "new.secret.json"} {
+		info, err := os.Stat(name)
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, mode %v", name, err, info.Mode())
+		}
+	}
+	if strings.Contains(stdout, secret) {
+		t.Errorf("the secret is printed:\n%s", stdout)
+	}
+	checkGolden(t, goldenPath("credentials-new"), []byte(strings.ReplaceAll(strings.ReplaceAll(stdout, id, "ACCESSKEYID"), dir, "DIR")))
+	// A file for AWS that is there already: nothing is left behind, and nothing of the old one is lost.
+	_, stderr, code = execute(t, "credentials", "new", "other.secret", "--config", "good.yaml", "--key-store", "demo", "--console", "new.secret.json")
+	if _, err := os.Stat("other.secret"); code != 1 || !strings.Contains(stderr, "new.secret.json exists already") || !os.IsNotExist(err) {
+		t.Errorf("exit code %d, %q, %v", code, stderr, err)
+	}
+	if !strings.Contains(readFile(t, "new.secret.json"), secret) {
+		t.Error("the file of the first one was changed")
+	}
+	for args, want := range map[string]string{
+		"credentials new x --config good.yaml":                     "which key store? Name it (--key-store)",
+		"credentials new x --console x.json":                       "which key store? Name it (--key-store)",
+		"credentials new x --key-store demo":                       "no configuration file: name it, or set XKS_CONFIG",
+		"credentials new x --key-store dmeo --config good.yaml":    `there is no key store named "dmeo"; there are demo`,
+		"credentials new x --key-store demo --config nowhere.yaml": "the configuration file cannot be read: nowhere.yaml does not exist",
+	} {
+		_, stderr, code := execute(t, strings.Fields(args)...)
+		if _, err := os.Stat("x"); code == 0 || !strings.HasPrefix(stderr, "xks-proxy: "+want) || !os.IsNotExist(err) {
+			t.Errorf("%s: exit code %d, %q, %v", args, code, stderr, err)
+		}
+	}
+}
+
+func TestCredentialsList(t *testing.T) {
+	rig := newAdminRig(t)
+	rig.admin.uses.since = time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC)
+	rig.wantSaid(t, 0, "The proxy is starting: it serves no key store yet.", "credentials", "list")
+	used := time.Now().Add(-90 * time.Second).Truncate(time.Second)
+	rig.admin.keyStores = func() []xks.KeyStoreStatus {
+		return rig.admin.uses.overlay([]xks.KeyStoreStatus{
+			{Name: "finance", Credentials: []xks.CredentialStatus{{AccessKeyID: "AAAABBBBCCCCDDDDEEEE", LastUsed: used}, {AccessKeyID: "AAAABBBBCCCCDDDDFFFF"}}},
+			{Name: "payroll", Credentials: []xks.CredentialStatus{{AccessKeyID: "AAAABBBBCCCCDDDDEEEE"}}},
+		})
+	}
+	stdout, _, code := execute(t, "credentials", "list", "--socket", rig.socket)
+	want := `  KEY STORE  ACCESS KEY ID         LAST USED
+  finance    AAAABBBBCCCCDDDDEEEE  1m30s ago (` + used.UTC().Format(time.DateTime) + `Z)
+  finance    AAAABBBBCCCCDDDDFFFF  not since 2026-11-20 08:00:00Z
+  payroll    AAAABBBBCCCCDDDDEEEE  not since 2026-11-20 08:00:00Z
+`
+	if code != 0 || regexp.MustCompile(`1m3\ds ago`).ReplaceAllString(stdout, "1m30s ago") != want {
+		t.Errorf("exit code %d\n%swant\n%s", code, stdout, want)
+	}
+	stdout, _, code = execute(t, "credentials", "list", "--key-store", "payroll", "--json", "--socket", rig.socket)
+	var uses credentialUses
+	err := json.Unmarshal([]byte(stdout), &uses)
+	if code != 0 || err != nil || len(uses.Credentials) != 1 || uses.Credentials[0].KeyStore != "payroll" {
+		t.Errorf("exit code %d, %v: %s", code, err, stdout)
+	}
+	rig.wantSaid(t, 1, `xks-proxy: the proxy serves no key store "payrol"; did you mean "payroll"?`, "credentials", "list", "--key-store", "payrol")
 }

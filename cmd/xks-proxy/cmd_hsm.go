@@ -4,7 +4,6 @@ package main
 // maintenance, put it back, give it a new process; and make the test keys.
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -33,12 +32,6 @@ const hsmListLong = `list prints the HSMs of each group:
 Below: why an HSM is not in service, its last fault, and differences between the keys of
 the HSMs. --json prints all there is, durations in nanoseconds.`
 
-// hsmFlags say which proxy is meant.
-type hsmFlags struct {
-	config, socket string
-	json           bool
-}
-
 func newHSMCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "hsm",
@@ -51,40 +44,8 @@ func newHSMCommand() *cobra.Command {
 	return c
 }
 
-func (f *hsmFlags) register(c *cobra.Command) {
-	flags := c.Flags()
-	flags.SortFlags = false
-	flags.StringVar(&f.config, "config", "", "configuration `FILE` of the proxy (or set XKS_CONFIG)")
-	flags.StringVar(&f.socket, "socket", "", "`PATH` of its admin socket, instead of a configuration")
-	flags.BoolVar(&f.json, "json", false, "print JSON")
-	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
-}
-
-// client finds the socket.
-func (f *hsmFlags) client() (*adminClient, error) {
-	if f.socket != "" {
-		return newAdminClient(f.socket), nil
-	}
-	path, err := configPath(f.config)
-	if err != nil {
-		return nil, usageError(errors.New("which proxy? Name its configuration (--config, or " + configVariable + ") or its socket (--socket)"))
-	}
-	l, err := loadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	err = l.report.err()
-	if err != nil {
-		return nil, err
-	}
-	if l.config.Admin.Socket == "" {
-		return nil, fmt.Errorf("%s: admin.socket is empty, so that the proxy cannot be reached; give it a path and restart the proxy", path)
-	}
-	return newAdminClient(l.config.Admin.Socket), nil
-}
-
 func newHSMListCommand() *cobra.Command {
-	f := &hsmFlags{}
+	f := &proxyFlags{}
 	c := &cobra.Command{
 		Use:     "list",
 		Short:   "Print the HSMs of each group, and how they are",
@@ -173,7 +134,7 @@ func oneHSM(c *cobra.Command, args []string) error {
 }
 
 func newOrderCommand(o order) *cobra.Command {
-	f := &hsmFlags{}
+	f := &proxyFlags{}
 	var force bool
 	var wait time.Duration
 	c := &cobra.Command{

@@ -219,12 +219,15 @@ func (t table) print(b *bytes.Buffer) {
 }
 
 // printWrapped breaks lines between words; what follows the first line stands further in.
-func printWrapped(b *bytes.Buffer, indent, s string) {
-	line, space := indent, ""
+func printWrapped(b *bytes.Buffer, indent, s string) { printHanging(b, indent, indent+"  ", s) }
+
+// printHanging begins the first line with first and the others with rest.
+func printHanging(b *bytes.Buffer, first, rest, s string) {
+	line, space := first, ""
 	for word := range strings.FieldsSeq(s) {
 		if space != "" && utf8.RuneCountInString(line+space+word) > listWidth {
 			b.WriteString(line + "\n")
-			line, space = indent+"  ", ""
+			line, space = rest, ""
 		}
 		line += space + word
 		space = " "

@@ -43,10 +43,10 @@ func summarize(w io.Writer, c *config, m *tlsMaterial, secretsRead bool) error {
 	fmt.Fprintf(t, "secrets\t%s\n", read)
 	fmt.Fprintf(t, "key stores\t%s\n", describeStores(c))
 	fmt.Fprintf(t, "\nKEY STORE\tPATH\tREGIONS\tCREDENTIALS\tKEYS\tPOLICIES\tHSM GROUP\n")
-	for _, k := range c.KeyStores[:min(len(c.KeyStores), maxStoresShown)] {
+	for _, k := range c.KeyStores[:min(len(c.KeyStores), maxStoresSummed)] {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", k.Name, xks.URIPath(k.PathPrefix), orAny(k.Regions), len(k.Credentials), strings.Join(k.Keys.Labels, " "), describePolicies(c, k), k.HSMGroup)
 	}
-	if more := len(c.KeyStores) - maxStoresShown; more > 0 {
+	if more := len(c.KeyStores) - maxStoresSummed; more > 0 {
 		fmt.Fprintf(t, "and %d more; config show prints them all\n", more)
 	}
 	fmt.Fprintf(t, "\nHSM GROUP\tHSM\tPRIORITY\tPROFILE\tTOKEN\tMODULE\n")
@@ -59,8 +59,8 @@ func summarize(w io.Writer, c *config, m *tlsMaterial, secretsRead bool) error {
 	return t.Flush()
 }
 
-// maxStoresShown bounds the table of key stores.
-const maxStoresShown = 50
+// maxStoresSummed bounds the table of key stores.
+const maxStoresSummed = 50
 
 // describeStores counts key stores, and says where they are from if there is a directory.
 func describeStores(c *config) string {

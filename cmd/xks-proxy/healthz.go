@@ -33,18 +33,30 @@ func newHealth(groups func() []*hsm.Group) *health {
 		answerHealth(w, http.StatusOK, "live")
 	})
 	h.router.Get(readyPath, func(w http.ResponseWriter, _ *http.Request) {
-		switch {
-		case h.draining.Load():
-			answerHealth(w, http.StatusServiceUnavailable, "draining")
-		case !h.serving.Load():
-			answerHealth(w, http.StatusServiceUnavailable, "starting")
-		case !h.canServe():
-			answerHealth(w, http.StatusServiceUnavailable, "no HSM can serve")
-		default:
-			answerHealth(w, http.StatusOK, "ready")
+		status, verdict := http.StatusServiceUnavailable, h.verdict()
+		if verdict == readyVerdict {
+			status = http.StatusOK
 		}
+		answerHealth(w, status, verdict)
 	})
 	return h
+}
+
+// readyVerdict is the verdict of a proxy that serves.
+const readyVerdict = "ready"
+
+// verdict is whether the proxy serves, or in a few words why it does not.
+func (h *health) verdict() string {
+	switch {
+	case h.draining.Load():
+		return "draining"
+	case !h.serving.Load():
+		return "starting"
+	case !h.canServe():
+		return "no HSM can serve"
+	default:
+		return readyVerdict
+	}
 }
 
 // canServe: while one group can, taking the whole proxy away would fail its key stores too.
@@ -70,13 +82,13 @@ func (h *health) before(next http.Handler) http.Handler {
 }
 
 // plain serves the health paths, and the metrics where they are wanted.
-func (h *health) plain(p *parts) http.Handler {
-	if !p.config.Health.Metrics {
+func (h *health) plain(a *admin) http.Handler {
+	if !a.config().Health.Metrics {
 		return h.router
 	}
 	r := chi.NewRouter()
 	r.Mount("/", h.router)
-	r.Method(http.MethodGet, metricsPath, metricsHandler(p))
+	r.Method(http.MethodGet, metricsPath, metricsHandler(a))
 	return r
 }
 

@@ -1,6 +1,6 @@
 package main
 
-// The metrics: what each is called, what it says and where its value is from. All
+// The metrics of the HSMs (those of the service: metrics_service.go): what each is called, what it says and where its value is from. All
 // are read from the groups and processes when monitoring asks; nothing is counted here, and nothing
 // is on a request's path. docs/operations.md lists them, which a test checks.
 
@@ -14,21 +14,23 @@ import (
 	"xks-proxy/pkg/hsm/worker"
 )
 
-// metric is one metric of a T: an HSM in its group, a process, a group.
+// metric is one metric of a T: an HSM in its group, a process, a group, a key store, the proxy.
 type metric[T any] struct {
-	Name  string
-	Kind  prometheus.ValueType
-	Help  string
-	Label string             // a label beside those of T; "" if there is none
-	Value func(T) float64    // without Label
-	Each  func(T) []oneValue // with Label
+	Name   string
+	Kind   prometheus.ValueType
+	Help   string
+	Labels []string           // beside those of T
+	Value  func(T) float64    // without Labels
+	Each   func(T) []oneValue // with Labels
 }
 
-// oneValue is a value with what its label says.
+// oneValue is a value with what its labels say.
 type oneValue struct {
-	label string
-	value float64
+	labels []string // as many as the metric has
+	value  float64
 }
+
+func one(value float64, labels ...string) oneValue { return oneValue{labels, value} }
 
 const (
 	counter = prometheus.CounterValue
@@ -39,11 +41,11 @@ const (
 var memberMetrics = []metric[hsm.MemberStatus]{
 	{Name: "xks_proxy_hsm_in_service", Kind: gauge, Help: "1 while the HSM gets requests, 0 while it does not.",
 		Value: func(m hsm.MemberStatus) float64 { return truth(serves(m)) }},
-	{Name: "xks_proxy_hsm_service", Kind: gauge, Help: "1 for the state of service that the HSM is in, 0 for the others.", Label: "state",
+	{Name: "xks_proxy_hsm_service", Kind: gauge, Help: "1 for the state of service that the HSM is in, 0 for the others.", Labels: []string{"state"},
 		Each: func(m hsm.MemberStatus) []oneValue { return oneHot(m.Service, serviceStates) }},
 	{Name: "xks_proxy_hsm_service_since_timestamp_seconds", Kind: gauge, Help: "Since when the HSM is in that state.",
 		Value: func(m hsm.MemberStatus) float64 { return timestamp(m.Since) }},
-	{Name: "xks_proxy_hsm_health", Kind: gauge, Help: "1 for the health that the last probe found, 0 for the others; it is what AWS KMS is told.", Label: "status",
+	{Name: "xks_proxy_hsm_health", Kind: gauge, Help: "1 for the health that the last probe found, 0 for the others; it is what AWS KMS is told.", Labels: []string{"status"},
 		Each: func(m hsm.MemberStatus) []oneValue { return oneHot(m.Health.Status, healthStates) }},
 	{Name: "xks_proxy_hsm_probe_timestamp_seconds", Kind: gauge, Help: "When the last probe ended; 0 before the first.",
 		Value: func(m hsm.MemberStatus) float64 { return timestamp(m.Health.Checked) }},
@@ -95,7 +97,7 @@ var groupMetrics = []metric[hsm.GroupStatus]{
 		Value: func(g hsm.GroupStatus) float64 { return float64(g.HedgesDenied) }},
 	{Name: "xks_proxy_hsm_group_retries_total", Kind: counter, Help: "Attempts after a fault, on another HSM or the same.",
 		Value: func(g hsm.GroupStatus) float64 { return float64(g.Retries) }},
-	{Name: "xks_proxy_hsm_group_key_findings", Kind: gauge, Help: "Differences between the keys of the HSMs that stand now.", Label: "kind", Each: findings},
+	{Name: "xks_proxy_hsm_group_key_findings", Kind: gauge, Help: "Differences between the keys of the HSMs that stand now.", Labels: []string{"kind"}, Each: findings},
 	{Name: "xks_proxy_hsm_group_key_comparisons_total", Kind: counter, Help: "Key versions whose material was compared between the HSMs.",
 		Value: func(g hsm.GroupStatus) float64 { return float64(g.CrossChecked) }},
 	{Name: "xks_proxy_hsm_group_key_comparisons_pending", Kind: gauge, Help: "Key versions that wait for their first comparison.",
@@ -111,8 +113,8 @@ var (
 // oneHot is 1 for the value that holds and 0 for the others, so that each series lives for ever.
 func oneHot[T ~string](holds T, all []T) []oneValue {
 	values := make([]oneValue, 0, len(all))
-	for _, one := range all {
-		values = append(values, oneValue{labelValue(string(one)), truth(one == holds)})
+	for _, state := range all {
+		values = append(values, one(truth(state == holds), labelValue(string(state))))
 	}
 	return values
 }
@@ -124,7 +126,7 @@ func findings(g hsm.GroupStatus) []oneValue {
 	}
 	values := make([]oneValue, 0, len(findingKinds))
 	for _, kind := range findingKinds {
-		values = append(values, oneValue{kindValue(kind), float64(count[kind])})
+		values = append(values, one(float64(count[kind]), kindValue(kind)))
 	}
 	return values
 }

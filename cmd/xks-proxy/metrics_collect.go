@@ -1,9 +1,10 @@
 package main
 
-// From the groups and processes to Prometheus: a collector that looks when it is asked.
+// From the groups, processes and key stores to Prometheus: collectors that look when they are asked.
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,6 +14,7 @@ import (
 
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/worker"
+	"xks-proxy/pkg/xks"
 )
 
 const (
@@ -25,15 +27,13 @@ const (
 	buildInfoLabel = "version"
 )
 
-// metricsHandler serves the metrics of p.
-func metricsHandler(p *parts) http.Handler {
-	log, err := zap.NewStdLogAt(p.log, zap.WarnLevel)
+// metricsHandler serves the metrics of what a sees.
+func metricsHandler(a *admin) http.Handler {
+	log, err := zap.NewStdLogAt(a.log, zap.WarnLevel)
 	if err != nil {
 		panic(err) // zap knows the level
 	}
-	registry := newMetrics(newAdmin(p))
-	registry.MustRegister(newTLSCollector(p.tls))
-	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	return promhttp.HandlerFor(newMetrics(a), promhttp.HandlerOpts{
 		ErrorLog: log, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: scrapesAtOnce, Timeout: scrapeTimeout,
 	})
 }
@@ -43,6 +43,8 @@ func newMetrics(a *admin) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		newHSMCollector(a),
+		newServiceCollector(a),
+		newTLSCollector(a.tls),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: buildInfoName, Help: buildInfoHelp, ConstLabels: prometheus.Labels{buildInfoLabel: programVersion().Version},
 		}, func() float64 { return 1 }),
@@ -69,10 +71,7 @@ type described[T any] struct {
 func describe[T any](metrics []metric[T], labels ...string) []described[T] {
 	all := make([]described[T], 0, len(metrics))
 	for _, m := range metrics {
-		names := labels
-		if m.Label != "" {
-			names = append(labels[:len(labels):len(labels)], m.Label)
-		}
+		names := slices.Concat(labels, m.Labels)
 		all = append(all, described[T]{m, prometheus.NewDesc(m.Name, m.Help, names, nil)})
 	}
 	return all
@@ -86,7 +85,7 @@ func send[T any](to chan<- prometheus.Metric, metrics []described[T], of T, labe
 			continue
 		}
 		for _, one := range m.Each(of) {
-			to <- prometheus.MustNewConstMetric(m.desc, m.Kind, one.value, append(labels[:len(labels):len(labels)], one.label)...)
+			to <- prometheus.MustNewConstMetric(m.desc, m.Kind, one.value, slices.Concat(labels, one.labels)...)
 		}
 	}
 }
@@ -102,13 +101,13 @@ func newHSMCollector(a *admin) *hsmCollector {
 
 // Describe implements prometheus.Collector.
 func (c *hsmCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, m := range c.member {
-		to <- m.desc
-	}
-	for _, m := range c.process {
-		to <- m.desc
-	}
-	for _, m := range c.group {
+	announce(to, c.member)
+	announce(to, c.process)
+	announce(to, c.group)
+}
+
+func announce[T any](to chan<- *prometheus.Desc, metrics []described[T]) {
+	for _, m := range metrics {
 		to <- m.desc
 	}
 }
@@ -124,5 +123,45 @@ func (c *hsmCollector) Collect(to chan<- prometheus.Metric) {
 	}
 	for name, p := range c.admin.processes {
 		send(to, c.process, p.State(), name)
+	}
+}
+
+// serviceCollector implements prometheus.Collector.
+type serviceCollector struct {
+	admin    *admin
+	store    []described[xks.KeyStoreStatus]
+	proxy    []described[proxyFigures]
+	duration *prometheus.Desc
+}
+
+func newServiceCollector(a *admin) *serviceCollector {
+	return &serviceCollector{
+		admin:    a,
+		store:    describe(storeMetrics, keyStoreLabel),
+		proxy:    describe(proxyMetrics),
+		duration: prometheus.NewDesc(durationName, durationHelp, []string{durationLabel}, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *serviceCollector) Describe(to chan<- *prometheus.Desc) {
+	announce(to, c.store)
+	announce(to, c.proxy)
+	to <- c.duration
+}
+
+// Collect implements prometheus.Collector.
+func (c *serviceCollector) Collect(to chan<- prometheus.Metric) {
+	for _, k := range c.admin.keyStores() {
+		send(to, c.store, k, k.Name)
+	}
+	figures := figuresOf(c.admin)
+	send(to, c.proxy, figures)
+	for _, o := range figures.handler.Operations {
+		buckets := make(map[float64]uint64, len(o.Buckets))
+		for _, b := range o.Buckets {
+			buckets[b.UpTo.Seconds()] = b.Count
+		}
+		to <- prometheus.MustNewConstHistogram(c.duration, o.Count, o.Sum.Seconds(), buckets, o.Operation)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,7 +64,7 @@ xks_proxy_hsm_process_up{hsm="hsm-c"} 1
 	}
 }
 
-func scrape(t *testing.T, registry *prometheus.Registry) string {
+func scrape(t testing.TB, registry *prometheus.Registry) string {
 	t.Helper()
 	w := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, metricsPath, nil))
@@ -85,16 +86,17 @@ func TestMetricsPath(t *testing.T) {
 	}
 	h := newHealth(rig.admin.groups)
 	h.serving.Store(true)
-	p := &parts{config: &config{}, log: rig.admin.log, tls: newTLSHolder(true, rig.admin.log)}
+	c := &config{}
+	rig.admin.config = func() *config { return c }
 	refuse := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
 	for _, on := range []bool{true, false} {
-		p.config.Health.Metrics = on
+		c.Health.Metrics = on
 		want := map[bool]int{true: http.StatusOK, false: http.StatusNotFound}[on]
-		if got := get(h.plain(p), metricsPath); got != want {
+		if got := get(h.plain(rig.admin), metricsPath); got != want {
 			t.Errorf("metrics %t: %d, want %d", on, got, want)
 		}
 		for _, path := range []string{livePath, readyPath} {
-			if got := get(h.plain(p), path); got != http.StatusOK {
+			if got := get(h.plain(rig.admin), path); got != http.StatusOK {
 				t.Errorf("%s beside metrics %t: %d", path, on, got)
 			}
 		}
@@ -129,7 +131,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 		t.Errorf("%s has another table of metrics than the program (go test -update writes it):\n%s", operations, metricsTable())
 	}
 	// Every metric that the registry has and that is ours is in the table.
-	families, err := newMetrics(newAdminRig(t).admin).Gather()
+	families, err := newMetrics(fullRig(t).admin).Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,6 +145,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 func metricsTable() string {
 	var b strings.Builder
 	b.WriteString("| metric | type | labels | meaning |\n|---|---|---|---|\n")
+	writeMetrics(&b, storeMetrics, keyStoreLabel)
+	writeMetrics(&b, proxyMetrics)
+	fmt.Fprintf(&b, "| `%s` | histogram | `%s` | %s |\n", durationName, durationLabel, durationHelp)
 	writeMetrics(&b, memberMetrics, groupLabel, hsmLabel)
 	writeMetrics(&b, processMetrics, hsmLabel)
 	writeMetrics(&b, groupMetrics, groupLabel)
@@ -154,11 +159,11 @@ func metricsTable() string {
 
 func writeMetrics[T any](b *strings.Builder, metrics []metric[T], labels ...string) {
 	for _, m := range metrics {
-		names := append([]string{}, labels...)
-		if m.Label != "" {
-			names = append(names, m.Label)
+		names := ""
+		if all := slices.Concat(labels, m.Labels); len(all) > 0 {
+			names = "`" + strings.Join(all, "`, `") + "`"
 		}
 		kind := map[prometheus.ValueType]string{counter: "counter", gauge: "gauge"}[m.Kind]
-		fmt.Fprintf(b, "| `%s` | %s | `%s` | %s |\n", m.Name, kind, strings.Join(names, "`, `"), m.Help)
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", m.Name, kind, names, m.Help)
 	}
 }

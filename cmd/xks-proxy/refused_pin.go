@@ -19,6 +19,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/pkg/durable"
 	"xks-proxy/pkg/hsm"
 )
 
@@ -132,17 +133,7 @@ func (r refusedPINs) remember(h hsmConfig, pin secret, refusal *hsm.Error) error
 	if err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(r.directory, ".refused-pin-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name()) // gone already if all went well
-	_, err = file.Write(append(data, '\n'))
-	err = errors.Join(err, file.Sync(), file.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), r.file(h.Name))
+	return durable.ReplaceFile(r.file(h.Name), append(data, '\n'))
 }
 
 func (r refusedPINs) forget(name string) error {

@@ -21,6 +21,7 @@ const rootExample = `  xks-proxy demo --dir demo                     see it work
 // Groups of commands in the help, in this order.
 const (
 	groupRun       = "run"
+	groupOperate   = "operate"
 	groupConfigure = "configure"
 	groupOther     = "other"
 )
@@ -41,6 +42,7 @@ func newRootCommand() *cobra.Command {
 	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}", 1))
 	root.AddGroup(
 		&cobra.Group{ID: groupRun, Title: "Run:"},
+		&cobra.Group{ID: groupOperate, Title: "Operate:"},
 		&cobra.Group{ID: groupConfigure, Title: "Configure:"},
 		&cobra.Group{ID: groupOther, Title: "Other:"},
 	)
@@ -50,7 +52,8 @@ func newRootCommand() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(groupRun, newServeCommand(), newHSMCommand(), newDemoCommand(), newRequestCommand())
+	add(groupRun, newServeCommand(), newDemoCommand(), newRequestCommand())
+	add(groupOperate, newStatusCommand(), newBlockCommand(), newUnblockCommand(), newHSMCommand())
 	add(groupConfigure, newConfigCommand(), newCredentialsCommand(), newPolicyCommand())
 	add(groupOther, newVersionCommand())
 	root.SetHelpCommandGroupID(groupOther)

@@ -99,6 +99,7 @@ func serveWith(ctx context.Context, c *config, secrets *secrets, material *tlsMa
 	s := newServers(p, listeners)
 	s.serveBeside()
 	defer s.closeBeside()
+	defer p.uses.keep(p.keyStores)()
 	err = p.assemble(ctx, secrets)
 	if errors.Is(err, errStopped) {
 		log.Info(err.Error())

@@ -35,9 +35,13 @@ const (
 
 func newServers(p *parts, l *listeners) *servers {
 	c := p.config.Server
-	s := &servers{parts: p, listeners: l, health: newHealth(p.groupList), admin: newAdminServer(newAdmin(p)), broken: make(chan error, len(l.ports)+serversBeside)}
+	s := &servers{parts: p, listeners: l, health: newHealth(p.groupList), broken: make(chan error, len(l.ports)+serversBeside)}
+	a := newAdmin(p)
+	a.ready = s.health.verdict
+	a.connections = func() connectionCounts { return connectionCounts{l.api.Open(), l.api.Refused()} }
+	s.admin = newAdminServer(a)
 	s.plain = &http.Server{
-		Handler: s.health.plain(p), ReadTimeout: c.ReadTimeout, WriteTimeout: writeTimeout, IdleTimeout: c.IdleTimeout,
+		Handler: s.health.plain(a), ReadTimeout: c.ReadTimeout, WriteTimeout: writeTimeout, IdleTimeout: c.IdleTimeout,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: quietLog(p.log),
 	}
 	return s

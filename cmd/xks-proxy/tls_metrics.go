@@ -7,7 +7,6 @@ import (
 )
 
 const (
-	keyStoreLabel    = "key_store"
 	certificateLabel = "name"
 )
 
@@ -20,11 +19,11 @@ var certificateMetrics = []metric[certificateStatus]{
 
 // refusalMetrics have no label but reason.
 var refusalMetrics = []metric[*clientRefusals]{
-	{Name: "xks_proxy_client_certificate_refusals_total", Kind: counter, Help: "Handshakes that ended because of the client's certificate.", Label: "reason",
+	{Name: "xks_proxy_client_certificate_refusals_total", Kind: counter, Help: "Handshakes that ended because of the client's certificate.", Labels: []string{"reason"},
 		Each: func(r *clientRefusals) []oneValue {
 			values := make([]oneValue, 0, len(refusalReasons))
 			for _, reason := range refusalReasons {
-				values = append(values, oneValue{string(reason), float64(r.byReason[reason].all.Load())})
+				values = append(values, one(float64(r.byReason[reason].all.Load()), string(reason)))
 			}
 			return values
 		}},

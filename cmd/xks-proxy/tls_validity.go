@@ -14,12 +14,12 @@ const validityInterval = 24 * time.Hour
 
 // certificateStatus is one certificate in force.
 type certificateStatus struct {
-	Names     []string // DNS names and addresses
-	KeyStore  string   // "" for those of the server
-	File      string
-	NotBefore time.Time
-	NotAfter  time.Time
-	Problem   string // "" while more than 30 days are left
+	Names     []string  `json:"names"`              // DNS names and addresses
+	KeyStore  string    `json:"keyStore,omitempty"` // "" for those of the server
+	File      string    `json:"file"`
+	NotBefore time.Time `json:"notBefore"`
+	NotAfter  time.Time `json:"notAfter"`
+	Problem   string    `json:"problem,omitempty"` // "" while more than 30 days are left
 }
 
 // certificates tells of all in force, the default first.

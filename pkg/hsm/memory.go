@@ -12,10 +12,13 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"go.uber.org/zap"
+
+	"xks-proxy/pkg/durable"
 )
 
 // memory is one HSM's file in the state directory.
@@ -58,40 +61,13 @@ func (g *Group) writeMemory(m *member, objects []Object) error {
 	if err != nil {
 		return err
 	}
-	return g.replaceFile(g.memoryFile(m), data)
+	return durable.ReplaceFile(g.memoryFile(m), data)
 }
 
-// replaceFile puts data in the place of a file of the state directory, so that after a
-// crash or a power cut the file is whole, the old one or the new.
-func (g *Group) replaceFile(path string, data []byte) error {
-	if err := os.MkdirAll(g.config.StateDirectory, 0o700); err != nil {
-		return err
-	}
-	file, err := os.CreateTemp(g.config.StateDirectory, g.temporary())
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name()) // gone already if all went well
-	_, err = file.Write(data)
-	err = errors.Join(err, file.Sync(), file.Close())
-	if err != nil {
-		return err
-	}
-	err = os.Rename(file.Name(), path)
-	if err != nil {
-		return err
-	}
-	directory, err := os.Open(g.config.StateDirectory)
-	if err != nil {
-		return err
-	}
-	return errors.Join(directory.Sync(), directory.Close())
-}
-
-// temporary is the pattern of the names of files that are not whole yet. They are each
-// group's own: groups share the directory.
-func (g *Group) temporary() string {
-	return fmt.Sprintf(".catalogue-%s@*", url.QueryEscape(g.config.Name))
+// unfinished is what the names of this group's files begin with that are not whole yet. They are each group's own: groups
+// share the directory.
+func (g *Group) unfinished() []string {
+	return []string{fmt.Sprintf(".catalogue-%s@", url.QueryEscape(g.config.Name)), durable.Unfinished(g.parityFile())}
 }
 
 // removeLeftovers deletes what an earlier run began to write and did not finish.
@@ -103,9 +79,9 @@ func (g *Group) removeLeftovers() {
 	if err != nil {
 		return // the directory is made when it is first needed
 	}
-	prefix := strings.TrimSuffix(g.temporary(), "*")
 	for _, entry := range entries {
-		if !strings.HasPrefix(entry.Name(), prefix) {
+		ours := func(prefix string) bool { return strings.HasPrefix(entry.Name(), prefix) }
+		if !slices.ContainsFunc(g.unfinished(), ours) {
 			continue
 		}
 		err := os.Remove(filepath.Join(g.config.StateDirectory, entry.Name()))

@@ -87,6 +87,9 @@ type Finding struct {
 	Since   time.Time   `json:"since"`
 }
 
+// Lists reports whether an HSM of the group has shown a key of that label. It never waits for an HSM.
+func (g *Group) Lists(label string) bool { return g.catalogue.Load().keys[label] != nil }
+
 // Status is the group at this moment. It never waits for an HSM.
 func (g *Group) Status() GroupStatus {
 	now := time.Now()

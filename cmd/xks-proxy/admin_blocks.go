@@ -1,0 +1,302 @@
+package main
+
+// The orders of the kill switch over the admin socket: block, unblock, and the list of what is blocked. Each order is a warning
+// in the log, with who gave it and why.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"xks-proxy/pkg/xks"
+)
+
+// The kinds of refusals of these orders.
+var (
+	errUnknownKeyStore = errors.New("no such key store")
+	errStaysBlocked    = errors.New("it stays blocked")
+)
+
+const (
+	shownBlocks = 5  // in a sentence
+	shownNames  = 10 // of key stores, likewise
+)
+
+// blockOrder is one call that blocks or unblocks.
+type blockOrder struct {
+	target
+	Reason string
+	Force  bool // block a key store that does not exist yet
+	By     peer
+}
+
+// blockList is the answer of GET adminBlocksPath.
+type blockList struct {
+	Blocks     []block           `json:"blocks"`               // of operators, the oldest first
+	Survive    bool              `json:"survive"`              // they are remembered across restarts
+	Unsaved    string            `json:"unsaved,omitempty"`    // why the file does not say what is in force
+	Configured []configuredBlock `json:"configured,omitempty"` // by the configuration
+}
+
+// configuredBlock is a key store that its configuration blocks.
+type configuredBlock struct {
+	KeyStore string `json:"keyStore"`
+	Place    string `json:"place"` // FILE:LINE:COLUMN: KEY
+}
+
+func (a *admin) blockList() blockList {
+	blocks, unsaved := a.kill.list()
+	l := blockList{Blocks: append([]block{}, blocks...), Survive: a.kill.survives()}
+	if unsaved != nil {
+		l.Unsaved = unsaved.Error()
+	}
+	c := a.config()
+	for i, k := range c.KeyStores {
+		if k.Blocked {
+			l.Configured = append(l.Configured, configuredBlock{k.Name, placeOf(c, fmt.Sprintf("key_stores[%d].blocked", i))})
+		}
+	}
+	return l
+}
+
+// blocking reads the order, has it carried out and logs it.
+func (a *admin) blocking(name string, do func(blockOrder) (string, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		order, err := readBlockOrder(r)
+		if err != nil {
+			writeAdmin(w, http.StatusBadRequest, adminAnswer{Error: err.Error()})
+			return
+		}
+		message, err := do(order)
+		result := "done"
+		if err != nil {
+			result = err.Error()
+		}
+		a.log.Warn("admin", zap.String("order", name), zap.Stringer("what", order.target), zap.String("reason", order.Reason), zap.Bool("force", order.Force),
+			zap.String("user", order.By.User), zap.Int("uid", order.By.UID), zap.Int("gid", order.By.GID), zap.Int("pid", order.By.PID),
+			zap.String("result", result))
+		if err != nil {
+			writeAdmin(w, statusOf(err), adminAnswer{Error: err.Error()})
+			return
+		}
+		writeAdmin(w, http.StatusOK, adminAnswer{Message: message})
+	}
+}
+
+func readBlockOrder(r *http.Request) (blockOrder, error) {
+	query := r.URL.Query()
+	o := blockOrder{
+		target: target{KeyStore: query.Get("key_store"), Key: query.Get("key")},
+		Reason: query.Get("reason"), By: peerOf(r.Context()),
+	}
+	if text := query.Get("force"); text != "" {
+		var err error
+		o.Force, err = strconv.ParseBool(text)
+		if err != nil {
+			return o, fmt.Errorf("force is true or false, not %q", text)
+		}
+	}
+	err := o.check()
+	if err != nil {
+		return o, err
+	}
+	return o, checkReason(o.Reason)
+}
+
+// block blocks: when it answers, the next request is refused.
+func (a *admin) block(o blockOrder) (string, error) {
+	if o.KeyStore != "" && !o.Force && !slices.Contains(a.keyStoreNames(), o.KeyStore) {
+		return "", &adminRefusal{errUnknownKeyStore, fmt.Sprintf("there is no key store %q; %s Nothing was blocked; --force blocks it all the same, for a reload that brings it",
+			o.KeyStore, nearNames(o.KeyStore, a.keyStoreNames()))}
+	}
+	by := o.By.String()
+	stands, before, err := a.kill.add(block{
+		target: o.target, Reason: o.Reason, By: by[:min(len(by), maxBlockedBy)], UID: o.By.UID, Since: time.Now().UTC().Truncate(time.Second),
+	})
+	if errors.Is(err, errUnsaved) {
+		return "", fmt.Errorf("the %s IS BLOCKED now, but %w; mend that and give the same command again", o.target, err)
+	}
+	if err != nil {
+		return "", err
+	}
+	message := blockedMessage(o.target)
+	if before {
+		message = fmt.Sprintf("The %s was blocked already, %s. That block stands.", o.target, told(stands))
+	}
+	for _, note := range a.blockNotes(o) {
+		message += "\n" + note
+	}
+	return message, nil
+}
+
+func blockedMessage(t target) string {
+	switch {
+	case t.Key == "":
+		return fmt.Sprintf("The %s is blocked: from now on all its requests are answered InvalidStateException.", t)
+	case t.KeyStore == "":
+		return fmt.Sprintf("The %s is blocked in every key store: from now on Encrypt and Decrypt are answered InvalidStateException.", t)
+	default:
+		return fmt.Sprintf("The %s is blocked: from now on Encrypt and Decrypt are answered InvalidStateException.", t)
+	}
+}
+
+// told says who made a block, when and why.
+func told(b block) string {
+	text := fmt.Sprintf("by %s at %s", b.By, b.Since.Format(time.RFC3339))
+	if b.Reason != "" {
+		text += fmt.Sprintf(" (%s)", b.Reason)
+	}
+	return text
+}
+
+// blockNotes is what else whoever blocks should know.
+func (a *admin) blockNotes(o blockOrder) []string {
+	var notes []string
+	if o.KeyStore != "" && !slices.Contains(a.keyStoreNames(), o.KeyStore) {
+		notes = append(notes, "Note: there is no such key store now; it will be blocked when a reload brings it.")
+	}
+	if label := a.labelOf(o.target); label != "" {
+		switch {
+		case a.starting():
+			notes = append(notes, "Note: the proxy is starting; whether an HSM has such a key is not known yet.")
+		case !a.listed(label):
+			notes = append(notes, fmt.Sprintf("Note: no HSM lists a key of the label %q now; it is blocked all the same.", label))
+		}
+	}
+	if !a.kill.survives() {
+		notes = append(notes, `WARNING: this block will NOT survive a restart of the proxy, because state_directory is "". Block it in the configuration too.`)
+	}
+	return notes
+}
+
+// unblock takes a block back. It is an error if the target is blocked all the same.
+func (a *admin) unblock(o blockOrder) (string, error) {
+	old, found, err := a.kill.remove(o.target)
+	if err != nil {
+		return "", &adminRefusal{errStaysBlocked, fmt.Sprintf("the %s stays blocked, for a restart would block it again: %v; mend that and give the same command again", o.target, err)}
+	}
+	done := fmt.Sprintf("The %s had no block of its own", o.target)
+	if found {
+		done = fmt.Sprintf("The block of the %s %s was taken back", o.target, told(old))
+	}
+	if rest := a.blockedBesides(o.target); len(rest) > 0 {
+		return "", &adminRefusal{errStaysBlocked, done + "; it stays blocked: " + strings.Join(rest, "; ")}
+	}
+	names := a.keyStoreNames()
+	switch {
+	case found:
+		return done + ".", nil
+	case o.KeyStore != "" && !slices.Contains(names, o.KeyStore):
+		return "", &adminRefusal{errUnknownKeyStore, fmt.Sprintf("there is no key store %q, and no block of that name; %s", o.KeyStore, nearNames(o.KeyStore, names))}
+	default:
+		return fmt.Sprintf("The %s is not blocked; nothing was changed.%s", o.target, a.blockedInstead()), nil
+	}
+}
+
+// blockedBesides is what still blocks a target that has no block of its own (any more).
+func (a *admin) blockedBesides(t target) []string {
+	var rest []string
+	blocks, _ := a.kill.list()
+	if t.KeyStore != "" && t.Key != "" {
+		for _, wider := range []target{{KeyStore: t.KeyStore}, {Key: a.labelOf(t)}} {
+			if b, found := find(blocks, wider); found {
+				rest = append(rest, fmt.Sprintf("the %s is blocked %s", wider, told(b)))
+			}
+		}
+	}
+	c := a.config()
+	for i, k := range c.KeyStores {
+		if k.Name != t.KeyStore {
+			continue
+		}
+		if k.Blocked {
+			rest = append(rest, fmt.Sprintf("the configuration has blocked: true at %s; change it there and reload", placeOf(c, fmt.Sprintf("key_stores[%d].blocked", i))))
+		}
+		if t.Key != "" && slices.Contains(k.Keys.Disabled, t.Key) {
+			rest = append(rest, fmt.Sprintf("the configuration disables the key at %s; change it there and reload", placeOf(c, fmt.Sprintf("key_stores[%d].keys.disabled", i))))
+		}
+	}
+	return rest
+}
+
+// blockedInstead helps who has unblocked the wrong thing.
+func (a *admin) blockedInstead() string {
+	blocks, _ := a.kill.list()
+	if len(blocks) == 0 {
+		return ""
+	}
+	var names []string
+	for _, b := range blocks[:min(len(blocks), shownBlocks)] {
+		names = append(names, b.String())
+	}
+	if more := len(blocks) - len(names); more > 0 {
+		names = append(names, fmt.Sprintf("%d more (xks-proxy block list)", more))
+	}
+	return " Blocked are: " + strings.Join(names, "; ") + "."
+}
+
+func (a *admin) keyStoreNames() []string {
+	var names []string
+	for _, k := range a.config().KeyStores {
+		names = append(names, k.Name)
+	}
+	return names
+}
+
+// labelOf is the CKA_LABEL of the key that a block is about; "" if it is not known, or if it is about a key store.
+func (a *admin) labelOf(t target) string {
+	if t.Key == "" || t.KeyStore == "" {
+		return t.Key
+	}
+	for _, k := range a.config().KeyStores {
+		if k.Name == t.KeyStore {
+			return strings.Replace(k.Keys.Label, xks.KeyIDPlaceholder, t.Key, 1)
+		}
+	}
+	return ""
+}
+
+// listed reports whether an HSM has shown a key of that label.
+func (a *admin) listed(label string) bool {
+	for _, g := range a.groups() {
+		if g.Lists(label) {
+			return true
+		}
+	}
+	return false
+}
+
+// nearNames is the end of a sentence about an unknown key store: the one that was probably meant, or some of those that there are.
+func nearNames(name string, known []string) string {
+	if near := suggest(name, known); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	shown := known[:min(len(known), shownNames)]
+	text := "known: " + strings.Join(shown, ", ")
+	if more := len(known) - len(shown); more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text + "."
+}
+
+// placeOf says where in the configuration a key stands.
+func placeOf(c *config, path string) string {
+	if c.source == nil {
+		return path
+	}
+	return strings.TrimSuffix(problem{File: c.source.file, Origin: c.source.origin(path), Path: path}.String(), ": ")
+}
+
+// blocks asks for what is blocked, as JSON too.
+func (c *adminClient) blocks(ctx context.Context) (*blockList, []byte, error) {
+	var list blockList
+	text, err := c.get(ctx, adminBlocksPath, &list)
+	return &list, text, err
+}

@@ -1,0 +1,56 @@
+package main
+
+// What the admin socket and the metrics see of the proxy besides its HSMs. Everything is a func, because all of it changes
+// while the proxy runs; none waits for anything.
+
+import (
+	"time"
+
+	"xks-proxy/pkg/xks"
+)
+
+// proxyView is where the answers come from.
+type proxyView struct {
+	since  time.Time // the start of the program
+	kill   *killSwitch
+	uses   *lastUses
+	config func() *config // the one in force
+
+	keyStores    func() []xks.KeyStoreStatus // none while the proxy starts
+	handler      func() xks.HandlerStatus    // likewise
+	ready        func() string               // readyVerdict, or in a few words why it is not; nil: not known
+	connections  func() connectionCounts     // nil: not known
+	reload       func() reloadState          // likewise
+	certificates func() []certificateStatus  // likewise
+	tls          *tlsHolder
+}
+
+// connectionCounts are those of all HTTPS ports together.
+type connectionCounts struct {
+	Open    int   `json:"open"`
+	Refused int64 `json:"refused"` // since the start, because there were too many
+}
+
+func viewOf(p *parts) proxyView {
+	return proxyView{
+		since: p.since, kill: p.kill, uses: p.uses, config: func() *config { return p.config },
+		keyStores: p.keyStores, handler: p.handlerStatus, certificates: p.tls.certificates, tls: p.tls,
+	}
+}
+
+// keyStores is what the handler says of each key store, with the last uses that earlier runs knew of.
+func (p *parts) keyStores() []xks.KeyStoreStatus {
+	handler := p.served.Load()
+	if handler == nil {
+		return nil
+	}
+	return p.uses.overlay(handler.KeyStores())
+}
+
+func (p *parts) handlerStatus() xks.HandlerStatus {
+	handler := p.served.Load()
+	if handler == nil {
+		return xks.HandlerStatus{}
+	}
+	return handler.Status()
+}

@@ -1,0 +1,130 @@
+package main
+
+// The file that remembers the blocks across restarts. Who cannot read it does not know what must not be served: then the
+// program does not start.
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"go.uber.org/zap"
+
+	"xks-proxy/pkg/durable"
+)
+
+// blocksFile is the content of blocks.json.
+type blocksFile struct {
+	Format int     `json:"format"` // 1
+	Blocks []block `json:"blocks"`
+}
+
+const (
+	maxBlocksFile   = 16 << 20 // bytes; maxBlocks of the largest entries fit in
+	maxLoggedBlocks = 20
+)
+
+// openKillSwitch loads the blocks of a state directory; "" remembers none. An error means that it is not known what is
+// blocked: do not serve.
+func openKillSwitch(stateDirectory string, log *zap.Logger) (*killSwitch, error) {
+	k := &killSwitch{write: durable.ReplaceFile}
+	if stateDirectory == "" {
+		return k, nil
+	}
+	k.path = filepath.Join(stateDirectory, blockedByFile)
+	var err error
+	k.blocks, err = readBlocks(k.path)
+	if err != nil {
+		return nil, fmt.Errorf("it is not known which keys and key stores operators have blocked, so nothing is served: %s: %w; "+
+			"restore the file, or delete it to serve without any block (xks-proxy block sets them again)", k.path, err)
+	}
+	err = durable.RemoveUnfinished(k.path)
+	if err != nil {
+		log.Warn("an unfinished file of an earlier run cannot be removed", zap.Error(err))
+	}
+	logBlocks(log, k.blocks)
+	return k, nil
+}
+
+// logBlocks says at each start what is blocked.
+func logBlocks(log *zap.Logger, blocks []block) {
+	if len(blocks) == 0 {
+		return
+	}
+	var names []string
+	for _, b := range blocks[:min(len(blocks), maxLoggedBlocks)] {
+		names = append(names, b.String())
+	}
+	log.Warn("blocks of operators are in force", zap.Int("blocks", len(blocks)), zap.Strings("what", names),
+		zap.Int("not_named", len(blocks)-len(names)))
+}
+
+// readBlocks is strict: an entry that is not understood is a block that would not be in force.
+func readBlocks(path string) ([]block, error) {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxBlocksFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxBlocksFile {
+		return nil, fmt.Errorf("it has more than %d bytes", maxBlocksFile)
+	}
+	return parseBlocks(data)
+}
+
+func parseBlocks(data []byte) ([]block, error) {
+	var head struct {
+		Format int `json:"format"`
+	}
+	err := json.Unmarshal(data, &head)
+	if err != nil {
+		return nil, fmt.Errorf("it is damaged: %w", err)
+	}
+	if head.Format != blocksFormat {
+		return nil, fmt.Errorf("its format %d is not known to this version of the program", head.Format)
+	}
+	var content blocksFile
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	err = decoder.Decode(&content)
+	if err != nil {
+		return nil, fmt.Errorf("it is damaged: %w", err)
+	}
+	if content.Blocks == nil {
+		return nil, errors.New("it is damaged: it has no list of blocks")
+	}
+	if len(content.Blocks) > maxBlocks {
+		return nil, fmt.Errorf("it holds %d blocks, and there can be %d", len(content.Blocks), maxBlocks)
+	}
+	for i, b := range content.Blocks {
+		err := errors.Join(b.check(), checkReason(b.Reason))
+		if err != nil {
+			return nil, fmt.Errorf("its entry %d is damaged: %w", i+1, err)
+		}
+	}
+	return content.Blocks, nil
+}
+
+// writeFile is for whoever holds saving. Without a state directory it does nothing.
+func (k *killSwitch) writeFile(blocks []block) error {
+	if k.path == "" {
+		return nil
+	}
+	data, err := json.MarshalIndent(blocksFile{Format: blocksFormat, Blocks: append([]block{}, blocks...)}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return k.write(k.path, append(data, '\n'))
+}

@@ -1,0 +1,88 @@
+package main
+
+// `credentials list`: which access keys there are, and when each was last used.
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func newCredentialsListCommand() *cobra.Command {
+	f := &proxyFlags{}
+	var store string
+	c := &cobra.Command{
+		Use: "list", Short: "Print when each access key was last used",
+		Long: `list prints the access keys of a running proxy and when AWS KMS last signed with each, by the
+proxy's clock. With a state_directory that is remembered across restarts (the last minute before
+a crash may be missing). One that was replaced is safe to remove when it has not been used for some
+ten minutes while the other was. Of several proxies each knows its own requests only.`,
+		Example: "  xks-proxy credentials list --key-store finance --config /etc/xks-proxy/xks-proxy.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			client, err := f.client()
+			if err != nil {
+				return err
+			}
+			var uses credentialUses
+			text, err := client.get(c.Context(), adminCredentialsPath, &uses)
+			if err != nil {
+				return err
+			}
+			if store != "" {
+				text, err = uses.only(store)
+				if err != nil {
+					return err
+				}
+			}
+			return f.say(c.OutOrStdout(), text, func(w io.Writer) error { return printCredentials(w, uses, time.Now()) })
+		},
+	}
+	f.register(c)
+	c.Flags().StringVar(&store, "key-store", "", "only those of the key store `NAME`")
+	return c
+}
+
+// only keeps the credentials of one key store, and returns the JSON of these.
+func (u *credentialUses) only(store string) ([]byte, error) {
+	var names []string
+	var kept []credentialUse
+	for _, c := range u.Credentials {
+		if c.KeyStore == store {
+			kept = append(kept, c)
+		}
+		if !slices.Contains(names, c.KeyStore) {
+			names = append(names, c.KeyStore)
+		}
+	}
+	if kept == nil && len(names) > 0 {
+		return nil, fmt.Errorf("the proxy serves no key store %q; %s", store, nearNames(store, names))
+	}
+	u.Credentials = kept
+	text, err := json.Marshal(u)
+	return append(text, '\n'), err
+}
+
+func printCredentials(w io.Writer, uses credentialUses, now time.Time) error {
+	if len(uses.Credentials) == 0 {
+		_, err := fmt.Fprintln(w, "The proxy is starting: it serves no key store yet.")
+		return err
+	}
+	t := table{{"KEY STORE", "ACCESS KEY ID", "LAST USED"}}
+	for _, c := range uses.Credentials {
+		last := "not since " + uses.Since.UTC().Format(time.DateTime) + "Z"
+		if !c.LastUsed.IsZero() {
+			last = shortDuration(max(0, now.Sub(c.LastUsed))) + " ago (" + c.LastUsed.UTC().Format(time.DateTime) + "Z)"
+		}
+		t = append(t, []string{c.KeyStore, c.AccessKeyID, last})
+	}
+	var b bytes.Buffer
+	t.print(&b)
+	_, err := w.Write(b.Bytes())
+	return err
+}

@@ -1,0 +1,152 @@
+package main
+
+// `credentials new`: a new access key, the file in which AWS takes it (A10), and the steps of a rotation in which no request
+// fails (A5).
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"xks-proxy/pkg/sigv4"
+)
+
+const credentialsNewLong = `new makes an access key id and a secret access key of 256 random bits each on its own, and writes
+the secret to SECRET-FILE (which must not exist; mode 0600).
+
+With --key-store it also writes the file that AWS takes (mode 0600; by default SECRET-FILE.json),
+and prints the steps that put the new access key in the place of the old one without a failed
+request. Without, it prints what to put under "credentials" of the key store. The secret itself is
+never printed.`
+
+// newCredential is what `credentials new` is told.
+type newCredential struct {
+	config, keyStore, console string
+	secretFile                string // absolute
+}
+
+func newCredentialsNewCommand() *cobra.Command {
+	n := &newCredential{}
+	c := &cobra.Command{
+		Use: "new SECRET-FILE", Short: "Make an access key, and say how to rotate to it", Long: credentialsNewLong,
+		Example: `  xks-proxy credentials new finance-2.secret --key-store finance --config xks-proxy.yaml
+  xks-proxy credentials new finance.secret`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			var err error
+			n.secretFile, err = filepath.Abs(args[0])
+			if err != nil {
+				return err
+			}
+			if n.keyStore == "" && (n.config != "" || n.console != "") {
+				return usageError(errors.New("which key store? Name it (--key-store)"))
+			}
+			return n.run(c)
+		},
+	}
+	flags := c.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&n.keyStore, "key-store", "", "`NAME` of the key store that the access key is for")
+	flags.StringVar(&n.config, "config", "", "configuration `FILE` that has the key store (or set XKS_CONFIG)")
+	flags.StringVar(&n.console, "console", "", "`FILE` for AWS, which must not exist, instead of SECRET-FILE.json")
+	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
+	return c
+}
+
+func (n *newCredential) run(c *cobra.Command) error {
+	credential, err := sigv4.GenerateCredential()
+	if err != nil {
+		return err
+	}
+	secret := []byte(credential.SecretAccessKey + "\n")
+	if n.keyStore == "" {
+		err = createPrivate(n.secretFile, secret)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(c.OutOrStdout(), strings.Join(credentialLines(credential.AccessKeyID, n.secretFile), "\n"))
+		return err
+	}
+	path, err := configPath(n.config)
+	if err != nil {
+		return err
+	}
+	l, err := loadFile(path)
+	if err == nil {
+		err = l.report.err()
+	}
+	if err != nil {
+		return err
+	}
+	store, err := chooseKeyStore(l.config, n.keyStore)
+	if err != nil {
+		return err
+	}
+	if n.console == "" {
+		n.console = n.secretFile + ".json"
+	}
+	err = createPrivate(n.secretFile, secret)
+	if err != nil {
+		return err
+	}
+	err = writeConsoleFile(n.console, store.PathPrefix, credential)
+	if err != nil {
+		return errors.Join(err, os.Remove(n.secretFile)) // so that the command can be given again
+	}
+	_, err = fmt.Fprint(c.OutOrStdout(), n.steps(l.config, store, path, credential.AccessKeyID))
+	return err
+}
+
+// credentialLines is an element of a key store's credentials.
+func credentialLines(id, file string) []string {
+	return []string{"- access_key_id: " + id, fmt.Sprintf("  secret_access_key: {file: %s}", yamlText(file))}
+}
+
+// yamlText is a path inside { } of YAML, in quotes where it needs them.
+func yamlText(s string) string {
+	if strings.ContainsAny(s, " ,:{}[]#&*!|>'\"%@`\\") {
+		return "'" + strings.ReplaceAll(s, "'", "''") + "'"
+	}
+	return s
+}
+
+// steps is a rotation in order. The secret is in none of them.
+func (n *newCredential) steps(c *config, store keyStoreConfig, configFile, id string) string {
+	i := slices.IndexFunc(c.KeyStores, func(k keyStoreConfig) bool { return k.Name == store.Name })
+	place, _, _ := strings.Cut(placeOf(c, fmt.Sprintf("key_stores[%d].credentials", i)), ": ")
+	file := n.secretFile
+	inside, err := filepath.Rel(c.source.dir, file)
+	if err == nil && filepath.IsLocal(inside) {
+		file = inside // a path in a configuration starts at its own directory
+	}
+	lines := credentialLines(id, file)
+	return fmt.Sprintf(`Access key %[1]s for key store %[2]s. Its secret is in %[3]s.
+
+1. Add it under "credentials" of the key store (%[4]s); the old one stays:
+
+     %[5]s
+
+2. Have every proxy of the fleet read its configuration:
+
+     xks-proxy reload --config %[6]s
+
+3. Tell AWS, in the account and region of the external key store
+   ("aws kms describe-custom-key-stores" lists its id, cks-...):
+
+     aws kms update-custom-key-store --custom-key-store-id cks-... --cli-input-json file://%[7]s
+
+   or import that file in the AWS console. Then delete it: it holds the secret.
+
+4. Wait until the old access key is no longer used. The hosts of AWS KMS switch over within about
+   five minutes:
+
+     xks-proxy credentials list --key-store %[2]s --config %[6]s
+
+5. Remove the old access key from the configuration, reload again, and delete its secret.
+`, id, store.Name, n.secretFile, place, strings.Join(lines, "\n     "), configFile, n.console)
+}

@@ -1,0 +1,58 @@
+package main
+
+// The flags of every command that talks to a running proxy: which one is meant, and in which form the answer is printed.
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// proxyFlags say which proxy is meant.
+type proxyFlags struct {
+	config, socket string
+	json           bool
+}
+
+func (f *proxyFlags) register(c *cobra.Command) {
+	flags := c.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&f.config, "config", "", "configuration `FILE` of the proxy (or set XKS_CONFIG)")
+	flags.StringVar(&f.socket, "socket", "", "`PATH` of its admin socket, instead of a configuration")
+	flags.BoolVar(&f.json, "json", false, "print JSON")
+	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
+}
+
+// client finds the socket.
+func (f *proxyFlags) client() (*adminClient, error) {
+	if f.socket != "" {
+		return newAdminClient(f.socket), nil
+	}
+	path, err := configPath(f.config)
+	if err != nil {
+		return nil, usageError(errors.New("which proxy? Name its configuration (--config, or " + configVariable + ") or its socket (--socket)"))
+	}
+	l, err := loadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	err = l.report.err()
+	if err != nil {
+		return nil, err
+	}
+	if l.config.Admin.Socket == "" {
+		return nil, fmt.Errorf("%s: admin.socket is empty, so that the proxy cannot be reached; give it a path and restart the proxy", path)
+	}
+	return newAdminClient(l.config.Admin.Socket), nil
+}
+
+// say prints an answer: its JSON if that is wanted, or what print makes of it.
+func (f *proxyFlags) say(w io.Writer, text []byte, print func(io.Writer) error) error {
+	if !f.json {
+		return print(w)
+	}
+	_, err := w.Write(text)
+	return err
+}

@@ -1,0 +1,132 @@
+package main
+
+// `status`: what it says of a proxy at its best and at its worst, and its exit code.
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/xks"
+)
+
+var statusNow = time.Date(2026, 11, 22, 3, 15, 0, 0, time.UTC)
+
+func goodStatus() *proxyStatus {
+	ago := func(d time.Duration) time.Time { return statusNow.Add(-d) }
+	return &proxyStatus{
+		Version: "1.4.0", Since: ago(75 * time.Hour), State: readyVerdict, ConfigFile: "/etc/xks-proxy/xks-proxy.yaml",
+		Reload:       &reloadState{Generation: 4, LoadedAt: ago(2 * time.Hour), Attempts: 3, LastAttempt: ago(2 * time.Hour), LastBy: "SIGHUP"},
+		Groups:       []groupSummary{{Name: "main", HSMs: 2, InService: 2}},
+		Certificates: []certificateStatus{{Names: []string{"xks.example.com"}, File: "/etc/xks-proxy/server.crt", NotAfter: statusNow.Add(61 * 24 * time.Hour)}},
+		InFlight:     3, Connections: &connectionCounts{Open: 212}, Blocks: blockList{Survive: true},
+		KeyStores: []keyStoreSummary{
+			{Name: "finance", Owner: "Agency of Finance", Requests: 31_500_000, Failed: 12, InFlight: 3, LastRequest: ago(time.Second)},
+			{Name: "payroll"},
+		},
+	}
+}
+
+func badStatus() *proxyStatus {
+	s := goodStatus()
+	ago := func(d time.Duration) time.Time { return statusNow.Add(-d) }
+	s.State = "no HSM can serve"
+	s.Reload.Failures, s.Reload.LastAttempt, s.Reload.LastBy = 2, ago(5*time.Minute), "alice"
+	s.Reload.LastError = `xks-proxy.yaml:40:14: key_stores[2].hsm_group: there is no HSM group named "mian"; did you mean "main"?`
+	s.Reload.WaitsForRestart = []string{"server.listen", "log.output"}
+	s.Groups = []groupSummary{
+		{Name: "main", HSMs: 2, Findings: 3, Others: []hsmSummary{
+			{Name: "hsm-a", Service: hsm.Out, Since: ago(12 * time.Second), Health: hsm.Unavailable, Reason: "no answer within 60ms, and the probe failed: encrypt: the HSM did not answer in time"},
+			{Name: "hsm-b", Service: hsm.Drained, Since: ago(time.Hour), Health: hsm.Active},
+		}},
+		{Name: "second", HSMs: 2, InService: 2, Others: []hsmSummary{{Name: "hsm-d", Service: hsm.InService, Since: ago(time.Hour), Health: hsm.Degraded, Reason: "it lacks the test key"}}},
+	}
+	s.Certificates = append(s.Certificates,
+		certificateStatus{Names: []string{"a.example.com", "b.example.com", "c.example.com", "d.example.com"}, KeyStore: "finance", File: "a.crt", NotAfter: statusNow.Add(9*24*time.Hour + time.Hour)},
+		certificateStatus{Names: []string{"old.example.com"}, File: "old.crt", NotAfter: ago(26 * time.Hour)},
+		certificateStatus{Names: []string{"new.example.com"}, File: "new.crt", NotAfter: statusNow.Add(90 * 24 * time.Hour), Problem: "its key is another certificate's; the one before it is served"})
+	s.Connections.Refused = 7
+	s.KeyStores = append(s.KeyStores, keyStoreSummary{Name: "archive", Owner: strings.Repeat("Agency of Long Names ", 4), Blocked: configurationBlocks, Requests: 90, Failed: 90, LastRequest: ago(time.Minute)})
+	for i := range 30 {
+		s.KeyStores = append(s.KeyStores, keyStoreSummary{Name: "tenant-" + string(rune('a'+i%26)), Requests: 1000, Throttled: uint64(i), LastRequest: ago(time.Hour)})
+	}
+	s.KeyStores[0].Blocked = "alice"
+	long := blockOf("payroll", "key-1")
+	long.Since = ago(3 * time.Minute)
+	s.Blocks = blockList{Blocks: []block{blockOf("finance", ""), long}, Survive: true, Unsaved: "open /var/lib/xks-proxy/blocks.json: read-only file system"}
+	s.Blocks.Blocks[0].Since = ago(40 * time.Minute)
+	s.Attention = s.attention(statusNow)
+	return s
+}
+
+func TestPrintStatus(t *testing.T) {
+	for name, test := range map[string]struct {
+		status *proxyStatus
+		all    bool
+	}{"status-good": {goodStatus(), false}, "status-bad": {badStatus(), false}, "status-bad-all": {badStatus(), true}} {
+		t.Run(name, func(t *testing.T) {
+			var b strings.Builder
+			err := printStatus(&b, test.status, test.all, statusNow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkWidth(t, b.String())
+			checkGolden(t, goldenPath(name), []byte(b.String()))
+		})
+	}
+	if attention := goodStatus().attention(statusNow); len(attention) != 0 {
+		t.Errorf("of a proxy that is well: %q", attention)
+	}
+}
+
+// The exit code says whether somebody should look; so does the JSON.
+func TestStatusCommand(t *testing.T) {
+	rig := newAdminRig(t)
+	rig.admin.ready = func() string { return readyVerdict }
+	rig.admin.handler = func() xks.HandlerStatus { return xks.HandlerStatus{InFlight: 4} }
+	rig.admin.connections = func() connectionCounts { return connectionCounts{Open: 5, Refused: 6} }
+	stdout, stderr, code := execute(t, "status", "--socket", rig.socket)
+	if code != 0 || stderr != "" || !strings.Contains(stdout, ": ready\n") || !strings.Contains(stdout, "4 in flight; 5 connections open, 6 refused since the start") ||
+		!strings.Contains(stdout, "main: 2 of 2 in service") || !strings.Contains(stdout, "archive    -                  blocked by configuration") {
+		t.Fatalf("exit code %d: %s%s", code, stdout, stderr)
+	}
+	rig.wantSaid(t, 0, "The key store finance is blocked: from now on all its requests are answered InvalidStateException.", "block", "key-store", "finance")
+	rig.admin.keyStores = func() []xks.KeyStoreStatus {
+		stores := busyStores(30)
+		stores[0].Name, stores[0].Blocked = "finance", true
+		return stores
+	}
+	stdout, _, code = execute(t, "status", "--socket", rig.socket)
+	if code != 0 || !strings.Contains(stdout, "Key stores: 30") || !strings.Contains(stdout, "and 10 more, with less to look at: --all") || !strings.Contains(stdout, "Blocked by operators: 1") {
+		t.Errorf("exit code %d: %s", code, stdout)
+	}
+	stdout, _, _ = execute(t, "status", "--all", "--socket", rig.socket)
+	if strings.Count(stdout, "store-00") != 29 {
+		t.Errorf("--all: %s", stdout)
+	}
+	rig.want(t, 0, "hsm-a is drained", "drain", "hsm-a")
+	stdout, stderr, code = execute(t, "status", "--json", "--socket", rig.socket)
+	var status proxyStatus
+	err := json.Unmarshal([]byte(stdout), &status)
+	if code != 1 || stderr != "" || err != nil || len(status.Attention) != 1 || !strings.HasPrefix(status.Attention[0], "hsm-a of the group main is drained for ") {
+		t.Errorf("exit code %d, %v, %q: %q", code, err, stderr, status.Attention)
+	}
+	finance := status.KeyStores[slices.IndexFunc(status.KeyStores, func(k keyStoreSummary) bool { return k.Name == "finance" })]
+	if finance.Blocked == "" || finance.Blocked == configurationBlocks {
+		t.Errorf("finance is blocked by %q", finance.Blocked)
+	}
+}
+
+// A proxy that starts says so.
+func TestStatusWhileTheProxyStarts(t *testing.T) {
+	rig := newAdminRig(t)
+	rig.admin.groups = func() []*hsm.Group { return nil }
+	rig.admin.ready = func() string { return "starting" }
+	stdout, stderr, code := execute(t, "status", "--socket", rig.socket)
+	if code != 1 || stderr != "" || !strings.Contains(stdout, "NOT READY: starting\n") || !strings.Contains(stdout, "the proxy is starting and waits for them") || !strings.Contains(stdout, "finance") {
+		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+	}
+}

@@ -1,0 +1,90 @@
+package main
+
+// What the admin socket sees of a proxy, for tests: key stores with counts of their own, and a handler that remembers what it
+// was told to block.
+
+import (
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"xks-proxy/pkg/xks"
+)
+
+// fakeEnforcer keeps the blocks that are in force.
+type fakeEnforcer struct {
+	mu     sync.Mutex
+	blocks xks.Blocks
+	sets   int
+}
+
+func (e *fakeEnforcer) SetBlocks(b xks.Blocks) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.blocks, e.sets = b, e.sets+1
+}
+
+func (e *fakeEnforcer) now() xks.Blocks {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.blocks
+}
+
+// newFakeView has the key stores finance, payroll and archive, of which the configuration blocks the last, and a state directory.
+func newFakeView(t *testing.T, log *zap.Logger) proxyView {
+	t.Helper()
+	state := t.TempDir()
+	kill, err := openKillSwitch(state, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kill.attach(&fakeEnforcer{})
+	c := &config{
+		StateDirectory: state,
+		source: &source{file: "xks-proxy.yaml", dir: "/etc/xks-proxy", origins: map[string]origin{
+			"key_stores[2].blocked": {Line: 40, Column: 14}, "key_stores[1].keys.disabled": {Line: 30, Column: 16},
+		}},
+		KeyStores: []keyStoreConfig{
+			{Name: "finance", Owner: "Agency of Finance", Keys: keysConfig{Label: "{key_id}"}},
+			{Name: "payroll", Owner: "Agency of Payroll", Keys: keysConfig{Label: "payroll-{key_id}", Disabled: []string{"old"}}},
+			{Name: "archive", Blocked: true, Keys: keysConfig{Label: "{key_id}"}},
+		},
+	}
+	view := proxyView{
+		since: time.Now().Add(-75 * time.Hour), kill: kill, uses: openLastUses(state, time.Now(), log), config: func() *config { return c },
+		keyStores: func() []xks.KeyStoreStatus { return nil }, handler: func() xks.HandlerStatus { return xks.HandlerStatus{} },
+		tls: newTLSHolder(true, log),
+	}
+	return view
+}
+
+// killPath is the file of the blocks.
+func (rig *adminRig) killPath() string {
+	return filepath.Join(rig.admin.config().StateDirectory, blockedByFile)
+}
+
+// inForce is what the handler was told last.
+func (rig *adminRig) inForce() xks.Blocks { return rig.admin.kill.enforcer.(*fakeEnforcer).now() }
+
+// busyStores are so many key stores as a proxy has that has served for a while.
+func busyStores(n int) []xks.KeyStoreStatus {
+	stores := make([]xks.KeyStoreStatus, 0, n)
+	for i := range n {
+		k := xks.KeyStoreStatus{
+			Name: fmt.Sprintf("store-%04d", i), Owner: "Agency of Numbers", URIPath: fmt.Sprintf("/store-%04d/kms/xks/v1", i), Group: "main",
+			InFlight: i % 3, LastRequest: time.Now().Add(-time.Duration(i) * time.Second),
+			Credentials: []xks.CredentialStatus{{AccessKeyID: fmt.Sprintf("AAAABBBBCCCCDDDD%04d", i), LastUsed: time.Now()}, {AccessKeyID: fmt.Sprintf("ZZZZBBBBCCCCDDDD%04d", i)}},
+		}
+		for _, operation := range []string{"Encrypt", "Decrypt", "GetKeyMetadata", "GetHealthStatus"} {
+			for j, outcome := range []string{"ok", "ThrottlingException", "KeyNotFoundException", "InternalException", "AccessDeniedException"} {
+				k.Requests = append(k.Requests, xks.RequestCount{Operation: operation, Outcome: outcome, Count: uint64(i * (5 - j))})
+			}
+		}
+		stores = append(stores, k)
+	}
+	return stores
+}

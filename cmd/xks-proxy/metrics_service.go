@@ -1,0 +1,123 @@
+package main
+
+// The metrics of the service: key stores, credentials, blocks, connections, the configuration. Like those of
+// the HSMs they are read when monitoring asks.
+
+import (
+	"xks-proxy/pkg/xks"
+)
+
+const (
+	keyStoreLabel = "key_store"
+	durationLabel = "operation"
+	durationName  = "xks_proxy_request_duration_seconds"
+	durationHelp  = "Time from the first byte of a request to its answer, all key stores together."
+)
+
+// storeMetrics have the label key_store.
+var storeMetrics = []metric[xks.KeyStoreStatus]{
+	{Name: "xks_proxy_requests_total", Kind: counter, Help: "Requests answered, by outcome: ok or the error's name. Those that failed authentication are not counted here.", Labels: []string{"operation", "outcome"}, Each: requestCounts},
+	{Name: "xks_proxy_requests_in_flight", Kind: gauge, Help: "Authenticated requests that are being worked on.",
+		Value: func(k xks.KeyStoreStatus) float64 { return float64(k.InFlight) }},
+	{Name: "xks_proxy_policy_denials_total", Kind: counter, Help: "Requests that the policies denied (enforce), or would have denied (shadow).", Labels: []string{"mode"},
+		Each: func(k xks.KeyStoreStatus) []oneValue {
+			return []oneValue{one(float64(k.PolicyDenials), "enforce"), one(float64(k.PolicyShadowDenials), "shadow")}
+		}},
+	{Name: "xks_proxy_key_store_blocked", Kind: gauge, Help: "1 while the key store as a whole is blocked, by the configuration or an operator.",
+		Value: func(k xks.KeyStoreStatus) float64 { return truth(k.Blocked) }},
+	{Name: "xks_proxy_credential_last_used_timestamp_seconds", Kind: gauge, Help: "When the credential last signed an accepted request; 0 if that is not known.", Labels: []string{"access_key_id"}, Each: credentialTimes},
+}
+
+func requestCounts(k xks.KeyStoreStatus) []oneValue {
+	values := make([]oneValue, 0, len(k.Requests))
+	for _, r := range k.Requests {
+		values = append(values, one(float64(r.Count), r.Operation, r.Outcome))
+	}
+	return values
+}
+
+func credentialTimes(k xks.KeyStoreStatus) []oneValue {
+	values := make([]oneValue, 0, len(k.Credentials))
+	for _, c := range k.Credentials {
+		values = append(values, one(timestamp(c.LastUsed), c.AccessKeyID))
+	}
+	return values
+}
+
+// proxyFigures is what belongs to no key store and no HSM.
+type proxyFigures struct {
+	handler     xks.HandlerStatus
+	connections connectionCounts
+	reload      reloadState
+	blocks      map[string]int // by kind
+	unsaved     bool
+}
+
+// The kinds of blocks.
+const (
+	kindKeyStore = "key_store"
+	kindKey      = "key"
+)
+
+func figuresOf(a *admin) proxyFigures {
+	f := proxyFigures{handler: a.handler(), blocks: map[string]int{kindKeyStore: 0, kindKey: 0}}
+	if a.connections != nil {
+		f.connections = a.connections()
+	}
+	if a.reload != nil {
+		f.reload = a.reload()
+	}
+	blocks, unsaved := a.kill.list()
+	f.unsaved = unsaved != nil
+	for _, b := range blocks {
+		if b.Key == "" {
+			f.blocks[kindKeyStore]++
+		} else {
+			f.blocks[kindKey]++
+		}
+	}
+	return f
+}
+
+// proxyMetrics have no label of their own.
+var proxyMetrics = []metric[proxyFigures]{
+	{Name: "xks_proxy_refused_requests_total", Kind: counter, Help: "Requests of no key store, by outcome: unknown paths and methods, and what else was refused before a key store was known.", Labels: []string{"outcome"}, Each: refusals},
+	{Name: "xks_proxy_blocks", Kind: gauge, Help: "Blocks of operators in force.", Labels: []string{"kind"},
+		Each: func(f proxyFigures) []oneValue {
+			return []oneValue{one(float64(f.blocks[kindKey]), kindKey), one(float64(f.blocks[kindKeyStore]), kindKeyStore)}
+		}},
+	{Name: "xks_proxy_blocks_unsaved", Kind: gauge, Help: "1 while the blocks in force would not survive a restart, because their file could not be written.",
+		Value: func(f proxyFigures) float64 { return truth(f.unsaved) }},
+	{Name: "xks_proxy_connections_open", Kind: gauge, Help: "Connections open on the HTTPS ports.",
+		Value: func(f proxyFigures) float64 { return float64(f.connections.Open) }},
+	{Name: "xks_proxy_connections_refused_total", Kind: counter, Help: "Connections closed because there were too many.",
+		Value: func(f proxyFigures) float64 { return float64(f.connections.Refused) }},
+	{Name: "xks_proxy_config_generation", Kind: gauge, Help: "How many configurations have been in force since the start; 0 if that is not known.",
+		Value: func(f proxyFigures) float64 { return float64(f.reload.Generation) }},
+	{Name: "xks_proxy_config_loaded_timestamp_seconds", Kind: gauge, Help: "Since when the configuration is in force; 0 if that is not known.",
+		Value: func(f proxyFigures) float64 { return timestamp(f.reload.LoadedAt) }},
+	{Name: "xks_proxy_config_reloads_total", Kind: counter, Help: "Reloads tried since the start, by result.", Labels: []string{"result"},
+		Each: func(f proxyFigures) []oneValue {
+			return []oneValue{one(float64(f.reload.Failures), "failed"), one(float64(f.reload.Attempts-f.reload.Failures), "succeeded")}
+		}},
+	{Name: "xks_proxy_config_last_reload_successful", Kind: gauge, Help: "0 if the last reload failed, so that the configuration before it is in force, 1 otherwise.",
+		Value: func(f proxyFigures) float64 { return truth(f.reload.LastError == "") }},
+	{Name: "xks_proxy_config_waits_for_restart", Kind: gauge, Help: "Settings that differ from what is in force and that only a restart takes over.",
+		Value: func(f proxyFigures) float64 { return float64(len(f.reload.WaitsForRestart)) }},
+}
+
+func refusals(f proxyFigures) []oneValue {
+	count := map[string]uint64{}
+	var order []string
+	for _, r := range f.handler.Refused {
+		if _, known := count[r.Outcome]; !known {
+			order = append(order, r.Outcome)
+		}
+		count[r.Outcome] += r.Count
+	}
+	values := make([]oneValue, 0, len(order))
+	for _, outcome := range order {
+		values = append(values, one(float64(count[outcome]), outcome))
+	}
+	return values
+}

@@ -1,0 +1,188 @@
+package main
+
+// The metrics of the service: their values, that a thousand key stores are read quickly, and that the alert rules speak of
+// metrics that there are.
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.yaml.in/yaml/v3"
+
+	"xks-proxy/pkg/xks"
+)
+
+// fullRig serves one key store, and knows all that can be known.
+func fullRig(t *testing.T) *adminRig {
+	t.Helper()
+	rig := newAdminRig(t)
+	a := rig.admin
+	a.keyStores = func() []xks.KeyStoreStatus {
+		return []xks.KeyStoreStatus{{
+			Name: "finance", Blocked: true, InFlight: 3, PolicyDenials: 4, PolicyShadowDenials: 5,
+			Requests:    []xks.RequestCount{{Operation: "Encrypt", Outcome: "ok", Count: 6}, {Operation: "Decrypt", Outcome: "ThrottlingException", Count: 7}},
+			Credentials: []xks.CredentialStatus{{AccessKeyID: "OLD", LastUsed: time.Unix(1_800_000_000, 0)}, {AccessKeyID: "NEW"}},
+		}}
+	}
+	a.handler = func() xks.HandlerStatus {
+		return xks.HandlerStatus{
+			Refused: []xks.RequestCount{{Operation: "Encrypt", Outcome: "InvalidUriPathException", Count: 8}, {Outcome: "InvalidUriPathException", Count: 1}, {Outcome: "UnsupportedOperationException", Count: 2}},
+			Operations: []xks.OperationStatus{{Operation: "Encrypt", Count: 10, Sum: 50 * time.Millisecond,
+				Buckets: []xks.Bucket{{UpTo: time.Millisecond, Count: 2}, {UpTo: 10 * time.Millisecond, Count: 9}}}},
+		}
+	}
+	a.connections = func() connectionCounts { return connectionCounts{Open: 11, Refused: 12} }
+	a.reload = func() reloadState {
+		return reloadState{Generation: 3, LoadedAt: time.Unix(1_700_000_000, 0), Attempts: 5, Failures: 3, LastError: "no", WaitsForRestart: []string{"server.listen"}}
+	}
+	rig.wantSaid(t, 0, "The key store finance is blocked: from now on all its requests are answered InvalidStateException.", "block", "key-store", "finance")
+	return rig
+}
+
+func TestServiceMetrics(t *testing.T) {
+	registry := newMetrics(fullRig(t).admin)
+	text := scrape(t, registry)
+	for _, want := range []string{
+		`xks_proxy_requests_total{key_store="finance",operation="Encrypt",outcome="ok"} 6`,
+		`xks_proxy_requests_total{key_store="finance",operation="Decrypt",outcome="ThrottlingException"} 7`,
+		`xks_proxy_requests_in_flight{key_store="finance"} 3`,
+		`xks_proxy_policy_denials_total{key_store="finance",mode="enforce"} 4`,
+		`xks_proxy_policy_denials_total{key_store="finance",mode="shadow"} 5`,
+		`xks_proxy_key_store_blocked{key_store="finance"} 1`,
+		`xks_proxy_credential_last_used_timestamp_seconds{access_key_id="OLD",key_store="finance"} 1.8e+09`,
+		`xks_proxy_credential_last_used_timestamp_seconds{access_key_id="NEW",key_store="finance"} 0`,
+		`xks_proxy_refused_requests_total{outcome="InvalidUriPathException"} 9`,
+		`xks_proxy_refused_requests_total{outcome="UnsupportedOperationException"} 2`,
+		`xks_proxy_request_duration_seconds_bucket{operation="Encrypt",le="0.001"} 2`,
+		`xks_proxy_request_duration_seconds_bucket{operation="Encrypt",le="0.01"} 9`,
+		`xks_proxy_request_duration_seconds_bucket{operation="Encrypt",le="+Inf"} 10`,
+		`xks_proxy_request_duration_seconds_sum{operation="Encrypt"} 0.05`,
+		`xks_proxy_blocks{kind="key_store"} 1`, `xks_proxy_blocks{kind="key"} 0`, "\nxks_proxy_blocks_unsaved 0",
+		"\nxks_proxy_connections_open 11", "\nxks_proxy_connections_refused_total 12",
+		"\nxks_proxy_config_generation 3", `xks_proxy_config_reloads_total{result="failed"} 3`, `xks_proxy_config_reloads_total{result="succeeded"} 2`,
+		"\nxks_proxy_config_last_reload_successful 0", "\nxks_proxy_config_loaded_timestamp_seconds 1.7e+09", "\nxks_proxy_config_waits_for_restart 1",
+	} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("no %s", want)
+		}
+	}
+	problems, err := testutil.GatherAndLint(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		if !strings.HasPrefix(p.Metric, "go_") {
+			t.Errorf("%s: %s", p.Metric, p.Text)
+		}
+	}
+}
+
+// Counters that start to exist with their first event would be invisible to rate() then: where the values are few, all are there
+// from the beginning.
+func TestServiceMetricsOfAnIdleProxy(t *testing.T) {
+	text := scrape(t, newMetrics(newAdminRig(t).admin))
+	for _, want := range []string{`xks_proxy_blocks{kind="key"} 0`, `xks_proxy_blocks{kind="key_store"} 0`, "xks_proxy_config_last_reload_successful 1", `xks_proxy_config_reloads_total{result="failed"} 0`} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("no %s", want)
+		}
+	}
+}
+
+// A thousand key stores with twenty outcomes each are read in a moment. The limit is for a busy machine under the race detector;
+// BenchmarkScrape has the figure.
+func TestScrapeOfAThousandKeyStores(t *testing.T) {
+	rig := newAdminRig(t)
+	stores := busyStores(1000)
+	rig.admin.keyStores = func() []xks.KeyStoreStatus { return stores }
+	registry := newMetrics(rig.admin)
+	start := time.Now()
+	text := scrape(t, registry)
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if n := strings.Count(text, "\nxks_proxy_requests_total{"); n != 20_000 {
+		t.Errorf("%d series of requests", n)
+	}
+}
+
+func BenchmarkScrape(b *testing.B) {
+	stores := busyStores(1000)
+	kill, err := openKillSwitch("", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	a := &admin{proxyView: proxyView{kill: kill, keyStores: func() []xks.KeyStoreStatus { return stores }, handler: func() xks.HandlerStatus { return xks.HandlerStatus{} }}}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(newServiceCollector(a))
+	for b.Loop() {
+		scrape(b, registry)
+	}
+}
+
+const alertRules = "../../configs/alerts.yaml"
+
+// The rules can be read, say what they should, and name only metrics that there are.
+func TestAlertRules(t *testing.T) {
+	var file struct {
+		Groups []struct {
+			Name  string
+			Rules []struct {
+				Alert, Expr, For    string
+				Labels, Annotations map[string]string
+			}
+		}
+	}
+	decoder := yaml.NewDecoder(strings.NewReader(readFile(t, alertRules)))
+	decoder.KnownFields(true)
+	err := decoder.Decode(&file)
+	if err != nil || len(file.Groups) != 1 || len(file.Groups[0].Rules) < 5 {
+		t.Fatalf("%v, %+v", err, file)
+	}
+	known := map[string]bool{durationName + "_bucket": true, durationName + "_sum": true, durationName + "_count": true}
+	labels := map[string]bool{"instance": true, "le": true, "job": true}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z0-9_]+)` \\| (\\w+) \\| (.*?) \\|").FindAllStringSubmatch(metricsTable(), -1) {
+		known[row[1]] = row[2] != "histogram"
+		for _, label := range strings.Split(strings.ReplaceAll(row[3], "`", ""), ", ") {
+			labels[label] = true
+		}
+	}
+	name := regexp.MustCompile(`\bxks_[a-z0-9_]+`)
+	used := regexp.MustCompile(`\bby \(([a-z_, ]+)\)|([a-z_]+)=~?"|\$labels\.([a-z_]+)`)
+	severities := []string{"critical", "warning"}
+	seen := map[string]bool{}
+	for _, rule := range file.Groups[0].Rules {
+		text := fmt.Sprint(rule.Expr, rule.Annotations)
+		names := name.FindAllString(text, -1)
+		if len(names) == 0 && !strings.HasPrefix(rule.Expr, "up{") {
+			t.Errorf("%s is about no metric of ours", rule.Alert)
+		}
+		for _, one := range names {
+			if !known[one] {
+				t.Errorf("%s: there is no metric %s", rule.Alert, one)
+			}
+		}
+		for _, match := range used.FindAllStringSubmatch(text, -1) {
+			for _, label := range strings.Split(match[1]+match[2]+match[3], ", ") {
+				if !labels[label] {
+					t.Errorf("%s: no metric has the label %s", rule.Alert, label)
+				}
+			}
+		}
+		if rule.For != "" {
+			_, err := time.ParseDuration(rule.For)
+			if err != nil {
+				t.Errorf("%s: for: %v", rule.Alert, err)
+			}
+		}
+		if seen[rule.Alert] || rule.Alert == "" || rule.Annotations["summary"] == "" || !slices.Contains(severities, rule.Labels["severity"]) || strings.Count(rule.Expr, "(") != strings.Count(rule.Expr, ")") {
+			t.Errorf("%+v is not complete", rule)
+		}
+		seen[rule.Alert] = true
+	}
+}
