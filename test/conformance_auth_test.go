@@ -253,9 +253,9 @@ func orderRefusals(t testing.TB, w *world) []refusal {
 		{"content type before JSON", encryptURI("nothing"), "{", noType, 400, "ValidationException"},
 		{"JSON before key", encryptURI("nothing"), "{", nil, 400, "ValidationException"},
 		{"fields before key", encryptURI("nothing"), "{}", nil, 400, "ValidationException"},
-		{"authentication before blocked key store", encryptURI("key-1"), encryptBody(nil, nil), func(k *call) { forged(k); blocked(k) }, 401, "AuthenticationFailedException"},
-		{"fields before blocked key store", encryptURI("key-1"), "{}", blocked, 400, "ValidationException"},
-		{"blocked key store before key", encryptURI("nothing"), encryptBody(nil, nil), blocked, 400, "InvalidStateException"},
+		{"authentication before blocked key store", encryptURI("key-1"), encryptBody(nil, nil), func(k *call) { forged(k); w.blocked(k) }, 401, "AuthenticationFailedException"},
+		{"fields before blocked key store", encryptURI("key-1"), "{}", w.blocked, 400, "ValidationException"},
+		{"blocked key store before key", encryptURI("nothing"), encryptBody(nil, nil), w.blocked, 400, "InvalidStateException"},
 		{"algorithm before key", encryptURI("nothing"), with(encryptBody(nil, nil), "encryptionAlgorithm", "ROT13"), nil, 501, "UnsupportedOperationException"},
 		{"key before cryptography", decryptURI("nothing"), badDecrypt, nil, 404, "KeyNotFoundException"},
 		{"state before cryptography", decryptURI("disabled-key"), badDecrypt, nil, 400, "InvalidStateException"},
@@ -265,7 +265,12 @@ func orderRefusals(t testing.TB, w *world) []refusal {
 }
 
 // blocked sends a call to the blocked key store.
-func blocked(k *call) { k.path = strings.Replace(k.path, mainPrefix, blockedPrefix, 1) }
+func (w *world) blocked(k *call) {
+	k.path = strings.Replace(k.path, mainPrefix, blockedPrefix, 1)
+	if k.who == nil {
+		k.who = &w.Blocked
+	}
+}
 
 func checkReplay(t *testing.T, c *client) {
 	k := c.call(encryptURI("key-1"), encode(encryptBody([]byte("x"), nil)))

@@ -118,12 +118,12 @@ func errorRequirements() []requirement {
 		{number: "X4", status: met, says: "InvalidCiphertext only from Decrypt; InvalidKeyUsage only from Encrypt and Decrypt", also: []string{"pkg/xks: TestOperations"}},
 		{number: "X5", status: met,
 			says: "Encrypt and Decrypt with a disabled key, and every API of a blocked key store: InvalidStateException",
-			checks: []check{{"all four of a blocked key store", refuses(func(testing.TB, *world) []refusal {
+			checks: []check{{"all four of a blocked key store", refuses(func(_ testing.TB, w *world) []refusal {
 				return []refusal{
-					{"encrypt", encryptURI("key-1"), encryptBody([]byte("x"), nil), blocked, 400, "InvalidStateException"},
-					{"decrypt", decryptURI("key-1"), decryptBody(&sealed{Ciphertext: []byte{}, InitializationVector: make([]byte, 12), AuthenticationTag: make([]byte, 16)}, nil), blocked, 400, "InvalidStateException"},
-					{"metadata", metadataURI("key-1"), keyMetadataBody(), blocked, 400, "InvalidStateException"},
-					{"health", healthURI, healthBody(), blocked, 400, "InvalidStateException"},
+					{"encrypt", encryptURI("key-1"), encryptBody([]byte("x"), nil), w.blocked, 400, "InvalidStateException"},
+					{"decrypt", decryptURI("key-1"), decryptBody(&sealed{Ciphertext: []byte{}, InitializationVector: make([]byte, 12), AuthenticationTag: make([]byte, 16)}, nil), w.blocked, 400, "InvalidStateException"},
+					{"metadata", metadataURI("key-1"), keyMetadataBody(), w.blocked, 400, "InvalidStateException"},
+					{"health", healthURI, healthBody(), w.blocked, 400, "InvalidStateException"},
 				}
 			})}, {"both with a disabled key", refuses(func(t testing.TB, w *world) []refusal {
 				s := seal(t, w.Values[keyID{"disabled-key", 1}], 1, 12, []byte("x"), nil)

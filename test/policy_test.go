@@ -38,8 +38,10 @@ func policyProxy(t *testing.T) *proxy {
 	file := filepath.Join(w.Dir, "test.cedar")
 	writeFile(t, file, testPolicy)
 	return w.start(t, func(s *settings) {
+		for _, k := range s.KeyStores {
+			k["owner"] = "agency-payroll" // they share keys, which other owners could not
+		}
 		for i, mode := range []string{"enforce", "shadow"} {
-			s.KeyStores[i]["owner"] = "agency-payroll"
 			s.KeyStores[i]["policy"] = object{"files": []string{file}, "mode": mode}
 		}
 	})

@@ -38,6 +38,7 @@ type world struct {
 	Second   sigv4.Credential // of the same key store
 	Other    sigv4.Credential // of another key store
 	Regional sigv4.Credential // of the one that accepts eu-central-1 only
+	Blocked  sigv4.Credential // of the blocked one
 }
 
 // The path prefixes of a world's key stores.
@@ -52,7 +53,7 @@ func newWorld(t testing.TB, dir string, keys *pair) *world {
 	t.Helper()
 	w := &world{pair: keys}
 	w.CA = newCertificates(t, dir)
-	for _, credential := range []*sigv4.Credential{&w.Main, &w.Second, &w.Other, &w.Regional} {
+	for _, credential := range []*sigv4.Credential{&w.Main, &w.Second, &w.Other, &w.Regional, &w.Blocked} {
 		made, err := sigv4.GenerateCredential()
 		if err != nil {
 			t.Fatal(err)
@@ -90,7 +91,7 @@ func (w *world) settings() *settings {
 				"keys": object{"labels": []string{"other-*"}}},
 			{"name": "regional", "path_prefix": regionalPrefix, "hsm_group": "main", "credentials": []object{credential(w.Regional)},
 				"regions": []string{"eu-central-1"}, "keys": object{"labels": []string{"key-1"}, "label": "{key_id}-1"}},
-			{"name": "blocked", "path_prefix": blockedPrefix, "hsm_group": "main", "credentials": []object{credential(w.Main)},
+			{"name": "blocked", "path_prefix": blockedPrefix, "hsm_group": "main", "credentials": []object{credential(w.Blocked)},
 				"keys": object{"labels": []string{"key-1"}}, "blocked": true},
 		},
 	}

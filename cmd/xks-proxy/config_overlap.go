@@ -14,7 +14,10 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-const maxKeyID = 128 // characters (U3)
+const (
+	maxKeyID     = 128       // characters (U3)
+	maxPositions = 1_000_000 // looked at when patterns are compared: about a second
+)
 
 // reach is one pattern of a key store: the labels that match it and that an external key id leads to.
 type reach struct {
@@ -31,13 +34,21 @@ type reach struct {
 
 // validateIsolation reports key stores that reach a key of another owner's. Groups that share an HSM share its keys.
 func validateIsolation(r *report, c *config) {
-	reported := map[int]bool{}
+	i := &isolation{report: r, config: c, reported: map[int]bool{}, budget: maxPositions}
 	for _, groups := range groupsTogether(c) {
 		reaches := reachesOf(c, groups)
-		for i := range reaches {
-			checkReach(r, c, reaches[i:], reported)
+		for first := range reaches {
+			i.check(reaches[first:])
 		}
 	}
+}
+
+// isolation is the comparison of all key stores.
+type isolation struct {
+	*report
+	config   *config
+	reported map[int]bool // key stores: one problem is enough
+	budget   int
 }
 
 // groupsTogether are, for each HSM, the groups that it is in; each set once.
@@ -106,8 +117,8 @@ func reachesOf(c *config, groups []string) []reach {
 	return all
 }
 
-// checkReach compares the first with those after it that begin alike: what begins otherwise shares no label.
-func checkReach(r *report, c *config, reaches []reach, reported map[int]bool) {
+// check compares the first with those after it that begin alike: what begins otherwise shares no label.
+func (i *isolation) check(reaches []reach) {
 	first := reaches[0]
 	for _, other := range reaches[1:] {
 		if !strings.HasPrefix(other.prefix, first.prefix) || first.literal && other.prefix != first.prefix {
@@ -117,16 +128,23 @@ func checkReach(r *report, c *config, reaches []reach, reported map[int]bool) {
 		if a.store > b.store {
 			a, b = b, a
 		}
-		if a.owner == b.owner || reported[b.store] || surelyApart(a, b) {
+		if a.owner == b.owner || i.reported[b.store] || surelyApart(a, b) {
 			continue
 		}
-		label, shared := sharedLabel(a, b)
-		if shared {
-			reported[b.store] = true
-			reportShared(r, c, a, b, label)
+		label, err := sharedLabel(a, b, &i.budget)
+		at, place := storeKey(b.store, labelsKey(b.index)), i.other(i.config, b.store, a.store, labelsKey(a.index))
+		switch {
+		case err != nil:
+			i.errorf(at, "has %v to be compared with that of %s, of another owner; use fewer", err, place)
+		case label != "":
+			i.errorf(at, "reaches the key with the label %q, which %s, of another owner, reaches, too; give each owner keys of its own", label, place)
 		}
+		i.reported[b.store] = err != nil || label != ""
 	}
 }
+
+// labelsKey is the key of a pattern in its key store.
+func labelsKey(index int) string { return "keys.labels[" + strconv.Itoa(index) + "]" }
 
 // surelyApart sees quickly, of most, that they share no label: a thousand patterns may have to be compared with ten thousand labels.
 func surelyApart(a, b reach) bool {
@@ -143,23 +161,20 @@ func surelyApart(a, b reach) bool {
 	return err == nil && !matched
 }
 
-func sharedLabel(a, b reach) (string, bool) {
+func sharedLabel(a, b reach, budget *int) (string, error) {
 	excluded := slices.Concat(a.excluded, b.excluded)
 	slices.Sort(excluded)
-	label, ok := commonLabel([]labelPattern{a.pattern, b.pattern, a.template, b.template}, slices.Compact(excluded))
-	if !ok || a.keyIDSize(label) > maxKeyID || b.keyIDSize(label) > maxKeyID { // it is the shortest: all others are longer
-		return "", false
+	label, err := commonLabel([]labelPattern{a.pattern, b.pattern, a.template, b.template}, slices.Compact(excluded), budget)
+	if err != nil {
+		return "", err
 	}
-	return label, true
+	if a.keyIDSize(label) > maxKeyID || b.keyIDSize(label) > maxKeyID { // it is the shortest: all others are longer
+		return "", nil
+	}
+	return label, nil
 }
 
 // keyIDSize is the length of the external key id that leads to a label.
 func (x reach) keyIDSize(label string) int {
 	return utf8.RuneCountInString(label) - (len(x.template) - keyIDSteps)
-}
-
-func reportShared(r *report, c *config, a, b reach, label string) {
-	key := func(x reach) string { return "keys.labels[" + strconv.Itoa(x.index) + "]" }
-	r.errorf(storeKey(b.store, key(b)), "reaches the key with the label %q, which %s, of another owner, reaches, too; give each owner keys of its own",
-		label, r.other(c, b.store, a.store, key(a)))
 }

@@ -3,6 +3,7 @@ package main
 // A label that several patterns have in common: the shortest, found breadth first in the product of their steps.
 
 import (
+	"errors"
 	"slices"
 	"unicode/utf8"
 )
@@ -27,13 +28,18 @@ type walked struct {
 	by   rune
 }
 
-// commonLabel finds a label that all patterns match and that is none of excluded; the second result is false if
-// there is none. At most maxPatterns and maxExcluded of them.
+// errTooInvolved says that patterns have so many wildcards that comparing them would take too long.
+var errTooInvolved = errors.New("too many wildcards")
+
+// commonLabel finds a label that all patterns match and that is none of excluded; "" if there is none.
+// At most maxPatterns and maxExcluded of them. It looks at budget positions at most, and takes from it what it has looked
+// at; errTooInvolved if that is not enough.
 //
 // It is exact for ASCII. With other characters path.Match lets * end inside of one, so that it matches a little more
 // than is found here.
-func commonLabel(patterns []labelPattern, excluded []string) (string, bool) {
+func commonLabel(patterns []labelPattern, excluded []string, budget *int) (string, error) {
 	p := product{patterns: patterns, seen: map[position]bool{}}
+	defer func() { *budget -= len(p.queue) }()
 	for _, text := range excluded {
 		p.excluded = append(p.excluded, []rune(text))
 	}
@@ -41,11 +47,14 @@ func commonLabel(patterns []labelPattern, excluded []string) (string, bool) {
 	p.reach(start, -1, 0)
 	for i := 0; i < len(p.queue); i++ {
 		if p.ends(p.queue[i].position) {
-			return p.label(i), true
+			return p.label(i), nil
 		}
 		p.expand(i)
+		if len(p.queue) > *budget {
+			return "", errTooInvolved
+		}
 	}
-	return "", false
+	return "", nil
 }
 
 type product struct {

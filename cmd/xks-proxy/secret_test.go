@@ -180,6 +180,75 @@ func TestHangingCommand(t *testing.T) {
 	t.Error("what the command started runs on")
 }
 
+// Commands run side by side, eight at a time; what comes of them is in the order of the file.
+func TestResolveCommands(t *testing.T) {
+	configDir(t)
+	// Each waits until eight have begun, which they never have one after the other, and says how many run.
+	writeFile(t, "secret", "#!/bin/sh\nmkdir running.$1 && touch begun.$1\n"+
+		"for i in $(seq 200); do [ $(ls -d begun.* | wc -l) -ge 8 ] && break; sleep 0.05; done\n"+
+		"[ $(ls -d begun.* | wc -l) -ge 8 ] || exit 3\n"+
+		"[ $(ls -d running.* | wc -l) -le 8 ] || exit 4\nrmdir running.$1\n"+
+		"[ $1 = 3 ] && exit 5\n[ $1 = 11 ] && exit 6\necho \"N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yR$1\"\n", 0o700)
+	text := validConfig(t)
+	for i := range 12 {
+		text += fmt.Sprintf("  - {name: s%d, path_prefix: /s%d, hsm_group: main, keys: {labels: [k]}, credentials: [{access_key_id: %s, secret_access_key: {command: [./secret, \"%d\"]}}]}\n", i, i, numberedAccessKey(i+1), i)
+	}
+	writeFile(t, "test.yaml", text, 0o644)
+	l, err := loadFile("test.yaml")
+	if err != nil || l.report.err() != nil {
+		t.Fatal(err, l.report.err())
+	}
+	r := newReport(l.config.source)
+	all := resolveInto(t.Context(), r, l.config)
+	for i := range 12 {
+		want := fmt.Sprintf("N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yR%d", i)
+		if i == 3 || i == 11 {
+			want = ""
+		}
+		if got := all.AccessKeys[fmt.Sprint("s", i)][0].Secret.reveal(); got != want {
+			t.Errorf("key store %d has the secret of another: %q", i, got)
+		}
+	}
+	if len(r.problems) != 2 || !strings.Contains(r.problems[0].Path, "key_stores[4]") || !strings.Contains(r.problems[1].Path, "key_stores[12]") || !strings.Contains(r.problems[0].Message, "exit status 5") {
+		t.Errorf("%v", r.problems)
+	}
+}
+
+// Two owners with one secret could sign for each other; within one owner it is dubious (A5).
+func TestSharedSecret(t *testing.T) {
+	storeDir(t)
+	writeFile(t, "key_stores.d/secrets/tax.key", "N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU\n", 0o600)
+	const what = "secret_access_key: is the secret access key of key store demo (test.yaml:9:5), too; who knows one key store's could sign for the other: xks-proxy credentials new makes one"
+	c, _, err := loadConfig("test.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = resolveSecrets(t.Context(), c)
+	if err == nil || err.Error() != "key_stores.d/tax.yaml:5:76: credentials[0]."+what {
+		t.Errorf("%v", err)
+	}
+	c.KeyStores[1].Owner = c.KeyStores[0].Owner
+	_, warnings, err := resolveSecrets(t.Context(), c)
+	if err != nil || len(warnings) != 1 || !strings.HasSuffix(warnings[0].String(), what) {
+		t.Errorf("%v %v", err, warnings)
+	}
+}
+
+// A command in the directory runs there.
+func TestCommandOfDirectory(t *testing.T) {
+	storeDir(t)
+	writeFile(t, "key_stores.d/secrets/print", "#!/bin/sh\ncat secrets/tax.key\n", 0o700)
+	writeFile(t, "key_stores.d/tax.yaml", strings.Replace(storeText("tax", taxKey), "{file: \"secrets/{name}.key\"}", "{command: [secrets/print]}", 1), 0o644)
+	c, _, err := loadConfig("test.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, _, err := resolveSecrets(t.Context(), c)
+	if err != nil || all.AccessKeys["tax"][0].Secret.reveal() == "" {
+		t.Error(err)
+	}
+}
+
 // All secrets are read, and all that fail are reported with their line.
 func TestResolveSecrets(t *testing.T) {
 	configDir(t)
