@@ -6,9 +6,10 @@ FUZZTIME ?= 30s
 BENCH    ?=
 FAULTS   ?=
 ATTACK   ?=
+NOISY    ?=
 
 BIN := bin/xks-proxy
-TARGETS := help build demo demo-once test lint fuzz bench faults chaos attack softhsm faulty clean
+TARGETS := help build demo demo-once test lint fuzz bench faults chaos attack noisy softhsm faulty clean
 
 .PHONY: $(TARGETS)
 .DEFAULT_GOAL := help
@@ -20,6 +21,7 @@ help: ## List what there is to do
 	@echo 'Variables: DIR=$(DIR) (of the demo)  FUZZTIME=$(FUZZTIME) (of each fuzz target)  BENCH="-keys 1 -rounds 5" (options)'
 	@echo '           FAULTS="-short" or "-fault hang -rate 600 -target hsm-a" or "-for 1m -seed 7" (options of faults and chaos)'
 	@echo '           ATTACK="-short" or "-attack smuggling -seed 7" (options of attack)'
+	@echo '           NOISY="-seconds 60 -quota 200 -noise 2000" (options of noisy)'
 
 build: ## Build bin/xks-proxy
 	@mkdir -p bin
@@ -63,6 +65,9 @@ chaos: softhsm build ## Random faults under load for ten minutes, then what must
 
 attack: softhsm build ## Attack the running program, a million mutants and more (docs/security.md)
 	go run ./test/attack -proxy $(BIN) $(ATTACK)
+
+noisy: softhsm build ## What a quiet key store feels of one that asks for ten times its quota
+	go run ./test/noisy -proxy $(BIN) $(NOISY)
 
 softhsm: ## Install SoftHSM if it is missing
 	@sh test/softhsm.sh install >/dev/null

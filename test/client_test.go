@@ -100,6 +100,7 @@ func (c client) at(prefix string) *client {
 type call struct {
 	method string
 	path   string // whole, raw
+	host   string // Host; "": where it is sent to
 	query  string
 	body   []byte
 	header http.Header // over what a good request has; a nil value removes
@@ -135,6 +136,9 @@ func (c *client) request(ctx context.Context, k *call) (*http.Request, error) {
 	r.URL.Path, r.URL.Opaque = "", "//"+c.proxy.listen+k.path // as the signer wants it
 	if k.query != "" {
 		r.URL.RawQuery = k.query
+	}
+	if k.host != "" {
+		r.Host = k.host
 	}
 	r.Header.Set("Content-Type", "application/json")
 	for name, values := range k.header {

@@ -74,7 +74,7 @@ func (w *world) settings() *settings {
 	}
 	return &settings{
 		Server: object{
-			"listen": "127.0.0.1:0", "budget": "20s", "first_request_budget": "20s",
+			"listen": "127.0.0.1:0", "budget": "20s", "first_request_budget": "20s", "max_queue_time": "10s",
 			"tls": object{"certificate": filepath.Join(w.Dir, "server.crt"), "key": filepath.Join(w.Dir, "server.key")},
 		},
 		Health: object{"listen": "127.0.0.2:0"}, // the program refuses twice the same, and takes port 0 for one
@@ -107,6 +107,7 @@ func (k *token) settings() object {
 func (s *settings) withoutLeisure() {
 	delete(s.Server, "budget")
 	delete(s.Server, "first_request_budget")
+	delete(s.Server, "max_queue_time")
 	delete(s.Group, "attempt_timeout")
 	delete(s.Group, "hedge_after")
 }

@@ -39,13 +39,19 @@ func (x *exchange) storeBlocked() error {
 	return nil
 }
 
-// keyBlocked says whether the key that was found is disabled, and by what.
+// keyBlocked says whether the key that was found is disabled, or by now its key store blocked, and by what.
 func (x *exchange) keyBlocked() error {
 	if x.store.disabled[x.keyID] {
 		return errKeyOff
 	}
 	b := x.handler.blocks.Load()
-	if b != nil && (b.Keys[BlockedKey{x.store.name, x.keyID}] || b.Keys[BlockedKey{"", x.key.Label}]) {
+	if b == nil {
+		return nil
+	}
+	if b.KeyStores[x.store.name] {
+		return errStoreKilled
+	}
+	if b.Keys[BlockedKey{x.store.name, x.keyID}] || b.Keys[BlockedKey{"", x.key.Label}] {
 		return errKeyKilled
 	}
 	return nil
@@ -56,11 +62,10 @@ func (x *exchange) blockedMeanwhile() error {
 	if x.handler.blocks.Load() == nil {
 		return nil
 	}
-	err := x.storeBlocked()
-	if err == nil && x.hsmCalls.attempts > 0 {
-		err = x.keyBlocked()
+	if x.hsmCalls.attempts > 0 {
+		return x.keyBlocked()
 	}
-	return err
+	return x.storeBlocked()
 }
 
 // What the log says of who blocked; the caller hears one text.

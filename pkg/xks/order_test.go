@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/hsm"
@@ -31,6 +32,15 @@ func TestOrderOfChecks(t *testing.T) {
 	open := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce))
 	blocked := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce), func(c *Config, _ *hsm.GroupConfig) { c.KeyStores[0].Blocked = true })
 
+	// Over its quota, and each key over its own, for an hour.
+	full := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce), withQuota(Quota{Rate: 1}), func(c *Config, _ *hsm.GroupConfig) { c.KeyStores[0].Blocked = true })
+	full.handler.state.Load().keyStores[0].ledger.bucket.full.Store(sinceEpoch() + int64(time.Hour))
+	keysFull := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce), withQuota(Quota{KeyRate: 1}))
+	keysFull.handler.state.Load().keyStores[0].ledger.keys.full = map[string]int64{}
+	for _, label := range []string{goodKey, "disabled", "impotent"} {
+		keysFull.handler.state.Load().keyStores[0].ledger.keys.full[label] = sinceEpoch() + int64(time.Hour)
+	}
+
 	path := fault{"path", invalidURIPath, func(s *sketch) { s.path += "x" }}
 	method := fault{"method", unsupported, func(s *sketch) { s.method = http.MethodPut }}
 	size := fault{"size", unsupported, func(s *sketch) { s.body = strings.Repeat(" ", defaultMaxBody) + string(encode(t, s.body)) }}
@@ -39,6 +49,8 @@ func TestOrderOfChecks(t *testing.T) {
 	field := fault{"fields", validation, func(s *sketch) { s.body = s.body.(fields).without("encryptionAlgorithm") }}
 	algorithm := fault{"algorithm", unsupported, func(s *sketch) { s.body = s.body.(fields).with("encryptionAlgorithm", "ROT13") }}
 	blockedStore := fault{"blocked key store", invalidState, func(*sketch) {}} // served by the blocked rig
+	quota := fault{"quota", throttling, func(*sketch) {}}                      // served by the full rig
+	keyQuota := fault{"key quota", throttling, func(*sketch) {}}               // served by keysFull
 	noKey := fault{"key", keyNotFound, func(s *sketch) { s.path = strings.Replace(s.path, goodKey, "no-such-key", 1) }}
 	policy := fault{"policy", accessDenied, func(s *sketch) { s.body = s.body.(fields).withMetadata("awsPrincipalArn", mallory) }}
 	disabled := fault{"key state", invalidState, func(s *sketch) { s.path = strings.Replace(s.path, goodKey, "disabled", 1) }}
@@ -54,6 +66,8 @@ func TestOrderOfChecks(t *testing.T) {
 		{algorithm, noKey}, {algorithm, disabled}, {algorithm, usage},
 		{field, ciphertext}, {algorithm, ciphertext}, {blockedStore, ciphertext}, {blockedStore, disabled}, {blockedStore, usage},
 		{authentication, field, blockedStore, noKey, policy}, {algorithm, policy}, {jsonFault, policy}, {policy, disabled}, {policy, usage}, {policy, ciphertext},
+		{path, method, size, authentication, quota, jsonFault}, {quota, field, blockedStore}, {quota, algorithm, noKey}, {quota, policy}, {quota, disabled}, {quota, usage}, {quota, ciphertext},
+		{authentication, field, noKey, keyQuota}, {algorithm, keyQuota}, {policy, keyQuota, disabled}, {keyQuota, usage}, {keyQuota, ciphertext},
 		{noKey, ciphertext}, {disabled, ciphertext}, {usage, ciphertext},
 	} {
 		for i, earlier := range order {
@@ -70,8 +84,13 @@ func TestOrderOfChecks(t *testing.T) {
 					}
 				}
 				r := open
-				if earlier.check == blockedStore.check || later.check == blockedStore.check {
-					r = blocked
+				for _, special := range []struct {
+					check string
+					rig   *rig
+				}{{blockedStore.check, blocked}, {keyQuota.check, keysFull}, {quota.check, full}} {
+					if earlier.check == special.check || later.check == special.check {
+						r = special.rig
+					}
 				}
 				p := r.send(s.path, s.body, func(q *http.Request) { q.Method = s.method; s.edit(q) })
 				if got := p.errorName(t); got != earlier.want || earlier.check == "method" && p.status != http.StatusMethodNotAllowed {

@@ -122,3 +122,17 @@ func TestFloodOfUnknownKeys(t *testing.T) {
 	}
 	r.metadata(goodKey).wantOK(t)
 }
+
+// R3: one key store that asks for unknown keys without end does not use up the looks of another.
+func TestFloodOfUnknownKeysOfOneKeyStore(t *testing.T) {
+	r := newRig(t, withOther)
+	for i := range 60 {
+		if p := r.metadata("unknown-" + itoa(i)); p.errorName(t) == throttling {
+			r.wantThrottled(p, overLooks)
+		}
+	}
+	for i := range 5 {
+		p := r.sendAs(otherCredential, otherURI+"/keys/mine-"+itoa(i)+"/metadata", metadataOnly("CreateKey"))
+		p.want(t, keyNotFound)
+	}
+}
