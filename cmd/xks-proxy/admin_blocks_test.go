@@ -153,6 +153,25 @@ func TestBlockUsage(t *testing.T) {
 	}
 }
 
+// A configuration with a mistake finds the proxy all the same; only one that hides the socket does not.
+func TestBlockWithABadConfiguration(t *testing.T) {
+	rig := newAdminRig(t)
+	configDir(t)
+	t.Setenv(configVariable, "")
+	writeFile(t, "bad.yaml", "admin: {socket: "+rig.socket+"}\n"+validConfig(t, "hsm_group: main", "hsm_group: mian"), 0o644)
+	stdout, stderr, code := execute(t, "block", "key-store", "finance", "--config", "bad.yaml")
+	if code != 0 || !rig.inForce().KeyStores["finance"] {
+		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+	}
+	for _, text := range []string{"admin: {socket: 5, sokcet: 6}\n" + validConfig(t), "admin: {socket: [a]}\n" + validConfig(t), "x: [\n"} {
+		writeFile(t, "bad.yaml", text, 0o644)
+		_, stderr, code = execute(t, "block", "key-store", "finance", "--config", "bad.yaml")
+		if code != 1 || !strings.Contains(stderr, "bad.yaml:") && !strings.Contains(stderr, "no xks-proxy runs here") {
+			t.Errorf("%q: exit code %d: %s", text, code, stderr)
+		}
+	}
+}
+
 // Each order is a warning in the log: what, why, who and what came of it.
 func TestBlocksAreAudited(t *testing.T) {
 	rig := newAdminRig(t)

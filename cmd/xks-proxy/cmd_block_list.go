@@ -32,7 +32,7 @@ func writeBlocks(b *bytes.Buffer, list blockList, now time.Time, limit int) {
 	}
 	var rows [][]string
 	for _, one := range list.Blocks {
-		since := one.Since.Format("2006-01-02 15:04Z") + " (" + shortDuration(now.Sub(one.Since)) + ")"
+		since := one.Since.Format("2006-01-02 15:04Z") + " (" + shortDuration(now.Sub(one.Since).Truncate(time.Second)) + ")"
 		rows = append(rows, []string{one.String(), since, one.By, one.Reason})
 	}
 	for _, one := range list.Configured {

@@ -25,7 +25,8 @@ func (f *proxyFlags) register(c *cobra.Command) {
 	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
 }
 
-// client finds the socket.
+// client finds the socket. A mistake elsewhere in the configuration does not keep an operator from a proxy that runs: the
+// kill switch is for bad days.
 func (f *proxyFlags) client() (*adminClient, error) {
 	if f.socket != "" {
 		return newAdminClient(f.socket), nil
@@ -39,8 +40,8 @@ func (f *proxyFlags) client() (*adminClient, error) {
 		return nil, err
 	}
 	err = l.report.err()
-	if err != nil {
-		return nil, err
+	if err != nil && (l.config.Admin.Socket == "" || l.report.failed["admin.socket"]) {
+		return nil, fmt.Errorf("%w\n--socket finds the proxy without its configuration", err)
 	}
 	if l.config.Admin.Socket == "" {
 		return nil, fmt.Errorf("%s: admin.socket is empty, so that the proxy cannot be reached; give it a path and restart the proxy", path)

@@ -13,7 +13,7 @@ const statusLong = `status prints the whole proxy on one screen: what needs atte
 the HSMs, the certificates, the key stores and what is blocked.
 
   STATE      of a key store: enabled, or blocked and by whom
-  REQUESTS   authenticated ones since the start of the proxy, reloads included
+  REQUESTS   answered since the start of the proxy, reloads included
   FAILED     of these, those answered with an error other than ThrottlingException
   THROTTLED  of these, those answered ThrottlingException
 

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -91,12 +92,14 @@ func (u *lastUses) read() error {
 func (u *lastUses) overlay(stores []xks.KeyStoreStatus) []xks.KeyStoreStatus {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for i := range stores {
-		for j, c := range stores[i].Credentials {
+	for i, k := range stores {
+		credentials := slices.Clone(k.Credentials) // the handler may still use its own
+		for j, c := range credentials {
 			if c.LastUsed.IsZero() {
-				stores[i].Credentials[j].LastUsed = u.uses[credentialName{stores[i].Name, c.AccessKeyID}]
+				credentials[j].LastUsed = u.uses[credentialName{k.Name, c.AccessKeyID}]
 			}
 		}
+		stores[i].Credentials = credentials
 	}
 	return stores
 }

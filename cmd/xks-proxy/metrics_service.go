@@ -16,7 +16,7 @@ const (
 
 // storeMetrics have the label key_store.
 var storeMetrics = []metric[xks.KeyStoreStatus]{
-	{Name: "xks_proxy_requests_total", Kind: counter, Help: "Requests answered, by outcome: ok or the error's name. Those that failed authentication are not counted here.", Labels: []string{"operation", "outcome"}, Each: requestCounts},
+	{Name: "xks_proxy_requests_total", Kind: counter, Help: "Requests answered, by outcome: ok or the error's name, AuthenticationFailedException included.", Labels: []string{"operation", "outcome"}, Each: requestCounts},
 	{Name: "xks_proxy_requests_in_flight", Kind: gauge, Help: "Authenticated requests that are being worked on.",
 		Value: func(k xks.KeyStoreStatus) float64 { return float64(k.InFlight) }},
 	{Name: "xks_proxy_policy_denials_total", Kind: counter, Help: "Requests that the policies denied (enforce), or would have denied (shadow).", Labels: []string{"mode"},
