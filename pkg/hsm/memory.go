@@ -62,8 +62,13 @@ func (g *Group) writeMemory(m *member, objects []Object) error {
 }
 
 // replaceFile puts data in the place of a file of the state directory, so that after a
-// crash or a power cut the file is whole, the old one or the new.
+// crash or a power cut the file is whole, the old one or the new. A group that does not remember does nothing.
 func (g *Group) replaceFile(path string, data []byte) error {
+	g.saving.mu.Lock()
+	defer g.saving.mu.Unlock()
+	if g.saving.off {
+		return nil
+	}
 	if err := os.MkdirAll(g.config.StateDirectory, 0o700); err != nil {
 		return err
 	}
