@@ -19,9 +19,10 @@ import (
 // admin carries out the orders.
 type admin struct {
 	log       *zap.Logger
-	groups    func() []*hsm.Group   // in the order of the configuration; none while the proxy starts
-	processes map[string]hsmProcess // by HSM
-	turns     turns
+	groups    func() []*hsm.Group          // in the order of the configuration; none while the proxy starts
+	processes func() map[string]hsmProcess // by HSM
+	turns     *turns                       // shared with the reloads
+	reloads   reloads                      // nil: there are none
 }
 
 // hsmProcess is what the orders need of a *worker.Worker.
@@ -51,9 +52,12 @@ const (
 )
 
 func newAdmin(p *parts) *admin {
-	a := &admin{log: p.log, groups: p.groupList, processes: map[string]hsmProcess{}}
-	for name, w := range p.workers {
-		a.processes[name] = w
+	a := &admin{log: p.log, groups: p.fleet.groups, processes: p.fleet.processes}
+	if p.fleet != nil {
+		a.turns = &p.fleet.turns
+	}
+	if p.reloader != nil {
+		a.reloads = p.reloader
 	}
 	return a
 }
@@ -65,7 +69,7 @@ func (a *admin) status() adminStatus {
 	for _, g := range a.groups() {
 		s.Groups = append(s.Groups, g.Status())
 	}
-	for name, p := range a.processes {
+	for name, p := range a.processes() {
 		s.Processes[name] = describeProcess(p.State())
 	}
 	return s
@@ -118,7 +122,7 @@ func (a *admin) drain(ctx context.Context, o adminOrder) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	process := a.processes[o.HSM]
+	process := a.processes()[o.HSM]
 	err = a.await(ctx, func() bool { return process.State().InFlight == 0 }) // a probe's call ends soon
 	if err != nil {
 		return "", fmt.Errorf("%s gets no new request, and no request waits for it; yet %s in the module: it stays drained; xks-proxy hsm restart %s ends its process and leaves it drained",
@@ -221,7 +225,7 @@ func (a *admin) await(ctx context.Context, done func() bool) error {
 
 // restart gives an HSM a new process. Its requests go to the others meanwhile.
 func (a *admin) restart(ctx context.Context, o adminOrder) (string, error) {
-	process, ok := a.processes[o.HSM]
+	process, ok := a.processes()[o.HSM]
 	if !ok {
 		return "", a.unknown(o.HSM)
 	}

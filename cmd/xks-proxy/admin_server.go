@@ -44,6 +44,7 @@ func (a *admin) router() http.Handler {
 	r.Post(adminDrainPath, a.changing("drain", a.inTurn("a drain", a.drain)))
 	r.Post(adminResumePath, a.changing("resume", a.inTurn("a resume", a.resume)))
 	r.Post(adminRestartPath, a.changing("restart", a.inTurn("a restart", a.restart)))
+	a.routeReload(r)
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		writeAdmin(w, http.StatusNotFound, adminAnswer{Error: "the admin API has no such path"})
 	})

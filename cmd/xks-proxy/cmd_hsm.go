@@ -52,12 +52,18 @@ func newHSMCommand() *cobra.Command {
 }
 
 func (f *hsmFlags) register(c *cobra.Command) {
+	c.Flags().SortFlags = false
+	c.Flags().StringVar(&f.config, "config", "", "configuration `FILE` of the proxy (or set XKS_CONFIG)")
+	f.registerSocket(c)
+	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
+}
+
+// registerSocket is register for a command whose argument is the configuration.
+func (f *hsmFlags) registerSocket(c *cobra.Command) {
 	flags := c.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.config, "config", "", "configuration `FILE` of the proxy (or set XKS_CONFIG)")
 	flags.StringVar(&f.socket, "socket", "", "`PATH` of its admin socket, instead of a configuration")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
-	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
 }
 
 // client finds the socket.

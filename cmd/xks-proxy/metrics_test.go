@@ -146,6 +146,7 @@ func metricsTable() string {
 	writeMetrics(&b, memberMetrics, groupLabel, hsmLabel)
 	writeMetrics(&b, processMetrics, hsmLabel)
 	writeMetrics(&b, groupMetrics, groupLabel)
+	writeMetrics(&b, reloadMetrics)
 	fmt.Fprintf(&b, "| `%s` | gauge | `%s` | %s |\n", buildInfoName, buildInfoLabel, buildInfoHelp)
 	return b.String()
 }
@@ -157,6 +158,10 @@ func writeMetrics[T any](b *strings.Builder, metrics []metric[T], labels ...stri
 			names = append(names, m.Label)
 		}
 		kind := map[prometheus.ValueType]string{counter: "counter", gauge: "gauge"}[m.Kind]
-		fmt.Fprintf(b, "| `%s` | %s | `%s` | %s |\n", m.Name, kind, strings.Join(names, "`, `"), m.Help)
+		labels := ""
+		if len(names) > 0 {
+			labels = "`" + strings.Join(names, "`, `") + "`"
+		}
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", m.Name, kind, labels, m.Help)
 	}
 }

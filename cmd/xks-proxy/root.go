@@ -50,7 +50,7 @@ func newRootCommand() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(groupRun, newServeCommand(), newHSMCommand(), newDemoCommand(), newRequestCommand())
+	add(groupRun, newServeCommand(), newReloadCommand(), newHSMCommand(), newDemoCommand(), newRequestCommand())
 	add(groupConfigure, newConfigCommand(), newCredentialsCommand(), newPolicyCommand())
 	add(groupOther, newVersionCommand())
 	root.SetHelpCommandGroupID(groupOther)

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -50,6 +52,7 @@ func serve(ctx context.Context, file string) error {
 	if err := worker.ForbidDumps(); err != nil {
 		return err // PINs and secrets are in this process's memory
 	}
+	began := time.Now()
 	c, warnings, err := loadConfig(file)
 	if err != nil {
 		return err
@@ -62,23 +65,37 @@ func serve(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	log, flush, err := newLogger(c.Log)
+	files := new(fileWatch)
+	files.settle(filesOf(file, c), began)
+	log, err := newLogger(c.Log)
 	if err != nil {
 		return err
 	}
-	defer flush()
-	err = serveWith(ctx, c, secrets, certificate, append(warnings, more...), log)
+	defer log.flush()
+	err = serveWith(ctx, serving{file, c, secrets, certificate, slices.Concat(warnings, more), files, log})
 	if err != nil && c.Log.Output != "stderr" { // there the last sentence comes anyway
 		log.Error("the proxy ends", zap.Error(err))
 	}
 	return err
 }
 
+// serving is what is known when the log begins.
+type serving struct {
+	file        string
+	config      *config
+	secrets     *secrets
+	certificate tls.Certificate
+	warnings    []warning
+	files       *fileWatch
+	log         *openedLog
+}
+
 // serveWith is serve from the first line of the log on.
-func serveWith(ctx context.Context, c *config, secrets *secrets, certificate tls.Certificate, warnings []warning, log *zap.Logger) error {
-	for _, w := range warnings {
-		log.Warn("configuration", zap.String("warning", w.String()))
-	}
+func serveWith(ctx context.Context, v serving) error {
+	c, log := v.config, v.log.Logger
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // one that comes during the start reloads after it
+	defer signal.Stop(hangups)
 	err := checkStateDirectory(c.StateDirectory)
 	if err != nil {
 		return err
@@ -88,16 +105,18 @@ func serveWith(ctx context.Context, c *config, secrets *secrets, certificate tls
 		return err
 	}
 	defer listeners.close()
-	p, err := startProcesses(c, secrets, log)
+	p, err := startProcesses(c, v.secrets, log)
 	if err != nil {
 		return err
 	}
 	defer p.stop()
-	ignoreHangup(log)
+	p.reloader = newReloader(ctx, v.file, v.log, p.fleet, v.files)
+	defer p.reloader.stop() // before p.stop
+	p.reloader.begin(v.warnings)
 	s := newServers(p, listeners)
 	s.serveBeside()
 	defer s.closeBeside()
-	err = p.assemble(ctx, secrets)
+	err = p.assemble(ctx)
 	if errors.Is(err, errStopped) {
 		log.Info(err.Error())
 		return nil
@@ -105,16 +124,7 @@ func serveWith(ctx context.Context, c *config, secrets *secrets, certificate tls
 	if err != nil {
 		return err
 	}
-	return s.run(ctx, certificate)
-}
-
-// ignoreHangup keeps a closing terminal from ending the proxy.
-func ignoreHangup(log *zap.Logger) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	go func() {
-		for range hangups {
-			log.Warn("SIGHUP ignored: this version reads its configuration at start only")
-		}
-	}()
+	p.reloader.hooks = []reloadHook{} // TODO(tls): the certificates
+	go p.reloader.run(hangups)
+	return s.run(ctx, v.certificate)
 }
