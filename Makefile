@@ -6,9 +6,10 @@ FUZZTIME ?= 30s
 BENCH    ?=
 FAULTS   ?=
 ATTACK   ?=
+RELOADS  ?=
 
 BIN := bin/xks-proxy
-TARGETS := help build demo demo-once test lint fuzz bench faults chaos attack softhsm faulty clean
+TARGETS := help build demo demo-once test lint fuzz bench faults chaos reloads attack softhsm faulty clean
 
 .PHONY: $(TARGETS)
 .DEFAULT_GOAL := help
@@ -19,6 +20,7 @@ help: ## List what there is to do
 	@echo
 	@echo 'Variables: DIR=$(DIR) (of the demo)  FUZZTIME=$(FUZZTIME) (of each fuzz target)  BENCH="-keys 1 -rounds 5" (options)'
 	@echo '           FAULTS="-short" or "-fault hang -rate 600 -target hsm-a" or "-for 1m -seed 7" (options of faults and chaos)'
+	@echo '           RELOADS="-reloads 500 -reload-rate 200 -reload-strict" (options of reloads)'
 	@echo '           ATTACK="-short" or "-attack smuggling -seed 7" (options of attack)'
 
 build: ## Build bin/xks-proxy
@@ -60,6 +62,9 @@ faults: softhsm build ## What becomes of requests while an HSM misbehaves: fault
 
 chaos: softhsm build ## Random faults under load for ten minutes, then what must not have changed
 	go run ./test/faults -proxy $(BIN) -chaos $(FAULTS)
+
+reloads: softhsm ## A hundred reloads of every kind at 1000 requests a second: none fails
+	go test ./test -run '^TestReloadsUnderLoad$$' -count 1 -v -timeout 20m -args -reloads 100 -reload-rate 1000 $(RELOADS)
 
 attack: softhsm build ## Attack the running program, a million mutants and more (docs/security.md)
 	go run ./test/attack -proxy $(BIN) $(ATTACK)

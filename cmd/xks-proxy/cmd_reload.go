@@ -46,11 +46,8 @@ Exit code 0: in force. 1: not, and why. 2: wrong usage.`,
 				_, err = c.OutOrStdout().Write(text)
 				return err
 			}
-			out := new(bytes.Buffer)
-			fmt.Fprintf(out, "%s is in force, as generation %d, after %s.\n", answer.File, answer.Generation, shortDuration(answer.Took))
-			printChanges(out, answer, "Nothing has changed.")
-			_, err = out.WriteTo(c.OutOrStdout())
-			return err
+			fmt.Fprintf(c.OutOrStdout(), "%s is in force, as generation %d, after %s.\n", answer.File, answer.Generation, shortDuration(answer.Took))
+			return printChanges(c, answer, "Nothing has changed.")
 		},
 	}
 	f.register(c)
@@ -92,10 +89,7 @@ would not, and why. 2: wrong usage.`,
 			if len(args) > 0 && !samePath(args[0], answer.File) {
 				fmt.Fprintf(c.ErrOrStderr(), "note: the running proxy reads %s, not %s; this is about the former\n", answer.File, args[0])
 			}
-			out := new(bytes.Buffer)
-			printChanges(out, answer, "A reload would change nothing.")
-			_, err = out.WriteTo(c.OutOrStdout())
-			return err
+			return printChanges(c, answer, "A reload would change nothing.")
 		},
 	}
 	f.registerSocket(c)
@@ -122,8 +116,9 @@ func (c *adminClient) reload(ctx context.Context, method string) (*reloadAnswer,
 	return &answer, text, nil
 }
 
-// printChanges is the list for eyes. A buffer takes everything.
-func printChanges(out *bytes.Buffer, a *reloadAnswer, none string) {
+// printChanges is the list for eyes; warnings go to standard error.
+func printChanges(c *cobra.Command, a *reloadAnswer, none string) error {
+	out := new(bytes.Buffer)
 	if len(a.Changes) == 0 {
 		fmt.Fprintln(out, none)
 	}
@@ -136,8 +131,10 @@ func printChanges(out *bytes.Buffer, a *reloadAnswer, none string) {
 		fmt.Fprintf(out, "A restart is needed for: %s\n", strings.Join(a.WaitsForRestart, ", "))
 	}
 	for _, w := range a.Warnings {
-		fmt.Fprintf(out, "warning: %s\n", w)
+		fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)
 	}
+	_, err := out.WriteTo(c.OutOrStdout())
+	return err
 }
 
 func describeChange(c reloadChange) string {

@@ -13,8 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"go.uber.org/zap"
-
 	"xks-proxy/pkg/xks"
 )
 
@@ -123,7 +121,6 @@ func (r *reloader) replace(ctx context.Context, began time.Time) (*reloadAnswer,
 		for _, commit := range reading.commits {
 			commit()
 		}
-		r.setLevel(next.config)
 		return nil
 	})
 	if err != nil {
@@ -133,13 +130,6 @@ func (r *reloader) replace(ctx context.Context, began time.Time) (*reloadAnswer,
 	answer := r.answer(reading)
 	answer.Generation, answer.Took = next.number, time.Since(began)
 	return answer, nil
-}
-
-func (r *reloader) setLevel(c *config) {
-	level, err := zap.ParseAtomicLevel(c.Log.Level)
-	if err == nil { // the schema knows no other
-		r.log.level.SetLevel(level.Level())
-	}
 }
 
 // preview says what a reload would change. The files are read, commands that give secrets are run; HSMs are not asked.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // reloadState is the state of the configuration in force, and of the last try to replace it.
@@ -48,6 +49,10 @@ func (r *reloader) note(by string, began time.Time, answer *reloadAnswer, err er
 		r.log.Error("the configuration was not reloaded: the old one stays in force", append(fields, zap.Error(err))...)
 		return
 	}
+	// The line is for whoever reads the log before and after.
+	level := r.level()
+	r.log.level.SetLevel(min(level, r.log.level.Level()))
+	defer r.log.level.SetLevel(level)
 	fields = append(fields, zap.Int("generation", answer.Generation), zap.Strings("changes", describeChanges(answer.Changes)))
 	if len(answer.WaitsForRestart) > 0 {
 		r.log.Warn("the configuration was reloaded; what waits for a restart is as it was",
@@ -56,6 +61,15 @@ func (r *reloader) note(by string, began time.Time, answer *reloadAnswer, err er
 		r.log.Info("the configuration was reloaded", fields...)
 	}
 	r.tellWarnings(answer.Warnings)
+}
+
+// level is that of the configuration in force.
+func (r *reloader) level() zapcore.Level {
+	level, err := zapcore.ParseLevel(r.fleet.current.Load().config.Log.Level)
+	if err != nil {
+		return r.log.level.Level() // the schema lets nothing else in
+	}
+	return level
 }
 
 // begin logs the warnings of the start.

@@ -124,7 +124,18 @@ func serveWith(ctx context.Context, v serving) error {
 	if err != nil {
 		return err
 	}
-	p.reloader.hooks = []reloadHook{} // TODO(tls): the certificates
+	p.reloader.hooks = []reloadHook{checkCertificates} // whatever else a reload prepares and puts in force is registered here
 	go p.reloader.run(hangups)
 	return s.run(ctx, v.certificate)
+}
+
+// checkCertificates is the reloadHook of the server's certificate: one that is bad fails a reload.
+func checkCertificates(next *config) (func(), []warning, error) {
+	certificate, err := readCertificate(next.Server.TLS)
+	if err != nil {
+		return nil, nil, err
+	}
+	r := newReport(next.source)
+	checkCertificate(r, certificate, time.Now())
+	return func() {}, r.warnings, r.err()
 }
