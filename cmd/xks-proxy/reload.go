@@ -125,6 +125,9 @@ func (r *reloader) replace(ctx context.Context, began time.Time) (*reloadAnswer,
 	})
 	if err != nil {
 		r.fleet.abandon(next)
+		if errors.Is(err, errUnderWay) {
+			r.files.forget() // nothing is wrong with them: they are read again, if somebody looks
+		}
 		return nil, err
 	}
 	answer := r.answer(reading)

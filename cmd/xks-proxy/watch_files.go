@@ -129,6 +129,13 @@ func (w *fileWatch) settle(files []string, began time.Time) {
 	w.files, w.read = files, now
 }
 
+// forget has the files count as not read.
+func (w *fileWatch) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.read = nil
+}
+
 // news is how the files are now and which differ from what was read.
 func (w *fileWatch) news() (look, []string) {
 	w.mu.Lock()
