@@ -196,6 +196,8 @@ func checkRange[T ~int64](s *setting, value string, parse func(string) (T, error
 // environmentName is the variable that overrides the key at a path:
 // hsms[0].pin.file -> XKS_HSMS_0_PIN_FILE.
 func environmentName(path string) string {
-	replaced := strings.NewReplacer(".", "_", "[", "_", "]", "").Replace(path)
-	return environmentPrefix + strings.ToUpper(replaced)
+	return environmentPrefix + strings.ToUpper(pathSigns.Replace(path))
 }
+
+// pathSigns is made once: a file of a thousand key stores has tens of thousands of paths.
+var pathSigns = strings.NewReplacer(".", "_", "[", "_", "]", "")
