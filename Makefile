@@ -7,9 +7,10 @@ BENCH    ?=
 FAULTS   ?=
 ATTACK   ?=
 NOISY    ?=
+RELOADS  ?=
 
 BIN := bin/xks-proxy
-TARGETS := help build demo demo-once test lint fuzz bench faults chaos attack noisy softhsm faulty clean
+TARGETS := help build demo demo-once test lint fuzz bench faults chaos reloads attack noisy softhsm faulty clean
 
 .PHONY: $(TARGETS)
 .DEFAULT_GOAL := help
@@ -20,6 +21,7 @@ help: ## List what there is to do
 	@echo
 	@echo 'Variables: DIR=$(DIR) (of the demo)  FUZZTIME=$(FUZZTIME) (of each fuzz target)  BENCH="-keys 1 -rounds 5" (options)'
 	@echo '           FAULTS="-short" or "-fault hang -rate 600 -target hsm-a" or "-for 1m -seed 7" (options of faults and chaos)'
+	@echo '           RELOADS="-reloads 500 -reload-rate 200 -reload-strict" (options of reloads)'
 	@echo '           ATTACK="-short" or "-attack smuggling -seed 7" (options of attack)'
 	@echo '           NOISY="-seconds 60 -quota 200 -noise 2000" (options of noisy)'
 
@@ -62,6 +64,9 @@ faults: softhsm build ## What becomes of requests while an HSM misbehaves: fault
 
 chaos: softhsm build ## Random faults under load for ten minutes, then what must not have changed
 	go run ./test/faults -proxy $(BIN) -chaos $(FAULTS)
+
+reloads: softhsm ## A hundred reloads of every kind at 1000 requests a second: none fails
+	go test ./test -run '^TestReloadsUnderLoad$$' -count 1 -v -timeout 20m -args -reloads 100 -reload-rate 1000 $(RELOADS)
 
 attack: softhsm build ## Attack the running program, a million mutants and more (docs/security.md)
 	go run ./test/attack -proxy $(BIN) $(ATTACK)

@@ -22,6 +22,7 @@ type settings struct {
 	Health    object
 	Log       object
 	Admin     object // without a socket: one beside the configuration file
+	Reload    object // nil: the defaults
 	State     string
 	Without   string // start_without_hsms; "": the default
 	HSMs      []object
@@ -131,6 +132,9 @@ func (s *settings) text(t testing.TB) string {
 	}
 	if s.Second != nil {
 		all["hsm_groups"] = []object{s.Group, s.Second}
+	}
+	if s.Reload != nil {
+		all["reload"] = s.Reload
 	}
 	if s.Without != "" {
 		all["start_without_hsms"] = s.Without

@@ -80,8 +80,7 @@ func (a *admin) blocking(name string, do func(blockOrder) (string, error)) http.
 			result = err.Error()
 		}
 		a.log.Warn("admin", zap.String("order", name), zap.Stringer("what", order.target), zap.String("reason", order.Reason), zap.Bool("force", order.Force),
-			zap.String("user", order.By.User), zap.Int("uid", order.By.UID), zap.Int("gid", order.By.GID), zap.Int("pid", order.By.PID),
-			zap.String("result", result))
+			zap.Inline(order.By), zap.String("result", result))
 		if err != nil {
 			writeAdmin(w, statusOf(err), adminAnswer{Error: err.Error()})
 			return

@@ -19,9 +19,10 @@ import (
 // admin carries out the orders.
 type admin struct {
 	log       *zap.Logger
-	groups    func() []*hsm.Group   // in the order of the configuration; none while the proxy starts
-	processes map[string]hsmProcess // by HSM
-	turns     turns
+	groups    func() []*hsm.Group          // in the order of the configuration; none while the proxy starts
+	processes func() map[string]hsmProcess // by HSM
+	turns     *turns                       // shared with the reloads
+	reloads   reloads                      // nil: there are none
 	proxyView
 }
 
@@ -52,9 +53,9 @@ const (
 )
 
 func newAdmin(p *parts) *admin {
-	a := &admin{log: p.log, groups: p.groupList, processes: map[string]hsmProcess{}, proxyView: viewOf(p)}
-	for name, w := range p.workers {
-		a.processes[name] = w
+	a := &admin{log: p.log, groups: p.fleet.groups, processes: p.fleet.processes, turns: &p.fleet.turns, proxyView: viewOf(p)}
+	if p.reloader != nil {
+		a.reloads, a.reload = p.reloader, p.reloader.state
 	}
 	return a
 }
@@ -66,7 +67,7 @@ func (a *admin) status() adminStatus {
 	for _, g := range a.groups() {
 		s.Groups = append(s.Groups, g.Status())
 	}
-	for name, p := range a.processes {
+	for name, p := range a.processes() {
 		s.Processes[name] = describeProcess(p.State())
 	}
 	return s
@@ -119,7 +120,7 @@ func (a *admin) drain(ctx context.Context, o adminOrder) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	process := a.processes[o.HSM]
+	process := a.processes()[o.HSM]
 	err = a.await(ctx, func() bool { return process.State().InFlight == 0 }) // a probe's call ends soon
 	if err != nil {
 		return "", fmt.Errorf("%s gets no new request, and no request waits for it; yet %s in the module: it stays drained; xks-proxy hsm restart %s ends its process and leaves it drained",
@@ -222,7 +223,7 @@ func (a *admin) await(ctx context.Context, done func() bool) error {
 
 // restart gives an HSM a new process. Its requests go to the others meanwhile.
 func (a *admin) restart(ctx context.Context, o adminOrder) (string, error) {
-	process, ok := a.processes[o.HSM]
+	process, ok := a.processes()[o.HSM]
 	if !ok {
 		return "", a.unknown(o.HSM)
 	}

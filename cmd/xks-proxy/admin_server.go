@@ -49,6 +49,7 @@ func (a *admin) router() http.Handler {
 	r.Delete(adminBlocksPath, a.blocking("unblock", a.unblock))
 	r.Get(adminStatusPath, func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.proxyStatus(time.Now())) })
 	r.Get(adminCredentialsPath, func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.credentialList()) })
+	a.routeReload(r)
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		writeAdmin(w, http.StatusNotFound, adminAnswer{Error: "the admin API has no such path"})
 	})
@@ -82,8 +83,7 @@ func (a *admin) changing(name string, do func(context.Context, adminOrder) (stri
 			result = err.Error()
 		}
 		a.log.Info("admin", zap.String("order", name), zap.String("hsm", order.HSM), zap.Bool("force", order.Force),
-			zap.String("user", order.By.User), zap.Int("uid", order.By.UID), zap.Int("gid", order.By.GID), zap.Int("pid", order.By.PID),
-			zap.String("result", result))
+			zap.Inline(order.By), zap.String("result", result))
 		if err != nil {
 			writeAdmin(w, statusOf(err), adminAnswer{Error: err.Error()})
 			return

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"golang.org/x/sys/unix"
 )
 
@@ -177,6 +178,15 @@ func (p peer) String() string {
 		return fmt.Sprintf("user %d", p.UID)
 	}
 	return p.User
+}
+
+// MarshalLogObject implements zapcore.ObjectMarshaler.
+func (p peer) MarshalLogObject(e zapcore.ObjectEncoder) error {
+	e.AddString("user", p.User)
+	e.AddInt64("uid", int64(p.UID))
+	e.AddInt64("gid", int64(p.GID))
+	e.AddInt64("pid", int64(p.PID))
+	return nil
 }
 
 type peerKey struct{}

@@ -57,28 +57,31 @@ func (p *fakeProcess) Restart(reason string) {
 // adminRig is an admin server with two groups: main has hsm-a and hsm-b, other has
 // hsm-b and hsm-c.
 type adminRig struct {
-	admin  *admin
-	groups []*hsm.Group
-	tokens map[string]*hsmtest.Token
-	socket string
-	log    *observer.ObservedLogs
+	admin     *admin
+	groups    []*hsm.Group
+	processes map[string]hsmProcess
+	tokens    map[string]*hsmtest.Token
+	socket    string
+	log       *observer.ObservedLogs
 }
 
 func newAdminRig(t *testing.T) *adminRig {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
 	rig := &adminRig{
-		admin:  &admin{log: zap.New(core), processes: map[string]hsmProcess{}},
+		admin: &admin{log: zap.New(core), turns: new(turns)}, processes: map[string]hsmProcess{},
 		tokens: map[string]*hsmtest.Token{}, log: logs, socket: filepath.Join(t.TempDir(), "admin.sock"),
 	}
 	rig.admin.groups = func() []*hsm.Group { return rig.groups }
 	rig.admin.proxyView = newFakeView(t, rig.admin.log)
+	rig.admin.reloads = &fakeReloads{answer: &reloadAnswer{}}
+	rig.admin.processes = func() map[string]hsmProcess { return rig.processes }
 	for i, name := range []string{"hsm-a", "hsm-b", "hsm-c"} {
 		token := hsmtest.New(name)
 		token.AddKey("test", 1)
 		token.AddKey("key", 1)
 		rig.tokens[name] = token
-		rig.admin.processes[name] = newFakeProcess(1000 + i)
+		rig.processes[name] = newFakeProcess(1000 + i)
 	}
 	rig.addGroup(t, "main", "hsm-a", "hsm-b")
 	rig.addGroup(t, "other", "hsm-b", "hsm-c")
@@ -226,7 +229,7 @@ func TestResumeSaysWhatKeepsAnHSMAway(t *testing.T) {
 func TestRestart(t *testing.T) {
 	rig := newAdminRig(t)
 	rig.want(t, 0, "hsm-a has a new process, 1100, and is in service again, after ", "restart", "hsm-a")
-	process := rig.admin.processes["hsm-a"].(*fakeProcess)
+	process := rig.processes["hsm-a"].(*fakeProcess)
 	if len(process.reasons) != 1 || !strings.HasPrefix(process.reasons[0], "asked for by ") {
 		t.Errorf("reasons: %q", process.reasons)
 	}
@@ -242,7 +245,7 @@ func TestRestart(t *testing.T) {
 // A process that does not come back does not leave its HSM drained.
 func TestRestartOfWhatDoesNotStart(t *testing.T) {
 	rig := newAdminRig(t)
-	rig.admin.processes["hsm-a"].(*fakeProcess).restarts = func(s *worker.State) {
+	rig.processes["hsm-a"].(*fakeProcess).restarts = func(s *worker.State) {
 		s.Phase, s.PID = worker.Failed, 0
 		s.LastErr = &hsm.Error{HSM: "hsm-a", Op: "login", Kind: hsm.ErrPINIncorrect, Function: "C_Login", Code: 0xA0}
 	}

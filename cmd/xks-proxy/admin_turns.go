@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -43,6 +44,25 @@ func (t *turns) take(ctx context.Context, hsm, what string) (func(), error) {
 				other.what, shortDuration(time.Since(other.began)), hsm)}
 		}
 	}
+}
+
+// takeAll is take for several HSMs. Orders take one each, so that nobody waits in a circle.
+func (t *turns) takeAll(ctx context.Context, hsms []string, what string) (func(), error) {
+	var ends []func()
+	end := func() {
+		for _, one := range ends {
+			one()
+		}
+	}
+	for _, name := range slices.Sorted(slices.Values(hsms)) {
+		one, err := t.take(ctx, name, what)
+		if err != nil {
+			end()
+			return nil, err
+		}
+		ends = append(ends, one)
+	}
+	return end, nil
 }
 
 // enter is nil if the turn is mine now, else whose it is.

@@ -77,7 +77,7 @@ func (p *fakeProcess) slowRestart(d time.Duration) <-chan struct{} {
 // What an operator drains while a restart is under way stays drained.
 func TestDrainDuringARestart(t *testing.T) {
 	rig := newAdminRig(t)
-	begun := rig.admin.processes["hsm-a"].(*fakeProcess).slowRestart(400 * time.Millisecond)
+	begun := rig.processes["hsm-a"].(*fakeProcess).slowRestart(400 * time.Millisecond)
 	var restart sync.WaitGroup
 	restart.Go(func() {
 		stdout, stderr, code := rig.run(t, "restart", "hsm-a")
@@ -105,7 +105,7 @@ func TestTwoRestartsAtOnce(t *testing.T) {
 		if drained {
 			rig.want(t, 0, "hsm-a is drained", "drain", "hsm-a")
 		}
-		process := rig.admin.processes["hsm-a"].(*fakeProcess)
+		process := rig.processes["hsm-a"].(*fakeProcess)
 		process.slowRestart(100 * time.Millisecond)
 		var both sync.WaitGroup
 		for range 2 {
@@ -129,7 +129,7 @@ func TestTwoRestartsAtOnce(t *testing.T) {
 // Calls that requests have given up run on in the module: an HSM with such is not free to be unplugged.
 func TestDrainWaitsForTheModule(t *testing.T) {
 	rig := newAdminRig(t)
-	process := rig.admin.processes["hsm-a"].(*fakeProcess)
+	process := rig.processes["hsm-a"].(*fakeProcess)
 	process.setInFlight(8)
 	rig.want(t, 1, "xks-proxy: hsm-a gets no new request, and no request waits for it; yet 8 calls hang in the module: it stays drained; xks-proxy hsm restart hsm-a ends its process and leaves it drained\n",
 		"drain", "hsm-a", "--timeout", "100ms")

@@ -33,7 +33,7 @@ type connectionCounts struct {
 
 func viewOf(p *parts) proxyView {
 	return proxyView{
-		since: p.since, kill: p.kill, uses: p.uses, config: func() *config { return p.config },
+		since: p.since, kill: p.kill, uses: p.uses, config: p.running,
 		keyStores: p.keyStores, handler: p.handlerStatus, certificates: p.tls.certificates, tls: p.tls,
 	}
 }

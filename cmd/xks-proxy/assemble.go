@@ -1,6 +1,6 @@
 package main
 
-// From the configuration file to the parts that serve: one worker for each HSM,
+// From the configuration file to the parts that serve: one process for each HSM,
 // groups of them, key stores on top.
 
 import (
@@ -13,107 +13,80 @@ import (
 	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
-	"xks-proxy/pkg/hsm/worker"
 	"xks-proxy/pkg/sigv4"
 	"xks-proxy/pkg/xks"
 )
 
 // parts is everything that serve starts and, in the other order, stops.
 type parts struct {
-	config  *config
-	log     *zap.Logger
-	workers map[string]*worker.Worker // by name of the HSM; complete from the beginning
-	groups  map[string]*hsm.Group     // for the start and the end only; others see groupList
-	handler *xks.Handler
-	tls     *tlsHolder
-	kill    *killSwitch
-	uses    *lastUses
-	since   time.Time // when the program started
+	config   *config // as the program was started: for what a reload does not change
+	log      *zap.Logger
+	fleet    *fleet
+	handler  *xks.Handler
+	reloader *reloader
+	tls      *tlsHolder
+	kill     *killSwitch
+	uses     *lastUses
+	since    time.Time // when the program started
 
-	served  atomic.Pointer[xks.Handler]  // nil until there is one; any goroutine may ask
-	started atomic.Pointer[[]*hsm.Group] // nil until every group has started
+	served atomic.Pointer[xks.Handler] // nil until there is one; any goroutine may ask
 }
-
-const (
-	hsmStartTimeout   = 15 * time.Second // until each HSM is logged in or has failed
-	firstProbeTimeout = 5 * time.Second  // until each HSM's keys are listed and it is probed
-	hsmCloseTimeout   = 5 * time.Second
-)
 
 // startProcesses starts the processes of the HSMs and waits for none. On an error those that were
 // started are stopped.
 func startProcesses(c *config, secrets *secrets, log *zap.Logger) (*parts, error) {
-	p := &parts{config: c, log: log, workers: map[string]*worker.Worker{}, groups: map[string]*hsm.Group{}, since: time.Now()}
+	p := &parts{config: c, log: log, fleet: newFleet(log), since: time.Now()}
 	var err error
 	p.kill, err = openKillSwitch(c.StateDirectory, log)
 	if err != nil {
 		return nil, err
 	}
 	p.uses = openLastUses(c.StateDirectory, p.since, log)
-	for _, h := range p.config.HSMs {
-		w, err := p.startWorker(h, secrets.PINs[h.Name])
-		if err != nil {
-			p.stop()
-			return nil, err
-		}
-		p.workers[h.Name] = w
+	starting, err := p.fleet.begin(c, secrets)
+	if err != nil {
+		return nil, err
 	}
+	p.fleet.current.Store(starting)
 	return p, nil
 }
 
 // assemble waits for the HSMs, starts the groups and builds the handler. errStopped if ctx ends
 // first; whatever the error, stop is for the caller.
-func (p *parts) assemble(ctx context.Context, secrets *secrets) error {
-	if err := p.waitForHSMs(ctx); err != nil {
+func (p *parts) assemble(ctx context.Context) error {
+	starting := p.fleet.current.Load()
+	first := *starting
+	err := p.fleet.finish(ctx, &first)
+	if err != nil {
+		p.fleet.abandon(&first)
 		return err
 	}
-	for _, g := range p.config.HSMGroups {
-		group, err := p.startGroup(g)
-		if err != nil {
-			return err
-		}
-		p.groups[g.Name] = group
-	}
-	p.publishGroups()
-	first, cancel := context.WithTimeout(ctx, firstProbeTimeout)
-	defer cancel()
-	for _, group := range p.groups {
-		err := group.WaitFirst(first)
-		switch {
-		case ctx.Err() != nil:
-			return errStopped
-		case err != nil:
-			p.log.Warn("an HSM has not been looked at yet; serving begins without it", zap.String("hsm_group", group.Name()))
-		}
-	}
-	handler, err := xks.NewHandler(p.handlerConfig(secrets))
+	handler, err := xks.NewHandler(handlerConfig(&first, p.log))
 	if err != nil {
+		p.fleet.abandon(&first)
 		return err
 	}
 	p.kill.attach(handler) // before its first request
 	p.handler = handler
+	if p.reloader != nil {
+		p.reloader.handler = handler
+	}
+	err = p.fleet.publish(ctx, &first, func() error { return nil })
+	if err != nil {
+		return err
+	}
 	p.served.Store(handler)
 	return nil
 }
 
-func (p *parts) startWorker(h hsmConfig, pin secret) (*worker.Worker, error) {
-	keeper := &pinKeeper{
-		hsm: h, testKey: p.config.testKey(h.Name), dir: p.config.source.dir, pin: pin,
-		refused: refusedPINs{directory: p.config.StateDirectory, log: p.log},
-	}
-	c, err := keeper.watch(worker.Config{
-		Name:        h.Name,
-		Command:     []string{"/proc/self/exe", "hsm-worker", h.Name},
-		Dir:         p.config.source.dir,
-		Env:         h.Environment,
-		HangTimeout: h.HangTimeout,
-		Log:         p.log.With(zap.String("hsm", h.Name)),
-	})
-	if err != nil {
-		return nil, err
-	}
-	return worker.Start(c)
-}
+// running is the configuration in force.
+func (p *parts) running() *config { return p.fleet.current.Load().config }
+
+// groupList is the groups in the order of the configuration; none before they have started. Any
+// goroutine may ask.
+func (p *parts) groupList() []*hsm.Group { return p.fleet.groups() }
+
+// stop ends what start began. No reload may be under way.
+func (p *parts) stop() { p.fleet.close() }
 
 // tokenSettings is what a process needs to open the token of h. Sensitive: it holds the PIN.
 func tokenSettings(h hsmConfig, pin secret, testKey string) pkcs11.Config {
@@ -135,41 +108,23 @@ func (c *config) testKey(name string) string {
 	return ""
 }
 
-func (p *parts) startGroup(g hsmGroupConfig) (*hsm.Group, error) {
+// groupSettings is how a group of a configuration is made. Two that are equal (sameGroup) are one group.
+func groupSettings(c *config, g hsmGroupConfig, hsms map[string]*runningHSM) hsm.GroupConfig {
 	var members []hsm.MemberConfig
 	for _, m := range g.HSMs {
-		h := p.config.hsm(m.HSM)
+		h := c.hsm(m.HSM)
 		members = append(members, hsm.MemberConfig{
-			Name: m.HSM, Priority: m.Priority, Token: p.workers[m.HSM], Vendor: h.Vendor, Model: h.Model,
+			Name: m.HSM, Priority: m.Priority, Token: hsms[m.HSM].fleetProcess, Vendor: h.Vendor, Model: h.Model,
 		})
 	}
-	return hsm.NewGroup(hsm.GroupConfig{
+	return hsm.GroupConfig{
 		Name: g.Name, Members: members, TestKey: g.TestKey,
 		ProbeInterval: g.ProbeInterval, ProbeTimeout: g.ProbeTimeout, CatalogueInterval: g.CatalogueInterval,
-		AttemptTimeout: g.AttemptTimeout, Budget: p.config.Server.Budget,
+		AttemptTimeout: g.AttemptTimeout, Budget: c.Server.Budget,
 		HedgeAfter: g.HedgeAfter, HedgePercent: orNone(g.HedgePercent),
 		LostKey: hsm.LostKey(g.LostKey), ParityRate: orNone(g.ParityRate),
-		StateDirectory: p.config.StateDirectory, Log: p.log,
-	})
-}
-
-// publishGroups lets groupList see them.
-func (p *parts) publishGroups() {
-	list := make([]*hsm.Group, 0, len(p.groups))
-	for _, g := range p.config.HSMGroups {
-		list = append(list, p.groups[g.Name])
+		StateDirectory: c.StateDirectory,
 	}
-	p.started.Store(&list)
-}
-
-// groupList is the groups in the order of the configuration; none before they have started. Any
-// goroutine may ask.
-func (p *parts) groupList() []*hsm.Group {
-	list := p.started.Load()
-	if list == nil {
-		return nil
-	}
-	return *list
 }
 
 // orNone turns the 0 of the configuration, which is none, into a group's: there 0 is the default.
@@ -180,20 +135,24 @@ func orNone(n int) int {
 	return n
 }
 
-func (p *parts) handlerConfig(secrets *secrets) xks.Config {
-	c := p.config
+// handlerConfig is what a generation serves.
+func handlerConfig(g *generation, log *zap.Logger) xks.Config {
+	c := g.config
 	result := xks.Config{
-		Budget: c.Server.Budget, FirstRequestBudget: c.Server.FirstRequestBudget,
+		Budget: c.Server.Budget, FirstRequestBudget: c.Server.FirstRequestBudget, MaxQueueTime: c.Server.MaxQueueTime,
 		MaxBody: c.Server.MaxBody, MaxData: c.Server.MaxPlaintext, MaxAAD: c.Server.MaxAAD, MaxInFlight: c.Server.MaxInFlight,
-		MaxQueueTime: c.Server.MaxQueueTime,
-		FleetSize:    c.Proxy.FleetSize, Vendor: c.Proxy.Vendor, Model: c.Proxy.Model, Log: p.log,
+		FleetSize: c.Proxy.FleetSize, Vendor: c.Proxy.Vendor, Model: c.Proxy.Model, Log: log,
 	}
 	if result.Model == "" {
 		result.Model = "xks-proxy " + programVersion().Version
 	}
+	groups := map[string]*hsm.Group{}
+	for _, group := range g.groups {
+		groups[group.Name()] = group.Group
+	}
 	for _, k := range c.KeyStores {
 		store := xks.KeyStoreConfig{
-			Name: k.Name, PathPrefix: k.PathPrefix, Hosts: k.Hosts, Group: p.groups[k.HSMGroup], Regions: k.Regions,
+			Name: k.Name, PathPrefix: k.PathPrefix, Hosts: k.Hosts, Group: groups[k.HSMGroup], Regions: k.Regions,
 			Labels: k.Keys.Labels, Label: k.Keys.Label, Disabled: k.Keys.Disabled,
 			Blocked: k.Blocked, VerifyOnSame: k.Integrity == "same",
 			Policies: c.policies[k.Name], PolicyMode: authz.Mode(k.Policy.Mode), Owner: k.Owner,
@@ -201,30 +160,12 @@ func (p *parts) handlerConfig(secrets *secrets) xks.Config {
 				Rate: k.Quota.Rate, Burst: k.Quota.Burst, KeyRate: k.Quota.KeyRate, KeyBurst: k.Quota.KeyBurst, MaxInFlight: k.Quota.MaxInFlight,
 			},
 		}
-		for _, key := range secrets.AccessKeys[k.Name] {
+		for _, key := range g.secrets.AccessKeys[k.Name] {
 			store.Credentials = append(store.Credentials, sigv4.Credential{AccessKeyID: key.ID, SecretAccessKey: key.Secret.reveal()})
 		}
 		result.KeyStores = append(result.KeyStores, store)
 	}
 	return result
-}
-
-// stop ends what start began: groups first, which use the workers.
-func (p *parts) stop() {
-	for _, group := range p.groups {
-		group.Close()
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), hsmCloseTimeout)
-	defer cancel()
-	ended := make(chan error)
-	for _, w := range p.workers {
-		go func() { ended <- w.Close(ctx) }()
-	}
-	for range p.workers {
-		if err := <-ended; err != nil {
-			p.log.Warn("an HSM was not closed cleanly", zap.Error(err))
-		}
-	}
 }
 
 func (o hsmOverrides) pkcs11() pkcs11.Overrides {

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/worker"
 )
 
 // startGrace is how long an HSM may still take to start once every group has one that serves.
@@ -25,30 +26,42 @@ type outcomes map[string]error
 // errStopped is a start that was called off: no verdict on any HSM.
 var errStopped = errors.New("told to stop before it began to serve")
 
-// waitForHSMs waits until each HSM has started or failed to. One that hangs is not
-// waited for while every group has another. errStopped if ctx ends first.
-func (p *parts) waitForHSMs(ctx context.Context) error {
+// hsmStart is the start of HSMs, of all of a configuration or of those that a reload adds or changes.
+type hsmStart struct {
+	config  *config
+	log     *zap.Logger
+	hsms    map[string]*runningHSM // of the configuration
+	started []string               // those that are started now; the others run on
+	serving *generation            // meanwhile; of number 0 when the program starts
+}
+
+// reload reports whether a generation serves meanwhile.
+func (s hsmStart) reload() bool { return s.serving != nil && s.serving.number > 0 }
+
+// wait waits until each HSM has started or failed to, and judges. One that hangs is not
+// waited for while every group has another, but in a reload, which has time. errStopped if ctx ends first.
+func (s hsmStart) wait(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, hsmStartTimeout)
 	defer cancel()
 	type answer struct {
 		name string
 		err  error
 	}
-	answers := make(chan answer, len(p.workers))
-	for name, w := range p.workers {
-		go func() { answers <- answer{name, w.Ready(limited)} }()
+	answers := make(chan answer, len(s.started))
+	for _, name := range s.started {
+		go func() { answers <- answer{name, s.hsms[name].Ready(limited)} }()
 	}
-	known := outcomes{}
+	known := s.runOn()
 	var grace <-chan time.Time
-	for len(known) < len(p.workers) {
+	for range s.started {
 		select {
 		case a := <-answers:
 			known[a.name] = a.err
-			if grace == nil && p.everyGroupServes(known) {
+			if grace == nil && !s.reload() && s.everyGroupServes(known) {
 				grace = time.After(startGrace)
 			}
 		case <-grace:
-			return p.judge(known)
+			return s.judge(known)
 		case <-ctx.Done():
 			return errStopped
 		}
@@ -56,11 +69,34 @@ func (p *parts) waitForHSMs(ctx context.Context) error {
 	if ctx.Err() != nil { // what was known last may be its doing
 		return errStopped
 	}
-	return p.judge(known)
+	return s.judge(known)
 }
 
-func (p *parts) everyGroupServes(known outcomes) bool {
-	for _, g := range p.config.HSMGroups {
+// runOn are the HSMs whose processes were there before.
+func (s hsmStart) runOn() outcomes {
+	known := outcomes{}
+	for name, h := range s.hsms {
+		if slices.Contains(s.started, name) {
+			continue
+		}
+		state := h.State()
+		known[name] = nil
+		if state.Phase != worker.Running {
+			known[name] = orElseError(state.LastErr, fmt.Errorf("%s: its process is %s", name, state.Phase))
+		}
+	}
+	return known
+}
+
+func orElseError(err, other error) error {
+	if err != nil {
+		return err
+	}
+	return other
+}
+
+func (s hsmStart) everyGroupServes(known outcomes) bool {
+	for _, g := range s.config.HSMGroups {
 		serves := false
 		for _, m := range g.HSMs {
 			err, ended := known[m.HSM]
@@ -78,36 +114,68 @@ func (p *parts) everyGroupServes(known outcomes) bool {
 // reached before is away, whatever it says now. One that was never reached and refuses for a reason that
 // no waiting mends is taken for a mistake in the configuration, which is better heard of now than at the
 // first failover.
-func (p *parts) judge(known outcomes) error {
+func (s hsmStart) judge(known outcomes) error {
 	var failed, mistakes []error
-	for _, h := range p.config.HSMs {
+	for _, h := range s.config.HSMs {
+		if s.reload() && !slices.Contains(s.started, h.Name) {
+			continue // nothing was changed
+		}
 		err, ended := known[h.Name]
 		switch {
+		case s.worsens(h.Name, err, ended):
+			return s.worse(h.Name, err)
 		case !ended:
-			p.log.Error("an HSM is slow to start; serving begins without it", zap.String("hsm", h.Name))
+			s.log.Error("an HSM is slow to start; serving begins without it", zap.String("hsm", h.Name))
 		case err == nil:
-		case hsm.IsConfig(err) && !p.reachedBefore(h.Name):
+		case s.mistake(h.Name, err):
 			mistakes = append(mistakes, err)
 		default:
 			failed = append(failed, err)
 		}
 	}
 	switch {
-	case len(mistakes) == len(p.config.HSMs):
-		return fmt.Errorf("no HSM can be used: %w%s", oneLine(mistakes), whatNow(mistakes))
+	case len(mistakes) > 0 && len(mistakes) == len(s.config.HSMs):
+		return fmt.Errorf("no HSM can be used: %w%s", oneLine(mistakes), s.whatNow(mistakes))
+	case len(mistakes) > 0 && s.reload():
+		return fmt.Errorf("an HSM that is new or changed cannot be used: %w%s", oneLine(mistakes), s.whatNow(mistakes))
 	case len(mistakes) > 0:
-		return fmt.Errorf("an HSM that was never reached before cannot be used: %w%s", oneLine(mistakes), whatNow(mistakes))
+		return fmt.Errorf("an HSM that was never reached before cannot be used: %w%s", oneLine(mistakes), s.whatNow(mistakes))
 	}
 	for _, err := range failed {
-		p.log.Error("an HSM is away; serving begins without it", zap.Error(err))
+		s.log.Error("an HSM is away; serving begins without it", zap.Error(err))
 	}
-	return p.judgeGroups(known)
+	return s.judgeGroups(known)
 }
 
-// whatNow is what to do about errors that end the program, where they do not say it.
-func whatNow(mistakes []error) string {
+// mistake reports whether err is taken for one of the configuration. At a reload a PIN that is refused is one in any
+// case: it has just been changed.
+func (s hsmStart) mistake(name string, err error) bool {
+	pin := errors.Is(err, hsm.ErrPINIncorrect) || errors.Is(err, hsm.ErrPINLocked)
+	return hsm.IsConfig(err) && (!s.reachedBefore(name) || s.reload() && pin)
+}
+
+// worsens reports whether an HSM works with the settings that it has, and did not start with those that it would get.
+func (s hsmStart) worsens(name string, err error, ended bool) bool {
+	if !s.reload() || ended && err == nil {
+		return false
+	}
+	old := s.serving.hsms[name]
+	return old != nil && old.State().Phase == worker.Running
+}
+
+func (s hsmStart) worse(name string, err error) error {
+	err = orElseError(err, fmt.Errorf("%s: it did not answer within %s", name, hsmStartTimeout))
+	return fmt.Errorf("the HSM %s works with its old settings and not with the new ones: %w%s", name, err, s.whatNow([]error{err}))
+}
+
+// whatNow is what to do about errors that end the program or a reload, where they do not say it.
+func (s hsmStart) whatNow(mistakes []error) string {
 	for _, err := range mistakes {
-		if errors.Is(err, hsm.ErrPINIncorrect) {
+		switch {
+		case !errors.Is(err, hsm.ErrPINIncorrect):
+		case s.reload():
+			return "; correct the PIN and reload again"
+		default:
 			return "; correct the PIN and start again"
 		}
 	}
@@ -115,29 +183,34 @@ func whatNow(mistakes []error) string {
 }
 
 // judgeGroups is about the groups of which no HSM has started.
-func (p *parts) judgeGroups(known outcomes) error {
-	for _, g := range p.config.HSMGroups {
+func (s hsmStart) judgeGroups(known outcomes) error {
+	for _, g := range s.config.HSMGroups {
 		var failed []error
 		for _, m := range g.HSMs {
 			failed = append(failed, known[m.HSM])
 		}
 		switch {
-		case slices.Contains(failed, nil):
-		case p.config.StartWithoutHSMs == startExit:
-			return fmt.Errorf("no HSM of the HSM group %s can be used (start_without_hsms: wait would wait for one): %w%s", g.Name, oneLine(failed), whatNow(failed))
+		case slices.Contains(failed, nil), s.reload() && !s.concerns(g):
+		case s.config.StartWithoutHSMs == startExit:
+			return fmt.Errorf("no HSM of the HSM group %s can be used (start_without_hsms: wait would wait for one): %w%s", g.Name, oneLine(failed), s.whatNow(failed))
 		default:
-			p.log.Error("every HSM of the group is away; it serves as soon as one comes", zap.String("hsm_group", g.Name))
+			s.log.Error("every HSM of the group is away; it serves as soon as one comes", zap.String("hsm_group", g.Name))
 		}
 	}
 	return nil
 }
 
+// concerns reports whether an HSM of the group is started now.
+func (s hsmStart) concerns(g hsmGroupConfig) bool {
+	return slices.ContainsFunc(g.HSMs, func(m groupMemberConfig) bool { return slices.Contains(s.started, m.HSM) })
+}
+
 // startExit is the value of start_without_hsms that does not wait.
 const startExit = "exit"
 
-func (p *parts) reachedBefore(name string) bool {
-	for _, g := range p.config.HSMGroups {
-		if hsm.Remembered(p.config.StateDirectory, g.Name, name) {
+func (s hsmStart) reachedBefore(name string) bool {
+	for _, g := range s.config.HSMGroups {
+		if hsm.Remembered(s.config.StateDirectory, g.Name, name) {
 			return true
 		}
 	}

@@ -31,7 +31,7 @@ func TestJudge(t *testing.T) {
 		"one serves, one a mistake": {b: refused, wait: "an HSM that was never reached before cannot be used: ", exit: "an HSM that was never reached before cannot be used: "},
 	} {
 		for mode, want := range map[string]string{"wait": c.wait, startExit: c.exit} {
-			p := &parts{log: zap.NewNop(), config: &config{
+			p := hsmStart{log: zap.NewNop(), config: &config{
 				StartWithoutHSMs: mode, HSMs: []hsmConfig{{Name: "a"}, {Name: "b"}},
 				HSMGroups: []hsmGroupConfig{{Name: "main", HSMs: []groupMemberConfig{{HSM: "a"}, {HSM: "b"}}}},
 			}}
@@ -50,7 +50,7 @@ func TestJudge(t *testing.T) {
 // Each group is judged for itself: one that serves does not help another.
 func TestJudgeEachGroup(t *testing.T) {
 	away := &hsm.Error{HSM: "b", Op: "open", Kind: hsm.ErrUnavailable}
-	p := &parts{log: zap.NewNop(), config: &config{
+	p := hsmStart{log: zap.NewNop(), config: &config{
 		StartWithoutHSMs: startExit, HSMs: []hsmConfig{{Name: "a"}, {Name: "b"}},
 		HSMGroups: []hsmGroupConfig{{Name: "first", HSMs: []groupMemberConfig{{HSM: "a"}}}, {Name: "second", HSMs: []groupMemberConfig{{HSM: "b"}}}},
 	}}

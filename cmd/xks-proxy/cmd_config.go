@@ -24,7 +24,7 @@ environment it will run in.`,
 		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
 		RunE: commandOrHelp,
 	}
-	c.AddCommand(newConfigCheckCommand(), newConfigShowCommand(), newConfigReferenceCommand())
+	c.AddCommand(newConfigCheckCommand(), newConfigShowCommand(), newConfigDiffCommand(), newConfigReferenceCommand())
 	return c
 }
 

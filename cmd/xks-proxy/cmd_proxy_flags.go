@@ -17,12 +17,18 @@ type proxyFlags struct {
 }
 
 func (f *proxyFlags) register(c *cobra.Command) {
+	c.Flags().SortFlags = false
+	c.Flags().StringVar(&f.config, "config", "", "configuration `FILE` of the proxy (or set XKS_CONFIG)")
+	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
+	f.registerSocket(c)
+}
+
+// registerSocket is register for a command whose argument is the configuration.
+func (f *proxyFlags) registerSocket(c *cobra.Command) {
 	flags := c.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.config, "config", "", "configuration `FILE` of the proxy (or set XKS_CONFIG)")
 	flags.StringVar(&f.socket, "socket", "", "`PATH` of its admin socket, instead of a configuration")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
-	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
 }
 
 // client finds the socket. A mistake elsewhere in the configuration does not keep an operator from a proxy that runs: the

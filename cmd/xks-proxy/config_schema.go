@@ -202,10 +202,11 @@ func checkRange[T ~int64](s *setting, value string, parse func(string) (T, error
 	return n, nil
 }
 
-var pathSigns = strings.NewReplacer(".", "_", "[", "_", "]", "")
-
 // environmentName is the variable that overrides the key at a path:
 // hsms[0].pin.file -> XKS_HSMS_0_PIN_FILE.
 func environmentName(path string) string {
 	return environmentPrefix + strings.ToUpper(pathSigns.Replace(path))
 }
+
+// pathSigns is made once: a file of a thousand key stores has tens of thousands of paths.
+var pathSigns = strings.NewReplacer(".", "_", "[", "_", "]", "")

@@ -7,23 +7,34 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 
 	"xks-proxy/pkg/hsm/worker"
 )
 
 // pinKeeper knows the PIN with which an HSM's process is started. After the start of
-// the worker it is used by the worker's supervisor alone.
+// the worker only the worker's supervisor changes it.
 type pinKeeper struct {
 	hsm     hsmConfig
 	testKey string
 	dir     string // in which a command that gives the PIN runs
-	pin     secret
 	refused refusedPINs
+
+	mu  sync.Mutex
+	pin secret // a reload asks for it
+}
+
+// current is the PIN that the process was last started with: `hsm restart` may have read another
+// than the configuration had.
+func (k *pinKeeper) current() secret {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.pin
 }
 
 // settings are the pkcs11.Config for the process, in JSON. Sensitive: they hold the PIN.
-func (k *pinKeeper) settings() (json.RawMessage, error) {
-	settings := tokenSettings(k.hsm, k.pin, k.testKey)
+func (k *pinKeeper) settings(pin secret) (json.RawMessage, error) {
+	settings := tokenSettings(k.hsm, pin, k.testKey)
 	err := settings.Validate()
 	if err != nil {
 		return nil, fmt.Errorf("HSM %s: %w", k.hsm.Name, err)
@@ -37,26 +48,27 @@ func (k *pinKeeper) reread() (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	fresh := *k
-	fresh.pin = pin
-	settings, err := fresh.settings()
+	settings, err := k.settings(pin)
 	if err != nil {
 		return nil, err
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.pin = pin
 	return settings, nil
 }
 
 // tell is the worker's OnPIN.
-func (k *pinKeeper) tell(refusal error) { k.refused.note(k.hsm, k.pin, refusal) }
+func (k *pinKeeper) tell(refusal error) { k.refused.note(k.hsm, k.current(), refusal) }
 
 // watch fills in what a worker needs of all this.
 func (k *pinKeeper) watch(c worker.Config) (worker.Config, error) {
-	settings, err := k.settings()
+	pin := k.current()
+	settings, err := k.settings(pin)
 	if err != nil {
 		return worker.Config{}, err
 	}
-	c.Settings, c.Held = settings, k.refused.held(k.hsm, k.pin)
+	c.Settings, c.Held = settings, k.refused.held(k.hsm, pin)
 	c.OnPIN, c.Refresh = k.tell, k.reread
 	return c, nil
 }

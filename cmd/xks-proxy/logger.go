@@ -14,15 +14,22 @@ import (
 
 const logTime = "2006-01-02T15:04:05.000000Z" // UTC
 
-// newLogger opens the log. The function returned flushes it.
-func newLogger(c logConfig) (*zap.Logger, func(), error) {
-	level, err := zapcore.ParseLevel(c.Level)
+// openedLog is the log, what changes its level while it runs, and what ends it.
+type openedLog struct {
+	*zap.Logger
+	level zap.AtomicLevel
+	flush func()
+}
+
+// newLogger opens the log.
+func newLogger(c logConfig) (*openedLog, error) {
+	level, err := zap.ParseAtomicLevel(c.Level)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	out, err := openLog(c.Output)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	encoding := zapcore.EncoderConfig{
 		TimeKey: "time", LevelKey: "level", MessageKey: "msg", NameKey: "logger",
@@ -37,7 +44,7 @@ func newLogger(c logConfig) (*zap.Logger, func(), error) {
 		encoder = zapcore.NewConsoleEncoder(encoding)
 	}
 	queue := newLogQueue(out)
-	return zap.New(zapcore.NewCore(encoder, queue, level)), queue.flush, nil
+	return &openedLog{Logger: zap.New(zapcore.NewCore(encoder, queue, level)), level: level, flush: queue.flush}, nil
 }
 
 func encodeUTC(t time.Time, e zapcore.PrimitiveArrayEncoder) {

@@ -51,6 +51,9 @@ func newMetrics(a *admin) *prometheus.Registry {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	if a.reloads != nil {
+		registry.MustRegister(newReloadCollector(a.reloads.state))
+	}
 	return registry
 }
 
@@ -121,7 +124,7 @@ func (c *hsmCollector) Collect(to chan<- prometheus.Metric) {
 			send(to, c.member, m, status.Name, m.HSM)
 		}
 	}
-	for name, p := range c.admin.processes {
+	for name, p := range c.admin.processes() {
 		send(to, c.process, p.State(), name)
 	}
 }

@@ -1,6 +1,6 @@
 package main
 
-// The metrics of the service: key stores, credentials, blocks, connections, the configuration. Like those of
+// The metrics of the service: key stores, credentials, blocks, connections. Like those of
 // the HSMs they are read when monitoring asks.
 
 import (
@@ -64,9 +64,6 @@ func figuresOf(a *admin) proxyFigures {
 	if a.connections != nil {
 		f.connections = a.connections()
 	}
-	if a.reload != nil {
-		f.reload = a.reload()
-	}
 	blocks, unsaved := a.kill.list()
 	f.unsaved = unsaved != nil
 	for _, b := range blocks {
@@ -92,18 +89,6 @@ var proxyMetrics = []metric[proxyFigures]{
 		Value: func(f proxyFigures) float64 { return float64(f.connections.Open) }},
 	{Name: "xks_proxy_connections_refused_total", Kind: counter, Help: "Connections closed because there were too many.",
 		Value: func(f proxyFigures) float64 { return float64(f.connections.Refused) }},
-	{Name: "xks_proxy_config_generation", Kind: gauge, Help: "How many configurations have been in force since the start; 0 if that is not known.",
-		Value: func(f proxyFigures) float64 { return float64(f.reload.Generation) }},
-	{Name: "xks_proxy_config_loaded_timestamp_seconds", Kind: gauge, Help: "Since when the configuration is in force; 0 if that is not known.",
-		Value: func(f proxyFigures) float64 { return timestamp(f.reload.LoadedAt) }},
-	{Name: "xks_proxy_config_reloads_total", Kind: counter, Help: "Reloads tried since the start, by result.", Labels: []string{"result"},
-		Each: func(f proxyFigures) []oneValue {
-			return []oneValue{one(float64(f.reload.Failures), "failed"), one(float64(f.reload.Attempts-f.reload.Failures), "succeeded")}
-		}},
-	{Name: "xks_proxy_config_last_reload_successful", Kind: gauge, Help: "0 if the last reload failed, so that the configuration before it is in force, 1 otherwise.",
-		Value: func(f proxyFigures) float64 { return truth(f.reload.LastError == "") }},
-	{Name: "xks_proxy_config_waits_for_restart", Kind: gauge, Help: "Settings that differ from what is in force and that only a restart takes over.",
-		Value: func(f proxyFigures) float64 { return float64(len(f.reload.WaitsForRestart)) }},
 }
 
 func refusals(f proxyFigures) []oneValue {

@@ -151,6 +151,7 @@ func metricsTable() string {
 	writeMetrics(&b, memberMetrics, groupLabel, hsmLabel)
 	writeMetrics(&b, processMetrics, hsmLabel)
 	writeMetrics(&b, groupMetrics, groupLabel)
+	writeMetrics(&b, reloadMetrics)
 	writeMetrics(&b, certificateMetrics, keyStoreLabel, certificateLabel)
 	writeMetrics(&b, refusalMetrics)
 	fmt.Fprintf(&b, "| `%s` | gauge | `%s` | %s |\n", buildInfoName, buildInfoLabel, buildInfoHelp)

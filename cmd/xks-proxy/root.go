@@ -53,7 +53,7 @@ func newRootCommand() *cobra.Command {
 		}
 	}
 	add(groupRun, newServeCommand(), newDemoCommand(), newRequestCommand())
-	add(groupOperate, newStatusCommand(), newBlockCommand(), newUnblockCommand(), newHSMCommand())
+	add(groupOperate, newStatusCommand(), newReloadCommand(), newBlockCommand(), newUnblockCommand(), newHSMCommand())
 	add(groupConfigure, newConfigCommand(), newCredentialsCommand(), newPolicyCommand())
 	add(groupOther, newVersionCommand())
 	root.SetHelpCommandGroupID(groupOther)

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -49,6 +51,7 @@ func serve(ctx context.Context, file string) error {
 	if err := worker.ForbidDumps(); err != nil {
 		return err // PINs and secrets are in this process's memory
 	}
+	began := time.Now()
 	c, warnings, err := loadConfig(file)
 	if err != nil {
 		return err
@@ -61,24 +64,37 @@ func serve(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	warnings = append(warnings, dubious...)
-	log, flush, err := newLogger(c.Log)
+	files := new(fileWatch)
+	files.settle(filesOf(file, c), began)
+	log, err := newLogger(c.Log)
 	if err != nil {
 		return err
 	}
-	defer flush()
-	err = serveWith(ctx, c, secrets, material, append(warnings, more...), log)
+	defer log.flush()
+	err = serveWith(ctx, serving{file, c, secrets, material, slices.Concat(warnings, dubious, more), files, log})
 	if err != nil && c.Log.Output != "stderr" { // there the last sentence comes anyway
 		log.Error("the proxy ends", zap.Error(err))
 	}
 	return err
 }
 
+// serving is what is known when the log begins.
+type serving struct {
+	file     string
+	config   *config
+	secrets  *secrets
+	material *tlsMaterial
+	warnings []warning
+	files    *fileWatch
+	log      *openedLog
+}
+
 // serveWith is serve from the first line of the log on.
-func serveWith(ctx context.Context, c *config, secrets *secrets, material *tlsMaterial, warnings []warning, log *zap.Logger) error {
-	for _, w := range warnings {
-		log.Warn("configuration", zap.String("warning", w.String()))
-	}
+func serveWith(ctx context.Context, v serving) error {
+	c, log := v.config, v.log.Logger
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // one that comes during the start reloads after it
+	defer signal.Stop(hangups)
 	err := checkStateDirectory(c.StateDirectory)
 	if err != nil {
 		return err
@@ -88,19 +104,21 @@ func serveWith(ctx context.Context, c *config, secrets *secrets, material *tlsMa
 		return err
 	}
 	defer listeners.close()
-	p, err := startProcesses(c, secrets, log)
+	p, err := startProcesses(c, v.secrets, log)
 	if err != nil {
 		return err
 	}
 	defer p.stop()
 	p.tls = newTLSHolder(c.Server.HTTP2, log)
-	p.tls.use(material)
-	ignoreHangup(log)
+	p.tls.use(v.material)
+	p.reloader = newReloader(ctx, v.file, v.log, p.fleet, p.tls, v.files)
+	defer p.reloader.stop() // before p.stop
+	p.reloader.begin(v.warnings)
 	s := newServers(p, listeners)
 	s.serveBeside()
 	defer s.closeBeside()
 	defer p.uses.keep(p.keyStores)()
-	err = p.assemble(ctx, secrets)
+	err = p.assemble(ctx)
 	if errors.Is(err, errStopped) {
 		log.Info(err.Error())
 		return nil
@@ -108,16 +126,6 @@ func serveWith(ctx context.Context, c *config, secrets *secrets, material *tlsMa
 	if err != nil {
 		return err
 	}
+	go p.reloader.run(hangups)
 	return s.run(ctx)
-}
-
-// ignoreHangup keeps a closing terminal from ending the proxy.
-func ignoreHangup(log *zap.Logger) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	go func() {
-		for range hangups {
-			log.Warn("SIGHUP ignored: this version reads its configuration at start only")
-		}
-	}()
 }

@@ -130,7 +130,7 @@ func (s *servers) run(ctx context.Context) error {
 // drain is the order of an end that no request notices (requirement R5):
 // readiness says no, load balancers turn away, the ports close, what is in flight is answered.
 func (s *servers) drain(api *http.Server) error {
-	c := s.parts.config.Server
+	c := s.parts.running().Server
 	log := s.parts.log
 	log.Info("draining", zap.Duration("delay", c.DrainDelay), zap.Duration("timeout", c.DrainTimeout))
 	s.health.draining.Store(true)
@@ -150,7 +150,7 @@ func (s *servers) drain(api *http.Server) error {
 // announce says what is served and from where.
 func (s *servers) announce() {
 	log := s.parts.log
-	for _, g := range s.parts.groups {
+	for _, g := range s.parts.groupList() {
 		for _, h := range g.Health() {
 			log.Info("HSM", zap.String("hsm_group", g.Name()), zap.String("hsm", h.HSM), zap.String("status", string(h.Status)),
 				zap.String("reason", h.Reason), zap.String("token", h.Info.Label), zap.String("serial", h.Info.Serial),

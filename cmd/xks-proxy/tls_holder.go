@@ -64,6 +64,23 @@ func (t *tlsHolder) serves(c *serverCertificate) bool {
 	})
 }
 
+// renewals are the certificates of m that stand in a file whose certificate in force is another: what a comparison of two
+// configurations does not show.
+func (t *tlsHolder) renewals(m *tlsMaterial) []configChange {
+	inForce := map[string]*serverCertificate{}
+	for _, c := range t.current.Load().certificates {
+		inForce[c.file] = c
+	}
+	var changes []configChange
+	for _, c := range m.certificates {
+		if old := inForce[c.file]; old != nil && !old.Leaf.Equal(c.Leaf) {
+			changes = append(changes, configChange{Key: c.path + ".certificate", Kind: changed,
+				Old: "until " + old.Leaf.NotAfter.UTC().Format(time.DateOnly), New: "until " + c.Leaf.NotAfter.UTC().Format(time.DateOnly)})
+		}
+	}
+	return changes
+}
+
 // use puts m in force for handshakes that begin from now on. Connections that stand live on. A port
 // that m does not have keeps its rule about clients: ports are closed at the next start only.
 func (t *tlsHolder) use(m *tlsMaterial) {

@@ -4,7 +4,8 @@ package hsm
 // file is what it is made of and how it starts and stops. A request goes through attempt.go,
 // race.go, pick.go and hedge.go; standing.go and outage.go say which HSMs get requests, probe.go how they are;
 // catalogue.go, look.go and asker.go are the keys, backlog.go how long an HSM lets a request wait, parity.go and crosscheck.go whether they are the same everywhere,
-// memory.go what is remembered across restarts.
+// memory.go what is remembered across restarts,
+// succession.go how one group takes the place of another.
 
 import (
 	"context"
@@ -58,7 +59,11 @@ type GroupConfig struct {
 
 	// StateDirectory is where the last catalogue of each HSM is kept; "" keeps it in memory only.
 	StateDirectory string
-	Log            *zap.Logger
+	// Predecessor is the running group whose place this one is to take; nil: none. What it knows is taken over.
+	Predecessor *Group
+	// Provisional has the group write nothing to the state directory before TakeOver: it may never come to serve.
+	Provisional bool
+	Log         *zap.Logger
 }
 
 // MemberConfig is one HSM of a group.
@@ -191,6 +196,9 @@ type Group struct {
 	looks looks
 	own   *Asker // that asks for the group itself
 
+	predecessor *Group // until TakeOver. Guarded by mu.
+	saving      remembering
+
 	parity  parity  // guarded by mu
 	crosses crosses // with a lock of its own, under mu
 
@@ -243,6 +251,8 @@ func NewGroup(c GroupConfig) (*Group, error) {
 		return nil, err
 	}
 	c = c.withDefaults()
+	predecessor := c.Predecessor
+	c.Predecessor = nil // the group outlives it
 	ctx, stop := context.WithCancel(context.Background())
 	g := &Group{
 		config: c,
@@ -257,7 +267,10 @@ func NewGroup(c GroupConfig) (*Group, error) {
 	g.own = g.newOwnAsker()
 	g.hedges.init(c.HedgePercent)
 	g.parity.init()
-	g.removeLeftovers()
+	g.saving.off = c.Provisional
+	if !c.Provisional { // what is unfinished may just be written by the predecessor
+		g.removeLeftovers()
+	}
 	for i, mc := range c.Members {
 		m := &member{
 			MemberConfig: mc,
@@ -269,10 +282,9 @@ func NewGroup(c GroupConfig) (*Group, error) {
 		m.queued, _ = mc.Token.(Queued)
 		m.standing.since = time.Now()
 		m.health.Store(&Health{HSM: mc.Name, Status: Unavailable, Reason: "not probed yet"})
-		g.recall(m)
 		g.members = append(g.members, m)
 	}
-	g.recallParity()
+	g.beginWith(predecessor)
 	g.countSessions()
 	g.mu.Lock()
 	g.rebuild()

@@ -61,7 +61,17 @@ func (g *Group) writeMemory(m *member, objects []Object) error {
 	if err != nil {
 		return err
 	}
-	return durable.ReplaceFile(g.memoryFile(m), data)
+	return g.replaceFile(g.memoryFile(m), data)
+}
+
+// replaceFile puts data in the place of a file of the state directory. A group that does not remember does nothing.
+func (g *Group) replaceFile(path string, data []byte) error {
+	g.saving.mu.Lock()
+	defer g.saving.mu.Unlock()
+	if g.saving.off {
+		return nil
+	}
+	return durable.ReplaceFile(path, data)
 }
 
 // unfinished is what the names of this group's files begin with that are not whole yet. They are each group's own: groups

@@ -23,8 +23,8 @@ type watched struct {
 	suspects atomic.Int32
 }
 
-func (w *watched) Changed() <-chan struct{} { return w.changed }
-func (w *watched) Suspect()                 { w.suspects.Add(1) }
+func (w *watched) Changed(context.Context) <-chan struct{} { return w.changed }
+func (w *watched) Suspect()                                { w.suspects.Add(1) }
 
 // watch makes the first HSM of a group one that is watched.
 func watch(w *watched) option {

@@ -17,8 +17,6 @@ import (
 	"slices"
 
 	"go.uber.org/zap"
-
-	"xks-proxy/pkg/durable"
 )
 
 // parityMemory is a group's file in the state directory. It holds labels and numbers, no secret.
@@ -57,7 +55,7 @@ func (g *Group) rememberParity() {
 	}
 	data, err := json.Marshal(memory)
 	if err == nil {
-		err = durable.ReplaceFile(g.parityFile(), data)
+		err = g.replaceFile(g.parityFile(), data)
 	}
 	if err != nil {
 		g.log.Error("not remembered which keys were on every HSM; after a restart one that is lost on an HSM would not encrypt", zap.Error(err))

@@ -75,7 +75,7 @@ func (g *Group) CanServe() bool {
 func (g *Group) keepProbing(ctx context.Context, m *member) {
 	var changed <-chan struct{} // nil, so never, of a token that cannot tell
 	if watched, ok := m.Token.(Watched); ok {
-		changed = watched.Changed()
+		changed = watched.Changed(ctx)
 	}
 	for first := true; ; first = false {
 		health := g.probeOnce(ctx, m)

@@ -97,8 +97,9 @@ type Token interface {
 // it where a token has it.
 type Watched interface {
 	// Changed gets a value when the token may have come or gone, so that it is probed at
-	// once. Its capacity is 1.
-	Changed() <-chan struct{}
+	// once. Each caller has a channel of its own, of capacity 1, until ctx ends: a token serves in several groups,
+	// and for a moment in the old and the new one of a name.
+	Changed(ctx context.Context) <-chan struct{}
 
 	// Suspect tells the token that a call has gone without an answer for longer than is
 	// usual. The token looks into it in the background and does what it can: a

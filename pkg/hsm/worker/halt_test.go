@@ -205,15 +205,22 @@ func TestChanged(t *testing.T) {
 	c.BackoffMin, c.BackoffMax = 300*time.Millisecond, 300*time.Millisecond
 	w := readyWorker(t, c)
 	var _ hsm.Watched = w
+	// Two groups ask: neither takes the word from the other.
+	first, second := w.Changed(t.Context()), w.Changed(t.Context())
+	ended, end := context.WithCancel(t.Context())
+	w.Changed(ended)
+	end()
+	eventually(t, 5*time.Second, "a channel that nobody reads is kept", func() bool { return w.changed.count() == 2 })
 	next := func(what string) {
 		t.Helper()
-		select {
-		case <-w.Changed():
-		case <-time.After(5 * time.Second):
-			t.Fatalf("%s: Changed is silent", what)
+		for _, changed := range []<-chan struct{}{first, second} {
+			select {
+			case <-changed:
+			case <-time.After(5 * time.Second):
+				t.Fatalf("%s: Changed is silent", what)
+			}
 		}
 	}
-	next("ready")
 	if !works(w) {
 		t.Error("not usable when told so")
 	}

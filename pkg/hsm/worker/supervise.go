@@ -58,7 +58,7 @@ func (w *Worker) supervise() {
 // fail makes known that there is no process, and why.
 func (w *Worker) fail(err error) {
 	w.enter(Failed, func(s *State) { s.LastErr, s.EndedAt = err, time.Now() })
-	nudge(w.changed)
+	w.changed.tell()
 	w.answerReady(err)
 }
 
@@ -127,7 +127,7 @@ func (w *Worker) serve(l *link, r ready) {
 	w.mu.Unlock()
 	w.enter(Running, func(s *State) { s.Sessions = r.Sessions })
 	w.link.Store(l)
-	nudge(w.changed)
+	w.changed.tell()
 	w.answerReady(nil)
 }
 

@@ -29,7 +29,7 @@ type Worker struct {
 	link   atomic.Pointer[link] // nil while no process is ready
 
 	restart  chan string   // asks for a new process; capacity 1
-	changed  chan struct{} // see Changed; capacity 1
+	changed  watchers      // see Changed
 	suspects chan struct{} // see Suspect; capacity 1
 	closing  chan struct{} // closed by Close
 	kill     chan struct{} // closed when Close has lost patience
@@ -67,7 +67,6 @@ func Start(c Config) (*Worker, error) {
 		config:   c.withDefaults(),
 		settings: c.Settings,
 		restart:  make(chan string, 1),
-		changed:  make(chan struct{}, 1),
 		suspects: make(chan struct{}, 1),
 		closing:  make(chan struct{}),
 		kill:     make(chan struct{}),
@@ -115,7 +114,7 @@ func (w *Worker) Waiting() int {
 
 // Changed implements hsm.Watched. It gets a value when a process became ready, could not
 // be started, or has ended.
-func (w *Worker) Changed() <-chan struct{} { return w.changed }
+func (w *Worker) Changed(ctx context.Context) <-chan struct{} { return w.changed.add(ctx) }
 
 // Suspect implements hsm.Watched. The process is pinged at once, though not more often than
 // every 50 ms, and killed if it does not answer within Config.PingTimeout. (One that was stopped

@@ -1,0 +1,154 @@
+package main
+
+// The commands `reload` and `config diff`: have a running proxy read its configuration
+// again, and ask it beforehand what that would change.
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+func newReloadCommand() *cobra.Command {
+	f := &proxyFlags{}
+	c := &cobra.Command{
+		Use:   "reload",
+		Short: "Have a running proxy read its configuration again",
+		Long: `reload has a running proxy read its configuration again, with all files that it names
+and all secrets, and put it in force at once, without failing a request. If anything is
+wrong with it, the old one stays in force, untouched, and what is wrong is printed.
+
+HSMs that are new or whose settings or PIN have changed get a process of their own beside
+the old one, which ends when no request uses it any more. Settings that take a restart
+are named; they stay as they are, and the others come into force.
+
+Exit code 0: in force. 1: not, and why. 2: wrong usage.`,
+		Example: `  xks-proxy reload --config /etc/xks-proxy/xks-proxy.yaml
+  xks-proxy config diff /etc/xks-proxy/xks-proxy.yaml    what would it change?`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			client, err := f.client()
+			if err != nil {
+				return err
+			}
+			answer, text, err := client.reload(c.Context(), http.MethodPost)
+			switch {
+			case err != nil:
+				return err
+			case f.json:
+				_, err = c.OutOrStdout().Write(text)
+				return err
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%s is in force, as generation %d, after %s.\n", answer.File, answer.Generation, shortDuration(answer.Took))
+			return printChanges(c, answer, "Nothing has changed.")
+		},
+	}
+	f.register(c)
+	return c
+}
+
+func newConfigDiffCommand() *cobra.Command {
+	f := &proxyFlags{}
+	c := &cobra.Command{
+		Use:   "diff [FILE]",
+		Short: "Say what a reload of the running proxy would change",
+		Long: `diff asks the running proxy, whose configuration FILE is, what a reload would change. The
+proxy reads the configuration again, with all files that it names and all secrets
+(commands that print a secret are run); HSMs are not contacted, and nothing is changed.
+
+  +  is added    -  is removed    ~  changes
+
+Exit code 0: a reload would be accepted, as far as can be said without the HSMs. 1: it
+would not, and why. 2: wrong usage.`,
+		Example:           `  xks-proxy config diff /etc/xks-proxy/xks-proxy.yaml`,
+		Args:              atMostOneFile,
+		ValidArgsFunction: completeYAML,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				f.config = args[0]
+			}
+			client, err := f.client()
+			if err != nil {
+				return err
+			}
+			answer, text, err := client.reload(c.Context(), http.MethodGet)
+			switch {
+			case err != nil:
+				return err
+			case f.json:
+				_, err = c.OutOrStdout().Write(text)
+				return err
+			}
+			if len(args) > 0 && !samePath(args[0], answer.File) {
+				fmt.Fprintf(c.ErrOrStderr(), "note: the running proxy reads %s, not %s; this is about the former\n", answer.File, args[0])
+			}
+			return printChanges(c, answer, "A reload would change nothing.")
+		},
+	}
+	f.registerSocket(c)
+	return c
+}
+
+// samePath compares two names of a file.
+func samePath(a, b string) bool {
+	absolute, err := filepath.Abs(a)
+	return err != nil || absolute == b
+}
+
+// reload asks for a reload (POST) or for what one would change (GET).
+func (c *adminClient) reload(ctx context.Context, method string) (*reloadAnswer, []byte, error) {
+	text, err := c.do(ctx, method, adminReloadPath, reloadPatience)
+	if err != nil {
+		return nil, nil, err
+	}
+	var answer reloadAnswer
+	err = json.Unmarshal(text, &answer)
+	if err != nil {
+		return nil, nil, fmt.Errorf("what answers at %s is no xks-proxy, or one of another version: %w", c.socket, err)
+	}
+	return &answer, text, nil
+}
+
+// printChanges is the list for eyes; warnings go to standard error.
+func printChanges(c *cobra.Command, a *reloadAnswer, none string) error {
+	out := new(bytes.Buffer)
+	if len(a.Changes) == 0 {
+		fmt.Fprintln(out, none)
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, change := range a.Changes {
+		fmt.Fprintf(table, "  %s %s\t%s\n", change.sign(), change.Key, describeChange(change))
+	}
+	_ = table.Flush() // into a buffer
+	if len(a.WaitsForRestart) > 0 {
+		fmt.Fprintf(out, "A restart is needed for: %s\n", strings.Join(a.WaitsForRestart, ", "))
+	}
+	for _, w := range a.Warnings {
+		fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)
+	}
+	_, err := out.WriteTo(c.OutOrStdout())
+	return err
+}
+
+func describeChange(c reloadChange) string {
+	var text string
+	switch c.sign() {
+	case "+":
+		text = c.New
+	case "-":
+		text = c.Old
+	default:
+		text = c.Old + " -> " + c.New
+	}
+	if c.Restart {
+		text += "   (takes a restart)"
+	}
+	return text
+}

@@ -1,0 +1,224 @@
+package main
+
+// The fleet: the HSMs' processes and the groups of them that run now, and how another
+// set takes their place while requests are served. What the two have in common runs on.
+
+import (
+	"context"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/worker"
+)
+
+// fleet is what runs. One goroutine at a time changes it, any may look.
+type fleet struct {
+	log   *zap.Logger
+	start func(hsmSpec, *zap.Logger) (*runningHSM, error) // startHSM; tests have their own
+	turns turns                                           // of whoever does something to an HSM: orders, and a change of the fleet
+
+	current atomic.Pointer[generation] // nil before the processes have been started
+
+	closing  chan struct{} // closed by close
+	retiring sync.WaitGroup
+}
+
+// generation is one configuration with what serves it. It does not change once it is published.
+type generation struct {
+	number   int // from 1; 0 while the program starts
+	loadedAt time.Time
+	config   *config
+	secrets  *secrets
+	hsms     map[string]*runningHSM // by name
+	groups   []*runningGroup        // in the order of the configuration; none while the program starts
+	waits    []string               // keys whose values in the file wait for a restart
+
+	started []string // HSMs that have a process of this generation
+}
+
+// hsmSpec is all that the process of an HSM is started with. Sensitive: it holds the PIN.
+type hsmSpec struct {
+	hsm            hsmConfig
+	testKey        string
+	pin            secret
+	dir            string // of the configuration file
+	stateDirectory string
+}
+
+// fleetProcess is what the fleet needs of a *worker.Worker.
+type fleetProcess interface {
+	hsm.Token
+	hsmProcess
+	Ready(context.Context) error
+}
+
+// runningHSM is an HSM with its process.
+type runningHSM struct {
+	fleetProcess
+	spec hsmSpec       // as it was started
+	pin  func() secret // that it uses now
+}
+
+// runningGroup is a group with the settings that it was made with.
+type runningGroup struct {
+	*hsm.Group
+	settings hsm.GroupConfig
+}
+
+// retireGrace is how long what is no longer used lives beyond the longest budget of a request.
+const retireGrace = time.Second
+
+func newFleet(log *zap.Logger) *fleet {
+	return &fleet{log: log, start: startHSM, closing: make(chan struct{})}
+}
+
+// startHSM starts the process of an HSM and does not wait for it.
+func startHSM(spec hsmSpec, log *zap.Logger) (*runningHSM, error) {
+	keeper := &pinKeeper{
+		hsm: spec.hsm, testKey: spec.testKey, dir: spec.dir, pin: spec.pin,
+		refused: refusedPINs{directory: spec.stateDirectory, log: log},
+	}
+	c, err := keeper.watch(worker.Config{
+		Name:        spec.hsm.Name,
+		Command:     []string{"/proc/self/exe", "hsm-worker", spec.hsm.Name},
+		Dir:         spec.dir,
+		Env:         spec.hsm.Environment,
+		HangTimeout: spec.hsm.HangTimeout,
+		Log:         log.With(zap.String("hsm", spec.hsm.Name)),
+	})
+	if err != nil {
+		return nil, err
+	}
+	w, err := worker.Start(c)
+	if err != nil {
+		return nil, err
+	}
+	return &runningHSM{fleetProcess: w, spec: spec, pin: keeper.current}, nil
+}
+
+// specOf is how an HSM of a configuration is started.
+func specOf(c *config, h hsmConfig, s *secrets) hsmSpec {
+	return hsmSpec{hsm: h, testKey: c.testKey(h.Name), pin: s.PINs[h.Name], dir: c.source.dir, stateDirectory: c.StateDirectory}
+}
+
+// fits reports whether the process can go on for spec. What GetHealthStatus shows of an HSM is its group's affair.
+func (r *runningHSM) fits(spec hsmSpec) bool {
+	have, want := r.spec, spec
+	samePIN := r.pin().reveal() == want.pin.reveal()
+	have.pin, want.pin = secret{}, secret{}
+	have.hsm.Vendor, have.hsm.Model = want.hsm.Vendor, want.hsm.Model
+	return samePIN && reflect.DeepEqual(have, want)
+}
+
+// groups are those of the current generation, in the order of the configuration; none while the program starts.
+func (f *fleet) groups() []*hsm.Group {
+	g := f.current.Load()
+	if g == nil {
+		return nil
+	}
+	list := make([]*hsm.Group, 0, len(g.groups))
+	for _, group := range g.groups {
+		list = append(list, group.Group)
+	}
+	return list
+}
+
+// processes are those of the current generation, by HSM.
+func (f *fleet) processes() map[string]hsmProcess {
+	all := map[string]hsmProcess{}
+	if g := f.current.Load(); g != nil {
+		for name, h := range g.hsms {
+			all[name] = h
+		}
+	}
+	return all
+}
+
+// group is nil if the generation has none of that name.
+func (g *generation) group(name string) *runningGroup {
+	for _, group := range g.groups {
+		if group.Name() == name {
+			return group
+		}
+	}
+	return nil
+}
+
+// without are the groups and processes of g that other does not have. A nil other has none.
+func (g *generation) without(other *generation) ([]*runningGroup, []*runningHSM) {
+	kept := map[any]bool{}
+	if other != nil {
+		for _, group := range other.groups {
+			kept[group] = true
+		}
+		for _, h := range other.hsms {
+			kept[h] = true
+		}
+	}
+	var groups []*runningGroup
+	for _, group := range g.groups {
+		if !kept[group] {
+			groups = append(groups, group)
+		}
+	}
+	var hsms []*runningHSM
+	for _, h := range g.hsms {
+		if !kept[h] {
+			hsms = append(hsms, h)
+		}
+	}
+	return groups, hsms
+}
+
+// retire ends, after a while, what served old and does not serve next: requests may still use it.
+func (f *fleet) retire(old, next *generation) {
+	groups, hsms := old.without(next)
+	if len(groups)+len(hsms) == 0 {
+		return
+	}
+	after := retireGrace + max(old.config.Server.Budget, old.config.Server.FirstRequestBudget)
+	f.retiring.Go(func() {
+		select {
+		case <-time.After(after):
+		case <-f.closing:
+		}
+		f.end(groups, hsms)
+	})
+}
+
+// abandon ends what was begun for a generation that will not be.
+func (f *fleet) abandon(next *generation) {
+	f.end(next.without(f.current.Load()))
+}
+
+// end closes groups first, which use the processes.
+func (f *fleet) end(groups []*runningGroup, hsms []*runningHSM) {
+	for _, group := range groups {
+		group.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), hsmCloseTimeout)
+	defer cancel()
+	ended := make(chan error)
+	for _, h := range hsms {
+		go func() { ended <- h.Close(ctx) }()
+	}
+	for range hsms {
+		if err := <-ended; err != nil {
+			f.log.Warn("an HSM was not closed cleanly", zap.Error(err))
+		}
+	}
+}
+
+// close ends everything. No change of the fleet may be under way, and none may follow.
+func (f *fleet) close() {
+	close(f.closing)
+	if g := f.current.Load(); g != nil {
+		f.end(g.without(nil))
+	}
+	f.retiring.Wait()
+}

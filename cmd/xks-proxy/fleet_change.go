@@ -1,0 +1,215 @@
+package main
+
+// How a fleet comes to be and how it changes: prepare builds what a configuration needs beside what
+// runs, publish puts it in force.
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"xks-proxy/pkg/hsm"
+)
+
+const (
+	hsmStartTimeout   = 15 * time.Second // until each HSM is logged in or has failed
+	firstProbeTimeout = 5 * time.Second  // until each HSM's keys are listed and it is probed
+	hsmCloseTimeout   = 5 * time.Second
+	turnTimeout       = 40 * time.Second // for orders that are under way; most wait for no longer than adminWait
+)
+
+// prepare makes the generation of a configuration, ready to serve, beside the current one: a process or a group whose
+// settings have not changed is the same in both. After an error nothing of it is left, and nothing has changed.
+// The error is errStopped if ctx ended first.
+func (f *fleet) prepare(ctx context.Context, c *config, s *secrets) (*generation, error) {
+	next, err := f.begin(c, s)
+	if err != nil {
+		return nil, err
+	}
+	err = f.finish(ctx, next)
+	if err != nil {
+		f.abandon(next)
+		return nil, err
+	}
+	return next, nil
+}
+
+// begin starts the processes that the current generation lacks, and waits for none.
+func (f *fleet) begin(c *config, s *secrets) (*generation, error) {
+	next := &generation{loadedAt: time.Now(), config: c, secrets: s, hsms: map[string]*runningHSM{}}
+	old := f.current.Load()
+	for _, h := range c.HSMs {
+		spec := specOf(c, h, s)
+		if old != nil {
+			running := old.hsms[h.Name]
+			if running != nil && running.fits(spec) {
+				next.hsms[h.Name] = running
+				continue
+			}
+		}
+		started, err := f.start(spec, f.log)
+		if err != nil {
+			f.abandon(next)
+			return nil, err
+		}
+		next.hsms[h.Name] = started
+		next.started = append(next.started, h.Name)
+	}
+	return next, nil
+}
+
+// finish waits for the processes that were started, judges them, and makes the groups. What it made is in next, also after an error.
+func (f *fleet) finish(ctx context.Context, next *generation) error {
+	old := f.current.Load()
+	start := hsmStart{config: next.config, log: f.log, hsms: next.hsms, started: next.started, serving: old}
+	err := start.wait(ctx)
+	if err != nil {
+		return err
+	}
+	var made []*runningGroup
+	for _, g := range next.config.HSMGroups {
+		settings := groupSettings(next.config, g, next.hsms)
+		before := old.group(g.Name)
+		if before != nil && sameGroup(before.settings, settings) {
+			next.groups = append(next.groups, before)
+			continue
+		}
+		group, err := f.startGroup(settings, before, old.number > 0)
+		if err != nil {
+			return err
+		}
+		next.groups = append(next.groups, group)
+		made = append(made, group)
+	}
+	return f.waitFirst(ctx, made, old)
+}
+
+// startGroup makes a group; one that takes the place of another, or that may not come to serve, leaves the state directory alone.
+func (f *fleet) startGroup(settings hsm.GroupConfig, before *runningGroup, provisional bool) (*runningGroup, error) {
+	full := settings
+	full.Log, full.Provisional = f.log, provisional
+	if before != nil {
+		full.Predecessor = before.Group
+	}
+	group, err := hsm.NewGroup(full)
+	if err != nil {
+		return nil, err
+	}
+	return &runningGroup{Group: group, settings: settings}, nil
+}
+
+// sameGroup compares settings as groupSettings makes them. Tokens are compared by identity.
+func sameGroup(a, b hsm.GroupConfig) bool {
+	sameMembers := slices.Equal(a.Members, b.Members)
+	a.Members, b.Members = nil, nil
+	return sameMembers && reflect.DeepEqual(a, b)
+}
+
+// waitFirst waits until the HSMs of new groups have been looked at. A group that serves now is not given up for one that cannot.
+func (f *fleet) waitFirst(ctx context.Context, made []*runningGroup, old *generation) error {
+	first, cancel := context.WithTimeout(ctx, firstProbeTimeout)
+	defer cancel()
+	for _, group := range made {
+		err := group.WaitFirst(first)
+		switch {
+		case ctx.Err() != nil:
+			return errStopped
+		case err != nil:
+			f.log.Warn("an HSM has not been looked at yet; serving begins without it", zap.String("hsm_group", group.Name()))
+		}
+		before := old.group(group.Name())
+		if before != nil && before.CanServe() && !group.CanServe() {
+			return fmt.Errorf("the HSM group %s serves as it is, and would not with the new settings: %s", group.Name(), whyNot(group))
+		}
+	}
+	return nil
+}
+
+// whyNot is what keeps a group from serving.
+func whyNot(g *runningGroup) error {
+	var reasons oneLine
+	for _, h := range g.Health() {
+		reasons = append(reasons, fmt.Errorf("%s: %s", h.HSM, h.Reason))
+	}
+	return reasons
+}
+
+// publish puts a generation that was prepared in force. put is called when nothing stands against it any more, and lets
+// requests at its groups; after an error of put, or of an HSM that is not free in time, nothing has changed.
+//
+// Orders for the HSMs that are concerned wait meanwhile, and those under way are waited for: they hold groups that will be gone, and
+// what they did to them would be lost.
+func (f *fleet) publish(ctx context.Context, next *generation, put func() error) error {
+	old := f.current.Load()
+	limited, cancel := context.WithTimeout(ctx, turnTimeout)
+	defer cancel()
+	end, err := f.turns.takeAll(limited, concerned(old, next), "a reload")
+	if err != nil {
+		return err
+	}
+	defer end()
+	made, _ := next.without(old)
+	gone, _ := old.without(next)
+	keepDrained(limited, old, made)
+	err = put()
+	if err != nil {
+		return err
+	}
+	next.number = old.number + 1
+	f.current.Store(next)
+	for _, group := range gone {
+		group.StopRemembering()
+	}
+	if old.number > 0 { // at the start nobody had what they take over
+		for _, group := range made {
+			group.TakeOver()
+		}
+	}
+	f.retire(old, next)
+	return nil
+}
+
+// concerned are the HSMs to whose groups or processes something happens.
+func concerned(old, next *generation) []string {
+	names := map[string]bool{}
+	add := func(groups []*runningGroup, hsms []*runningHSM) {
+		for _, group := range groups {
+			for _, m := range group.settings.Members {
+				names[m.Name] = true
+			}
+		}
+		for _, h := range hsms {
+			names[h.spec.hsm.Name] = true
+		}
+	}
+	add(old.without(next))
+	add(next.without(old))
+	var list []string
+	for name := range names {
+		list = append(list, name)
+	}
+	return list
+}
+
+// keepDrained drains, in groups that were made anew, what an operator had drained.
+func keepDrained(ctx context.Context, old *generation, made []*runningGroup) {
+	drained := map[string]bool{}
+	for _, group := range old.groups {
+		for _, m := range group.Status().Members {
+			if m.Service == hsm.Drained {
+				drained[m.HSM] = true
+			}
+		}
+	}
+	for _, group := range made {
+		for _, m := range group.settings.Members {
+			if drained[m.Name] {
+				_ = group.Drain(ctx, m.Name, true) // the group has it, and no request yet that could be waited for
+			}
+		}
+	}
+}

@@ -1,0 +1,138 @@
+package main
+
+// A change of the fleet and the orders for its HSMs: neither undoes what the other did.
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"xks-proxy/pkg/hsm"
+)
+
+// Whatever is made anew around an HSM that is drained, it stays so: in its group, and in another that it moves to.
+func TestFleetKeepsDrained(t *testing.T) {
+	for name, edit := range map[string]func(*config){
+		"another process": func(c *config) { c.HSMs[0].Sessions = 9 },
+		"another group":   func(c *config) { c.HSMGroups[0].Name = "other" },
+		"both":            func(c *config) { c.HSMGroups[0].Name = "other"; c.HSMs[0].Sessions = 9 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rig := newFleetRig(t)
+				rig.begins(t, nil)
+				err := rig.groups()[0].Drain(t.Context(), "a", false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c, s := fleetConfig(edit)
+				err = rig.changes(t.Context(), c, s)
+				if err != nil {
+					t.Fatal(err)
+				}
+				g := rig.groups()[0]
+				if a, b := memberOf(g, "a").Service, memberOf(g, "b").Service; a != hsm.Drained || b == hsm.Drained {
+					t.Errorf("a is %s, b is %s", a, b)
+				}
+			})
+		})
+	}
+}
+
+// A change waits for the order that is under way for an HSM that it concerns, and takes what that has done; orders
+// for others it does not wait for.
+func TestFleetWaitsForOrders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rig := newFleetRig(t)
+		rig.begins(t, func(c *config) {
+			c.HSMs = append(c.HSMs, hsmConfig{Name: "c"})
+			c.HSMGroups = append(c.HSMGroups, hsmGroupConfig{Name: "other", TestKey: "test", HSMs: []groupMemberConfig{{HSM: "c"}}})
+		})
+		change := func(sessions int) error {
+			c, s := fleetConfig(func(c *config) {
+				c.HSMs = append(c.HSMs, hsmConfig{Name: "c"})
+				c.HSMs[0].Sessions = sessions
+				c.HSMGroups = append(c.HSMGroups, hsmGroupConfig{Name: "other", TestKey: "test", HSMs: []groupMemberConfig{{HSM: "c"}}})
+			})
+			return rig.changes(t.Context(), c, s)
+		}
+		endOther, err := rig.turns.take(t.Context(), "c", "a drain")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer endOther()
+		began := time.Now()
+		err = change(5)
+		if err != nil || time.Since(began) > time.Second {
+			t.Errorf("an order for another HSM: %v after %v", err, time.Since(began))
+		}
+
+		end, err := rig.turns.take(t.Context(), "a", "a restart")
+		if err != nil {
+			t.Fatal(err)
+		}
+		group := rig.groups()[0]
+		_ = group.Drain(t.Context(), "a", true) // as a restart does for a while
+		time.AfterFunc(10*time.Second, func() {
+			_ = group.Resume("a")
+			end()
+		})
+		began = time.Now()
+		err = change(6)
+		if err != nil || time.Since(began) < 10*time.Second {
+			t.Errorf("%v after %v; the restart takes 10 s", err, time.Since(began))
+		}
+		if got := memberOf(rig.groups()[0], "a").Service; got == hsm.Drained {
+			t.Error("a was drained by the restart for a while, and stays so for ever")
+		}
+
+		end, err = rig.turns.take(t.Context(), "b", "a drain by root")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer end()
+		err = change(7)
+		if !errors.Is(err, errUnderWay) || rig.current.Load().number != 3 {
+			t.Errorf("an order that does not end: %v", err)
+		}
+		if got := len(rig.running()); got != 3 {
+			t.Errorf("%v run", rig.running())
+		}
+	})
+}
+
+// An order that comes while a change is put in force waits, and then finds the new groups.
+func TestOrdersWaitForTheFleet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rig := newFleetRig(t)
+		rig.begins(t, nil)
+		c, s := fleetConfig(func(c *config) { c.HSMs[0].Sessions = 9 })
+		next, err := rig.prepare(t.Context(), c, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		took := make(chan time.Duration, 1)
+		err = rig.publish(t.Context(), next, func() error {
+			began := time.Now()
+			go func() {
+				end, err := rig.turns.take(context.WithoutCancel(t.Context()), "b", "a drain")
+				if err != nil {
+					t.Error(err)
+				} else {
+					end()
+				}
+				took <- time.Since(began)
+			}()
+			time.Sleep(3 * time.Second)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := <-took; got < 3*time.Second {
+			t.Errorf("the order had its turn after %v, in the middle of the change", got)
+		}
+	})
+}

@@ -1,0 +1,215 @@
+package main
+
+// A reload: the configuration is read again, checked and built as at the start, beside what serves; then it is put
+// in force at once, or, if anything is wrong with it, not at all.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"xks-proxy/pkg/xks"
+)
+
+// reloader reloads, one at a time.
+type reloader struct {
+	file  string
+	log   *openedLog
+	fleet *fleet
+	files *fileWatch
+	tls   *tlsHolder
+
+	handler *xks.Handler // set before the first generation is published
+
+	life context.Context // ends with the program: a reload that is under way is called off
+	end  context.CancelFunc
+	turn chan struct{} // capacity 1: full while a reload is under way
+
+	mu       sync.Mutex // guards what follows
+	progress reloadState
+	known    map[string]bool // warnings that the log has
+}
+
+// reloadReading is a configuration that was read and is good as far as can be said without HSMs.
+type reloadReading struct {
+	config   *config
+	secrets  *secrets
+	changes  []configChange
+	waits    []string
+	warnings []warning
+	tls      *tlsMaterial
+}
+
+var errNotStarted = &adminRefusal{errStarting, "the proxy is still starting: nothing was reloaded; ask again in a moment"}
+
+func newReloader(ctx context.Context, file string, log *openedLog, f *fleet, t *tlsHolder, files *fileWatch) *reloader {
+	r := &reloader{file: file, log: log, fleet: f, tls: t, files: files, turn: make(chan struct{}, 1), known: map[string]bool{}}
+	r.life, r.end = context.WithCancel(ctx)
+	return r
+}
+
+// take waits for the turn; ctx is the caller's patience. The context that it returns is that of the work.
+func (r *reloader) take(ctx context.Context) (context.Context, func(), error) {
+	select {
+	case r.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, &adminRefusal{errUnderWay, "another reload is under way: nothing was changed; ask again when it has ended"}
+	case <-r.life.Done():
+		return nil, nil, errStopped
+	}
+	release := func() { <-r.turn }
+	if r.life.Err() != nil {
+		release()
+		return nil, nil, errStopped
+	}
+	if r.fleet.current.Load().number == 0 {
+		release()
+		return nil, nil, errNotStarted
+	}
+	return r.life, release, nil
+}
+
+// stop calls off a reload that is under way, waits for its end, and lets none begin.
+func (r *reloader) stop() {
+	r.end()
+	r.turn <- struct{}{}
+	<-r.turn
+}
+
+// reload reads the configuration again and puts it in force. After an error the old one is in force, untouched. by is who
+// asked for it, for the log; a caller who goes away does not stop what has begun.
+func (r *reloader) reload(ctx context.Context, by string) (*reloadAnswer, error) {
+	ctx, release, err := r.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	began := time.Now()
+	answer, err := r.replace(ctx, began)
+	if errors.Is(err, errStopped) {
+		return nil, errors.New("the proxy is ending: nothing was reloaded")
+	}
+	r.note(by, began, answer, err)
+	return answer, err
+}
+
+func (r *reloader) replace(ctx context.Context, began time.Time) (*reloadAnswer, error) {
+	reading, err := r.read(ctx)
+	r.settle(reading, began)
+	if err != nil {
+		return nil, err
+	}
+	next, err := r.fleet.prepare(ctx, reading.config, reading.secrets)
+	if err != nil {
+		return nil, err
+	}
+	next.waits = reading.waits
+	err = r.fleet.publish(ctx, next, func() error {
+		err := r.handler.Replace(handlerConfig(next, r.log.Logger))
+		if err != nil {
+			return fmt.Errorf("the key stores cannot be served: %w", err)
+		}
+		r.tls.use(reading.tls)
+		return nil
+	})
+	if err != nil {
+		r.fleet.abandon(next)
+		if errors.Is(err, errUnderWay) {
+			r.files.forget() // nothing is wrong with them: they are read again, if somebody looks
+		}
+		return nil, err
+	}
+	answer := r.answer(reading)
+	answer.Generation, answer.Took = next.number, time.Since(began)
+	return answer, nil
+}
+
+// preview says what a reload would change. The files are read, commands that give secrets are run; HSMs are not asked.
+func (r *reloader) preview(ctx context.Context) (*reloadAnswer, error) {
+	ctx, release, err := r.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	reading, err := r.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return r.answer(reading), nil
+}
+
+// read is everything of a reload that needs no HSM.
+func (r *reloader) read(ctx context.Context) (*reloadReading, error) {
+	old := r.fleet.current.Load()
+	c, warnings, err := loadConfig(r.file)
+	if err != nil {
+		return nil, err
+	}
+	secrets, more, err := resolveSecrets(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	reading := &reloadReading{config: c, secrets: secrets, warnings: slices.Concat(warnings, more)}
+	reading.changes = diffConfigs(old.config, c, old.secrets, secrets)
+	reading.waits = keepRunning(c, old.config)
+	reading.tls, more, err = prepareTLS(c)
+	if err != nil {
+		return nil, err
+	}
+	err = r.tls.refuses(reading.tls)
+	if err != nil {
+		return nil, err
+	}
+	reading.warnings = append(reading.warnings, more...)
+	reading.changes = append(reading.changes, r.tls.renewals(reading.tls)...)
+	return reading, nil
+}
+
+// settle tells the watch of the files how they were when they were read, so that this very state is not read again.
+func (r *reloader) settle(reading *reloadReading, began time.Time) {
+	configs := []*config{r.fleet.current.Load().config}
+	if reading != nil {
+		configs = append(configs, reading.config)
+	} else if l, err := loadFile(r.file); err == nil {
+		configs = append(configs, l.config) // of a file with mistakes too: what it names may be what has to be mended
+	}
+	r.files.settle(filesOf(r.file, configs...), began)
+}
+
+func (r *reloader) answer(reading *reloadReading) *reloadAnswer {
+	file, err := filepath.Abs(r.file)
+	if err != nil {
+		file = r.file // the directory of the process is gone
+	}
+	a := &reloadAnswer{File: file, Changes: []reloadChange{}, WaitsForRestart: append([]string{}, reading.waits...), Warnings: []string{}}
+	for _, change := range reading.changes {
+		a.Changes = append(a.Changes, reloadChange(change))
+	}
+	for _, w := range reading.warnings {
+		a.Warnings = append(a.Warnings, w.String())
+	}
+	return a
+}
+
+// run reloads at SIGHUP and when files have changed, until the program ends.
+func (r *reloader) run(hangups <-chan os.Signal) {
+	go r.files.watch(r.life, r.interval, func(what string) { r.reloadBy("a change of " + what) })
+	for {
+		select {
+		case <-hangups:
+			r.reloadBy("SIGHUP")
+		case <-r.life.Done():
+			return
+		}
+	}
+}
+
+// reloadBy waits for its turn as long as it takes; the log has the result.
+func (r *reloader) reloadBy(whom string) { _, _ = r.reload(r.life, whom) }
+
+func (r *reloader) interval() time.Duration { return r.fleet.current.Load().config.Reload.Interval }

@@ -1,0 +1,82 @@
+package main
+
+// The settings that a running program cannot change: ports, sockets, where the log goes. A
+// reload applies all else and keeps these as they are.
+
+import (
+	"reflect"
+	"time"
+)
+
+// restartSetting is one of them.
+type restartSetting struct {
+	key  string
+	keep func(next, running *config) bool // puts the running value into next; false if it is the same
+}
+
+var restartSettings = []restartSetting{
+	fixed("server.listen", func(c *config) *string { return &c.Server.Listen }),
+	{"server.listeners", keepListeners},
+	fixed("server.http2", func(c *config) *bool { return &c.Server.HTTP2 }),
+	fixed("server.idle_timeout", func(c *config) *time.Duration { return &c.Server.IdleTimeout }),
+	fixed("server.tcp_keep_alive", func(c *config) *time.Duration { return &c.Server.TCPKeepAlive }),
+	fixed("server.read_header_timeout", func(c *config) *time.Duration { return &c.Server.ReadHeaderTimeout }),
+	fixed("server.read_timeout", func(c *config) *time.Duration { return &c.Server.ReadTimeout }),
+	fixed("server.max_connections", func(c *config) *int { return &c.Server.MaxConnections }),
+	fixed("health.listen", func(c *config) *string { return &c.Health.Listen }),
+	fixed("health.metrics", func(c *config) *bool { return &c.Health.Metrics }),
+	fixed("admin.socket", func(c *config) *string { return &c.Admin.Socket }),
+	fixed("admin.group", func(c *config) *string { return &c.Admin.Group }),
+	fixed("log.format", func(c *config) *string { return &c.Log.Format }),
+	fixed("log.output", func(c *config) *string { return &c.Log.Output }),
+	fixed("state_directory", func(c *config) *string { return &c.StateDirectory }),
+}
+
+func fixed[T comparable](key string, field func(*config) *T) restartSetting {
+	return restartSetting{key, func(next, running *config) bool {
+		if *field(next) == *field(running) {
+			return false
+		}
+		*field(next) = *field(running)
+		return true
+	}}
+}
+
+// keepListeners: the addresses are fixed; the rules about client certificates are not, as long as the addresses are those.
+func keepListeners(next, running *config) bool {
+	if reflect.DeepEqual(addresses(next), addresses(running)) {
+		return false
+	}
+	next.Server.Listeners = running.Server.Listeners
+	return true
+}
+
+func addresses(c *config) []string {
+	var list []string
+	for _, l := range c.Server.Listeners {
+		list = append(list, l.Listen)
+	}
+	return list
+}
+
+// needsRestart reports whether a change of the key takes effect at the next start only. For server.listeners that is
+// about the addresses.
+func needsRestart(key string) bool {
+	for _, s := range restartSettings {
+		if s.key == key {
+			return true
+		}
+	}
+	return false
+}
+
+// keepRunning gives next the running values of what takes a restart, and names the keys that differed.
+func keepRunning(next, running *config) []string {
+	var waits []string
+	for _, s := range restartSettings {
+		if s.keep(next, running) {
+			waits = append(waits, s.key)
+		}
+	}
+	return waits
+}

@@ -1,0 +1,144 @@
+package main
+
+// What has become of the reloads: for the log, for monitoring, for `xks-proxy status`.
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// reloadState is the state of the configuration in force, and of the last try to replace it.
+type reloadState struct {
+	Generation      int       `json:"generation"` // from 1, counting what came into force
+	LoadedAt        time.Time `json:"loadedAt"`
+	Attempts        int       `json:"attempts"` // reloads, the start not included
+	Failures        int       `json:"failures"`
+	LastAttempt     time.Time `json:"lastAttempt,omitzero"`
+	LastBy          string    `json:"lastBy,omitempty"`
+	LastError       string    `json:"lastError,omitempty"` // "" if the last one succeeded
+	WaitsForRestart []string  `json:"waitsForRestart"`     // keys
+}
+
+// maxLoggedChanges bounds a line of the log.
+const maxLoggedChanges = 30
+
+// state is how the reloads stand. Any goroutine may ask.
+func (r *reloader) state() reloadState {
+	r.mu.Lock()
+	s := r.progress
+	r.mu.Unlock()
+	g := r.fleet.current.Load()
+	s.Generation, s.LoadedAt, s.WaitsForRestart = g.number, g.loadedAt, append([]string{}, g.waits...)
+	return s
+}
+
+// note counts a reload and writes its line of the log.
+func (r *reloader) note(by string, began time.Time, answer *reloadAnswer, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.progress.Attempts++
+	r.progress.LastAttempt, r.progress.LastBy, r.progress.LastError = began, by, ""
+	fields := []zap.Field{zap.String("by", by), zap.String("file", r.file), zap.Duration("took", time.Since(began))}
+	if err != nil {
+		r.progress.Failures++
+		r.progress.LastError = err.Error()
+		r.log.Error("the configuration was not reloaded: the old one stays in force", append(fields, zap.Error(err))...)
+		return
+	}
+	// The line is for whoever reads the log before and after.
+	level := r.level()
+	r.log.level.SetLevel(min(level, r.log.level.Level()))
+	defer r.log.level.SetLevel(level)
+	fields = append(fields, zap.Int("generation", answer.Generation), zap.Strings("changes", describeChanges(answer.Changes)))
+	if len(answer.WaitsForRestart) > 0 {
+		r.log.Warn("the configuration was reloaded; what waits for a restart is as it was",
+			append(fields, zap.Strings("waits_for_restart", answer.WaitsForRestart))...)
+	} else {
+		r.log.Info("the configuration was reloaded", fields...)
+	}
+	r.tellWarnings(answer.Warnings)
+}
+
+// level is that of the configuration in force.
+func (r *reloader) level() zapcore.Level {
+	level, err := zapcore.ParseLevel(r.fleet.current.Load().config.Log.Level)
+	if err != nil {
+		return r.log.level.Level() // the schema lets nothing else in
+	}
+	return level
+}
+
+// begin logs the warnings of the start.
+func (r *reloader) begin(warnings []warning) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var texts []string
+	for _, w := range warnings {
+		texts = append(texts, w.String())
+	}
+	r.tellWarnings(texts)
+}
+
+// tellWarnings logs those that the configuration before did not have.
+func (r *reloader) tellWarnings(warnings []string) {
+	now := map[string]bool{}
+	for _, w := range warnings {
+		if !r.known[w] && !now[w] {
+			r.log.Warn("configuration", zap.String("warning", w))
+		}
+		now[w] = true
+	}
+	r.known = now
+}
+
+// describeChanges is for the log: "+ key_stores[a]".
+func describeChanges(changes []reloadChange) []string {
+	lines := []string{}
+	for i, c := range changes {
+		if i == maxLoggedChanges {
+			return append(lines, fmt.Sprintf("and %d more", len(changes)-i))
+		}
+		lines = append(lines, c.sign()+" "+c.Key)
+	}
+	return lines
+}
+
+// reloadMetrics have no labels but their own.
+var reloadMetrics = []metric[reloadState]{
+	{Name: "xks_proxy_config_generation", Kind: gauge, Help: "Number of the configuration in force: 1 at the start, one more with each reload that succeeded.",
+		Value: func(s reloadState) float64 { return float64(s.Generation) }},
+	{Name: "xks_proxy_config_last_reload_success", Kind: gauge, Help: "0 if the last try to reload the configuration failed, so that an older one is in force; else 1.",
+		Value: func(s reloadState) float64 { return truth(s.LastError == "") }},
+	{Name: "xks_proxy_config_last_load_timestamp_seconds", Kind: gauge, Help: "When the configuration in force was loaded.",
+		Value: func(s reloadState) float64 { return timestamp(s.LoadedAt) }},
+	{Name: "xks_proxy_config_reloads_total", Kind: counter, Help: "Tries to reload the configuration.", Labels: []string{"result"},
+		Each: func(s reloadState) []oneValue {
+			return []oneValue{one(float64(s.Attempts-s.Failures), "success"), one(float64(s.Failures), "failure")}
+		}},
+	{Name: "xks_proxy_config_waits_for_restart", Kind: gauge, Help: "Keys of the configuration whose values take effect at the next start only.",
+		Value: func(s reloadState) float64 { return float64(len(s.WaitsForRestart)) }},
+}
+
+// reloadCollector implements prometheus.Collector.
+type reloadCollector struct {
+	state   func() reloadState
+	metrics []described[reloadState]
+}
+
+func newReloadCollector(state func() reloadState) *reloadCollector {
+	return &reloadCollector{state: state, metrics: describe(reloadMetrics)}
+}
+
+// Describe implements prometheus.Collector.
+func (c *reloadCollector) Describe(to chan<- *prometheus.Desc) {
+	for _, m := range c.metrics {
+		to <- m.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *reloadCollector) Collect(to chan<- prometheus.Metric) { send(to, c.metrics, c.state()) }

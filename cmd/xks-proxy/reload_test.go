@@ -1,0 +1,257 @@
+package main
+
+// What a reload keeps until a restart, what it says, what it counts.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+// Every setting that takes a restart is kept as it runs, is named, and is marked by the difference of the two; every
+// other comes through.
+func TestKeepRunning(t *testing.T) {
+	for _, s := range restartSettings {
+		running, next := &config{}, &config{}
+		field := fieldOf(t, next, s.key)
+		change(t, field)
+		wanted := reflect.ValueOf(*next)
+		changes := diffConfigs(running, next, &secrets{}, &secrets{})
+		if len(changes) == 0 {
+			t.Errorf("%s: no difference is seen", s.key)
+		}
+		for _, c := range changes {
+			if !c.Restart || !strings.HasPrefix(c.Key, s.key) {
+				t.Errorf("%s: the difference is %+v", s.key, c)
+			}
+		}
+		if waits := keepRunning(next, running); !slices.Equal(waits, []string{s.key}) {
+			t.Errorf("%s: %q wait for a restart", s.key, waits)
+		}
+		if reflect.DeepEqual(wanted.Interface(), *next) || !reflect.DeepEqual(*next, *running) {
+			t.Errorf("%s: %+v is not as it runs", s.key, field.Interface())
+		}
+	}
+	running, next := &config{}, &config{Log: logConfig{Level: "error"}, Server: serverConfig{Budget: 1, DrainDelay: 2}}
+	if waits := keepRunning(next, running); len(waits) != 0 || next.Log.Level != "error" || next.Server.DrainDelay != 2 {
+		t.Errorf("%q wait; %+v", waits, next)
+	}
+}
+
+// The rules about client certificates of a listener do not wait, its address does.
+func TestKeepListeners(t *testing.T) {
+	with := func(address, ca string) *config {
+		return &config{Server: serverConfig{Listeners: []listenerConfig{{Listen: address, ClientCertificates: clientCertificatesConfig{CA: ca}}}}}
+	}
+	next := with("a:1", "new")
+	if waits := keepRunning(next, with("a:1", "old")); len(waits) != 0 || next.Server.Listeners[0].ClientCertificates.CA != "new" {
+		t.Errorf("%q wait: %+v", waits, next.Server.Listeners)
+	}
+	next = with("a:2", "new")
+	if waits := keepRunning(next, with("a:1", "old")); !slices.Equal(waits, []string{"server.listeners"}) || next.Server.Listeners[0].Listen != "a:1" {
+		t.Errorf("%q wait: %+v", waits, next.Server.Listeners)
+	}
+}
+
+// fieldOf is the field of a key such as server.listen.
+func fieldOf(t *testing.T, c *config, key string) reflect.Value {
+	t.Helper()
+	v := reflect.ValueOf(c).Elem()
+	for name := range strings.SplitSeq(key, ".") {
+		found := false
+		for i := range v.NumField() {
+			if v.Type().Field(i).Tag.Get("mapstructure") == name {
+				v, found = v.Field(i), true
+				break
+			}
+		}
+		if !found {
+			t.Fatalf("there is no key %s", key)
+		}
+	}
+	return v
+}
+
+func change(t *testing.T, v reflect.Value) {
+	t.Helper()
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString("changed")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(7)
+	case reflect.Slice:
+		v.Set(reflect.ValueOf([]listenerConfig{{Listen: "127.0.0.1:1"}}))
+	default:
+		t.Fatalf("a %s", v.Kind())
+	}
+}
+
+// newStateRig is a reloader that has a generation and a log, and nothing to reload.
+func newStateRig(t *testing.T) (*reloader, *observer.ObservedLogs) {
+	t.Helper()
+	level := zap.NewAtomicLevel()
+	core, logs := observer.New(level)
+	f := newFleet(zap.NewNop())
+	f.current.Store(&generation{number: 3, loadedAt: time.Unix(1000, 0), waits: []string{"server.listen"}, config: &config{Log: logConfig{Level: "error"}}})
+	return newReloader(t.Context(), "test.yaml", &openedLog{Logger: zap.New(core), level: level}, f, newTLSHolder(true, zap.NewNop()), new(fileWatch)), logs
+}
+
+// A reload is one line of the log, of bounded length, which is there also if the new level would hide it.
+func TestReloadLine(t *testing.T) {
+	r, logs := newStateRig(t)
+	answer := &reloadAnswer{Generation: 3}
+	for i := range 200 {
+		answer.Changes = append(answer.Changes, reloadChange{Key: fmt.Sprintf("key_stores[%d]", i), New: "x", Kind: "+"})
+	}
+	r.note("SIGHUP", time.Now(), answer, nil)
+	lines := logs.TakeAll()
+	if len(lines) != 1 || lines[0].Level != zapcore.InfoLevel {
+		t.Fatalf("%+v", lines)
+	}
+	changes, _ := lines[0].ContextMap()["changes"].([]any)
+	if len(changes) != maxLoggedChanges+1 || changes[0] != "+ key_stores[0]" || changes[maxLoggedChanges] != "and 170 more" {
+		t.Errorf("%q", changes)
+	}
+	if r.log.level.Level() != zapcore.ErrorLevel {
+		t.Errorf("the level is %s", r.log.level.Level())
+	}
+	r.note("SIGHUP", time.Now(), nil, errors.New("test.yaml:1:2: wrong"))
+	if got := r.state(); got.Attempts != 2 || got.Failures != 1 || got.LastError != "test.yaml:1:2: wrong" || got.LastBy != "SIGHUP" || got.Generation != 3 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestReloadMetrics(t *testing.T) {
+	r, _ := newStateRig(t)
+	r.note("x", time.Now(), &reloadAnswer{}, nil)
+	r.note("x", time.Now(), nil, errors.New("wrong"))
+	rig := newAdminRig(t)
+	rig.admin.reloads = r
+	text := scrape(t, newMetrics(rig.admin))
+	for _, want := range []string{
+		"xks_proxy_config_generation 3", "xks_proxy_config_last_reload_success 0", "xks_proxy_config_last_load_timestamp_seconds 1000",
+		`xks_proxy_config_reloads_total{result="failure"} 1`, `xks_proxy_config_reloads_total{result="success"} 1`, "xks_proxy_config_waits_for_restart 1",
+	} {
+		if !strings.Contains(text, "\n"+want+"\n") {
+			t.Errorf("no %s", want)
+		}
+	}
+}
+
+// One at a time: a second waits, gives up when its caller does, and none begins after the end.
+func TestReloadTakesTurns(t *testing.T) {
+	r, _ := newStateRig(t)
+	_, release, err := r.take(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	impatient, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	_, _, err = r.take(impatient)
+	if !errors.Is(err, errUnderWay) {
+		t.Errorf("a second one: %v", err)
+	}
+	stopped := make(chan struct{})
+	go func() {
+		r.stop()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+		t.Error("it stopped while a reload was under way")
+	case <-time.After(50 * time.Millisecond):
+	}
+	release()
+	<-stopped
+	_, _, err = r.take(t.Context())
+	if !errors.Is(err, errStopped) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+// fakeReloads answers what a test wants.
+type fakeReloads struct {
+	answer *reloadAnswer
+	err    error
+	by     string
+}
+
+func (f *fakeReloads) reload(_ context.Context, by string) (*reloadAnswer, error) {
+	f.by = by
+	return f.answer, f.err
+}
+func (f *fakeReloads) preview(context.Context) (*reloadAnswer, error) { return f.answer, f.err }
+func (f *fakeReloads) state() reloadState                             { return reloadState{} }
+
+// The commands print what the proxy says.
+func TestReloadCommands(t *testing.T) {
+	rig := newAdminRig(t)
+	fake := &fakeReloads{}
+	rig.admin.reloads = fake
+	handler := rig.admin.router() // the rig's server has been made without
+	server := httptest.NewUnstartedServer(handler)
+	l, err := listenAdmin(adminConfig{Socket: rig.socket + "2"}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Listener = l
+	server.Config.ConnContext = withPeer
+	server.Start()
+	defer server.Close()
+	run := func(args ...string) (string, string, int) {
+		return execute(t, append(args, "--socket", rig.socket+"2")...)
+	}
+	fake.answer = &reloadAnswer{File: "/etc/x.yaml", Generation: 7, Took: 12 * time.Millisecond, WaitsForRestart: []string{"server.listen"}, Warnings: []string{"x.yaml:1:1: careful"},
+		Changes: []reloadChange{{Key: "key_stores[finance]", New: "/finance", Kind: "+"}, {Key: "hsms[a].sessions", Old: "32", New: "64", Kind: "~"},
+			{Key: "server.listen", Old: "a:1", New: "a:2", Restart: true}, {Key: "key_stores[old]", Old: "/old"}}}
+	list := `  + key_stores[finance]  /finance
+  ~ hsms[a].sessions     32 -> 64
+  ~ server.listen        a:1 -> a:2   (takes a restart)
+  - key_stores[old]      /old
+A restart is needed for: server.listen
+`
+	stdout, stderr, code := run("reload")
+	if want := "/etc/x.yaml is in force, as generation 7, after 12ms.\n" + list; stdout != want || stderr != "warning: x.yaml:1:1: careful\n" || code != 0 {
+		t.Errorf("%d\n%s%s", code, stdout, stderr)
+	}
+	if !strings.HasSuffix(fake.by, " over the admin socket") {
+		t.Errorf("by %q", fake.by)
+	}
+	stdout, stderr, code = run("config", "diff", "/etc/y.yaml")
+	if stdout != list || code != 0 || !strings.HasPrefix(stderr, "note: the running proxy reads /etc/x.yaml, not /etc/y.yaml;") {
+		t.Errorf("%d\n%s%s", code, stdout, stderr)
+	}
+	fake.answer = &reloadAnswer{File: "/etc/x.yaml"}
+	stdout, _, code = run("config", "diff", "/etc/x.yaml")
+	if stdout != "A reload would change nothing.\n" || code != 0 {
+		t.Errorf("%d %s", code, stdout)
+	}
+	fake.answer, fake.err = nil, errors.New("/etc/x.yaml:3:1: wrong")
+	for _, command := range [][]string{{"reload"}, {"config", "diff"}, {"reload", "--json"}} {
+		stdout, stderr, code = run(command...)
+		if stdout != "" || stderr != "xks-proxy: /etc/x.yaml:3:1: wrong\n" || code != exitFailed {
+			t.Errorf("%d %s%s", code, stdout, stderr)
+		}
+	}
+	for want, err := range map[int]error{http.StatusConflict: errNotStarted, http.StatusUnprocessableEntity: errors.New("wrong")} {
+		fake.err = err
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequest(http.MethodPost, adminReloadPath, nil))
+		if w.Code != want {
+			t.Errorf("%v: %d, want %d", err, w.Code, want)
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package hsm
+
+// How one group takes the place of another of the same name while requests are served: what the
+// old one knows of the keys passes over, and only one of the two writes to the state directory.
+
+import (
+	"maps"
+	"slices"
+	"sync"
+)
+
+// remembering is whether a group may write to the state directory. The lock is held while it writes, so
+// that whoever has said "no more" knows that nothing comes after.
+type remembering struct {
+	mu  sync.Mutex
+	off bool
+}
+
+// StopRemembering ends what the group writes to the state directory. It waits for a write that is under way. A group
+// whose place another has taken must not overwrite what that one found out.
+func (g *Group) StopRemembering() {
+	g.saving.mu.Lock()
+	defer g.saving.mu.Unlock()
+	g.saving.off = true
+}
+
+// TakeOver lets a group that is provisional (GroupConfig.Provisional) remember what it knows, in the place of
+// its predecessor, which remembers no more.
+func (g *Group) TakeOver() {
+	g.mu.Lock()
+	old := g.predecessor
+	g.predecessor = nil // and with it all that it holds
+	g.mu.Unlock()
+	if old != nil {
+		old.StopRemembering()
+	}
+	g.saving.mu.Lock()
+	g.saving.off = false
+	g.saving.mu.Unlock()
+	for _, m := range g.members {
+		g.rememberNow(m)
+	}
+	g.mu.Lock()
+	g.parity.unsaved = true
+	g.mu.Unlock()
+	g.rememberParity()
+}
+
+// rememberNow writes what is known of a member. A listing may be under way and be overtaken by this: the next writes again.
+func (g *Group) rememberNow(m *member) {
+	g.mu.Lock()
+	seen := m.objects != nil
+	objects := slices.Concat(slices.Collect(maps.Values(m.objects))...)
+	m.unsaved = true
+	g.mu.Unlock()
+	if seen {
+		g.remember(m, objects) // says itself what went wrong
+	}
+	nudge(m.refresh)
+}
+
+// beginWith is what a group knows before it has asked an HSM anything: what its predecessor knows, or what
+// is in the state directory. The group does not run yet.
+//
+// An HSM that is away is known as it was last seen, also where there is no state directory. Which versions were on every HSM
+// counts no more if one has joined, as after a restart (recallParity).
+func (g *Group) beginWith(old *Group) {
+	g.predecessor = old
+	for _, m := range g.members {
+		if old == nil || old.member(m.Name) == nil {
+			g.recall(m)
+		}
+	}
+	if old == nil {
+		g.recallParity()
+		return
+	}
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	joined := false
+	for _, m := range g.members {
+		before := old.member(m.Name)
+		joined = joined || before == nil
+		if before != nil && before.objects != nil {
+			m.objects = maps.Clone(before.objects)
+		}
+	}
+	maps.Copy(g.parity.diverged, old.parity.diverged)
+	if !joined {
+		maps.Copy(g.parity.once, old.parity.once)
+	}
+}
