@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"xks-proxy/pkg/hsm/pkcs11"
 	"xks-proxy/pkg/sigv4"
 )
 
@@ -41,7 +42,11 @@ func startTenants(t *testing.T) (*proxy, []tenant) {
 		{file: "charlie", owner: "health", application: "records", group: "main"},
 		{file: "delta", owner: "health", application: "records-archive", group: "second"},
 	}
-	w := newTestWorld(t)
+	keys := make([]pkcs11.NewKey, 0, len(tenants))
+	for _, n := range tenants {
+		keys = append(keys, newKey(n.key(), 1))
+	}
+	w := newTestWorld(t, keys...)
 	directory := filepath.Join(w.Dir, "key_stores.d")
 	err := os.MkdirAll(filepath.Join(directory, "secrets"), 0o700)
 	if err != nil {
@@ -53,7 +58,6 @@ func startTenants(t *testing.T) (*proxy, []tenant) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.create(t, newKey(n.key(), 1))
 		writeFile(t, filepath.Join(directory, "secrets", n.file+".key"), n.credential.SecretAccessKey+"\n")
 		writeFile(t, filepath.Join(directory, n.file+".yaml"), n.text())
 	}
