@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"xks-proxy/pkg/hsm/pkcs11"
 	"xks-proxy/pkg/sigv4"
 )
 
@@ -41,7 +42,11 @@ func startTenants(t *testing.T) (*proxy, []tenant) {
 		{file: "charlie", owner: "health", application: "records", group: "main"},
 		{file: "delta", owner: "health", application: "records-archive", group: "second"},
 	}
-	w := newTestWorld(t)
+	keys := make([]pkcs11.NewKey, 0, len(tenants))
+	for _, n := range tenants {
+		keys = append(keys, newKey(n.key(), 1))
+	}
+	w := newTestWorld(t, keys...)
 	directory := filepath.Join(w.Dir, "key_stores.d")
 	err := os.MkdirAll(filepath.Join(directory, "secrets"), 0o700)
 	if err != nil {
@@ -53,7 +58,6 @@ func startTenants(t *testing.T) (*proxy, []tenant) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.create(t, newKey(n.key(), 1))
 		writeFile(t, filepath.Join(directory, "secrets", n.file+".key"), n.credential.SecretAccessKey+"\n")
 		writeFile(t, filepath.Join(directory, n.file+".yaml"), n.text())
 	}
@@ -74,6 +78,7 @@ func TestTenants(t *testing.T) {
 		answers[n.key()] = c.at(n.prefix()).as(n.credential).encrypt(t, n.key(), encryptBody([]byte(n.file), nil))
 	}
 	good := 0
+	lines := map[tenant][]*reply{} // looked at in the end: the log is written now and then
 	for _, path := range tenants {
 		for _, credential := range tenants {
 			for _, key := range tenants {
@@ -95,9 +100,14 @@ func TestTenants(t *testing.T) {
 							t.Errorf("%s of its own key store: %d %s", uri, r.status, r.body)
 						}
 					}
-					wantOwnLine(t, r, path, tenants)
+					lines[path] = append(lines[path], r)
 				}
 			}
+		}
+	}
+	for path, replies := range lines {
+		for _, r := range replies {
+			wantOwnLine(t, r, path, tenants)
 		}
 	}
 	if good != 3*len(tenants) {

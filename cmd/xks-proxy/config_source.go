@@ -40,9 +40,9 @@ func storeKey(i int, key string) string {
 	return joinPath(at, key)
 }
 
-// storeOf is the file of the key store directory that the key at path is in; ok is false for the main file.
-// key is the path inside that file.
-func (s *source) storeOf(path string) (file storeFile, key string, ok bool) {
+// storeOf is the file of the key store directory that the key at path is in, and its path there; false for a key of the
+// main file.
+func (s *source) storeOf(path string) (storeFile, string, bool) {
 	rest, inStores := strings.CutPrefix(path, keyStoresKey+"[")
 	if !inStores || len(s.stores) == 0 {
 		return storeFile{}, path, false

@@ -201,8 +201,8 @@ func (p labelPattern) suffix() string {
 	return string(text)
 }
 
-// prefix is what every label that matches begins with; whole says that it is the only one.
-func (p labelPattern) prefix() (text string, whole bool) {
+// prefix is what every label that matches begins with; the second result says that it is the only one.
+func (p labelPattern) prefix() (string, bool) {
 	var b strings.Builder
 	for _, step := range p {
 		c, one := step.set.single()
