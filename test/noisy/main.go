@@ -6,7 +6,8 @@
 // noise. A third kind sends the same noise to a bare HTTPS server beside the proxy: this process and its TLS share the
 // processors with the proxy, and what that costs is no fault of the proxy's.
 //
-// The exit code is 1 if a quiet request was not served.
+// The exit code is 1 if a quiet request was not served. The last column says how long no processor was free for something that
+// needs nothing else: with much of that the rest says little about the proxy.
 package main
 
 import (
@@ -35,6 +36,7 @@ type phase struct {
 	noise func(*world) *server // where it goes; nil: there is none
 	quiet result
 	noisy result
+	still time.Duration // the longest that the machine stood still meanwhile
 }
 
 func main() {
@@ -78,7 +80,7 @@ func run(o *options) error {
 	if err != nil {
 		return err
 	}
-	phases[0].quiet = result{}
+	phases[0].quiet, phases[0].still = result{}, 0
 	for start := time.Now(); time.Since(start) < whole; {
 		for _, p := range phases {
 			cpu, err := measure(w, o, p, each)
@@ -97,6 +99,7 @@ func measure(w *world, o *options, p *phase, lasting time.Duration) (time.Durati
 	if err != nil {
 		return 0, err
 	}
+	late := watchMachine()
 	noisy := make(chan result, 1)
 	if p.noise != nil {
 		go func() { noisy <- p.noise(w).load(o.noise, o.connections, lasting) }()
@@ -105,18 +108,42 @@ func measure(w *world, o *options, p *phase, lasting time.Duration) (time.Durati
 	if p.noise != nil {
 		p.noisy.add(<-noisy)
 	}
+	p.still = max(p.still, late())
 	after, err := w.cpu()
 	return after - before, err
 }
 
+// watchMachine notes how late ticks come that need nothing but a processor; what it gives ends it and says how late the latest was.
+func watchMachine() func() time.Duration {
+	const tick = 5 * time.Millisecond
+	done, worst := make(chan struct{}), make(chan time.Duration)
+	go func() {
+		latest := time.Duration(0)
+		for {
+			start := time.Now()
+			select {
+			case <-time.After(tick):
+				latest = max(latest, time.Since(start)-tick)
+			case <-done:
+				worst <- latest
+				return
+			}
+		}
+	}()
+	return func() time.Duration {
+		close(done)
+		return <-worst
+	}
+}
+
 func report(o *options, phases []*phase) error {
 	fmt.Printf("\nquiet: %d requests a second; noise: %d a second, at a quota of %d\n\n", o.quiet, o.noise, o.quota)
-	fmt.Println("| phase | quiet requests | p50 | p99 | max | noisy requests, by status | p50 | p99 |")
-	fmt.Println("|---|---|---|---|---|---|---|---|")
+	fmt.Println("| phase | quiet requests | p50 | p99 | max | noisy requests, by status | p50 | p99 | the machine stood still for |")
+	fmt.Println("|---|---|---|---|---|---|---|---|---|")
 	failed := 0
 	for _, p := range phases {
-		fmt.Printf("| %s | %s | %s | %s | %s | %s | %s | %s |\n", p.name, p.quiet.statuses(), p.quiet.percentile(50), p.quiet.percentile(99), p.quiet.percentile(100),
-			p.noisy.statuses(), p.noisy.percentile(50), p.noisy.percentile(99))
+		fmt.Printf("| %s | %s | %s | %s | %s | %s | %s | %s | %.0f ms |\n", p.name, p.quiet.statuses(), p.quiet.percentile(50), p.quiet.percentile(99), p.quiet.percentile(100),
+			p.noisy.statuses(), p.noisy.percentile(50), p.noisy.percentile(99), float64(p.still)/1e6)
 		failed += p.quiet.failures()
 	}
 	if failed > 0 {
