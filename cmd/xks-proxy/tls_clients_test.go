@@ -224,4 +224,8 @@ func TestMutualTLSIsTurnedOnAndOff(t *testing.T) {
 	if err == nil {
 		t.Error("a port that is not in the configuration any more has lost its rule")
 	}
+	_, err = rig.holder.config("never heard of").GetConfigForClient(nil)
+	if !errors.Is(err, errNoPort) {
+		t.Errorf("a port without a rule: %v", err)
+	}
 }

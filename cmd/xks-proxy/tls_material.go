@@ -48,6 +48,10 @@ func prepareTLS(c *config) (*tlsMaterial, []warning, error) {
 		m.certificates = append(m.certificates, certificate)
 	}
 	for _, place := range c.listenerPlaces() {
+		if _, repeated := m.rules[place.Listen]; repeated {
+			r.errorf(place.address, "is the address of another port, too; each has its own rule about client certificates")
+			continue
+		}
 		m.rules[place.Listen] = newClientRule(r, place.path+".client_certificates", place.ClientCertificates)
 	}
 	err := r.err()

@@ -177,6 +177,9 @@ var badCertificates = []struct {
 	{name: "no certificate for a host", warns: "key_stores[2].hosts[0]: no certificate is for elsewhere.example.org; clients get ", spoil: func(_ *testing.T, r *tlsRig) {
 		r.config.KeyStores[2].Hosts = []string{"elsewhere.example.org"}
 	}},
+	{name: "one address for two ports", err: "server.listeners[0].listen: is the address of another port, too", spoil: func(_ *testing.T, r *tlsRig) {
+		r.config.Server.Listeners[0].Listen = r.config.Server.Listen
+	}},
 	{name: "subjects without a CA", err: "server.client_certificates.ca: is needed with subjects", spoil: func(_ *testing.T, r *tlsRig) {
 		r.config.Server.ClientCertificates.Subjects = []string{kmsSubject}
 	}},
