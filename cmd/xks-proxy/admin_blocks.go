@@ -31,7 +31,7 @@ const (
 
 // blockOrder is one call that blocks or unblocks.
 type blockOrder struct {
-	target
+	blockTarget
 	Reason string
 	Force  bool // block a key store that does not exist yet
 	By     peer
@@ -79,7 +79,7 @@ func (a *admin) blocking(name string, do func(blockOrder) (string, error)) http.
 		if err != nil {
 			result = err.Error()
 		}
-		a.log.Warn("admin", zap.String("order", name), zap.Stringer("what", order.target), zap.String("reason", order.Reason), zap.Bool("force", order.Force),
+		a.log.Warn("admin", zap.String("order", name), zap.Stringer("what", order.blockTarget), zap.String("reason", order.Reason), zap.Bool("force", order.Force),
 			zap.Inline(order.By), zap.String("result", result))
 		if err != nil {
 			writeAdmin(w, statusOf(err), adminAnswer{Error: err.Error()})
@@ -92,8 +92,8 @@ func (a *admin) blocking(name string, do func(blockOrder) (string, error)) http.
 func readBlockOrder(r *http.Request) (blockOrder, error) {
 	query := r.URL.Query()
 	o := blockOrder{
-		target: target{KeyStore: query.Get("key_store"), Key: query.Get("key")},
-		Reason: query.Get("reason"), By: peerOf(r.Context()),
+		blockTarget: blockTarget{KeyStore: query.Get("key_store"), Key: query.Get("key")},
+		Reason:      query.Get("reason"), By: peerOf(r.Context()),
 	}
 	if text := query.Get("force"); text != "" {
 		var err error
@@ -117,17 +117,17 @@ func (a *admin) block(o blockOrder) (string, error) {
 	}
 	by := o.By.String()
 	stands, before, err := a.kill.add(block{
-		target: o.target, Reason: o.Reason, By: by[:min(len(by), maxBlockedBy)], UID: o.By.UID, Since: time.Now().UTC().Truncate(time.Second),
+		blockTarget: o.blockTarget, Reason: o.Reason, By: by[:min(len(by), maxBlockedBy)], UID: o.By.UID, Since: time.Now().UTC().Truncate(time.Second),
 	})
 	if errors.Is(err, errUnsaved) {
-		return "", fmt.Errorf("the %s IS BLOCKED now, but %w; mend that and give the same command again", o.target, err)
+		return "", fmt.Errorf("the %s IS BLOCKED now, but %w; mend that and give the same command again", o.blockTarget, err)
 	}
 	if err != nil {
 		return "", err
 	}
-	message := blockedMessage(o.target)
+	message := blockedMessage(o.blockTarget)
 	if before {
-		message = fmt.Sprintf("The %s was blocked already, %s. That block stands.", o.target, told(stands))
+		message = fmt.Sprintf("The %s was blocked already, %s. That block stands.", o.blockTarget, told(stands))
 	}
 	for _, note := range a.blockNotes(o) {
 		message += "\n" + note
@@ -135,7 +135,7 @@ func (a *admin) block(o blockOrder) (string, error) {
 	return message, nil
 }
 
-func blockedMessage(t target) string {
+func blockedMessage(t blockTarget) string {
 	switch {
 	case t.Key == "":
 		return fmt.Sprintf("The %s is blocked: from now on all its requests are answered InvalidStateException.", t)
@@ -161,7 +161,7 @@ func (a *admin) blockNotes(o blockOrder) []string {
 	if o.KeyStore != "" && !slices.Contains(a.keyStoreNames(), o.KeyStore) {
 		notes = append(notes, "Note: there is no such key store now; it will be blocked when a reload brings it.")
 	}
-	if label := a.labelOf(o.target); label != "" {
+	if label := a.labelOf(o.blockTarget); label != "" {
 		switch {
 		case a.starting():
 			notes = append(notes, "Note: the proxy is starting; whether an HSM has such a key is not known yet.")
@@ -177,15 +177,15 @@ func (a *admin) blockNotes(o blockOrder) []string {
 
 // unblock takes a block back. It is an error if the target is blocked all the same.
 func (a *admin) unblock(o blockOrder) (string, error) {
-	old, found, err := a.kill.remove(o.target)
+	old, found, err := a.kill.remove(o.blockTarget)
 	if err != nil {
-		return "", &adminRefusal{errStaysBlocked, fmt.Sprintf("the %s stays blocked, for a restart would block it again: %v; mend that and give the same command again", o.target, err)}
+		return "", &adminRefusal{errStaysBlocked, fmt.Sprintf("the %s stays blocked, for a restart would block it again: %v; mend that and give the same command again", o.blockTarget, err)}
 	}
-	done := fmt.Sprintf("The %s had no block of its own", o.target)
+	done := fmt.Sprintf("The %s had no block of its own", o.blockTarget)
 	if found {
-		done = fmt.Sprintf("The block of the %s %s was taken back", o.target, told(old))
+		done = fmt.Sprintf("The block of the %s %s was taken back", o.blockTarget, told(old))
 	}
-	if rest := a.blockedBesides(o.target); len(rest) > 0 {
+	if rest := a.blockedBesides(o.blockTarget); len(rest) > 0 {
 		return "", &adminRefusal{errStaysBlocked, done + "; it stays blocked: " + strings.Join(rest, "; ")}
 	}
 	names := a.keyStoreNames()
@@ -195,17 +195,17 @@ func (a *admin) unblock(o blockOrder) (string, error) {
 	case o.KeyStore != "" && !slices.Contains(names, o.KeyStore):
 		return "", &adminRefusal{errUnknownKeyStore, fmt.Sprintf("there is no key store %q, and no block of that name; %s", o.KeyStore, nearNames(o.KeyStore, names))}
 	default:
-		return fmt.Sprintf("The %s is not blocked; nothing was changed.%s", o.target, a.blockedInstead()), nil
+		return fmt.Sprintf("The %s is not blocked; nothing was changed.%s", o.blockTarget, a.blockedInstead()), nil
 	}
 }
 
 // blockedBesides is what still blocks a target that has no block of its own (any more).
-func (a *admin) blockedBesides(t target) []string {
+func (a *admin) blockedBesides(t blockTarget) []string {
 	var rest []string
 	blocks, _ := a.kill.list()
 	if t.KeyStore != "" && t.Key != "" {
-		for _, wider := range []target{{KeyStore: t.KeyStore}, {Key: a.labelOf(t)}} {
-			if b, found := find(blocks, wider); found {
+		for _, wider := range []blockTarget{{KeyStore: t.KeyStore}, {Key: a.labelOf(t)}} {
+			if b, found := findBlock(blocks, wider); found {
 				rest = append(rest, fmt.Sprintf("the %s is blocked %s", wider, told(b)))
 			}
 		}
@@ -250,7 +250,7 @@ func (a *admin) keyStoreNames() []string {
 }
 
 // labelOf is the CKA_LABEL of the key that a block is about; "" if it is not known, or if it is about a key store.
-func (a *admin) labelOf(t target) string {
+func (a *admin) labelOf(t blockTarget) string {
 	if t.Key == "" || t.KeyStore == "" {
 		return t.Key
 	}

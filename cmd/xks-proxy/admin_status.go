@@ -60,7 +60,7 @@ const (
 	configurationBlocks = "configuration"
 	outcomeOK           = "ok"
 	outcomeThrottled    = "ThrottlingException"
-	day                 = 24 * time.Hour
+	oneDay              = 24 * time.Hour
 )
 
 func (a *admin) proxyStatus(now time.Time) proxyStatus {
@@ -201,7 +201,7 @@ func (c *certificateStatus) attention(now time.Time) string {
 	case c.Problem != "":
 		return sentence(what + ": " + c.Problem)
 	case left < certificateWarning:
-		return fmt.Sprintf("%s expires in %s.", what, plural(int(left/day), "day"))
+		return fmt.Sprintf("%s expires in %s.", what, plural(int(left/oneDay), "day"))
 	}
 	return ""
 }

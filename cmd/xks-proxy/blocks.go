@@ -18,28 +18,28 @@ import (
 )
 
 const (
-	maxBlocks     = 10_000 // at once; beyond, a key store as a whole can still be blocked
-	maxReason     = 500    // bytes
-	maxKeyLabel   = 255    // bytes; of a CKA_LABEL that is blocked
-	maxBlockedBy  = 256    // bytes; a user's name
-	blocksFormat  = 1
-	blockedByFile = "blocks.json"
-	saveLimit     = 3 * time.Second // below adminPatience
+	maxBlocks    = 10_000 // at once; beyond, a key store as a whole can still be blocked
+	maxReason    = 500    // bytes
+	maxKeyLabel  = 255    // bytes; of a CKA_LABEL that is blocked
+	maxBlockedBy = 256    // bytes; a user's name
+	blocksFormat = 1
+	blocksName   = "blocks.json"
+	saveLimit    = 3 * time.Second // below adminPatience
 )
 
 // externalKeyID is requirement U3.
 var externalKeyID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 
-// target is what a block is about: a key store; a key of it, by its external key id; or, without a key store, every
+// blockTarget is what a block is about: a key store; a key of it, by its external key id; or, without a key store, every
 // key with a CKA_LABEL.
-type target struct {
+type blockTarget struct {
 	KeyStore string `json:"keyStore,omitempty"`
 	Key      string `json:"key,omitempty"`
 }
 
 // block is one entry: what, why, by whom and since when.
 type block struct {
-	target
+	blockTarget
 	Reason string    `json:"reason,omitempty"` // at most maxReason bytes, no control characters
 	By     string    `json:"by"`               // the user, as the kernel told
 	UID    int       `json:"uid"`
@@ -47,7 +47,7 @@ type block struct {
 }
 
 // String names the target in a sentence.
-func (t target) String() string {
+func (t blockTarget) String() string {
 	switch {
 	case t.Key == "":
 		return "key store " + t.KeyStore
@@ -59,7 +59,7 @@ func (t target) String() string {
 }
 
 // check says what is wrong with a target, for its author.
-func (t target) check() error {
+func (t blockTarget) check() error {
 	switch {
 	case t.KeyStore == "" && t.Key == "":
 		return errors.New("it names neither a key store nor a key")
@@ -144,9 +144,9 @@ func (k *killSwitch) list() ([]block, error) {
 // survives reports whether blocks are remembered across restarts at all.
 func (k *killSwitch) survives() bool { return k.path != "" }
 
-// find is the block of exactly this target.
-func find(blocks []block, t target) (block, bool) {
-	i := slices.IndexFunc(blocks, func(b block) bool { return b.target == t })
+// findBlock is the block of exactly this target.
+func findBlock(blocks []block, t blockTarget) (block, bool) {
+	i := slices.IndexFunc(blocks, func(b block) bool { return b.blockTarget == t })
 	if i < 0 {
 		return block{}, false
 	}
@@ -176,7 +176,7 @@ func (k *killSwitch) add(b block) (block, bool, error) {
 func (k *killSwitch) put(b block) (block, bool, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if old, found := find(k.blocks, b.target); found {
+	if old, found := findBlock(k.blocks, b.blockTarget); found {
 		return old, true, nil
 	}
 	if len(k.blocks) >= maxBlocks {
@@ -189,15 +189,15 @@ func (k *killSwitch) put(b block) (block, bool, error) {
 
 // remove takes a block back: remembered first, so that no restart brings back what an operator believes gone. If
 // that fails it stays in force. It returns the entry that was there, if there was one.
-func (k *killSwitch) remove(t target) (block, bool, error) {
+func (k *killSwitch) remove(t blockTarget) (block, bool, error) {
 	k.saving.Lock()
 	defer k.saving.Unlock()
 	blocks, _ := k.list()
-	old, found := find(blocks, t)
+	old, found := findBlock(blocks, t)
 	if !found {
 		return block{}, false, nil
 	}
-	err := k.writeFile(without(blocks, t))
+	err := k.writeFile(withoutBlock(blocks, t))
 	if err != nil {
 		// Only the directory may be what failed, with the new file in place. What is in force is written again, as well as it goes.
 		again := k.writeFile(blocks)
@@ -206,14 +206,14 @@ func (k *killSwitch) remove(t target) (block, bool, error) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.blocks = without(k.blocks, t) // others may have come meanwhile; they write themselves
+	k.blocks = withoutBlock(k.blocks, t) // others may have come meanwhile; they write themselves
 	k.unsaved = nil
 	k.enforce()
 	return old, true, nil
 }
 
-func without(blocks []block, t target) []block {
-	return slices.DeleteFunc(slices.Clone(blocks), func(b block) bool { return b.target == t })
+func withoutBlock(blocks []block, t blockTarget) []block {
+	return slices.DeleteFunc(slices.Clone(blocks), func(b block) bool { return b.blockTarget == t })
 }
 
 // save writes what is in force.

@@ -36,7 +36,7 @@ func openKillSwitch(stateDirectory string, log *zap.Logger) (*killSwitch, error)
 	if stateDirectory == "" {
 		return k, nil
 	}
-	k.path = filepath.Join(stateDirectory, blockedByFile)
+	k.path = filepath.Join(stateDirectory, blocksName)
 	var err error
 	k.blocks, err = readBlocks(k.path)
 	if err != nil {

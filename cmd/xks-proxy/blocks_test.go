@@ -20,7 +20,7 @@ import (
 )
 
 func blockOf(keyStore, key string) block {
-	return block{target: target{KeyStore: keyStore, Key: key}, By: "alice", UID: 1000, Since: time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC), Reason: "case 4711"}
+	return block{blockTarget: blockTarget{KeyStore: keyStore, Key: key}, By: "alice", UID: 1000, Since: time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC), Reason: "case 4711"}
 }
 
 func mustOpen(t *testing.T, directory string) *killSwitch {
@@ -60,14 +60,14 @@ func TestBlocksSurviveARestart(t *testing.T) {
 		!b.Keys[xks.BlockedKey{KeyStore: "payroll", Key: "key-1"}] || !b.Keys[xks.BlockedKey{Key: "label of any kind ü"}] {
 		t.Errorf("in force: %+v", b)
 	}
-	_, found, err := again.remove(before[1].target)
+	_, found, err := again.remove(before[1].blockTarget)
 	if !found || err != nil {
 		t.Fatalf("%t, %v", found, err)
 	}
 	if left, _ := mustOpen(t, directory).list(); len(left) != 2 {
 		t.Errorf("after an unblock and a restart: %+v", left)
 	}
-	info, err := os.Stat(filepath.Join(directory, blockedByFile))
+	info, err := os.Stat(filepath.Join(directory, blocksName))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, mode %v", err, info.Mode())
 	}
@@ -94,7 +94,7 @@ func TestBlockThatCannotBeSaved(t *testing.T) {
 	if _, unsaved := k.list(); !errors.Is(unsaved, failure) {
 		t.Errorf("unsaved: %v", unsaved)
 	}
-	_, found, err := k.remove(target{KeyStore: "payroll"})
+	_, found, err := k.remove(blockTarget{KeyStore: "payroll"})
 	if !found || !errors.Is(err, failure) || !enforcer.now().KeyStores["payroll"] {
 		t.Errorf("an unblock that cannot be saved: %t, %v, %+v", found, err, enforcer.now())
 	}
@@ -112,7 +112,7 @@ func TestBlockThatCannotBeSaved(t *testing.T) {
 		}
 		return good(path, data)
 	}
-	_, _, err = k.remove(target{KeyStore: "payroll"})
+	_, _, err = k.remove(blockTarget{KeyStore: "payroll"})
 	if err != nil || enforcer.now().KeyStores["payroll"] || !enforcer.now().KeyStores["finance"] {
 		t.Errorf("%v, %+v", err, enforcer.now())
 	}
@@ -143,7 +143,7 @@ func TestBlockOnADiskThatHangs(t *testing.T) {
 func TestDamagedBlocksFile(t *testing.T) {
 	good := `{"format":1,"blocks":[{"keyStore":"finance","by":"alice","uid":1000,"since":"2026-11-22T03:04:05Z"}]}`
 	directory := t.TempDir()
-	path := filepath.Join(directory, blockedByFile)
+	path := filepath.Join(directory, blocksName)
 	writeFile(t, path, good, 0o600)
 	if blocks, _ := mustOpen(t, directory).list(); len(blocks) != 1 {
 		t.Fatalf("the good file: %+v", blocks)
@@ -216,7 +216,7 @@ func TestBlocksAtOnce(t *testing.T) {
 					t.Error(err)
 				}
 				if j%2 == 0 {
-					_, _, err = k.remove(b.target)
+					_, _, err = k.remove(b.blockTarget)
 				}
 				if err != nil {
 					t.Error(err)
@@ -231,7 +231,7 @@ func TestBlocksAtOnce(t *testing.T) {
 		t.Errorf("in the list %d, in the file %d, in force %d", len(blocks), len(saved), len(enforcer.now().KeyStores))
 	}
 	for _, b := range blocks {
-		if _, found := find(saved, b.target); !found || !enforcer.now().KeyStores[b.KeyStore] {
+		if _, found := findBlock(saved, b.blockTarget); !found || !enforcer.now().KeyStores[b.KeyStore] {
 			t.Errorf("%s is not everywhere", b)
 		}
 	}

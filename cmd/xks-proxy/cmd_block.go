@@ -33,7 +33,7 @@ CKA_LABEL, and every key with that label is blocked, in every key store. Names a
 // blockFlags are those of one order.
 type blockFlags struct {
 	proxyFlags
-	target
+	blockTarget
 	reason string
 	force  bool
 }

@@ -37,7 +37,7 @@ func writeBlocks(b *bytes.Buffer, list blockList, now time.Time, limit int) {
 	}
 	for _, one := range list.Configured {
 		place, _, _ := strings.Cut(one.Place, ": ")
-		rows = append(rows, []string{target{KeyStore: one.KeyStore}.String(), "-", configurationBlocks, place})
+		rows = append(rows, []string{blockTarget{KeyStore: one.KeyStore}.String(), "-", configurationBlocks, place})
 	}
 	more := len(rows) - limit
 	rows = rows[:min(len(rows), limit)]

@@ -127,7 +127,7 @@ func (c *certificateStatus) rank(now time.Time) int {
 func (c *certificateStatus) fact(now time.Time) string {
 	left := "EXPIRED"
 	if c.NotAfter.After(now) {
-		left = plural(int(c.NotAfter.Sub(now)/day), "day") + " left"
+		left = plural(int(c.NotAfter.Sub(now)/oneDay), "day") + " left"
 	}
 	text := fmt.Sprintf("%s: %s", someNames(c.Names), left)
 	if c.KeyStore != "" {

@@ -64,7 +64,7 @@ func newFakeView(t *testing.T, log *zap.Logger) proxyView {
 
 // killPath is the file of the blocks.
 func (rig *adminRig) killPath() string {
-	return filepath.Join(rig.admin.config().StateDirectory, blockedByFile)
+	return filepath.Join(rig.admin.config().StateDirectory, blocksName)
 }
 
 // inForce is what the handler was told last.

@@ -30,7 +30,7 @@ type oneValue struct {
 	value  float64
 }
 
-func one(value float64, labels ...string) oneValue { return oneValue{labels, value} }
+func sample(value float64, labels ...string) oneValue { return oneValue{labels, value} }
 
 const (
 	counter = prometheus.CounterValue
@@ -114,7 +114,7 @@ var (
 func oneHot[T ~string](holds T, all []T) []oneValue {
 	values := make([]oneValue, 0, len(all))
 	for _, state := range all {
-		values = append(values, one(truth(state == holds), labelValue(string(state))))
+		values = append(values, sample(truth(state == holds), labelValue(string(state))))
 	}
 	return values
 }
@@ -126,7 +126,7 @@ func findings(g hsm.GroupStatus) []oneValue {
 	}
 	values := make([]oneValue, 0, len(findingKinds))
 	for _, kind := range findingKinds {
-		values = append(values, one(float64(count[kind]), kindValue(kind)))
+		values = append(values, sample(float64(count[kind]), kindValue(kind)))
 	}
 	return values
 }

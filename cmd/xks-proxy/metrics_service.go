@@ -21,7 +21,7 @@ var storeMetrics = []metric[xks.KeyStoreStatus]{
 		Value: func(k xks.KeyStoreStatus) float64 { return float64(k.InFlight) }},
 	{Name: "xks_proxy_policy_denials_total", Kind: counter, Help: "Requests that the policies denied (enforce), or would have denied (shadow).", Labels: []string{"mode"},
 		Each: func(k xks.KeyStoreStatus) []oneValue {
-			return []oneValue{one(float64(k.PolicyDenials), "enforce"), one(float64(k.PolicyShadowDenials), "shadow")}
+			return []oneValue{sample(float64(k.PolicyDenials), "enforce"), sample(float64(k.PolicyShadowDenials), "shadow")}
 		}},
 	{Name: "xks_proxy_key_store_blocked", Kind: gauge, Help: "1 while the key store as a whole is blocked, by the configuration or an operator.",
 		Value: func(k xks.KeyStoreStatus) float64 { return truth(k.Blocked) }},
@@ -31,7 +31,7 @@ var storeMetrics = []metric[xks.KeyStoreStatus]{
 func requestCounts(k xks.KeyStoreStatus) []oneValue {
 	values := make([]oneValue, 0, len(k.Requests))
 	for _, r := range k.Requests {
-		values = append(values, one(float64(r.Count), r.Operation, r.Outcome))
+		values = append(values, sample(float64(r.Count), r.Operation, r.Outcome))
 	}
 	return values
 }
@@ -39,7 +39,7 @@ func requestCounts(k xks.KeyStoreStatus) []oneValue {
 func credentialTimes(k xks.KeyStoreStatus) []oneValue {
 	values := make([]oneValue, 0, len(k.Credentials))
 	for _, c := range k.Credentials {
-		values = append(values, one(timestamp(c.LastUsed), c.AccessKeyID))
+		values = append(values, sample(timestamp(c.LastUsed), c.AccessKeyID))
 	}
 	return values
 }
@@ -81,7 +81,7 @@ var proxyMetrics = []metric[proxyFigures]{
 	{Name: "xks_proxy_refused_requests_total", Kind: counter, Help: "Requests of no key store, by outcome: unknown paths and methods, and what else was refused before a key store was known.", Labels: []string{"outcome"}, Each: refusals},
 	{Name: "xks_proxy_blocks", Kind: gauge, Help: "Blocks of operators in force.", Labels: []string{"kind"},
 		Each: func(f proxyFigures) []oneValue {
-			return []oneValue{one(float64(f.blocks[kindKey]), kindKey), one(float64(f.blocks[kindKeyStore]), kindKeyStore)}
+			return []oneValue{sample(float64(f.blocks[kindKey]), kindKey), sample(float64(f.blocks[kindKeyStore]), kindKeyStore)}
 		}},
 	{Name: "xks_proxy_blocks_unsaved", Kind: gauge, Help: "1 while the blocks in force would not survive a restart, because their file could not be written.",
 		Value: func(f proxyFigures) float64 { return truth(f.unsaved) }},
@@ -102,7 +102,7 @@ func refusals(f proxyFigures) []oneValue {
 	}
 	values := make([]oneValue, 0, len(order))
 	for _, outcome := range order {
-		values = append(values, one(float64(count[outcome]), outcome))
+		values = append(values, sample(float64(count[outcome]), outcome))
 	}
 	return values
 }

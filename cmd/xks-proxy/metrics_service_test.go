@@ -101,7 +101,7 @@ func TestScrapeOfAThousandKeyStores(t *testing.T) {
 	registry := newMetrics(rig.admin)
 	start := time.Now()
 	text := scrape(t, registry)
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	if n := strings.Count(text, "\nxks_proxy_requests_total{"); n != 20_000 {

@@ -117,7 +117,7 @@ var reloadMetrics = []metric[reloadState]{
 		Value: func(s reloadState) float64 { return timestamp(s.LoadedAt) }},
 	{Name: "xks_proxy_config_reloads_total", Kind: counter, Help: "Tries to reload the configuration.", Labels: []string{"result"},
 		Each: func(s reloadState) []oneValue {
-			return []oneValue{one(float64(s.Attempts-s.Failures), "success"), one(float64(s.Failures), "failure")}
+			return []oneValue{sample(float64(s.Attempts-s.Failures), "success"), sample(float64(s.Failures), "failure")}
 		}},
 	{Name: "xks_proxy_config_waits_for_restart", Kind: gauge, Help: "Keys of the configuration whose values take effect at the next start only.",
 		Value: func(s reloadState) float64 { return float64(len(s.WaitsForRestart)) }},

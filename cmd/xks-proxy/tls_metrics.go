@@ -23,7 +23,7 @@ var refusalMetrics = []metric[*clientRefusals]{
 		Each: func(r *clientRefusals) []oneValue {
 			values := make([]oneValue, 0, len(refusalReasons))
 			for _, reason := range refusalReasons {
-				values = append(values, one(float64(r.byReason[reason].all.Load()), string(reason)))
+				values = append(values, sample(float64(r.byReason[reason].all.Load()), string(reason)))
 			}
 			return values
 		}},
