@@ -103,7 +103,12 @@ func TestBlockedByConfiguration(t *testing.T) {
 	for uri, body := range map[string]object{
 		healthURI: healthBody(), metadataURI("key-1"): keyMetadataBody(), encryptURI("key-1"): encryptBody([]byte("x"), nil),
 	} {
-		r := c.post(t, uri, body)
+		k := c.call(uri, encode(body))
+		p.world.blocked(k)
+		r, err := c.do(t.Context(), k)
+		if err != nil {
+			t.Fatal(err)
+		}
 		r.wantError(t, http.StatusBadRequest, "InvalidStateException")
 		if line := r.line(); !strings.Contains(line, "by the configuration") {
 			t.Errorf("%s: the log does not say who blocked it: %s", uri, line)

@@ -51,7 +51,7 @@ func (r *reloadScript) edit(s *settings) {
 	if *reloadStrict {
 		s.withoutLeisure()
 	} else {
-		s.Server["budget"], s.Server["first_request_budget"] = "2s", "2s"
+		s.Server["budget"], s.Server["first_request_budget"], s.Server["max_queue_time"] = "2s", "2s", "1s"
 		s.Group["attempt_timeout"], s.Group["hedge_after"] = "500ms", "100ms"
 	}
 	s.Log["level"] = "info"
@@ -61,6 +61,7 @@ func (r *reloadScript) edit(s *settings) {
 	}
 	if r.extraStore {
 		extra := with(s.KeyStores[1], "name", "extra")
+		extra = with(extra, "credentials", []object{r.w.credential(r.extra)})
 		s.KeyStores = append(s.KeyStores, with(extra, "path_prefix", "/extra"))
 	}
 	if r.withoutB {

@@ -207,7 +207,7 @@ func TestReloadBySignalAndCommand(t *testing.T) {
 		t.Errorf("with log.level error there are lines: %q", lines)
 	}
 
-	p.configure(t, func(s *settings) { byHand(s); s.Server["http2"] = false; s.KeyStores[1]["owner"] = "somebody" })
+	p.configure(t, func(s *settings) { byHand(s); s.Server["http2"] = false; s.KeyStores[1]["application"] = "payroll" })
 	for range 2 { // it changes nothing
 		stdout, stderr, code := command(t, "config", "diff", p.file)
 		for _, part := range []string{"  ~ server.http2", "takes a restart", "  ~ key_stores[other]", "\nA restart is needed for: server.http2\n"} {

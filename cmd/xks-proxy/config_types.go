@@ -61,7 +61,7 @@ type serverConfig struct {
 	MaxBody            int                      `mapstructure:"max_body" default:"131072" min:"65536" max:"16777216" doc:"Longest request body, bytes."`
 	MaxPlaintext       int                      `mapstructure:"max_plaintext" default:"8192" min:"4300" max:"65536" doc:"Longest plaintext and ciphertext, bytes."`
 	MaxAAD             int                      `mapstructure:"max_aad" default:"65535" min:"8192" max:"65535" doc:"Longest additional authenticated data, bytes."`
-	MaxQueueTime       time.Duration            `mapstructure:"max_queue_time" default:"100ms" min:"1ms" max:"1m" doc:"A request that could not be begun within this after it had arrived, or that would wait longer than this for a session of an HSM, is answered ThrottlingException. Below the budget."`
+	MaxQueueTime       time.Duration            `mapstructure:"max_queue_time" default:"100ms" min:"1ms" max:"1m" doc:"A request that could not be begun within this after it had arrived, or that would wait longer than this for a session of an HSM, is answered ThrottlingException. Below the budget; by default half of it if that is less."`
 	ClientCertificates clientCertificatesConfig `mapstructure:"client_certificates" doc:"mTLS on the port of server.listen. AWS documents it as deprecated."`
 	Listeners          []listenerConfig         `mapstructure:"listeners" doc:"Further HTTPS ports for the same key stores, each with its own rule about client certificates."`
 	HTTP2              bool                     `mapstructure:"http2" restart:"true" default:"true" doc:"Offer HTTP/2 beside HTTP/1.1."`

@@ -20,7 +20,12 @@ func validateServer(r *report, c *config) {
 	if given && s.FirstRequestBudget > s.Budget {
 		r.warnf("server.first_request_budget", "is longer than server.budget, which ends first")
 	}
-	if s.MaxQueueTime >= s.Budget && !r.failed["server.budget"] {
+	_, given = r.origins["server.max_queue_time"]
+	switch {
+	case s.MaxQueueTime < s.Budget || r.failed["server.budget"]:
+	case !given:
+		c.Server.MaxQueueTime = s.Budget / 2 // the default is for the default budget
+	default:
 		r.errorf("server.max_queue_time", "%s is not below server.budget (%s); a request that waited that long could not be answered", s.MaxQueueTime, s.Budget)
 	}
 	if s.IdleTimeout <= balancerIdle {
