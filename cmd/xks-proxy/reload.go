@@ -26,7 +26,7 @@ type reloader struct {
 	log   *openedLog
 	fleet *fleet
 	files *fileWatch
-	hooks []reloadHook // TLS, for example; no more are added once serving has begun
+	hooks []reloadHook // TLS, for example; set before anybody can ask for a reload
 
 	handler *xks.Handler // set before the first generation is published
 
