@@ -9,6 +9,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"xks-proxy/pkg/sigv4"
 )
 
 var (
@@ -20,7 +22,8 @@ var (
 // reloadScript changes a configuration from step to step; what each step changes is undone by a later one.
 type reloadScript struct {
 	w      *world
-	policy string // a file
+	policy string           // a file
+	extra  sigv4.Credential // of the extra key store
 
 	lastCredential, extraStore, withoutB bool
 	sessions, policies                   int
@@ -74,7 +77,7 @@ func (r *reloadScript) edit(s *settings) {
 func startReloadScript(t *testing.T) (*reloadScript, *proxy) {
 	t.Helper()
 	w := newTestWorld(t)
-	r := &reloadScript{w: w, policy: w.file("script.cedar")}
+	r := &reloadScript{w: w, policy: w.file("script.cedar"), extra: w.newCredential(t)}
 	writeFile(t, r.policy, "permit (principal, action, resource);\n")
 	return r, w.start(t, r.edit)
 }

@@ -55,24 +55,32 @@ func newWorld(t testing.TB, dir string, keys *pair) *world {
 	w := &world{pair: keys}
 	w.CA = newCertificates(t, dir)
 	for _, credential := range []*sigv4.Credential{&w.Main, &w.Second, &w.Other, &w.Regional, &w.Blocked} {
-		made, err := sigv4.GenerateCredential()
-		if err != nil {
-			t.Fatal(err)
-		}
-		*credential = made
-		writeFile(t, filepath.Join(dir, credential.AccessKeyID), credential.SecretAccessKey+"\n")
+		*credential = w.newCredential(t)
 	}
 	return w
 }
 
 func (w *world) file(name string) string { return filepath.Join(w.Dir, name) }
 
+// credential is an access key as the configuration names it; its secret is in a file.
+func (w *world) credential(c sigv4.Credential) object {
+	return object{"access_key_id": c.AccessKeyID, "secret_access_key": object{"file": filepath.Join(w.Dir, c.AccessKeyID)}}
+}
+
+// newCredential is one that no key store has yet.
+func (w *world) newCredential(t testing.TB) sigv4.Credential {
+	t.Helper()
+	made, err := sigv4.GenerateCredential()
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(w.Dir, made.AccessKeyID), made.SecretAccessKey+"\n")
+	return made
+}
+
 // settings is a configuration that serves the world. Times are long, so that a busy
 // machine fails no test that is not about time.
 func (w *world) settings() *settings {
-	credential := func(c sigv4.Credential) object {
-		return object{"access_key_id": c.AccessKeyID, "secret_access_key": object{"file": filepath.Join(w.Dir, c.AccessKeyID)}}
-	}
 	return &settings{
 		Server: object{
 			"listen": "127.0.0.1:0", "budget": "20s", "first_request_budget": "20s", "max_queue_time": "10s",
@@ -86,13 +94,13 @@ func (w *world) settings() *settings {
 		Group: object{"name": "main", "test_key": testKey, "probe_interval": "1s", "catalogue_interval": "1s", "attempt_timeout": "5s", "hedge_after": "4s",
 			"hsms": []object{{"hsm": w.A.Label}, {"hsm": w.B.Label}}},
 		KeyStores: []object{
-			{"name": "main", "path_prefix": mainPrefix, "hsm_group": "main", "credentials": []object{credential(w.Main), credential(w.Second)},
+			{"name": "main", "path_prefix": mainPrefix, "hsm_group": "main", "credentials": []object{w.credential(w.Main), w.credential(w.Second)},
 				"keys": object{"labels": []string{"*"}, "disabled": []string{"disabled-key"}}},
-			{"name": "other", "path_prefix": otherPrefix, "hsm_group": "main", "credentials": []object{credential(w.Other)},
+			{"name": "other", "path_prefix": otherPrefix, "hsm_group": "main", "credentials": []object{w.credential(w.Other)},
 				"keys": object{"labels": []string{"other-*"}}},
-			{"name": "regional", "path_prefix": regionalPrefix, "hsm_group": "main", "credentials": []object{credential(w.Regional)},
+			{"name": "regional", "path_prefix": regionalPrefix, "hsm_group": "main", "credentials": []object{w.credential(w.Regional)},
 				"regions": []string{"eu-central-1"}, "keys": object{"labels": []string{"key-1"}, "label": "{key_id}-1"}},
-			{"name": "blocked", "path_prefix": blockedPrefix, "hsm_group": "main", "credentials": []object{credential(w.Blocked)},
+			{"name": "blocked", "path_prefix": blockedPrefix, "hsm_group": "main", "credentials": []object{w.credential(w.Blocked)},
 				"keys": object{"labels": []string{"key-1"}}, "blocked": true},
 		},
 	}

@@ -72,15 +72,13 @@ func (r *reloader) level() zapcore.Level {
 	return level
 }
 
-// begin logs the warnings of the start.
-func (r *reloader) begin(warnings []warning) {
+// told says which warnings the log has from the start.
+func (r *reloader) told(warnings []warning) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var texts []string
 	for _, w := range warnings {
-		texts = append(texts, w.String())
+		r.known[w.String()] = true
 	}
-	r.tellWarnings(texts)
 }
 
 // tellWarnings logs those that the configuration before did not have.

@@ -95,6 +95,9 @@ func serveWith(ctx context.Context, v serving) error {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // one that comes during the start reloads after it
 	defer signal.Stop(hangups)
+	for _, w := range v.warnings {
+		log.Warn("configuration", zap.String("warning", w.String()))
+	}
 	err := checkStateDirectory(c.StateDirectory)
 	if err != nil {
 		return err
@@ -113,7 +116,7 @@ func serveWith(ctx context.Context, v serving) error {
 	p.tls.use(v.material)
 	p.reloader = newReloader(ctx, v.file, v.log, p.fleet, p.tls, v.files)
 	defer p.reloader.stop() // before p.stop
-	p.reloader.begin(v.warnings)
+	p.reloader.told(v.warnings)
 	s := newServers(p, listeners)
 	s.serveBeside()
 	defer s.closeBeside()
