@@ -2,53 +2,107 @@ package xks
 
 // A connection that requests come on: when it was accepted and when each request
 // began to arrive, because the time KMS gives a request starts then and not when its
-// handler is called (requirement U13).
+// handler is called (requirement U13); and what it may do until somebody has authenticated on it.
 
 import (
 	"container/list"
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // conn is one accepted connection. Times are monotonic, in nanoseconds since epoch.
 type conn struct {
 	net.Conn
-	listener  *Listener
+	crowd     *crowd
 	accepted  time.Time
 	requests  atomic.Int64
 	idle      atomic.Bool  // an HTTP/1.1 connection between two requests
 	firstByte atomic.Int64 // when the current request began to arrive; 0: not known
 	closed    atomic.Bool
 	proven    atomic.Bool   // somebody has authenticated on it
-	stranger  *list.Element // in Listener.strangers; guarded by its lock
+	stranger  *list.Element // in crowd.strangers; guarded by its lock
+
+	// Of a stranger only.
+	allowance *rate.Limiter
+	working   atomic.Bool // it has a turn of the gate
+	lease     *time.Timer // of its turn; for Read only
 }
 
 // prove notes that a request on this connection was authenticated.
 func (c *conn) prove() {
 	if c != nil && !c.proven.Load() && c.proven.CompareAndSwap(false, true) {
-		c.listener.known(c)
+		c.crowd.known(c)
+		c.endTurn()
 	}
 }
 
 var epoch = time.Now()
 
-// Read implements net.Conn. It notes when an idle connection wakes.
+// Read implements net.Conn. It notes when an idle connection wakes, and has strangers wait for their turn.
 func (c *conn) Read(b []byte) (int, error) {
+	c.endTurn()
 	n, err := c.Conn.Read(b)
 	if n > 0 && c.idle.Load() && c.idle.CompareAndSwap(true, false) {
 		c.firstByte.Store(int64(time.Since(epoch)))
 	}
+	if n > 0 && !c.proven.Load() {
+		if refusal := c.awaitTurn(n); refusal != nil {
+			return 0, refusal
+		}
+	}
 	return n, err
+}
+
+var (
+	errTooMuch = errors.New("too much was sent on a connection on which nobody has authenticated")
+	errNoTurn  = errors.New("too many are at work on whose connections nobody has authenticated")
+)
+
+// awaitTurn is for n bytes of a stranger.
+func (c *conn) awaitTurn(n int) error {
+	if !c.allowance.AllowN(time.Now(), n) {
+		c.crowd.cut()
+		return errTooMuch
+	}
+	if !c.crowd.gate.enter() {
+		c.crowd.cut()
+		return errNoTurn
+	}
+	c.working.Store(true)
+	switch {
+	case c.closed.Load(): // while it waited; its work would be in vain
+		c.endTurn()
+		return net.ErrClosed
+	case c.proven.Load(): // by another request of HTTP/2, while this one waited
+		c.endTurn()
+	case c.lease == nil:
+		c.lease = time.AfterFunc(turnLease, c.endTurn)
+	default:
+		c.lease.Reset(turnLease)
+	}
+	return nil
+}
+
+// endTurn ends this connection's turn at the gate, if it has one. A lease that runs out late may end the next one:
+// that stranger works beside another for once.
+func (c *conn) endTurn() {
+	if c.working.Load() && c.working.CompareAndSwap(true, false) {
+		c.crowd.gate.leave()
+	}
 }
 
 // Close implements net.Conn.
 func (c *conn) Close() error {
 	if c.closed.CompareAndSwap(false, true) {
-		c.listener.leave(c)
+		c.crowd.leave(c)
+		c.endTurn()
 	}
 	return c.Conn.Close()
 }

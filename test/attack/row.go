@@ -141,18 +141,19 @@ func (w *world) settle(ctx context.Context, r *row) {
 }
 
 // memoryBack waits until the program has the memory of the beginning, and tells how it went. A short
-// run does not wait.
+// run, and one of some attacks only, does not wait.
 func (w *world) memoryBack(ctx context.Context, first, last *row) (string, bool) {
 	start := time.Now()
+	waits := !w.options.short && w.options.attacks.String() == ""
 	for ctx.Err() == nil {
 		now, err := w.program.allResources(ctx)
 		if err != nil {
 			return "after all attacks: " + err.Error(), false
 		}
 		good := now.memory <= first.before.memory+memorySlack
-		if good || w.options.short || time.Since(start) > memoryLimit {
+		if good || !waits || time.Since(start) > memoryLimit {
 			return fmt.Sprintf("memory: %d MiB at first, %d MiB when the last attack ended, %d MiB after %.0f s (%d MiB in use, %d MiB kept for the next need)",
-				first.before.memory>>20, last.after.memory>>20, now.memory>>20, time.Since(start).Seconds(), now.inUse>>20, now.idle>>20), good || w.options.short
+				first.before.memory>>20, last.after.memory>>20, now.memory>>20, time.Since(start).Seconds(), now.inUse>>20, now.idle>>20), good || !waits
 		}
 		time.Sleep(2 * time.Second)
 	}
