@@ -29,6 +29,7 @@ func listen(ctx context.Context, c *config, log *zap.Logger) (*listeners, error)
 		return nil, err
 	}
 	l := &listeners{api: xks.NewListener(api, c.Server.MaxConnections, log)}
+	l.api.LimitBody(c.Server.MaxBody)
 	err = l.listenBeside(ctx, c, log)
 	if err != nil {
 		l.close()

@@ -30,6 +30,11 @@ const (
 	maxHeaderBytes = 64 << 10
 	writeTimeout   = 10 * time.Second // for a client that does not read its answer
 	serverCount    = 3
+
+	// maxStreams bounds what one HTTP/2 connection has the proxy do at once; a client with more to ask opens another.
+	maxStreams   = 32
+	maxReadFrame = 16 << 10  // bytes; a connection keeps a buffer of the longest
+	maxUnread    = 256 << 10 // bytes of bodies that a connection may send before they are read
 )
 
 func newServers(p *parts, l *listeners) *servers {
@@ -49,9 +54,11 @@ func (s *servers) newAPI(certificate tls.Certificate) *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(c.HTTP2)
 	return &http.Server{
-		Handler:           s.health.before(s.parts.handler),
-		TLSConfig:         newTLSConfig(certificate),
-		Protocols:         protocols,
+		Handler:   s.health.before(s.parts.handler),
+		TLSConfig: newTLSConfig(certificate),
+		Protocols: protocols,
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxReadFrame,
+			MaxReceiveBufferPerConnection: maxUnread, MaxReceiveBufferPerStream: maxUnread},
 		ReadHeaderTimeout: c.ReadHeaderTimeout,
 		ReadTimeout:       c.ReadTimeout,
 		WriteTimeout:      c.ReadTimeout + writeTimeout,

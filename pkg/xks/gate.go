@@ -21,9 +21,10 @@ const (
 	// as long as this for the sake of slow machines.
 	turnPatience = 2 * time.Second
 
-	// strangerBytes is what a stranger may send at once, TLS included, over and above the longest body: the largest header,
-	// what net/http reads of a body that is too long, and a handshake.
-	strangerBytes = 384 << 10
+	// strangerBytes is what a stranger may send at once, TLS included, over and above the longest body: a handshake and the
+	// largest header need 72 KiB; each body that is refused for its length costs 256 KiB, which net/http reads
+	// of it. The gate keeps floods small, and this makes each of them begin anew, behind those who come later.
+	strangerBytes = 2 << 20
 
 	// strangerRefill is bytes a second, for load balancers that ask for /healthz on one connection
 	// for weeks, and for pings.

@@ -46,7 +46,7 @@ const alarmInterval = 10 * time.Second
 // of the oldest on which nobody has authenticated, so that strangers who hold
 // connections open cannot lock AWS KMS out; if there is none, the new one is closed.
 //
-// Until somebody has authenticated on a connection, it may send 384 KiB and a body of the default maximum (LimitBody), and
+// Until somebody has authenticated on a connection, it may send 2 MiB and a body of the default maximum (LimitBody), and
 // 1 KiB a second beside; and all such connections together keep no more than half the processors busy (issue 5,
 // item 6). What goes beyond is cut off. Authenticated connections are not limited.
 func NewListener(l net.Listener, limit int, log *zap.Logger) *Listener {
