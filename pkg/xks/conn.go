@@ -29,18 +29,23 @@ type conn struct {
 	proven    atomic.Bool   // somebody has authenticated on it
 	stranger  *list.Element // in crowd.strangers; guarded by its lock
 
-	// Of a stranger only.
-	allowance *rate.Limiter
-	working   atomic.Bool // it has a turn of the gate
-	lease     *time.Timer // of its turn; for Read only
+	// A stranger is who has no credit.
+	credit    atomic.Int64  // bytes that may come before the next authenticated request
+	allowance *rate.Limiter // bytes of a stranger
+	working   atomic.Bool   // it has a turn of the gate
+	lease     *time.Timer   // of its turn; for Read only
 }
 
 // prove notes that a request on this connection was authenticated.
 func (c *conn) prove() {
-	if c != nil && !c.proven.Load() && c.proven.CompareAndSwap(false, true) {
-		c.crowd.known(c)
-		c.endTurn()
+	if c == nil {
+		return
 	}
+	c.credit.Store(knownBytes + c.crowd.maxBody.Load())
+	if !c.proven.Load() && c.proven.CompareAndSwap(false, true) {
+		c.crowd.known(c)
+	}
+	c.endTurn()
 }
 
 var epoch = time.Now()
@@ -48,11 +53,14 @@ var epoch = time.Now()
 // Read implements net.Conn. It notes when an idle connection wakes, and has strangers wait for their turn.
 func (c *conn) Read(b []byte) (int, error) {
 	c.endTurn()
+	if c.credit.Load() <= 0 && len(b) > strangerPortion {
+		b = b[:strangerPortion]
+	}
 	n, err := c.Conn.Read(b)
 	if n > 0 && c.idle.Load() && c.idle.CompareAndSwap(true, false) {
 		c.firstByte.Store(int64(time.Since(epoch)))
 	}
-	if n > 0 && !c.proven.Load() {
+	if n > 0 && c.credit.Add(int64(-n)) < 0 {
 		if refusal := c.awaitTurn(n); refusal != nil {
 			return 0, refusal
 		}
@@ -80,7 +88,7 @@ func (c *conn) awaitTurn(n int) error {
 	case c.closed.Load(): // while it waited; its work would be in vain
 		c.endTurn()
 		return net.ErrClosed
-	case c.proven.Load(): // by another request of HTTP/2, while this one waited
+	case c.credit.Load() > 0: // by another request of HTTP/2, while this one waited
 		c.endTurn()
 	case c.lease == nil:
 		c.lease = time.AfterFunc(turnLease, c.endTurn)

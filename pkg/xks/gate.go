@@ -17,6 +17,9 @@ const (
 	// turnLease: somebody who does not read his answers must not keep the others waiting.
 	turnLease = 5 * time.Millisecond
 
+	// strangerPortion is how many bytes a stranger gets in at a turn: a hundred frames, or most of a ClientHello.
+	strangerPortion = 4 << 10
+
 	// turnPatience is how long a stranger waits for his turn. AWS KMS has given up long before (U13); it is
 	// as long as this for the sake of slow machines.
 	turnPatience = 2 * time.Second
@@ -25,6 +28,10 @@ const (
 	// largest header need 72 KiB; each body that is refused for its length costs 256 KiB, which net/http reads
 	// of it. The gate keeps floods small, and this makes each of them begin anew, behind those who come later.
 	strangerBytes = 2 << 20
+
+	// knownBytes is what a tenant may send from one authenticated request to the next, over and above the longest body: who
+	// sends more, such as frames without end, is dealt with as a stranger until he makes a request.
+	knownBytes = 512 << 10
 
 	// strangerRefill is bytes a second, for load balancers that ask for /healthz on one connection
 	// for weeks, and for pings.

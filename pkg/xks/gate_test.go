@@ -185,12 +185,53 @@ func TestGateLifted(t *testing.T) {
 		if got := outcome(waiting); got != "read" {
 			t.Errorf("the turn of a connection that is known now: %s", got)
 		}
-		if err := <-g.knock(c, client, 8<<20); err != nil {
-			t.Errorf("8 MiB of a tenant: %v", err)
+		for range 100 {
+			c.prove()
+			if err := <-g.knock(c, client, 128<<10); err != nil {
+				t.Fatalf("requests of a tenant: %v", err)
+			}
+		}
+		if g.CutOff() != 0 {
+			t.Errorf("%d cut off", g.CutOff())
 		}
 		stranger.Close()
 		c.Close()
 		g.wantTurns(1)
+	})
+}
+
+// A tenant who sends without end and makes no request waits like a stranger, until he makes one.
+func TestGateTenantFloods(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGated(t, 1)
+		c, client := g.connect()
+		c.prove()
+		for range 5 {
+			if err := <-g.knock(c, client, 128<<10); err != nil {
+				t.Fatalf("what a tenant may send: %v", err)
+			}
+		}
+		g.gate.free = 0
+		done := g.knock(c, client, 10)
+		if got := outcome(done); got != "waits" {
+			t.Errorf("what is beyond: %s", got)
+		}
+		g.gate.leave()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		c.prove()
+		g.wantTurns(1)
+		g.gate.free = 0
+		if err := <-g.knock(c, client, 128<<10); err != nil {
+			t.Errorf("after a request: %v", err)
+		}
+		g.gate.free = 1
+		if err := <-g.knock(c, client, 4<<20); !errors.Is(err, errTooMuch) {
+			t.Errorf("a flood: %v", err)
+		}
+		c.Close()
+		client.Close()
 	})
 }
 

@@ -48,7 +48,8 @@ const alarmInterval = 10 * time.Second
 //
 // Until somebody has authenticated on a connection, it may send 2 MiB and a body of the default maximum (LimitBody), and
 // 1 KiB a second beside; and all such connections together keep no more than half the processors busy (issue 5,
-// item 6). What goes beyond is cut off. Authenticated connections are not limited.
+// item 6). What goes beyond is cut off. Each authenticated request lifts these limits, for 512 KiB and the longest
+// body.
 func NewListener(l net.Listener, limit int, log *zap.Logger) *Listener {
 	all := &crowd{max: limit, log: log, gate: gate{free: max(1, runtime.GOMAXPROCS(0)/2)}}
 	all.alarm.First, all.alarm.Interval = 1, alarmInterval

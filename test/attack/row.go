@@ -18,7 +18,9 @@ const (
 	goroutinesSlack = 24
 	threadsSlack    = 64 // Go keeps the threads that it once needed
 	memorySlack     = 96 << 20
-	memoryPeak      = 1 << 30 // whatever is done to it
+	memoryPeak      = 1 << 30                // whatever is done to it
+	slowest         = 100 * time.Millisecond // p99 of honest requests: worth a word
+	slowCounts      = 5 * time.Second        // in a row that took as long
 	recoveryLimit   = 25 * time.Second
 	memoryLimit     = 6 * time.Minute
 	rowTries        = 3
@@ -31,6 +33,7 @@ type row struct {
 	before, peak, after resources
 	recovered           time.Duration
 	honest              *honest
+	newcomers           *newcomers
 	late                time.Duration // the latest tick of this process's clock
 	tries               int
 	disturbed           string // what cannot be judged because the machine itself stood still
@@ -72,13 +75,14 @@ func (w *world) runRow(ctx context.Context, a *attack) (*row, error) {
 	}
 	workers := w.program.workers()
 	_ = w.machine.take() // of before
-	r.honest = startHonest(&t, wires)
+	r.honest, r.newcomers = startHonest(&t, wires), startNewcomers(&t)
 	ended := w.watch(&r.peak)
 	start := time.Now()
 	r.tally, err = strike(ctx, a, &t)
 	r.took = time.Since(start)
 	time.Sleep(time.Until(start.Add(700 * time.Millisecond))) // a few honest requests in any case
 	r.honest.end()
+	r.newcomers.end()
 	ended()
 	r.late = w.machine.take()
 	if w.program.hasExited() {
