@@ -46,6 +46,7 @@ lint: softhsm ## gofmt, vet, staticcheck, import rules, shell syntax
 	go tool staticcheck ./...
 	go test -run '^TestImport' ./test
 	sh -n test/softhsm.sh
+	sh -n test/systemd.sh
 	bash -n .ci/run
 
 fuzz: ## Run every fuzz target in turn, FUZZTIME each

@@ -252,4 +252,12 @@ func wantUnprivileged(t *testing.T, pid int) {
 	if len(want) > 0 {
 		t.Errorf("process %d: its status lacks %v", pid, want)
 	}
+	// What is not dumpable belongs to root: no process of the same user may look into it.
+	environment, err := os.Stat(procPath(pid, "environ"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner := environment.Sys().(*syscall.Stat_t).Uid; os.Getuid() == 0 && owner != 0 {
+		t.Errorf("process %d is dumpable: its environ belongs to user %d", pid, owner)
+	}
 }

@@ -29,6 +29,7 @@ type proxyView struct {
 type connectionCounts struct {
 	Open    int   `json:"open"`
 	Refused int64 `json:"refused"` // since the start, because there were too many
+	CutOff  int64 `json:"cutOff"`  // since the start, because much was sent and nobody authenticated
 }
 
 func viewOf(p *parts) proxyView {

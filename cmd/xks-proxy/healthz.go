@@ -11,6 +11,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/xks"
 )
 
 const (
@@ -74,6 +75,7 @@ func (h *health) canServe() bool {
 func (h *health) before(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet && (r.RequestURI == livePath || r.RequestURI == readyPath) {
+			xks.EndIfAmbiguous(w, r)
 			h.router.ServeHTTP(w, r)
 			return
 		}

@@ -46,6 +46,7 @@ func listen(ctx context.Context, c *config, log *zap.Logger) (*listeners, error)
 		}
 		l.ports = append(l.ports, apiPort{port, place.Listen})
 	}
+	l.api.LimitBody(c.Server.MaxBody)
 	err := l.listenBeside(ctx, c, log)
 	if err != nil {
 		l.close()

@@ -37,7 +37,7 @@ func fullRig(t *testing.T) *adminRig {
 				Buckets: []xks.Bucket{{UpTo: time.Millisecond, Count: 2}, {UpTo: 10 * time.Millisecond, Count: 9}}}},
 		}
 	}
-	a.connections = func() connectionCounts { return connectionCounts{Open: 11, Refused: 12} }
+	a.connections = func() connectionCounts { return connectionCounts{Open: 11, Refused: 12, CutOff: 13} }
 	a.reload = func() reloadState {
 		return reloadState{Generation: 3, LoadedAt: time.Unix(1_700_000_000, 0), Attempts: 5, Failures: 3, LastError: "no", WaitsForRestart: []string{"server.listen"}}
 	}
@@ -64,7 +64,7 @@ func TestServiceMetrics(t *testing.T) {
 		`xks_proxy_request_duration_seconds_bucket{operation="Encrypt",le="+Inf"} 10`,
 		`xks_proxy_request_duration_seconds_sum{operation="Encrypt"} 0.05`,
 		`xks_proxy_blocks{kind="key_store"} 1`, `xks_proxy_blocks{kind="key"} 0`, "\nxks_proxy_blocks_unsaved 0",
-		"\nxks_proxy_connections_open 11", "\nxks_proxy_connections_refused_total 12",
+		"\nxks_proxy_connections_open 11", "\nxks_proxy_connections_refused_total 12", "\nxks_proxy_connections_cut_off_total 13",
 	} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("no %s", want)

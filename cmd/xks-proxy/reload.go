@@ -24,7 +24,8 @@ type reloader struct {
 	files *fileWatch
 	tls   *tlsHolder
 
-	handler *xks.Handler // set before the first generation is published
+	listener *xks.Listener
+	handler  *xks.Handler // set before the first generation is published
 
 	life context.Context // ends with the program: a reload that is under way is called off
 	end  context.CancelFunc
@@ -114,6 +115,7 @@ func (r *reloader) replace(ctx context.Context, began time.Time) (*reloadAnswer,
 		if err != nil {
 			return fmt.Errorf("the key stores cannot be served: %w", err)
 		}
+		r.listener.LimitBody(next.config.Server.MaxBody)
 		r.tls.use(reading.tls)
 		return nil
 	})

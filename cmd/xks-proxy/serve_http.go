@@ -31,6 +31,11 @@ const (
 	maxHeaderBytes = 64 << 10
 	writeTimeout   = 10 * time.Second // for a client that does not read its answer
 	serversBeside  = 2
+
+	// maxStreams bounds what one HTTP/2 connection has the proxy do at once; a client with more to ask opens another.
+	maxStreams   = 100
+	maxReadFrame = 16 << 10  // bytes; a connection keeps a buffer of the longest
+	maxUnread    = 256 << 10 // bytes of bodies that a connection may send before they are read
 )
 
 func newServers(p *parts, l *listeners) *servers {
@@ -38,7 +43,7 @@ func newServers(p *parts, l *listeners) *servers {
 	s := &servers{parts: p, listeners: l, health: newHealth(p.groupList), broken: make(chan error, len(l.ports)+serversBeside)}
 	a := newAdmin(p)
 	a.ready = s.health.verdict
-	a.connections = func() connectionCounts { return connectionCounts{l.api.Open(), l.api.Refused()} }
+	a.connections = func() connectionCounts { return connectionCounts{l.api.Open(), l.api.Refused(), l.api.CutOff()} }
 	s.admin = newAdminServer(a)
 	s.plain = &http.Server{
 		Handler: s.health.plain(a), ReadTimeout: c.ReadTimeout, WriteTimeout: writeTimeout, IdleTimeout: c.IdleTimeout,
@@ -54,8 +59,10 @@ func (s *servers) newAPI() *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(c.HTTP2)
 	return &http.Server{
-		Handler:           s.health.before(s.parts.handler),
-		Protocols:         protocols,
+		Handler:   s.health.before(s.parts.handler),
+		Protocols: protocols,
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxReadFrame,
+			MaxReceiveBufferPerConnection: maxUnread, MaxReceiveBufferPerStream: maxUnread},
 		ReadHeaderTimeout: c.ReadHeaderTimeout,
 		ReadTimeout:       c.ReadTimeout,
 		WriteTimeout:      c.ReadTimeout + writeTimeout,

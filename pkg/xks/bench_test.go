@@ -219,7 +219,7 @@ func BenchmarkReplace(b *testing.B) {
 // BenchmarkQuota is what the limits of a request cost: counted in, a token of the key store's bucket and one of the key's.
 func BenchmarkQuota(b *testing.B) {
 	l := newRateLimit(1_000_000, 0)
-	var all, group crowd
+	var all, group rivals
 	lane := &lane{all: &all, group: &group}
 	b.Run("lane", func(b *testing.B) {
 		b.RunParallel(func(pb *testing.PB) {

@@ -2,22 +2,25 @@ package xks
 
 // A connection that requests come on: when it was accepted and when each request
 // began to arrive, because the time KMS gives a request starts then and not when its
-// handler is called (requirement U13).
+// handler is called (requirement U13); and what it may do until somebody has authenticated on it.
 
 import (
 	"container/list"
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // conn is one accepted connection. Times are monotonic, in nanoseconds since epoch.
 type conn struct {
 	net.Conn
-	listener  *Listener
+	crowd     *crowd
 	accepted  time.Time
 	requests  atomic.Int64
 	idle      atomic.Bool  // an HTTP/1.1 connection between two requests
@@ -25,20 +28,35 @@ type conn struct {
 	lastByte  atomic.Int64 // when anything last arrived
 	closed    atomic.Bool
 	proven    atomic.Bool   // somebody has authenticated on it
-	stranger  *list.Element // in Listener.strangers; guarded by its lock
+	stranger  *list.Element // in crowd.strangers; guarded by its lock
+
+	// A stranger is who has no credit.
+	credit    atomic.Int64  // bytes that may come before the next authenticated request
+	allowance *rate.Limiter // bytes of a stranger
+	working   atomic.Bool   // it has a turn of the gate
+	lease     *time.Timer   // of its turn; for Read only
 }
 
 // prove notes that a request on this connection was authenticated.
 func (c *conn) prove() {
-	if c != nil && !c.proven.Load() && c.proven.CompareAndSwap(false, true) {
-		c.listener.known(c)
+	if c == nil {
+		return
 	}
+	c.credit.Store(knownBytes + c.crowd.maxBody.Load())
+	if !c.proven.Load() && c.proven.CompareAndSwap(false, true) {
+		c.crowd.known(c)
+	}
+	c.endTurn()
 }
 
 var epoch = time.Now()
 
-// Read implements net.Conn. It notes when an idle connection wakes.
+// Read implements net.Conn. It notes when an idle connection wakes, and has strangers wait for their turn.
 func (c *conn) Read(b []byte) (int, error) {
+	c.endTurn()
+	if c.credit.Load() <= 0 && len(b) > strangerPortion {
+		b = b[:strangerPortion]
+	}
 	n, err := c.Conn.Read(b)
 	if n > 0 {
 		now := int64(time.Since(epoch))
@@ -47,13 +65,57 @@ func (c *conn) Read(b []byte) (int, error) {
 			c.firstByte.Store(now)
 		}
 	}
+	if n > 0 && c.credit.Add(int64(-n)) < 0 {
+		if refusal := c.awaitTurn(n); refusal != nil {
+			return 0, refusal
+		}
+	}
 	return n, err
+}
+
+var (
+	errTooMuch = errors.New("too much was sent on a connection on which nobody has authenticated")
+	errNoTurn  = errors.New("too many are at work on whose connections nobody has authenticated")
+)
+
+// awaitTurn is for n bytes of a stranger.
+func (c *conn) awaitTurn(n int) error {
+	if !c.allowance.AllowN(time.Now(), n) {
+		c.crowd.cut()
+		return errTooMuch
+	}
+	if !c.crowd.gate.enter() {
+		c.crowd.cut()
+		return errNoTurn
+	}
+	c.working.Store(true)
+	switch {
+	case c.closed.Load(): // while it waited; its work would be in vain
+		c.endTurn()
+		return net.ErrClosed
+	case c.credit.Load() > 0: // by another request of HTTP/2, while this one waited
+		c.endTurn()
+	case c.lease == nil:
+		c.lease = time.AfterFunc(turnLease, c.endTurn)
+	default:
+		c.lease.Reset(turnLease)
+	}
+	return nil
+}
+
+// endTurn ends this connection's turn at the gate, if it has one. A lease that runs out late may end the next one:
+// that stranger works beside another for once.
+func (c *conn) endTurn() {
+	if c.working.Load() && c.working.CompareAndSwap(true, false) {
+		c.crowd.gate.leave()
+	}
 }
 
 // Close implements net.Conn.
 func (c *conn) Close() error {
 	if c.closed.CompareAndSwap(false, true) {
-		c.listener.leave(c)
+		c.crowd.leave(c)
+		c.endTurn()
 	}
 	return c.Conn.Close()
 }
@@ -95,6 +157,18 @@ func connectionOf(r *http.Request) *conn {
 	mine, _ := r.Context().Value(connKey{}).(*conn)
 	return mine
 }
+
+// EndIfAmbiguous has the connection closed with the answer to a request of which a server in front of this one may have read
+// another end: one with Transfer-Encoding, beside or in place of Content-Length, and any of HTTP/1.0, of which
+// net/http forgets that it had a Transfer-Encoding (RFC 9112 sections 6.1 and 11.2). What follows on the connection might be
+// a request that somebody hid in the body of his own. AWS KMS sends neither: for it connections are kept (U15).
+func EndIfAmbiguous(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0) {
+		w.Header()["Connection"] = closing
+	}
+}
+
+var closing = []string{"close"}
 
 // clock is the time that one request has.
 type clock struct {

@@ -68,6 +68,7 @@ type target struct {
 }
 
 func (h *Handler) begin(s *state, w http.ResponseWriter, r *http.Request) *exchange {
+	EndIfAmbiguous(w, r)
 	x := &exchange{handler: h, config: &s.config, request: r, conn: connectionOf(r), clock: s.config.startClock(r)}
 	x.readInTime(w)
 	return x

@@ -58,7 +58,7 @@ type Handler struct {
 	state  atomic.Pointer[state]
 	blocks atomic.Pointer[Blocks] // nil: nothing is blocked
 
-	all       crowd        // authenticated requests
+	all       rivals       // authenticated requests
 	bodies    atomic.Int64 // bytes of request bodies in memory
 	refused   outcomeCounts
 	latencies [operationCount]histogram

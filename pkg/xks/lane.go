@@ -9,8 +9,8 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// crowd counts requests that compete for something: the whole proxy, or one HSM group.
-type crowd struct {
+// rivals counts requests that compete for something: the whole proxy, or one HSM group.
+type rivals struct {
 	inFlight  atomic.Int64
 	keyStores atomic.Int64 // that have a request in flight
 }
@@ -19,12 +19,12 @@ type crowd struct {
 // after it is counted in one place; a key store that is moved to another group gets a new lane.
 type lane struct {
 	inFlight atomic.Int64
-	all      *crowd // of the proxy
-	group    *crowd // of the HSM group
+	all      *rivals // of the proxy
+	group    *rivals // of the HSM group
 	asker    *hsm.Asker
 }
 
-func newLane(all, group *crowd, g *hsm.Group) *lane {
+func newLane(all, group *rivals, g *hsm.Group) *lane {
 	return &lane{all: all, group: group, asker: g.NewAsker()}
 }
 
@@ -49,7 +49,7 @@ func (l *lane) leave() {
 
 // aboveShare reports whether a key store has more in flight than an equal share for each that has any, and for one more: there
 // must be room for the one that comes next.
-func (c *crowd) aboveShare(mine int64) bool {
+func (c *rivals) aboveShare(mine int64) bool {
 	return mine*(c.keyStores.Load()+1) > c.inFlight.Load()
 }
 

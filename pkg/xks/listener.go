@@ -7,6 +7,7 @@ import (
 	"container/list"
 	"errors"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,10 +20,19 @@ import (
 // given its ConnContext and ConnState as well.
 type Listener struct {
 	net.Listener
+	*crowd
+}
+
+// crowd is all connections, of one listener or of several.
+type crowd struct {
 	max     int
+	maxBody atomic.Int64
 	log     *zap.Logger
 	refused atomic.Int64
+	cutOff  atomic.Int64
 	alarm   rate.Sometimes
+	cutting rate.Sometimes // alarm, of the connections cut off
+	gate    gate
 
 	mu        sync.Mutex
 	open      int
@@ -32,41 +42,56 @@ type Listener struct {
 // alarmInterval keeps what anyone can cause from flooding the log.
 const alarmInterval = 10 * time.Second
 
-// NewListener wraps a TCP listener, below TLS. With max connections open, a new one takes the place
+// NewListener wraps a TCP listener, below TLS. With limit connections open, a new one takes the place
 // of the oldest on which nobody has authenticated, so that strangers who hold
 // connections open cannot lock AWS KMS out; if there is none, the new one is closed.
-func NewListener(l net.Listener, max int, log *zap.Logger) *Listener {
-	return &Listener{Listener: l, max: max, log: log, alarm: rate.Sometimes{First: 1, Interval: alarmInterval}}
+//
+// Until somebody has authenticated on a connection, it may send 2 MiB and a body of the default maximum (LimitBody), and
+// 1 KiB a second beside; and all such connections together keep no more than half the processors busy (issue 5,
+// item 6). What goes beyond is cut off. Each authenticated request lifts these limits, for 512 KiB and the longest
+// body.
+func NewListener(l net.Listener, limit int, log *zap.Logger) *Listener {
+	all := &crowd{max: limit, log: log, gate: gate{free: max(1, runtime.GOMAXPROCS(0)/2)}}
+	all.alarm.First, all.alarm.Interval = 1, alarmInterval
+	all.cutting.First, all.cutting.Interval = 1, alarmInterval
+	all.maxBody.Store(defaultMaxBody)
+	return &Listener{Listener: l, crowd: all}
 }
 
+// Beside gives a listener for another port: the limits and counts are of both together.
+func (l *Listener) Beside(other net.Listener) *Listener {
+	return &Listener{Listener: other, crowd: l.crowd}
+}
+
+// LimitBody says how long the body of a request may be, in bytes (Config.MaxBody), so that a legal first request is not
+// cut off. It holds for connections from now on.
+func (l *crowd) LimitBody(bytes int) { l.maxBody.Store(int64(max(bytes, defaultMaxBody))) }
+
 // Open is the number of connections now.
-func (l *Listener) Open() int {
+func (l *crowd) Open() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.open
 }
 
 // Refused is the number of connections closed because there were too many.
-func (l *Listener) Refused() int64 { return l.refused.Load() }
+func (l *crowd) Refused() int64 { return l.refused.Load() }
 
-// Beside wraps a further TCP listener, whose connections count under the same limit. Each is closed
-// by itself.
-func (l *Listener) Beside(other net.Listener) net.Listener { return &beside{other, l} }
+// CutOff is the number of connections ended because too much was sent, or too many were at work, before
+// anybody authenticated.
+func (l *crowd) CutOff() int64 { return l.cutOff.Load() }
 
-type beside struct {
-	net.Listener
-	counts *Listener
+func (l *crowd) cut() {
+	l.cutOff.Add(1)
+	l.cutting.Do(func() {
+		l.log.Warn("connections are cut off on which much was sent and nobody authenticated; is it a flood?", zap.Int64("so_far", l.cutOff.Load()))
+	})
 }
 
 // Accept implements net.Listener.
-func (b *beside) Accept() (net.Conn, error) { return b.counts.acceptFrom(b.Listener) }
-
-// Accept implements net.Listener.
-func (l *Listener) Accept() (net.Conn, error) { return l.acceptFrom(l.Listener) }
-
-func (l *Listener) acceptFrom(port net.Listener) (net.Conn, error) {
+func (l *Listener) Accept() (net.Conn, error) {
 	for {
-		raw, err := port.Accept()
+		raw, err := l.Listener.Accept()
 		if err != nil {
 			if !errors.Is(err, net.ErrClosed) {
 				l.alarm.Do(func() {
@@ -75,7 +100,7 @@ func (l *Listener) acceptFrom(port net.Listener) (net.Conn, error) {
 			}
 			return nil, err
 		}
-		c := &conn{Conn: raw, listener: l, accepted: time.Now()}
+		c := &conn{Conn: raw, crowd: l.crowd, accepted: time.Now(), allowance: newAllowance(int(l.maxBody.Load()))}
 		victim := l.admit(c)
 		if victim != nil {
 			l.refused.Add(1)
@@ -92,7 +117,7 @@ func (l *Listener) acceptFrom(port net.Listener) (net.Conn, error) {
 
 // admit counts a connection in. It gives the one that has to go for it, which
 // is itself if all others are in good standing.
-func (l *Listener) admit(c *conn) *conn {
+func (l *crowd) admit(c *conn) *conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	victim := (*conn)(nil)
@@ -108,14 +133,14 @@ func (l *Listener) admit(c *conn) *conn {
 }
 
 // known takes a connection out of the strangers.
-func (l *Listener) known(c *conn) {
+func (l *crowd) known(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.forget(c)
 }
 
 // leave counts a connection out.
-func (l *Listener) leave(c *conn) {
+func (l *crowd) leave(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.forget(c)
@@ -123,7 +148,7 @@ func (l *Listener) leave(c *conn) {
 }
 
 // forget is known, with the lock held.
-func (l *Listener) forget(c *conn) {
+func (l *crowd) forget(c *conn) {
 	if c.stranger != nil {
 		l.strangers.Remove(c.stranger)
 		c.stranger = nil

@@ -17,7 +17,7 @@ type state struct {
 	keyStores []*keyStore // in the order of the configuration
 	byName    map[string]*keyStore
 	routes    map[string]*keyStore // by pattern of the router
-	groups    map[*hsm.Group]*crowd
+	groups    map[*hsm.Group]*rivals
 }
 
 // newState builds a state; what outlives a configuration comes from old, if that is not nil.
@@ -25,7 +25,7 @@ func (h *Handler) newState(c Config, old *state) (*state, error) {
 	s := &state{
 		config: c, router: chi.NewRouter(), keyStores: make([]*keyStore, 0, len(c.KeyStores)),
 		byName: make(map[string]*keyStore, len(c.KeyStores)), routes: make(map[string]*keyStore, operationCount*len(c.KeyStores)),
-		groups: map[*hsm.Group]*crowd{},
+		groups: map[*hsm.Group]*rivals{},
 	}
 	s.router.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		h.begin(s, w, r).refuse(w, errNoSuchPath)
@@ -36,7 +36,7 @@ func (h *Handler) newState(c Config, old *state) (*state, error) {
 			return nil, err
 		}
 		store.shares = len(c.KeyStores) > 1
-		group := s.crowdOf(store.group, old)
+		group := s.rivalsOf(store.group, old)
 		if old != nil {
 			if before := old.byName[store.name]; before != nil {
 				store.inherit(before)
@@ -52,10 +52,10 @@ func (h *Handler) newState(c Config, old *state) (*state, error) {
 	return s, nil
 }
 
-// crowdOf is the requests to one HSM group, those of an old state included.
-func (s *state) crowdOf(group *hsm.Group, old *state) *crowd {
+// rivalsOf is the requests to one HSM group, those of an old state included.
+func (s *state) rivalsOf(group *hsm.Group, old *state) *rivals {
 	if s.groups[group] == nil {
-		s.groups[group] = new(crowd)
+		s.groups[group] = new(rivals)
 		if old != nil && old.groups[group] != nil {
 			s.groups[group] = old.groups[group]
 		}

@@ -111,7 +111,7 @@ func TestOutcomes(t *testing.T) {
 func TestCountingAllocatesNothing(t *testing.T) {
 	var l ledger
 	var h histogram
-	var all, group crowd
+	var all, group rivals
 	lane := &lane{all: &all, group: &group}
 	limit := newRateLimit(1000, 0)
 	if n := testing.AllocsPerRun(100, func() {

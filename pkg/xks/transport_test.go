@@ -49,6 +49,7 @@ func (r *rig) listen(version string, edits ...func(*http.Server)) *server {
 	s.Config.DisableGeneralOptionsHandler = true // "OPTIONS *" is ours to answer (U12)
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.EnableHTTP2 = version == "HTTP/2.0"
+	s.Config.HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerConnection: 256 << 10, MaxReceiveBufferPerStream: 256 << 10}
 	for _, edit := range edits {
 		edit(s.Config)
 	}

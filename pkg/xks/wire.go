@@ -68,6 +68,7 @@ func (b *base64Bytes) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 		if err != nil {
 			return err
 		}
+		defer clear(text) // a copy of what may be plaintext
 	}
 	if bytes.IndexByte(text, '\n') >= 0 || bytes.IndexByte(text, '\r') >= 0 {
 		return errBase64 // encoding/base64 would pass over them

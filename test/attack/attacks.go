@@ -30,6 +30,8 @@ var attacks = []attack{
 	{"HTTP/2 control frame flood", time.Minute, controlFlood},
 	{"HTTP/2 streams never read", time.Minute, unreadStreams},
 	{"unsigned requests", time.Minute, unsignedFlood},
+	{"noisy tenant", time.Minute, noisyTenant},
+	{"HTTP/2 frames of a tenant", time.Minute, tenantFrames},
 
 	// Connections.
 	{"slow writers", 2 * time.Minute, slowWriters},

@@ -82,7 +82,7 @@ func (h *honest) run(c *wire) {
 		failed := h.once(c, n)
 		took := time.Since(due)
 		if failed == "" && took > honestLimit {
-			failed = fmt.Sprintf("answered after %v", took.Round(time.Millisecond))
+			failed = fmt.Sprintf("answered after more than %v", honestLimit)
 		}
 		h.mu.Lock()
 		h.took = append(h.took, took)

@@ -39,6 +39,7 @@ var columns = []struct {
 	{"failed", 6, func(r *row) string { return fmt.Sprint(len(r.honest.failures)) }},
 	{"p50", 6, func(r *row) string { return milliseconds(r.honest.percentile(50)) }},
 	{"p99", 6, func(r *row) string { return milliseconds(r.honest.percentile(99)) }},
+	{"new", 7, func(r *row) string { return fmt.Sprintf("%d/%d", r.newcomers.served.Load(), r.newcomers.came.Load()) }},
 	{"late", 5, func(r *row) string { return milliseconds(r.late) }},
 	{"", -17, verdict},
 }
@@ -60,6 +61,8 @@ func verdict(r *row) string {
 		text = "WRONG"
 	case r.disturbed != "":
 		text = "disturbed"
+	case r.honest.percentile(99) > slowest && r.took > slowCounts:
+		text = "slow"
 	}
 	if r.tries > 1 {
 		text += fmt.Sprintf(" (run %d)", r.tries)

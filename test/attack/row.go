@@ -18,7 +18,9 @@ const (
 	goroutinesSlack = 24
 	threadsSlack    = 64 // Go keeps the threads that it once needed
 	memorySlack     = 96 << 20
-	memoryPeak      = 1 << 30 // whatever is done to it
+	memoryPeak      = 1 << 30                // whatever is done to it
+	slowest         = 100 * time.Millisecond // p99 of honest requests: worth a word
+	slowCounts      = 5 * time.Second        // in a row that took as long
 	recoveryLimit   = 25 * time.Second
 	memoryLimit     = 6 * time.Minute
 	rowTries        = 3
@@ -31,6 +33,7 @@ type row struct {
 	before, peak, after resources
 	recovered           time.Duration
 	honest              *honest
+	newcomers           *newcomers
 	late                time.Duration // the latest tick of this process's clock
 	tries               int
 	disturbed           string // what cannot be judged because the machine itself stood still
@@ -72,13 +75,14 @@ func (w *world) runRow(ctx context.Context, a *attack) (*row, error) {
 	}
 	workers := w.program.workers()
 	_ = w.machine.take() // of before
-	r.honest = startHonest(&t, wires)
+	r.honest, r.newcomers = startHonest(&t, wires), startNewcomers(&t)
 	ended := w.watch(&r.peak)
 	start := time.Now()
 	r.tally, err = strike(ctx, a, &t)
 	r.took = time.Since(start)
 	time.Sleep(time.Until(start.Add(700 * time.Millisecond))) // a few honest requests in any case
 	r.honest.end()
+	r.newcomers.end()
 	ended()
 	r.late = w.machine.take()
 	if w.program.hasExited() {
@@ -141,18 +145,19 @@ func (w *world) settle(ctx context.Context, r *row) {
 }
 
 // memoryBack waits until the program has the memory of the beginning, and tells how it went. A short
-// run does not wait.
+// run, and one of some attacks only, does not wait.
 func (w *world) memoryBack(ctx context.Context, first, last *row) (string, bool) {
 	start := time.Now()
+	waits := !w.options.short && w.options.attacks.String() == ""
 	for ctx.Err() == nil {
 		now, err := w.program.allResources(ctx)
 		if err != nil {
 			return "after all attacks: " + err.Error(), false
 		}
 		good := now.memory <= first.before.memory+memorySlack
-		if good || w.options.short || time.Since(start) > memoryLimit {
+		if good || !waits || time.Since(start) > memoryLimit {
 			return fmt.Sprintf("memory: %d MiB at first, %d MiB when the last attack ended, %d MiB after %.0f s (%d MiB in use, %d MiB kept for the next need)",
-				first.before.memory>>20, last.after.memory>>20, now.memory>>20, time.Since(start).Seconds(), now.inUse>>20, now.idle>>20), good || w.options.short
+				first.before.memory>>20, last.after.memory>>20, now.memory>>20, time.Since(start).Seconds(), now.inUse>>20, now.idle>>20), good || !waits
 		}
 		time.Sleep(2 * time.Second)
 	}

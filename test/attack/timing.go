@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -40,10 +41,17 @@ func timing(ctx context.Context, t *target, n *tally) error {
 				s.id = strings.Repeat("A", len(s.id))
 			}
 			text := s.bytes()
+			err := c.connect()
+			if err != nil {
+				return fmt.Errorf("timing: %w", err)
+			}
 			start := time.Now()
 			r, err := c.ask(text)
 			took := time.Since(start)
 			n.noteReply(r, err)
+			if errors.Is(err, errClosed) {
+				continue // a stranger may send only so much on one connection
+			}
 			if err != nil {
 				return fmt.Errorf("timing: %w", err)
 			}

@@ -1,8 +1,8 @@
 package main
 
-// The world of a run: a pair of software HSMs and the program in front of it, with three key stores.
-// One path prefix begins with another, one key store reaches its keys by a template, and one has no
-// prefix and every label.
+// The world of a run: a pair of software HSMs and the program in front of it, with four key stores.
+// One path prefix begins with another, one key store reaches its keys by a template, one has no
+// prefix and every label, and one has a quota.
 
 import (
 	"context"
@@ -31,6 +31,7 @@ type tenant struct {
 	Labels     []string // of these keys, on the HSMs
 	Patterns   []string // of labels that it reaches; nil: Labels
 	Template   string   // "": the label is the external key id
+	Quota      int      // requests a second; 0: none
 	Credential credential
 }
 
@@ -106,6 +107,7 @@ func (w *world) build(ctx context.Context) error {
 		{Name: "agency", Prefix: "/agency", Keys: []string{"1", "2"}, Labels: []string{"demo-key-1", "demo-key-2"}, Template: "demo-key-{key_id}"},
 		{Name: "archive", Prefix: "/agency/archive", Keys: []string{"demo-key-3", "demo-key-4"}, Labels: []string{"demo-key-3", "demo-key-4"}},
 		{Name: "everything", Prefix: "", Keys: []string{"demo-key-1"}, Labels: []string{"demo-key-1"}, Patterns: []string{"*"}},
+		{Name: "noisy", Prefix: "/noisy", Keys: []string{"demo-key-4"}, Labels: []string{"demo-key-4"}, Quota: noisyQuota},
 	}}
 	config, err := w.writeConfig(demo, &d)
 	if err != nil {
@@ -147,6 +149,7 @@ func (w *world) writeConfig(demo string, d *demoFile) (string, error) {
 			keys["label"] = t.Template
 		}
 		stores = append(stores, object{"name": t.Name, "path_prefix": t.Prefix, "hsm_group": "main", "keys": keys,
+			"quota":       object{"requests_per_second": t.Quota},
 			"credentials": []object{{"access_key_id": t.Credential.ID, "secret_access_key": object{"file": secret}}}})
 	}
 	text, err := json.Marshal(object{
@@ -193,6 +196,16 @@ type target struct {
 	Seed        uint64
 	Short       bool
 	Mutants     int
+}
+
+// tenant is the one with a name.
+func (t *target) tenant(name string) *tenant {
+	for i := range t.Tenants {
+		if t.Tenants[i].Name == name {
+			return &t.Tenants[i]
+		}
+	}
+	panic("no tenant is named " + name)
 }
 
 // amount is how much of something an attack does.
