@@ -227,7 +227,7 @@ func TestStalledBodies(t *testing.T) {
 	p := newProxy(t, func(s *settings) {
 		s.withoutLeisure()
 		s.Server["first_request_budget"] = "1s"
-		s.Server["budget"] = "1s"
+		s.Server["budget"], s.Server["max_queue_time"] = "1s", "500ms"
 	})
 	c := p.client(t, http1)
 	text := c.bytes(t, c.call(encryptURI("key-1"), encode(encryptBody(randomBytes(4000), nil))))

@@ -137,6 +137,7 @@ func TestDrainWaitsForRequests(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, func(s *settings) {
 		s.Server["budget"], s.Server["first_request_budget"], s.Group["attempt_timeout"] = "8s", "8s", "5s"
+		s.Server["max_queue_time"] = "4s"
 	})
 	c := p.client(t, http1)
 	c.fleet(t)

@@ -86,7 +86,7 @@ func TestReloadOfOtherSecrets(t *testing.T) {
 	t.Cleanup(func() { p.stop(t) })
 	p.waitServing(t)
 	a := p.worker(t, "hsm-a")
-	s.KeyStores[1]["owner"] = "somebody"
+	s.KeyStores[1]["application"] = "payroll"
 	replaceFile(t, file, s.text(t))
 	w.Other.SecretAccessKey = text(43)
 	replaceFile(t, secret, w.Other.SecretAccessKey+"\n")

@@ -85,6 +85,12 @@ func TestRotation(t *testing.T) {
 		}
 		return nil
 	})
+	eventually(t, startLimit, func() error {
+		if n := l.count(); n < 20 {
+			return fmt.Errorf("only %d requests", n)
+		}
+		return nil
+	})
 	l.end()
 	l.wantNoFailure(t, 20)
 	before := p.usesOf(t, "main")

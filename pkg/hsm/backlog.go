@@ -82,6 +82,15 @@ func (m *member) waiting() int32 {
 	return n
 }
 
+// load is what pick compares. Calls that no request waits for any more count only when they leave no session free: if they
+// did always, an HSM that hangs in one function would get fewer requests than it takes to find that out.
+func (m *member) load() int32 {
+	if n := m.waiting(); m.queue.wait(n) > 0 {
+		return n
+	}
+	return m.inFlight.Load()
+}
+
 // unasked is the rank of an HSM that gets no requests.
 const unasked = 4
 

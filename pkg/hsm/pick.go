@@ -47,7 +47,7 @@ func (g *Group) undrained(set memberSet) memberSet {
 
 // pick chooses from a set that is not empty: members that are well, then those kept out
 // although their probes pass, those suspected, those out of service; then by priority, then the one with the fewest
-// calls in flight; equals in turn.
+// requests in flight; equals in turn.
 func (g *Group) pick(set memberSet) *member {
 	set = g.best(set)
 	if set.size() == 1 {
@@ -60,7 +60,7 @@ func (g *Group) pick(set memberSet) *member {
 		if set&m.bit == 0 {
 			continue
 		}
-		inFlight := m.waiting()
+		inFlight := m.load()
 		switch {
 		case equals == 0 || m.Priority < priority || m.Priority == priority && inFlight < fewest:
 			equals, priority, fewest = m.bit, m.Priority, inFlight

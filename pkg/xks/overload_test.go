@@ -213,7 +213,7 @@ func TestHalfIsForOthers(t *testing.T) {
 func TestLate(t *testing.T) {
 	r := newRig(t, func(c *Config, _ *hsm.GroupConfig) { c.MaxQueueTime = 100 * time.Millisecond })
 	for waited, shed := range map[time.Duration]bool{150 * time.Millisecond: true, 20 * time.Millisecond: false} {
-		mine := &conn{accepted: time.Now()}
+		mine := &conn{crowd: new(crowd), accepted: time.Now()}
 		mine.proven.Store(true)
 		mine.lastByte.Store(sinceEpoch() - int64(waited))
 		q := newCall(t, testCredential, keyURI(goodKey, "encrypt"), encryptFields(nil)).request()
