@@ -227,3 +227,40 @@ func TestBlockShows(t *testing.T) {
 		t.Errorf("ready: %d", status)
 	}
 }
+
+// The name of a key store is by default that of its file: renaming it must not unblock it, neither by a reload nor by a restart.
+func TestBlockedUnderAnotherName(t *testing.T) {
+	t.Parallel()
+	p, tenants := startTenants(t)
+	n := tenants[0]
+	rename := func(from, to string) {
+		for _, of := range []string{"key_stores.d/%s.yaml", "key_stores.d/secrets/%s.key"} {
+			err := os.Rename(filepath.Join(p.world.Dir, fmt.Sprintf(of, from)), filepath.Join(p.world.Dir, fmt.Sprintf(of, to)))
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	blocked := func(p *proxy) {
+		t.Helper()
+		c := p.client(t, http1).at(n.prefix()).as(n.credential)
+		c.post(t, encryptURI(n.key()), encryptBody([]byte("x"), nil)).wantError(t, 400, "InvalidStateException")
+		c.post(t, healthURI, healthBody()).wantError(t, 400, "InvalidStateException")
+	}
+	p.says(t, 0, "The key store alpha is blocked: ", "block", "key-store", "alpha", "--reason", "case 4711")
+	rename("alpha", "zulu")
+	p.says(t, 0, "", "reload")
+	blocked(p)
+	p.log.wait(t, 5*time.Second, p.exited, func(line string) bool {
+		return strings.Contains(line, `"msg":"a blocked key store has another name now; the block follows"`) && strings.Contains(line, `"now":"key store zulu"`)
+	})
+	p.stop(t)
+	rename("zulu", "yankee")
+	again, err := launchFile(p.world, p.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { again.stop(t) })
+	again.waitServing(t)
+	blocked(again)
+}

@@ -117,7 +117,7 @@ func (a *admin) block(o blockOrder) (string, error) {
 	}
 	by := o.By.String()
 	stands, before, err := a.kill.add(block{
-		blockTarget: o.blockTarget, Reason: o.Reason, By: by[:min(len(by), maxBlockedBy)], UID: o.By.UID, Since: time.Now().UTC().Truncate(time.Second),
+		blockTarget: o.blockTarget, URIPath: a.uriPathOf(o.KeyStore), Reason: o.Reason, By: by[:min(len(by), maxBlockedBy)], UID: o.By.UID, Since: time.Now().UTC().Truncate(time.Second),
 	})
 	if errors.Is(err, errUnsaved) {
 		return "", fmt.Errorf("the %s IS BLOCKED now, but %w; mend that and give the same command again", o.blockTarget, err)
@@ -239,6 +239,16 @@ func (a *admin) blockedInstead() string {
 		names = append(names, fmt.Sprintf("%d more (xks-proxy block list)", more))
 	}
 	return " Blocked are: " + strings.Join(names, "; ") + "."
+}
+
+// uriPathOf is "" for a key store that there is not.
+func (a *admin) uriPathOf(keyStore string) string {
+	for _, k := range a.config().KeyStores {
+		if k.Name == keyStore {
+			return xks.URIPath(k.PathPrefix)
+		}
+	}
+	return ""
 }
 
 func (a *admin) keyStoreNames() []string {

@@ -66,6 +66,11 @@ func (p *parts) assemble(ctx context.Context) error {
 		return err
 	}
 	p.kill.attach(handler) // before its first request
+	err = p.kill.follow(first.config, p.log)
+	if err != nil {
+		p.fleet.abandon(&first)
+		return err
+	}
 	p.handler = handler
 	if p.reloader != nil {
 		p.reloader.handler = handler

@@ -40,10 +40,11 @@ type blockTarget struct {
 // block is one entry: what, why, by whom and since when.
 type block struct {
 	blockTarget
-	Reason string    `json:"reason,omitempty"` // at most maxReason bytes, no control characters
-	By     string    `json:"by"`               // the user, as the kernel told
-	UID    int       `json:"uid"`
-	Since  time.Time `json:"since"` // UTC
+	URIPath string    `json:"uriPath,omitempty"` // of the key store, when it was last seen (blocks_follow.go)
+	Reason  string    `json:"reason,omitempty"`  // at most maxReason bytes, no control characters
+	By      string    `json:"by"`                // the user, as the kernel told
+	UID     int       `json:"uid"`
+	Since   time.Time `json:"since"` // UTC
 }
 
 // String names the target in a sentence.
@@ -162,15 +163,21 @@ func (k *killSwitch) add(b block) (block, bool, error) {
 	}
 	saved := make(chan error, 1)
 	go func() { saved <- k.save() }()
-	select {
-	case err = <-saved:
-	case <-time.After(saveLimit): // the disk hangs; whoever blocks must hear that it is blocked
-		err = fmt.Errorf("%s has not been written within %s", k.path, saveLimit)
-	}
+	err = k.awaitSave(saved)
 	if err != nil {
 		return stands, before, fmt.Errorf("%w: %w", errUnsaved, err)
 	}
 	return stands, before, nil
+}
+
+// awaitSave waits for a disk that does not hang: whoever blocks must hear that it is blocked.
+func (k *killSwitch) awaitSave(saved <-chan error) error {
+	select {
+	case err := <-saved:
+		return err
+	case <-time.After(saveLimit):
+		return fmt.Errorf("%s has not been written within %s", k.path, saveLimit)
+	}
 }
 
 func (k *killSwitch) put(b block) (block, bool, error) {

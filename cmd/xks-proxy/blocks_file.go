@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"go.uber.org/zap"
 
@@ -37,7 +38,10 @@ func openKillSwitch(stateDirectory string, log *zap.Logger) (*killSwitch, error)
 		return k, nil
 	}
 	k.path = filepath.Join(stateDirectory, blocksName)
-	var err error
+	info, err := os.Stat(stateDirectory)
+	if err == nil && info.Mode().Perm()&writableByOthers != 0 {
+		log.Warn("others can change the state directory, and with it what is blocked after a restart; run: chmod go-w "+stateDirectory, zap.Stringer("mode", info.Mode()))
+	}
 	k.blocks, err = readBlocks(k.path)
 	if err != nil {
 		return nil, fmt.Errorf("it is not known which keys and key stores operators have blocked, so nothing is served: %s: %w; "+
@@ -66,7 +70,7 @@ func logBlocks(log *zap.Logger, blocks []block) {
 
 // readBlocks is strict: an entry that is not understood is a block that would not be in force.
 func readBlocks(path string) ([]block, error) {
-	file, err := os.Open(path)
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // not blocking, because a FIFO would be
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -74,6 +78,15 @@ func readBlocks(path string) ([]block, error) {
 		return nil, err
 	}
 	defer file.Close()
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New("it is no regular file")
+	case info.Mode().Perm()&writableByOthers != 0:
+		return nil, fmt.Errorf("others can change it (mode %04o), so that somebody may have taken blocks out of it: look at it, then run chmod 600", info.Mode().Perm())
+	}
 	data, err := io.ReadAll(io.LimitReader(file, maxBlocksFile+1))
 	if err != nil {
 		return nil, err

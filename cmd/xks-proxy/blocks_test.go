@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -263,4 +264,36 @@ func FuzzParseBlocks(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A file that others could have changed, or that is none, is not trusted: somebody may have unblocked himself.
+func TestBlocksFileThatOthersCanChange(t *testing.T) {
+	for name, make := range map[string]func(path string) error{
+		"others can change it": func(path string) error {
+			return errors.Join(os.WriteFile(path, []byte(`{"format":1,"blocks":[]}`), 0o600), os.Chmod(path, 0o646))
+		},
+		"it is no regular file": func(path string) error { return syscall.Mkfifo(path, 0o600) },
+	} {
+		directory := t.TempDir()
+		if err := make(filepath.Join(directory, blocksName)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := openKillSwitch(directory, zap.NewNop())
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestOpenStateDirectoryIsTold(t *testing.T) {
+	for mode, want := range map[os.FileMode]int{0o700: 0, 0o755: 0, 0o770: 1, 0o777: 1} {
+		directory := t.TempDir()
+		if err := os.Chmod(directory, mode); err != nil {
+			t.Fatal(err)
+		}
+		core, logs := observer.New(zap.WarnLevel)
+		if _, err := openKillSwitch(directory, zap.New(core)); err != nil || logs.Len() != want {
+			t.Errorf("mode %o: %d lines, %v", mode, logs.Len(), err)
+		}
+	}
 }

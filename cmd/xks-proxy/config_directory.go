@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
@@ -152,6 +154,9 @@ func readStoreFile(directory fs.FS, name, shown, path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, errors.New("this is no regular file")
 	}
+	if owner, stranger := strangeOwner(directory, info); stranger {
+		return nil, fmt.Errorf("the file belongs to user id %d, who could change it, and not to the owner of the directory; run: chown root %s", owner, shown)
+	}
 	if info.Mode().Perm()&writableByOthers != 0 && !isReadOnly(filepath.Join(path, name)) {
 		return nil, fmt.Errorf("the file can be changed by others (mode %04o); run: chmod go-w %s", info.Mode().Perm(), shown)
 	}
@@ -161,6 +166,21 @@ func readStoreFile(directory fs.FS, name, shown, path string) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, maxConfigSize+1))
+}
+
+// strangeOwner reports whether a file belongs to somebody other than root, this process's user and the owner of its directory, who could
+// replace it anyway. Such a user could have programs run as the proxy, by a secret's command, and give himself others' paths.
+func strangeOwner(directory fs.FS, file fs.FileInfo) (uint32, bool) {
+	own, known := file.Sys().(*syscall.Stat_t)
+	if !known || own.Uid == 0 || own.Uid == uint32(os.Geteuid()) {
+		return 0, false
+	}
+	info, err := fs.Stat(directory, ".")
+	if err != nil {
+		return own.Uid, true
+	}
+	above, known := info.Sys().(*syscall.Stat_t)
+	return own.Uid, !known || above.Uid != own.Uid
 }
 
 // withoutPath leaves of an error what happened.

@@ -32,6 +32,7 @@ func loadConfig(path string) (*config, []warning, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	warnOpenConfig(l.report, path)
 	checkFiles(l.report, l.config)
 	l.config.policies = loadPolicies(l.report, l.config)
 	err = l.report.err()
@@ -39,6 +40,14 @@ func loadConfig(path string) (*config, []warning, error) {
 		return nil, nil, err
 	}
 	return l.config, l.report.warnings, nil
+}
+
+// warnOpenConfig: who can change the file can have programs run as the proxy. A warning only: it may be mounted open and read-only.
+func warnOpenConfig(r *report, path string) {
+	info, err := os.Stat(path)
+	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&writableByOthers != 0 {
+		r.warnf("", "the file can be changed by others (mode %04o), who could have programs run as the proxy; run: chmod go-w %s", info.Mode().Perm(), path)
+	}
 }
 
 // loadFile is loadConfig but for the files it names. The error is about reading the

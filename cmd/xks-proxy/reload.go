@@ -23,6 +23,7 @@ type reloader struct {
 	fleet *fleet
 	files *fileWatch
 	tls   *tlsHolder
+	kill  *killSwitch
 
 	listener *xks.Listener
 	handler  *xks.Handler // set before the first generation is published
@@ -111,7 +112,11 @@ func (r *reloader) replace(ctx context.Context, began time.Time) (*reloadAnswer,
 	}
 	next.waits = reading.waits
 	err = r.fleet.publish(ctx, next, func() error {
-		err := r.handler.Replace(handlerConfig(next, r.log.Logger))
+		err := r.kill.follow(next.config, r.log.Logger)
+		if err != nil {
+			return err
+		}
+		err = r.handler.Replace(handlerConfig(next, r.log.Logger))
 		if err != nil {
 			return fmt.Errorf("the key stores cannot be served: %w", err)
 		}

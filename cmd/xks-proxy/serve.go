@@ -115,7 +115,7 @@ func serveWith(ctx context.Context, v serving) error {
 	p.tls = newTLSHolder(c.Server.HTTP2, log)
 	p.tls.use(v.material)
 	p.reloader = newReloader(ctx, v.file, v.log, p.fleet, p.tls, v.files)
-	p.reloader.listener = listeners.api
+	p.reloader.listener, p.reloader.kill = listeners.api, p.kill
 	defer p.reloader.stop() // before p.stop
 	p.reloader.told(v.warnings)
 	s := newServers(p, listeners)

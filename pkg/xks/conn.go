@@ -28,7 +28,9 @@ type conn struct {
 	lastByte  atomic.Int64 // when anything last arrived
 	closed    atomic.Bool
 	proven    atomic.Bool   // somebody has authenticated on it
-	stranger  *list.Element // in crowd.strangers; guarded by its lock
+	among     *list.List    // crowd.strangers or one of crowd.known; nil: neither. Guarded by the crowd's lock, as is place
+	place     *list.Element // in among
+	keyStore  string        // for which somebody first authenticated; likewise
 
 	// A stranger is who has no credit.
 	credit    atomic.Int64  // bytes that may come before the next authenticated request
@@ -37,14 +39,14 @@ type conn struct {
 	lease     *time.Timer   // of its turn; for Read only
 }
 
-// prove notes that a request on this connection was authenticated.
-func (c *conn) prove() {
+// prove notes that a request on this connection was authenticated for a key store.
+func (c *conn) prove(s *keyStore) {
 	if c == nil {
 		return
 	}
 	c.credit.Store(knownBytes + c.crowd.maxBody.Load())
 	if !c.proven.Load() && c.proven.CompareAndSwap(false, true) {
-		c.crowd.known(c)
+		c.crowd.prove(c, s)
 	}
 	c.endTurn()
 }

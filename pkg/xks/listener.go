@@ -36,7 +36,9 @@ type crowd struct {
 
 	mu        sync.Mutex
 	open      int
-	strangers list.List // of *conn, the oldest first: on which nobody has authenticated yet
+	strangers list.List             // of *conn, the oldest first: on which nobody has authenticated yet
+	known     map[string]*list.List // the others, by the key store for which somebody has; none is empty
+	shared    bool                  // there are several key stores
 }
 
 // alarmInterval keeps what anyone can cause from flooding the log.
@@ -44,7 +46,8 @@ const alarmInterval = 10 * time.Second
 
 // NewListener wraps a TCP listener, below TLS. With limit connections open, a new one takes the place
 // of the oldest on which nobody has authenticated, so that strangers who hold
-// connections open cannot lock AWS KMS out; if there is none, the new one is closed.
+// connections open cannot lock AWS KMS out. If there is none, it takes the place of one of the key store that has most, if that is
+// more than its share (crowd.greedy), so that no tenant can lock out another; or else it is closed.
 //
 // Until somebody has authenticated on a connection, it may send 2 MiB and a body of the default maximum (LimitBody), and
 // 1 KiB a second beside; and all such connections together keep no more than half the processors busy (issue 5,
@@ -105,7 +108,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if victim != nil {
 			l.refused.Add(1)
 			l.alarm.Do(func() {
-				l.log.Warn("too many connections; the oldest that nobody authenticated on are closed", zap.Int("max", l.max))
+				l.log.Warn("too many connections; the oldest that nobody authenticated on are closed, or those of the key store that has most", zap.Int("max", l.max))
 			})
 			_ = victim.Close() // it may be gone already
 		}
@@ -125,18 +128,66 @@ func (l *crowd) admit(c *conn) *conn {
 		victim = c
 		if oldest := l.strangers.Front(); oldest != nil {
 			victim = oldest.Value.(*conn)
+		} else if greedy := l.greedy(); greedy != nil {
+			victim = leastMissed(greedy)
 		}
 	}
 	l.open++
-	c.stranger = l.strangers.PushBack(c)
+	l.put(c, &l.strangers)
 	return victim
 }
 
-// known takes a connection out of the strangers.
-func (l *crowd) known(c *conn) {
+// greedy is the connections of the key store that has most, if it has more than an equal share for each that has any, and for
+// one more. With a single key store there is nobody to make room for.
+func (l *crowd) greedy() *list.List {
+	var most *list.List
+	for _, one := range l.known {
+		if most == nil || one.Len() > most.Len() {
+			most = one
+		}
+	}
+	if !l.shared || most == nil || most.Len()*(len(l.known)+1) <= l.open {
+		return nil
+	}
+	return most
+}
+
+// lookedAt is how many connections are looked at for one that is idle.
+const lookedAt = 256
+
+// leastMissed is the oldest idle one of the first, or the oldest.
+func leastMissed(conns *list.List) *conn {
+	at := conns.Front()
+	for range lookedAt {
+		if at == nil {
+			break
+		}
+		c := at.Value.(*conn)
+		if c.idle.Load() {
+			return c
+		}
+		at = at.Next()
+	}
+	return conns.Front().Value.(*conn)
+}
+
+// prove takes a connection out of the strangers.
+func (l *crowd) prove(c *conn, s *keyStore) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.shared = s.shares
+	if c.among == nil {
+		return // it was closed meanwhile
+	}
 	l.forget(c)
+	c.keyStore = s.name
+	if l.known[s.name] == nil {
+		if l.known == nil {
+			l.known = map[string]*list.List{}
+		}
+		l.known[s.name] = list.New()
+	}
+	l.put(c, l.known[s.name])
 }
 
 // leave counts a connection out.
@@ -147,10 +198,18 @@ func (l *crowd) leave(c *conn) {
 	l.open--
 }
 
-// forget is known, with the lock held.
+// put and forget are for whoever holds the lock.
+func (l *crowd) put(c *conn, among *list.List) {
+	c.among, c.place = among, among.PushBack(c)
+}
+
 func (l *crowd) forget(c *conn) {
-	if c.stranger != nil {
-		l.strangers.Remove(c.stranger)
-		c.stranger = nil
+	if c.among == nil {
+		return
 	}
+	c.among.Remove(c.place)
+	if c.among.Len() == 0 && c.among != &l.strangers {
+		delete(l.known, c.keyStore)
+	}
+	c.among, c.place = nil, nil
 }

@@ -18,6 +18,10 @@ var attacks = []attack{
 	// Other tenants.
 	{"crossing tenants: paths", time.Minute, crossPaths},
 	{"crossing tenants: keys, data", time.Minute, crossKeys},
+	{"crossing tenants: host names", time.Minute, crossHosts},
+
+	// Client certificates.
+	{"client certificates", time.Minute, clientCertificates},
 
 	// Two readings of one request.
 	{"request smuggling", 3 * time.Minute, smuggling},

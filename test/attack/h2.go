@@ -26,8 +26,10 @@ type h2 struct {
 	next    uint32
 }
 
-func (t *target) dialH2() (*h2, error) {
-	conn, err := t.dialTLS(t.tlsConfig("h2"))
+func (t *target) dialH2() (*h2, error) { return t.dialH2With(t.tlsConfig("h2")) }
+
+func (t *target) dialH2With(config *tls.Config) (*h2, error) {
+	conn, err := t.dialTLS(config)
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,7 @@ type program struct {
 	command *exec.Cmd
 	exited  chan struct{}
 	listen  string // of the API
+	mutual  string // of the port that asks for client certificates
 	health  string // of the plain listener
 
 	mu     sync.Mutex
@@ -96,13 +97,16 @@ func (p *program) read(log io.Reader, serving chan<- error) {
 		}
 		p.note(line)
 		if p.listen == "" && bytes.Contains(line, []byte(`"serving"`)) {
-			var s struct{ Listen, Health string }
+			var s struct {
+				Listen, Health string
+				More           []string `json:"more_listeners"`
+			}
 			err := json.Unmarshal(line, &s)
-			if err != nil || s.Listen == "" {
+			if err != nil || s.Listen == "" || len(s.More) != 1 {
 				serving <- fmt.Errorf("the line about serving: %s", line)
 				return
 			}
-			p.listen, p.health = s.Listen, s.Health
+			p.listen, p.health, p.mutual = s.Listen, s.Health, s.More[0]
 			serving <- nil
 		}
 	}

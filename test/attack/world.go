@@ -2,7 +2,8 @@ package main
 
 // The world of a run: a pair of software HSMs and the program in front of it, with four key stores.
 // One path prefix begins with another, one key store reaches its keys by a template, one has no
-// prefix and every label, and one has a quota.
+// prefix and every label, and one has a quota. Two more exist under a host name of their own only. Half of them stand in
+// the configuration file, half in files of their own. A second port asks for client certificates.
 
 import (
 	"context"
@@ -32,6 +33,8 @@ type tenant struct {
 	Patterns   []string // of labels that it reaches; nil: Labels
 	Template   string   // "": the label is the external key id
 	Quota      int      // requests a second; 0: none
+	Host       string   // under which it exists; "": any
+	OwnFile    bool     // it stands in the key store directory
 	Credential credential
 }
 
@@ -105,10 +108,17 @@ func (w *world) build(ctx context.Context) error {
 	}
 	w.target = target{CA: string(ca), Tenants: []tenant{
 		{Name: "agency", Prefix: "/agency", Keys: []string{"1", "2"}, Labels: []string{"demo-key-1", "demo-key-2"}, Template: "demo-key-{key_id}"},
-		{Name: "archive", Prefix: "/agency/archive", Keys: []string{"demo-key-3", "demo-key-4"}, Labels: []string{"demo-key-3", "demo-key-4"}},
+		{Name: "archive", Prefix: "/agency/archive", Keys: []string{"demo-key-3", "demo-key-4"}, Labels: []string{"demo-key-3", "demo-key-4"}, OwnFile: true},
 		{Name: "everything", Prefix: "", Keys: []string{"demo-key-1"}, Labels: []string{"demo-key-1"}, Patterns: []string{"*"}},
-		{Name: "noisy", Prefix: "/noisy", Keys: []string{"demo-key-4"}, Labels: []string{"demo-key-4"}, Quota: noisyQuota},
+		{Name: "noisy", Prefix: "/noisy", Keys: []string{"demo-key-4"}, Labels: []string{"demo-key-4"}, Quota: noisyQuota, OwnFile: true},
+	}, Housed: []tenant{
+		{Name: "north", Prefix: "/north", Keys: []string{"demo-key-1"}, Labels: []string{"demo-key-1"}, Host: "north.attack.test"},
+		{Name: "south", Prefix: "/south", Keys: []string{"demo-key-2"}, Labels: []string{"demo-key-2"}, Host: "south.attack.test", OwnFile: true},
 	}}
+	w.target.ClientCA, err = newAuthority()
+	if err != nil {
+		return err
+	}
 	config, err := w.writeConfig(demo, &d)
 	if err != nil {
 		return err
@@ -117,7 +127,7 @@ func (w *world) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.target.API, w.target.Health = w.program.listen, w.program.health
+	w.target.API, w.target.Health, w.target.Mutual = w.program.listen, w.program.health, w.program.mutual
 	return w.makeCiphertexts()
 }
 
@@ -129,32 +139,26 @@ func (w *world) writeConfig(demo string, d *demoFile) (string, error) {
 			"pin": object{"file": h.PINFile}, "environment": []string{"SOFTHSM2_CONF=" + h.SoftHSM2Conf}})
 		members = append(members, object{"hsm": h.Name})
 	}
-	for i := range w.target.Tenants {
-		t := &w.target.Tenants[i]
-		made, err := sigv4.GenerateCredential()
-		if err != nil {
-			return "", err
+	clientCA := filepath.Join(w.dir, "clients.crt")
+	err := errors.Join(os.Mkdir(filepath.Join(w.dir, storeDirectory), 0o700), os.WriteFile(clientCA, w.target.ClientCA.Certificate, 0o600))
+	if err != nil {
+		return "", err
+	}
+	for _, tenants := range [][]tenant{w.target.Tenants, w.target.Housed} {
+		for i := range tenants {
+			store, err := w.keyStore(&tenants[i])
+			if err != nil {
+				return "", err
+			}
+			if store != nil {
+				stores = append(stores, store)
+			}
 		}
-		t.Credential = credential{ID: made.AccessKeyID, Secret: made.SecretAccessKey}
-		secret := filepath.Join(w.dir, t.Name+".secret")
-		err = os.WriteFile(secret, []byte(made.SecretAccessKey), 0o600)
-		if err != nil {
-			return "", err
-		}
-		keys := object{"labels": t.Labels}
-		if t.Patterns != nil {
-			keys["labels"] = t.Patterns
-		}
-		if t.Template != "" {
-			keys["label"] = t.Template
-		}
-		stores = append(stores, object{"name": t.Name, "path_prefix": t.Prefix, "hsm_group": "main", "keys": keys,
-			"quota":       object{"requests_per_second": t.Quota},
-			"credentials": []object{{"access_key_id": t.Credential.ID, "secret_access_key": object{"file": secret}}}})
 	}
 	text, err := json.Marshal(object{
 		"server": object{"listen": "127.0.0.1:0",
-			"tls": object{"certificate": filepath.Join(demo, "server.crt"), "key": filepath.Join(demo, "server.key")}},
+			"listeners": []object{{"listen": "127.0.0.3:0", "client_certificates": object{"ca": clientCA, "subjects": []string{clientSubject}}}},
+			"tls":       object{"certificate": filepath.Join(demo, "server.crt"), "key": filepath.Join(demo, "server.key")}},
 		"health":          object{"listen": "127.0.0.2:0"}, // the program refuses twice the same, and takes port 0 for one
 		"state_directory": filepath.Join(w.dir, "state"), "admin": object{"socket": filepath.Join(w.dir, "admin.sock")},
 		"hsms": hsms, "hsm_groups": []object{{"name": "main", "hsms": members, "test_key": testKey}}, "key_stores": stores,
@@ -164,6 +168,43 @@ func (w *world) writeConfig(demo string, d *demoFile) (string, error) {
 	}
 	file := filepath.Join(w.dir, "xks-proxy.yaml")
 	return file, os.WriteFile(file, text, 0o600)
+}
+
+const storeDirectory = "key_stores.d" // the default
+
+// keyStore makes the credential of a key store, and its section of the configuration; nil if that went into a file of its own.
+func (w *world) keyStore(t *tenant) (object, error) {
+	made, err := sigv4.GenerateCredential()
+	if err != nil {
+		return nil, err
+	}
+	t.Credential = credential{ID: made.AccessKeyID, Secret: made.SecretAccessKey}
+	secret := filepath.Join(w.dir, t.Name+".secret")
+	err = os.WriteFile(secret, []byte(made.SecretAccessKey), 0o600)
+	if err != nil {
+		return nil, err
+	}
+	keys := object{"labels": t.Labels}
+	if t.Patterns != nil {
+		keys["labels"] = t.Patterns
+	}
+	if t.Template != "" {
+		keys["label"] = t.Template
+	}
+	store := object{"name": t.Name, "path_prefix": t.Prefix, "hsm_group": "main", "keys": keys,
+		"quota":       object{"requests_per_second": t.Quota},
+		"credentials": []object{{"access_key_id": t.Credential.ID, "secret_access_key": object{"file": secret}}}}
+	if t.Host != "" {
+		store["hosts"] = []string{t.Host}
+	}
+	if !t.OwnFile {
+		return store, nil
+	}
+	text, err := json.Marshal(store)
+	if err != nil {
+		return nil, err
+	}
+	return nil, os.WriteFile(filepath.Join(w.dir, storeDirectory, t.Name+".yaml"), text, 0o600)
 }
 
 // makeCiphertexts has every tenant encrypt something, for Decrypts of others to be tried with.
@@ -190,8 +231,11 @@ func (w *world) close() {
 // target is what an attacker knows. He has a credential of each tenant, to try them on the others.
 type target struct {
 	API, Health string // addresses
+	Mutual      string // address of the port that asks for client certificates
 	CA          string // PEM
+	ClientCA    authority
 	Tenants     []tenant
+	Housed      []tenant // that exist under a host name of their own
 	Sealed      [][]byte // the fields of a Decrypt, JSON, one for each tenant, of its first key
 	Seed        uint64
 	Short       bool

@@ -1,0 +1,90 @@
+package main
+
+// A block of a key store, or of a key of it, stays with the path that AWS KMS calls, whatever the key store is called.
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"go.uber.org/zap"
+
+	"xks-proxy/pkg/xks"
+)
+
+func storesAt(pathByName ...string) *config {
+	c := new(config)
+	for i := 0; i < len(pathByName); i += 2 {
+		c.KeyStores = append(c.KeyStores, keyStoreConfig{Name: pathByName[i], PathPrefix: pathByName[i+1]})
+	}
+	return c
+}
+
+func TestBlocksFollowThePath(t *testing.T) {
+	whole, key := blockOf("payroll", ""), blockOf("payroll", "key-1")
+	whole.URIPath, key.URIPath = xks.URIPath("/p"), xks.URIPath("/p")
+	for name, c := range map[string]struct {
+		configs []*config // in this order
+		blocked string    // beside payroll
+	}{
+		"the same":                  {[]*config{storesAt("payroll", "/p", "tax", "/t")}, ""},
+		"renamed":                   {[]*config{storesAt("wages", "/p", "tax", "/t")}, "wages"},
+		"gone, and back as another": {[]*config{storesAt("tax", "/t"), storesAt("tax", "/t", "wages", "/p")}, "wages"},
+		"renamed twice":             {[]*config{storesAt("wages", "/p"), storesAt("salaries", "/p")}, "salaries"},
+		"changed places":            {[]*config{storesAt("payroll", "/t", "tax", "/p")}, "tax"},
+		"moved, then renamed":       {[]*config{storesAt("payroll", "/new"), storesAt("wages", "/new")}, "wages"},
+		"without a prefix":          {[]*config{storesAt("payroll", ""), storesAt("wages", "")}, "wages"},
+	} {
+		directory := t.TempDir()
+		k := mustOpen(t, directory)
+		enforcer := &fakeEnforcer{}
+		k.attach(enforcer)
+		mustAdd(t, k, whole)
+		mustAdd(t, k, key)
+		for _, next := range c.configs {
+			if err := k.follow(next, zap.NewNop()); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		b := enforcer.now()
+		for _, store := range []string{"payroll", "wages", "salaries", "tax"} {
+			want := store == "payroll" || store == c.blocked || name == "renamed twice" && store == "wages"
+			if b.KeyStores[store] != want || b.Keys[xks.BlockedKey{KeyStore: store, Key: "key-1"}] != want {
+				t.Errorf("%s: %s is blocked: %t, want %t: %+v", name, store, !want, want, b)
+			}
+		}
+		inForce, _ := k.list()
+		if after, _ := mustOpen(t, directory).list(); fmt.Sprint(after) != fmt.Sprint(inForce) {
+			t.Errorf("%s: after a restart %+v, before %+v", name, after, inForce)
+		}
+	}
+}
+
+// A block by CKA_LABEL is of no key store; and one that was forced for a key store that there is not yet learns its path.
+func TestBlocksThatFollowNothing(t *testing.T) {
+	k := mustOpen(t, "")
+	mustAdd(t, k, blockOf("", "label"))
+	mustAdd(t, k, blockOf("later", ""))
+	for _, next := range []*config{storesAt("tax", ""), storesAt("later", "/l"), storesAt("now", "/l")} {
+		if err := k.follow(next, zap.NewNop()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	blocks, _ := k.list()
+	if _, found := findBlock(blocks, blockTarget{KeyStore: "now"}); !found || len(blocks) != 3 {
+		t.Errorf("%+v", blocks)
+	}
+}
+
+func TestTooManyBlocksToFollow(t *testing.T) {
+	k := mustOpen(t, "")
+	for i := range maxBlocks {
+		b := blockOf("payroll", fmt.Sprintf("key-%d", i))
+		b.URIPath = xks.URIPath("/p")
+		k.blocks = append(k.blocks, b)
+	}
+	err := k.follow(storesAt("wages", "/p"), zap.NewNop())
+	if blocks, _ := k.list(); !errors.Is(err, errTooManyBlocks) || len(blocks) != maxBlocks {
+		t.Errorf("%v, %d blocks", err, len(blocks))
+	}
+}
