@@ -114,7 +114,7 @@ func TestReloadLine(t *testing.T) {
 	r, logs := newStateRig(t)
 	answer := &reloadAnswer{Generation: 3}
 	for i := range 200 {
-		answer.Changes = append(answer.Changes, reloadChange{Key: fmt.Sprintf("key_stores[%d]", i), New: "x", Kind: "+"})
+		answer.Changes = append(answer.Changes, reloadChange{Key: fmt.Sprintf("key_stores[%d]", i), Kind: added})
 	}
 	r.note("SIGHUP", time.Now(), answer, nil)
 	lines := logs.TakeAll()
@@ -215,12 +215,12 @@ func TestReloadCommands(t *testing.T) {
 		return execute(t, append(args, "--socket", rig.socket+"2")...)
 	}
 	fake.answer = &reloadAnswer{File: "/etc/x.yaml", Generation: 7, Took: 12 * time.Millisecond, WaitsForRestart: []string{"server.listen"}, Warnings: []string{"x.yaml:1:1: careful"},
-		Changes: []reloadChange{{Key: "key_stores[finance]", New: "/finance", Kind: "+"}, {Key: "hsms[a].sessions", Old: "32", New: "64", Kind: "~"},
-			{Key: "server.listen", Old: "a:1", New: "a:2", Restart: true}, {Key: "key_stores[old]", Old: "/old"}}}
-	list := `  + key_stores[finance]  /finance
-  ~ hsms[a].sessions     32 -> 64
-  ~ server.listen        a:1 -> a:2   (takes a restart)
-  - key_stores[old]      /old
+		Changes: []reloadChange{{Key: "key_stores[finance]", Kind: added}, {Key: "hsms[a].sessions", Old: "32", New: "64", Kind: changed},
+			{Key: "server.listen", Old: "a:1", New: "a:2", Restart: true, Kind: changed}, {Key: "key_stores[old]", Kind: removed}}}
+	list := `  + key_stores[finance]
+  ~ hsms[a].sessions  32 -> 64
+  ~ server.listen     a:1 -> a:2   (takes a restart)
+  - key_stores[old]
 A restart is needed for: server.listen
 `
 	stdout, stderr, code := run("reload")
