@@ -152,6 +152,10 @@ func (r *reloader) read(ctx context.Context) (*reloadReading, error) {
 	if err != nil {
 		return nil, err
 	}
+	err = refuseEmptied(c, old.config)
+	if err != nil {
+		return nil, err
+	}
 	secrets, more, err := resolveSecrets(ctx, c)
 	if err != nil {
 		return nil, err
