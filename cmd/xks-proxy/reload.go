@@ -92,7 +92,7 @@ func (r *reloader) reload(ctx context.Context, by string) (*reloadAnswer, error)
 	defer release()
 	began := time.Now()
 	answer, err := r.replace(ctx, began)
-	if errors.Is(err, errStopped) {
+	if err != nil && (errors.Is(err, errStopped) || ctx.Err() != nil) {
 		return nil, errors.New("the proxy is ending: nothing was reloaded")
 	}
 	r.note(by, began, answer, err)
@@ -162,8 +162,9 @@ func (r *reloader) read(ctx context.Context) (*reloadReading, error) {
 	}
 	reading := &reloadReading{config: c, secrets: secrets, warnings: slices.Concat(warnings, more)}
 	reading.changes = diffConfigs(old.config, c, old.secrets, secrets)
+	wanted := c.Server.Listeners
 	reading.waits = keepRunning(c, old.config)
-	reading.tls, more, err = prepareTLS(c)
+	reading.tls, more, err = prepareTLS(withListeners(c, wanted))
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -179,6 +180,74 @@ func TestReloadTakesTurns(t *testing.T) {
 	_, _, err = r.take(t.Context())
 	if !errors.Is(err, errStopped) {
 		t.Errorf("after the end: %v", err)
+	}
+}
+
+// newReadRig is a reloader of test.yaml as it is now.
+func newReadRig(t *testing.T) *reloader {
+	t.Helper()
+	r, _ := newStateRig(t)
+	c, _, err := loadConfig("test.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets, _, err := resolveSecrets(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	material, _, err := prepareTLS(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.tls.use(material)
+	r.file = "test.yaml"
+	r.fleet.current.Store(&generation{number: 1, config: c, secrets: secrets})
+	return r
+}
+
+// A port that was taken away stays open until the restart; its CA bundle may go with it.
+func TestReloadWithoutAListener(t *testing.T) {
+	configDir(t)
+	text := validConfig(t)
+	writeFile(t, "ca.pem", newCA(t, "AWS").pem(), 0o644)
+	with := validConfig(t, "server: {", "server: {listeners: [{listen: \"127.0.0.1:1\", client_certificates: {ca: ca.pem, subjects: [a]}}], ")
+	writeFile(t, "test.yaml", with, 0o644)
+	r := newReadRig(t)
+	writeFile(t, "test.yaml", text, 0o644)
+	writeFile(t, "ca.pem", "", 0o644)
+	reading, err := r.read(t.Context())
+	if err != nil || !slices.Equal(reading.waits, []string{"server.listeners"}) {
+		t.Fatalf("%v, %+v", err, reading)
+	}
+	r.tls.use(reading.tls)
+	if r.tls.current.Load().rules["127.0.0.1:1"] == nil {
+		t.Error("the port asks for no client certificate any more")
+	}
+	writeFile(t, "test.yaml", with, 0o644)
+	_, err = r.read(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "ca.pem holds no certificate") {
+		t.Errorf("a port that is wanted, with an empty bundle: %v", err)
+	}
+}
+
+// The end of the program is no fault of the configuration.
+func TestReloadAtTheEnd(t *testing.T) {
+	configDir(t)
+	writeFile(t, "test.yaml", validConfig(t), 0o644)
+	r := newReadRig(t)
+	writeFile(t, "test.yaml", validConfig(t, "{file: demo.key}", "{command: [sh, -c, 'touch begun; exec sleep 60']}"), 0o644)
+	go func() {
+		for range 1000 {
+			if _, err := os.Stat("begun"); err == nil {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		r.end()
+	}()
+	_, err := r.reload(t.Context(), "a test")
+	if err == nil || err.Error() != "the proxy is ending: nothing was reloaded" || r.state().Failures != 0 {
+		t.Errorf("%v, %+v", err, r.state())
 	}
 }
 
