@@ -209,7 +209,7 @@ func newReadRig(t *testing.T) *reloader {
 func TestReloadWithoutAListener(t *testing.T) {
 	configDir(t)
 	text := validConfig(t)
-	writeFile(t, "ca.pem", newCA(t, "AWS").pem(), 0o644)
+	writeFile(t, "ca.pem", string(encodePEM("CERTIFICATE", newCA(t, "AWS").Raw)), 0o644)
 	with := validConfig(t, "server: {", "server: {listeners: [{listen: \"127.0.0.1:1\", client_certificates: {ca: ca.pem, subjects: [a]}}], ")
 	writeFile(t, "test.yaml", with, 0o644)
 	r := newReadRig(t)
