@@ -164,9 +164,13 @@ func TestAdminSocket(t *testing.T) {
 	if info.Mode() != fs.ModeSocket|0o600 {
 		t.Errorf("mode %v", info.Mode())
 	}
-	second := w.launch(t, func(s *settings) { s.Admin["socket"] = socket })
+	second := w.launch(t, func(s *settings) { s.Admin["socket"], s.State = socket, w.file("second-state") })
 	if code := second.waitExit(t, startLimit); code != 1 || !strings.Contains(second.log.tail(5), "another xks-proxy serves "+socket) {
 		t.Errorf("a second proxy on the socket: exit code %d:\n%s", code, second.log.tail(5))
+	}
+	second = w.launch(t, func(s *settings) { s.Admin["socket"] = w.file("second.sock") })
+	if code := second.waitExit(t, startLimit); code != 1 || !strings.Contains(second.log.tail(5), "another xks-proxy keeps its state in ") {
+		t.Errorf("a second proxy on the state directory: exit code %d:\n%s", code, second.log.tail(5))
 	}
 	p.list(t)
 	p.stop(t)

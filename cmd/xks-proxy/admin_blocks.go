@@ -300,7 +300,8 @@ func placeOf(c *config, path string) string {
 	if c.source == nil {
 		return path
 	}
-	return strings.TrimSuffix(problem{File: c.source.file, Origin: c.source.origin(path), Path: path}.String(), ": ")
+	file, key := c.source.locate(path) // of a tenant: in its own file
+	return strings.TrimSuffix(problem{File: file, Origin: c.source.origin(path), Path: key}.String(), ": ")
 }
 
 // blocks asks for what is blocked, as JSON too.

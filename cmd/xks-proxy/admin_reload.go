@@ -41,17 +41,15 @@ type reloadChange struct {
 	Old     string `json:"old,omitempty"`
 	New     string `json:"new,omitempty"`
 	Restart bool   `json:"restart,omitempty"`
-	Kind    string `json:"kind"`
+	Kind    string `json:"kind"` // added, removed or changed
 }
 
 // sign is how a change is shown: + for what is added, - for what is removed, ~ for what changes.
 func (c reloadChange) sign() string {
-	switch {
-	case c.Kind == "+" || c.Kind == "-" || c.Kind == "~":
-		return c.Kind
-	case c.Old == "" && c.New != "":
+	switch c.Kind {
+	case added:
 		return "+"
-	case c.New == "" && c.Old != "":
+	case removed:
 		return "-"
 	}
 	return "~"

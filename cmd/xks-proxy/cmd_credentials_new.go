@@ -118,11 +118,12 @@ func yamlText(s string) string {
 // steps is a rotation in order. The secret is in none of them.
 func (n *newCredential) steps(c *config, store keyStoreConfig, configFile, id string) string {
 	i := slices.IndexFunc(c.KeyStores, func(k keyStoreConfig) bool { return k.Name == store.Name })
-	place, _, _ := strings.Cut(placeOf(c, fmt.Sprintf("key_stores[%d].credentials", i)), ": ")
+	key := storeKey(i, "credentials")
+	place, _, _ := strings.Cut(placeOf(c, key), ": ")
 	file := n.secretFile
-	inside, err := filepath.Rel(c.source.dir, file)
+	inside, err := filepath.Rel(c.source.dirOf(key), file)
 	if err == nil && filepath.IsLocal(inside) {
-		file = inside // a path in a configuration starts at its own directory
+		file = inside // a path in a file starts at the directory of that file
 	}
 	lines := credentialLines(id, file)
 	return fmt.Sprintf(`Access key %[1]s for key store %[2]s. Its secret is in %[3]s.

@@ -158,6 +158,18 @@ func TestCredentialsNewForAKeyStore(t *testing.T) {
 	}
 }
 
+// Of a key store of the directory, its own file is named, and the path of the secret starts there.
+func TestCredentialsNewForATenant(t *testing.T) {
+	storeDir(t)
+	t.Setenv(configVariable, "")
+	stdout, stderr, code := execute(t, "credentials", "new", "key_stores.d/secrets/tax-2.key", "--config", "test.yaml", "--key-store", "tax")
+	for _, part := range []string{"(key_stores.d/tax.yaml:5:14)", "secret_access_key: {file: secrets/tax-2.key}\n"} {
+		if code != 0 || !strings.Contains(stdout, part) {
+			t.Errorf("exit code %d, no %q:\n%s%s", code, part, stdout, stderr)
+		}
+	}
+}
+
 func TestCredentialsList(t *testing.T) {
 	rig := newAdminRig(t)
 	rig.admin.uses.since = time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC)

@@ -124,7 +124,7 @@ func printChanges(c *cobra.Command, a *reloadAnswer, none string) error {
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, change := range a.Changes {
-		fmt.Fprintf(table, "  %s %s\t%s\n", change.sign(), change.Key, describeChange(change))
+		fmt.Fprintf(table, "  %s %s%s\n", change.sign(), change.Key, describeChange(change))
 	}
 	_ = table.Flush() // into a buffer
 	if len(a.WaitsForRestart) > 0 {
@@ -137,15 +137,11 @@ func printChanges(c *cobra.Command, a *reloadAnswer, none string) error {
 	return err
 }
 
+// describeChange is the second column; what is added or removed has its name only.
 func describeChange(c reloadChange) string {
 	var text string
-	switch c.sign() {
-	case "+":
-		text = c.New
-	case "-":
-		text = c.Old
-	default:
-		text = c.Old + " -> " + c.New
+	if c.Kind == changed {
+		text = "\t" + c.Old + " -> " + c.New
 	}
 	if c.Restart {
 		text += "   (takes a restart)"

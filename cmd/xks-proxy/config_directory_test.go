@@ -58,6 +58,9 @@ func TestKeyStoreDirectory(t *testing.T) {
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}
+	if got := placeOf(c, storeKey(2, "owner")); got != "key_stores.d/tax.yaml:1:8: owner" {
+		t.Errorf("an operator is sent to %s", got)
+	}
 	names := make([]string, 0, len(c.KeyStores))
 	for _, k := range c.KeyStores {
 		names = append(names, k.Name)

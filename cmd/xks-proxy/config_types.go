@@ -30,9 +30,9 @@ import (
 type config struct {
 	Server            serverConfig     `mapstructure:"server" doc:"The HTTPS listener that AWS KMS calls, and its limits."`
 	Health            healthConfig     `mapstructure:"health" restart:"true" doc:"The listener for load balancers and monitoring."`
-	Admin             adminConfig      `mapstructure:"admin" restart:"true" doc:"The socket through which the xks-proxy hsm commands look at the HSMs and take them out of service."`
+	Admin             adminConfig      `mapstructure:"admin" restart:"true" doc:"The socket for the commands of operators: status, block, reload, hsm and others."`
 	Log               logConfig        `mapstructure:"log" doc:"The proxy's log: one structured line for each request, and what happens besides."`
-	StateDirectory    string           `mapstructure:"state_directory" restart:"true" default:"state" path:"true" doc:"Directory in which the last catalogue seen on each HSM is kept, so that a restart while one HSM is away does not begin to use a key version that the other lacks. Also which PIN an HSM refused, as a slow hash, so that it is not tried again. Empty: none is kept."`
+	StateDirectory    string           `mapstructure:"state_directory" restart:"true" default:"state" path:"true" doc:"Directory in which the last catalogue seen on each HSM is kept, so that a restart while one HSM is away does not begin to use a key version that the other lacks. Also what operators have blocked, when each credential was last used, and which PIN an HSM refused, as a slow hash, so that it is not tried again. One directory for each proxy. Empty: none is kept."`
 	StartWithoutHSMs  string           `mapstructure:"start_without_hsms" default:"wait" oneof:"wait|exit" doc:"When every HSM of an HSM group is away at the start: wait serves all the same, not ready until one comes; exit ends the program. A mistake, such as a refused PIN, ends it in either case unless the HSM was reached before."`
 	Proxy             proxyConfig      `mapstructure:"proxy" doc:"What GetHealthStatus tells AWS KMS about the proxy."`
 	HSMs              []hsmConfig      `mapstructure:"hsms" required:"true" doc:"The HSMs, each served by a process of its own."`
@@ -97,11 +97,11 @@ type reloadConfig struct {
 
 type healthConfig struct {
 	Listen  string `mapstructure:"listen" default:"127.0.0.1:8080" doc:"Address and port for /healthz/live, /healthz/ready and /metrics over plain HTTP. Empty: no such listener."`
-	Metrics bool   `mapstructure:"metrics" default:"true" doc:"Serve Prometheus metrics at /metrics of this listener, and of no other. They name HSMs and HSM groups: let only load balancers and monitoring reach it."`
+	Metrics bool   `mapstructure:"metrics" default:"true" doc:"Serve Prometheus metrics at /metrics of this listener, and of no other. They name HSMs, HSM groups, key stores and access key ids: let only load balancers and monitoring reach it."`
 }
 
 type adminConfig struct {
-	Socket string `mapstructure:"socket" default:"state/admin.sock" path:"true" doc:"Unix socket, 107 bytes with its directory at most. Whoever can open it can take HSMs out of service: mode 0600, or 0660 with a group. Empty: none."`
+	Socket string `mapstructure:"socket" default:"state/admin.sock" path:"true" doc:"Unix socket, 107 bytes with its directory at most. Whoever can open it can block keys and take HSMs out of service: mode 0600, or 0660 with a group. Empty: none."`
 	Group  string `mapstructure:"group" doc:"Unix group, by name or number, whose members may use the socket too. They need a way through its directory. Empty: the proxy's own user only."`
 }
 

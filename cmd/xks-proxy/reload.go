@@ -93,7 +93,7 @@ func (r *reloader) reload(ctx context.Context, by string) (*reloadAnswer, error)
 	defer release()
 	began := time.Now()
 	answer, err := r.replace(ctx, began)
-	if errors.Is(err, errStopped) {
+	if err != nil && (errors.Is(err, errStopped) || ctx.Err() != nil) {
 		return nil, errors.New("the proxy is ending: nothing was reloaded")
 	}
 	r.note(by, began, answer, err)
@@ -157,14 +157,19 @@ func (r *reloader) read(ctx context.Context) (*reloadReading, error) {
 	if err != nil {
 		return nil, err
 	}
+	err = refuseEmptied(c, old.config)
+	if err != nil {
+		return nil, err
+	}
 	secrets, more, err := resolveSecrets(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	reading := &reloadReading{config: c, secrets: secrets, warnings: slices.Concat(warnings, more)}
 	reading.changes = diffConfigs(old.config, c, old.secrets, secrets)
+	wanted := c.Server.Listeners
 	reading.waits = keepRunning(c, old.config)
-	reading.tls, more, err = prepareTLS(c)
+	reading.tls, more, err = prepareTLS(withListeners(c, wanted))
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ package main
 
 import (
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -49,6 +50,14 @@ func keepListeners(next, running *config) bool {
 	}
 	next.Server.Listeners = running.Server.Listeners
 	return true
+}
+
+// withListeners is next, which has the running ports, with the ports that its file wants: of these the CA bundles are read. Those of
+// a port that the file does not have any more may be gone; it keeps its rule (tlsHolder.use).
+func withListeners(next *config, wanted []listenerConfig) *config {
+	c := *next
+	c.Server.Listeners = slices.DeleteFunc(slices.Clone(wanted), func(l listenerConfig) bool { return l.Listen == c.Server.Listen })
+	return &c
 }
 
 func addresses(c *config) []string {

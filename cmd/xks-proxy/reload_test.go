@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -114,7 +115,7 @@ func TestReloadLine(t *testing.T) {
 	r, logs := newStateRig(t)
 	answer := &reloadAnswer{Generation: 3}
 	for i := range 200 {
-		answer.Changes = append(answer.Changes, reloadChange{Key: fmt.Sprintf("key_stores[%d]", i), New: "x", Kind: "+"})
+		answer.Changes = append(answer.Changes, reloadChange{Key: fmt.Sprintf("key_stores[%d]", i), Kind: added})
 	}
 	r.note("SIGHUP", time.Now(), answer, nil)
 	lines := logs.TakeAll()
@@ -182,6 +183,74 @@ func TestReloadTakesTurns(t *testing.T) {
 	}
 }
 
+// newReadRig is a reloader of test.yaml as it is now.
+func newReadRig(t *testing.T) *reloader {
+	t.Helper()
+	r, _ := newStateRig(t)
+	c, _, err := loadConfig("test.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets, _, err := resolveSecrets(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	material, _, err := prepareTLS(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.tls.use(material)
+	r.file = "test.yaml"
+	r.fleet.current.Store(&generation{number: 1, config: c, secrets: secrets})
+	return r
+}
+
+// A port that was taken away stays open until the restart; its CA bundle may go with it.
+func TestReloadWithoutAListener(t *testing.T) {
+	configDir(t)
+	text := validConfig(t)
+	writeFile(t, "ca.pem", string(encodePEM("CERTIFICATE", newCA(t, "AWS").Raw)), 0o644)
+	with := validConfig(t, "server: {", "server: {listeners: [{listen: \"127.0.0.1:1\", client_certificates: {ca: ca.pem, subjects: [a]}}], ")
+	writeFile(t, "test.yaml", with, 0o644)
+	r := newReadRig(t)
+	writeFile(t, "test.yaml", text, 0o644)
+	writeFile(t, "ca.pem", "", 0o644)
+	reading, err := r.read(t.Context())
+	if err != nil || !slices.Equal(reading.waits, []string{"server.listeners"}) {
+		t.Fatalf("%v, %+v", err, reading)
+	}
+	r.tls.use(reading.tls)
+	if r.tls.current.Load().rules["127.0.0.1:1"] == nil {
+		t.Error("the port asks for no client certificate any more")
+	}
+	writeFile(t, "test.yaml", with, 0o644)
+	_, err = r.read(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "ca.pem holds no certificate") {
+		t.Errorf("a port that is wanted, with an empty bundle: %v", err)
+	}
+}
+
+// The end of the program is no fault of the configuration.
+func TestReloadAtTheEnd(t *testing.T) {
+	configDir(t)
+	writeFile(t, "test.yaml", validConfig(t), 0o644)
+	r := newReadRig(t)
+	writeFile(t, "test.yaml", validConfig(t, "{file: demo.key}", "{command: [sh, -c, 'touch begun; exec sleep 60']}"), 0o644)
+	go func() {
+		for range 1000 {
+			if _, err := os.Stat("begun"); err == nil {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		r.end()
+	}()
+	_, err := r.reload(t.Context(), "a test")
+	if err == nil || err.Error() != "the proxy is ending: nothing was reloaded" || r.state().Failures != 0 {
+		t.Errorf("%v, %+v", err, r.state())
+	}
+}
+
 // fakeReloads answers what a test wants.
 type fakeReloads struct {
 	answer *reloadAnswer
@@ -215,12 +284,12 @@ func TestReloadCommands(t *testing.T) {
 		return execute(t, append(args, "--socket", rig.socket+"2")...)
 	}
 	fake.answer = &reloadAnswer{File: "/etc/x.yaml", Generation: 7, Took: 12 * time.Millisecond, WaitsForRestart: []string{"server.listen"}, Warnings: []string{"x.yaml:1:1: careful"},
-		Changes: []reloadChange{{Key: "key_stores[finance]", New: "/finance", Kind: "+"}, {Key: "hsms[a].sessions", Old: "32", New: "64", Kind: "~"},
-			{Key: "server.listen", Old: "a:1", New: "a:2", Restart: true}, {Key: "key_stores[old]", Old: "/old"}}}
-	list := `  + key_stores[finance]  /finance
-  ~ hsms[a].sessions     32 -> 64
-  ~ server.listen        a:1 -> a:2   (takes a restart)
-  - key_stores[old]      /old
+		Changes: []reloadChange{{Key: "key_stores[finance]", Kind: added}, {Key: "hsms[a].sessions", Old: "32", New: "64", Kind: changed},
+			{Key: "server.listen", Old: "a:1", New: "a:2", Restart: true, Kind: changed}, {Key: "key_stores[old]", Kind: removed}}}
+	list := `  + key_stores[finance]
+  ~ hsms[a].sessions  32 -> 64
+  ~ server.listen     a:1 -> a:2   (takes a restart)
+  - key_stores[old]
 A restart is needed for: server.listen
 `
 	stdout, stderr, code := run("reload")

@@ -102,6 +102,11 @@ func serveWith(ctx context.Context, v serving) error {
 	if err != nil {
 		return err
 	}
+	unlock, err := lockState(c.StateDirectory, log)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	listeners, err := listen(ctx, c, log)
 	if err != nil {
 		return err

@@ -1,0 +1,21 @@
+package main
+
+// A key store directory that is suddenly empty: more likely a file system that is not mounted than a wish to part with
+// every tenant.
+
+import "fmt"
+
+// refuseEmptied is an error where the running configuration has key stores from its directory, and the next would have
+// none from the same one. A restart serves what is there.
+func refuseEmptied(next, running *config) error {
+	was, is := running.source, next.source
+	if was == nil || is == nil || len(was.stores) == 0 || len(is.stores) > 0 || is.directory != was.directory {
+		return nil
+	}
+	state := "does not exist"
+	if is.found {
+		state = "holds no *.yaml file"
+	}
+	return fmt.Errorf(`%s: key_store_directory: %s %s, but %d key stores are served from it; is it not mounted? If all of them are to go, set key_store_directory: "" or restart`,
+		is.file, is.directory, state, len(was.stores))
+}
