@@ -84,7 +84,7 @@ func (l hsmList) member(t testing.TB, name string) hsm.MemberStatus {
 // Draining, resuming and restarting one of two HSMs at load fails nothing.
 func TestMaintenanceUnderLoad(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, (*settings).withoutLeisure)
+	p := newProxy(t, (*settings).withSomeLeisure)
 	l := p.startLoad(t, http1, 300, 8)
 	for _, name := range []string{"hsm-a", "hsm-b"} {
 		time.Sleep(500 * time.Millisecond)

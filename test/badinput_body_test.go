@@ -133,7 +133,7 @@ func (p *proxy) dribble(t *testing.T, w way) {
 		if err := reply.checkError(503, "DependencyTimeoutException"); err != nil {
 			t.Errorf("%v: %v", w, err)
 		}
-		if reply.took > 2*time.Second { // 200 ms, and what 50 handshakes take here
+		if reply.took > 5*time.Second { // 200 ms, and what 50 handshakes take here; the body takes 20 s
 			t.Errorf("%v: an answer after %v", w, reply.took)
 		}
 	}

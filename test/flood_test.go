@@ -16,8 +16,8 @@ import (
 )
 
 // honestP99 bounds what honest requests take meanwhile, on a machine of two cores that also
-// runs the attack and other tests.
-const honestP99 = 500 * time.Millisecond
+// runs the attack and other tests; make attack measures.
+const honestP99 = 2 * time.Second
 
 // 2,000 connections that do nothing, after a TLS handshake or without one.
 func TestIdleConnections(t *testing.T) {
@@ -37,7 +37,12 @@ func TestIdleConnections(t *testing.T) {
 	}
 	dialling.Wait()
 	l := p.startLoad(t, http1, 200, 8)
-	time.Sleep(2 * time.Second)
+	eventually(t, time.Minute, func() error {
+		if l.count() < 300 {
+			return errNotYet
+		}
+		return nil
+	})
 	l.wantNoFailure(t, 200)
 	if p99 := l.percentile(99); p99 > honestP99 {
 		t.Errorf("p99 of honest requests: %v", p99)

@@ -62,6 +62,30 @@ func TestEndDuringAReload(t *testing.T) {
 	}
 }
 
+// SIGHUP while the program still asks for its secrets does not end it: it reloads when it serves.
+func TestReloadSignalDuringTheStart(t *testing.T) {
+	t.Parallel()
+	w := newTestWorld(t)
+	begun, script := w.file("begun"), w.file("slow-secret")
+	writeFile(t, script, "#!/bin/sh\ntouch "+begun+"\nsleep 2\necho "+w.Other.SecretAccessKey+"\n")
+	chmod(t, script, 0o700)
+	p := w.launch(t, func(s *settings) {
+		byHand(s)
+		s.KeyStores[1]["credentials"] = []object{{"access_key_id": w.Other.AccessKeyID, "secret_access_key": object{"command": []string{script}}}}
+	})
+	eventually(t, startLimit, func() error {
+		_, err := os.Stat(begun)
+		return err
+	})
+	err := p.signal(syscall.SIGHUP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.waitServing(t)
+	p.log.wait(t, startLimit, p.exited, func(line string) bool { return strings.Contains(line, `"by":"SIGHUP"`) })
+	p.stop(t)
+}
+
 // Secrets of the environment, which the program takes out of it at the start, and those that commands give: the former are as they
 // were, the latter are asked for again.
 func TestReloadOfOtherSecrets(t *testing.T) {

@@ -54,7 +54,7 @@ func (r *reloadScript) edit(s *settings) {
 	if *reloadStrict {
 		s.withoutLeisure()
 	} else {
-		s.Server["budget"], s.Server["first_request_budget"], s.Server["max_queue_time"] = "2s", "2s", "1s"
+		s.Server["budget"], s.Server["first_request_budget"], s.Server["max_queue_time"] = "5s", "5s", "4s"
 		s.Group["attempt_timeout"], s.Group["hedge_after"] = "500ms", "100ms"
 	}
 	s.Log["level"] = "info"

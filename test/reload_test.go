@@ -242,19 +242,19 @@ func TestReloadBySignalAndCommand(t *testing.T) {
 func TestReloadHSMs(t *testing.T) {
 	t.Parallel()
 	w := newTestWorld(t)
-	p := w.start(t, func(s *settings) { byHand(s); s.withoutLeisure(); s.only(w.A) })
+	p := w.start(t, func(s *settings) { byHand(s); s.withSomeLeisure(); s.only(w.A) })
 	c := p.client(t, http1)
 	if got := len(p.workers()); got != 1 {
 		t.Fatalf("%d processes", got)
 	}
 	a := p.worker(t, "hsm-a")
-	p.configure(t, func(s *settings) { byHand(s); s.withoutLeisure() })
+	p.configure(t, func(s *settings) { byHand(s); s.withSomeLeisure() })
 	p.reload(t)
 	p.waitActive(t, "hsm-a", "hsm-b")
 	if now := p.worker(t, "hsm-a"); now != a {
 		t.Errorf("the process of hsm-a was %d and is %d: nothing of it had changed", a, now)
 	}
-	p.configure(t, func(s *settings) { byHand(s); s.withoutLeisure(); s.only(w.B) })
+	p.configure(t, func(s *settings) { byHand(s); s.withSomeLeisure(); s.only(w.B) })
 	p.reload(t)
 	if got := c.fleet(t); len(got) != 1 || got["hsm-b"] == "" {
 		t.Errorf("the fleet is %v", got)

@@ -121,6 +121,12 @@ func (s *settings) withoutLeisure() {
 	delete(s.Group, "hedge_after")
 }
 
+// withSomeLeisure has faults of HSMs noticed as soon as by default, and gives a request the time that it may take on a busy machine.
+func (s *settings) withSomeLeisure() {
+	s.withoutLeisure()
+	s.Server["budget"], s.Server["first_request_budget"], s.Server["max_queue_time"] = "5s", "5s", "4s"
+}
+
 // only keeps one HSM.
 func (s *settings) only(k *token) {
 	for _, h := range s.HSMs {

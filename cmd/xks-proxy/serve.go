@@ -48,6 +48,9 @@ func newServeCommand() *cobra.Command {
 func serve(ctx context.Context, file string) error {
 	tuneMemory()
 	signal.Ignore(syscall.SIGPIPE) // of a log whose reader is gone
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // one that comes during the start, also while commands give secrets, reloads after it
+	defer signal.Stop(hangups)
 	if err := worker.ForbidDumps(); err != nil {
 		return err // PINs and secrets are in this process's memory
 	}
@@ -71,7 +74,7 @@ func serve(ctx context.Context, file string) error {
 		return err
 	}
 	defer log.flush()
-	err = serveWith(ctx, serving{file, c, secrets, material, slices.Concat(warnings, dubious, more), files, log})
+	err = serveWith(ctx, serving{file, c, secrets, material, slices.Concat(warnings, dubious, more), files, log, hangups})
 	if err != nil && c.Log.Output != "stderr" { // there the last sentence comes anyway
 		log.Error("the proxy ends", zap.Error(err))
 	}
@@ -87,14 +90,12 @@ type serving struct {
 	warnings []warning
 	files    *fileWatch
 	log      *openedLog
+	hangups  <-chan os.Signal
 }
 
 // serveWith is serve from the first line of the log on.
 func serveWith(ctx context.Context, v serving) error {
 	c, log := v.config, v.log.Logger
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP) // one that comes during the start reloads after it
-	defer signal.Stop(hangups)
 	for _, w := range v.warnings {
 		log.Warn("configuration", zap.String("warning", w.String()))
 	}
@@ -135,6 +136,6 @@ func serveWith(ctx context.Context, v serving) error {
 	if err != nil {
 		return err
 	}
-	go p.reloader.run(hangups)
+	go p.reloader.run(v.hangups)
 	return s.run(ctx)
 }

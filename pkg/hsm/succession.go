@@ -33,6 +33,7 @@ func (g *Group) TakeOver() {
 	g.mu.Unlock()
 	if old != nil {
 		old.StopRemembering()
+		g.learnLate(old)
 	}
 	g.saving.mu.Lock()
 	g.saving.off = false
@@ -44,6 +45,22 @@ func (g *Group) TakeOver() {
 	g.parity.unsaved = true
 	g.mu.Unlock()
 	g.rememberParity()
+}
+
+// learnLate takes over what the predecessor has found to differ since this group began, or else it would be forgotten, and encrypted
+// under, until the comparison comes round to it here. What has been mended meanwhile passes at the next comparison.
+func (g *Group) learnLate(old *Group) {
+	old.mu.Lock()
+	diverged := maps.Clone(old.parity.diverged)
+	old.mu.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for ref, finding := range diverged {
+		if _, known := g.parity.diverged[ref]; !known {
+			g.parity.diverged[ref] = finding
+			g.rebuildOne(ref.Label)
+		}
+	}
 }
 
 // rememberNow writes what is known of a member. A listing may be under way and be overtaken by this: the next writes again.

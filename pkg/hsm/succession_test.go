@@ -80,6 +80,26 @@ func TestSuccessorKnowsLostKeys(t *testing.T) {
 	})
 }
 
+// What a group finds to differ while its successor prepares is known to that one when it takes over, and to the next start.
+func TestSuccessorKnowsWhatWasFoundLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		tokens := newTokens(2)
+		old := start(t, tokens, crossing, rememberIn(dir))
+		next := start(t, tokens, rememberIn(dir), after(old)) // that compares nothing
+		tokens[1].RemoveKey("k")
+		otherMaterial(tokens[1], "k", 1)
+		time.Sleep(2 * time.Minute)
+		wantFound(t, old, "key material differs: k 1 [a b]")
+		next.TakeOver()
+		_, err := encryptVersion(t, next, "k")
+		wantError(t, err, hsm.ErrIncomplete)
+		old.Close()
+		next.Close()
+		wantFound(t, start(t, tokens, rememberIn(dir)), "key material differs: k 1 [a b]")
+	})
+}
+
 // The state directory is written by the group that serves, and by no other.
 func TestOneGroupRemembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

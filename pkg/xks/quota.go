@@ -56,9 +56,10 @@ func (b *bucket) allow(l rateLimit, clock func() int64) bool {
 
 // fit is for a limit that has changed: nobody owes more than an empty bucket.
 func (b *bucket) fit(l rateLimit, now int64) {
-	before := b.full.Load()
-	if before > now+l.window {
-		b.full.CompareAndSwap(before, now+l.window) // if a request was in between, the next reload will do
+	for before := b.full.Load(); before > now+l.window; before = b.full.Load() {
+		if b.full.CompareAndSwap(before, now+l.window) {
+			return
+		}
 	}
 }
 
@@ -79,7 +80,12 @@ func (k *keyBuckets) allow(l rateLimit, label string, clock func() int64) bool {
 	now := clock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	full, ok := l.take(min(k.full[label], now+l.window), now) // min: the limit may have changed
+	before := k.full[label]
+	if before > now+l.window { // the limit has changed: nobody owes more than an empty bucket
+		before = now + l.window
+		k.full[label] = before
+	}
+	full, ok := l.take(before, now)
 	if !ok {
 		return false
 	}

@@ -205,3 +205,20 @@ func TestQuotaValidate(t *testing.T) {
 		}
 	}
 }
+
+// TestKeyBucketsFit: a key that used up much under an old limit waits for the new one only, however often it is asked for.
+func TestKeyBucketsFit(t *testing.T) {
+	slow, quick := newRateLimit(1, 1000), newRateLimit(100, 10)
+	var k keyBuckets
+	var clock settableClock
+	for range 1000 {
+		k.allow(slow, "key", clock.read)
+	}
+	if k.allow(quick, "key", clock.read) {
+		t.Error("an empty bucket gave a token")
+	}
+	clock.now.Add(quick.interval)
+	if !k.allow(quick, "key", clock.read) || k.allow(quick, "key", clock.read) {
+		t.Error("it does not fill at the new rate")
+	}
+}

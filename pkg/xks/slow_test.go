@@ -43,12 +43,12 @@ func TestHungHSMs(t *testing.T) {
 // U13: the first request of a connection has less time, from when it was accepted.
 func TestFirstRequestBudget(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
-		s := newRig(t, budgets(1500*time.Millisecond, 300*time.Millisecond)).listen(version)
+		s := newRig(t, budgets(4*time.Second, 300*time.Millisecond)).listen(version)
 		s.setHooks(hangs)
-		for i, want := range []time.Duration{300 * time.Millisecond, 1500 * time.Millisecond} {
+		for i, want := range []time.Duration{300 * time.Millisecond, 4 * time.Second} {
 			start := time.Now()
 			s.post(keyURI(goodKey, "encrypt"), encryptFields(nil)).want(t, dependencyTimeout)
-			if took := time.Since(start); took < want*8/10 || took > want+900*time.Millisecond {
+			if took := time.Since(start); took < want*8/10 || took > want+2500*time.Millisecond {
 				t.Errorf("request %d took %v, not %v", i+1, took, want)
 			}
 		}
@@ -66,7 +66,7 @@ func TestFirstRequestOfAnOldConnection(t *testing.T) {
 
 // U13: on a kept connection the time starts with the first byte, not with the last of the header.
 func TestTimeStartsWithTheFirstByte(t *testing.T) {
-	s := newRig(t, budgets(900*time.Millisecond, 10*time.Second)).listen("HTTP/1.1")
+	s := newRig(t, budgets(3*time.Second, 30*time.Second)).listen("HTTP/1.1")
 	c := s.dial()
 	reader := bufio.NewReader(c)
 	text := s.raw(keyURI(goodKey, "encrypt"), encryptFields(nil))
@@ -78,10 +78,10 @@ func TestTimeStartsWithTheFirstByte(t *testing.T) {
 	time.Sleep(200 * time.Millisecond) // idle time is nobody's
 	start := time.Now()
 	io.WriteString(c, text[:10])
-	time.Sleep(600 * time.Millisecond)
+	time.Sleep(2 * time.Second)
 	io.WriteString(c, text[10:])
 	s.read(reader).want(t, dependencyTimeout)
-	if took := time.Since(start); took < 700*time.Millisecond || took > 1400*time.Millisecond {
+	if took := time.Since(start); took < 2500*time.Millisecond || took > 4500*time.Millisecond {
 		t.Errorf("the answer came %v after the first byte", took)
 	}
 }
@@ -109,7 +109,7 @@ func TestDribblingBody(t *testing.T) {
 					t.Fatalf("read timeout %v, %+v: %v", readTimeout, c, err)
 				}
 				readReply(t, response).want(t, c.want)
-				if took := time.Since(start); took > 1500*time.Millisecond {
+				if took := time.Since(start); took > 10*time.Second {
 					t.Errorf("read timeout %v, %+v: %v", readTimeout, c, took)
 				}
 				writer.Close()
@@ -135,13 +135,13 @@ func TestBodyInPieces(t *testing.T) {
 		s.read(reader).wantOK(t)
 	}
 	// The deadline of the last request does not reach into the idle time after it.
-	quick := newRig(t, budgets(300*time.Millisecond, 300*time.Millisecond)).listen("HTTP/1.1")
+	quick := newRig(t, budgets(time.Second, time.Second)).listen("HTTP/1.1")
 	c = quick.dial()
 	reader = bufio.NewReader(c)
 	for range 3 {
 		io.WriteString(c, quick.raw(prefixURI+"/health", metadataOnly("x")))
 		quick.read(reader).wantOK(t)
-		time.Sleep(400 * time.Millisecond)
+		time.Sleep(1200 * time.Millisecond)
 	}
 }
 

@@ -100,7 +100,7 @@ func TestCallsWhileDown(t *testing.T) {
 	eventually(t, 5*time.Second, "no next attempt", func() bool { return !w.State().RetryAt.IsZero() })
 	begin := time.Now()
 	_, err := w.Encrypt(context.Background(), key1, nil, nil)
-	if took := time.Since(begin); took > 50*time.Millisecond {
+	if took := time.Since(begin); took > 5*time.Second { // the next attempt is a minute away
 		t.Errorf("a call while down took %v", took)
 	}
 	e := wantKind(t, err, hsm.ErrUnavailable)
@@ -156,18 +156,18 @@ func TestHungCallsWithoutCallers(t *testing.T) {
 // A queue is no hang: calls that only wait for a session do not count.
 func TestOverloadIsNoHang(t *testing.T) {
 	c := testConfig(t, testSettings{Sessions: 1})
-	c.HangTimeout, c.PingInterval = 400*time.Millisecond, 50*time.Millisecond
+	c.HangTimeout, c.PingInterval = 1500*time.Millisecond, 50*time.Millisecond
 	w := readyWorker(t, c)
 	var calls sync.WaitGroup
 	for range 20 {
 		calls.Go(func() {
-			_, err := w.Encrypt(context.Background(), command("sleep:50ms"), nil, nil)
+			_, err := w.Encrypt(context.Background(), command("sleep:120ms"), nil, nil)
 			if err != nil {
 				t.Error(err)
 			}
 		})
 	}
-	calls.Wait() // a second in the queue for the last
+	calls.Wait() // two seconds in the queue for the last
 	if s := w.State(); s.Restarts != 0 {
 		t.Errorf("state is %+v", s)
 	}
@@ -190,7 +190,7 @@ func makeDeaf(t *testing.T, w *Worker) {
 // late, and none of them waits longer than it wants.
 func TestDeafProcess(t *testing.T) {
 	c := testConfig(t, testSettings{})
-	c.PingInterval, c.PingTimeout = 200*time.Millisecond, 2*time.Second
+	c.PingInterval, c.PingTimeout = 200*time.Millisecond, 6*time.Second
 	w := readyWorker(t, c)
 	old := w.State().PID
 	results := pending(t, w, 1)
@@ -216,7 +216,7 @@ func TestDeafProcess(t *testing.T) {
 		})
 	}
 	calls.Wait()
-	if took := time.Since(frozen); took > 1500*time.Millisecond {
+	if took := time.Since(frozen); took > 4*time.Second {
 		t.Errorf("callers with 100 ms waited up to %v", took)
 	}
 	if counts[hsm.ErrBusy] == 0 || counts[hsm.ErrBusy]+counts[hsm.ErrTimeout] != 200 {
@@ -287,8 +287,8 @@ func TestCloseWithHungCalls(t *testing.T) {
 	err := w.Close(within(t, 200*time.Millisecond))
 	took := time.Since(begin)
 	wantKind(t, err, hsm.ErrTimeout)
-	wantAllGone(t, results, time.Second)
-	if unix.Kill(pid, 0) == nil || took > 1500*time.Millisecond {
+	wantAllGone(t, results, 5*time.Second)
+	if unix.Kill(pid, 0) == nil || took > 5*time.Second {
 		t.Errorf("Close took %v", took)
 	}
 }
@@ -296,11 +296,11 @@ func TestCloseWithHungCalls(t *testing.T) {
 // A process that served for long is replaced without a pause when it dies.
 func TestReplacedAtOnce(t *testing.T) {
 	c := testConfig(t, testSettings{})
-	c.BackoffMin, c.BackoffMax = 100*time.Millisecond, 100*time.Millisecond // less jitter: 50
+	c.BackoffMin, c.BackoffMax = time.Second, time.Second // less jitter: 500 ms
 	w := readyWorker(t, c)
 	var took []time.Duration
-	for range 20 {
-		time.Sleep(110 * time.Millisecond) // served for longer than the longest pause
+	for range 5 {
+		time.Sleep(1100 * time.Millisecond) // served for longer than the longest pause
 		old := w.State().PID
 		begin := time.Now()
 		_ = unix.Kill(old, unix.SIGKILL)
@@ -313,8 +313,8 @@ func TestReplacedAtOnce(t *testing.T) {
 		took = append(took, time.Since(begin))
 	}
 	slices.Sort(took)
-	t.Logf("from SIGKILL to ready: p50 %v, all %v", took[10], took)
-	if took[0] > 50*time.Millisecond {
-		t.Errorf("the quickest of 20 took %v: there was a pause", took[0])
+	t.Logf("from SIGKILL to ready: p50 %v, all %v", took[2], took)
+	if took[0] > 400*time.Millisecond {
+		t.Errorf("the quickest of 5 took %v: there was a pause", took[0])
 	}
 }
