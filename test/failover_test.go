@@ -193,8 +193,12 @@ func TestHealthOfAHungHSM(t *testing.T) {
 		}
 		c.encrypt(t, "key-1", encryptBody([]byte("x"), nil))
 	}
-	p.waitStatus(t, "hsm-a", "UNAVAILABLE")
+	// From the log: on a busy machine nobody may ask in the moment before the next line.
+	p.log.wait(t, 20*time.Second, p.exited, func(line string) bool {
+		return strings.Contains(line, `"msg":"HSM health changed"`) && strings.Contains(line, `"hsm":"hsm-a"`) && strings.Contains(line, `"to":"UNAVAILABLE"`)
+	})
 	// The program itself ends the frozen process and starts another.
+	waitGone(t, pid)
 	p.waitActive(t, "hsm-a")
 	if now := p.worker(t, "hsm-a"); now == pid {
 		t.Error("the frozen process serves on")
