@@ -96,7 +96,8 @@ func (o *options) startOften(d *demo.Demo, stores int, store keyStore, environme
 			return nil, err
 		}
 		state := d.File(fmt.Sprintf("state-%d-%d", stores, round))
-		s, err := startProxy(o, d, address, store, environment, "XKS_STATE_DIRECTORY="+state, "XKS_ADMIN_SOCKET="+state+".sock", "XKS_RELOAD_INTERVAL=0s")
+		s, err := startProxy(o, d, address, store, environment, "XKS_STATE_DIRECTORY="+state, "XKS_ADMIN_SOCKET="+state+".sock", "XKS_RELOAD_INTERVAL=0s",
+			"XKS_HSM_GROUPS_0_CATALOGUE_INTERVAL=1h") // listing thousands of keys again would come into some measurements only
 		if err != nil {
 			return nil, err
 		}
