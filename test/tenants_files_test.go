@@ -30,7 +30,9 @@ func startFiles(t *testing.T, tenants []tenant, more func(*world)) *proxy {
 	return w.start(t, func(s *settings) { s.KeyStores, s.Reload = nil, object{"interval": "100ms"} })
 }
 
-func (w *world) tenantFile(n tenant) string { return filepath.Join(w.Dir, "key_stores.d", n.file+".yaml") }
+func (w *world) tenantFile(n tenant) string {
+	return filepath.Join(w.Dir, "key_stores.d", n.file+".yaml")
+}
 
 // asked is an Encrypt by a tenant in its own key store.
 func (n tenant) asked(t testing.TB, c *client) *reply {
