@@ -19,9 +19,9 @@ func healthRequirements() []requirement {
 			says: "Every HSM really encrypts and decrypts with a test key that no key store reaches, in the background; the answer is cached, and quick while an HSM hangs",
 			also: []string{"TestHealthOfAHungHSM", "pkg/xks: TestTestKeyIsOutOfReach"}},
 		{number: "H3", status: met,
-			says:   "No authorization, quota or shedding; requires kmsRequestId and kmsOperation",
+			says:   "No policy and no quota, shed last; requires kmsRequestId and kmsOperation",
 			checks: []check{{"without one of the two, or null: 400 ValidationException; all else is optional", requiredMetadata(healthURI, func() object { return object{"requestMetadata": requestMetadata("KmsHealthCheck")} }, "kmsOperation", "kmsRequestId")}},
-			also:   []string{"pkg/xks: TestMaxInFlight"}},
+			also:   []string{"TestQuota", "TestPolicies", "pkg/xks: TestMaxInFlight", "pkg/xks: TestPolicyHealth"}},
 		{number: "H4", status: met, says: "If no HSM can serve: 200 with every entry UNAVAILABLE; readiness is 503", also: []string{"TestBothHSMsGone"}},
 		{number: "H5", status: met,
 			says:   "`GET /healthz/ready` is 200 while the proxy can serve and 503 when not or draining, `/healthz/live` beside it, over plain HTTP on a port of its own and over HTTPS; the answer names nothing",
@@ -106,7 +106,7 @@ func errorRequirements() []requirement {
 		{number: "X2", status: met,
 			says:   "The table of names and status codes",
 			checks: []check{{"Validation, InvalidState, InvalidCiphertext, InvalidKeyUsage, AuthenticationFailed, KeyNotFound, InvalidUriPath and UnsupportedOperation with their codes", refuses(eachErrorName)}},
-			also:   []string{"TestPolicies", "TestUnknownKeyFlood", "TestKeyNotFoundOnlyIfAllSaySo", "TestBudget", "pkg/xks: TestStatusOfErrors"}},
+			also:   []string{"TestPolicies", "TestQuota", "TestUnknownKeyFlood", "TestKeyNotFoundOnlyIfAllSaySo", "TestBudget", "pkg/xks: TestStatusOfErrors"}},
 		{number: "X3", status: met, says: "GetHealthStatus answers only its own errors, and ValidationException for missing metadata",
 			checks: []check{{"ValidationException for missing metadata and no JSON", refuses(func(testing.TB, *world) []refusal {
 				return []refusal{
@@ -117,7 +117,7 @@ func errorRequirements() []requirement {
 			also: []string{"pkg/xks: TestOperations"}},
 		{number: "X4", status: met, says: "InvalidCiphertext only from Decrypt; InvalidKeyUsage only from Encrypt and Decrypt", also: []string{"pkg/xks: TestOperations"}},
 		{number: "X5", status: met,
-			says: "Encrypt and Decrypt with a disabled key, and every API of a blocked key store: InvalidStateException",
+			says: "Encrypt and Decrypt with a disabled key, and every API of a blocked key store: InvalidStateException. Blocked by the configuration, or by an operator for the next request on and through restarts",
 			checks: []check{{"all four of a blocked key store", refuses(func(_ testing.TB, w *world) []refusal {
 				return []refusal{
 					{"encrypt", encryptURI("key-1"), encryptBody([]byte("x"), nil), w.blocked, 400, "InvalidStateException"},
@@ -132,7 +132,7 @@ func errorRequirements() []requirement {
 					{"decrypt", decryptURI("disabled-key"), decryptBody(s, nil), nil, 400, "InvalidStateException"},
 				}
 			})}},
-			also: []string{"pkg/xks: TestBlockedKeyStore"}},
+			also: []string{"TestBlockKeyStore", "TestBlockKey", "TestBlockUnderLoad", "TestDamagedBlocks", "TestBlockedByConfiguration", "pkg/xks: TestKillSwitchForAKeyStore", "pkg/xks: TestKillSwitchByLabel", "pkg/xks: TestBlockedKeyStore"}},
 		{number: "X6", status: met,
 			says: "No error message carries secrets, paths, HSM names, serials, PKCS#11 codes, policy text or other key stores' names",
 			checks: []check{{"every error reply that any test here expects is searched for names of HSMs, tokens and key stores, slashes, hexadecimal codes, CKR and key ids", func(t *testing.T) {

@@ -21,7 +21,7 @@ func httpRequirements() []requirement {
 				{"no credential, key or path of one key store works at another", refuses(crossStoreRefusals)},
 				{"a prefix in another case, a part of one, or one with more before or after it is 404 InvalidUriPathException", refuses(prefixRefusals)},
 			},
-			also: []string{"cmd/xks-proxy: TestBadConfigurations"}},
+			also: []string{"TestTenants", "TestFilesDoNotCross", "TestThousandKeyStores", "cmd/xks-proxy: TestBadConfigurations"}},
 		{number: "U2", status: partly, but: "creating keys and `doctor`, which warn of URIs over 256 characters, are not there yet",
 			says:   "`POST …/keys/{externalKeyId}/metadata`, `encrypt`, `decrypt` and `POST …/health`; no refusal by length of the URI",
 			checks: []check{{"all four are served, also with a key id of 128 characters", overEveryWay(checkAllOperations)}}},
@@ -35,11 +35,12 @@ func httpRequirements() []requirement {
 			says:   "Any method but POST at an API URI: 405 with `Allow: POST` and UnsupportedOperationException",
 			checks: []check{{"GET, PUT, DELETE, PATCH, OPTIONS, HEAD, TRACE and an unknown method get it at all four URIs, and no body after HEAD", overEveryWay(checkMethods)}}},
 		{number: "U5", status: met,
-			says: "Any other path is 404 InvalidUriPathException; paths are taken raw and never redirected; a query is AuthenticationFailedException",
+			says: "Any other path is 404 InvalidUriPathException; paths are taken raw and never redirected; a key store with `hosts` is there under its own names only; a query is AuthenticationFailedException",
 			checks: []check{
 				{"percent signs, empty segments, dots, a trailing slash, other versions and operations are 404 with any method, and no redirect", refuses(pathRefusals)},
 				{"a query, signed or not, is 401 AuthenticationFailedException", refuses(queryRefusals)},
-			}},
+			},
+			also: []string{"TestHosts", "TestFilesDoNotCross", "TestCertificatesByName", "TestNextTenantByCopy", "pkg/xks: TestHosts"}},
 		{number: "U6", status: met,
 			says: "Requests are `application/json`, or ValidationException. Replies are one line of compact JSON with Content-Length and `Content-Type: application/json`",
 			checks: []check{

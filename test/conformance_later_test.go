@@ -17,13 +17,13 @@ func timeRequirements() []requirement {
 			also: []string{"TestBudget", "TestDribblingBody", "pkg/xks: TestFirstRequestBudget", "pkg/xks: TestTimeStartsWithTheFirstByte"}},
 		{number: "U14", status: partly, but: "asserted by `make faults`, in no shorter test",
 			says: "1800 cryptographic requests a second for one key store", also: []string{"TestWorkerKilledUnderLoad"}},
-		{number: "U15", status: partly, but: "the number of connections is bounded and counted, but not shown; idle and keep-alive times are not waited for",
-			says: "Keep-alive on HTTP/1.1 and 2, no `Connection: close` but while draining, TLS resumption, connections bounded",
+		{number: "U15", status: met, but: "the default idle timeout of 400 s is not waited for, a shorter one is",
+			says: "Keep-alive on HTTP/1.1 and 2, an idle timeout above a load balancer's, TCP keep-alive below it, no `Connection: close` but while draining, TLS resumption, connections bounded and counted",
 			checks: []check{
 				{"100 requests on one connection, no `Connection` header", overEveryWay(checkKeepAlive)},
 				{"a second connection resumes the TLS session of the first", checkResumption},
 			},
-			also: []string{"TestConnectionLimit", "TestIdleConnections", "TestDrain", "cmd/xks-proxy: TestSessionsSurviveAReload", "cmd/xks-proxy: TestPortsShareTheLimit"}},
+			also: []string{"TestIdleTimeout", "TestIdleConnectionIsProbed", "TestConnectionLimit", "TestIdleConnections", "TestDrain", "cmd/xks-proxy: TestSessionsSurviveAReload", "cmd/xks-proxy: TestPortsShareTheLimit"}},
 	}
 }
 
@@ -71,7 +71,7 @@ func checkResumption(t *testing.T) {
 func laterRequirements() []requirement {
 	return []requirement{
 		{number: "Z1", status: met, says: "A policy may decide who uses which key: by principal, operation, key, key store, access key id, region and request metadata; denied is AccessDeniedException",
-			also: []string{"TestPolicies", "TestPolicyShadow", "pkg/xks: TestPolicyIsTold", "pkg/xks: TestPolicyHealth", "pkg/authz: TestExamples"}},
+			also: []string{"TestPolicies", "TestPolicyShadow", "TestPolicyIsReloaded", "pkg/xks: TestPolicyIsTold", "pkg/xks: TestPolicyHealth", "pkg/authz: TestExamples"}},
 		{number: "Z2", status: met, says: "A denial is logged with the statement that caused it, in enough detail to mend the policy",
 			also: []string{"TestPolicyLog", "TestPolicyReplay"}},
 		{number: "Z3", status: met, says: "A missing field never crashes a policy nor turns a deny into an allow",
@@ -83,9 +83,9 @@ func laterRequirements() []requirement {
 		{number: "R2", status: met,
 			says: "An HSM that is killed, unplugged, restarted, slow or hung fails no request that the other could have served in time, and comes back by itself",
 			also: []string{"TestFaults", "TestChaos", "TestMaintenanceUnderLoad", "TestWorkerKilledUnderLoad", "TestTokenDirectoryGone", "TestHealthOfAHungHSM", "TestDetection", "TestOneHSMAbsentAtStart"}},
-		{number: "R3", status: partly, but: "a limit on requests in flight and on the memory of bodies; no quotas",
+		{number: "R3", status: met,
 			says: "Overload is shed with ThrottlingException before the budget is spent; memory and goroutines stay bounded",
-			also: []string{"TestUnknownKeyFlood", "TestHugeBodies", "TestIdleConnections", "pkg/xks: TestMaxInFlight", "pkg/xks: TestMaxBodies"}},
+			also: []string{"TestOverloadIsShed", "TestQuota", "TestKeyQuota", "TestUnknownKeyFlood", "TestHugeBodies", "TestIdleConnections", "TestAttack", "pkg/xks: TestOverload", "pkg/xks: TestFairness", "pkg/xks: TestLate", "pkg/xks: TestMaxInFlight", "pkg/xks: TestMaxBodies"}},
 		{number: "R4", status: met,
 			says: "A key present on one HSM and absent from the other is found before a failover finds it", also: []string{"TestMissingKeyIsReported", "TestDuplicate", "TestKeyOnOneHSMOnly", "TestKeyGoneFromOneHSM", "TestNewVersion"}},
 		{number: "R5", status: met, says: "On SIGTERM readiness goes false, requests in flight are answered, sessions closed, the log flushed", also: []string{"TestDrain", "TestDrainDelay", "TestNothingLeftAfterKill"}},

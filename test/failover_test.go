@@ -197,8 +197,12 @@ func TestHealthOfAHungHSM(t *testing.T) {
 	if half := took[len(took)/2]; half > 200*time.Millisecond { // each would wait for a probe; a busy machine delays some
 		t.Errorf("GetHealthStatus took %v and more while an HSM hangs", half)
 	}
-	p.waitStatus(t, "hsm-a", "UNAVAILABLE")
+	// From the log: on a busy machine nobody may ask in the moment before the next line.
+	p.log.wait(t, 20*time.Second, p.exited, func(line string) bool {
+		return strings.Contains(line, `"msg":"HSM health changed"`) && strings.Contains(line, `"hsm":"hsm-a"`) && strings.Contains(line, `"to":"UNAVAILABLE"`)
+	})
 	// The program itself ends the frozen process and starts another.
+	waitGone(t, pid)
 	p.waitActive(t, "hsm-a")
 	if now := p.worker(t, "hsm-a"); now == pid {
 		t.Error("the frozen process serves on")

@@ -47,6 +47,18 @@ func startTenants(t *testing.T) (*proxy, []tenant) {
 		keys = append(keys, newKey(n.key(), 1))
 	}
 	w := newTestWorld(t, keys...)
+	w.writeTenants(t, tenants)
+	p := w.start(t, func(s *settings) {
+		s.KeyStores = nil
+		s.Second = object{"name": "second", "test_key": testKey, "probe_interval": "1s", "catalogue_interval": "1s", "attempt_timeout": "5s", "hedge_after": "4s",
+			"hsms": []object{{"hsm": w.B.Label}, {"hsm": w.A.Label}}}
+	})
+	return p, tenants
+}
+
+// writeTenants makes their credentials and the directory of their files.
+func (w *world) writeTenants(t testing.TB, tenants []tenant) {
+	t.Helper()
 	directory := filepath.Join(w.Dir, "key_stores.d")
 	err := os.MkdirAll(filepath.Join(directory, "secrets"), 0o700)
 	if err != nil {
@@ -61,12 +73,6 @@ func startTenants(t *testing.T) (*proxy, []tenant) {
 		writeFile(t, filepath.Join(directory, "secrets", n.file+".key"), n.credential.SecretAccessKey+"\n")
 		writeFile(t, filepath.Join(directory, n.file+".yaml"), n.text())
 	}
-	p := w.start(t, func(s *settings) {
-		s.KeyStores = nil
-		s.Second = object{"name": "second", "test_key": testKey, "probe_interval": "1s", "catalogue_interval": "1s", "attempt_timeout": "5s", "hedge_after": "4s",
-			"hsms": []object{{"hsm": w.B.Label}, {"hsm": w.A.Label}}}
-	})
-	return p, tenants
 }
 
 func TestTenants(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"xks-proxy/test/demo"
 )
 
 const (
@@ -149,12 +151,12 @@ func (h *honest) reasons() map[string]int {
 
 // excusedBy tells whether failures say nothing about the program: each of them fell into a time when
 // the machine stood still, or it did so at all and they are no more than one in excusedShare.
-func (h *honest) excusedBy(m *machine, late time.Duration) bool {
+func (h *honest) excusedBy(m *demo.Machine, late time.Duration) bool {
 	if len(h.failures) == 0 {
 		return false
 	}
 	for _, f := range h.failures {
-		if !m.stoodStillAt(f.due, f.due.Add(f.took)) {
+		if !m.StoodStillAt(f.due, f.due.Add(f.took)) {
 			return late >= stoodStill && len(h.failures)*excusedShare <= len(h.took)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"xks-proxy/test/demo"
 )
 
 // What must be as before within recoveryLimit. Memory has until the end of the run: an idle program
@@ -24,6 +26,7 @@ const (
 	recoveryLimit   = 25 * time.Second
 	memoryLimit     = 6 * time.Minute
 	rowTries        = 3
+	stoodStill      = 60 * time.Millisecond // a tick this late
 )
 
 // row is what came of one attack.
@@ -74,7 +77,7 @@ func (w *world) runRow(ctx context.Context, a *attack) (*row, error) {
 		return nil, err
 	}
 	workers := w.program.workers()
-	_ = w.machine.take() // of before
+	_ = w.machine.Take() // of before
 	r.honest, r.newcomers = startHonest(&t, wires), startNewcomers(&t)
 	ended := w.watch(&r.peak)
 	start := time.Now()
@@ -84,7 +87,7 @@ func (w *world) runRow(ctx context.Context, a *attack) (*row, error) {
 	r.honest.end()
 	r.newcomers.end()
 	ended()
-	r.late = w.machine.take()
+	r.late = w.machine.Take()
 	if w.program.hasExited() {
 		return nil, fmt.Errorf("the program has ended:\n%s", w.program.tail())
 	}
@@ -165,7 +168,7 @@ func (w *world) memoryBack(ctx context.Context, first, last *row) (string, bool)
 }
 
 // judge says what is wrong.
-func (r *row) judge(m *machine, alarms []string) {
+func (r *row) judge(m *demo.Machine, alarms []string) {
 	blame := func(bad bool, format string, arguments ...any) {
 		if bad {
 			r.wrong = append(r.wrong, fmt.Sprintf(format, arguments...))

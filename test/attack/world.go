@@ -12,11 +12,11 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
 	"xks-proxy/pkg/sigv4"
+	"xks-proxy/test/demo"
 )
 
 const (
@@ -49,23 +49,15 @@ type world struct {
 	options *options
 	program *program
 	target  target // what an attacker is told
-	machine *machine
-}
-
-// demoFile is what this program reads of the demo's connection.json.
-type demoFile struct {
-	CACertificate string `json:"caCertificate"`
-	HSMs          []struct {
-		Name, Module, Token, SoftHSM2Conf, PINFile string
-	} `json:"hsms"`
+	machine *demo.Machine
 }
 
 func newWorld(ctx context.Context, o *options) (*world, error) {
-	dir, err := os.MkdirTemp(fastDirectory(), "xks-attack-")
+	dir, err := os.MkdirTemp(demo.FastDirectory(), "xks-attack-")
 	if err != nil {
 		return nil, err
 	}
-	w := &world{dir: dir, options: o, machine: watchMachine()}
+	w := &world{dir: dir, options: o, machine: demo.WatchMachine(stoodStill)}
 	err = w.build(ctx)
 	if err != nil {
 		w.close()
@@ -74,39 +66,16 @@ func newWorld(ctx context.Context, o *options) (*world, error) {
 	return w, nil
 }
 
-// fastDirectory is in memory where it can be: SoftHSM keeps its tokens in files.
-func fastDirectory() string {
-	info, err := os.Stat("/dev/shm")
-	if err == nil && info.IsDir() {
-		return "/dev/shm"
-	}
-	return ""
-}
-
 func (w *world) build(ctx context.Context) error {
 	binary, err := filepath.Abs(w.options.proxy)
 	if err != nil {
 		return err
 	}
-	demo := filepath.Join(w.dir, "demo")
-	out, err := exec.CommandContext(ctx, binary, "demo", "--dir", demo, "--keys", "4", "--listen", "127.0.0.1:0", "--prepare-only").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("make the tokens: %w\n%s", err, out)
-	}
-	text, err := os.ReadFile(filepath.Join(demo, "connection.json"))
+	d, err := demo.Prepare(ctx, binary, filepath.Join(w.dir, "demo"), 4)
 	if err != nil {
 		return err
 	}
-	var d demoFile
-	err = json.Unmarshal(text, &d)
-	if err != nil {
-		return fmt.Errorf("connection.json: %w", err)
-	}
-	ca, err := os.ReadFile(d.CACertificate)
-	if err != nil {
-		return err
-	}
-	w.target = target{CA: string(ca), Tenants: []tenant{
+	w.target = target{CA: string(d.CA), Tenants: []tenant{
 		{Name: "agency", Prefix: "/agency", Keys: []string{"1", "2"}, Labels: []string{"demo-key-1", "demo-key-2"}, Template: "demo-key-{key_id}"},
 		{Name: "archive", Prefix: "/agency/archive", Keys: []string{"demo-key-3", "demo-key-4"}, Labels: []string{"demo-key-3", "demo-key-4"}, OwnFile: true},
 		{Name: "everything", Prefix: "", Keys: []string{"demo-key-1"}, Labels: []string{"demo-key-1"}, Patterns: []string{"*"}},
@@ -119,7 +88,7 @@ func (w *world) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config, err := w.writeConfig(demo, &d)
+	config, err := w.writeConfig(d)
 	if err != nil {
 		return err
 	}
@@ -132,7 +101,7 @@ func (w *world) build(ctx context.Context) error {
 }
 
 // writeConfig writes the configuration and makes the credentials. All limits are the program's own.
-func (w *world) writeConfig(demo string, d *demoFile) (string, error) {
+func (w *world) writeConfig(d *demo.Demo) (string, error) {
 	var hsms, members, stores []object
 	for _, h := range d.HSMs {
 		hsms = append(hsms, object{"name": h.Name, "profile": "softhsm", "module": h.Module, "token": h.Token,
@@ -158,7 +127,7 @@ func (w *world) writeConfig(demo string, d *demoFile) (string, error) {
 	text, err := json.Marshal(object{
 		"server": object{"listen": "127.0.0.1:0",
 			"listeners": []object{{"listen": "127.0.0.3:0", "client_certificates": object{"ca": clientCA, "subjects": []string{clientSubject}}}},
-			"tls":       object{"certificate": filepath.Join(demo, "server.crt"), "key": filepath.Join(demo, "server.key")}},
+			"tls":       object{"certificate": d.File("server.crt"), "key": d.File("server.key")}},
 		"health":          object{"listen": "127.0.0.2:0"}, // the program refuses twice the same, and takes port 0 for one
 		"state_directory": filepath.Join(w.dir, "state"), "admin": object{"socket": filepath.Join(w.dir, "admin.sock")},
 		"hsms": hsms, "hsm_groups": []object{{"name": "main", "hsms": members, "test_key": testKey}}, "key_stores": stores,

@@ -35,6 +35,9 @@ var (
 	aad       = bytes.Repeat([]byte{'a'}, 300)
 )
 
+// keyStore is where requests go, who signs them and with which key.
+type keyStore struct{ name, path, accessKeyID, secret, key string }
+
 // message is one HTTP/1.1 request as it goes over the wire.
 type message struct {
 	host, path string
@@ -90,18 +93,18 @@ func (s *server) message(operation string) (*message, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.sign("/keys/"+s.connection.Keys[0]+"/"+path, body)
+	return s.sign("/keys/"+s.store.key+"/"+path, body)
 }
 
 func (s *server) sign(path string, body []byte) (*message, error) {
-	request, err := http.NewRequest(http.MethodPost, s.connection.Endpoint+s.connection.Path+path, bytes.NewReader(body))
+	request, err := http.NewRequest(http.MethodPost, "https://"+s.address+s.store.path+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	credential := aws.Credentials{AccessKeyID: s.connection.Credential.AccessKeyID, SecretAccessKey: s.connection.Credential.SecretAccessKey}
+	credential := aws.Credentials{AccessKeyID: s.store.accessKeyID, SecretAccessKey: s.store.secret}
 	hash := sha256.Sum256(body)
-	err = v4.NewSigner().SignHTTP(context.Background(), credential, request, hex.EncodeToString(hash[:]), "kms-xks-proxy", s.connection.Region, time.Now())
+	err = v4.NewSigner().SignHTTP(context.Background(), credential, request, hex.EncodeToString(hash[:]), "kms-xks-proxy", s.demo.Region, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +138,7 @@ type client struct {
 }
 
 func dial(s *server) (*client, error) {
-	conn, err := tls.Dial("tcp", s.address, &tls.Config{RootCAs: s.roots, ServerName: "localhost"})
+	conn, err := tls.Dial("tcp", s.address, &tls.Config{RootCAs: s.demo.Roots, ServerName: "localhost"})
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,8 @@
 //
 //	go run ./test/bench -proxy bin/xks-proxy
 //
+//	go run ./test/bench -proxy bin/xks-proxy -stores 1000
+//
 // It makes demo tokens with different numbers of keys, serves them with the real
 // program, and loads both servers in turn over HTTP/1.1 keep-alive connections from this
 // process. CPU is what the kernel accounts to the servers' processes (the
@@ -11,6 +13,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"log"
@@ -20,11 +23,15 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"xks-proxy/test/demo"
 )
 
 type options struct {
 	proxy       string
 	keys        []int
+	stores      int
+	storeKeys   int
 	rounds      int
 	duration    time.Duration
 	connections int
@@ -48,6 +55,8 @@ func main() {
 func parseOptions() (*options, error) {
 	o := new(options)
 	keys := flag.String("keys", "1,100,1000,5000", "numbers of keys on the tokens")
+	flag.IntVar(&o.stores, "stores", 0, "compare this many key stores, each in a file of its own, with one, instead of numbers of keys")
+	flag.IntVar(&o.storeKeys, "store-keys", 10000, "keys on the tokens for -stores")
 	flag.StringVar(&o.proxy, "proxy", "bin/xks-proxy", "the program to measure")
 	flag.IntVar(&o.rounds, "rounds", 3, "measurements of each case; the table shows the median")
 	flag.DurationVar(&o.duration, "duration", 4*time.Second, "length of one measurement")
@@ -66,11 +75,7 @@ func parseOptions() (*options, error) {
 
 func run(o *options) error {
 	if o.directory == "" {
-		parent := ""
-		if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
-			parent = "/dev/shm"
-		}
-		directory, err := os.MkdirTemp(parent, "xks-bench-")
+		directory, err := os.MkdirTemp(demo.FastDirectory(), "xks-bench-")
 		if err != nil {
 			return err
 		}
@@ -82,6 +87,9 @@ func run(o *options) error {
 		return err
 	}
 	o.proxy = proxy
+	if o.stores > 0 {
+		return o.measureStores()
+	}
 	fmt.Printf("%d connections, %v each, median of %d; CPU of all server processes, HSMs included\n\n", o.connections, o.duration, o.rounds)
 	fmt.Println("| keys on the token | operation | CPU an operation | requests/s | p50 | p99 | bare echo, CPU | ratio |")
 	fmt.Println("|---|---|---|---|---|---|---|---|")
@@ -95,7 +103,11 @@ func run(o *options) error {
 
 // measureProxy measures every operation against one pair of tokens.
 func (o *options) measureProxy(keys int) error {
-	proxy, err := startProxy(o, keys)
+	d, err := demo.Prepare(context.Background(), o.proxy, filepath.Join(o.directory, fmt.Sprintf("keys-%d", keys)), keys)
+	if err != nil {
+		return err
+	}
+	proxy, err := startProxy(o, d, d.Address(), storeOf(d))
 	if err != nil {
 		return err
 	}
@@ -153,7 +165,7 @@ type result struct {
 }
 
 func (o *options) measure(s *server, m *message) (result, error) {
-	before, err := s.cpu()
+	before, err := demo.CPU(s.command.Process.Pid)
 	if err != nil {
 		return result{}, err
 	}
@@ -161,7 +173,7 @@ func (o *options) measure(s *server, m *message) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	after, err := s.cpu()
+	after, err := demo.CPU(s.command.Process.Pid)
 	if err != nil {
 		return result{}, err
 	}

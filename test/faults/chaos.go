@@ -101,7 +101,7 @@ func (w *world) wreak(ctx context.Context, o *options, r *row) (int, error) {
 		mark := *r
 		r.happened, r.detected, r.healed = true, -1, 0
 		err := w.hurt(r, f, []*target{t}, max(hold, f.hold))
-		late := w.machine.take()
+		late := w.machine.Take()
 		fmt.Printf("%6.1f s  %-36s %s for %.1f s: detected %s, healed %s%s\n", time.Since(start).Seconds(), f.name, t.Name, hold.Seconds(),
 			noticed(r.detected), noticed(r.healed), stood(late))
 		r.late = max(r.late, late)
@@ -130,7 +130,7 @@ func (w *world) excuse(r *row, l *load) int {
 	excused := 0
 	l.failures = slices.DeleteFunc(l.failures, func(f failure) bool {
 		due := l.start.Add(f.due)
-		if f.wrong || !w.machine.stoodStillAt(due, due.Add(f.took)) {
+		if f.wrong || !w.machine.StoodStillAt(due, due.Add(f.took)) {
 			return false
 		}
 		excused++

@@ -26,6 +26,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"xks-proxy/test/demo"
 )
 
 // options are the command line.
@@ -136,7 +138,7 @@ func setUnlessGiven(name string, set func()) {
 
 func run(ctx context.Context, o *options) (bool, error) {
 	fmt.Printf("seed %d\n", o.seed)
-	machine := watchMachine()
+	machine := demo.WatchMachine(stoodStill)
 	w, err := newWorld(ctx, o, machine)
 	if err != nil {
 		return false, err

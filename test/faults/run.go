@@ -11,6 +11,8 @@ import (
 
 const (
 	afterglow   = 300 * time.Millisecond
+	stoodStill  = 40 * time.Millisecond  // a tick of the machine this late
+	rowTries    = 3                      // while the machine stands still
 	slowerThan  = 200 * time.Millisecond // requirement U13
 	detectLimit = 250 * time.Millisecond // when KMS gives up
 	hangLimit   = 3 * time.Second        // hedges can hide calls that hang, until the process itself is found to hang (2 s, and a ping)
@@ -116,7 +118,7 @@ func (w *world) runRow(o *options, f *fault, rate int, target string) (*row, err
 	if m == (mix{}) {
 		m = usualMix
 	}
-	w.machine.take()
+	w.machine.Take()
 	for _, t := range w.targets {
 		t.encrypts = t.control.Calls("C_Encrypt")
 	}
@@ -139,7 +141,7 @@ func (w *world) runRow(o *options, f *fault, rate int, target string) (*row, err
 	time.Sleep(afterglow)
 	l.end()
 	r.callsFor = l.callsFor(w.hsmCalls() - before)
-	r.late = w.machine.take()
+	r.late = w.machine.Take()
 	r.take(l, began)
 	r.masked = w.program.faultsMasked()
 	r.explain(w, l)

@@ -7,12 +7,9 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -20,6 +17,7 @@ import (
 
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
+	"xks-proxy/test/demo"
 	"xks-proxy/test/faulty"
 )
 
@@ -50,7 +48,7 @@ type world struct {
 	seed    uint64
 	verbose bool
 	used    bool // the program has served a row
-	machine *machine
+	machine *demo.Machine
 	targets []*target
 	lost    pkcs11.NewKey
 	binary  string // the program
@@ -67,24 +65,9 @@ type world struct {
 	ivs     map[string]bool // of every acknowledged ciphertext, with its key
 }
 
-// connectionFile is the demo's connection.json.
-type connectionFile struct {
-	Endpoint   string `json:"XksProxyUriEndpoint"`
-	Path       string `json:"XksProxyUriPath"`
-	Credential struct {
-		AccessKeyID     string `json:"AccessKeyId"`
-		SecretAccessKey string `json:"RawSecretAccessKey"`
-	} `json:"XksProxyAuthenticationCredential"`
-	Region        string `json:"region"`
-	CACertificate string `json:"caCertificate"`
-	HSMs          []struct {
-		Name, Module, SoftHSM2Conf, PINFile string
-	} `json:"hsms"`
-}
-
 // newWorld makes everything and waits until both HSMs are ACTIVE.
-func newWorld(ctx context.Context, o *options, m *machine) (*world, error) {
-	dir, err := os.MkdirTemp(fastDirectory(), "xks-faults-")
+func newWorld(ctx context.Context, o *options, m *demo.Machine) (*world, error) {
+	dir, err := os.MkdirTemp(demo.FastDirectory(), "xks-faults-")
 	if err != nil {
 		return nil, err
 	}
@@ -97,52 +80,27 @@ func newWorld(ctx context.Context, o *options, m *machine) (*world, error) {
 	return w, nil
 }
 
-// fastDirectory is in memory where it can be: SoftHSM keeps its tokens in files.
-func fastDirectory() string {
-	info, err := os.Stat("/dev/shm")
-	if err == nil && info.IsDir() {
-		return "/dev/shm"
-	}
-	return ""
-}
-
 func (w *world) build(ctx context.Context, o *options) error {
 	binary, err := filepath.Abs(o.proxy)
 	if err != nil {
 		return err
 	}
-	demo := filepath.Join(w.dir, "demo")
-	out, err := exec.CommandContext(ctx, binary, "demo", "--dir", demo, "--keys", strconv.Itoa(len(keyLabels)-1), "--listen", "127.0.0.1:0", "--prepare-only").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("make the tokens: %w\n%s", err, out)
-	}
-	text, err := os.ReadFile(filepath.Join(demo, "connection.json"))
+	d, err := demo.Prepare(ctx, binary, filepath.Join(w.dir, "demo"), len(keyLabels)-1)
 	if err != nil {
 		return err
 	}
-	var c connectionFile
-	err = json.Unmarshal(text, &c)
-	if err != nil {
-		return fmt.Errorf("connection.json: %w", err)
-	}
-	ca, err := os.ReadFile(c.CACertificate)
+	w.roots, w.uriPath = d.Roots, d.Path
+	w.signer = &signer{region: d.Region, accessKeyID: d.Credential.AccessKeyID, secret: d.Credential.SecretAccessKey}
+	err = w.makeTargets(ctx, d)
 	if err != nil {
 		return err
 	}
-	w.roots = x509.NewCertPool()
-	w.roots.AppendCertsFromPEM(ca)
-	w.uriPath = c.Path
-	w.signer = &signer{region: c.Region, accessKeyID: c.Credential.AccessKeyID, secret: c.Credential.SecretAccessKey}
-	err = w.makeTargets(ctx, &c)
-	if err != nil {
-		return err
-	}
-	w.binary, w.config = binary, filepath.Join(demo, "xks-proxy.yaml")
+	w.binary, w.config = binary, d.File("xks-proxy.yaml")
 	return w.startProgram(o)
 }
 
 // makeTargets puts a faulty module in front of each token, and the key on both that is going to be lost.
-func (w *world) makeTargets(ctx context.Context, c *connectionFile) error {
+func (w *world) makeTargets(ctx context.Context, d *demo.Demo) error {
 	module, err := faulty.Build(ctx, w.dir)
 	if err != nil {
 		return err
@@ -152,7 +110,7 @@ func (w *world) makeTargets(ctx context.Context, c *connectionFile) error {
 	if err != nil {
 		return err
 	}
-	for _, h := range c.HSMs {
+	for _, h := range d.HSMs {
 		pin, err := os.ReadFile(h.PINFile)
 		if err != nil {
 			return err

@@ -19,6 +19,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"xks-proxy/test/demo"
 )
 
 type options struct {
@@ -95,11 +97,11 @@ func run(o *options) error {
 
 // measure runs one phase.
 func measure(w *world, o *options, p *phase, lasting time.Duration) (time.Duration, error) {
-	before, err := w.cpu()
+	before, err := demo.CPU(w.command.Process.Pid)
 	if err != nil {
 		return 0, err
 	}
-	late := watchMachine()
+	w.machine.Take() // of before
 	noisy := make(chan result, 1)
 	if p.noise != nil {
 		go func() { noisy <- p.noise(w).load(o.noise, o.connections, lasting) }()
@@ -108,32 +110,9 @@ func measure(w *world, o *options, p *phase, lasting time.Duration) (time.Durati
 	if p.noise != nil {
 		p.noisy.add(<-noisy)
 	}
-	p.still = max(p.still, late())
-	after, err := w.cpu()
+	p.still = max(p.still, w.machine.Take())
+	after, err := demo.CPU(w.command.Process.Pid)
 	return after - before, err
-}
-
-// watchMachine notes how late ticks come that need nothing but a processor; what it gives ends it and says how late the latest was.
-func watchMachine() func() time.Duration {
-	const tick = 5 * time.Millisecond
-	done, worst := make(chan struct{}), make(chan time.Duration)
-	go func() {
-		latest := time.Duration(0)
-		for {
-			start := time.Now()
-			select {
-			case <-time.After(tick):
-				latest = max(latest, time.Since(start)-tick)
-			case <-done:
-				worst <- latest
-				return
-			}
-		}
-	}()
-	return func() time.Duration {
-		close(done)
-		return <-worst
-	}
 }
 
 func report(o *options, phases []*phase) error {

@@ -3,9 +3,9 @@ package main
 // What is measured: the program on a pair of demo tokens with two key stores, and a bare HTTPS server.
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -13,30 +13,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"xks-proxy/test/demo"
 )
-
-const ticksPerSecond = 100 // of /proc (proc(5))
-
-// connection is the demo's connection.json.
-type connection struct {
-	Endpoint   string `json:"XksProxyUriEndpoint"`
-	Path       string `json:"XksProxyUriPath"`
-	Credential struct {
-		AccessKeyID     string `json:"AccessKeyId"`
-		SecretAccessKey string `json:"RawSecretAccessKey"`
-	} `json:"XksProxyAuthenticationCredential"`
-	Region        string   `json:"region"`
-	CACertificate string   `json:"caCertificate"`
-	Keys          []string `json:"keys"`
-}
 
 // world is everything that runs.
 type world struct {
 	directory    string
+	machine      *demo.Machine
 	command      *exec.Cmd
 	noisy, quiet *server // one proxy, two key stores
 	bare         *server
@@ -53,15 +40,11 @@ type server struct {
 const quietPrefix = "/quiet"
 
 func newWorld(o *options) (*world, error) {
-	parent := ""
-	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
-		parent = "/dev/shm" // SoftHSM keeps its tokens in files
-	}
-	directory, err := os.MkdirTemp(parent, "xks-noisy-")
+	directory, err := os.MkdirTemp(demo.FastDirectory(), "xks-noisy-")
 	if err != nil {
 		return nil, err
 	}
-	w := &world{directory: directory}
+	w := &world{directory: directory, machine: demo.WatchMachine(time.Second)}
 	err = w.start(o)
 	if err != nil {
 		w.close()
@@ -72,50 +55,33 @@ func newWorld(o *options) (*world, error) {
 
 // start prepares tokens, adds a key store for the quiet one, and serves.
 func (w *world) start(o *options) error {
-	prepare := exec.Command(o.proxy, "demo", "--dir", filepath.Join(w.directory, "demo"), "--listen", "127.0.0.1:0", "--prepare-only")
-	output, err := prepare.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("demo: %w: %s", err, output)
-	}
-	var c connection
-	text, err := os.ReadFile(filepath.Join(w.directory, "demo", "connection.json"))
+	d, err := demo.Prepare(context.Background(), o.proxy, filepath.Join(w.directory, "demo"), 2)
 	if err != nil {
 		return err
 	}
-	err = json.Unmarshal(text, &c)
+	config := d.File("xks-proxy.yaml")
+	err = addQuietStore(config, d)
 	if err != nil {
 		return err
 	}
-	config := filepath.Join(w.directory, "demo", "xks-proxy.yaml")
-	err = addQuietStore(config, c)
-	if err != nil {
-		return err
-	}
-	ca, err := os.ReadFile(c.CACertificate)
-	if err != nil {
-		return err
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(ca)
-	address := strings.TrimPrefix(c.Endpoint, "https://")
 	for _, s := range []struct {
 		server **server
 		path   string
-	}{{&w.noisy, c.Path}, {&w.quiet, quietPrefix + "/kms/xks/v1"}} {
-		request, err := c.sign(s.path + "/keys/" + c.Keys[0] + "/encrypt")
+	}{{&w.noisy, d.Path}, {&w.quiet, quietPrefix + "/kms/xks/v1"}} {
+		request, err := sign(d, s.path+"/keys/"+d.Keys[0]+"/encrypt")
 		if err != nil {
 			return err
 		}
-		*s.server = &server{address: address, roots: roots, request: request}
+		*s.server = &server{address: d.Address(), roots: d.Roots, request: request}
 	}
-	err = w.startBare(filepath.Join(w.directory, "demo"), roots)
+	err = w.startBare(d)
 	if err != nil {
 		return err
 	}
 	return w.serve(o, config)
 }
 
-func addQuietStore(config string, c connection) error {
+func addQuietStore(config string, d *demo.Demo) error {
 	file, err := os.OpenFile(config, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -128,7 +94,7 @@ func addQuietStore(config string, c connection) error {
     credentials:
       - access_key_id: %s
         secret_access_key: {file: credential.secret}
-`, quietPrefix, c.Credential.AccessKeyID)
+`, quietPrefix, d.Credential.AccessKeyID)
 	return err
 }
 
@@ -158,8 +124,8 @@ func (w *world) serve(o *options, config string) error {
 }
 
 // startBare serves HTTPS in this process that answers everything with a body of an Encrypt's size.
-func (w *world) startBare(directory string, roots *x509.CertPool) error {
-	certificate, err := tls.LoadX509KeyPair(filepath.Join(directory, "server.crt"), filepath.Join(directory, "server.key"))
+func (w *world) startBare(d *demo.Demo) error {
+	certificate, err := tls.LoadX509KeyPair(d.File("server.crt"), d.File("server.key"))
 	if err != nil {
 		return err
 	}
@@ -174,7 +140,7 @@ func (w *world) startBare(directory string, roots *x509.CertPool) error {
 			_, _ = rw.Write(answer)
 		}))
 	}()
-	w.bare = &server{address: w.listener.Addr().String(), roots: roots, request: w.noisy.request}
+	w.bare = &server{address: w.listener.Addr().String(), roots: d.Roots, request: w.noisy.request}
 	return nil
 }
 
@@ -187,37 +153,4 @@ func (w *world) close() {
 		_ = w.listener.Close() // nobody is left
 	}
 	_ = os.RemoveAll(w.directory) // a temporary directory
-}
-
-// cpu is the processor time that the proxy and its HSMs' processes have used so far (fields 14 and 15 of /proc/…/stat, proc(5)).
-func (w *world) cpu() (time.Duration, error) {
-	pid := strconv.Itoa(w.command.Process.Pid)
-	pids := []string{pid}
-	tasks, err := filepath.Glob("/proc/" + pid + "/task/*/children")
-	if err != nil {
-		return 0, err
-	}
-	for _, task := range tasks {
-		text, err := os.ReadFile(task)
-		if err == nil { // or the thread has ended
-			pids = append(pids, strings.Fields(string(text))...)
-		}
-	}
-	var total time.Duration
-	for _, pid := range pids {
-		text, err := os.ReadFile("/proc/" + pid + "/stat")
-		if err != nil {
-			return 0, err
-		}
-		_, rest, _ := strings.Cut(string(text), ") ")
-		fields := strings.Fields(rest)
-		for _, field := range fields[11:13] {
-			ticks, err := strconv.ParseInt(field, 10, 64)
-			if err != nil {
-				return 0, err
-			}
-			total += time.Duration(ticks) * time.Second / ticksPerSecond
-		}
-	}
-	return total, nil
 }
