@@ -52,7 +52,7 @@ type configuredBlock struct {
 }
 
 func (a *admin) blockList() blockList {
-	blocks, unsaved := a.kill.list()
+	blocks, unsaved := a.kill.look()
 	l := blockList{Blocks: append([]block{}, blocks...), Survive: a.kill.survives()}
 	if unsaved != nil {
 		l.Unsaved = unsaved.Error()

@@ -130,6 +130,19 @@ func parseBlocks(data []byte) ([]block, error) {
 	return content.Blocks, nil
 }
 
+// look is list for status and metrics. A file that somebody has deleted meanwhile, perhaps with its directory, counts as unsaved.
+func (k *killSwitch) look() ([]block, error) {
+	blocks, unsaved := k.list()
+	if unsaved != nil || k.path == "" || len(blocks) == 0 {
+		return blocks, unsaved
+	}
+	_, err := os.Lstat(k.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return blocks, fmt.Errorf("%s was deleted while the proxy ran", k.path)
+	}
+	return blocks, nil
+}
+
 // writeFile is for whoever holds saving. Without a state directory it does nothing.
 func (k *killSwitch) writeFile(blocks []block) error {
 	if k.path == "" {

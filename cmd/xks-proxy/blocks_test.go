@@ -41,6 +41,31 @@ func mustAdd(t *testing.T, k *killSwitch, b block) {
 	}
 }
 
+// Who deletes the file of a running proxy does not know that the next start would unblock: status and metrics say so, until the
+// order is given again.
+func TestBlocksFileDeleted(t *testing.T) {
+	directory := filepath.Join(t.TempDir(), "state")
+	k := mustOpen(t, directory)
+	if _, unsaved := k.look(); unsaved != nil {
+		t.Errorf("nothing is blocked: %v", unsaved)
+	}
+	mustAdd(t, k, blockOf("finance", ""))
+	err := os.RemoveAll(directory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if blocks, unsaved := k.look(); len(blocks) != 1 || unsaved == nil || unsaved.Error() != k.path+" was deleted while the proxy ran" {
+		t.Errorf("%v, %v", blocks, unsaved)
+	}
+	_, before, err := k.add(blockOf("finance", ""))
+	if err != nil || !before {
+		t.Fatal(before, err)
+	}
+	if blocks, unsaved := k.look(); unsaved != nil || len(mustOpen(t, directory).blocks) != len(blocks) {
+		t.Errorf("after the order was given again: %v", unsaved)
+	}
+}
+
 // What is blocked is blocked after a restart, with all that is known of it, and before the first request.
 func TestBlocksSurviveARestart(t *testing.T) {
 	directory := filepath.Join(t.TempDir(), "state")

@@ -64,7 +64,7 @@ func figuresOf(a *admin) proxyFigures {
 	if a.connections != nil {
 		f.connections = a.connections()
 	}
-	blocks, unsaved := a.kill.list()
+	blocks, unsaved := a.kill.look()
 	f.unsaved = unsaved != nil
 	for _, b := range blocks {
 		if b.Key == "" {
