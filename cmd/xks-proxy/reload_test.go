@@ -50,6 +50,34 @@ func TestKeepRunning(t *testing.T) {
 	}
 }
 
+// Every key that the schema marks is one that a reload keeps.
+func TestEveryRestartKeyIsKept(t *testing.T) {
+	kept := map[string]bool{}
+	for _, s := range restartSettings {
+		kept[s.key] = true
+	}
+	marked := 0
+	var walk func(s *setting, path string, restart bool)
+	walk = func(s *setting, path string, restart bool) {
+		for _, f := range s.Fields {
+			at := joinPath(path, f.Name)
+			switch {
+			case f.Kind == section:
+				walk(f, at, restart || f.Restart)
+			case restart || f.Restart:
+				marked++
+				if !kept[at] && !kept[path] {
+					t.Errorf("%s takes a restart, and a reload would change it", at)
+				}
+			}
+		}
+	}
+	walk(schema, "", false)
+	if marked < 10 {
+		t.Errorf("only %d keys are marked", marked)
+	}
+}
+
 // The rules about client certificates of a listener do not wait, its address does.
 func TestKeepListeners(t *testing.T) {
 	with := func(address, ca string) *config {
