@@ -28,6 +28,14 @@ func TestCrashIsReadable(t *testing.T) {
 		}
 		controls[0].Clear()
 		waitGone(t, old)
+		eventually(t, startLimit, func() error { // until then it passes for well
+			for _, line := range p.log.since(mark) {
+				if strings.Contains(line, "will be started again") {
+					return nil
+				}
+			}
+			return errNotYet
+		})
 		p.waitActive(t, "hsm-a")
 		told, traceback := 0, 0
 		for _, line := range p.log.since(mark) {
