@@ -7,6 +7,7 @@ import (
 	"context"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"syscall"
 	"testing"
 	"time"
@@ -28,14 +29,32 @@ func runFaults(t *testing.T, arguments ...string) {
 	if err != nil {
 		t.Fatalf("build test/faults: %v\n%s", err, out)
 	}
+	for try := 1; ; try++ {
+		out, err := faultsOnce(t, binary, arguments)
+		t.Logf("%s", out)
+		switch {
+		case err == nil:
+			return
+		case try == faultsTries || !onlyLate.Match(out):
+			t.Errorf("faults %v: %v", arguments, err)
+			return
+		}
+		t.Log("no answer was wrong, but some came too late: once more, for the machine may be busy with something else")
+	}
+}
+
+// faultsTries: what is about time may fail once. A wrong answer may not.
+const faultsTries = 2
+
+// onlyLate is what the program prints last of a table, and of chaos, without a wrong answer.
+var onlyLate = regexp.MustCompile(`, 0 wrong answers|(?m)^chaos +random +\d+ +\d+ +\d+ +\d+ +0 `)
+
+func faultsOnce(t *testing.T, binary string, arguments []string) ([]byte, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, binary, append([]string{"-proxy", program}, arguments...)...)
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) } // it has a directory to remove
 	command.WaitDelay = stopLimit
-	out, err = command.CombinedOutput()
-	t.Logf("%s", out)
-	if err != nil {
-		t.Errorf("faults %v: %v", arguments, err)
-	}
+	return command.CombinedOutput()
 }

@@ -209,7 +209,7 @@ func commandLine(pid int) []string {
 
 func waitGone(t testing.TB, pid int) {
 	t.Helper()
-	eventually(t, 5*time.Second, func() error {
+	eventually(t, 20*time.Second, func() error {
 		state, err := os.ReadFile(procPath(pid, "stat"))
 		if err != nil || bytes.Contains(state, []byte(") Z ")) {
 			return nil
