@@ -48,7 +48,6 @@ func credentialTimes(k xks.KeyStoreStatus) []oneValue {
 type proxyFigures struct {
 	handler     xks.HandlerStatus
 	connections connectionCounts
-	reload      reloadState
 	blocks      map[string]int // by kind
 	unsaved     bool
 }

@@ -59,17 +59,6 @@ func addresses(c *config) []string {
 	return list
 }
 
-// needsRestart reports whether a change of the key takes effect at the next start only. For server.listeners that is
-// about the addresses.
-func needsRestart(key string) bool {
-	for _, s := range restartSettings {
-		if s.key == key {
-			return true
-		}
-	}
-	return false
-}
-
 // keepRunning gives next the running values of what takes a restart, and names the keys that differed.
 func keepRunning(next, running *config) []string {
 	var waits []string
