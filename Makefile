@@ -19,7 +19,7 @@ help: ## List what there is to do
 	@echo 'make TARGET, where TARGET is one of'
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
 	@echo
-	@echo 'Variables: DIR=$(DIR) (of the demo)  FUZZTIME=$(FUZZTIME) (of each fuzz target)  BENCH="-keys 1 -rounds 5" (options)'
+	@echo 'Variables: DIR=$(DIR) (of the demo)  FUZZTIME=$(FUZZTIME) (of each fuzz target)  BENCH="-keys 1 -rounds 5" or "-stores 1000" (options)'
 	@echo '           FAULTS="-short" or "-fault hang -rate 600 -target hsm-a" or "-for 1m -seed 7" (options of faults and chaos)'
 	@echo '           RELOADS="-reloads 500 -reload-rate 200 -reload-strict" (options of reloads)'
 	@echo '           ATTACK="-short" or "-attack smuggling -seed 7" (options of attack)'

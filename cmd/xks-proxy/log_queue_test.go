@@ -1,5 +1,7 @@
 package main
 
+// The queue of the log: nothing is lost but what is said to be.
+
 import (
 	"bytes"
 	"fmt"

@@ -1,5 +1,7 @@
 package durable_test
 
+// What is on the disk after a write, and after one that failed.
+
 import (
 	"os"
 	"path/filepath"

@@ -22,13 +22,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
+	"xks-proxy/pkg/sigv4"
 	"xks-proxy/test/demo"
 )
 
 const replyLimit = 5 * time.Second
 
 // sign makes an Encrypt as KMS sends it for a data key. The signature is good for five minutes.
-func sign(d *demo.Demo, path string) ([]byte, error) {
+func sign(d *demo.Demo, path string, by sigv4.Credential) ([]byte, error) {
 	body, err := json.Marshal(map[string]any{
 		"requestMetadata": map[string]string{
 			"awsPrincipalArn": "arn:aws:iam::123456789012:user/Alice",
@@ -47,7 +48,7 @@ func sign(d *demo.Demo, path string) ([]byte, error) {
 		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	credential := aws.Credentials{AccessKeyID: d.Credential.AccessKeyID, SecretAccessKey: d.Credential.SecretAccessKey}
+	credential := aws.Credentials{AccessKeyID: by.AccessKeyID, SecretAccessKey: by.SecretAccessKey}
 	hash := sha256.Sum256(body)
 	err = v4.NewSigner().SignHTTP(context.Background(), credential, request, hex.EncodeToString(hash[:]), "kms-xks-proxy", d.Region, time.Now())
 	if err != nil {

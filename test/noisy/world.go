@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"xks-proxy/pkg/sigv4"
 	"xks-proxy/test/demo"
 )
 
@@ -59,16 +60,19 @@ func (w *world) start(o *options) error {
 	if err != nil {
 		return err
 	}
-	config := d.File("xks-proxy.yaml")
-	err = addQuietStore(config, d)
+	quiet, err := addQuietStore(d)
 	if err != nil {
 		return err
 	}
 	for _, s := range []struct {
 		server **server
 		path   string
-	}{{&w.noisy, d.Path}, {&w.quiet, quietPrefix + "/kms/xks/v1"}} {
-		request, err := sign(d, s.path+"/keys/"+d.Keys[0]+"/encrypt")
+		by     sigv4.Credential
+	}{
+		{&w.noisy, d.Path, sigv4.Credential{AccessKeyID: d.Credential.AccessKeyID, SecretAccessKey: d.Credential.SecretAccessKey}},
+		{&w.quiet, quietPrefix + "/kms/xks/v1", quiet},
+	} {
+		request, err := sign(d, s.path+"/keys/"+d.Keys[0]+"/encrypt", s.by)
 		if err != nil {
 			return err
 		}
@@ -78,13 +82,22 @@ func (w *world) start(o *options) error {
 	if err != nil {
 		return err
 	}
-	return w.serve(o, config)
+	return w.serve(o, d.File("xks-proxy.yaml"))
 }
 
-func addQuietStore(config string, d *demo.Demo) error {
-	file, err := os.OpenFile(config, os.O_APPEND|os.O_WRONLY, 0)
+// addQuietStore gives the demo a second key store, with a credential of its own.
+func addQuietStore(d *demo.Demo) (sigv4.Credential, error) {
+	made, err := sigv4.GenerateCredential()
 	if err != nil {
-		return err
+		return sigv4.Credential{}, err
+	}
+	err = os.WriteFile(d.File("quiet.secret"), []byte(made.SecretAccessKey+"\n"), 0o600)
+	if err != nil {
+		return sigv4.Credential{}, err
+	}
+	file, err := os.OpenFile(d.File("xks-proxy.yaml"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return sigv4.Credential{}, err
 	}
 	defer file.Close()
 	_, err = fmt.Fprintf(file, `
@@ -93,9 +106,9 @@ func addQuietStore(config string, d *demo.Demo) error {
     hsm_group: main
     credentials:
       - access_key_id: %s
-        secret_access_key: {file: credential.secret}
-`, quietPrefix, d.Credential.AccessKeyID)
-	return err
+        secret_access_key: {file: quiet.secret}
+`, quietPrefix, made.AccessKeyID)
+	return made, err
 }
 
 func (w *world) serve(o *options, config string) error {

@@ -1,5 +1,7 @@
 package worker
 
+// Frames between the proxy and an HSM's process: written, read, and refused.
+
 import (
 	"bytes"
 	"errors"
