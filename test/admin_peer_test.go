@@ -91,7 +91,7 @@ func TestNoOtherPorts(t *testing.T) {
 			t.Errorf("the process of %s listens on %v", w.hsm, got)
 		}
 	}
-	without := p.world.start(t, func(s *settings) { s.Health["listen"], s.Admin["socket"] = "", "" })
+	without := p.world.start(t, func(s *settings) { s.Health["listen"], s.Admin["socket"], s.State = "", "", t.TempDir() })
 	if got := listensOn(t, without.pid); !slices.Equal(got, []string{without.listen}) {
 		t.Errorf("without a health port and an admin socket it listens on %v", got)
 	}

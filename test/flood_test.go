@@ -80,11 +80,12 @@ func (p *proxy) dialIdle(t *testing.T, handshake bool) net.Conn {
 }
 
 // Strangers who hold all connections lock nobody out: the oldest of them gives way. With all
-// taken by clients that have authenticated, a new one is closed.
+// taken by clients of the only key store that have authenticated, a new one is closed. (Of several key stores, pkg/xks:
+// TestGreedyTenantGivesWay.)
 func TestConnectionLimit(t *testing.T) {
 	t.Parallel()
 	const limit = 20
-	p := newProxy(t, func(s *settings) { s.Server["max_connections"] = limit })
+	p := newProxy(t, func(s *settings) { s.Server["max_connections"], s.KeyStores = limit, s.KeyStores[:1] })
 	strangers := make([]net.Conn, limit)
 	for i := range strangers {
 		strangers[i] = p.dialIdle(t, false)
