@@ -22,7 +22,6 @@ type parts struct {
 	config   *config // as the program was started: for what a reload does not change
 	log      *zap.Logger
 	fleet    *fleet
-	handler  *xks.Handler
 	reloader *reloader
 	tls      *tlsHolder
 	kill     *killSwitch
@@ -71,7 +70,6 @@ func (p *parts) assemble(ctx context.Context) error {
 		p.fleet.abandon(&first)
 		return err
 	}
-	p.handler = handler
 	if p.reloader != nil {
 		p.reloader.handler = handler
 	}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -39,15 +40,13 @@ Exit code 0: in force. 1: not, and why. 2: wrong usage.`,
 				return err
 			}
 			answer, text, err := client.reload(c.Context(), http.MethodPost)
-			switch {
-			case err != nil:
-				return err
-			case f.json:
-				_, err = c.OutOrStdout().Write(text)
+			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "%s is in force, as generation %d, after %s.\n", answer.File, answer.Generation, shortDuration(answer.Took))
-			return printChanges(c, answer, "Nothing has changed.")
+			return f.say(c.OutOrStdout(), text, func(w io.Writer) error {
+				fmt.Fprintf(w, "%s is in force, as generation %d, after %s.\n", answer.File, answer.Generation, shortDuration(answer.Took))
+				return printChanges(c, answer, "Nothing has changed.")
+			})
 		},
 	}
 	f.register(c)
@@ -79,17 +78,15 @@ would not, and why. 2: wrong usage.`,
 				return err
 			}
 			answer, text, err := client.reload(c.Context(), http.MethodGet)
-			switch {
-			case err != nil:
-				return err
-			case f.json:
-				_, err = c.OutOrStdout().Write(text)
+			if err != nil {
 				return err
 			}
-			if len(args) > 0 && !samePath(args[0], answer.File) {
-				fmt.Fprintf(c.ErrOrStderr(), "note: the running proxy reads %s, not %s; this is about the former\n", answer.File, args[0])
-			}
-			return printChanges(c, answer, "A reload would change nothing.")
+			return f.say(c.OutOrStdout(), text, func(io.Writer) error {
+				if len(args) > 0 && !samePath(args[0], answer.File) {
+					fmt.Fprintf(c.ErrOrStderr(), "note: the running proxy reads %s, not %s; this is about the former\n", answer.File, args[0])
+				}
+				return printChanges(c, answer, "A reload would change nothing.")
+			})
 		},
 	}
 	f.registerSocket(c)

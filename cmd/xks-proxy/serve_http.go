@@ -59,7 +59,7 @@ func (s *servers) newAPI() *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(c.HTTP2)
 	return &http.Server{
-		Handler:   s.health.before(s.parts.handler),
+		Handler:   s.health.before(s.parts.served.Load()),
 		Protocols: protocols,
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxReadFrame,
 			MaxReceiveBufferPerConnection: maxUnread, MaxReceiveBufferPerStream: maxUnread},
