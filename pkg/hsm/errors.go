@@ -8,10 +8,22 @@ import (
 	"strings"
 )
 
-// Faults of the request or of the keys. Another HSM would answer the same.
+// Faults of the request or of the keys. They never count against the HSM.
 var (
-	// ErrInvalidCiphertext: the tag does not authenticate (requirement D2).
+	// ErrInvalidCiphertext: the tag does not authenticate (requirement D2). From a Token it
+	// means that the module answered with a code that means nothing else; from a Group that it
+	// is proven.
 	ErrInvalidCiphertext = errors.New("the ciphertext does not authenticate")
+	// ErrRefusedCiphertext: the module refused to decrypt with a code that some modules also use
+	// when they are busy or broken, and refused again each time the call was repeated, while
+	// operations known to be good succeeded and none of them was answered with such a code for
+	// a minute. It is a verdict of this HSM, weaker than ErrInvalidCiphertext.
+	ErrRefusedCiphertext = errors.New("the HSM refuses the ciphertext in ambiguous terms")
+	// ErrUnprovenCiphertext: as ErrRefusedCiphertext, but the HSM has lately answered like this
+	// to good operations, or there was no time to find out: no verdict at all.
+	ErrUnprovenCiphertext = errors.New("the HSM refused the ciphertext with a code that proves nothing")
+	// ErrKeyFault: the HSM works, with its test key for example, but not with this key (R7).
+	ErrKeyFault = errors.New("the HSM works, but not with this key")
 	// ErrKeyUsage: the key exists and is not allowed to do this, or is not an AES-256 key.
 	ErrKeyUsage = errors.New("the key does not allow this operation")
 	// ErrKeyNotFound: the token was asked just now, is present and logged in,
@@ -47,7 +59,10 @@ var (
 	ErrModule        = errors.New("the PKCS#11 module cannot be used")
 )
 
-var requestKinds = []error{ErrInvalidCiphertext, ErrKeyUsage, ErrKeyNotFound, ErrDuplicateKey, ErrTooLarge}
+var requestKinds = []error{
+	ErrInvalidCiphertext, ErrRefusedCiphertext, ErrUnprovenCiphertext, ErrKeyFault,
+	ErrKeyUsage, ErrKeyNotFound, ErrDuplicateKey, ErrTooLarge,
+}
 
 var configKinds = []error{ErrPINIncorrect, ErrPINLocked, ErrTokenNotFound, ErrModule}
 

@@ -53,10 +53,10 @@ type Info struct {
 // leave it. Methods may be called from many goroutines at once.
 //
 // Every error is, or wraps, an *Error, whose Kind is one of this package's
-// sentinels. The sentinels say who is to blame: ErrInvalidCiphertext,
-// ErrKeyUsage, ErrKeyNotFound, ErrDuplicateKey and ErrTooLarge are faults of the
-// request or of the keys, repeat on every HSM and never count against this one; any other is a
-// fault of the HSM, and another HSM may well succeed (see IsFault).
+// sentinels. The sentinels say who is to blame: ErrInvalidCiphertext, ErrRefusedCiphertext,
+// ErrUnprovenCiphertext, ErrKeyUsage, ErrKeyNotFound, ErrDuplicateKey, ErrTooLarge and ErrKeyFault
+// are faults of the request or of the keys and never count against this HSM; any other is a fault
+// of the HSM (see IsFault). Blame goes to the smallest thing that explains the failure (R7).
 //
 // A call returns when it is done or when ctx is, whichever is first. PKCS#11
 // calls cannot be cancelled: after ctx ends the HSM may still do the work; its
@@ -70,8 +70,9 @@ type Token interface {
 	Encrypt(ctx context.Context, key KeyRef, aad, plaintext []byte) (Sealed, error)
 
 	// Decrypt opens what Encrypt sealed, on this or any HSM with the same key. It
-	// returns ErrInvalidCiphertext when tag, IV, AAD and ciphertext do not belong
-	// together; nothing of the plaintext is returned then.
+	// returns ErrInvalidCiphertext, ErrRefusedCiphertext or ErrUnprovenCiphertext, by how sure
+	// it is, when tag, IV, AAD and ciphertext do not belong together; nothing of the plaintext
+	// is returned then.
 	Decrypt(ctx context.Context, key KeyRef, aad []byte, sealed Sealed) ([]byte, error)
 
 	// Keys lists all key objects on the token, in no order. It costs the HSM work
@@ -105,6 +106,16 @@ type Watched interface {
 	// usual. The token looks into it in the background and does what it can: a
 	// process that stands still is killed.
 	Suspect()
+
+	// Renew asks for a new process for the module, because every operation fails while the
+	// process lives. The first request is carried out at once, later ones after the usual
+	// back-off; one that comes while no process is ready changes nothing.
+	Renew(reason string)
+
+	// Incarnation counts the processes that have opened the token; 0: none has yet. It changes
+	// before the first call reaches a new process, and Info then describes what that one opened.
+	// It is asked twice for each request and must cost next to nothing.
+	Incarnation() uint64
 }
 
 // Queued is a Token that knows how many of its calls have no answer yet, those that nobody waits for any more included: they

@@ -30,6 +30,9 @@ var kinds = []error{
 	hsm.ErrPINLocked,
 	hsm.ErrTokenNotFound,
 	hsm.ErrModule,
+	hsm.ErrRefusedCiphertext,
+	hsm.ErrUnprovenCiphertext,
+	hsm.ErrKeyFault,
 }
 
 // failure is the body of kindError, in JSON, and part of failed.

@@ -126,6 +126,7 @@ func (w *Worker) serve(l *link, r ready) {
 	w.info = r.Info
 	w.mu.Unlock()
 	w.enter(Running, func(s *State) { s.Sessions = r.Sessions })
+	w.opened.Add(1) // before calls can reach the process
 	w.link.Store(l)
 	w.changed.tell()
 	w.answerReady(nil)

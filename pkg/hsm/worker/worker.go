@@ -27,6 +27,7 @@ import (
 type Worker struct {
 	config Config
 	link   atomic.Pointer[link] // nil while no process is ready
+	opened atomic.Uint64        // see Incarnation
 
 	restart  chan string   // asks for a new process; capacity 1
 	changed  watchers      // see Changed
@@ -120,6 +121,12 @@ func (w *Worker) Changed(ctx context.Context) <-chan struct{} { return w.changed
 // every 50 ms, and killed if it does not answer within Config.PingTimeout. (One that was stopped
 // is killed anyway, without any call to Suspect.)
 func (w *Worker) Suspect() { nudge(w.suspects) }
+
+// Renew implements hsm.Watched.
+func (w *Worker) Renew(reason string) { w.Restart(reason) }
+
+// Incarnation implements hsm.Watched.
+func (w *Worker) Incarnation() uint64 { return w.opened.Load() }
 
 // Encrypt implements hsm.Token.
 func (w *Worker) Encrypt(ctx context.Context, key hsm.KeyRef, aad, plaintext []byte) (hsm.Sealed, error) {
