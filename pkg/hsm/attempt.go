@@ -27,6 +27,7 @@ type Trace struct {
 // An HSM named in apart is passed over for one of the same priority, if that is in service.
 func (g *Group) Encrypt(ctx context.Context, ref KeyRef, aad, plaintext []byte, apart ...string) (Sealed, Trace, error) {
 	return serve(ctx, g, ref, apart, operation[Sealed]{
+		need: CanEncrypt,
 		call: func(ctx context.Context, t Token) (Sealed, error) {
 			sealed, err := t.Encrypt(ctx, ref, aad, plaintext)
 			if err == nil {
@@ -41,6 +42,7 @@ func (g *Group) Encrypt(ctx context.Context, ref KeyRef, aad, plaintext []byte, 
 // Decrypt is Token.Decrypt on whichever HSM can; apart is as for Encrypt.
 func (g *Group) Decrypt(ctx context.Context, ref KeyRef, aad []byte, sealed Sealed, apart ...string) ([]byte, Trace, error) {
 	return serve(ctx, g, ref, apart, operation[[]byte]{
+		need: CanDecrypt,
 		call: func(ctx context.Context, t Token) ([]byte, error) {
 			plaintext, err := t.Decrypt(ctx, ref, aad, sealed)
 			if err == nil && len(plaintext) != len(sealed.Ciphertext) {
@@ -69,7 +71,7 @@ func (g *Group) giveUp(ctx context.Context, ref KeyRef, trace *Trace, refusal er
 	switch {
 	case ctx.Err() != nil:
 		return &Error{Op: "serve", Kind: Timeout(ctx.Err()), Detail: fmt.Sprintf("key %q, HSMs asked in vain: %d%s", ref.Label, trace.Attempts, listed(trace.Faults))}
-	case len(trace.Faults) > 0 && allBusy(trace.Faults):
+	case len(trace.Faults) > 0 && allOf(trace.Faults, ErrBusy):
 		return &Error{Op: "serve", Kind: ErrBusy, Detail: fmt.Sprintf("key %q%s", ref.Label, listed(trace.Faults))}
 	case len(trace.Faults) > 0:
 		return &Error{Op: "serve", Kind: ErrUnavailable, Detail: fmt.Sprintf("no HSM that holds key %q could serve it%s", ref.Label, listed(trace.Faults))}
@@ -80,8 +82,6 @@ func (g *Group) giveUp(ctx context.Context, ref KeyRef, trace *Trace, refusal er
 			err = &Error{Op: "serve", Kind: ErrUnavailable, Detail: fmt.Sprintf("key %q was not found and then found again", key.Label)}
 		}
 		return err
-	case errors.Is(refusal, ErrInvalidCiphertext) && g.heldByDrained(ref):
-		return &Error{Op: "serve", Kind: ErrUnavailable, Detail: fmt.Sprintf("version %d of key %q is not the same on every HSM, and the one that may read this ciphertext is drained", ref.Version, ref.Label)}
 	case refusal != nil:
 		return refusal
 	}
@@ -100,8 +100,26 @@ func listed(errs []error) string {
 	return b.String()
 }
 
-func allBusy(faults []error) bool {
-	return !slices.ContainsFunc(faults, func(err error) bool { return !errors.Is(err, ErrBusy) })
+// allOf reports whether every fault is of one kind.
+func allOf(faults []error, kind error) bool {
+	return !slices.ContainsFunc(faults, func(err error) bool { return !errors.Is(err, kind) })
+}
+
+// causes puts errors into one text without their sentinels.
+func causes(errs []error, last error) string {
+	if len(errs) == 0 && last != nil {
+		errs = []error{last}
+	}
+	return strings.TrimPrefix(listed(errs), ": ")
+}
+
+// notCompared is why an HSM does not serve a key (requirement R6).
+const notCompared = "its token or its keys have changed, and this key was not compared with another HSM since"
+
+// replacedError is the fault of a call under which the HSM's process was replaced: the answer may
+// come from another token.
+func replacedError(op string) error {
+	return &Error{Op: op, Kind: ErrUnavailable, Detail: "the process of the HSM was replaced during the call"}
 }
 
 // named fills in which HSM an error came from. It does so in a copy: the error

@@ -170,7 +170,8 @@ func TestTampered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
 		var logs *observer.ObservedLogs
-		g := start(t, tokens, logTo(&logs))
+		g := start(t, tokens, logTo(&logs), crossing)
+		time.Sleep(15 * time.Second) // the keys are compared: one definite refusal is proof
 		good, _, err := request(t, g)
 		if err != nil {
 			t.Fatal(err)

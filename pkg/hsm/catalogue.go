@@ -49,6 +49,8 @@ type keyVersion struct {
 	ambiguous  memberSet // the holders on which several objects stand for this version
 	duplicate  string    // which objects, on the first of them; "" if there is none
 	diverged   bool      // the holders' key material is not the same (see crosscheck.go)
+	spoilt     bool      // a copy of it is not used, or fails (trust.go, aside.go)
+	refused    Usage     // what HSMs refuse to do with it whatever its attributes say
 	lost       bool      // it was on every HSM, is not now, and may be encrypted under all the same (LostKeyEncrypt)
 }
 
@@ -85,6 +87,8 @@ func (k *Key) EncryptVersion() (uint32, error) {
 			return 0, ambiguous.duplicateError(k.Label)
 		}
 		return 0, k.incompleteError()
+	case v.refused&CanEncrypt != 0:
+		return 0, refusedUsage("encrypt", k.Label, v.number)
 	case v.usage&CanEncrypt == 0:
 		return 0, &Error{Op: "encrypt", Kind: ErrKeyUsage, Detail: fmt.Sprintf("key %q version %d has CKA_ENCRYPT false", k.Label, v.number)}
 	}
@@ -137,10 +141,17 @@ func (k *Key) CheckDecrypt(version uint32) error {
 		return &Error{Op: "decrypt", Kind: ErrKeyNotFound, Detail: fmt.Sprintf("key %q has no version %d", k.Label, version)}
 	case v.usable() == 0:
 		return v.duplicateError(k.Label)
+	case v.refused&CanDecrypt != 0:
+		return refusedUsage("decrypt", k.Label, version)
 	case v.usage&CanDecrypt == 0:
 		return &Error{Op: "decrypt", Kind: ErrKeyUsage, Detail: fmt.Sprintf("key %q version %d has CKA_DECRYPT false", k.Label, version)}
 	}
 	return nil
+}
+
+func refusedUsage(op, label string, version uint32) error {
+	return &Error{Op: op, Kind: ErrKeyUsage, Detail: fmt.Sprintf(
+		"an HSM refuses key %q version %d for this although its attributes allow it: look at the policy of the HSM and at the mechanisms allowed for the key", label, version)}
 }
 
 // CheckDecryptAny reports whether any version can decrypt; if none can, the error
@@ -162,7 +173,7 @@ func (k *Key) CheckDecryptAny() error {
 // every HSM of the group, and none is ambiguous or of different key material. A key whose
 // lost version goes on encrypting is not complete (requirement K2).
 func (k *Key) Complete() bool {
-	spoilt := slices.ContainsFunc(k.versions, func(v keyVersion) bool { return v.ambiguous != 0 || v.diverged })
+	spoilt := slices.ContainsFunc(k.versions, func(v keyVersion) bool { return v.ambiguous != 0 || v.diverged || v.spoilt })
 	return len(k.Missing) == 0 && !k.unseen && !spoilt && (len(k.versions) == 0 || k.highest((*Key).isComplete) != nil)
 }
 

@@ -8,7 +8,6 @@ package hsm
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -23,6 +22,7 @@ const (
 	crossIdle     = time.Second      // between two looks for something to do
 	crossRemember = time.Second      // at least between two writes of what was found
 	crossRound    = time.Minute      // at least between two comparisons of a version that is well: each uses up one IV
+	crossCatchUp  = 100              // comparisons a second at least while an HSM serves some keys only after them
 )
 
 var (
@@ -35,27 +35,51 @@ var (
 // A key object that was destroyed and made again is compared anew at once where its attributes or its CKA_ID tell of it; with
 // equal ones it is found when the round comes to it.
 func (g *Group) keepCrossChecking(ctx context.Context) {
-	if !g.crossChecks() {
+	if len(g.members) < 2 {
 		return
 	}
 	defer g.rememberParity()
-	limit := rate.NewLimiter(rate.Limit(g.config.ParityRate), 1)
+	usual := rate.NewLimiter(rate.Limit(g.config.ParityRate), 1)
+	catchUp := rate.NewLimiter(rate.Limit(max(g.config.ParityRate, crossCatchUp)), 1)
 	var remembered time.Time
-	for limit.Wait(ctx) == nil {
-		ref, found := g.nextToCross()
-		if !found {
+	for ctx.Err() == nil {
+		limited := g.limits()
+		if !limited && !g.crossChecks() {
 			pause(ctx, crossIdle)
 			continue
 		}
-		g.cross(ctx, ref)
-		if time.Since(remembered) >= crossRemember {
+		limit := usual
+		if _, pending := g.crossStats(); limited && pending > 0 || !g.crossChecks() {
+			limit = catchUp // without comparisons the HSM would never serve these keys
+		}
+		err := limit.Wait(ctx)
+		if err != nil {
+			return
+		}
+		ref, found := g.nextToCross()
+		if found {
+			g.cross(ctx, ref)
+		}
+		if !found || time.Since(remembered) >= crossRemember {
 			g.rememberParity()
+			g.releaseTrusts()
 			remembered = time.Now()
+		}
+		if !found {
+			pause(ctx, crossPause(limited))
 		}
 	}
 }
 
-// crossChecks reports whether this group compares key material at all.
+// crossPause is how long to wait when there is nothing to compare.
+func crossPause(limited bool) time.Duration {
+	if limited {
+		return time.Second / crossCatchUp
+	}
+	return crossIdle
+}
+
+// crossChecks reports whether this group compares key material all the time.
 func (g *Group) crossChecks() bool { return g.config.ParityRate > 0 && len(g.members) > 1 }
 
 // crossed is what one comparison found out: each member is in at most one of the sets.
@@ -88,8 +112,18 @@ func (g *Group) cross(ctx context.Context, ref KeyRef) {
 		g.diverge(ref, result)
 	case result.agree != 0:
 		g.converge(ref, result, v.holders)
+		g.believe(result.any(), ref)
+		for _, m := range g.members {
+			if result.any()&m.bit != 0 {
+				g.keyWorks(m, ref)
+			}
+		}
 	}
-	g.crosses.done(ref, result.any(), result.differ != 0, time.Now())
+	agreed := result.agree
+	if agreed != 0 {
+		agreed |= result.encrypter.bit
+	}
+	g.crosses.done(ref, result.any(), agreed, result.differ != 0, time.Now())
 }
 
 // crossOnce has one HSM encrypt and the others decrypt. What is no verdict leaves an HSM out of the result.
@@ -171,7 +205,7 @@ func (g *Group) seal(ctx context.Context, m *member, ref KeyRef) (Sealed, error)
 // open reports whether an HSM decrypts a canary to what it was. Any error means that there is no verdict.
 func (g *Group) open(ctx context.Context, m *member, ref KeyRef, sealed Sealed) (bool, error) {
 	plaintext, err := m.Token.Decrypt(ctx, ref, crossAAD, sealed)
-	if errors.Is(err, ErrInvalidCiphertext) {
+	if refusalOf(err) > unprovenRefusal {
 		return false, nil
 	}
 	g.crossFailed(m, err)
@@ -192,6 +226,9 @@ func (g *Group) diverge(ref KeyRef, result crossed) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	all := result.any()
+	if g.estrange(ref, result) {
+		return
+	}
 	known, stands := g.parity.diverged[ref]
 	if stands && g.set(known.HSMs)&all == all {
 		return // as it was
@@ -210,10 +247,46 @@ func (g *Group) diverge(ref KeyRef, result crossed) {
 	g.rebuildOne(ref.Label)
 }
 
+// estrange is what a difference means where it is clear who is to blame: the copy that changed. The
+// others go on serving the key, and that copy stays unused. It reports whether that is the case.
+// Group.mu is held.
+func (g *Group) estrange(ref KeyRef, result crossed) bool {
+	all := result.any()
+	trusted := g.trusted(all, ref)
+	if trusted == 0 || trusted == all {
+		return false
+	}
+	if _, stands := g.parity.estranged[ref]; stands {
+		return true
+	}
+	changed := strings.Join(g.namesOf(all&^trusted), ", ")
+	g.parity.estranged[ref] = Finding{
+		Kind: MaterialDiffers, Label: ref.Label, Version: ref.Version, HSMs: g.namesOf(all &^ trusted),
+		Since: time.Now(),
+		Detail: fmt.Sprintf("the token or the keys of %s changed, and its copy of this key is not the key that %s holds: "+
+			"it is not used; put the right key there", changed, strings.Join(g.namesOf(trusted), ", ")),
+	}
+	g.rebuildOne(ref.Label)
+	return true
+}
+
+// releaseTrusts ends the limits of HSMs all of whose keys were compared.
+func (g *Group) releaseTrusts() {
+	for _, m := range g.members {
+		if m.trust.limited.Load() {
+			g.releaseTrust(m)
+		}
+	}
+}
+
 // converge ends a finding, once all the HSMs that differed and still hold the version agree.
 func (g *Group) converge(ref KeyRef, result crossed, holders memberSet) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if _, estranged := g.parity.estranged[ref]; estranged {
+		delete(g.parity.estranged, ref)
+		g.rebuildOne(ref.Label)
+	}
 	known, stands := g.parity.diverged[ref]
 	differed := g.set(known.HSMs) & holders
 	if !stands || differed&^result.any() != 0 {
@@ -224,17 +297,17 @@ func (g *Group) converge(ref KeyRef, result crossed, holders memberSet) {
 	g.rebuildOne(ref.Label)
 }
 
-// crossAnew has keys compared again soon whose objects have changed.
-func (g *Group) crossAnew(labels ...string) {
-	if g.crossChecks() {
-		g.crosses.renew(labels)
+// crossAnew has keys compared again soon whose objects have changed on an HSM.
+func (g *Group) crossAnew(m *member, labels ...string) {
+	if len(g.members) > 1 && len(labels) > 0 {
+		g.crosses.renew(m.bit, labels)
 	}
 }
 
 // Doubt says that a key may not be the same on every HSM: a new ciphertext that one of them cannot read, or
 // any that does not authenticate. Its material is compared before that of all others, at most every ten seconds.
 func (g *Group) Doubt(label string) {
-	if g.crossChecks() {
+	if g.crossChecks() || g.limits() {
 		g.crosses.doubt(label, time.Now())
 	}
 }

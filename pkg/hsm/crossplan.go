@@ -15,7 +15,9 @@ import (
 // crosses is the state of the comparisons of a group. The zero value is ready.
 type crosses struct {
 	mu      sync.Mutex
-	renewed []string             // labels whose objects have changed since the plan was made
+	renewed map[string]memberSet // labels whose objects have changed on these since the plan was made
+	joined  memberSet            // members that have joined, or joined anew, since
+	hurried bool                 // a label was doubted since
 	doubted map[string]time.Time // labels that are suspected to differ: when that was last said
 
 	from  *catalogue // of which the plan was made
@@ -38,6 +40,7 @@ type crossing struct {
 	ref      KeyRef
 	wanted   memberSet // can be compared with another
 	compared memberSet // have been, since their objects last changed
+	agreed   memberSet // of these, with another
 	diverged bool
 	doubted  bool
 	turns    int
@@ -47,11 +50,31 @@ type crossing struct {
 
 func (c *crossing) isPending() bool { return c.wanted&^c.compared != 0 }
 
-// renew has keys compared again whose objects have changed.
-func (c *crosses) renew(labels []string) {
+// renew has keys compared again whose objects have changed on a member.
+func (c *crosses) renew(bit memberSet, labels []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.renewed = append(c.renewed, labels...)
+	if c.renewed == nil {
+		c.renewed = map[string]memberSet{}
+	}
+	for _, label := range labels {
+		c.renewed[label] |= bit
+	}
+}
+
+// rejoin has every key of a member compared again: nothing is known of its token any more.
+func (c *crosses) rejoin(bit memberSet) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.joined |= bit
+}
+
+// isCompared reports whether a version was compared on a member since it joined, and agreed.
+func (c *crosses) isCompared(ref KeyRef, bit memberSet) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.versions[ref]
+	return v != nil && v.agreed&bit != 0 && (c.joined|c.renewed[ref.Label])&bit == 0
 }
 
 // doubt puts a label before all others, if that was not done just now. Requests call it.
@@ -65,7 +88,7 @@ func (c *crosses) doubt(label string, now time.Time) {
 		c.doubted = map[string]time.Time{}
 	}
 	c.doubted[label] = now
-	c.renewed = append(c.renewed, label)
+	c.hurried = true
 }
 
 func (c *crosses) stats() (uint64, int) {
@@ -93,7 +116,7 @@ func (g *Group) nextToCross() (KeyRef, bool) {
 	if newRound {
 		c.began = now
 	}
-	if newRound || catalogue != c.from || up != c.up || len(c.renewed) > 0 {
+	if newRound || catalogue != c.from || up != c.up || len(c.renewed) > 0 || c.joined != 0 || c.hurried {
 		unable := c.unable
 		c.plan(catalogue, up, g.config.TestKey)
 		if c.unable != unable {
@@ -112,15 +135,16 @@ func (g *Group) nextToCross() (KeyRef, bool) {
 
 // plan makes the lists anew.
 func (c *crosses) plan(catalogue *catalogue, up memberSet, testKey string) {
-	for _, label := range c.renewed {
-		if key := catalogue.keys[label]; key != nil {
-			for _, v := range key.versions {
-				delete(c.versions, KeyRef{label, v.number})
-			}
+	known := c.versions
+	for ref, v := range known {
+		anew := c.joined | c.renewed[ref.Label]
+		v.compared &^= anew
+		v.agreed &^= anew
+		if anew != 0 {
+			v.due = time.Time{}
 		}
 	}
-	known := c.versions
-	c.from, c.up, c.renewed = catalogue, up, nil
+	c.from, c.up, c.renewed, c.joined, c.hurried = catalogue, up, nil, 0, false
 	c.versions = make(map[KeyRef]*crossing, len(known))
 	c.first, c.again, c.round = nil, nil, nil
 	c.pending, c.unable = 0, 0
@@ -181,6 +205,8 @@ func (c *crosses) enlist(v *crossing) {
 	}
 	switch {
 	case (v.wanted & c.up).size() < 2: // no list: the plan is made anew when an HSM comes back
+	case v.doubted:
+		c.first = append(c.first, v)
 	case !v.due.IsZero():
 		c.again = append(c.again, v)
 	case v.wanted&^v.compared&c.up != 0:
@@ -228,13 +254,14 @@ func take(list *[]*crossing) *crossing {
 }
 
 // done notes the result of a comparison: of which HSMs something was found out, and whether some differ.
-func (c *crosses) done(ref KeyRef, compared memberSet, differ bool, now time.Time) {
+func (c *crosses) done(ref KeyRef, compared, agreed memberSet, differ bool, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v := c.versions[ref]
 	was := v.isPending()
 	v.last, v.due, v.doubted = now, time.Time{}, false
 	v.compared |= compared
+	v.agreed = v.agreed&^compared | agreed
 	if compared != 0 {
 		c.checked++
 	}

@@ -197,6 +197,7 @@ type Group struct {
 	own   *Asker // that asks for the group itself
 
 	predecessor *Group // until TakeOver. Guarded by mu.
+	established bool   // keys of some member were known before the start: a new one has to prove itself
 	saving      remembering
 
 	parity  parity  // guarded by mu
@@ -216,11 +217,21 @@ type member struct {
 	latency  latency
 	inFlight atomic.Int32
 	queue    queue
-	queued   Queued // the token, if it is one
+	queued   Queued  // the token, if it is one
+	watched  Watched // likewise
+
+	trust    *trust        // which of its keys may be used; shared with the successor's member
+	admitted atomic.Uint64 // incarnation whose token's identity was checked
+	vetting  atomic.Bool   // its keys were not listed since: others are asked first
+	serial   string        // of the token last admitted, if known. Guarded by Group.mu.
+	known    bool          // guarded by Group.mu
+	aside    aside         // keys that fail on this HSM alone
+	failures int           // probes in a row that failed although its process lives; the prober's own
 
 	overtaken atomic.Int32 // weight of the requests that another HSM answered first, this one being slow
 	health    atomic.Pointer[Health]
 
+	keyFaults              atomic.Uint64 // since the start
 	requests, faults, slow atomic.Uint64 // since the start; see MemberStatus
 	lastFault              atomic.Pointer[fault]
 	suspicions             *rate.Limiter // to be logged
@@ -280,6 +291,8 @@ func NewGroup(c GroupConfig) (*Group, error) {
 			suspicions:   rate.NewLimiter(rate.Every(suspicionLog), suspicionLogBurst),
 		}
 		m.queued, _ = mc.Token.(Queued)
+		m.watched, _ = mc.Token.(Watched)
+		m.trust = &trust{}
 		m.standing.since = time.Now()
 		m.health.Store(&Health{HSM: mc.Name, Status: Unavailable, Reason: "not probed yet"})
 		g.members = append(g.members, m)

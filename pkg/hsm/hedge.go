@@ -64,7 +64,7 @@ func (g *Group) quickOnes(set memberSet, within time.Duration, overdue bool) mem
 	var quick memberSet
 	set = g.able(set)
 	for _, m := range g.members {
-		if set&m.bit == 0 || overdue && m.standing.silent.Load() {
+		if set&m.bit == 0 || overdue && m.standing.silent.Load() || m.vetting.Load() {
 			continue
 		}
 		if m.queue.wait(m.waiting())+time.Duration(m.latency.p50.Load()) < within {

@@ -85,7 +85,9 @@ func (g *Group) lookNow(label string) look {
 	}
 	if changed {
 		g.rebuildOne(label)
-		g.crossAnew(label)
+		for _, m := range g.members {
+			g.crossAnew(m, label)
+		}
 	}
 	key := newKey(label, views)
 	if key != nil {
@@ -156,7 +158,14 @@ func (g *Group) list(ctx context.Context, m *member) error {
 	ctx, cancel := context.WithTimeout(ctx, catalogueTimeout)
 	defer cancel()
 	began := time.Now()
+	incarnation := m.incarnation()
+	if incarnation != m.admitted.Load() {
+		g.admit(m)
+	}
 	list, err := m.Token.Keys(ctx)
+	if err == nil && m.incarnation() != incarnation {
+		err = replacedError("list keys")
+	}
 	failed := err != nil
 	news := failed != m.unlisted.Swap(failed)
 	if failed {
@@ -170,8 +179,10 @@ func (g *Group) list(ctx context.Context, m *member) error {
 	}
 	objects := byLabel(list)
 	g.mu.Lock()
+	g.vet(m, objects)
+	m.vetting.Store(false)
 	changed := changedLabels(m.objects, objects)
-	read := m.objects == nil || len(changed) > 0
+	read := m.objects == nil || len(changed) > 0 || g.relearn(time.Now())
 	m.objects = objects
 	m.listed = time.Now()
 	m.unsaved = m.unsaved || read
@@ -181,7 +192,7 @@ func (g *Group) list(ctx context.Context, m *member) error {
 		g.parity.read = m.bit
 		g.rebuild()
 		g.parity.read = 0
-		g.crossAnew(changed...)
+		g.crossAnew(m, changed...)
 	}
 	g.listingDone(m, began, nil)
 	g.mu.Unlock()

@@ -48,6 +48,9 @@ func (g *Group) remember(m *member, objects []Object) bool {
 	if g.config.StateDirectory == "" {
 		return true
 	}
+	if m.trust.limited.Load() {
+		return false // what was known before stays until all was compared: a restart begins there
+	}
 	err := g.writeMemory(m, objects)
 	if err != nil {
 		g.log.Error("key catalogue not remembered; a restart without this HSM would not know its keys",
@@ -125,6 +128,7 @@ func (g *Group) recall(m *member) {
 		return
 	}
 	m.objects = byLabel(memory.Objects)
+	m.serial, m.known, g.established = memory.Serial, true, true
 	g.log.Info("key catalogue recalled", zap.String("hsm", m.Name), zap.Int("objects", len(memory.Objects)), zap.Time("seen", memory.Seen))
 }
 

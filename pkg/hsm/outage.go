@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -96,8 +94,8 @@ func (g *Group) suspect(m *member, err error) {
 		return
 	}
 	m.lastFault.Store(&fault{err: err, at: time.Now()})
-	if watched, ok := m.Token.(Watched); ok {
-		watched.Suspect()
+	if m.watched != nil {
+		m.watched.Suspect()
 	}
 	if m.suspicions.Allow() {
 		m.told.Store(true)
@@ -128,7 +126,7 @@ func (g *Group) putBack(m *member) {
 	}
 	g.log.Info("HSM is back in service", zap.String("hsm", m.Name))
 	nudge(m.refresh)
-	g.crossAnew(slices.Collect(maps.Keys(g.catalogue.Load().keys))...) // whatever was done to its keys meanwhile
+	g.crosses.rejoin(m.bit) // whatever was done to its keys meanwhile
 }
 
 // hopeful reports whether a member of the set serves or was well just now.

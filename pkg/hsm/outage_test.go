@@ -21,10 +21,45 @@ type watched struct {
 	hsm.Token
 	changed  chan struct{}
 	suspects atomic.Int32
+	renewals atomic.Int32
+
+	incarnation atomic.Uint64
+	info        atomic.Pointer[hsm.Info]      // of the token, where it was replaced
+	behind      atomic.Pointer[hsmtest.Token] // the token, where it was replaced
+}
+
+func (w *watched) now() hsm.Token {
+	if token := w.behind.Load(); token != nil {
+		return token
+	}
+	return w.Token
+}
+
+func (w *watched) Encrypt(ctx context.Context, key hsm.KeyRef, aad, plaintext []byte) (hsm.Sealed, error) {
+	return w.now().Encrypt(ctx, key, aad, plaintext)
+}
+
+func (w *watched) Decrypt(ctx context.Context, key hsm.KeyRef, aad []byte, sealed hsm.Sealed) ([]byte, error) {
+	return w.now().Decrypt(ctx, key, aad, sealed)
+}
+
+func (w *watched) Keys(ctx context.Context) ([]hsm.Object, error) { return w.now().Keys(ctx) }
+
+func (w *watched) Find(ctx context.Context, label string) ([]hsm.Object, error) {
+	return w.now().Find(ctx, label)
+}
+
+func (w *watched) Info() hsm.Info {
+	if info := w.info.Load(); info != nil {
+		return *info
+	}
+	return w.Token.Info()
 }
 
 func (w *watched) Changed(context.Context) <-chan struct{} { return w.changed }
 func (w *watched) Suspect()                                { w.suspects.Add(1) }
+func (w *watched) Renew(string)                            { w.renewals.Add(1) }
+func (w *watched) Incarnation() uint64                     { return w.incarnation.Load() }
 
 // watch makes the first HSM of a group one that is watched.
 func watch(w *watched) option {

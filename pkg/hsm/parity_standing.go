@@ -5,6 +5,7 @@ package hsm
 // in their material. All of it belongs to Group.mu.
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -24,10 +25,13 @@ type parity struct {
 	candidates map[findingID]*candidate // all that was found, told or not
 	standing   []Finding                // that are told: sorted; a new slice at each change
 
-	once     map[string][]uint32 // versions that were on every HSM, by label
-	diverged map[KeyRef]Finding  // versions with different material; ended by a comparison that succeeds
-	unsaved  bool                // once or diverged differ from what the state directory remembers
-	writing  sync.Mutex          // one writes to the state directory at a time; does not need Group.mu
+	once      map[string][]uint32 // versions that were on every HSM, by label
+	diverged  map[KeyRef]Finding  // versions with different material; ended by a comparison that succeeds
+	estranged map[KeyRef]Finding  // copies that are not the key the others hold; they are not used
+	failing   map[KeyRef]Finding  // keys that fail on an HSM that works
+	refused   map[KeyRef]learned  // what HSMs refuse although the attributes allow it
+	unsaved   bool                // once or diverged differ from what the state directory remembers
+	writing   sync.Mutex          // one writes to the state directory at a time; does not need Group.mu
 
 	lines     *rate.Limiter // of the log
 	summaries *rate.Limiter // of what did not get a line
@@ -60,6 +64,9 @@ func (p *parity) init() {
 	p.candidates = map[findingID]*candidate{}
 	p.once = map[string][]uint32{}
 	p.diverged = map[KeyRef]Finding{}
+	p.estranged = map[KeyRef]Finding{}
+	p.failing = map[KeyRef]Finding{}
+	p.refused = map[KeyRef]learned{}
 	p.lines = rate.NewLimiter(rate.Every(findingsEvery), loggedFindings)
 	p.summaries = rate.NewLimiter(rate.Every(summaryEvery), 1)
 }
@@ -102,6 +109,11 @@ func (g *Group) mark(key *Key) {
 		v := &key.versions[i]
 		finding, ok := g.parity.diverged[KeyRef{key.Label, v.number}]
 		v.diverged = ok && (v.holders&g.set(finding.HSMs)).size() > 1
+		_, estranged := g.parity.estranged[KeyRef{key.Label, v.number}]
+		_, failing := g.parity.failing[KeyRef{key.Label, v.number}]
+		v.spoilt = estranged || failing
+		v.refused = g.parity.refused[KeyRef{key.Label, v.number}].usage
+		key.Usage &^= v.refused
 		v.lost = g.config.LostKey == LostKeyEncrypt && v.usable() != key.complete && slices.Contains(g.parity.once[key.Label], v.number)
 	}
 }
@@ -146,6 +158,12 @@ func (g *Group) forgetGone(next *catalogue) {
 		}
 		g.parity.unsaved = true
 	}
+	isGone := func(ref KeyRef, _ Finding) bool {
+		key := next.keys[ref.Label]
+		return key == nil || key.version(ref.Version) == nil
+	}
+	maps.DeleteFunc(g.parity.estranged, isGone)
+	maps.DeleteFunc(g.parity.failing, isGone)
 	for ref := range g.parity.diverged {
 		if key := next.keys[ref.Label]; key == nil || key.version(ref.Version) == nil {
 			delete(g.parity.diverged, ref)
@@ -197,6 +215,13 @@ func (g *Group) settle() {
 			standing = append(standing, finding)
 		}
 	}
+	for _, more := range []map[KeyRef]Finding{p.estranged, p.failing} {
+		for ref, finding := range more {
+			if key := catalogue.keys[ref.Label]; key != nil && key.version(ref.Version) != nil {
+				standing = append(standing, finding)
+			}
+		}
+	}
 	slices.SortFunc(standing, byPlace)
 	before := p.standing
 	p.standing = standing
@@ -246,7 +271,7 @@ func (g *Group) listingDone(m *member, began time.Time, err error) {
 func (f Finding) id() findingID { return findingID{f.Kind, f.Label, f.Version} }
 
 // severe are the kinds that can cost data or availability when an HSM fails.
-var severe = map[FindingKind]bool{KeyMissing: true, VersionMissing: true, DuplicateVersion: true, MaterialDiffers: true}
+var severe = map[FindingKind]bool{KeyMissing: true, VersionMissing: true, DuplicateVersion: true, MaterialDiffers: true, KeyFails: true}
 
 // tell logs what is new and what is over, in so many lines that the log stays readable.
 func (g *Group) tell(before, now []Finding) {

@@ -80,22 +80,46 @@ func (g *Group) best(set memberSet) memberSet {
 	if set.size() == 1 {
 		return set
 	}
-	var well, returning, suspected memberSet
+	var well, returning, vetting, suspected memberSet
 	for _, m := range g.members {
 		switch {
 		case set&m.bit == 0, m.standing.out.Load():
 		case m.standing.suspect.Load():
 			suspected |= m.bit
+		case m.vetting.Load():
+			vetting |= m.bit
 		case m.standing.returned.Load() != nil && rand.Float64() >= m.standing.share(time.Now()):
 			returning |= m.bit
 		default:
 			well |= m.bit
 		}
 	}
-	for _, choice := range [...]memberSet{well, returning, g.able(set), suspected} {
+	for _, choice := range [...]memberSet{well, returning, vetting, g.able(set), suspected} {
 		if choice != 0 {
 			return choice
 		}
+	}
+	return set
+}
+
+// preferred leaves those of a set that should be asked for a key: those whose copy is trusted and
+// works. Encrypt never goes to a copy that is not trusted (requirement R6). Decrypt may when nothing
+// else is left that can be expected to answer: the tag proves the material, and a refusal is no
+// verdict.
+func (g *Group) preferred(set memberSet, ref KeyRef, need Usage) memberSet {
+	trusted := g.trusted(set, ref)
+	if need == CanEncrypt || g.able(trusted) != 0 || g.able(set) == 0 && trusted != 0 {
+		set = trusted
+	}
+	now := time.Now()
+	working := set
+	for _, m := range g.members {
+		if working&m.bit != 0 && m.aside.has(ref, now) {
+			working &^= m.bit
+		}
+	}
+	if g.able(working) != 0 {
+		return working
 	}
 	return set
 }

@@ -34,10 +34,18 @@ type Health struct {
 	Checked time.Time     `json:"checked"`          // when the probe ended
 	Took    time.Duration `json:"took"`             // encrypt and decrypt together
 
-	late bool // it took longer than a request has
+	late  bool  // it took longer than a request has
+	vague bool  // it was refused in a way that proves nothing
+	err   error // why it failed, if the HSM failed
+
+	incarnation uint64 // that was probed
 }
 
 const (
+	// renewAfter: after so many failed probes in a row the HSM's process is replaced, although it
+	// lives; after the first where no other HSM is left.
+	renewAfter = 3
+
 	// staleAfter: no answer of GetHealthStatus is older (requirement H2).
 	staleAfter = time.Minute
 	// outProbeInterval: an HSM that is out is probed this often, to be back soon.
@@ -74,8 +82,8 @@ func (g *Group) CanServe() bool {
 
 func (g *Group) keepProbing(ctx context.Context, m *member) {
 	var changed <-chan struct{} // nil, so never, of a token that cannot tell
-	if watched, ok := m.Token.(Watched); ok {
-		changed = watched.Changed(ctx)
+	if m.watched != nil {
+		changed = m.watched.Changed(ctx)
 	}
 	for first := true; ; first = false {
 		health := g.probeOnce(ctx, m)
@@ -113,6 +121,7 @@ func (g *Group) record(m *member, health Health) {
 	if health.Status == Active {
 		m.standing.silent.Store(false)
 	}
+	g.considerRenewal(m, health)
 	switch {
 	case health.Status != Unavailable:
 		g.putBack(m)
@@ -123,10 +132,30 @@ func (g *Group) record(m *member, health Health) {
 	}
 }
 
+// considerRenewal has an HSM's process replaced when its probes fail although it lives: some
+// modules never find back to a token that was away. A call that hangs is for the process itself.
+func (g *Group) considerRenewal(m *member, health Health) {
+	broken := IsFault(health.err) && !errors.Is(health.err, ErrTimeout) && !errors.Is(health.err, ErrBusy)
+	if m.watched == nil || health.Status != Unavailable || !broken || health.incarnation != m.incarnation() {
+		m.failures = 0
+		return
+	}
+	m.failures++
+	alone := g.inService(g.everyone()&^m.bit) == 0
+	if m.failures >= renewAfter || alone {
+		m.failures = 0
+		m.watched.Renew("its probes fail although it runs: " + health.Reason)
+	}
+}
+
 // probeOnce encrypts and decrypts with the test key.
 func (g *Group) probeOnce(ctx context.Context, m *member) Health {
 	ctx, cancel := context.WithTimeout(ctx, g.config.ProbeTimeout)
 	defer cancel()
+	incarnation := m.incarnation()
+	if incarnation != m.admitted.Load() {
+		g.admit(m)
+	}
 	probe := g.exercise(ctx, m)
 	if probe.status == Active {
 		probe.status, probe.reason = g.timely(m, probe)
@@ -135,6 +164,7 @@ func (g *Group) probeOnce(ctx context.Context, m *member) Health {
 	return Health{
 		HSM: m.Name, Info: info, Vendor: either(m.Vendor, info.Manufacturer), Model: either(m.Model, modelOf(info)),
 		Status: probe.status, Reason: probe.reason, Checked: time.Now(), Took: probe.encrypt + probe.decrypt, late: probe.late,
+		vague: probe.vague, err: probe.err, incarnation: incarnation,
 	}
 }
 
@@ -144,6 +174,8 @@ type probe struct {
 	reason           string // why it is not Active
 	encrypt, decrypt time.Duration
 	late             bool // it took longer than a request has
+	vague            bool
+	err              error
 }
 
 // timely judges an HSM that is well by the time it takes. One that is slower than a request lasts
@@ -174,7 +206,7 @@ func (g *Group) exercise(ctx context.Context, m *member) *probe {
 func (g *Group) exerciseInto(ctx context.Context, m *member, p *probe) (Status, string) {
 	objects, err := g.testKeyOn(ctx, m)
 	if err != nil {
-		return g.verdict(m, err), err.Error()
+		return g.verdict(m, p, err), err.Error()
 	}
 	test := newKey(g.config.TestKey, []view{{name: m.Name, bit: m.bit, seen: true, objects: objects}})
 	if test == nil {
@@ -189,13 +221,13 @@ func (g *Group) exerciseInto(ctx context.Context, m *member, p *probe) (Status, 
 	sealed, err := m.Token.Encrypt(ctx, ref, nil, probePlaintext)
 	p.encrypt = time.Since(start)
 	if err != nil {
-		return g.verdict(m, err), err.Error()
+		return g.verdict(m, p, err), err.Error()
 	}
 	start = time.Now()
 	plaintext, err := m.Token.Decrypt(ctx, ref, nil, sealed)
 	p.decrypt = time.Since(start)
 	if err != nil {
-		return g.verdict(m, err), err.Error()
+		return g.verdict(m, p, err), err.Error()
 	}
 	if !bytes.Equal(plaintext, probePlaintext) {
 		return Unavailable, "the HSM decrypted its own ciphertext to something else"
@@ -205,11 +237,22 @@ func (g *Group) exerciseInto(ctx context.Context, m *member, p *probe) (Status, 
 
 // verdict is what a failed probe says of an HSM: one that is busy serves, and
 // one whose test key was deleted or changed still serves with all others.
-func (g *Group) verdict(m *member, err error) Status {
+//
+// One that refuses its own ciphertext in a way that may mean "busy" is believed to be broken the
+// second time.
+func (g *Group) verdict(m *member, p *probe, err error) Status {
+	p.err = err
 	switch {
 	case errors.Is(err, ErrBusy):
 		return Degraded
-	case IsFault(err), errors.Is(err, ErrInvalidCiphertext):
+	case errors.Is(err, ErrUnprovenCiphertext):
+		p.vague = true
+		if m.health.Load().vague {
+			return Unavailable
+		}
+		nudge(m.probe)
+		return Degraded
+	case IsFault(err), refusalOf(err) > unprovenRefusal, errors.Is(err, ErrKeyFault):
 		return Unavailable
 	}
 	nudge(m.refresh)

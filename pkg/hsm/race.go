@@ -24,12 +24,16 @@ const (
 	crashesEnough = 3
 	// leastTime is what a further round needs of the request's time.
 	leastTime = 5 * time.Millisecond
+	// doubtRounds: a ciphertext that was refused without proof is tried so often again. The token
+	// has repeated the call itself.
+	doubtRounds = 1
 )
 
 // operation is what is asked of an HSM. drop gets answers that came too late.
 type operation[T any] struct {
 	call func(context.Context, Token) (T, error)
 	drop func(T)
+	need Usage // CanEncrypt or CanDecrypt
 }
 
 // race is one request under way. Its runners ask one HSM after the other: the
@@ -59,6 +63,7 @@ type race[T any] struct {
 	answer   T
 	err      error // with settled: a fault of the request
 	refusal  error // not settled: a fault of the request that another HSM may not share
+	refusals refusals
 	trace    Trace
 }
 
@@ -68,7 +73,7 @@ func serve[T any](ctx context.Context, g *Group, ref KeyRef, apart []string, op 
 	r.ctx, r.stop = context.WithCancel(ctx)
 	defer r.stop()
 	for round := 0; ; round++ {
-		r.left, r.hedged = g.holders(ref), false
+		r.left, r.hedged = g.holders(ref)&^r.refusals.by, false
 		r.run(false)
 		// Hedges use the caller's buffers: none may be left behind. Each ends soon after
 		// the race is settled (Token: a call returns when its context ends).
@@ -78,7 +83,7 @@ func serve[T any](ctx context.Context, g *Group, ref KeyRef, apart []string, op 
 		}
 		if !r.again(round) {
 			var none T
-			return none, r.trace, g.giveUp(ctx, ref, &r.trace, r.refusal)
+			return none, r.trace, r.giveUp()
 		}
 	}
 }
@@ -86,7 +91,16 @@ func serve[T any](ctx context.Context, g *Group, ref KeyRef, apart []string, op 
 // again reports whether the HSMs should be asked once more, after a pause: only
 // if one of them is in service or was a moment ago. While an outage lasts, requests fail fast.
 func (r *race[T]) again(round int) bool {
-	if round >= len(roundPauses) || r.crashes >= crashesEnough || len(r.trace.Faults) == 0 || allBusy(r.trace.Faults) || !r.g.hopeful(r.g.holders(r.ref)) {
+	left := r.g.holders(r.ref) &^ r.refusals.by
+	switch {
+	case round >= len(roundPauses), r.crashes >= crashesEnough, left == 0:
+		return false
+	case r.refusals.by != 0 && r.g.able(left) == 0: // the second verdict cannot be had
+		return false
+	case r.refusals.doubts != 0 && round < doubtRounds: // a busy HSM may answer the next time
+	case len(r.trace.Faults) == 0, allOf(r.trace.Faults, ErrBusy), allOf(r.trace.Faults, ErrKeyFault):
+		return false
+	case !r.g.hopeful(left):
 		return false
 	}
 	pause := roundPauses[round]
@@ -127,9 +141,10 @@ func (r *race[T]) next(hedge bool) *member {
 	r.starting = r.starting && !hedge
 	for {
 		left := r.g.undrained(r.left)
-		if hedge && r.hopeful {
+		if hedge && r.hopeful || r.refusals.by != 0 {
 			left = r.g.able(left)
 		}
+		left = r.g.preferred(left, r.ref, r.op.need)
 		if r.settled || left == 0 || r.ctx.Err() != nil || r.crashes >= crashesEnough {
 			r.hedged = r.hedged && !hedge // this one was in vain
 			return nil
@@ -174,8 +189,10 @@ func (r *race[T]) take(m *member, answer T, err error) bool {
 		nudge(m.refresh)
 	case errors.Is(err, ErrDuplicateKey), errors.Is(err, ErrTooLarge): // on this HSM
 		r.refusal = named(err, m.Name)
-	case errors.Is(err, ErrInvalidCiphertext) && r.g.catalogue.Load().isDiverged(r.ref):
-		r.refusal = named(err, m.Name)
+	case errors.Is(err, ErrKeyFault):
+		r.fault(named(err, m.Name))
+	case r.op.need == CanDecrypt && refusalOf(err) != noRefusal:
+		r.refuse(m, err)
 	case IsFault(err):
 		if errors.Is(err, ErrCrashed) {
 			r.crashes++
@@ -186,21 +203,73 @@ func (r *race[T]) take(m *member, answer T, err error) bool {
 	default:
 		r.settled, r.answer, r.err = true, answer, named(err, m.Name)
 		r.trace.HSM = m.Name
-		if errors.Is(err, ErrInvalidCiphertext) {
+		r.g.learnUsage(m, r.ref, r.op.need, err)
+		if err == nil && r.refusals.by != 0 { // two HSMs disagree
 			r.g.Doubt(r.ref.Label)
 		}
 	}
 	return r.settled
 }
 
+// refuse is what a refused ciphertext does to the race. r.mu is held.
+func (r *race[T]) refuse(m *member, err error) {
+	r.g.Doubt(r.ref.Label)
+	if r.refusals.add(m, err, r.g.evidenceOf(r.ref, m, refusalOf(err))) {
+		r.settle(m, err)
+	}
+}
+
+// settle ends the race: the ciphertext is bad beyond doubt.
+func (r *race[T]) settle(m *member, cause error) {
+	r.settled, r.trace.HSM = true, m.Name
+	r.err = &Error{HSM: m.Name, Op: "decrypt", Kind: ErrInvalidCiphertext, Detail: causes(r.refusals.errs, cause)}
+}
+
+// giveUp is the error of a race without an answer. No HSM is left to ask: what one refused may be
+// proven by that.
+func (r *race[T]) giveUp() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first := r.refusals.first
+	if first == nil || r.outer.Err() != nil {
+		if len(r.refusals.errs) > 0 && len(r.trace.Faults) == 0 && r.outer.Err() == nil {
+			return r.refusals.unproven(r.ref)
+		}
+		return r.g.giveUp(r.outer, r.ref, &r.trace, r.refusal)
+	}
+	e := r.g.evidenceOf(r.ref, first, r.refusals.kind)
+	e.second = r.refusals.by.size() > 1
+	e.last = !e.diverged || !r.g.heldByDrained(r.ref)
+	if !e.proves() {
+		return r.refusals.unproven(r.ref)
+	}
+	r.settle(first, nil)
+	return r.err
+}
+
 // attempt makes one call on one HSM, and watches the clock.
 func (r *race[T]) attempt(m *member) (T, error) {
 	w := watch[T]{race: r, member: m, start: time.Now()}
+	incarnation := m.incarnation()
+	if incarnation != m.admitted.Load() {
+		r.g.admit(m)
+		if r.op.need == CanEncrypt && !m.trust.allows(r.ref) {
+			m.inFlight.Add(-1)
+			var none T
+			return none, &Error{Op: "serve", Kind: ErrKeyFault, Detail: notCompared}
+		}
+	}
 	w.begin()
 	inFlight := m.waiting()
 	answer, err := r.op.call(r.ctx, m.Token)
 	m.inFlight.Add(-1)
 	w.end()
+	if err == nil && m.incarnation() != incarnation {
+		r.op.drop(answer)
+		var none T
+		answer, err = none, replacedError("serve")
+	}
+	r.g.noteKey(m, r.ref, r.op.need, err)
 	switch took := time.Since(w.start); {
 	case !errors.Is(err, ErrTimeout):
 		m.latency.add(took)

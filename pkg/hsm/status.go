@@ -60,6 +60,11 @@ type MemberStatus struct {
 	LastFault   string    `json:"lastFault,omitempty"` // in words, the CKR name included
 	LastFaultAt time.Time `json:"lastFaultAt,omitzero"`
 
+	// Unverified says why the HSM serves some keys only after they were compared with another HSM
+	// (requirement R6); "" if it serves all.
+	Unverified string `json:"unverified,omitempty"`
+	KeyFaults  uint64 `json:"keyFaults"` // attempts that failed because of the key alone
+
 	Keys       int       `json:"keys"`                // labels on it
 	KeysListed time.Time `json:"keysListed,omitzero"` // when they were last listed; zero: not since the start
 }
@@ -74,6 +79,7 @@ const (
 	AttributesDiffer   FindingKind = "attributes differ"      // usage, length, sensitivity, …
 	DuplicateVersion   FindingKind = "duplicate version"      // two objects for one version on one HSM
 	MaterialDiffers    FindingKind = "key material differs"   // one cannot decrypt what the other encrypted
+	KeyFails           FindingKind = "key fails"              // on an HSM that works otherwise
 	NotAnEncryptionKey FindingKind = "not AES-256 everywhere" // the same label is an AES-256 key on one HSM and something else on another
 )
 
@@ -121,6 +127,8 @@ func (m *member) status(health Health, now time.Time) MemberStatus {
 		InFlight:     int(m.inFlight.Load()), Requests: m.requests.Load(), Faults: m.faults.Load(), Slow: m.slow.Load(), Trips: m.standing.tripCount(),
 		P50: time.Duration(m.latency.p50.Load()), P99: time.Duration(m.latency.p99.Load()),
 	}
+	status.KeyFaults = m.keyFaults.Load()
+	status.Unverified, _ = m.trust.status()
 	if last := m.lastFault.Load(); last != nil {
 		status.LastFault, status.LastFaultAt = last.err.Error(), last.at
 	}

@@ -83,6 +83,7 @@ func (g *Group) rememberNow(m *member) {
 // counts no more if one has joined, as after a restart (recallParity).
 func (g *Group) beginWith(old *Group) {
 	g.predecessor = old
+	g.established = old != nil
 	for _, m := range g.members {
 		if old == nil || old.member(m.Name) == nil {
 			g.recall(m)
@@ -100,6 +101,13 @@ func (g *Group) beginWith(old *Group) {
 		joined = joined || before == nil
 		if before != nil && before.objects != nil {
 			m.objects = maps.Clone(before.objects)
+		}
+		if before != nil {
+			m.trust, m.serial, m.known = before.trust, before.serial, before.known
+		}
+		if before != nil && before.Token == m.Token {
+			m.admitted.Store(before.admitted.Load())
+			m.vetting.Store(before.vetting.Load())
 		}
 	}
 	maps.Copy(g.parity.diverged, old.parity.diverged)

@@ -1,0 +1,245 @@
+package hsm
+
+// Which keys of an HSM may be used although its token has changed. A token that was replaced, or
+// whose key objects changed while it was away, may hold other material under the same labels: it
+// serves no key before that key was compared with another HSM (requirement R6).
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// trust is what is known of one HSM's copies of the keys. The zero value trusts all.
+type trust struct {
+	limited atomic.Bool // read by every request; the rest only where this is set
+
+	mu       sync.Mutex
+	all      bool            // only what is in verified may be used
+	verified map[KeyRef]bool // with all
+	held     map[KeyRef]bool // without all: these may not be used
+	reason   string          // for the operator
+	since    time.Time
+}
+
+// allows reports whether the HSM may use its copy of a key version.
+func (t *trust) allows(ref KeyRef) bool {
+	if !t.limited.Load() {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.all {
+		return t.verified[ref]
+	}
+	return !t.held[ref]
+}
+
+// holdAll trusts no key any more.
+func (t *trust) holdAll(reason string, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all, t.verified, t.held = true, map[KeyRef]bool{}, nil
+	t.reason, t.since = reason, now
+	t.limited.Store(true)
+}
+
+// hold does not trust these versions any more.
+func (t *trust) hold(refs []KeyRef, reason string, now time.Time) {
+	if len(refs) == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.held == nil {
+		t.held = map[KeyRef]bool{}
+	}
+	for _, ref := range refs {
+		delete(t.verified, ref)
+		t.held[ref] = true
+	}
+	if !t.limited.Load() {
+		t.reason, t.since = reason, now
+	}
+	t.limited.Store(true)
+}
+
+// verify trusts a version: it was compared, or has decrypted what another HSM encrypted.
+func (t *trust) verify(ref KeyRef) {
+	if !t.limited.Load() {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.all {
+		t.verified[ref] = true
+	}
+	delete(t.held, ref)
+	if !t.all && len(t.held) == 0 {
+		t.limited.Store(false)
+	}
+}
+
+// release ends the limits once none of the versions that the HSM holds is left to compare.
+func (t *trust) release(holds []KeyRef) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.limited.Load() {
+		return false
+	}
+	for _, ref := range holds {
+		if t.all && !t.verified[ref] || t.held[ref] {
+			return false
+		}
+	}
+	t.all, t.verified, t.held = false, nil, nil
+	t.limited.Store(false)
+	return true
+}
+
+// status is what an operator should know: why keys are not trusted, and since when.
+func (t *trust) status() (string, time.Time) {
+	if !t.limited.Load() {
+		return "", time.Time{}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.reason, t.since
+}
+
+// trusted leaves the members of a set whose copy of a key version may be used.
+func (g *Group) trusted(set memberSet, ref KeyRef) memberSet {
+	for _, m := range g.members {
+		if set&m.bit != 0 && !m.trust.allows(ref) {
+			set &^= m.bit
+		}
+	}
+	return set
+}
+
+// incarnation is the token's, 0 where it cannot tell.
+func (m *member) incarnation() uint64 {
+	if m.watched == nil {
+		return 0
+	}
+	return m.watched.Incarnation()
+}
+
+// admit looks at the identity of the token that a new process has opened, before any request is
+// answered by it. The request that meets the new process first does it.
+func (g *Group) admit(m *member) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := m.incarnation()
+	if now == m.admitted.Load() {
+		return
+	}
+	g.identify(m)
+	g.crosses.rejoin(m.bit)
+	m.vetting.Store(true)
+	m.admitted.Store(now)
+	nudge(m.refresh)
+}
+
+// identify compares the token's serial number with that of the one that was there before.
+// Group.mu is held.
+func (g *Group) identify(m *member) {
+	serial := m.Token.Info().Serial
+	var reason string
+	switch {
+	case m.serial == serial && m.known:
+		return
+	case m.known:
+		reason = fmt.Sprintf("its token was replaced: serial number %q, before %q", serial, m.serial)
+	case g.established:
+		reason = fmt.Sprintf("it is new in this group (serial number %q)", serial)
+	}
+	m.serial, m.known = serial, true
+	if reason == "" || len(g.members) == 1 {
+		return
+	}
+	m.trust.holdAll(reason, time.Now())
+	g.log.Error("the HSM serves no key before that key was compared with another HSM, because "+reason,
+		zap.String("hsm", m.Name))
+}
+
+// vet is called with what the first listing after an admission showed. Group.mu is held, and
+// m.objects is what was known before.
+func (g *Group) vet(m *member, now map[string][]Object) {
+	if !m.vetting.Load() || len(g.members) == 1 {
+		return
+	}
+	var changed []KeyRef
+	for _, label := range changedLabels(m.objects, now) {
+		if m.objects == nil || label == g.config.TestKey {
+			continue
+		}
+		for _, object := range now[label] {
+			ref := KeyRef{label, object.Version()}
+			if object.IsAES256() && g.heldElsewhere(m, ref) {
+				changed = append(changed, ref)
+			}
+		}
+	}
+	m.trust.hold(changed, "key objects changed while it was away", time.Now())
+	if len(changed) > 0 {
+		g.log.Warn("key objects changed while the HSM was away: it does not serve these keys before they were compared",
+			zap.String("hsm", m.Name), zap.Int("versions", len(changed)), zap.String("first", changed[0].Label))
+	}
+}
+
+// heldElsewhere reports whether another member is known to hold the version and may use it: a
+// version that changed everywhere, because it was made while the proxy was down, is not held back.
+func (g *Group) heldElsewhere(m *member, ref KeyRef) bool {
+	key := g.catalogue.Load().keys[ref.Label]
+	if key == nil {
+		return false
+	}
+	v := key.version(ref.Version)
+	return v != nil && g.trusted(v.usable()&^m.bit, ref) != 0
+}
+
+// believe trusts the versions that a comparison found to agree. Group.mu is not held.
+func (g *Group) believe(set memberSet, ref KeyRef) {
+	for _, m := range g.members {
+		if set&m.bit != 0 {
+			m.trust.verify(ref)
+		}
+	}
+}
+
+// releaseTrust ends the limits of an HSM all of whose keys were compared. It looks at every key.
+func (g *Group) releaseTrust(m *member) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m.vetting.Load() || m.objects == nil {
+		return
+	}
+	var holds []KeyRef
+	for label, objects := range m.objects {
+		for _, object := range objects {
+			if object.IsAES256() && label != g.config.TestKey {
+				holds = append(holds, KeyRef{label, object.Version()})
+			}
+		}
+	}
+	if !m.trust.release(holds) {
+		return
+	}
+	g.log.Info("every key of the HSM was compared: it serves all of them again", zap.String("hsm", m.Name))
+	m.unsaved = true
+	nudge(m.refresh) // which writes down what it holds now
+}
+
+// limits reports whether any HSM waits for comparisons.
+func (g *Group) limits() bool {
+	for _, m := range g.members {
+		if m.trust.limited.Load() {
+			return true
+		}
+	}
+	return false
+}
