@@ -4,6 +4,7 @@ package hsm
 
 import (
 	"encoding/binary"
+	"fmt"
 	"strconv"
 )
 
@@ -45,6 +46,58 @@ type Object struct {
 	Extractable      bool `json:"extractable"`
 	NeverExtractable bool `json:"neverExtractable"`
 	Local            bool `json:"local"` // generated on the token
+
+	// Unreadable is set for an object that the token lists and does not let us read. Label, ID and
+	// Class are then what could be read of it, and nothing else of the Object counts. It may be a
+	// key of its label, or of any label if that is empty, in any version (X7).
+	Unreadable *Unreadable `json:"unreadable,omitempty"`
+}
+
+// Unreadable says why an object could not be read.
+type Unreadable struct {
+	Handle uint64 `json:"handle"` // in the process that listed it
+	Code   CKR    `json:"code"`   // what C_GetAttributeValue answered
+}
+
+// describeUnreadable names an object that cannot be read, for an operator.
+func (o Object) describeUnreadable() string {
+	class, label := "unknown class", "unknown label"
+	if name, ok := classNames[o.Class]; ok {
+		class = name
+	}
+	if o.Label != "" {
+		label = strconv.Quote(o.Label)
+	}
+	return fmt.Sprintf("object %d (%s, %s): %s", o.Unreadable.Handle, class, label, o.Unreadable.Code)
+}
+
+var classNames = map[Class]string{SecretKey: "secret key", PublicKey: "public key", PrivateKey: "private key"}
+
+// Readable splits a list into the objects that were read and those that could not be.
+func Readable(list []Object) ([]Object, []Object) {
+	var unreadable []Object
+	for _, o := range list {
+		if o.Unreadable != nil {
+			unreadable = append(unreadable, o)
+		}
+	}
+	if len(unreadable) == 0 {
+		return list, nil
+	}
+	read := make([]Object, 0, len(list)-len(unreadable))
+	for _, o := range list {
+		if o.Unreadable == nil {
+			read = append(read, o)
+		}
+	}
+	return read, unreadable
+}
+
+// UnreadableError is the failure to use a key of which an object cannot be read.
+func UnreadableError(op string, o Object) *Error {
+	return &Error{Op: op, Function: "C_GetAttributeValue", Code: o.Unreadable.Code, Kind: ErrKeyFault,
+		Detail: fmt.Sprintf("the HSM lists an object labelled %q with handle %d and does not let it be read",
+			o.Label, o.Unreadable.Handle)}
 }
 
 // Version is the key version that CKA_ID holds: 4 bytes, big-endian. An object

@@ -38,6 +38,7 @@ const (
 	ckrAlreadyLoggedIn      hsm.CKR = 0x100
 	ckrNotLoggedIn          hsm.CKR = 0x101
 	ckrPINNotInitialized    hsm.CKR = 0x102
+	ckrNotInitialized       hsm.CKR = 0x190
 	ckrAlreadyInitialized   hsm.CKR = 0x191
 )
 

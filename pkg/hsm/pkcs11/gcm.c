@@ -15,9 +15,6 @@ static void keep_problem(struct gcm_module *module)
 
 void gcm_load(const char *path, struct gcm_module *module)
 {
-	typedef ck_ulong (*get_function_list)(const struct ck_functions **);
-	const struct ck_functions *functions = NULL;
-	get_function_list get;
 	void *handle;
 
 	memset(module, 0, sizeof *module);
@@ -28,15 +25,20 @@ void gcm_load(const char *path, struct gcm_module *module)
 		return;
 	}
 	module->loaded = 1;
-	*(void **)&get = dlsym(handle, "C_GetFunctionList");
-	if (get == NULL) {
+	module->get_list = dlsym(handle, "C_GetFunctionList");
+	if (module->get_list == NULL) {
 		keep_problem(module);
 		dlclose(handle);
-		return;
 	}
-	module->rv = get(&functions);
-	if (module->rv == 0)
-		module->functions = functions;
+}
+
+ck_ulong gcm_list_error(const struct gcm_module *module)
+{
+	ck_ulong (*get)(const struct ck_functions **);
+	const struct ck_functions *functions = NULL;
+
+	*(void **)&get = module->get_list;
+	return get(&functions);
 }
 
 ck_ulong gcm_run(const struct ck_functions *functions, struct gcm_call *call, int decrypt)

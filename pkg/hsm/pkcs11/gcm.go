@@ -2,7 +2,7 @@ package pkcs11
 
 // The hot pair of calls from Go: one struct gcm_call in C memory for each
 // session, filled, run and wiped. Nothing else of the package is cgo but the
-// loading of the module at the end of this file.
+// loading of the module in load.go.
 
 /*
 #cgo LDFLAGS: -ldl
@@ -98,32 +98,4 @@ func (g *gcmCall) run(in gcmInput) (int, hsm.CKR, bool) {
 func (g *gcmCall) wipe(inLen, outLen int) {
 	clear(g.in[:inLen])
 	clear(g.out[:outLen])
-}
-
-// loadedModule is the outcome of gcm_load in Go's terms.
-type loadedModule struct {
-	functions gcmFunctions
-	major     int
-	loaded    bool
-	rv        hsm.CKR
-	problem   string
-}
-
-// loadFunctions loads the module at path and asks it for its function list. The
-// module stays loaded: miekg's handle of it is the same instance.
-func loadFunctions(path string) loadedModule {
-	name := C.CString(path)
-	defer C.free(unsafe.Pointer(name))
-	var m C.struct_gcm_module
-	C.gcm_load(name, &m)
-	result := loadedModule{
-		functions: m.functions,
-		loaded:    m.loaded != 0,
-		rv:        hsm.CKR(m.rv),
-		problem:   C.GoString(&m.problem[0]),
-	}
-	if m.functions != nil {
-		result.major = int(m.functions.version.major)
-	}
-	return result
 }

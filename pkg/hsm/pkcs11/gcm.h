@@ -75,13 +75,16 @@ struct gcm_call {
 ck_ulong gcm_run(const struct ck_functions *functions, struct gcm_call *call, int decrypt);
 
 struct gcm_module {
-	const struct ck_functions *functions; // NULL: not usable, see the rest
-	ck_ulong rv;                          // of C_GetFunctionList, if that failed
-	int loaded;                           // the file is a shared object
-	char problem[512];                    // the dynamic linker's words, "" if none
+	void *get_list;    // C_GetFunctionList; NULL: not usable, see the rest
+	int loaded;        // the file is a shared object
+	char problem[512]; // the dynamic linker's words, "" if none
 };
 
-// gcm_load loads the module for the rest of the process's life.
+// gcm_load loads the module for the rest of the process's life. It does not ask for the function
+// list: a module may give each caller a list of its own.
 void gcm_load(const char *path, struct gcm_module *module);
+
+// gcm_list_error asks for a function list that nobody uses, to learn the code of the failure.
+ck_ulong gcm_list_error(const struct gcm_module *module);
 
 #endif

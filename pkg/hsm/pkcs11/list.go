@@ -1,10 +1,11 @@
 package pkcs11
 
-// Finding key objects and reading their attributes: background work and misses,
-// never the normal path of a request.
+// Finding key objects: background work and misses, never the normal path of a request. How one
+// object is read is in read.go.
 
 import (
 	"context"
+	"fmt"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -23,12 +24,14 @@ type listed struct {
 	handle uint
 	logins uint64 // login.count under which the handle is good
 	object hsm.Object
+	stale  bool // the object could not be read now, and is as it was read before
 }
 
 // search says what to look for.
 type search struct {
 	all   bool   // all keys of the token
 	label string // or those with this CKA_LABEL
+	last  bool   // there is no other try
 }
 
 func (s search) template() []*p11.Attribute {
@@ -45,6 +48,7 @@ func (s search) template() []*p11.Attribute {
 // looks again.
 func (t *Token) list(ctx context.Context, what search) ([]listed, error) {
 	for try := 1; ; try++ {
+		what.last = try == listTries
 		logins := t.login.count.Load()
 		found, failed := t.search(ctx, what)
 		if ctx.Err() != nil {
@@ -60,6 +64,10 @@ func (t *Token) list(ctx context.Context, what search) ([]listed, error) {
 			for i := range found {
 				found[i].logins = logins
 			}
+			err := what.believable(found)
+			if err != nil {
+				return nil, err
+			}
 			return found, nil
 		case try == listTries && failed != nil:
 			return nil, failed
@@ -74,6 +82,29 @@ func (t *Token) list(ctx context.Context, what search) ([]listed, error) {
 	}
 }
 
+// believable refuses a listing in which no key could be read and some object could not: that is not
+// an empty token (X7).
+func (s search) believable(found []listed) error {
+	if !s.all {
+		return nil
+	}
+	for _, one := range found {
+		if !one.stale && one.object.Unreadable == nil {
+			return nil
+		}
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	e := &hsm.Error{Op: "look for keys", Function: "C_GetAttributeValue", Kind: hsm.ErrUnavailable,
+		Detail: fmt.Sprintf("of %d objects that are listed, none can be read", len(found))}
+	unreadable := firstUnreadable(found)
+	if unreadable != nil {
+		e.Code = unreadable.Unreadable.Code
+	}
+	return e
+}
+
 // search searches on a session of those set aside for it. A session that answered
 // with any error is not used again.
 func (t *Token) search(ctx context.Context, what search) ([]listed, error) {
@@ -81,7 +112,7 @@ func (t *Token) search(ctx context.Context, what search) ([]listed, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.search(ctx, what)
+	found, err := t.searchOn(ctx, s, what)
 	if err != nil {
 		t.admin.drop(s)
 		return nil, err
@@ -90,40 +121,55 @@ func (t *Token) search(ctx context.Context, what search) ([]listed, error) {
 	return found, nil
 }
 
-func (s *session) search(ctx context.Context, what search) ([]listed, error) {
+func (t *Token) searchOn(ctx context.Context, s *session, what search) ([]listed, error) {
 	handles, err := s.find(ctx, what)
 	if err != nil {
 		return nil, err
 	}
 	found := make([]listed, 0, len(handles))
+	unread := 0
 	for _, handle := range handles {
 		if ctx.Err() != nil {
 			return nil, timeout("look for keys", ctx)
 		}
-		object, ok, err := s.describe(handle)
+		object, isKey, err := s.describe(ctx, handle)
+		one := listed{handle: uint(handle), object: object}
 		if err != nil {
-			return nil, err
+			one, err = t.unreadable(ctx, s, handle, err, what)
+			isKey = true
+			unread++
 		}
-		if ok {
-			found = append(found, listed{handle: uint(handle), object: object})
+		switch {
+		case err != nil:
+			return nil, err
+		case isKey:
+			found = append(found, one)
+		}
+		if unread == maxUnreadable && unread == len(found) {
+			break // nothing can be read: list says so
 		}
 	}
 	return found, nil
 }
+
+// maxUnreadable is how many objects are tried before a token of which none can be read is given up.
+const maxUnreadable = 64
 
 func (s *session) find(ctx context.Context, what search) ([]p11.ObjectHandle, error) {
 	err := s.module.ctx.FindObjectsInit(s.handle, what.template())
 	if err != nil {
 		return nil, unavailable("look for keys", "C_FindObjectsInit", err)
 	}
+	hsm.Progress(ctx)
 	var handles []p11.ObjectHandle
 	for {
 		batch, _, err := s.module.ctx.FindObjects(s.handle, findBatch)
 		if err != nil {
 			return nil, unavailable("look for keys", "C_FindObjects", err)
 		}
+		hsm.Progress(ctx)
 		if len(batch) == 0 || ctx.Err() != nil {
-			break // search notices the ended context
+			break // searchOn notices the ended context
 		}
 		handles = append(handles, batch...)
 	}
@@ -132,87 +178,4 @@ func (s *session) find(ctx context.Context, what search) ([]p11.ObjectHandle, er
 		return nil, unavailable("look for keys", "C_FindObjectsFinal", err)
 	}
 	return handles, nil
-}
-
-// describe reads one object. The bool is false for an object that is no key. What counts is the
-// number of calls, not of attributes: a secret key, the common case, takes one.
-func (s *session) describe(handle p11.ObjectHandle) (hsm.Object, bool, error) {
-	values := attributes{}
-	err := s.readTogether(handle, described[hsm.SecretKey], values)
-	if err != nil && !isUntold(err) {
-		return unread(err)
-	}
-	class, ok := classOf(values)
-	if ok && class == hsm.SecretKey {
-		return values.object(class), true, nil
-	}
-	clear(values)
-	err = s.read(handle, []uint{p11.CKA_CLASS}, values)
-	if err != nil {
-		return unread(err)
-	}
-	class, ok = classOf(values)
-	if !ok {
-		return hsm.Object{}, false, nil
-	}
-	err = s.read(handle, described[class], values)
-	if err != nil {
-		return unread(err)
-	}
-	size, ok := sizeAttribute(class, keyTypeOf(values))
-	if ok {
-		err := s.read(handle, []uint{size}, values)
-		if err != nil {
-			return unread(err)
-		}
-	}
-	return values.object(class), true, nil
-}
-
-// unread is the failure to read an object that was found. One that vanished in between is not left
-// out: that is for the next search to do, because a token that takes none of its own handles would look empty
-// (requirement X7).
-func unread(err error) (hsm.Object, bool, error) {
-	e := unavailable("look for keys", "C_GetAttributeValue", err)
-	switch e.Code {
-	case ckrObjectHandleInvalid, ckrKeyHandleInvalid:
-		e.Detail = "the HSM listed an object and then did not know it: keys are being deleted at this moment, or it is not well"
-	}
-	return hsm.Object{}, false, e
-}
-
-// read adds the values of the attributes to values: all in one call, and one by
-// one if the token does not know, or does not tell, one of them.
-func (s *session) read(handle p11.ObjectHandle, types []uint, values attributes) error {
-	err := s.readTogether(handle, types, values)
-	if err == nil || !isUntold(err) {
-		return err
-	}
-	for _, one := range types {
-		err := s.readTogether(handle, []uint{one}, values)
-		if err != nil && !isUntold(err) {
-			return err
-		}
-	}
-	return nil
-}
-
-func isUntold(err error) bool {
-	rv := code(err)
-	return rv == ckrAttributeTypeInvalid || rv == ckrAttributeSensitive
-}
-
-func (s *session) readTogether(handle p11.ObjectHandle, types []uint, values attributes) error {
-	template := make([]*p11.Attribute, len(types))
-	for i, t := range types {
-		template[i] = &p11.Attribute{Type: t}
-	}
-	got, err := s.module.ctx.GetAttributeValue(s.handle, handle, template)
-	if err != nil {
-		return err
-	}
-	for _, a := range got {
-		values[a.Type] = a.Value
-	}
-	return nil
 }

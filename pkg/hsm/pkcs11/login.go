@@ -105,6 +105,22 @@ func (l *login) renew(ctx context.Context) error {
 	return l.logIn(flags)
 }
 
+// holds reports whether the token is there and the session of the login is open on it. It never
+// logs in.
+func (l *login) holds(ctx context.Context) bool {
+	err := l.take(ctx)
+	if err != nil {
+		return false
+	}
+	defer l.give()
+	_, err = l.tokenFlags()
+	if err != nil || !l.isOpen {
+		return false
+	}
+	_, err = l.module.ctx.GetSessionInfo(l.anchor)
+	return err == nil
+}
+
 // tokenFlags asks for the token's flags, and makes sure that it is the one that
 // was opened: no other gets our PIN.
 func (l *login) tokenFlags() (uint, error) {

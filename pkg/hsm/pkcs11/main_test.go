@@ -156,6 +156,7 @@ func openTest(t testing.TB, c Config) *Token {
 	if err != nil {
 		t.Fatal(err)
 	}
+	<-token.prepared // so that no test meets it
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()

@@ -95,20 +95,28 @@ func loadModule(path string) (*module, error) {
 	case info.IsDir():
 		return nil, unusable("is a directory: name the PKCS#11 library in it (.so)")
 	}
-	loaded := loadFunctions(path)
+	loaded := loadLibrary(path)
 	switch {
 	case !loaded.loaded:
 		return nil, unusable("cannot be loaded as a shared library: %s", strings.TrimPrefix(loaded.problem, path+": "))
-	case loaded.rv != hsm.CKROK:
-		return nil, &hsm.Error{Op: "load module", Function: "C_GetFunctionList", Code: loaded.rv, Kind: hsm.ErrModule, Detail: path}
-	case loaded.functions == nil:
-		return nil, unusable("is a shared library, but no PKCS#11 module: it has no C_GetFunctionList")
-	case loaded.major != 2 && loaded.major != 3:
-		return nil, unusable("speaks PKCS#11 version %d: 2.x or 3.x is needed", loaded.major)
+	case !loaded.isPKCS11():
+		return nil, unusable("is a shared library, but not a PKCS#11 module: it has no C_GetFunctionList")
 	}
 	ctx := p11.New(path)
 	if ctx == nil {
 		return nil, unusable("could not be loaded a second time")
 	}
-	return &module{path: path, gcm: loaded.functions, ctx: ctx}, nil
+	functions, known := functionList(ctx)
+	switch {
+	case !known:
+		return nil, unusable("cannot be used by this build: its version of miekg/pkcs11 hides the function list")
+	case functions == nil:
+		return nil, &hsm.Error{Op: "load module", Function: "C_GetFunctionList", Code: loaded.listError(),
+			Kind: hsm.ErrModule, Detail: path}
+	}
+	major := majorVersion(functions)
+	if major != 2 && major != 3 {
+		return nil, unusable("speaks PKCS#11 version %d: 2.x or 3.x is needed", major)
+	}
+	return &module{path: path, gcm: functions, ctx: ctx}, nil
 }

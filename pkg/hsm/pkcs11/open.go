@@ -1,6 +1,6 @@
 package pkcs11
 
-// Opening a token: load, find, log in, check, list.
+// Opening a token: load, find, log in, check.
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 const closeTimeout = 5 * time.Second
 
 // Open loads the module, finds the token by its label (and serial number), logs in
-// once, checks that it does AES-GCM and reads its keys. Errors are *hsm.Error of kind
+// once and checks that it does AES-GCM. It reads no keys. Errors are *hsm.Error of kind
 // ErrModule, ErrTokenNotFound (ErrUnavailable if the module shows no token at all), ErrPINIncorrect, ErrPINLocked, ErrUnavailable or
 // ErrTimeout; a Config that does not validate is ErrModule.
 func Open(ctx context.Context, c Config) (*Token, error) {
@@ -54,15 +54,14 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 }
 
 func newToken(m *module, c Config, profile Profile, slot tokenSlot) *Token {
-	t := &Token{config: c, profile: profile, module: m, listing: make(chan struct{}, 1)}
+	t := &Token{config: c, profile: profile, module: m, slot: slot.id, listing: make(chan struct{}, 1), prepared: make(chan struct{})}
 	t.listing <- struct{}{}
 	t.info = describeToken(m.ctx, slot.info)
 	t.info.Sessions = c.sessions()
 	t.login = newLogin(m, &t.profile, slot.id, t.info.Serial, c.PIN)
-	open := func() (*session, error) { return openSession(m, &t.profile, slot.id) }
-	t.work = newPool(c.sessions(), open)
-	t.admin = newPool(adminSessions, open)
-	t.canary.pool = newPool(1, open)
+	t.work = newPool(c.sessions(), t.openWork)
+	t.admin = newPool(adminSessions, t.openReserved)
+	t.canary.pool = newPool(1, t.openReserved)
 	t.canary.shared = newSharedCheck(t.checkCanary)
 	return t
 }
@@ -76,14 +75,21 @@ func (t *Token) start(ctx context.Context, slot tokenSlot) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.listAll(ctx)
-	if err != nil {
-		return named("read the keys", err)
-	}
-	// A missing test key is made up for later, and a token that fails its canary
-	// is found out by the first probe; neither is a reason not to start.
-	_ = t.canary.shared.do(ctx)
+	t.reserve(ctx)
+	go t.prepare(context.WithoutCancel(ctx))
 	return nil
+}
+
+// prepare finds the test key and makes the canary, in the background. A missing test key is made up
+// for later, and a token that fails its canary is found out by the first probe; neither is a reason
+// not to start. The keys are listed when somebody asks for them: that may take minutes, and until
+// then they are found one by one.
+func (t *Token) prepare(ctx context.Context) {
+	defer close(t.prepared)
+	if t.config.TestKey != "" {
+		_, _ = t.findOnce(ctx, t.config.TestKey)
+	}
+	_ = t.canary.shared.do(ctx)
 }
 
 // tokenSlot is a token that is present.

@@ -76,7 +76,7 @@ func TestOpenRefusesBadModules(t *testing.T) {
 		{"/nowhere/lib.so", []string{"/nowhere/lib.so", "does not exist", "install"}},
 		{text, []string{text, "cannot be loaded", "ELF"}},
 		{filepath.Dir(text), []string{"is a directory"}},
-		{libc, []string{"no PKCS#11 module", "C_GetFunctionList"}},
+		{libc, []string{"not a PKCS#11 module", "C_GetFunctionList"}},
 		{"lib.so", []string{"absolute path"}},
 	} {
 		c := good

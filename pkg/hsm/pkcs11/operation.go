@@ -87,7 +87,7 @@ func (t *Token) do(ctx context.Context, op *operation, from *pool) error {
 			from.drop(s)
 			return named(op.name, err)
 		}
-		s, err = from.renew(s)
+		s, err = from.renew(ctx, s)
 		if err != nil {
 			return named(op.name, err)
 		}
@@ -191,6 +191,9 @@ func (t *Token) handle(ctx context.Context, key hsm.KeyRef, need hsm.Usage) (*en
 	}
 	// What was found, not the table again: another request may just have forgotten it.
 	e, ok = found.versions[key.Version]
+	if unreadable := firstUnreadable(found.all); !ok && unreadable != nil {
+		return nil, hsm.UnreadableError("", *unreadable)
+	}
 	if !ok {
 		return nil, &hsm.Error{Kind: hsm.ErrKeyNotFound, Detail: fmt.Sprintf("label %q, version %d", key.Label, key.Version)}
 	}

@@ -27,6 +27,7 @@ type pool struct {
 
 	mu     sync.Mutex
 	parked int // slots set aside because the token has no session for them
+	live   int // sessions that are open
 }
 
 func newPool(size int, open func() (*session, error)) *pool {
@@ -69,6 +70,7 @@ func (p *pool) get(ctx context.Context) (*session, error) {
 func (p *pool) fill() (*session, error) {
 	s, err := p.open()
 	if err == nil {
+		p.opened(1)
 		return s, nil
 	}
 	if errors.Is(err, hsm.ErrBusy) && p.park() {
@@ -76,6 +78,39 @@ func (p *pool) fill() (*session, error) {
 	}
 	p.slots <- nil
 	return nil, err
+}
+
+func (p *pool) opened(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.live += n
+}
+
+// shed closes a session that nobody uses and parks its slot, so that the token has one for
+// somebody else. It reports whether it did: the last session is never given away.
+func (p *pool) shed() bool {
+	for range p.size {
+		select {
+		case s := <-p.slots:
+			if s != nil && p.spare() {
+				s.close()
+				p.opened(-1)
+				return true
+			}
+			p.slots <- s
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// spare parks the slot of a session that the pool can do without.
+func (p *pool) spare() bool {
+	p.mu.Lock()
+	enough := p.live > 1
+	p.mu.Unlock()
+	return enough && p.park()
 }
 
 // park sets a slot aside for a while, unless it is the last one.
@@ -101,19 +136,20 @@ func (p *pool) put(s *session) { p.slots <- s }
 // drop closes a session and leaves its slot to a new one.
 func (p *pool) drop(s *session) {
 	s.close()
+	p.opened(-1)
 	p.slots <- nil
 }
 
-// renew closes a session and gives a new one for it. On an error the slot is back
-// in the pool and the caller has no session.
-func (p *pool) renew(s *session) (*session, error) {
+// renew closes a session and gives a new one for it, or any other of the pool if the token has no
+// more. On an error the slot is back in the pool and the caller has no session.
+func (p *pool) renew(ctx context.Context, s *session) (*session, error) {
 	s.close()
-	fresh, err := p.open()
-	if err != nil {
-		p.slots <- nil
-		return nil, err
+	p.opened(-1)
+	fresh, err := p.fill()
+	if fresh == nil && err == nil {
+		return p.get(ctx)
 	}
-	return fresh, nil
+	return fresh, err
 }
 
 // close ends the pool: get fails from now on. It waits for all sessions to come

@@ -55,6 +55,7 @@ func describeTwins(twins []listed) string {
 type table struct {
 	mu      sync.RWMutex
 	byLabel map[string]map[uint32]*entry // an entry never changes once it is in
+	newer   map[string]bool              // labels looked at since the listing under way began; nil: none is
 }
 
 func (t *table) get(key hsm.KeyRef) (*entry, bool) {
@@ -87,18 +88,43 @@ func (t *table) forget(key hsm.KeyRef, handle uint) {
 	}
 }
 
-// replaceAll is for a listing of the whole token.
+// begin is for the start of a listing of the whole token.
+func (t *table) begin() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.newer = map[string]bool{}
+}
+
+// end is for a listing that failed.
+func (t *table) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.newer = nil
+}
+
+// replaceAll is for a listing of the whole token. What was found live since it began is newer, and
+// stays.
 func (t *table) replaceAll(found []listed) {
 	byLabel := index(found)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.byLabel = byLabel
+	for label := range t.newer {
+		delete(byLabel, label)
+		if versions, ok := t.byLabel[label]; ok {
+			byLabel[label] = versions
+		}
+	}
+	t.byLabel, t.newer = byLabel, nil
 }
 
 // replaceLabel is for what was found under one label.
 func (t *table) replaceLabel(label string, versions map[uint32]*entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	_, known := t.byLabel[label]
+	if t.newer != nil && (known || len(versions) > 0) {
+		t.newer[label] = true
+	}
 	delete(t.byLabel, label)
 	if len(versions) == 0 {
 		return
@@ -109,6 +135,20 @@ func (t *table) replaceLabel(label string, versions map[uint32]*entry) {
 	t.byLabel[label] = maps.Clone(versions)
 }
 
+// byHandle gives the object that had this handle since this login, as it was read last.
+func (t *table) byHandle(handle uint, logins uint64) (hsm.Object, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, versions := range t.byLabel {
+		for _, e := range versions {
+			if e.handle == handle && e.logins == logins && len(e.twins) == 0 {
+				return e.object, true
+			}
+		}
+	}
+	return hsm.Object{}, false
+}
+
 // index sorts objects by label and version. A secret key goes before the halves
 // of a key pair, which commonly share label and CKA_ID with each other; two secret
 // keys in one place are twins.
@@ -116,6 +156,9 @@ func index(found []listed) map[string]map[uint32]*entry {
 	now := time.Now()
 	byLabel := map[string]map[uint32]*entry{}
 	for _, one := range found {
+		if one.object.Unreadable != nil {
+			continue
+		}
 		label, version := one.object.Label, one.object.Version()
 		versions, ok := byLabel[label]
 		if !ok {

@@ -24,6 +24,7 @@ type Token struct {
 	config  Config
 	profile Profile
 	module  *module
+	slot    uint
 	info    hsm.Info
 	login   *login
 	keys    table
@@ -32,6 +33,8 @@ type Token struct {
 	finding singleflight.Group
 	listing chan struct{} // one listing of the whole token at a time
 	closed  atomic.Bool
+
+	prepared chan struct{} // closed when the test key was looked for and the canary made
 
 	work  *pool // encrypts and decrypts
 	admin *pool // lists and searches
@@ -100,8 +103,10 @@ func (t *Token) listAll(ctx context.Context) ([]listed, error) {
 	case <-ctx.Done():
 		return nil, timeout("wait for another listing", ctx)
 	}
+	t.keys.begin()
 	found, err := t.list(ctx, search{all: true})
 	if err != nil {
+		t.keys.end()
 		return nil, err
 	}
 	t.keys.replaceAll(found)
