@@ -91,7 +91,25 @@ func (u *user) do(job string, args []string) (string, error) {
 	case "close":
 		return "", called("C_CloseSession", u.p.CloseSession(u.session))
 	case "login":
-		return "", called("C_Login", u.p.Login(u.session, p11.CKU_USER, pin))
+		return u.login(args)
+	case "limit":
+		return u.limit(args[0])
+	case "info":
+		return u.info()
+	case "mechanism":
+		info, err := u.p.GetMechanismInfo(u.slot, []*p11.Mechanism{p11.NewMechanism(p11.CKM_AES_GCM, nil)})
+		return fmt.Sprintf("0x%X", info.Flags), called("C_GetMechanismInfo", err)
+	case "second": // another caller of C_GetFunctionList in this process
+		_, err := p11.New(u.module).GetTokenInfo(u.slot)
+		return "", called("C_GetTokenInfo", err)
+	case "destroy":
+		return "", called("C_DestroyObject", u.p.DestroyObject(u.session, u.key))
+	case "search":
+		return u.search(args[0])
+	case "raw":
+		return u.raw(args)
+	case "process":
+		return process()
 	case "state":
 		info, err := u.p.GetSessionInfo(u.session)
 		return strconv.Itoa(int(info.State)), called("C_GetSessionInfo", err)
@@ -175,7 +193,7 @@ func (u *user) generate(name string) (string, error) {
 
 // find counts the keys of that label and remembers the first; the detail is their number and its handle.
 func (u *user) find(name string) (string, error) {
-	err := u.p.FindObjectsInit(u.session, []*p11.Attribute{p11.NewAttribute(p11.CKA_LABEL, name)})
+	err := u.p.FindObjectsInit(u.session, []*p11.Attribute{p11.NewAttribute(p11.CKA_LABEL, unquote(name))})
 	if err != nil {
 		return "", called("C_FindObjectsInit", err)
 	}
@@ -198,12 +216,12 @@ func (u *user) label(handle string) (string, error) {
 	if err != nil {
 		return "", called("C_GetAttributeValue", err)
 	}
-	return string(values[0].Value), nil
+	return strings.ReplaceAll(string(values[0].Value), "\x00", "<NUL>"), nil
 }
 
-// encrypt takes IV and plaintext in hex ("-": empty); the detail is the IV afterwards and the output.
+// encrypt takes IV, plaintext and perhaps AAD in hex ("-": empty); the detail is the IV afterwards and the output.
 func (u *user) encrypt(args []string) (string, error) {
-	params := p11.NewGCMParams(unhex(args[0]), nil, 8*hsm.TagSize)
+	params := p11.NewGCMParams(unhex(args[0]), aad(args), 8*hsm.TagSize)
 	defer params.Free()
 	err := u.p.EncryptInit(u.session, []*p11.Mechanism{p11.NewMechanism(p11.CKM_AES_GCM, params)}, u.key)
 	if err != nil {
@@ -215,7 +233,7 @@ func (u *user) encrypt(args []string) (string, error) {
 }
 
 func (u *user) decrypt(args []string) (string, error) {
-	params := p11.NewGCMParams(unhex(args[0]), nil, 8*hsm.TagSize)
+	params := p11.NewGCMParams(unhex(args[0]), aad(args), 8*hsm.TagSize)
 	defer params.Free()
 	err := u.p.DecryptInit(u.session, []*p11.Mechanism{p11.NewMechanism(p11.CKM_AES_GCM, params)}, u.key)
 	if err != nil {
@@ -246,6 +264,14 @@ func (u *user) wrapAndUnwrap() (string, error) {
 	}
 	u.key = key
 	return "", nil
+}
+
+// aad is the third argument, if there is one.
+func aad(args []string) []byte {
+	if len(args) < 3 {
+		return nil
+	}
+	return unhex(args[2])
 }
 
 func unhex(s string) []byte {

@@ -14,6 +14,12 @@
 //	control.Clear()
 //	if control.Injected() == 0 { … the fault never happened … }
 //
+// Rules (Set) are faults: what happens to which calls, by function, by the label or the place of
+// the object, by the length of data and AAD, always or now and then. Slow devices, busy devices,
+// objects that cannot be read and expired PINs are rules. Manners (Play) are what another HSM
+// always does, from its token's serial to the codes it uses; ResetSessions, Remove and Reboot are
+// single events.
+//
 // Linux only, as the workers are.
 package faulty
 
@@ -29,12 +35,14 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"xks-proxy/pkg/hsm"
 )
 
 // ControlVariable is the environment variable that names the control file.
 const ControlVariable = "FAULTY_CONTROL"
 
-const magic = 0x3130_5954_4C55_4146 // "FAULTY01" on a little-endian machine
+const magic = 0x3230_5954_4C55_4146 // "FAULTY02" on a little-endian machine
 
 // file is the layout of the control file, struct control of faulty.h.
 type file struct {
@@ -44,10 +52,35 @@ type file struct {
 	iv       atomic.Uint32 // IVManner
 	reboots  atomic.Uint32
 	removals atomic.Uint32 // odd: the device is removed now
-	_        [36]byte
+
+	resets, resetCode atomic.Uint32
+	helperCount       atomic.Uint32 // of all helpers so far
+	_                 [24]byte
+
 	calls    [len(functions)]atomic.Uint64
 	injected [len(functions)]atomic.Uint64
-	rules    [MaxRules]ruleSlot
+
+	manners        [mannerPlaces]atomic.Uint64
+	texts          [textPlaces]text
+	throttledUntil atomic.Uint64 // µs of CLOCK_MONOTONIC
+	helpers        [maxHelpers]atomic.Int64
+
+	rules [MaxRules]ruleSlot
+}
+
+// maxHelpers is how many process ids the file has room for; then the oldest is forgotten.
+const maxHelpers = 32
+
+// text is a short text; its size goes last, so that the module never reads more than was written.
+type text struct {
+	size  atomic.Uint64
+	bytes [MaxLabel]byte
+}
+
+func (t *text) write(s string) {
+	t.size.Store(0)
+	copy(t.bytes[:], s)
+	t.size.Store(uint64(len(s)))
 }
 
 type ruleSlot struct {
@@ -63,7 +96,11 @@ type ruleSlot struct {
 	_          [4]byte
 	matched    atomic.Uint64
 	injected   atomic.Uint64
-	_          [40]byte
+	dataOver   atomic.Uint64
+	aadOver    atomic.Uint64
+	nth        atomic.Uint64
+	label      text
+	_          [72]byte
 }
 
 // Control steers the modules that were started with its file. Its methods may be called
@@ -161,6 +198,10 @@ func (s *ruleSlot) write(r Rule, serial uint64) {
 	s.action.Store(uint32(r.Action))
 	s.code.Store(uint32(r.Code))
 	s.perMillion.Store(perMillion)
+	s.dataOver.Store(uint64(r.DataOver))
+	s.aadOver.Store(uint64(r.AADOver))
+	s.nth.Store(uint64(r.Object))
+	s.label.write(r.Label)
 	s.matched.Store(0)
 	s.injected.Store(0)
 	s.serial.Store(serial)
@@ -170,8 +211,8 @@ func (s *ruleSlot) write(r Rule, serial uint64) {
 // Sessions or Crypto. It panics on any other name.
 func (c *Control) Calls(function string) uint64 { return sum(function, &c.file.calls) }
 
-// Injected is how many faults happened since New, those of a removed device included. A call that
-// two rules hit counts twice.
+// Injected is how many faults happened since New, those of a removed device, of a session limit, of
+// a login throttle and of reset sessions included. A call that two rules hit counts twice.
 func (c *Control) Injected() uint64 { return sum(Every, &c.file.injected) }
 
 // InjectedInto is Injected for one function, or Sessions or Crypto. It panics on any other name.
@@ -191,25 +232,6 @@ func sum(function string, counts *[len(functions)]atomic.Uint64) uint64 {
 	return total
 }
 
-// IVManner is how an HSM comes by the IV of an encryption.
-type IVManner uint32
-
-// The manners of vendors. With all but IVFromCaller the HSM makes the IV, and a new one each time.
-const (
-	IVFromCaller  IVManner = iota // SoftHSM's
-	IVWrittenBack                 // into the caller's buffer of zeros; any other IV is refused (0x71)
-	IVAppended                    // 16 bytes behind the tag; an IV from the caller is passed over
-	IVLess                        // as IVAppended, but an IV from the caller is refused (0x71)
-)
-
-// Manner sets how IVs are made from now on.
-func (c *Control) Manner(iv IVManner) {
-	if iv > IVLess {
-		panic(fmt.Sprintf("faulty: IV manner %d is unknown", iv))
-	}
-	c.file.iv.Store(uint32(iv))
-}
-
 // Reboot makes the HSM forget the login and number its objects anew: in a pair of neighbours each
 // has the other's handle from now on.
 func (c *Control) Reboot() { c.file.reboots.Add(1) }
@@ -226,6 +248,15 @@ func (c *Control) setRemoved(removed bool) {
 	if (c.file.removals.Load()%2 == 1) != removed {
 		c.file.removals.Add(1)
 	}
+}
+
+// ResetSessions makes all sessions of all processes useless at once, and logins too, as a restart
+// of a network HSM's server does: every call in a session and C_OpenSession answer the code
+// (0x30, 0x190, 0xB3) until the process calls C_Finalize and C_Initialize. Slots and token are still
+// there.
+func (c *Control) ResetSessions(code hsm.CKR) {
+	c.file.resetCode.Store(uint32(code))
+	c.file.resets.Add(1)
 }
 
 // wake wakes all that sleep on the word, in other processes too.

@@ -45,8 +45,10 @@ var verbs = map[Action][2]string{
 	DropLogin:   {"loses the login", "lose the login"},
 }
 
-// MaxRules is how many rules can hold at once.
-const MaxRules = 32
+const (
+	MaxRules = 32 // that can hold at once
+	MaxLabel = 64 // bytes of a rule's label
+)
 
 const million = 1_000_000
 
@@ -60,6 +62,13 @@ type Rule struct {
 	After      uint64        // so many matching calls are spared first
 	Times      uint64        // so many calls are hit at most; 0: no limit
 	PerMillion uint32        // so many of the matching calls are hit, by chance; 0: all
+
+	// Which calls match, besides the function. The zero value is any. An object that cannot be read
+	// is Function "C_GetAttributeValue", Action Return and one of Label and Object.
+	Label    string // those with an object of this label, byte by byte; C_Encrypt and C_Decrypt: their key
+	Object   int    // those with the n-th object, from 1, that searches of the process have found
+	DataOver int    // C_Encrypt and C_Decrypt with an input of more bytes
+	AADOver  int    // Crypto calls with an AAD of more bytes
 }
 
 // functions gives the functions that the rule can hit.
@@ -74,8 +83,17 @@ func (r Rule) functions() (functionSet, error) {
 	case DropLogin:
 		set = set.and(sessionCalls)
 	}
+	if r.Label != "" || r.Object != 0 {
+		set = set.and(objectCalls)
+	}
+	if r.DataOver != 0 {
+		set = set.and(spoilableCalls)
+	}
+	if r.AADOver != 0 {
+		set = set.and(cryptoCalls)
+	}
 	if set.empty() {
-		return functionSet{}, errors.New("the function cannot do this: only C_Encrypt and C_Decrypt give an output to spoil, and only calls in a session can lose the login")
+		return functionSet{}, errors.New("the function cannot do this: only C_Encrypt and C_Decrypt give an output to spoil, only calls in a session can lose the login, and only some have objects, data or AAD")
 	}
 	return set, nil
 }
@@ -96,6 +114,10 @@ func (r Rule) check() error {
 		return errors.New("the code to answer is missing")
 	case r.Action == Exit && r.Code > 255:
 		return fmt.Errorf("exit code %d is over 255", uint32(r.Code))
+	case r.Object < 0 || r.DataOver < 0 || r.AADOver < 0:
+		return errors.New("an object, data or AAD below 0")
+	case len(r.Label) > MaxLabel:
+		return fmt.Errorf("label over %d bytes", MaxLabel)
 	case r.PerMillion > million:
 		return fmt.Errorf("%d of a million calls", r.PerMillion)
 	}
@@ -105,7 +127,7 @@ func (r Rule) check() error {
 // String reads as a line of a table: "C_Encrypt hangs", "every call +50 ms", "5 % of
 // calls answer CKR_DEVICE_ERROR".
 func (r Rule) String() string {
-	words := []string{r.subject()}
+	words := append([]string{r.subject()}, r.matches()...)
 	if r.Delay > 0 || r.Jitter > 0 {
 		words = append(words, r.delay())
 	}
@@ -142,6 +164,23 @@ func (r Rule) subject() string {
 	default:
 		return r.Function
 	}
+}
+
+func (r Rule) matches() []string {
+	var words []string
+	if r.Label != "" {
+		words = append(words, fmt.Sprintf("with %q", r.Label))
+	}
+	if r.Object != 0 {
+		words = append(words, fmt.Sprintf("with object %d", r.Object))
+	}
+	if r.DataOver != 0 {
+		words = append(words, fmt.Sprintf("with data over %d bytes", r.DataOver))
+	}
+	if r.AADOver != 0 {
+		words = append(words, fmt.Sprintf("with AAD over %d bytes", r.AADOver))
+	}
+	return words
 }
 
 func (r Rule) delay() string {

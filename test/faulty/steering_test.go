@@ -62,6 +62,10 @@ func TestRuleReads(t *testing.T) {
 		"0.1 % of C_Encrypts give a flipped bit":             {Function: "C_Encrypt", Action: faulty.FlipBit, PerMillion: 1000},
 		"every session call loses the login":                 {Function: faulty.Sessions, Action: faulty.DropLogin},
 		"C_Decrypt +10 ms answers CKR_GENERAL_ERROR 3 times": {Function: "C_Decrypt", Action: faulty.Return, Code: 5, Delay: 10 * time.Millisecond, Times: 3},
+		`C_Encrypt with "k" answers CKR_DEVICE_ERROR`:        {Function: "C_Encrypt", Action: faulty.Return, Code: 0x30, Label: "k"},
+		"C_GetAttributeValue with object 3 hangs":            {Function: "C_GetAttributeValue", Action: faulty.Hang, Object: 3},
+		"C_Encrypt with data over 9 bytes hangs":             {Function: "C_Encrypt", Action: faulty.Hang, DataOver: 9},
+		"every crypto call with AAD over 512 bytes hangs":    {Function: faulty.Crypto, Action: faulty.Hang, AADOver: 512},
 		"C_Encrypt exits with 3 after 100 calls":             {Function: "C_Encrypt", Action: faulty.Exit, Code: 3, After: 100},
 	} {
 		if got := rule.String(); got != want {
@@ -85,6 +89,10 @@ func TestRefusedRules(t *testing.T) {
 		"no output":         {{Function: "C_Login", Action: faulty.FlipBit}},
 		"no session":        {{Function: "C_GetTokenInfo", Action: faulty.DropLogin}},
 		"exit code":         {{Function: "C_Encrypt", Action: faulty.Exit, Code: 256}},
+		"an object below 0": {{Function: "C_Encrypt", Action: faulty.Hang, Object: -1}},
+		"no object":         {{Function: "C_GetTokenInfo", Action: faulty.Hang, Label: "k"}},
+		"no data":           {{Function: "C_EncryptInit", Action: faulty.Hang, DataOver: 1}},
+		"no AAD":            {{Function: "C_Login", Action: faulty.Hang, AADOver: 1}},
 		"over a million":    {{Function: "C_Encrypt", Action: faulty.Hang, PerMillion: 1_000_001}},
 		"too many":          make([]faulty.Rule, faulty.MaxRules+1),
 	} {
@@ -103,10 +111,14 @@ func TestRefusedRules(t *testing.T) {
 // A module that does not find its control file does not serve: every test would pass.
 func TestNoControlFile(t *testing.T) {
 	r := newRig(t)
+	info, err := os.Stat(filepath.Join(r.dir, "control"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for what, change := range map[string]func(string) error{
 		"absent":             os.Remove,
 		"short":              func(path string) error { return os.WriteFile(path, []byte("short"), 0o600) },
-		"of another version": func(path string) error { return os.WriteFile(path, make([]byte, 5248), 0o600) },
+		"of another version": func(path string) error { return os.WriteFile(path, make([]byte, info.Size()), 0o600) },
 	} {
 		err := change(filepath.Join(r.dir, "control"))
 		if err != nil {

@@ -1,5 +1,6 @@
 // A PKCS#11 module that misbehaves when told to, in front of SoftHSM: loading, the function
-// list, and the way of every call. The rules are in rules.c, the manners of other HSMs in manners.c.
+// list, and the way of every call. The rules are in rules.c, which calls they are about in objects.c, the
+// manners of other HSMs in manners.c, token.c and process.c.
 //
 // Environment: FAULTY_CONTROL names the control file (none: a plain SoftHSM), FAULTY_MODULE the
 // module behind this one (default: compiled in as SOFTHSM).
@@ -38,29 +39,44 @@ word forward(int f, const word *a)
 	return ((function)real->function[f])(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]);
 }
 
-static word call(int f, word *a)
+static atomic_int owner = -1; // the list that C_Initialize was called through
+
+static word call(int list, int f, word *a)
 {
 	word error = CKR_OK, rv;
 
 	atomic_fetch_add_explicit(&control->calls[f], 1, memory_order_relaxed);
+	if (manner(OWN_LISTS) && f != C_INITIALIZE && list != atomic_load(&owner))
+		return CKR_CRYPTOKI_NOT_INITIALIZED;
+	remember(f, a);
 	if (atomic_load_explicit(&control->rules_on, memory_order_acquire) != 0 && before_call(f, a, &error))
 		return error;
 	rv = with_manners(f, a);
+	if (rv == CKR_OK && (f == C_INITIALIZE || f == C_FINALIZE))
+		atomic_store(&owner, f == C_INITIALIZE ? list : -1);
+	if (rv == CKR_OK && f == C_FIND_OBJECTS)
+		saw(a);
 	if (rv == CKR_OK && (f == C_ENCRYPT || f == C_DECRYPT))
 		after_call(f, a);
 	return error ? error : rv;
 }
 
-#define F(n) static word call_##n(word a, word b, word c, word d, word e, word f, word g, word h) \
-	{ word all[8] = {a, b, c, d, e, f, g, h}; return call(n, all); }
-#define L(n) call_##n,
-#define TEN(X, t) X(t##0) X(t##1) X(t##2) X(t##3) X(t##4) X(t##5) X(t##6) X(t##7) X(t##8) X(t##9)
-#define ALL(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) TEN(X, 1) TEN(X, 2) TEN(X, 3) TEN(X, 4) TEN(X, 5) \
-	X(60) X(61) X(62) X(63) X(64) X(65) X(66) X(67)
+// The same functions once for each list, as libffi makes them for p11-kit: a call knows its list.
+#define F(l, n) static word call_##l##_##n(word a, word b, word c, word d, word e, word f, word g, word h) \
+	{ word all[8] = {a, b, c, d, e, f, g, h}; return call(l, n, all); }
+#define P(l, n) call_##l##_##n,
+#define TEN(X, l, t) X(l, t##0) X(l, t##1) X(l, t##2) X(l, t##3) X(l, t##4) \
+	X(l, t##5) X(l, t##6) X(l, t##7) X(l, t##8) X(l, t##9)
+#define ALL(X, l) X(l, 0) X(l, 1) X(l, 2) X(l, 3) X(l, 4) X(l, 5) X(l, 6) X(l, 7) X(l, 8) X(l, 9) \
+	TEN(X, l, 1) TEN(X, l, 2) TEN(X, l, 3) TEN(X, l, 4) TEN(X, l, 5) \
+	X(l, 60) X(l, 61) X(l, 62) X(l, 63) X(l, 64) X(l, 65) X(l, 66) X(l, 67)
+#define LISTS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#define FUNCTIONS_OF(l) ALL(F, l)
+#define LIST(l) {{2, 40}, {ALL(P, l)}},
 
-ALL(F)
+LISTS(FUNCTIONS_OF)
 
-static struct list ours = {{2, 40}, {ALL(L)}};
+static struct list ours[] = {LISTS(LIST)};
 
 // map_control gives 0 if the control file is not what it should be. Running without it would make
 // every test pass.
@@ -107,11 +123,15 @@ static void load(void)
 word C_GetFunctionList(struct list **result)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	static atomic_uint callers;
+	struct list *list = ours;
 
 	pthread_once(&once, load);
 	if (real == NULL)
 		return CKR_GENERAL_ERROR;
-	ours.function[C_GET_FUNCTION_LIST] = C_GetFunctionList;
-	*result = &ours;
+	if (manner(OWN_LISTS)) // the ninth caller has that of the first
+		list = &ours[atomic_fetch_add(&callers, 1) % (sizeof ours / sizeof ours[0])];
+	list->function[C_GET_FUNCTION_LIST] = C_GetFunctionList;
+	*result = list;
 	return CKR_OK;
 }

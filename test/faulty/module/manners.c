@@ -7,22 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CKM_AES_GCM 0x1087
 #define IV_SIZE 16 // bytes that are appended
 #define TAG_SIZE 16
-
-struct mechanism {
-	word type;
-	struct gcm *parameter;
-	word parameter_size;
-};
-
-struct gcm { // CK_GCM_PARAMS
-	unsigned char *iv;
-	word iv_size, iv_bits;
-	unsigned char *aad;
-	word aad_size, tag_bits;
-};
 
 // An encryption under an IV of our own that C_Encrypt is to append.
 struct encryption {
@@ -151,26 +137,44 @@ static word encrypt(word *a)
 static _Atomic uint32_t reboots; // of which this process knows
 static atomic_int logged_out;    // by a reboot, whatever SoftHSM says
 
-// number is an object's handle since the last reboot, and turns it back as well.
-static word number(word object)
+word number(word object)
 {
 	return object ^ (atomic_load(&reboots) & 1);
 }
 
-// Which arguments are handles of objects, and which point to where one is answered; 0: none.
-static const struct { unsigned char in[2], out[2]; } objects[FUNCTIONS] = {
-	[C_CREATE_OBJECT] = {{0}, {3}}, [C_COPY_OBJECT] = {{1}, {4}}, [C_DESTROY_OBJECT] = {{1}, {0}},
-	[C_GET_OBJECT_SIZE] = {{1}, {0}}, [C_GET_ATTRIBUTE_VALUE] = {{1}, {0}}, [C_SET_ATTRIBUTE_VALUE] = {{1}, {0}},
-	[C_ENCRYPT_INIT] = {{2}, {0}}, [C_DECRYPT_INIT] = {{2}, {0}}, [C_DIGEST_KEY] = {{1}, {0}}, [C_SIGN_INIT] = {{2}, {0}},
-	[C_VERIFY_INIT] = {{2}, {0}}, [C_GENERATE_KEY] = {{0}, {4}}, [C_GENERATE_KEY_PAIR] = {{0}, {6, 7}},
-	[C_WRAP_KEY] = {{2, 3}, {0}}, [C_UNWRAP_KEY] = {{2}, {7}}, [C_DERIVE_KEY] = {{2}, {5}}
-};
+// with_gcm calls an Init function with parameters as SoftHSM wants them, of those that the HSM
+// that is played takes.
+static word with_gcm(int f, word *a)
+{
+	const struct mechanism *m = (struct mechanism *)a[1];
+	const struct short_gcm *brief;
+	struct gcm whole;
+	struct mechanism changed = {CKM_AES_GCM, &whole, sizeof whole};
+	uint64_t wanted = manner(GCM_PARAMETERS);
+
+	if (wanted == 0 || m == NULL || m->type != CKM_AES_GCM)
+		return f == C_ENCRYPT_INIT ? encrypt_init(a) : forward(f, a);
+	if (m->parameter_size != (wanted == GCM_40 ? sizeof *brief : sizeof whole))
+		return CKR_MECHANISM_PARAM_INVALID;
+	if (wanted == GCM_40) {
+		brief = (struct short_gcm *)m->parameter;
+		whole = (struct gcm){brief->iv, brief->iv_size, 0, brief->aad, brief->aad_size, brief->tag_bits};
+	} else {
+		whole = *m->parameter;
+		if (whole.iv_bits != 0)
+			return CKR_MECHANISM_PARAM_INVALID;
+	}
+	whole.iv_bits = 8 * whole.iv_size;
+	a[1] = (word)&changed;
+	return f == C_ENCRYPT_INIT ? encrypt_init(a) : forward(f, a);
+}
 
 static word with_iv_manners(int f, word *a)
 {
 	switch (f) {
 	case C_ENCRYPT_INIT:
-		return encrypt_init(a);
+	case C_DECRYPT_INIT:
+		return with_gcm(f, a);
 	case C_ENCRYPT:
 		return encrypt(a);
 	case C_CLOSE_SESSION:
@@ -203,7 +207,7 @@ static word without_login(int f, word *a)
 	return rv;
 }
 
-static word with_numbers(int f, word *a)
+word with_object_manners(int f, word *a)
 {
 	uint32_t now = atomic_load(&control->reboots);
 	word rv;
@@ -227,24 +231,39 @@ static word with_numbers(int f, word *a)
 	return rv;
 }
 
-static _Atomic uint32_t removals; // as of C_Initialize
+static _Atomic uint32_t removals, resets; // as of C_Initialize
+
+static word initialize(word *a)
+{
+	uint32_t removed = atomic_load(&control->removals), reset = atomic_load(&control->resets);
+	word rv;
+
+	process_manners();
+	rv = with_token_manners(C_INITIALIZE, a);
+	if (rv == CKR_OK) {
+		atomic_store(&removals, removed);
+		atomic_store(&resets, reset);
+		atomic_store(&reboots, atomic_load(&control->reboots));
+		atomic_store(&logged_out, 0);
+	}
+	return rv;
+}
 
 word with_manners(int f, word *a)
 {
 	uint32_t now = atomic_load(&control->removals);
-	word rv;
 
-	if (f == C_INITIALIZE) {
-		rv = forward(f, a);
-		if (rv == CKR_OK) {
-			atomic_store(&removals, now);
-			atomic_store(&reboots, atomic_load(&control->reboots));
-			atomic_store(&logged_out, 0);
-		}
-		return rv;
+	if (f == C_INITIALIZE)
+		return initialize(a);
+	if (f == C_FINALIZE)
+		return with_token_manners(f, a);
+	if (now % 2 == 0 && now == atomic_load(&removals)) {
+		if (atomic_load(&control->resets) == atomic_load(&resets) || f < C_OPEN_SESSION ||
+			f == C_WAIT_FOR_SLOT_EVENT)
+			return with_token_manners(f, a);
+		atomic_fetch_add(&control->injected[f], 1);
+		return atomic_load(&control->reset_code);
 	}
-	if (f == C_FINALIZE || (now % 2 == 0 && now == atomic_load(&removals)))
-		return with_numbers(f, a);
 	atomic_fetch_add(&control->injected[f], 1);
 	if (f == C_GET_SLOT_LIST && atomic_load(&removals) % 2 == 1) { // it was away when we came
 		*(word *)a[2] = 0;

@@ -93,7 +93,7 @@ static int spoils(uint32_t action) { return action == FLIP_BIT || action == TRUN
 
 // next_hit gives the first rule from *i on that hits the call, of those that spoil its output or of
 // those that do not, after the wait that belongs to it.
-static int next_hit(uint32_t *i, int f, int spoiling, struct hit *hit)
+static int next_hit(uint32_t *i, int f, const word *a, int spoiling, struct hit *hit)
 {
 	for (; *i < atomic_load(&control->rules_on) && *i < MAX_RULES; ++*i) {
 		struct rule *rule = &control->rules[*i];
@@ -107,7 +107,9 @@ static int next_hit(uint32_t *i, int f, int spoiling, struct hit *hit)
 		hit->code = atomic_load(&rule->code);
 		delay = atomic_load(&rule->delay);
 		jitter = atomic_load(&rule->jitter);
-		if (spoils(hit->action) != spoiling || atomic_load(&rule->serial) != hit->serial || !claim(rule, f))
+		if (spoils(hit->action) != spoiling || !concerns(rule, f, a))
+			continue;
+		if (atomic_load(&rule->serial) != hit->serial || !claim(rule, f))
 			continue;
 		if (jitter != 0)
 			delay += random_below(jitter + 1);
@@ -123,7 +125,7 @@ int before_call(int f, const word *a, word *rv)
 {
 	struct hit hit;
 
-	for (uint32_t i = 0; next_hit(&i, f, 0, &hit);) {
+	for (uint32_t i = 0; next_hit(&i, f, a, 0, &hit);) {
 		switch (hit.action) {
 		case RETURN:
 			*rv = hit.code;
@@ -160,7 +162,7 @@ void after_call(int f, const word *a)
 
 	if (out == NULL || *length == 0) // the query for the size, or an empty plaintext
 		return;
-	for (uint32_t i = 0; *length != 0 && next_hit(&i, f, 1, &hit);) {
+	for (uint32_t i = 0; *length != 0 && next_hit(&i, f, a, 1, &hit);) {
 		if (hit.action == FLIP_BIT)
 			out[random_below(*length)] ^= (unsigned char)(1 << random_below(8));
 		else
