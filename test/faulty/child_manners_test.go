@@ -51,9 +51,10 @@ func (u *user) limit(most string) (string, error) {
 // info is what the token says of itself, each text in quotes.
 func (u *user) info() (string, error) {
 	info, err := u.p.GetTokenInfo(u.slot)
-	return fmt.Sprintf("%q %q %q %q initialized=%t login=%t", info.Label, info.ManufacturerID, info.Model,
-		info.SerialNumber, info.Flags&p11.CKF_TOKEN_INITIALIZED != 0,
-		info.Flags&p11.CKF_LOGIN_REQUIRED != 0), called("C_GetTokenInfo", err)
+	said := fmt.Sprintf("%q %q %q %q initialized=%t login=%t", info.Label, info.ManufacturerID,
+		info.Model, info.SerialNumber, info.Flags&p11.CKF_TOKEN_INITIALIZED != 0,
+		info.Flags&p11.CKF_LOGIN_REQUIRED != 0)
+	return said, called("C_GetTokenInfo", err)
 }
 
 // search asks a hundred times for one more object of a label; the detail is how many came.

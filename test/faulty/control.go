@@ -252,8 +252,8 @@ func (c *Control) setRemoved(removed bool) {
 
 // ResetSessions makes all sessions of all processes useless at once, and logins too, as a restart
 // of a network HSM's server does: every call in a session and C_OpenSession answer the code
-// (0x30, 0x190, 0xB3) until the process calls C_Finalize and C_Initialize. Slots and token are still
-// there.
+// (0x30, 0x190, 0xB3) until the process calls C_Finalize and C_Initialize. Slots and token are
+// still there.
 func (c *Control) ResetSessions(code hsm.CKR) {
 	c.file.resetCode.Store(uint32(code))
 	c.file.resets.Add(1)

@@ -72,9 +72,9 @@ var (
 	sessionCalls   = setOf(functions[:]...).without(setOf(withoutSession...))
 	cryptoCalls    = setOf("C_EncryptInit", "C_Encrypt", "C_DecryptInit", "C_Decrypt")
 	spoilableCalls = setOf("C_Encrypt", "C_Decrypt")
-	objectCalls    = setOf("C_CopyObject", "C_DestroyObject", "C_GetObjectSize", "C_GetAttributeValue",
-		"C_SetAttributeValue", "C_EncryptInit", "C_Encrypt", "C_DecryptInit", "C_Decrypt", "C_DigestKey",
-		"C_SignInit", "C_VerifyInit", "C_WrapKey", "C_UnwrapKey", "C_DeriveKey")
+	objectCalls    = setOf("C_CopyObject", "C_DestroyObject", "C_GetObjectSize",
+		"C_GetAttributeValue", "C_SetAttributeValue", "C_EncryptInit", "C_Encrypt", "C_DecryptInit",
+		"C_Decrypt", "C_DigestKey", "C_SignInit", "C_VerifyInit", "C_WrapKey", "C_UnwrapKey", "C_DeriveKey")
 )
 
 // named gives the functions that a name stands for.

@@ -16,7 +16,7 @@ type IVManner uint32
 // The manners of vendors. With all but IVFromCaller the HSM makes the IV, and a new one each time.
 const (
 	IVFromCaller  IVManner = iota // SoftHSM's
-	IVWrittenBack                 // into the caller's buffer of zeros; any other IV is refused (0x71)
+	IVWrittenBack                 // into the caller's buffer of zeros; other IVs are refused (0x71)
 	IVAppended                    // 16 bytes behind the tag; an IV from the caller is passed over
 	IVLess                        // as IVAppended, but an IV from the caller is refused (0x71)
 )
@@ -46,7 +46,7 @@ type Helper uint32
 // The kinds of helpers.
 const (
 	NoHelper         Helper = iota
-	HelperIgnoreTerm        // in the process group of the worker, ignores SIGTERM, SIGINT and SIGHUP
+	HelperIgnoreTerm        // in the worker's process group, ignores SIGTERM, SIGINT and SIGHUP
 	HelperSetsid            // the same in a session of its own
 )
 
@@ -77,8 +77,9 @@ type Manners struct {
 	// NoUseFlags: C_GetMechanismInfo tells of neither CKF_ENCRYPT nor CKF_DECRYPT.
 	NoUseFlags bool
 
-	// NoLogin is the PIN of a token that needs no login: the module logs in by itself, sessions look
-	// public, the token is without CKF_LOGIN_REQUIRED, and C_Login with a PIN is CKR_PIN_INCORRECT.
+	// NoLogin is the PIN of a token that needs no login: the module logs in by itself, sessions
+	// look public, the token is without CKF_LOGIN_REQUIRED, and C_Login with a PIN is
+	// CKR_PIN_INCORRECT.
 	NoLogin string
 
 	// UserType is the only one that may log in, such as Luna's Crypto User 0x80000001; CKU_USER is

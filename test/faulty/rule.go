@@ -65,7 +65,7 @@ type Rule struct {
 
 	// Which calls match, besides the function. The zero value is any. An object that cannot be read
 	// is Function "C_GetAttributeValue", Action Return and one of Label and Object.
-	Label    string // those with an object of this label, byte by byte; C_Encrypt and C_Decrypt: their key
+	Label    string // those with an object of this label, byte by byte; C_Encrypt's is its key
 	Object   int    // those with the n-th object, from 1, that searches of the process have found
 	DataOver int    // C_Encrypt and C_Decrypt with an input of more bytes
 	AADOver  int    // Crypto calls with an AAD of more bytes
@@ -93,7 +93,9 @@ func (r Rule) functions() (functionSet, error) {
 		set = set.and(cryptoCalls)
 	}
 	if set.empty() {
-		return functionSet{}, errors.New("the function cannot do this: only C_Encrypt and C_Decrypt give an output to spoil, only calls in a session can lose the login, and only some have objects, data or AAD")
+		return functionSet{}, errors.New("the function cannot do this: only C_Encrypt and C_Decrypt " +
+			"give an output to spoil, only calls in a session can lose the login, and only some " +
+			"have objects, data or AAD")
 	}
 	return set, nil
 }

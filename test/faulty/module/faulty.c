@@ -1,6 +1,6 @@
 // A PKCS#11 module that misbehaves when told to, in front of SoftHSM: loading, the function
-// list, and the way of every call. The rules are in rules.c, which calls they are about in objects.c, the
-// manners of other HSMs in manners.c, token.c and process.c.
+// list, and the way of every call. The rules are in rules.c, which calls they are about in
+// objects.c, the manners of other HSMs in manners.c, token.c and process.c.
 //
 // Environment: FAULTY_CONTROL names the control file (none: a plain SoftHSM), FAULTY_MODULE the
 // module behind this one (default: compiled in as SOFTHSM).
@@ -62,8 +62,8 @@ static word call(int list, int f, word *a)
 }
 
 // The same functions once for each list, as libffi makes them for p11-kit: a call knows its list.
-#define F(l, n) static word call_##l##_##n(word a, word b, word c, word d, word e, word f, word g, word h) \
-	{ word all[8] = {a, b, c, d, e, f, g, h}; return call(l, n, all); }
+#define F(l, n) static word call_##l##_##n(word a, word b, word c, word d, \
+	word e, word f, word g, word h) { word all[8] = {a, b, c, d, e, f, g, h}; return call(l, n, all); }
 #define P(l, n) call_##l##_##n,
 #define TEN(X, l, t) X(l, t##0) X(l, t##1) X(l, t##2) X(l, t##3) X(l, t##4) \
 	X(l, t##5) X(l, t##6) X(l, t##7) X(l, t##8) X(l, t##9)

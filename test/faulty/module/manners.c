@@ -158,7 +158,8 @@ static word with_gcm(int f, word *a)
 		return CKR_MECHANISM_PARAM_INVALID;
 	if (wanted == GCM_40) {
 		brief = (struct short_gcm *)m->parameter;
-		whole = (struct gcm){brief->iv, brief->iv_size, 0, brief->aad, brief->aad_size, brief->tag_bits};
+		whole = (struct gcm){.iv = brief->iv, .iv_size = brief->iv_size, .aad = brief->aad,
+			.aad_size = brief->aad_size, .tag_bits = brief->tag_bits};
 	} else {
 		whole = *m->parameter;
 		if (whole.iv_bits != 0)

@@ -8,7 +8,8 @@
 const struct handles objects[FUNCTIONS] = {
 	[C_CREATE_OBJECT] = {{0}, {3}}, [C_COPY_OBJECT] = {{1}, {4}}, [C_DESTROY_OBJECT] = {{1}, {0}},
 	[C_GET_OBJECT_SIZE] = {{1}, {0}}, [C_GET_ATTRIBUTE_VALUE] = {{1}, {0}},
-	[C_SET_ATTRIBUTE_VALUE] = {{1}, {0}}, [C_ENCRYPT_INIT] = {{2}, {0}}, [C_DECRYPT_INIT] = {{2}, {0}},
+	[C_SET_ATTRIBUTE_VALUE] = {{1}, {0}},
+	[C_ENCRYPT_INIT] = {{2}, {0}}, [C_DECRYPT_INIT] = {{2}, {0}},
 	[C_DIGEST_KEY] = {{1}, {0}}, [C_SIGN_INIT] = {{2}, {0}}, [C_VERIFY_INIT] = {{2}, {0}},
 	[C_GENERATE_KEY] = {{0}, {4}}, [C_GENERATE_KEY_PAIR] = {{0}, {6, 7}},
 	[C_WRAP_KEY] = {{2, 3}, {0}}, [C_UNWRAP_KEY] = {{2}, {7}}, [C_DERIVE_KEY] = {{2}, {5}}

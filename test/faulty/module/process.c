@@ -14,6 +14,7 @@
 // async-signal-safe is done, because other threads of this process may hold locks.
 static void start_helper(uint64_t how)
 {
+	uint32_t place;
 	pid_t pid = fork();
 
 	if (pid == 0) {
@@ -25,8 +26,10 @@ static void start_helper(uint64_t how)
 		execl("/bin/sleep", "sleep", "86400", (char *)NULL);
 		_exit(127);
 	}
-	if (pid > 0)
-		atomic_store(&control->helpers[atomic_fetch_add(&control->helper_count, 1) % MAX_HELPERS], pid);
+	if (pid > 0) {
+		place = atomic_fetch_add(&control->helper_count, 1) % MAX_HELPERS;
+		atomic_store(&control->helpers[place], pid);
+	}
 }
 
 static void on_signal(int number) { (void)number; }

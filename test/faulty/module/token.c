@@ -8,7 +8,8 @@
 #include <time.h>
 
 enum {
-	CKF_LOGIN_REQUIRED = 0x4, CKF_ENCRYPT = 0x100, CKF_DECRYPT = 0x200, CKF_TOKEN_INITIALIZED = 0x400
+	CKF_LOGIN_REQUIRED = 0x4, CKF_TOKEN_INITIALIZED = 0x400, // of tokens
+	CKF_ENCRYPT = 0x100, CKF_DECRYPT = 0x200                 // of mechanisms
 };
 
 struct token_info { // the beginning of CK_TOKEN_INFO
@@ -156,7 +157,7 @@ static word begin_search(word *a)
 		if (changed[i].size != 0 && changed[i].value[changed[i].size - 1] == 0)
 			changed[i].size--;
 		else // no object has this one
-			changed[i] = (struct attribute){CKA_LABEL, (unsigned char *)"\xFF\xFE no such label", 16};
+			changed[i] = (struct attribute){CKA_LABEL, (unsigned char *)"\xFF\xFE none", 7};
 	}
 	a[1] = (word)changed;
 	rv = with_object_manners(C_FIND_OBJECTS_INIT, a);
