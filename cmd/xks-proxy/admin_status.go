@@ -37,11 +37,12 @@ type groupSummary struct {
 }
 
 type hsmSummary struct {
-	Name    string      `json:"name"`
-	Service hsm.Service `json:"service"`
-	Since   time.Time   `json:"since"`
-	Health  hsm.Status  `json:"health"`
-	Reason  string      `json:"reason,omitempty"`
+	Name       string      `json:"name"`
+	Service    hsm.Service `json:"service"`
+	Since      time.Time   `json:"since"`
+	Health     hsm.Status  `json:"health"`
+	Reason     string      `json:"reason,omitempty"`
+	Unverified string      `json:"unverified,omitempty"`
 }
 
 // keyStoreSummary is one row of the table. Counts are since the start.
@@ -99,8 +100,8 @@ func summarizeGroup(g hsm.GroupStatus) groupSummary {
 		if serves(m) {
 			s.InService++
 		}
-		if !serves(m) || m.Health.Status != hsm.Active {
-			s.Others = append(s.Others, hsmSummary{Name: m.HSM, Service: m.Service, Since: m.Since, Health: m.Health.Status, Reason: m.Reason})
+		if !serves(m) || m.Health.Status != hsm.Active || m.Unverified != "" {
+			s.Others = append(s.Others, hsmSummary{Name: m.HSM, Service: m.Service, Since: m.Since, Health: m.Health.Status, Reason: m.Reason, Unverified: m.Unverified})
 		}
 	}
 	return s
@@ -184,6 +185,9 @@ func (g *groupSummary) attention(now time.Time) []string {
 			all = append(all, sentence(fmt.Sprintf("%s of the group %s is %s for %s%s", h.Name, g.Name, h.Service, shortDuration(now.Sub(h.Since)), reason)))
 		case h.Health != hsm.Active:
 			all = append(all, sentence(fmt.Sprintf("%s of the group %s is %s%s", h.Name, g.Name, h.Health, reason)))
+		}
+		if h.Unverified != "" {
+			all = append(all, sentence(fmt.Sprintf("%s of the group %s serves a key only after it was compared with another HSM: %s", h.Name, g.Name, h.Unverified)))
 		}
 	}
 	if g.Findings > 0 {

@@ -117,6 +117,9 @@ func printNotes(b *bytes.Buffer, m hsm.MemberStatus, p processStatus, now time.T
 	if m.KeptOutUntil.After(now) {
 		notes = append(notes, "kept out until "+m.KeptOutUntil.In(now.Location()).Format(time.TimeOnly)+": it failed again soon after it came back")
 	}
+	if m.Unverified != "" {
+		notes = append(notes, "it serves a key only after that key was compared with another HSM: "+m.Unverified)
+	}
 	if m.LastFault != "" {
 		notes = append(notes, "last fault, "+shortDuration(now.Sub(m.LastFaultAt))+" ago: "+m.LastFault)
 	}

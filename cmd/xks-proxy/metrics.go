@@ -57,6 +57,12 @@ var memberMetrics = []metric[hsm.MemberStatus]{
 		Value: func(m hsm.MemberStatus) float64 { return float64(m.Requests) }},
 	{Name: "xks_proxy_hsm_faults_total", Kind: counter, Help: "Of these, those that failed by a fault of the HSM.",
 		Value: func(m hsm.MemberStatus) float64 { return float64(m.Faults) }},
+	{Name: "xks_proxy_hsm_key_faults_total", Kind: counter, Help: "Attempts that failed because of one key, while the HSM works.",
+		Value: func(m hsm.MemberStatus) float64 { return float64(m.KeyFaults) }},
+	{Name: "xks_proxy_hsm_unproven_refusals_total", Kind: counter, Help: "Ciphertexts that the HSM refused with a code that may also mean that it is busy, without proof that they are bad.",
+		Value: func(m hsm.MemberStatus) float64 { return float64(m.Unproven) }},
+	{Name: "xks_proxy_hsm_unverified", Kind: gauge, Help: "1 while the HSM serves keys only after they were compared, because its token or its keys have changed.",
+		Value: func(m hsm.MemberStatus) float64 { return truth(m.Unverified != "") }},
 	{Name: "xks_proxy_hsm_slow_total", Kind: counter, Help: "Of these, those without an answer within attempt_timeout.",
 		Value: func(m hsm.MemberStatus) float64 { return float64(m.Slow) }},
 	{Name: "xks_proxy_hsm_trips_total", Kind: counter, Help: "Times the HSM was taken out of service by requests or a probe.",
@@ -107,7 +113,7 @@ var groupMetrics = []metric[hsm.GroupStatus]{
 var (
 	serviceStates = []hsm.Service{hsm.InService, hsm.Returning, hsm.Suspected, hsm.Out, hsm.Drained}
 	healthStates  = []hsm.Status{hsm.Active, hsm.Degraded, hsm.Unavailable}
-	findingKinds  = []hsm.FindingKind{hsm.KeyMissing, hsm.VersionMissing, hsm.AttributesDiffer, hsm.DuplicateVersion, hsm.MaterialDiffers, hsm.NotAnEncryptionKey}
+	findingKinds  = []hsm.FindingKind{hsm.KeyMissing, hsm.VersionMissing, hsm.AttributesDiffer, hsm.DuplicateVersion, hsm.MaterialDiffers, hsm.KeyFails, hsm.NotAnEncryptionKey}
 )
 
 // oneHot is 1 for the value that holds and 0 for the others, so that each series lives for ever.

@@ -148,6 +148,8 @@ func (g *Group) noteKey(m *member, ref KeyRef, need Usage, err error) {
 		g.keyWorks(m, ref)
 	case errors.Is(err, ErrKeyFault):
 		g.keyFault(m, ref, err)
+	case errors.Is(err, ErrUnprovenCiphertext):
+		m.unproven.Add(1)
 	}
 }
 

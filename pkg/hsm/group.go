@@ -231,7 +231,7 @@ type member struct {
 	overtaken atomic.Int32 // weight of the requests that another HSM answered first, this one being slow
 	health    atomic.Pointer[Health]
 
-	keyFaults              atomic.Uint64 // since the start
+	keyFaults, unproven    atomic.Uint64 // since the start; see MemberStatus
 	requests, faults, slow atomic.Uint64 // since the start; see MemberStatus
 	lastFault              atomic.Pointer[fault]
 	suspicions             *rate.Limiter // to be logged

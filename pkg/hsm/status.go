@@ -64,6 +64,7 @@ type MemberStatus struct {
 	// (requirement R6); "" if it serves all.
 	Unverified string `json:"unverified,omitempty"`
 	KeyFaults  uint64 `json:"keyFaults"` // attempts that failed because of the key alone
+	Unproven   uint64 `json:"unproven"`  // ciphertexts refused without proof
 
 	Keys       int       `json:"keys"`                // labels on it
 	KeysListed time.Time `json:"keysListed,omitzero"` // when they were last listed; zero: not since the start
@@ -127,7 +128,7 @@ func (m *member) status(health Health, now time.Time) MemberStatus {
 		InFlight:     int(m.inFlight.Load()), Requests: m.requests.Load(), Faults: m.faults.Load(), Slow: m.slow.Load(), Trips: m.standing.tripCount(),
 		P50: time.Duration(m.latency.p50.Load()), P99: time.Duration(m.latency.p99.Load()),
 	}
-	status.KeyFaults = m.keyFaults.Load()
+	status.KeyFaults, status.Unproven = m.keyFaults.Load(), m.unproven.Load()
 	status.Unverified, _ = m.trust.status()
 	if last := m.lastFault.Load(); last != nil {
 		status.LastFault, status.LastFaultAt = last.err.Error(), last.at
