@@ -89,5 +89,12 @@ func laterRequirements() []requirement {
 		{number: "R4", status: met,
 			says: "A key present on one HSM and absent from the other is found before a failover finds it", also: []string{"TestMissingKeyIsReported", "TestDuplicate", "TestKeyOnOneHSMOnly", "TestKeyGoneFromOneHSM", "TestNewVersion"}},
 		{number: "R5", status: met, says: "On SIGTERM readiness goes false, requests in flight are answered, sessions closed, the log flushed", also: []string{"TestDrain", "TestDrainDelay", "TestNothingLeftAfterKill"}},
+		{number: "R6", status: met,
+			says: "An HSM whose token or keys changed while it was away serves no key before that key was compared with the other HSMs",
+			also: []string{"TestTokenReplaced", "pkg/hsm: TestTokenReplaced", "pkg/hsm: TestTokenRestored", "pkg/hsm: TestReplacedAlone",
+				"pkg/hsm: TestKeysChangedWhileAway", "pkg/hsm: TestRestartWhileUnverified"}},
+		{number: "R7", status: met,
+			says: "A key that fails alone is taken out alone; no caller, key or ciphertext can take an HSM out of service",
+			also: []string{"pkg/hsm: TestKeyFailsOnOne", "pkg/hsm: TestKeyFailsOnAll", "pkg/hsm: TestRefusedUsage", "pkg/hsm: TestBusyPair", "pkg/hsm: TestTamperedWithBoth"}},
 	}
 }
