@@ -102,7 +102,26 @@ func openFake(_ context.Context, raw json.RawMessage) (hsm.Token, int, error) {
 	t := hsmtest.New("fake")
 	t.AddKey("key", 1)
 	t.AddKey("key", 2)
+	if s.Open == "slow keys" {
+		return slowKeys{faultyToken{t}}, s.Sessions, nil
+	}
 	return faultyToken{t}, s.Sessions, nil
+}
+
+// slowKeys lists its keys in many steps of keysStep each.
+type slowKeys struct{ faultyToken }
+
+const (
+	keysSteps = 20
+	keysStep  = 100 * time.Millisecond
+)
+
+func (t slowKeys) Keys(ctx context.Context) ([]hsm.Object, error) {
+	for range keysSteps {
+		time.Sleep(keysStep)
+		hsm.Progress(ctx)
+	}
+	return t.Token.Keys(ctx)
 }
 
 // hangInKernel blocks its thread as a hung PKCS#11 call does.
