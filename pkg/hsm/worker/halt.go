@@ -17,18 +17,18 @@ const (
 )
 
 // follow keeps halted true to what the child does and returns when it has ended,
-// for somebody else to wait for it.
-func (p *process) follow() {
+// for somebody else to wait for it. It reports false if it cannot know.
+func (p *process) follow() bool {
 	for {
 		// This one only waits for news: taking the end away would leave cmd.Wait without it.
 		code, err := p.waitid(unix.WSTOPPED | unix.WCONTINUED | unix.WEXITED | unix.WNOWAIT)
 		if err != nil || code != cldStopped && code != cldContinued {
-			return
+			return err == nil
 		}
 		// The news may be old by now. What is taken is what holds.
 		code, err = p.waitid(unix.WSTOPPED | unix.WCONTINUED | unix.WNOHANG)
 		if err != nil {
-			return
+			return false
 		}
 		switch code {
 		case cldStopped:

@@ -11,7 +11,7 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// hungConfig kills for half of four sessions, six with the listers', or after three seconds.
+// hungConfig kills for half of four sessions, seven with the listers', or after three seconds.
 func hungConfig(t *testing.T) Config {
 	c := testConfig(t, testSettings{Sessions: 4})
 	c.HangTimeout, c.HungPatience, c.PingInterval = 200*time.Millisecond, 3*time.Second, 50*time.Millisecond

@@ -37,6 +37,45 @@ func ignoreSignals() {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 }
 
+// deathSignal is what the kernel sends a process when its parent has died. SIGKILL would leave the
+// helpers of the vendor's library behind, which only the process knows by then. A process that has
+// not come as far as to heed the signal is ended by it.
+const deathSignal = syscall.SIGUSR2
+
+// dieWithParent ends the process, helpers included, when its parent is gone. The end of the socket
+// does the same; each is enough.
+func dieWithParent() {
+	dead := make(chan os.Signal, 1)
+	signal.Notify(dead, deathSignal)
+	go func() {
+		<-dead
+		endOrphan()
+	}()
+	go goOnWithoutParent()
+}
+
+// goOnWithoutParent has the kernel continue a process that is stopped when its parent dies, so that
+// it heeds deathSignal. Each thread has a parent-death signal of its own (prctl(2)): this one's is
+// SIGCONT, and the thread is kept for that.
+func goOnWithoutParent() {
+	runtime.LockOSThread()
+	err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGCONT), 0, 0, 0)
+	if err != nil {
+		return // the thread ends with its goroutine
+	}
+	select {}
+}
+
+// endOrphan ends this process: no defers, no exit handlers of C, for either could hang.
+func endOrphan() {
+	mark := ""
+	if value, ok := os.LookupEnv(markVariable); ok {
+		mark = markVariable + "=" + value
+	}
+	killHelpers(os.Getpid(), mark)
+	os.Exit(exitOrphan)
+}
+
 // ForbidDumps keeps the PIN in memory: no core file, and no reading of the
 // memory by other processes of the same user. Not being dumpable also stops core handlers behind
 // a pipe, which the limit does not.

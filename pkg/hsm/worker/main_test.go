@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -101,7 +102,26 @@ func openFake(_ context.Context, raw json.RawMessage) (hsm.Token, int, error) {
 	t := hsmtest.New("fake")
 	t.AddKey("key", 1)
 	t.AddKey("key", 2)
+	if s.Open == "slow keys" {
+		return slowKeys{faultyToken{t}}, s.Sessions, nil
+	}
 	return faultyToken{t}, s.Sessions, nil
+}
+
+// slowKeys lists its keys in many steps of keysStep each.
+type slowKeys struct{ faultyToken }
+
+const (
+	keysSteps = 20
+	keysStep  = 100 * time.Millisecond
+)
+
+func (t slowKeys) Keys(ctx context.Context) ([]hsm.Object, error) {
+	for range keysSteps {
+		time.Sleep(keysStep)
+		hsm.Progress(ctx)
+	}
+	return t.Token.Keys(ctx)
 }
 
 // hangInKernel blocks its thread as a hung PKCS#11 call does.
@@ -151,6 +171,11 @@ func (t faultyToken) Encrypt(ctx context.Context, key hsm.KeyRef, aad, plaintext
 	case "log in":
 		loginTurn.Lock()
 		loginTurn.Unlock() //nolint:staticcheck // only the wait counts
+	case "helpers":
+		err := exec.Command("/bin/sh", "-c", startHelpers, argument).Run()
+		if err != nil {
+			return hsm.Sealed{}, err
+		}
 	case "deaf":
 		deaf.Store(true)
 	case "refuse":
@@ -321,6 +346,9 @@ func parentMain() int {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
+	}
+	if len(os.Args) > 3 {
+		_, _ = w.Encrypt(context.Background(), command("helpers:"+os.Args[3]), nil, nil)
 	}
 	if word == "hang" {
 		for range 2 {

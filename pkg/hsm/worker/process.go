@@ -22,6 +22,7 @@ import (
 // process is a running child and the parent's end of its socket.
 type process struct {
 	pid    int
+	mark   string // see family.go
 	conn   net.Conn
 	handle *os.Process
 	halts  chan struct{}    // gets a value when the child was stopped; capacity 1
@@ -53,14 +54,15 @@ func startProcess(c Config, stderr zapcore.Level) (*process, error) {
 	}
 	cmd := exec.Command(c.Command[0], c.Command[1:]...)
 	cmd.Dir = c.Dir
-	cmd.Env = environment(os.Environ(), c.Env)
+	mark := newMark()
+	cmd.Env = append(environment(os.Environ(), c.Env), mark)
 	cmd.ExtraFiles = []*os.File{theirs} // the first extra file is socketFD
 	cmd.Stdout, cmd.Stderr = out.stdout.writer, out.stderr.writer
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Setpgid:   true,            // Ctrl-C on a terminal is for the parent, which drains first
-		Pdeathsig: syscall.SIGKILL, // see run
+		Setpgid:   true,        // Ctrl-C on a terminal is for the parent, which drains first
+		Pdeathsig: deathSignal, // see run
 	}
-	p := &process{conn: conn, halts: make(chan struct{}, 1), exited: make(chan struct{})}
+	p := &process{conn: conn, mark: mark, halts: make(chan struct{}, 1), exited: make(chan struct{})}
 	started := make(chan error)
 	go p.run(cmd, out, started)
 	err = <-started
@@ -87,7 +89,11 @@ func (p *process) run(cmd *exec.Cmd, out *output, started chan<- error) {
 	}
 	p.handle, p.pid = cmd.Process, cmd.Process.Pid
 	started <- nil
-	p.follow()
+	if p.follow() {
+		// While it was not waited for, no other process can have its id or its group.
+		_ = unix.Kill(-p.pid, unix.SIGKILL)
+		killHelpers(p.pid, p.mark)
+	}
 	p.err = cmd.Wait()
 	p.state = cmd.ProcessState
 	out.end()
@@ -95,10 +101,20 @@ func (p *process) run(cmd *exec.Cmd, out *output, started chan<- error) {
 	close(p.exited)
 }
 
-// kill ends the child with all its threads. It does nothing to one that was
-// waited for already: os.Process knows.
+// kill ends the child with all its threads and helpers. It does nothing to one that was
+// waited for already: os.Process knows. Helpers outside the child's process group are looked for
+// first, because they are nobody's children afterwards; run does the rest.
 func (p *process) kill() {
+	select {
+	case <-p.exited:
+		return
+	default:
+	}
+	found := helpers(p.pid, p.mark)
 	_ = p.handle.Kill()
+	for _, pid := range found {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
 }
 
 // goCrashed is the exit code with which Go's runtime ends a program that crashed.

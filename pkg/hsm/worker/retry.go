@@ -13,18 +13,23 @@ import (
 type retry struct {
 	min, max time.Duration
 	failures int
+	spared   bool // a process that had served was replaced at once, and none has served for long since
 }
 
 // after says how long to wait after a process ended with err, having served for
-// some time (0 if it never was ready); random is from [0, 1). A process that served for long is
-// replaced at once. It reports false if only an operator can help: a PIN that was refused
+// some time (0 if it never was ready); random is from [0, 1). A process that served is replaced at
+// once, but not one after the other unless they served for long: two HSMs whose sessions are reset
+// together are back as soon as their modules are initialised anew. It reports false if only an operator can help: a PIN that was refused
 // is never tried again, for HSMs lock.
 func (r *retry) after(err error, served time.Duration, random float64) (time.Duration, bool) {
 	switch {
 	case isRefusal(err):
 		return 0, false
 	case served >= r.max:
-		r.failures = 0
+		r.failures, r.spared = 0, true
+		return 0, true
+	case served > 0 && !r.spared && r.failures == 0:
+		r.spared = true
 		return 0, true
 	case hsm.IsConfig(err):
 		// No number of quick attempts mends a missing token or module; yet a directory or a device may come back.

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -16,8 +15,8 @@ import (
 )
 
 // OpenFunc opens the process's token with the settings that the parent sent, and
-// says how many Encrypt and Decrypt calls at once it takes: its sessions. Two more calls may
-// be Keys or Find. It must not keep settings, which are cleared when it returns. The token's
+// says how many Encrypt and Decrypt calls at once it takes: its sessions. One more call may be Keys,
+// and two more Find. It must not keep settings, which are cleared when it returns. The token's
 // calls get a context that never ends: a PKCS#11 call cannot be cancelled, and the parent
 // keeps the time.
 type OpenFunc func(ctx context.Context, settings json.RawMessage) (hsm.Token, int, error)
@@ -35,20 +34,21 @@ var errOrphan = errors.New("the parent process is gone")
 // works until the parent says goodbye (then it returns nil, the token being closed), until
 // the token cannot be opened (that error, which the parent has been told too), or until
 // ctx ends. When the parent is gone it ends the process at once, with status 82, without
-// waiting for calls that hang in the module.
+// waiting for calls that hang in the module, and with it the programs that the module started.
 //
 // It changes the process: SIGINT, SIGTERM and SIGHUP are ignored, since the parent
-// says when to go; core dumps and tracing are off; GOMAXPROCS becomes the number of calls
+// says when to go; SIGUSR2 says that the parent has died; core dumps and tracing are off; GOMAXPROCS becomes the number of calls
 // at once + 2.
 func Serve(ctx context.Context, conn net.Conn, open OpenFunc) error {
 	ignoreSignals()
+	dieWithParent()
 	err := ForbidDumps()
 	if err != nil {
 		return err
 	}
 	err = serve(ctx, conn, open, setProcs)
 	if errors.Is(err, errOrphan) {
-		os.Exit(exitOrphan) // no defers, no exit handlers of C: either could hang
+		endOrphan()
 	}
 	return err
 }
@@ -66,7 +66,8 @@ type server struct {
 	clock    *runClock       // measures the age of calls in sessions
 	epoch    time.Time       // the time in the queue is measured from here
 	jobs     chan *job       // as large as the parent's limit: the reader never waits
-	listings chan *job       // likewise, for Keys and Find
+	finds    chan *job       // likewise, for Find
+	listings chan *job       // likewise, for Keys
 	closing  bool            // goodbye was said; the reader's own
 	running  sync.WaitGroup  // opening, and sessions
 
@@ -111,7 +112,9 @@ func (s *server) begin(ctx context.Context, in *frameReader) error {
 		return err
 	}
 	s.patience = h.HangTimeout
-	s.jobs, s.listings = make(chan *job, h.MaxInFlight), make(chan *job, h.MaxInFlight)
+	for _, queue := range []*chan *job{&s.jobs, &s.finds, &s.listings} {
+		*queue = make(chan *job, h.MaxInFlight)
+	}
 	s.running.Go(func() { s.start(ctx, h.Settings) })
 	return nil
 }
@@ -145,8 +148,11 @@ func (s *server) start(ctx context.Context, settings json.RawMessage) {
 	s.send(kindReady, 0, mustJSON(ready{Protocol: protocolVersion, Build: build(), Sessions: count, Info: token.Info()}))
 	for i := range sessions {
 		jobs := s.jobs
-		if i >= count {
+		switch {
+		case i == count:
 			jobs = s.listings
+		case i > count:
+			jobs = s.finds
 		}
 		s.running.Go(func() { s.work(&sessions[i], jobs, token) })
 	}

@@ -3,6 +3,7 @@ package worker
 // The process's side at work: the reader gives requests to sessions, sessions call the token.
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -12,17 +13,18 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// keysPatience is how many times longer than another call a listing of all keys
-// may take before it is hung: it is many PKCS#11 calls.
+// keysPatience is how many times longer than another call one step of a listing may take before it
+// is hung: a module may look through all its objects in one call.
 const keysPatience = 10
 
-// listers is how many listings of keys run at once, beside the sessions' calls: they
-// are slow, and must neither hold requests up nor be held up by them.
-const listers = 2
+// listers is how many listings of keys (one) and searches for one key (two) run at once, beside the
+// sessions' calls: they are slow, and must neither hold requests up nor be held up by them. A search
+// does not wait for a listing, which may take minutes.
+const listers = 3
 
 // session is one goroutine that calls the token; the token gives it a PKCS#11 session.
 type session struct {
-	since atomic.Int64 // when its call began, in ns of server.clock; 0 = idle
+	since atomic.Int64 // when its call began or made progress last, in ns of server.clock; 0 = idle
 	keys  atomic.Bool  // the call lists all keys
 }
 
@@ -76,6 +78,7 @@ func (s *server) close() {
 	if !s.closing {
 		s.closing = true
 		close(s.jobs)
+		close(s.finds)
 		close(s.listings)
 	}
 }
@@ -90,8 +93,11 @@ func (s *server) take(f frame) {
 	j.kind, j.id, j.arrived = f.kind, f.id, time.Since(s.epoch)
 	j.body = append(j.body[:0], f.body...)
 	queue := s.jobs
-	if f.kind.reply() == kindObjects {
+	switch f.kind {
+	case kindKeys:
 		queue = s.listings
+	case kindFind:
+		queue = s.finds
 	}
 	select {
 	case queue <- j:
@@ -134,6 +140,11 @@ func (s *server) pong() pong {
 
 // work does job after job.
 func (s *server) work(own *session, jobs <-chan *job, token hsm.Token) {
+	searching := hsm.WithProgress(s.callCtx, func() {
+		if own.since.Load() != 0 {
+			own.since.Store(int64(s.clock.now()))
+		}
+	})
 	for j := range jobs {
 		r, err := parseRequest(j.body)
 		if err != nil {
@@ -147,7 +158,7 @@ func (s *server) work(own *session, jobs <-chan *job, token hsm.Token) {
 		} else {
 			own.keys.Store(j.kind == kindKeys)
 			own.since.Store(int64(s.clock.now()))
-			s.call(j, &r, token)
+			s.call(j, &r, token, searching)
 			own.since.Store(0)
 		}
 		s.sendFrame(endFrame(j.frame, 0))
@@ -164,8 +175,9 @@ func (s *server) lateness() error {
 	return hsm.ErrBusy
 }
 
-// call has the token do the job and makes the reply, all but its length.
-func (s *server) call(j *job, r *request, token hsm.Token) {
+// call has the token do the job and makes the reply, all but its length. searching is the context of
+// Keys and Find, which report their progress.
+func (s *server) call(j *job, r *request, token hsm.Token, searching context.Context) {
 	switch j.kind {
 	case kindEncrypt:
 		sealed, err := token.Encrypt(s.callCtx, r.key, r.aad, r.data)
@@ -191,10 +203,10 @@ func (s *server) call(j *job, r *request, token hsm.Token) {
 		j.frame = append(j.frame, plaintext...)
 		clear(plaintext)
 	case kindKeys:
-		objects, err := token.Keys(s.callCtx)
+		objects, err := token.Keys(searching)
 		j.list(objects, err)
 	case kindFind:
-		objects, err := token.Find(s.callCtx, r.key.Label)
+		objects, err := token.Find(searching, r.key.Label)
 		j.list(objects, err)
 	}
 }

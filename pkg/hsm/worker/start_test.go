@@ -175,6 +175,12 @@ func TestRetry(t *testing.T) {
 	if d, _ := r.after(crash, 0, 0.999); d < 50*ms || d > 51*ms {
 		t.Errorf("the jitter takes 100 ms down to %v, want half", d)
 	}
+	served := retry{min: 50 * ms, max: 5 * time.Second}
+	for i, want := range []time.Duration{0, 50 * ms, 100 * ms} {
+		if d, again := served.after(crash, ms, 0); d != want || !again {
+			t.Errorf("%v, %v after process %d that had served for a moment, want %v", d, again, i+1, want)
+		}
+	}
 	for _, kind := range []error{hsm.ErrTokenNotFound, hsm.ErrModule} {
 		if d, again := r.after(&hsm.Error{Kind: kind}, 0, 0); d != 5*time.Second || !again {
 			t.Errorf("%v: %v, %v", kind, d, again)

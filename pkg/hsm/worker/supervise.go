@@ -14,10 +14,11 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// Reasons for the end of a process that are no failure.
+// Reasons for the end of a process that lie with the parent.
 var (
 	errClosing = errors.New("closed")
 	errRestart = errors.New("restarted")
+	errRenewed = errors.New("its process was replaced")
 )
 
 func (w *Worker) supervise() {
@@ -126,6 +127,10 @@ func (w *Worker) serve(l *link, r ready) {
 	w.info = r.Info
 	w.mu.Unlock()
 	w.enter(Running, func(s *State) { s.Sessions = r.Sessions })
+	select {
+	case <-w.renew: // it was about an earlier process
+	default:
+	}
 	w.opened.Add(1) // before calls can reach the process
 	w.link.Store(l)
 	w.changed.tell()

@@ -95,6 +95,7 @@ func TestCallsWhileDown(t *testing.T) {
 	c := testConfig(t, testSettings{})
 	c.BackoffMin, c.BackoffMax = time.Minute, time.Minute
 	w := readyWorker(t, c)
+	replaced(t, w, func() { _ = unix.Kill(w.State().PID, unix.SIGKILL) }) // the first successor comes at once
 	_ = unix.Kill(w.State().PID, unix.SIGKILL)
 	eventually(t, 5*time.Second, "the death is not seen", func() bool { return w.State().Phase == Failed })
 	eventually(t, 5*time.Second, "no next attempt", func() bool { return !w.State().RetryAt.IsZero() })

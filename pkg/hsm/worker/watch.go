@@ -72,6 +72,10 @@ func (w *Worker) watch(l *link, p *process, maxHung int) error {
 			return errGone
 		case reason := <-w.restart:
 			return fmt.Errorf("%w: %s", errRestart, reason)
+		case reason := <-w.renew:
+			if w.mayRenew(l) {
+				return fmt.Errorf("%w: %s", errRenewed, reason)
+			}
 		case <-closing:
 			closing = nil
 			w.link.Store(nil) // no new calls; those in flight are finished first
@@ -102,6 +106,12 @@ func (w *Worker) watch(l *link, p *process, maxHung int) error {
 			}
 		}
 	}
+}
+
+// mayRenew reports whether a request for a new process is carried out: not after a PIN was refused,
+// for the next process would have none to try.
+func (w *Worker) mayRenew(l *link) bool {
+	return l.refusal() == nil && !w.State().PINRefused && !w.isClosing()
 }
 
 // silent is called when the pinger's timer fires. It reports whether the process is to be killed: a ping was not

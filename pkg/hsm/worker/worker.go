@@ -30,6 +30,7 @@ type Worker struct {
 	opened atomic.Uint64        // see Incarnation
 
 	restart  chan string   // asks for a new process; capacity 1
+	renew    chan string   // see Renew; capacity 1
 	changed  watchers      // see Changed
 	suspects chan struct{} // see Suspect; capacity 1
 	closing  chan struct{} // closed by Close
@@ -68,6 +69,7 @@ func Start(c Config) (*Worker, error) {
 		config:   c.withDefaults(),
 		settings: c.Settings,
 		restart:  make(chan string, 1),
+		renew:    make(chan string, 1),
 		suspects: make(chan struct{}, 1),
 		closing:  make(chan struct{}),
 		kill:     make(chan struct{}),
@@ -122,8 +124,14 @@ func (w *Worker) Changed(ctx context.Context) <-chan struct{} { return w.changed
 // is killed anyway, without any call to Suspect.)
 func (w *Worker) Suspect() { nudge(w.suspects) }
 
-// Renew implements hsm.Watched.
-func (w *Worker) Renew(reason string) { w.Restart(reason) }
+// Renew implements hsm.Watched. Unlike Restart it is not an operator's order: settings and PIN stay
+// as they are, and after a PIN that was refused it does nothing.
+func (w *Worker) Renew(reason string) {
+	select {
+	case w.renew <- reason:
+	default: // one is under way
+	}
+}
 
 // Incarnation implements hsm.Watched.
 func (w *Worker) Incarnation() uint64 { return w.opened.Load() }
