@@ -10,7 +10,7 @@ NOISY    ?=
 RELOADS  ?=
 
 BIN := bin/xks-proxy
-TARGETS := help build demo demo-once test lint fuzz bench faults chaos reloads attack noisy softhsm faulty clean
+TARGETS := help build demo demo-once test lint fuzz bench faults chaos reloads attack noisy softhsm p11kit faulty clean
 
 .PHONY: $(TARGETS)
 .DEFAULT_GOAL := help
@@ -35,7 +35,7 @@ demo: softhsm build ## Serve two software HSMs at https://127.0.0.1:8443 until C
 demo-once: softhsm build ## The same with all checks, then stop: exit code 0 or 1
 	@exec $(BIN) demo --dir '$(DIR)' --exit
 
-test: softhsm ## Vet, unit tests with -race, end-to-end tests with the real program
+test: softhsm p11kit ## Vet, unit tests with -race, end-to-end tests with the real program
 	go vet ./...
 	go test -race -timeout 10m ./pkg/... ./cmd/...
 	go test -timeout 14m ./test/...
@@ -46,6 +46,7 @@ lint: softhsm ## gofmt, vet, staticcheck, import rules, shell syntax
 	go tool staticcheck ./...
 	go test -run '^TestImport' ./test
 	sh -n test/softhsm.sh
+	sh -n test/p11kit.sh
 	sh -n test/systemd.sh
 	bash -n .ci/run
 
@@ -77,6 +78,9 @@ noisy: softhsm build ## What a quiet key store feels of one that asks for ten ti
 
 softhsm: ## Install SoftHSM if it is missing
 	@sh test/softhsm.sh install >/dev/null
+
+p11kit: softhsm ## Install p11-kit-proxy.so if it is missing (a member of the pair in one test)
+	@sh test/p11kit.sh install >/dev/null
 
 faulty: softhsm ## Build bin/faulty.so, a PKCS#11 module that fails on command (test/faulty)
 	@mkdir -p bin
