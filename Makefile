@@ -8,9 +8,10 @@ FAULTS   ?=
 ATTACK   ?=
 NOISY    ?=
 RELOADS  ?=
+DECRYPTS ?= 100000
 
 BIN := bin/xks-proxy
-TARGETS := help build demo demo-once test lint fuzz bench faults chaos reloads attack noisy softhsm p11kit faulty clean
+TARGETS := help build demo demo-once test lint fuzz bench faults chaos reloads attack noisy busy softhsm p11kit faulty clean
 
 .PHONY: $(TARGETS)
 .DEFAULT_GOAL := help
@@ -23,6 +24,7 @@ help: ## List what there is to do
 	@echo '           FAULTS="-short" or "-fault hang -rate 600 -target hsm-a" or "-for 1m -seed 7" (options of faults and chaos)'
 	@echo '           RELOADS="-reloads 500 -reload-rate 200 -reload-strict" (options of reloads)'
 	@echo '           ATTACK="-short" or "-attack smuggling -seed 7" (options of attack)'
+	@echo '           DECRYPTS=$(DECRYPTS) (of each row of busy)'
 	@echo '           NOISY="-seconds 60 -quota 200 -noise 2000" (options of noisy)'
 
 build: ## Build bin/xks-proxy
@@ -75,6 +77,9 @@ attack: softhsm build ## Attack the running program, a million mutants and more 
 
 noisy: softhsm build ## What a quiet key store feels of one that asks for ten times its quota
 	go run ./test/noisy -proxy $(BIN) $(NOISY)
+
+busy: softhsm ## Good ciphertexts on HSMs of which a share of all calls fails: none is called invalid
+	go test ./test -run '^TestBusyHSMs$$' -count 1 -v -timeout 60m -args -busy-decrypts $(DECRYPTS)
 
 softhsm: ## Install SoftHSM if it is missing
 	@sh test/softhsm.sh install >/dev/null
