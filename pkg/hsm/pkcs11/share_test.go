@@ -1,6 +1,6 @@
 package pkcs11
 
-// A check that is shared by those who need it at once: in fake time, and as the canary under a flood.
+// Evidence shared by proofs, and what a flood of tampered ciphertexts costs.
 
 import (
 	"bytes"
@@ -10,102 +10,36 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/test/faulty"
 )
 
-// runNumber is a result that says of which run it is.
-type runNumber int
-
-func (runNumber) Error() string { return "a run" }
-
-// Every caller gets the result of the first run that begins after it came, and runs come one after the other.
-func TestSharedCheck(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const runTime, callers, lasts = 10 * time.Millisecond, 1000, 95
-		var mu sync.Mutex
-		var began []time.Time
-		c := newSharedCheck(func(context.Context) error {
-			mu.Lock()
-			began = append(began, time.Now())
-			run := runNumber(len(began) - 1)
-			mu.Unlock()
-			time.Sleep(runTime)
-			return run
-		})
-		var group sync.WaitGroup
-		for i := range callers {
-			group.Go(func() {
-				time.Sleep(time.Duration(i%lasts) * time.Millisecond)
-				came := time.Now()
-				err := c.do(t.Context())
-				took := time.Since(came)
-				mu.Lock()
-				defer mu.Unlock()
-				var run runNumber
-				if !errors.As(err, &run) || began[run].Before(came) || run > 0 && began[run-1].After(came) || took > 2*runTime {
-					t.Errorf("came at %d ms: %v %d after %v", i%lasts, err, run, took)
-				}
-			})
-		}
-		group.Wait()
-		for i := range began[1:] {
-			if began[i+1].Sub(began[i]) < runTime {
-				t.Error("two runs at once")
-			}
-		}
-		if len(began) != 11 {
-			t.Errorf("%d runs of %v for %d callers in %d ms", len(began), runTime, callers, lasts)
-		}
-	})
-}
-
-// The leader's end fails nobody; and a run that hangs holds its leader, the others for a bounded time.
-func TestSharedCheckWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		release := make(chan struct{})
-		c := newSharedCheck(func(ctx context.Context) error {
-			<-release
-			return ctx.Err()
-		})
-		ended, end := context.WithCancel(t.Context())
-		end()
-		start := time.Now()
-		took := func(ctx context.Context) chan error {
-			result := make(chan error, 1)
-			go func() { result <- c.do(ctx) }()
-			synctest.Wait()
-			return result
-		}
-		leader := took(ended)
-		second := took(ended) // leads the next run
-		follower := took(t.Context())
-		gone := took(ended)
-		err := <-gone
-		if !errors.Is(err, hsm.ErrTimeout) || time.Since(start) != 0 {
-			t.Errorf("a follower whose time is up: %v after %v", err, time.Since(start))
-		}
-		for name, waiter := range map[string]chan error{"the next leader": second, "its follower": follower} {
-			err := <-waiter
-			if !errors.Is(err, hsm.ErrTimeout) || time.Since(start) != shareTimeout {
-				t.Errorf("%s, behind a run that hangs: %v after %v", name, err, time.Since(start))
-			}
-		}
-		select {
-		case err := <-leader:
-			t.Errorf("the leader came back from a call that hangs: %v", err)
-		default:
-		}
-		close(release)
-		<-leader
-		err = c.do(ended)
-		if err != nil {
-			t.Errorf("a leader whose time is up: %v", err)
-		}
-	})
+// A success counts for the proofs that were there when its call began, and for no other.
+func TestEvidence(t *testing.T) {
+	var e evidence
+	var first, second proof
+	early := e.now()
+	e.join(&first)
+	between := e.now()
+	e.join(&second)
+	late := e.now()
+	for _, began := range []uint64{early, between, late} {
+		e.good(began)
+	}
+	if first.goods.Load() != 2 || second.goods.Load() != 1 {
+		t.Errorf("%d and %d", first.goods.Load(), second.goods.Load())
+	}
+	e.leave(&first)
+	e.good(late)
+	if first.goods.Load() != 2 || second.goods.Load() != 2 {
+		t.Errorf("after the first left: %d and %d", first.goods.Load(), second.goods.Load())
+	}
+	e.leave(&second)
+	if e.count.Load() != 0 || len(e.proofs) != 0 {
+		t.Errorf("%d proofs are left", e.count.Load())
+	}
 }
 
 // flood asks for tampered and good decrypts, so many a second, whatever has become of those before, and
@@ -134,7 +68,7 @@ func flood(t *testing.T, v vendor, badRate, goodRate int, lasts time.Duration) (
 			_, err := v.Decrypt(ctx, ref("k", 0), []byte("wrong"), good)
 			mu.Lock()
 			defer mu.Unlock()
-			if errors.Is(err, hsm.ErrInvalidCiphertext) {
+			if errors.Is(err, hsm.ErrRefusedCiphertext) {
 				verdicts++
 			}
 		})
