@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,4 +106,65 @@ func TestTamperedDoNotStarveGood(t *testing.T) {
 		t.Errorf("%d of %d good decrypts failed", failed, good)
 	}
 	t.Logf("%d calls of C_Decrypt", v.Calls("C_Decrypt")-before)
+}
+
+// 32 tampered ciphertexts of 4 KiB at a time, on an HSM that takes 1 ms for each call: what one of
+// them costs, and that a good decrypt beside them does not wait long.
+func TestFloodCost(t *testing.T) {
+	const sessions, callers, size, lasts = 8, 32, 4096, 2 * time.Second
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(sessions + 2)) // as package worker does
+	v := openVendor(t, func(c *Config) { c.Sessions = sessions })
+	aad := []byte("AAD")
+	good := sealWithGo(t, v.value, 12, aad, make([]byte, size))
+	for range sessions * 2 { // opens the sessions
+		_, err := v.Decrypt(t.Context(), ref("k", 0), aad, good)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	v.set(t, faulty.Rule{Function: "C_Decrypt", Action: faulty.Delay, Delay: time.Millisecond})
+	calls, opened := v.Calls("C_Decrypt"), v.Calls("C_OpenSession")
+	var refused, late, other atomic.Int64
+	var goods []time.Duration
+	var group sync.WaitGroup
+	end := time.Now().Add(lasts)
+	for range callers {
+		group.Go(func() {
+			for time.Now().Before(end) {
+				_, err := v.Decrypt(t.Context(), ref("k", 0), []byte("wrong"), good)
+				switch {
+				case errors.Is(err, hsm.ErrRefusedCiphertext):
+					refused.Add(1)
+				case errors.Is(err, hsm.ErrUnprovenCiphertext):
+					late.Add(1)
+				default:
+					other.Add(1)
+				}
+			}
+		})
+	}
+	group.Go(func() {
+		for time.Now().Before(end) {
+			start := time.Now()
+			_, err := v.Decrypt(t.Context(), ref("k", 0), aad, good)
+			if err != nil {
+				t.Error(err)
+			}
+			goods = append(goods, time.Since(start))
+		}
+	})
+	group.Wait()
+	slices.Sort(goods)
+	each := float64(v.Calls("C_Decrypt")-calls-uint64(len(goods))) / float64(refused.Load()+late.Load())
+	t.Logf("%d refused, %d without time; %.1f decrypts for each; good: %d, p50 %v, p99 %v", refused.Load(), late.Load(), each,
+		len(goods), goods[len(goods)/2], goods[len(goods)*99/100])
+	if other.Load() > 0 || late.Load() > refused.Load()/10 {
+		t.Errorf("%d neither refused nor unproven, %d without time", other.Load(), late.Load())
+	}
+	if each > 1+proofRepeats+5 {
+		t.Errorf("%.1f decrypts for each tampered ciphertext", each)
+	}
+	if n := v.Calls("C_OpenSession") - opened; n > 0 {
+		t.Errorf("%d sessions were opened", n)
+	}
 }
