@@ -226,3 +226,35 @@ func TestBlameWithoutTestKey(t *testing.T) {
 		v.Clear()
 	}
 }
+
+// A key that decrypts nothing any more, and says so in ambiguous words, does not make its good
+// ciphertexts look bad.
+func TestKeyThatDecryptsNothing(t *testing.T) {
+	v := openVendor(t, nil)
+	good := sealWithGo(t, v.value, 12, nil, []byte("x"))
+	for _, code := range []hsm.CKR{generalError, functionFailed} {
+		v.forget()
+		v.set(t, faulty.Rule{Function: "C_Decrypt", Action: faulty.ErrorAfter, Code: code, Label: "k"})
+		calls, sessions := v.Calls("C_Decrypt"), v.Calls("C_OpenSession")
+		for range 100 {
+			_, err := v.Decrypt(t.Context(), ref("k", 0), nil, good)
+			if !errors.Is(err, hsm.ErrKeyFault) {
+				t.Fatalf("%s: %v", code, err)
+			}
+		}
+		t.Logf("%s: %d calls", code, v.Calls("C_Decrypt")-calls)
+		if v.Calls("C_Decrypt")-calls > 40 || v.Calls("C_OpenSession")-sessions > 3 || !v.doubt.isClean() {
+			t.Errorf("%s: %d calls, %d sessions, clean: %v", code, v.Calls("C_Decrypt")-calls, v.Calls("C_OpenSession")-sessions, v.doubt.isClean())
+		}
+		v.Clear()
+	}
+	v.forget()
+	sealed := v.samples.get(ref("k", 0))
+	_, err := v.Decrypt(t.Context(), ref("k", 0), []byte("wrong"), good)
+	if !errors.Is(err, hsm.ErrRefusedCiphertext) {
+		t.Errorf("well again, tampered: %v", err)
+	}
+	if v.samples.get(ref("k", 0)) != sealed {
+		t.Error("another IV of the key was used up")
+	}
+}

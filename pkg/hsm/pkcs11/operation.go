@@ -6,6 +6,7 @@ package pkcs11
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -108,7 +109,7 @@ func (t *Token) serve(ctx context.Context, op *operation, at *seat) (bool, error
 			if again {
 				continue
 			}
-			return !hsm.IsFault(err), err
+			return !hsm.IsFault(err) && !errors.Is(err, hsm.ErrKeyFault), err
 		case a.verdict == notThisKey || repeats == faultRepeats:
 			return t.explain(ctx, op, at, a)
 		}

@@ -44,6 +44,7 @@ type proof struct {
 	refusals int          // ambiguous answers to this ciphertext
 	goods    atomic.Int64 // successes of good decrypts that began after the first of them
 	blind    bool         // there is no test key to try
+	ownTried bool         // the ciphertext's own key decrypts a sample
 }
 
 // proofStep is what to do next about a refused ciphertext.
@@ -51,6 +52,7 @@ type proofStep uint8
 
 const (
 	repeatCall proofStep = iota + 1
+	askOwnKey
 	askCanary
 	callRefused  // the verdict ErrRefusedCiphertext
 	callUnproven // the verdict ErrUnprovenCiphertext
@@ -68,6 +70,8 @@ func (p *proof) next(isClean, inTime bool) proofStep {
 			return repeatCall
 		}
 		return callUnproven
+	case !p.ownTried:
+		return askOwnKey
 	case p.goods.Load() < int64(p.refusals*goodsPerRefusal):
 		return askCanary
 	case repeats:
@@ -95,6 +99,12 @@ func (t *Token) weigh(
 		case repeatCall:
 			op.tried[lostSession] = false // the answer may have left the operation active
 			return true, nil
+		case askOwnKey:
+			p.ownTried = true
+			err := t.tryOwnKey(ctx, op, at, failed)
+			if err != nil {
+				return false, err
+			}
 		case callRefused:
 			return false, failed.as(op.name, hsm.ErrRefusedCiphertext)
 		case callUnproven:

@@ -16,6 +16,7 @@ func TestProofSteps(t *testing.T) {
 		clean, inTime bool
 		want          proofStep
 	}{
+		{"its own key first", 1, 0, false, true, true, askOwnKey},
 		{"the first refusal", 1, 0, false, true, true, askCanary},
 		{"a canary too few", 1, goodsPerRefusal - 1, false, true, true, askCanary},
 		{"enough canaries", 1, goodsPerRefusal, false, true, true, repeatCall},
@@ -33,7 +34,7 @@ func TestProofSteps(t *testing.T) {
 		{"no test key: no verdict", 1 + proofRepeats, 100, true, true, true, callUnproven},
 		{"no time at all", 1, 0, false, true, false, callUnproven},
 	} {
-		p := proof{refusals: test.refusals, blind: test.blind}
+		p := proof{refusals: test.refusals, blind: test.blind, ownTried: test.name != "its own key first"}
 		p.goods.Store(test.goods)
 		got := p.next(test.clean, test.inTime)
 		if got != test.want {
@@ -65,7 +66,8 @@ func (f *fakeBusy) decrypt() bool {
 				return false
 			}
 			p.refusals++
-		case askCanary:
+		case askOwnKey, askCanary:
+			p.ownTried = true
 			if f.refuses() {
 				f.wrong = true
 			} else {

@@ -34,6 +34,7 @@ type Token struct {
 	flaky    doubt        // of faults: the test key failed
 	helpers  atomic.Int64 // goroutines in help
 	blames   blames
+	samples  samples
 	sizes    [2]sizeLimits // of encrypt, of decrypt
 	finding  singleflight.Group
 	listing  chan struct{} // one listing of the whole token at a time
