@@ -24,12 +24,12 @@ func TestAnswers(t *testing.T) {
 		decrypt  error // wanted of Decrypt
 		long     error // wanted of Decrypt with an IV of 16 bytes
 	}{
-		// Once: cured, or a repetition succeeds.
+		// Once: cured, or a repetition succeeds; what a key is refused for is not tried twice.
 		{"C_Decrypt", 0x05, once, nil, nil, nil},
 		{"C_Decrypt", 0x06, once, nil, nil, nil},
 		{"C_Decrypt", 0x40, once, nil, hsm.ErrInvalidCiphertext, hsm.ErrInvalidCiphertext},
 		{"C_Decrypt", 0x35, once, nil, hsm.ErrInvalidCiphertext, hsm.ErrInvalidCiphertext},
-		{"C_Decrypt", 0x30, once, nil, hsm.ErrUnavailable, hsm.ErrUnavailable},
+		{"C_Decrypt", 0x30, once, nil, nil, nil},
 		{"C_Decrypt", 0x101, once, nil, nil, nil},
 		{"C_DecryptInit", 0x101, once, nil, nil, nil},
 		{"C_DecryptInit", 0x05, once, nil, nil, nil},
@@ -38,18 +38,23 @@ func TestAnswers(t *testing.T) {
 		{"C_DecryptInit", 0xB3, once, nil, nil, nil},
 		{"C_DecryptInit", 0x71, once, nil, nil, nil},
 		{"C_DecryptInit", 0x68, once, nil, hsm.ErrKeyUsage, hsm.ErrKeyUsage},
-		{"C_DecryptInit", 0x06, once, nil, hsm.ErrUnavailable, hsm.ErrUnavailable},
+		{"C_DecryptInit", 0x06, once, nil, nil, nil},
 		{"C_EncryptInit", 0x82, once, nil, nil, nil},
 		{"C_EncryptInit", 0x101, once, nil, nil, nil},
 		{"C_EncryptInit", 0xB0, once, nil, nil, nil},
 		{"C_EncryptInit", 0x63, once, hsm.ErrKeyUsage, nil, nil},
 		{"C_EncryptInit", 0x07, once, nil, nil, nil},
-		{"C_EncryptInit", 0x80000004, once, hsm.ErrUnavailable, nil, nil},
-		{"C_Encrypt", 0x05, once, hsm.ErrUnavailable, nil, nil},
-		{"C_Encrypt", 0x21, once, hsm.ErrTooLarge, nil, nil},
+		{"C_EncryptInit", 0x80000004, once, nil, nil, nil},
+		{"C_Encrypt", 0x05, once, nil, nil, nil},
+		{"C_Encrypt", 0x06, once, nil, nil, nil},
+		{"C_EncryptInit", 0x06, once, nil, nil, nil},
+		{"C_EncryptInit", 0x70, once, hsm.ErrKeyUsage, nil, nil},
+		{"C_EncryptInit", 0x200, once, hsm.ErrKeyUsage, nil, nil},
+		{"C_Encrypt", 0x1B, once, hsm.ErrKeyUsage, nil, nil},
+		{"C_Encrypt", 0x21, once, nil, nil, nil},
 		{"C_OpenSession", 0xB1, once, nil, nil, nil},
 		{faulty.Crypto, 0xB3, once, nil, nil, nil},
-		// For good: a fault, never a verdict on the request.
+		// For good, so for the test key too: a fault, never a verdict on the request or the key.
 		{"C_Decrypt", 0x05, always, nil, hsm.ErrUnavailable, hsm.ErrUnavailable},
 		{"C_Decrypt", 0x06, always, nil, hsm.ErrUnavailable, hsm.ErrUnavailable},
 		{"C_DecryptInit", 0x05, always, nil, hsm.ErrUnavailable, hsm.ErrUnavailable},
@@ -58,6 +63,10 @@ func TestAnswers(t *testing.T) {
 		{"C_DecryptInit", 0x101, always, nil, hsm.ErrUnavailable, hsm.ErrUnavailable},
 		{"C_DecryptInit", 0xB3, always, nil, hsm.ErrUnavailable, hsm.ErrUnavailable},
 		{"C_EncryptInit", 0x30, always, hsm.ErrUnavailable, nil, nil},
+		{"C_EncryptInit", 0x06, always, hsm.ErrUnavailable, nil, nil},
+		{"C_EncryptInit", 0x70, always, hsm.ErrUnavailable, nil, nil},
+		{"C_Encrypt", 0x68, always, hsm.ErrUnavailable, nil, nil},
+		{"C_Encrypt", 0x21, always, hsm.ErrUnavailable, nil, nil},
 		{"C_EncryptInit", 0x90, always, hsm.ErrUnavailable, nil, nil},
 		{"C_EncryptInit", 0x71, always, hsm.ErrUnavailable, nil, nil},
 		{faulty.Every, 0x30, always, hsm.ErrUnavailable, hsm.ErrUnavailable, hsm.ErrUnavailable},
@@ -90,11 +99,25 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("%s, %s: want %v, got %v after %d faults", rule, call.name, call.want, err, v.Injected()-before)
 			}
 			v.Clear()
+			v.forget()
 			err = call.do()
 			if err != nil {
 				t.Errorf("%s, %s: afterwards: %v", rule, call.name, err)
 			}
 		}
+	}
+}
+
+// forget drops what the token remembers of its own failures.
+func (v vendor) forget() {
+	v.doubt.since.Store(nil)
+	v.flaky.since.Store(nil)
+	v.blames.mu.Lock()
+	v.blames.byUse = nil
+	v.blames.count.Store(0)
+	v.blames.mu.Unlock()
+	for i := range v.sizes {
+		v.sizes[i].known.Store(nil)
 	}
 }
 
@@ -111,7 +134,7 @@ func TestTruncatedOutput(t *testing.T) {
 	if !errors.Is(err, hsm.ErrUnavailable) || plain != nil {
 		t.Errorf("decrypt: %q, %v", plain, err)
 	}
-	if v.Injected() != 2 {
+	if v.Injected() != 4 { // each of the two, and a canary
 		t.Errorf("%d faults", v.Injected())
 	}
 }
@@ -131,7 +154,7 @@ func TestLoginLostInTheMiddle(t *testing.T) {
 		},
 		"bad ciphertext": func() error {
 			_, err := v.Decrypt(t.Context(), ref("k", 0), []byte("wrong"), good)
-			if !errors.Is(err, hsm.ErrInvalidCiphertext) {
+			if !errors.Is(err, hsm.ErrRefusedCiphertext) {
 				return errors.Join(errors.New("no verdict"), err)
 			}
 			return nil

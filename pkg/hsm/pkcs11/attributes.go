@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"math/bits"
+	"slices"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -38,7 +40,7 @@ var described = map[hsm.Class][]uint{
 		p11.CKA_CLASS, p11.CKA_KEY_TYPE, p11.CKA_LABEL, p11.CKA_ID,
 		p11.CKA_ENCRYPT, p11.CKA_DECRYPT, p11.CKA_SIGN, p11.CKA_VERIFY, p11.CKA_WRAP, p11.CKA_UNWRAP, p11.CKA_DERIVE,
 		p11.CKA_SENSITIVE, p11.CKA_ALWAYS_SENSITIVE, p11.CKA_EXTRACTABLE, p11.CKA_NEVER_EXTRACTABLE, p11.CKA_LOCAL,
-		p11.CKA_VALUE_LEN,
+		p11.CKA_VALUE_LEN, p11.CKA_ALLOWED_MECHANISMS,
 	},
 	hsm.PublicKey: {
 		p11.CKA_CLASS, p11.CKA_KEY_TYPE, p11.CKA_LABEL, p11.CKA_ID,
@@ -147,7 +149,7 @@ func keyTypeOf(a attributes) string {
 	return name
 }
 
-// object puts together what the attributes say.
+// object puts together what the attributes say, but for the mechanisms.
 func (a attributes) object(class hsm.Class) hsm.Object {
 	o := hsm.Object{
 		Label:            string(a[p11.CKA_LABEL]),
@@ -167,4 +169,30 @@ func (a attributes) object(class hsm.Class) hsm.Object {
 		}
 	}
 	return o
+}
+
+// object puts together what the attributes say, for the profile that the session is used with.
+func (s *session) object(values attributes, class hsm.Class) hsm.Object {
+	o := values.object(class)
+	if class == hsm.SecretKey && !values.allow(s.profile.Mechanism) {
+		o.Usage &^= hsm.CanEncrypt | hsm.CanDecrypt
+	}
+	return o
+}
+
+// allow reports whether CKA_ALLOWED_MECHANISMS, an array of CK_ULONG, names the mechanism. A key
+// without the attribute, or with an empty one, can be used with any (PKCS#11 2.40 section 4.8).
+func (a attributes) allow(mechanism uint32) bool {
+	const size = bits.UintSize / 8 // of a CK_ULONG, on every Unix that Go runs on
+	list := a[p11.CKA_ALLOWED_MECHANISMS]
+	if len(list) == 0 || len(list)%size != 0 {
+		return true
+	}
+	for one := range slices.Chunk(list, size) {
+		number, ok := (attributes{0: one}).number(0)
+		if ok && number == uint64(mechanism) {
+			return true
+		}
+	}
+	return false
 }

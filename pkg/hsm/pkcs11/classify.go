@@ -53,17 +53,17 @@ func (e *callError) as(op string, kind error) *hsm.Error {
 type verdict uint8
 
 const (
-	fault          verdict = iota // of the HSM
-	badCiphertext                 // certainly (requirement D2)
-	vague                         // bad ciphertext or a fault: ask the canary
-	vagueParameter                // bad parameters or a fault: ask the canary
-	badUsage                      // the key does not allow this
-	tooLarge
-	staleHandle  // the key is gone, or has another handle now: look
-	lostSession  // this session is of no use any more: take a new one
-	lostLogin    // log in again
-	loginChanged // somebody logged in during the call: its handle may have been another key's
-	verdictCount // how many there are
+	fault         verdict = iota // of the HSM, the key or the size: compare with the test key
+	badCiphertext                // certainly (requirement D2)
+	vague                        // bad ciphertext, or busy, or broken: see proof
+	busy                         // an ambiguous code where no ciphertext is to blame
+	badParameter                 // a parameter is refused: the size of AAD, or of an IV
+	notThisKey                   // the key, by its type, size, usage or policy
+	staleHandle                  // the key is gone, or has another handle now: look
+	lostSession                  // this session is of no use any more: take a new one
+	lostLogin                    // log in again
+	loginChanged                 // somebody logged in during the call: see Token.try
+	verdictCount                 // how many there are
 )
 
 // classify reads the answer e under profile p.
@@ -76,7 +76,7 @@ func classify(p *Profile, e *callError) verdict {
 	}
 	switch e.stage {
 	case stageInit:
-		return classifyInit(e.code)
+		return classifyInit(p, e.code)
 	case stageData:
 		return classifyData(p, e)
 	default:
@@ -84,56 +84,92 @@ func classify(p *Profile, e *callError) verdict {
 	}
 }
 
-func classifyInit(code hsm.CKR) verdict {
+func classifyInit(p *Profile, code hsm.CKR) verdict {
 	switch code {
 	case ckrKeyHandleInvalid, ckrObjectHandleInvalid:
 		return staleHandle
 	case ckrGeneralError:
-		// Some modules say this of a deleted key and of a lost login.
+		// Some modules answer so for a deleted key and for a lost login.
 		return staleHandle
-	case ckrKeySizeRange, ckrKeyTypeInconsistent, ckrKeyNotPermitted:
-		return badUsage
 	case ckrOperationActive:
 		return lostSession
 	case ckrMechanismParam, ckrArgumentsBad:
 		// Of all parameters, only the length of the AAD and, on decrypt, of the IV
 		// come from the request. The canary goes with the profile's own.
-		return vagueParameter
+		return badParameter
+	}
+	switch {
+	case slices.Contains(keyRefusals, code) || slices.Contains(keyRefusalsInit, code):
+		return notThisKey
+	case isAmbiguous(p, code):
+		return busy
 	default:
 		return fault
 	}
 }
 
 func classifyData(p *Profile, e *callError) verdict {
-	if e.decrypt && slices.Contains(p.InvalidCiphertext, e.code) {
+	switch {
+	case e.decrypt && slices.Contains(p.InvalidCiphertext, e.code):
 		return badCiphertext
-	}
-	if e.decrypt && slices.Contains(p.Ambiguous, e.code) {
+	case e.decrypt && slices.Contains(p.Ambiguous, e.code):
 		return vague
-	}
-	switch e.code {
-	case ckrKeyHandleInvalid, ckrObjectHandleInvalid:
+	case e.code == ckrKeyHandleInvalid || e.code == ckrObjectHandleInvalid:
 		return staleHandle
-	case ckrKeySizeRange, ckrKeyTypeInconsistent, ckrKeyNotPermitted:
-		return badUsage
-	case ckrDataLenRange:
-		return tooLarge
+	case slices.Contains(keyRefusals, e.code):
+		return notThisKey
+	case !e.decrypt && isAmbiguous(p, e.code):
+		return busy
 	default:
 		return fault
 	}
 }
 
-// cures says whether a verdict calls for another try, once.
+var (
+	// keyRefusals say that a key may not, or cannot, do this, while another key may.
+	keyRefusals = []hsm.CKR{
+		ckrActionProhibited, ckrFunctionNotSupported, ckrKeySizeRange, ckrKeyTypeInconsistent,
+		ckrKeyNotNeeded, ckrKeyNeeded, ckrKeyIndigestible, ckrKeyNotPermitted, ckrMechanismInvalid,
+	}
+	// keyRefusalsInit say so if they come from an Init call. The second is Luna's, for a key whose
+	// policy forbids the mechanism.
+	keyRefusalsInit = []hsm.CKR{ckrFunctionRejected, 0x80000115}
+	// plainKeyRefusals can mean nothing else.
+	plainKeyRefusals = []hsm.CKR{ckrKeySizeRange, ckrKeyTypeInconsistent, ckrKeyNotPermitted}
+)
+
+// isAmbiguous reports whether a code can mean that the HSM is busy.
+func isAmbiguous(p *Profile, code hsm.CKR) bool {
+	return slices.Contains(p.Ambiguous, code) || slices.Contains(vagueAnswers, code)
+}
+
+// cures reports whether a verdict calls for another try, once.
 func (v verdict) cures() bool {
 	return v == staleHandle || v == lostSession || v == lostLogin || v == loginChanged
 }
 
-// isVague says that the answer may be about the request or be a fault.
-func (v verdict) isVague() bool { return v == vague || v == vagueParameter }
+// uncured is what a verdict means whose cure did not help.
+func (v verdict) uncured(p *Profile, e *callError) verdict {
+	switch {
+	case v == staleHandle && e.stage == stageInit && isAmbiguous(p, e.code):
+		return busy
+	case v.cures():
+		return fault
+	default:
+		return v
+	}
+}
 
-// keepsSession reports whether a session can serve on after this verdict. When
-// in doubt it cannot: a call that never reached the token may leave the
-// operation active, and then every later one answers CKR_OPERATION_ACTIVE.
-func (v verdict) keepsSession(at stage) bool {
-	return v == badCiphertext || at == stageInit && v == badUsage
+// keepsSession reports whether a session can be used for another call after this answer. When
+// in doubt it cannot: a call that never reached the token may leave the operation active, and then
+// every later one answers CKR_OPERATION_ACTIVE.
+func (a answer) keepsSession() bool {
+	switch a.verdict {
+	case badCiphertext, vague, busy:
+		return true
+	case notThisKey, badParameter:
+		return a.failed.stage == stageInit
+	default:
+		return false
+	}
 }

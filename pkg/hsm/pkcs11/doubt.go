@@ -1,39 +1,30 @@
 package pkcs11
 
-// Doubt: a vague answer is believed only when it comes again. A fault that comes and goes must
-// not become a verdict on a good ciphertext; a canary alone would let most of them.
+// Doubt: whether the token lately failed an operation that was good. While it did, an ambiguous
+// answer proves nothing about a ciphertext, and a fault nothing about a key.
 
 import (
 	"sync/atomic"
 	"time"
 )
 
-const (
-	// A bad ciphertext costs one repetition; on a token that has lately given a vague answer to a
-	// good one, up to doubtfulRepeats: at 5 % of such answers, three wrong verdicts in ten million.
-	usualRepeats    = 1
-	doubtfulRepeats = 4
-	doubtTime       = 10 * time.Second
-)
+// doubtTime is how long a token has to serve good operations without such an answer before its
+// answers count again.
+const doubtTime = time.Minute
 
-// doubt is what is held against a token's vague answers.
+// doubt is what is held against one kind of a token's answers.
 type doubt struct {
 	since atomic.Pointer[time.Time] // when one of them was last found to be wrong
 }
 
-// repeats is how often a call with a vague answer is made again.
-func (d *doubt) repeats() int {
+// isClean reports whether none of them was found to be wrong for doubtTime.
+func (d *doubt) isClean() bool {
 	since := d.since.Load()
-	if since != nil && time.Since(*since) < doubtTime {
-		return doubtfulRepeats
-	}
-	return usualRepeats
+	return since == nil || time.Since(*since) >= doubtTime
 }
 
-// repeated takes note that a call succeeded after so many vague answers.
-func (d *doubt) repeated(times int) {
-	if times > 0 {
-		now := time.Now()
-		d.since.Store(&now)
-	}
+// wrong notes that a good operation was answered like this.
+func (d *doubt) wrong() {
+	now := time.Now()
+	d.since.Store(&now)
 }

@@ -1,58 +1,154 @@
 package pkcs11
 
-// A vague answer is believed when it comes again, on a token that was not caught at it lately.
+// An ambiguous refusal is believed when it comes again and again while good ciphertexts are
+// decrypted, by a token that was not caught at it lately.
 
 import (
+	"bytes"
 	"errors"
 	"testing"
+	"time"
 
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/test/faulty"
 )
 
-func TestVagueAnswers(t *testing.T) {
-	const generalError = 0x05
+const generalError, functionFailed = 0x05, 0x06
+
+// The canary passes the rule too, so that a rule for a number of calls is a busy moment.
+func TestAmbiguousRefusals(t *testing.T) {
 	v := openVendor(t, nil)
 	good := sealWithGo(t, v.value, 12, nil, []byte("x"))
-	decrypt := func(times uint64) error {
+	bad := good
+	bad.Tag = append([]byte{good.Tag[0] ^ 1}, good.Tag[1:]...)
+	decrypt := func(sealed hsm.Sealed, times uint64) error {
 		t.Helper()
-		err := v.Control.Set(faulty.Rule{Function: "C_Decrypt", Action: faulty.Return, Code: generalError, Times: times})
-		if err != nil {
-			t.Fatal(err)
+		if times > 0 {
+			// ErrorAfter ends the operation in the module, as the standard has it; Return does not.
+			v.set(t, faulty.Rule{Function: "C_Decrypt", Action: faulty.ErrorAfter, Code: functionFailed, Times: times})
 		}
-		defer v.Control.Clear()
-		_, err = v.Decrypt(t.Context(), ref("k", 0), nil, good)
+		defer v.Clear()
+		_, err := v.Decrypt(t.Context(), ref("k", 0), nil, sealed)
 		return err
 	}
-	_, err := v.Decrypt(t.Context(), ref("k", 0), nil, good)
+	calls := v.Calls("C_Decrypt")
+	sessions := v.Calls("C_OpenSession")
+	err := decrypt(bad, 0)
+	if !errors.Is(err, hsm.ErrRefusedCiphertext) || hsm.IsFault(err) {
+		t.Errorf("tampered, from a clean token: %v", err)
+	}
+	if n := v.Calls("C_Decrypt") - calls; n != 1+proofRepeats+proofGoods {
+		t.Errorf("a tampered ciphertext alone cost %d decrypts", n)
+	}
+	for times := uint64(1); times <= 1+proofRepeats; times++ {
+		v.doubt.since.Store(nil)
+		err := decrypt(good, times)
+		if err != nil {
+			t.Errorf("good, %d times refused: %v", times, err)
+		}
+		if v.doubt.isClean() {
+			t.Errorf("good, %d times refused: the token is still clean", times)
+		}
+	}
+	calls = v.Calls("C_Decrypt")
+	err = decrypt(bad, 0)
+	if !errors.Is(err, hsm.ErrUnprovenCiphertext) || hsm.IsFault(err) {
+		t.Errorf("tampered, from a token that is not clean: %v", err)
+	}
+	if n := v.Calls("C_Decrypt") - calls; n != 1+proofRepeats+1 {
+		t.Errorf("a tampered ciphertext cost %d decrypts on a token that is not clean", n)
+	}
+	if n := v.Calls("C_OpenSession") - sessions; n != 0 {
+		t.Errorf("%d sessions were opened", n)
+	}
+	past := time.Now().Add(-doubtTime)
+	v.doubt.since.Store(&past)
+	err = decrypt(bad, 0)
+	if !errors.Is(err, hsm.ErrRefusedCiphertext) {
+		t.Errorf("tampered, a minute later: %v", err)
+	}
+}
+
+// An HSM that answers so to everything is broken, and says nothing about the ciphertext.
+func TestAmbiguousForGood(t *testing.T) {
+	v := openVendor(t, nil)
+	good := sealWithGo(t, v.value, 12, nil, []byte("x"))
+	for _, function := range []string{"C_Decrypt", "C_DecryptInit", faulty.Crypto} {
+		for _, code := range []hsm.CKR{generalError, functionFailed} {
+			v.set(t, faulty.Rule{Function: function, Action: faulty.Return, Code: code})
+			for range 2 {
+				_, err := v.Decrypt(t.Context(), ref("k", 0), nil, good)
+				if !errors.Is(err, hsm.ErrUnavailable) {
+					t.Errorf("%s from %s: %v", code, function, err)
+				}
+			}
+			v.Clear()
+		}
+	}
+}
+
+// A busy HSM refuses encrypts too: they are made again, and the token is not clean any more.
+func TestBusyEncrypt(t *testing.T) {
+	v := openVendor(t, nil)
+	good := sealWithGo(t, v.value, 12, nil, []byte("x"))
+	_, err := v.Find(t.Context(), "k") // opens a session of those that search
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = decrypt(2)
-	if !errors.Is(err, hsm.ErrInvalidCiphertext) {
-		t.Errorf("twice, from a token without reproach: %v", err)
-	}
-	err = decrypt(1)
+	_, err = v.Find(t.Context(), "k")
 	if err != nil {
-		t.Errorf("once: %v", err)
+		t.Fatal(err)
 	}
-	// Now it is known to answer so to good ciphertexts.
-	err = decrypt(doubtfulRepeats)
-	if err != nil {
-		t.Errorf("%d times, from a doubtful token: %v", doubtfulRepeats, err)
+	sessions := v.Calls("C_OpenSession")
+	for function, action := range map[string]faulty.Action{"C_Encrypt": faulty.ErrorAfter, "C_EncryptInit": faulty.Return} {
+		for _, code := range []hsm.CKR{generalError, functionFailed} {
+			for times := uint64(1); times <= busyRepeats; times++ {
+				v.doubt.since.Store(nil)
+				v.set(t, faulty.Rule{Function: function, Action: action, Code: code, Times: times})
+				_, err := v.Encrypt(t.Context(), ref("k", 0), nil, []byte("x"))
+				v.Clear()
+				if err != nil || v.doubt.isClean() {
+					t.Errorf("%s from %s, %d times: %v, clean: %v", code, function, times, err, v.doubt.isClean())
+				}
+			}
+		}
 	}
-	err = decrypt(doubtfulRepeats + 1)
-	if !errors.Is(err, hsm.ErrInvalidCiphertext) {
-		t.Errorf("%d times, from a doubtful token: %v", doubtfulRepeats+1, err)
+	if n := v.Calls("C_OpenSession") - sessions; n != 0 {
+		t.Errorf("%d sessions were opened", n)
 	}
-	bad := good
-	bad.Tag = append([]byte{good.Tag[0] ^ 1}, good.Tag[1:]...)
-	calls := v.Control.Calls("C_Decrypt")
-	_, err = v.Decrypt(t.Context(), ref("k", 0), nil, bad)
-	if !errors.Is(err, hsm.ErrInvalidCiphertext) {
-		t.Errorf("tampered: %v", err)
+	_, err = v.Decrypt(t.Context(), ref("k", 0), []byte("wrong"), good)
+	if !errors.Is(err, hsm.ErrUnprovenCiphertext) {
+		t.Errorf("tampered, after busy encrypts: %v", err)
 	}
-	if n := v.Control.Calls("C_Decrypt") - calls; n > doubtfulRepeats+2 {
-		t.Errorf("a tampered ciphertext cost %d decryptions", n)
+}
+
+// A stale handle and a lost login that are said in ambiguous words are cured and prove nothing
+// against the token.
+func TestAmbiguousInitThatACureExplains(t *testing.T) {
+	v := openVendor(t, nil)
+	good := sealWithGo(t, v.value, 12, nil, []byte("x"))
+	for name, rules := range map[string][]faulty.Rule{
+		"a login that was lost": {
+			{Function: "C_DecryptInit", Action: faulty.DropLogin, Times: 1},
+			{Function: "C_DecryptInit", Action: faulty.Return, Code: generalError, Times: 1},
+		},
+	} {
+		v.set(t, rules...)
+		_, err := v.Decrypt(t.Context(), ref("k", 0), nil, good)
+		v.Clear()
+		if err != nil || !v.doubt.isClean() {
+			t.Errorf("%s: %v, clean: %v", name, err, v.doubt.isClean())
+		}
+	}
+	e, _ := v.keys.get(ref("k", 0))
+	wrong := *e
+	wrong.handle += 1000
+	v.keys.mu.Lock()
+	v.keys.byLabel["k"][0] = &wrong
+	v.keys.mu.Unlock()
+	v.set(t, faulty.Rule{Function: "C_DecryptInit", Action: faulty.Return, Code: generalError, Times: 1})
+	plaintext, err := v.Decrypt(t.Context(), ref("k", 0), nil, good)
+	if err != nil || !bytes.Equal(plaintext, []byte("x")) || !v.doubt.isClean() {
+		t.Errorf("another handle: %q, %v, clean: %v", plaintext, err, v.doubt.isClean())
 	}
 }

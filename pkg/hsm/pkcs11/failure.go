@@ -16,12 +16,17 @@ import (
 const (
 	ckrGeneralError         hsm.CKR = 0x05
 	ckrArgumentsBad         hsm.CKR = 0x07
+	ckrActionProhibited     hsm.CKR = 0x1B
 	ckrAttributeSensitive   hsm.CKR = 0x11
 	ckrAttributeTypeInvalid hsm.CKR = 0x12
 	ckrDataLenRange         hsm.CKR = 0x21
+	ckrFunctionNotSupported hsm.CKR = 0x54
 	ckrKeyHandleInvalid     hsm.CKR = 0x60
 	ckrKeySizeRange         hsm.CKR = 0x62
 	ckrKeyTypeInconsistent  hsm.CKR = 0x63
+	ckrKeyNotNeeded         hsm.CKR = 0x64
+	ckrKeyNeeded            hsm.CKR = 0x66
+	ckrKeyIndigestible      hsm.CKR = 0x67
 	ckrKeyNotPermitted      hsm.CKR = 0x68
 	ckrMechanismInvalid     hsm.CKR = 0x70
 	ckrMechanismParam       hsm.CKR = 0x71
@@ -39,6 +44,7 @@ const (
 	ckrNotLoggedIn          hsm.CKR = 0x101
 	ckrPINNotInitialized    hsm.CKR = 0x102
 	ckrNotInitialized       hsm.CKR = 0x190
+	ckrFunctionRejected     hsm.CKR = 0x200
 	ckrAlreadyInitialized   hsm.CKR = 0x191
 )
 

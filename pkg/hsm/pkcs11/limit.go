@@ -49,7 +49,7 @@ func (t *Token) openReserved() (*session, error) {
 // reserve opens the first session of each pool, so that a tight limit does not leave one with none.
 // An error shows again when the session is needed.
 func (t *Token) reserve(ctx context.Context) {
-	for _, p := range []*pool{t.work, t.admin, t.canary.pool} {
+	for _, p := range []*pool{t.work, t.admin} {
 		s, err := p.get(ctx)
 		if err == nil {
 			p.put(s)

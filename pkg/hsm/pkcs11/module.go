@@ -23,6 +23,7 @@ type module struct {
 	gcm      gcmFunctions
 	ctx      *p11.Ctx
 	refs     int
+	unknown  unknownAttributes
 	finalize bool // we initialised it, and no call was ever abandoned in it
 }
 

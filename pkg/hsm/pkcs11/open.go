@@ -61,8 +61,6 @@ func newToken(m *module, c Config, profile Profile, slot tokenSlot) *Token {
 	t.login = newLogin(m, &t.profile, slot.id, t.info.Serial, c.PIN)
 	t.work = newPool(c.sessions(), t.openWork)
 	t.admin = newPool(adminSessions, t.openReserved)
-	t.canary.pool = newPool(1, t.openReserved)
-	t.canary.shared = newSharedCheck(t.checkCanary)
 	return t
 }
 
@@ -89,7 +87,7 @@ func (t *Token) prepare(ctx context.Context) {
 	if t.config.TestKey != "" {
 		_, _ = t.findOnce(ctx, t.config.TestKey)
 	}
-	_ = t.canary.shared.do(ctx)
+	t.firstCanary(ctx)
 }
 
 // tokenSlot is a token that is present.

@@ -1,10 +1,12 @@
 package pkcs11
 
-// The life of one encrypt or decrypt: find the handle, take a session, call, read
-// the answer, and cure what can be cured, each ailment once.
+// The life of one encrypt or decrypt: find the handle, take a session, call and read the answer.
+// call.go makes the call and its cures, proof.go decides about a ciphertext that is refused in
+// ambiguous terms, and blame.go about every other failure.
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -23,11 +25,18 @@ const findTimeout = 5 * time.Second
 type operation struct {
 	name     string
 	decrypt  bool
-	isCanary bool
+	isCanary bool // see knownGood
 	key      hsm.KeyRef
 	aad      []byte
 	data     []byte // plaintext, or ciphertext without its tag
 	iv, tag  []byte // decrypt only
+
+	entry *entry             // of the key, with its handle
+	made  *entry             // of a canary's key, when it was made
+	tried [verdictCount]bool // the cures that are used up
+	doubt int                // ambiguous answers so far that no cure explains
+	// initDoubt are those of doubt that came from an Init call, which does not see the ciphertext.
+	initDoubt int
 
 	sealed    hsm.Sealed
 	plaintext []byte
@@ -40,13 +49,14 @@ func (op *operation) need() hsm.Usage {
 	return hsm.CanEncrypt
 }
 
-func (op *operation) run(s *session, handle uint) *callError {
+func (op *operation) run(s *session) *callError {
 	clear(op.plaintext) // of a try that did not count
 	var failed *callError
 	if op.decrypt {
-		op.plaintext, failed = s.open(handle, op.aad, hsm.Sealed{IV: op.iv, Ciphertext: op.data, Tag: op.tag})
+		sealed := hsm.Sealed{IV: op.iv, Ciphertext: op.data, Tag: op.tag}
+		op.plaintext, failed = s.open(op.entry.handle, op.aad, sealed)
 	} else {
-		op.sealed, failed = s.seal(handle, op.aad, op.data)
+		op.sealed, failed = s.seal(op.entry.handle, op.aad, op.data)
 	}
 	return failed
 }
@@ -56,7 +66,11 @@ func (t *Token) do(ctx context.Context, op *operation, from *pool) error {
 	if ctx.Err() != nil {
 		return timeout(op.name, ctx)
 	}
-	key, err := t.handle(ctx, op.key, op.need())
+	err := t.remembered(op)
+	if err != nil {
+		return err
+	}
+	op.entry, err = t.handle(ctx, op.key, op.need())
 	if err != nil {
 		return named(op.name, err)
 	}
@@ -64,110 +78,55 @@ func (t *Token) do(ctx context.Context, op *operation, from *pool) error {
 	if err != nil {
 		return named(op.name, err)
 	}
-	var tried [verdictCount]bool
+	at := &seat{from: from, s: s}
+	keep, err := t.serve(ctx, op, at)
+	at.leave(keep)
+	return err
+}
+
+// serve makes the call, and makes it again as long as that can tell what an error means. It
+// reports whether the session can be used again.
+func (t *Token) serve(ctx context.Context, op *operation, at *seat) (bool, error) {
+	var p *proof
 	repeats := 0
 	for {
-		failed, v := t.try(op, s, key)
-		if failed == nil {
-			t.doubt.repeated(repeats)
-			from.put(s)
-			return nil
+		began := t.evidence.now()
+		a := t.insist(ctx, op, at)
+		switch {
+		case a.err != nil:
+			return false, a.err
+		case a.failed == nil:
+			t.succeeded(op, began)
+			return true, nil
+		case a.verdict == badCiphertext:
+			return true, a.failed.as(op.name, hsm.ErrInvalidCiphertext)
+		case a.verdict == vague:
+			if p == nil {
+				p = t.startProof()
+				defer t.evidence.leave(p)
+			}
+			again, err := t.weigh(ctx, op, at, p, a.failed)
+			if again {
+				continue
+			}
+			return !hsm.IsFault(err) && !errors.Is(err, hsm.ErrKeyFault), err
+		case a.verdict == notThisKey || repeats == faultRepeats:
+			return t.explain(ctx, op, at, a)
 		}
-		if v.isVague() && !op.isCanary && repeats < t.doubt.repeats() && ctx.Err() == nil {
-			repeats++
-			tried[lostSession] = false // the answer may have left the operation active
-			continue
-		}
-		if !v.cures() || tried[v] || ctx.Err() != nil {
-			return t.conclude(ctx, op, from, s, failed, v)
-		}
-		tried[v] = true
-		key, err = t.cure(ctx, op, v, key)
+		err := t.compare(ctx, op, at, a)
 		if err != nil {
-			from.drop(s)
-			return named(op.name, err)
+			return false, err
 		}
-		s, err = from.renew(ctx, s)
-		if err != nil {
-			return named(op.name, err)
-		}
+		repeats++
+		op.tried = [verdictCount]bool{}
 	}
 }
 
-// try makes the call. Its result does not count if somebody logged in meanwhile:
-// handles end with the login they were found under (PKCS#11 2.40, C_Logout), and a module may give
-// the same number to another key afterwards. What was encrypted under that would be lost.
-func (t *Token) try(op *operation, s *session, key *entry) (*callError, verdict) {
-	failed := op.run(s, key.handle)
-	v := fault
-	if failed != nil {
-		v = classify(s.profile, failed)
-	}
-	if t.login.count.Load() != key.logins && !v.cures() {
-		return &callError{stage: stageOutput, decrypt: op.decrypt, detail: "the login was lost during the call, so that the key may have been another"}, loginChanged
-	}
-	return failed, v
-}
-
-// cure mends what the verdict says and gives the key to try with.
-func (t *Token) cure(ctx context.Context, op *operation, v verdict, key *entry) (*entry, error) {
-	var err error
-	switch v {
-	case lostLogin:
-		err = t.login.renew(ctx)
-	case lostSession:
-		err = t.login.ensure(ctx) // what ended the session may have ended the login
-	case staleHandle:
-		t.keys.forget(op.key, key.handle)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return t.handle(ctx, op.key, op.need())
-}
-
-// conclude turns the last answer into the caller's error and gives back the session.
-func (t *Token) conclude(ctx context.Context, op *operation, from *pool, s *session, failed *callError, v verdict) error {
-	kind, keep := hsm.ErrUnavailable, v.keepsSession(failed.stage)
-	switch v {
-	case badCiphertext:
-		kind = hsm.ErrInvalidCiphertext
-	case badUsage:
-		kind = hsm.ErrKeyUsage
-	case tooLarge:
-		kind = hsm.ErrTooLarge
-	case vague, vagueParameter:
-		kind, keep = t.askCanary(ctx, op, failed, v)
-	}
-	if keep {
-		from.put(s)
-	} else {
-		from.drop(s)
-	}
-	return failed.as(op.name, kind)
-}
-
-// askCanary decides what a vague answer means: its kind, and whether the session may
-// serve on. The canary's own vague answers are faults. The session stays taken meanwhile: it may
-// have an operation left active, and there are no more callers than sessions (package worker) whom it could serve.
-func (t *Token) askCanary(ctx context.Context, op *operation, failed *callError, v verdict) (error, bool) {
-	if op.isCanary {
-		return hsm.ErrUnavailable, false
-	}
-	err := t.canary.shared.do(ctx)
-	if err != nil {
-		failed.detail = fmt.Sprintf("could mean a bad request, but the HSM fails a known good one too: %v", err)
-		return hsm.ErrUnavailable, false
-	}
-	switch {
-	case v == vague:
-		return hsm.ErrInvalidCiphertext, true
-	case op.decrypt && len(op.iv) != t.profile.IVSize:
-		return hsm.ErrInvalidCiphertext, false
-	case len(op.aad) > len(canaryAAD):
-		return hsm.ErrTooLarge, false
-	default:
-		return hsm.ErrUnavailable, false
+// succeeded notes what a success says about the token and the key.
+func (t *Token) succeeded(op *operation, began uint64) {
+	t.blames.forget(op)
+	if op.decrypt && op.doubt == 0 {
+		t.evidence.good(began)
 	}
 }
 

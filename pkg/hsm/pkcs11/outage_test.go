@@ -188,7 +188,7 @@ func TestHealsWithinTheCall(t *testing.T) {
 		},
 		"bad ciphertext": func(t *testing.T, token *Token, sealed hsm.Sealed) error {
 			_, err := token.Decrypt(t.Context(), ref("k", 0), []byte("wrong"), sealed)
-			if !errors.Is(err, hsm.ErrInvalidCiphertext) {
+			if !errors.Is(err, hsm.ErrRefusedCiphertext) {
 				return err
 			}
 			return nil
@@ -251,7 +251,7 @@ func TestReloginWithAChangedPIN(t *testing.T) {
 	}
 }
 
-// The canary outlives its key: made anew, or, with no test key left, done without.
+// The canary outlives its key: made anew, or, with no test key left, missed.
 func TestCanaryKeyReplaced(t *testing.T) {
 	c, _ := newTestToken(t)
 	token := openTest(t, c)
@@ -263,25 +263,25 @@ func TestCanaryKeyReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tamper := func(when string) {
+	tamper := func(when string, want error) {
 		t.Helper()
 		_, err := token.Decrypt(t.Context(), ref("k", 0), []byte("wrong"), sealed)
-		if !errors.Is(err, hsm.ErrInvalidCiphertext) {
+		if !errors.Is(err, want) {
 			t.Errorf("%s: %v", when, err)
 		}
 	}
-	tamper("at first")
+	tamper("at first", hsm.ErrRefusedCiphertext)
 	if token.canary.sample.Load() == nil {
 		t.Fatal("no canary was made")
 	}
 	inAnotherProcess(t, childJob{Config: c, Action: "destroy", Label: "canary-key"})
-	tamper("test key deleted")
+	tamper("test key deleted", hsm.ErrUnprovenCiphertext)
 	inAnotherProcess(t, childJob{Config: c, Action: "create", Label: "canary-key"})
 	_, err = token.Keys(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	tamper("test key made anew")
+	tamper("test key made anew", hsm.ErrRefusedCiphertext)
 	if token.canary.sample.Load() == nil {
 		t.Error("no canary was made with the new test key")
 	}

@@ -65,6 +65,24 @@ func (p *pool) get(ctx context.Context) (*session, error) {
 	}
 }
 
+// idle takes a session that is open and that nobody uses or waits for; nil if there is none.
+func (p *pool) idle() *session {
+	for range len(p.slots) {
+		select {
+		case <-p.closing:
+			return nil
+		case s := <-p.slots:
+			if s != nil {
+				return s
+			}
+			p.slots <- nil
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
 // fill opens a session for an empty slot. On failure the slot goes back empty, or
 // is parked: then both results are nil.
 func (p *pool) fill() (*session, error) {

@@ -26,28 +26,39 @@ func TestClassify(t *testing.T) {
 		{stageData, true, 0x35, badCiphertext},
 		{stageData, true, 0x40, badCiphertext},
 		{stageData, true, 0x41, badCiphertext},
-		{stageData, true, 0x21, tooLarge},
+		{stageData, true, 0x21, fault},
 		{stageData, true, 0x30, fault},
 		{stageData, true, 0x02, fault},
 		{stageData, true, 0x150, fault},
-		{stageData, false, 0x05, fault},
-		{stageData, false, 0x06, fault},
+		{stageData, false, 0x05, busy},
+		{stageData, false, 0x06, busy},
 		{stageData, false, 0x40, fault},
-		{stageData, false, 0x21, tooLarge},
-		{stageData, false, 0x68, badUsage},
+		{stageData, false, 0x21, fault},
+		{stageData, false, 0x68, notThisKey},
+		{stageData, true, 0x68, notThisKey},
+		{stageData, false, 0x200, fault},
+		{stageData, false, 0x80000115, fault},
 		{stageData, false, 0x82, staleHandle},
 		{stageInit, true, 0x05, staleHandle},
-		{stageInit, true, 0x06, fault},
+		{stageInit, true, 0x06, busy},
+		{stageInit, false, 0x06, busy},
 		{stageInit, true, 0x40, fault},
 		{stageInit, true, 0x41, fault},
 		{stageInit, true, 0x60, staleHandle},
 		{stageInit, true, 0x82, staleHandle},
-		{stageInit, true, 0x71, vagueParameter},
-		{stageInit, true, 0x07, vagueParameter},
-		{stageInit, true, 0x70, fault},
-		{stageInit, false, 0x62, badUsage},
-		{stageInit, false, 0x63, badUsage},
-		{stageInit, false, 0x68, badUsage},
+		{stageInit, true, 0x71, badParameter},
+		{stageInit, true, 0x07, badParameter},
+		{stageInit, true, 0x70, notThisKey},
+		{stageInit, true, 0x1B, notThisKey},
+		{stageInit, true, 0x54, notThisKey},
+		{stageInit, true, 0x64, notThisKey},
+		{stageInit, true, 0x66, notThisKey},
+		{stageInit, true, 0x67, notThisKey},
+		{stageInit, true, 0x200, notThisKey},
+		{stageInit, true, 0x80000115, notThisKey},
+		{stageInit, false, 0x62, notThisKey},
+		{stageInit, false, 0x63, notThisKey},
+		{stageInit, false, 0x68, notThisKey},
 		{stageInit, false, 0x90, lostSession},
 		{stageInit, false, 0xB0, lostSession},
 		{stageInit, false, 0xB1, lostSession},
@@ -69,6 +80,33 @@ func TestClassify(t *testing.T) {
 		got := classify(&nshield, &callError{stage: stageData, decrypt: true, code: code})
 		if got != want {
 			t.Errorf("overridden, %s: verdict %d, want %d", code, got, want)
+		}
+	}
+}
+
+// A cure that did not help makes the answer mean something else.
+func TestUncured(t *testing.T) {
+	p := generic
+	for _, test := range []struct {
+		stage stage
+		code  hsm.CKR
+		want  verdict
+	}{
+		{stageInit, 0x05, busy},
+		{stageInit, 0x82, fault},
+		{stageData, 0x82, fault},
+		{stageInit, 0x90, fault},
+		{stageData, 0xB3, fault},
+		{stageInit, 0x101, fault},
+		{stageData, 0x101, fault},
+		{stageData, 0x05, vague},
+		{stageInit, 0x70, notThisKey},
+	} {
+		e := &callError{stage: test.stage, decrypt: true, code: test.code}
+		v := classify(&p, e)
+		got := v.uncured(&p, e)
+		if got != test.want {
+			t.Errorf("stage %d, %s: verdict %d, want %d", test.stage, test.code, got, test.want)
 		}
 	}
 }

@@ -23,13 +23,13 @@ const (
 // number of calls, not of attributes: a secret key, the common case, takes one.
 func (s *session) describe(ctx context.Context, handle p11.ObjectHandle) (hsm.Object, bool, error) {
 	values := attributes{}
-	err := s.readTogether(ctx, handle, described[hsm.SecretKey], values)
+	err := s.readTogether(ctx, handle, s.module.unknown.askable(), values)
 	if err != nil && !isUntold(err) {
 		return unread(err)
 	}
 	class, ok := classOf(values)
 	if ok && class == hsm.SecretKey {
-		return values.object(class), true, nil
+		return s.object(values, class), true, nil
 	}
 	clear(values)
 	err = s.read(ctx, handle, []uint{p11.CKA_CLASS}, values)
@@ -51,7 +51,7 @@ func (s *session) describe(ctx context.Context, handle p11.ObjectHandle) (hsm.Ob
 			return unread(err)
 		}
 	}
-	return values.object(class), true, nil
+	return s.object(values, class), true, nil
 }
 
 // unread is the failure to read an object that was found.
@@ -117,12 +117,17 @@ func (s *session) read(ctx context.Context, handle p11.ObjectHandle, types []uin
 	if err == nil || !isUntold(err) {
 		return err
 	}
+	var unknown []uint
 	for _, one := range types {
 		err := s.readTogether(ctx, handle, []uint{one}, values)
 		if err != nil && !isUntold(err) {
 			return err
 		}
+		if code(err) == ckrAttributeTypeInvalid {
+			unknown = append(unknown, one)
+		}
 	}
+	s.module.unknown.learn(values, unknown)
 	return nil
 }
 

@@ -137,9 +137,11 @@ func TestWrongProfileAnswersNothing(t *testing.T) {
 }
 
 // Requirement D2: whatever was altered, the answer is the same, the session and the
-// HSM are as good as before.
+// HSM are as good as before. Without a test key nothing is proven.
 func TestTampered(t *testing.T) {
-	for _, testKey := range []string{"canary-key", ""} {
+	for testKey, want := range map[string]error{
+		"canary-key": hsm.ErrRefusedCiphertext, "": hsm.ErrUnprovenCiphertext,
+	} {
 		t.Run("test key "+testKey, func(t *testing.T) {
 			c, _ := newTestToken(t)
 			c.TestKey, c.Sessions = testKey, 1
@@ -175,8 +177,12 @@ func TestTampered(t *testing.T) {
 			}
 			before := onlySession(t, token)
 			for name, test := range cases {
+				want := want
+				if len(test.sealed.Tag) != hsm.TagSize || len(test.sealed.IV) < hsm.IVSize || len(test.sealed.IV) == 13 {
+					want = hsm.ErrInvalidCiphertext // seen before the HSM is asked
+				}
 				got, err := token.Decrypt(t.Context(), ref(test.key, 0), test.aad, test.sealed)
-				if !errors.Is(err, hsm.ErrInvalidCiphertext) || hsm.IsFault(err) || got != nil {
+				if !errors.Is(err, want) || hsm.IsFault(err) || got != nil {
 					t.Errorf("%s: %v, %v", name, got, err)
 				}
 			}
@@ -207,7 +213,7 @@ func TestScratchIsWiped(t *testing.T) {
 	c, _ := newTestToken(t)
 	c.Sessions = 1
 	token := openTest(t, c)
-	err := token.CreateKeys(t.Context(), []NewKey{{Label: "k"}})
+	err := token.CreateKeys(t.Context(), []NewKey{{Label: "k"}, {Label: "canary-key"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +236,7 @@ func TestScratchIsWiped(t *testing.T) {
 	}
 	check("after decrypt")
 	_, err = token.Decrypt(t.Context(), ref("k", 0), []byte("wrong"), sealed)
-	if !errors.Is(err, hsm.ErrInvalidCiphertext) {
+	if !errors.Is(err, hsm.ErrRefusedCiphertext) {
 		t.Fatal(err)
 	}
 	check("after a refused decrypt")
@@ -240,7 +246,7 @@ func TestTooLarge(t *testing.T) {
 	c, _ := newTestToken(t)
 	c.Overrides = Overrides{MaxAAD: 100, MaxData: 200}
 	token := openTest(t, c)
-	err := token.CreateKeys(t.Context(), []NewKey{{Label: "k"}})
+	err := token.CreateKeys(t.Context(), []NewKey{{Label: "k"}, {Label: "canary-key"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +261,7 @@ func TestTooLarge(t *testing.T) {
 		sealed := hsm.Sealed{IV: make([]byte, hsm.IVSize), Tag: make([]byte, hsm.TagSize), Ciphertext: make([]byte, test.data)}
 		want := test.want
 		if want == nil {
-			want = hsm.ErrInvalidCiphertext
+			want = hsm.ErrRefusedCiphertext
 		}
 		_, err = token.Decrypt(t.Context(), ref("k", 0), make([]byte, test.aad), sealed)
 		if !errors.Is(err, want) {
@@ -272,17 +278,17 @@ func TestKeyUsage(t *testing.T) {
 		NewKey{Label: "only-wrap", Usage: hsm.CanWrap | hsm.CanUnwrap},
 		NewKey{Label: "aes-128", Bits: 128},
 		NewKey{Label: "aes-192", Bits: 192},
-		NewKey{Label: "both"})
+		NewKey{Label: "both"}, NewKey{Label: "canary-key"})
 	makeRSA(t, token, "rsa")
 	canned := hsm.Sealed{IV: make([]byte, 12), Tag: make([]byte, 16), Ciphertext: make([]byte, 16)}
 	for label, want := range map[string]struct{ encrypt, decrypt error }{
 		"only-encrypt": {nil, hsm.ErrKeyUsage},
-		"only-decrypt": {hsm.ErrKeyUsage, hsm.ErrInvalidCiphertext},
+		"only-decrypt": {hsm.ErrKeyUsage, hsm.ErrRefusedCiphertext},
 		"only-wrap":    {hsm.ErrKeyUsage, hsm.ErrKeyUsage},
 		"aes-128":      {hsm.ErrKeyUsage, hsm.ErrKeyUsage},
 		"aes-192":      {hsm.ErrKeyUsage, hsm.ErrKeyUsage},
 		"rsa":          {hsm.ErrKeyUsage, hsm.ErrKeyUsage},
-		"both":         {nil, hsm.ErrInvalidCiphertext},
+		"both":         {nil, hsm.ErrRefusedCiphertext},
 		"none":         {hsm.ErrKeyNotFound, hsm.ErrKeyNotFound},
 	} {
 		_, err := token.Encrypt(t.Context(), ref(label, 0), nil, []byte("x"))

@@ -1,87 +1,54 @@
 package pkcs11
 
-// One check for all who need it at the same time. A flood of vague answers then costs the HSM one
-// canary after another, not one for each answer.
+// Evidence that the token decrypts good ciphertexts, shared by all proofs that go on at the same
+// time: a success counts for each proof that was there when the call began. A flood of tampered
+// ciphertexts thus costs a few canaries for each of them instead of a whole series.
 
 import (
-	"context"
 	"sync"
-	"time"
+	"sync/atomic"
 )
 
-// shareTimeout bounds the wait for a check. It is longer than whoever starts the process
-// takes to call a call hung: a check that hangs in the module must show in those that wait for it.
-const shareTimeout = 5 * time.Second
-
-// sharedCheck runs a check for many callers, one run at a time. A caller gets the result of the
-// first run that begins after it came: what an earlier one found could be out of date.
-type sharedCheck struct {
-	check func(context.Context) error
-	turn  chan struct{} // full while a run goes on
-
-	mu   sync.Mutex
-	next *checkRun // has not begun: whoever comes now shares it; nil: none
+// evidence may be used by many goroutines at once. Without a proof it costs a call two loads.
+type evidence struct {
+	clock  atomic.Uint64 // goes up with every proof that joins
+	count  atomic.Int64  // of proofs
+	mu     sync.Mutex
+	proofs map[*proof]struct{}
 }
 
-// checkRun is one run. err is good when done is closed.
-type checkRun struct {
-	done chan struct{}
-	err  error
-}
+// now gives the time at which a call begins, for good.
+func (e *evidence) now() uint64 { return e.clock.Load() }
 
-func newSharedCheck(check func(context.Context) error) *sharedCheck {
-	return &sharedCheck{check: check, turn: make(chan struct{}, 1)}
-}
-
-// do gives the result of check, or ErrTimeout if it did not come within shareTimeout or ctx. The
-// caller that leads a run makes it itself, and its ctx does not count: its end must not fail the
-// others. Like any call that is inside the module it waits until that returns.
-func (c *sharedCheck) do(ctx context.Context) error {
-	run, leads := c.join()
-	if leads {
-		c.lead(context.WithoutCancel(ctx), run)
-		return run.err
+// join has p told of every success of a call that begins from now on.
+func (e *evidence) join(p *proof) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.proofs == nil {
+		e.proofs = map[*proof]struct{}{}
 	}
-	ctx, cancel := context.WithTimeout(ctx, shareTimeout)
-	defer cancel()
-	select {
-	case <-run.done:
-		return run.err
-	case <-ctx.Done():
-		return timeout("wait for the canary", ctx)
-	}
+	e.proofs[p] = struct{}{}
+	e.count.Add(1)
+	p.joined = e.clock.Add(1)
 }
 
-// join gives the next run. The bool says that the caller is the first to want it and has to make it.
-func (c *sharedCheck) join() (*checkRun, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.next != nil {
-		return c.next, false
-	}
-	c.next = &checkRun{done: make(chan struct{})}
-	return c.next, true
+func (e *evidence) leave(p *proof) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.proofs, p)
+	e.count.Add(-1)
 }
 
-// lead waits for the run before and makes this one.
-func (c *sharedCheck) lead(ctx context.Context, run *checkRun) {
-	ctx, cancel := context.WithTimeout(ctx, shareTimeout)
-	defer cancel()
-	defer close(run.done)
-	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
-		c.begin()
-		run.err = c.check(ctx)
-	case <-ctx.Done():
-		c.begin()
-		run.err = timeout("wait for the canary", ctx)
+// good notes that a good ciphertext was decrypted by a call that began at that time.
+func (e *evidence) good(began uint64) {
+	if e.count.Load() == 0 {
+		return
 	}
-}
-
-// begin leaves whoever comes from now on to another run.
-func (c *sharedCheck) begin() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.next = nil
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for p := range e.proofs {
+		if began >= p.joined {
+			p.goods.Add(1)
+		}
+	}
 }

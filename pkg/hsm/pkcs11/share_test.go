@@ -1,6 +1,6 @@
 package pkcs11
 
-// A check that is shared by those who need it at once: in fake time, and as the canary under a flood.
+// Evidence shared by proofs, and what a flood of tampered ciphertexts costs.
 
 import (
 	"bytes"
@@ -9,103 +9,38 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/test/faulty"
 )
 
-// runNumber is a result that says of which run it is.
-type runNumber int
-
-func (runNumber) Error() string { return "a run" }
-
-// Every caller gets the result of the first run that begins after it came, and runs come one after the other.
-func TestSharedCheck(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const runTime, callers, lasts = 10 * time.Millisecond, 1000, 95
-		var mu sync.Mutex
-		var began []time.Time
-		c := newSharedCheck(func(context.Context) error {
-			mu.Lock()
-			began = append(began, time.Now())
-			run := runNumber(len(began) - 1)
-			mu.Unlock()
-			time.Sleep(runTime)
-			return run
-		})
-		var group sync.WaitGroup
-		for i := range callers {
-			group.Go(func() {
-				time.Sleep(time.Duration(i%lasts) * time.Millisecond)
-				came := time.Now()
-				err := c.do(t.Context())
-				took := time.Since(came)
-				mu.Lock()
-				defer mu.Unlock()
-				var run runNumber
-				if !errors.As(err, &run) || began[run].Before(came) || run > 0 && began[run-1].After(came) || took > 2*runTime {
-					t.Errorf("came at %d ms: %v %d after %v", i%lasts, err, run, took)
-				}
-			})
-		}
-		group.Wait()
-		for i := range began[1:] {
-			if began[i+1].Sub(began[i]) < runTime {
-				t.Error("two runs at once")
-			}
-		}
-		if len(began) != 11 {
-			t.Errorf("%d runs of %v for %d callers in %d ms", len(began), runTime, callers, lasts)
-		}
-	})
-}
-
-// The leader's end fails nobody; and a run that hangs holds its leader, the others for a bounded time.
-func TestSharedCheckWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		release := make(chan struct{})
-		c := newSharedCheck(func(ctx context.Context) error {
-			<-release
-			return ctx.Err()
-		})
-		ended, end := context.WithCancel(t.Context())
-		end()
-		start := time.Now()
-		took := func(ctx context.Context) chan error {
-			result := make(chan error, 1)
-			go func() { result <- c.do(ctx) }()
-			synctest.Wait()
-			return result
-		}
-		leader := took(ended)
-		second := took(ended) // leads the next run
-		follower := took(t.Context())
-		gone := took(ended)
-		err := <-gone
-		if !errors.Is(err, hsm.ErrTimeout) || time.Since(start) != 0 {
-			t.Errorf("a follower whose time is up: %v after %v", err, time.Since(start))
-		}
-		for name, waiter := range map[string]chan error{"the next leader": second, "its follower": follower} {
-			err := <-waiter
-			if !errors.Is(err, hsm.ErrTimeout) || time.Since(start) != shareTimeout {
-				t.Errorf("%s, behind a run that hangs: %v after %v", name, err, time.Since(start))
-			}
-		}
-		select {
-		case err := <-leader:
-			t.Errorf("the leader came back from a call that hangs: %v", err)
-		default:
-		}
-		close(release)
-		<-leader
-		err = c.do(ended)
-		if err != nil {
-			t.Errorf("a leader whose time is up: %v", err)
-		}
-	})
+// A success counts for the proofs that were there when its call began, and for no other.
+func TestEvidence(t *testing.T) {
+	var e evidence
+	var first, second proof
+	early := e.now()
+	e.join(&first)
+	between := e.now()
+	e.join(&second)
+	late := e.now()
+	for _, began := range []uint64{early, between, late} {
+		e.good(began)
+	}
+	if first.goods.Load() != 2 || second.goods.Load() != 1 {
+		t.Errorf("%d and %d", first.goods.Load(), second.goods.Load())
+	}
+	e.leave(&first)
+	e.good(late)
+	if first.goods.Load() != 2 || second.goods.Load() != 2 {
+		t.Errorf("after the first left: %d and %d", first.goods.Load(), second.goods.Load())
+	}
+	e.leave(&second)
+	if e.count.Load() != 0 || len(e.proofs) != 0 {
+		t.Errorf("%d proofs are left", e.count.Load())
+	}
 }
 
 // flood asks for tampered and good decrypts, so many a second, whatever has become of those before, and
@@ -134,7 +69,7 @@ func flood(t *testing.T, v vendor, badRate, goodRate int, lasts time.Duration) (
 			_, err := v.Decrypt(ctx, ref("k", 0), []byte("wrong"), good)
 			mu.Lock()
 			defer mu.Unlock()
-			if errors.Is(err, hsm.ErrInvalidCiphertext) {
+			if errors.Is(err, hsm.ErrRefusedCiphertext) {
 				verdicts++
 			}
 		})
@@ -171,4 +106,65 @@ func TestTamperedDoNotStarveGood(t *testing.T) {
 		t.Errorf("%d of %d good decrypts failed", failed, good)
 	}
 	t.Logf("%d calls of C_Decrypt", v.Calls("C_Decrypt")-before)
+}
+
+// 32 tampered ciphertexts of 4 KiB at a time, on an HSM that takes 1 ms for each call: what one of
+// them costs, and that a good decrypt beside them does not wait long.
+func TestFloodCost(t *testing.T) {
+	const sessions, callers, size, lasts = 8, 32, 4096, 2 * time.Second
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(sessions + 2)) // as package worker does
+	v := openVendor(t, func(c *Config) { c.Sessions = sessions })
+	aad := []byte("AAD")
+	good := sealWithGo(t, v.value, 12, aad, make([]byte, size))
+	for range sessions * 2 { // opens the sessions
+		_, err := v.Decrypt(t.Context(), ref("k", 0), aad, good)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	v.set(t, faulty.Rule{Function: "C_Decrypt", Action: faulty.Delay, Delay: time.Millisecond})
+	calls, opened := v.Calls("C_Decrypt"), v.Calls("C_OpenSession")
+	var refused, late, other atomic.Int64
+	var goods []time.Duration
+	var group sync.WaitGroup
+	end := time.Now().Add(lasts)
+	for range callers {
+		group.Go(func() {
+			for time.Now().Before(end) {
+				_, err := v.Decrypt(t.Context(), ref("k", 0), []byte("wrong"), good)
+				switch {
+				case errors.Is(err, hsm.ErrRefusedCiphertext):
+					refused.Add(1)
+				case errors.Is(err, hsm.ErrUnprovenCiphertext):
+					late.Add(1)
+				default:
+					other.Add(1)
+				}
+			}
+		})
+	}
+	group.Go(func() {
+		for time.Now().Before(end) {
+			start := time.Now()
+			_, err := v.Decrypt(t.Context(), ref("k", 0), aad, good)
+			if err != nil {
+				t.Error(err)
+			}
+			goods = append(goods, time.Since(start))
+		}
+	})
+	group.Wait()
+	slices.Sort(goods)
+	each := float64(v.Calls("C_Decrypt")-calls-uint64(len(goods))) / float64(refused.Load()+late.Load())
+	t.Logf("%d refused, %d without time; %.1f decrypts for each; good: %d, p50 %v, p99 %v", refused.Load(), late.Load(), each,
+		len(goods), goods[len(goods)/2], goods[len(goods)*99/100])
+	if other.Load() > 0 || late.Load() > refused.Load()/10 {
+		t.Errorf("%d neither refused nor unproven, %d without time", other.Load(), late.Load())
+	}
+	if each > 1+proofRepeats+5 {
+		t.Errorf("%.1f decrypts for each tampered ciphertext", each)
+	}
+	if n := v.Calls("C_OpenSession") - opened; n > 0 {
+		t.Errorf("%d sessions were opened", n)
+	}
 }

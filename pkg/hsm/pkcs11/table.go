@@ -37,9 +37,9 @@ func (e *entry) refuses(need hsm.Usage) error {
 
 func lacking(has, need hsm.Usage) string {
 	if need&^has&hsm.CanEncrypt != 0 {
-		return "CKA_ENCRYPT = false"
+		return "CKA_ENCRYPT = false, or its CKA_ALLOWED_MECHANISMS lack AES-GCM"
 	}
-	return "CKA_DECRYPT = false"
+	return "CKA_DECRYPT = false, or its CKA_ALLOWED_MECHANISMS lack AES-GCM"
 }
 
 func describeTwins(twins []listed) string {

@@ -21,18 +21,24 @@ const adminSessions = 2
 // when its context ends. The context is watched before the call and wherever there
 // is something to wait for; who starts the process watches the time.
 type Token struct {
-	config  Config
-	profile Profile
-	module  *module
-	slot    uint
-	info    hsm.Info
-	login   *login
-	keys    table
-	canary  canary
-	doubt   doubt
-	finding singleflight.Group
-	listing chan struct{} // one listing of the whole token at a time
-	closed  atomic.Bool
+	config   Config
+	profile  Profile
+	module   *module
+	slot     uint
+	info     hsm.Info
+	login    *login
+	keys     table
+	canary   canary
+	doubt    doubt // of ambiguous answers
+	evidence evidence
+	flaky    doubt        // of faults: the test key failed
+	helpers  atomic.Int64 // goroutines in help
+	blames   blames
+	samples  samples
+	sizes    [2]sizeLimits // of encrypt, of decrypt
+	finding  singleflight.Group
+	listing  chan struct{} // one listing of the whole token at a time
+	closed   atomic.Bool
 
 	prepared chan struct{} // closed when the test key was looked for and the canary made
 
@@ -155,7 +161,6 @@ func (t *Token) Close(ctx context.Context) error {
 		return nil
 	}
 	idle := t.work.close(ctx)
-	idle = t.canary.pool.close(ctx) && idle
 	idle = t.admin.close(ctx) && idle
 	idle = idle && t.login.close(ctx)
 	t.module.release(idle)

@@ -150,7 +150,7 @@ func refusesTampered(t *testing.T, token *Token, aad []byte, good hsm.Sealed) {
 	check := func(what string, aad []byte, sealed hsm.Sealed) {
 		t.Helper()
 		got, err := token.Decrypt(t.Context(), ref("k", 0), aad, sealed)
-		if !errors.Is(err, hsm.ErrInvalidCiphertext) || hsm.IsFault(err) || got != nil {
+		if !errors.Is(err, hsm.ErrRefusedCiphertext) || hsm.IsFault(err) || got != nil {
 			t.Errorf("%s tampered with: %v", what, err)
 		}
 	}
