@@ -41,7 +41,7 @@ func (s hsmStart) reload() bool { return s.serving != nil && s.serving.number > 
 // wait waits until each HSM has started or failed to, and judges. One that hangs is not
 // waited for while every group has another, but in a reload, which has time. errStopped if ctx ends first.
 func (s hsmStart) wait(ctx context.Context) error {
-	limited, cancel := context.WithTimeout(ctx, hsmStartTimeout)
+	limited, cancel := context.WithTimeout(ctx, s.limit())
 	defer cancel()
 	type answer struct {
 		name string
@@ -70,6 +70,21 @@ func (s hsmStart) wait(ctx context.Context) error {
 		return errStopped
 	}
 	return s.judge(known)
+}
+
+// limit is how long the start waits for HSMs that neither open nor fail. Where that is a verdict, on
+// the start or on a reload, each has all the time that start_timeout gives it.
+func (s hsmStart) limit() time.Duration {
+	limit := hsmStartTimeout
+	if s.config.StartWithoutHSMs != startExit && !s.reload() {
+		return limit
+	}
+	for _, h := range s.config.HSMs {
+		if slices.Contains(s.started, h.Name) {
+			limit = max(limit, h.StartTimeout)
+		}
+	}
+	return limit
 }
 
 // runOn are the HSMs whose processes were there before.
@@ -164,7 +179,7 @@ func (s hsmStart) worsens(name string, err error, ended bool) bool {
 }
 
 func (s hsmStart) worse(name string, err error) error {
-	err = orElseError(err, fmt.Errorf("%s: it did not answer within %s", name, hsmStartTimeout))
+	err = orElseError(err, fmt.Errorf("%s: it did not answer within %s", name, s.limit()))
 	return fmt.Errorf("the HSM %s works with its old settings and not with the new ones: %w%s", name, err, s.whatNow([]error{err}))
 }
 

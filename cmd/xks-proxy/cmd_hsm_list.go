@@ -127,6 +127,7 @@ func printNotes(b *bytes.Buffer, m hsm.MemberStatus, p processStatus, now time.T
 		p.LastError = ""
 	}
 	notes = append(notes, processNotes(m.HSM, p, now)...)
+	notes = append(notes, unreadableNotes(m.Unreadable)...)
 	if m.KeysListed.IsZero() {
 		notes = append(notes, "its keys have not been listed since the start; what is shown is remembered")
 	}

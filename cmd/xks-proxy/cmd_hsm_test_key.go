@@ -213,6 +213,10 @@ func (o testKeyOrder) ensure(ctx context.Context, token *pkcs11.Token) (string, 
 			return fmt.Sprintf("has the test key %q already", o.Label), nil
 		}
 	}
+	_, unreadable := hsm.Readable(found)
+	if len(unreadable) > 0 {
+		return "", hsm.UnreadableError("find the test key", unreadable[0])
+	}
 	if len(found) > 0 {
 		return "", fmt.Errorf("there is a key %q that is no AES-256 key for encrypting and decrypting; delete it if it is nobody's, or choose another test_key", o.Label)
 	}

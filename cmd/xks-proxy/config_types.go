@@ -129,7 +129,9 @@ type hsmConfig struct {
 	Model       string        `mapstructure:"model" doc:"Model that GetHealthStatus shows. Empty: what the token says."`
 	Vendor      string        `mapstructure:"vendor" doc:"Vendor that GetHealthStatus shows. Empty: what the token says."`
 	HangTimeout time.Duration `mapstructure:"hang_timeout" default:"2s" min:"100ms" max:"10m" doc:"A call to the module that takes longer counts as hung; a process with four of them, or with fewer for 30s, is killed and started anew. Time in which the machine stood still does not count."`
-	Overrides   hsmOverrides  `mapstructure:"overrides" doc:"Single fields of the profile, for a module that differs from it."`
+	// StartTimeout bounds the opening of the token, not the listing of its keys.
+	StartTimeout time.Duration `mapstructure:"start_timeout" default:"60s" min:"1s" max:"30m" doc:"How long the module may take to start, find the token and log in; then its process is killed and started anew. Once it is known how long that takes, the limit is four times as long, 10s at least, and this at most. The keys are listed afterwards, in the background."`
+	Overrides    hsmOverrides  `mapstructure:"overrides" doc:"Single fields of the profile, for a module that differs from it."`
 }
 
 // hsmOverrides changes single fields of a profile; the zero value (nil) leaves the

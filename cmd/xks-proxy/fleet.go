@@ -89,7 +89,10 @@ func startHSM(spec hsmSpec, log *zap.Logger) (*runningHSM, error) {
 		Dir:         spec.dir,
 		Env:         spec.hsm.Environment,
 		HangTimeout: spec.hsm.HangTimeout,
-		Log:         log.With(zap.String("hsm", spec.hsm.Name)),
+
+		StartTimeout: spec.hsm.StartTimeout,
+
+		Log: log.With(zap.String("hsm", spec.hsm.Name)),
 	})
 	if err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ func TestWaitUntilAway(t *testing.T) {
 				waitUntilAway(func(context.Context) error {
 					asked++
 					return c.answers[min(asked, len(c.answers))-1]
-				}, func(error) {})
+				}, nil, nil, func(error) {})
 				if took := time.Since(begin); took != c.after {
 					t.Errorf("given up after %v, want %v", took, c.after)
 				}
@@ -60,7 +60,7 @@ func TestWaitUntilAwayHangs(t *testing.T) {
 			}
 			<-release
 			return errors.New("too late")
-		}, func(error) { reports++ })
+		}, nil, nil, func(error) { reports++ })
 		// Asked at 2, 8 (the answer came at 7) and 10: failures at 4 and 6, then at 9.5, 12 and 14.
 		if took := time.Since(begin); took != 14*time.Second || asked.Load() != 3 || reports != 2+1+2 {
 			t.Errorf("given up after %v, asked %d times, %d reports", took, asked.Load(), reports)
@@ -83,7 +83,7 @@ func TestWaitUntilAwayKeeps(t *testing.T) {
 				default:
 					return nil
 				}
-			}, func(error) {})
+			}, nil, nil, func(error) {})
 			close(gaveUp)
 		}()
 		time.Sleep(time.Hour)

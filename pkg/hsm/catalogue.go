@@ -205,6 +205,7 @@ type view struct {
 	bit     memberSet
 	seen    bool // the member's keys were seen at least once
 	away    bool // they cannot be listed now: objects is what it held when last seen
+	hidden  bool // an object of this label could not be read
 	objects []Object
 }
 
@@ -218,6 +219,10 @@ func newKey(label string, views []view) *Key {
 			continue
 		}
 		key.complete |= v.bit
+		key.unseen = key.unseen || v.hidden
+		if len(v.objects) == 0 && v.hidden {
+			continue
+		}
 		if len(v.objects) == 0 {
 			key.Missing = append(key.Missing, v.name)
 			continue
@@ -371,7 +376,7 @@ func (g *Group) publish(next *catalogue) {
 func (g *Group) views(label string) []view {
 	views := make([]view, len(g.members))
 	for i, m := range g.members {
-		views[i] = view{name: m.Name, bit: m.bit, seen: m.objects != nil, away: g.parity.away&m.bit != 0, objects: m.objects[label]}
+		views[i] = view{name: m.Name, bit: m.bit, seen: m.objects != nil, away: g.parity.away&m.bit != 0, hidden: m.hides(label), objects: m.objects[label]}
 	}
 	return views
 }

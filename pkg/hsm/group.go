@@ -206,7 +206,9 @@ type Group struct {
 	ctx     context.Context // ends with the group
 	stop    context.CancelFunc
 	running sync.WaitGroup
-	first   sync.WaitGroup // one for each member's first look at its keys and first probe
+
+	listedOnce sync.WaitGroup // one for each member's first listing of its keys
+	probedOnce sync.WaitGroup // one for each member's first probe
 }
 
 // member is one HSM as a group sees it.
@@ -242,9 +244,10 @@ type member struct {
 	refresh chan struct{} // capacity 1: list the keys soon
 	probe   chan struct{} // capacity 1: probe soon
 
-	objects map[string][]Object // label -> key objects as last seen; nil: never seen. Guarded by Group.mu.
-	listed  time.Time           // when its keys were last listed. Guarded by Group.mu.
-	unsaved bool                // objects differ from what the state directory remembers. Guarded by Group.mu.
+	objects    map[string][]Object // label -> key objects as last seen; nil: never seen. Guarded by Group.mu.
+	listed     time.Time           // when its keys were last listed. Guarded by Group.mu.
+	unreadable []Object            // what the last listing could not read. Guarded by Group.mu.
+	unsaved    bool                // objects differ from what the state directory remembers. Guarded by Group.mu.
 }
 
 // memberSet is a set of members, by their place in the group.
@@ -305,7 +308,8 @@ func NewGroup(c GroupConfig) (*Group, error) {
 	g.running.Go(func() { g.keepCrossChecking(ctx) })
 	g.running.Go(func() { g.keepEstimating(ctx) })
 	for _, m := range g.members {
-		g.first.Add(2)
+		g.listedOnce.Add(1)
+		g.probedOnce.Add(1)
 		g.running.Go(func() { g.keepCatalogue(ctx, m) })
 		g.running.Go(func() { g.keepProbing(ctx, m) })
 	}
@@ -318,12 +322,27 @@ func (g *Group) Name() string { return g.config.Name }
 // TestKey is the label that belongs to the proxy itself.
 func (g *Group) TestKey() string { return g.config.TestKey }
 
-// WaitFirst waits until every HSM's keys have been listed once and every HSM
-// been probed once, with whatever result, or until ctx ends.
+// firstListing is how long a start waits for the first listings once every HSM was probed: keys that
+// are not listed yet are looked for one by one.
+const firstListing = time.Second
+
+// WaitFirst waits until every HSM has been probed once, with whatever result, or until ctx ends; and
+// for the first listing of each HSM's keys, at most a second longer.
 func (g *Group) WaitFirst(ctx context.Context) error {
+	err := waitGroup(ctx, &g.probedOnce)
+	if err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, firstListing)
+	defer cancel()
+	_ = waitGroup(limited, &g.listedOnce)
+	return ctx.Err()
+}
+
+func waitGroup(ctx context.Context, group *sync.WaitGroup) error {
 	done := make(chan struct{})
 	go func() {
-		g.first.Wait()
+		group.Wait()
 		close(done)
 	}()
 	select {

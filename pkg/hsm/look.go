@@ -21,9 +21,11 @@ const (
 	versionHolds = 200 * time.Millisecond // likewise, of a key that there is: another proxy may just have begun to use a new version
 	maxRecent    = 4096                   // looks remembered
 
-	catalogueTimeout = 20 * time.Second // a listing of 10,000 keys takes SoftHSM under a second
-	listingShare     = 20               // an HSM spends at most a twentieth of its time on listings
-	catalogueRetry   = time.Second      // while an HSM's keys could not be listed, and between any two listings
+	// catalogueTimeout is far above what any HSM needs: 10,000 keys at 60 ms take 10 minutes. A listing
+	// that makes no progress is found by who runs the module (package worker).
+	catalogueTimeout = 30 * time.Minute
+	listingShare     = 20          // an HSM spends at most a twentieth of its time on listings
+	catalogueRetry   = time.Second // while an HSM's keys could not be listed, and between any two listings
 )
 
 type looks struct {
@@ -45,6 +47,7 @@ type look struct {
 func (g *Group) lookNow(label string) look {
 	found := make([][]Object, len(g.members))
 	errs := make([]error, len(g.members))
+	hidden := make([]error, len(g.members)) // objects of the label that could not be read
 	var asking sync.WaitGroup
 	for i, m := range g.members {
 		timeout := lookTimeout
@@ -55,7 +58,11 @@ func (g *Group) lookNow(label string) look {
 			ctx, cancel := context.WithTimeout(g.ctx, timeout)
 			defer cancel()
 			objects, err := m.Token.Find(ctx, label)
+			objects, unreadable := Readable(objects)
 			found[i], errs[i] = sorted(objects), named(err, m.Name)
+			if len(unreadable) > 0 {
+				hidden[i] = named(UnreadableError("find key", unreadable[0]), m.Name)
+			}
 		})
 	}
 	asking.Wait()
@@ -69,6 +76,13 @@ func (g *Group) lookNow(label string) look {
 		if errs[i] != nil {
 			away = append(away, errs[i])
 			continue
+		}
+		if hidden[i] != nil {
+			away = append(away, hidden[i])
+			views[i].hidden = true
+			if len(found[i]) < len(m.objects[label]) {
+				continue // it is as it was last seen
+			}
 		}
 		views[i].seen, views[i].objects = true, found[i]
 		// An HSM that has not listed its keys yet stays unknown: one label is not its catalogue.
@@ -132,7 +146,7 @@ func (g *Group) keepCatalogue(ctx context.Context, m *member) {
 			wait = min(g.config.CatalogueInterval, catalogueRetry)
 		}
 		if first {
-			g.first.Done()
+			g.listedOnce.Done()
 		}
 		select {
 		case <-ctx.Done():
@@ -177,12 +191,14 @@ func (g *Group) list(ctx context.Context, m *member) error {
 		g.mu.Unlock()
 		return err
 	}
+	list, unreadable := Readable(list)
 	objects := byLabel(list)
 	g.mu.Lock()
+	hidden := g.hide(m, objects, unreadable)
 	g.vet(m, objects)
 	m.vetting.Store(false)
 	changed := changedLabels(m.objects, objects)
-	read := m.objects == nil || len(changed) > 0 || g.relearn(time.Now())
+	read := m.objects == nil || len(changed) > 0 || hidden || g.relearn(time.Now())
 	m.objects = objects
 	m.listed = time.Now()
 	m.unsaved = m.unsaved || read

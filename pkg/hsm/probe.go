@@ -91,7 +91,7 @@ func (g *Group) keepProbing(ctx context.Context, m *member) {
 			g.record(m, health)
 		}
 		if first {
-			g.first.Done()
+			g.probedOnce.Done()
 		}
 		wait := g.config.ProbeInterval
 		if m.standing.out.Load() || m.standing.suspect.Load() {
@@ -268,7 +268,12 @@ func (g *Group) testKeyOn(ctx context.Context, m *member) ([]Object, error) {
 	if len(objects) > 0 {
 		return objects, nil
 	}
-	return m.Token.Find(ctx, g.config.TestKey)
+	found, err := m.Token.Find(ctx, g.config.TestKey)
+	objects, unreadable := Readable(found)
+	if err == nil && len(objects) == 0 && len(unreadable) > 0 {
+		return nil, &Error{Op: "find the test key", Kind: ErrKeyUsage, Detail: UnreadableError("", unreadable[0]).Detail}
+	}
+	return objects, err
 }
 
 func modelOf(info Info) string {

@@ -68,6 +68,9 @@ type MemberStatus struct {
 
 	Keys       int       `json:"keys"`                // labels on it
 	KeysListed time.Time `json:"keysListed,omitzero"` // when they were last listed; zero: not since the start
+
+	// Unreadable are the objects that the last listing could not read. They are left out.
+	Unreadable []UnreadableObject `json:"unreadable,omitempty"`
 }
 
 // FindingKind is one way in which the HSMs of a group can differ.
@@ -113,6 +116,7 @@ func (g *Group) Status() GroupStatus {
 	defer g.mu.Unlock()
 	for i, m := range g.members {
 		status.Members[i].Keys, status.Members[i].KeysListed = len(m.objects), m.listed
+		status.Members[i].Unreadable = m.hidden()
 	}
 	return status
 }

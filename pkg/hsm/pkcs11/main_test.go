@@ -183,7 +183,7 @@ func openWith(t testing.TB, keys ...NewKey) *Token {
 // childJob is what another process does on a token.
 type childJob struct {
 	Config  Config
-	Action  string // "create", "destroy"
+	Action  string // "create", "destroy", "use"
 	Label   string
 	Version uint32
 }
@@ -224,10 +224,27 @@ func doChildJob(text string) error {
 		return err
 	}
 	defer func() { _ = token.Close(ctx) }()
-	if job.Action == "destroy" {
+	switch job.Action {
+	case "use":
+		return useKey(ctx, token, hsm.KeyRef{Label: job.Label, Version: job.Version})
+	case "destroy":
 		return token.DestroyKey(ctx, job.Label, job.Version)
 	}
 	return token.CreateKeys(ctx, []NewKey{{Label: job.Label, Version: job.Version, HasVersion: true}})
+}
+
+// useKey lists the keys, encrypts and decrypts.
+func useKey(ctx context.Context, token *Token, key hsm.KeyRef) error {
+	_, err := token.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	sealed, err := token.Encrypt(ctx, key, nil, []byte("x"))
+	if err != nil {
+		return err
+	}
+	_, err = token.Decrypt(ctx, key, nil, sealed)
+	return err
 }
 
 func ref(label string, version uint32) hsm.KeyRef { return hsm.KeyRef{Label: label, Version: version} }

@@ -253,14 +253,21 @@ func (t *Token) DestroyKey(ctx context.Context, label string, version uint32) er
 }
 
 // withReadWrite runs do on a read-write session. It borrows a place among the
-// sessions that list, so that Close waits for it.
+// sessions that list, so that Close waits for it. A token that has no more sessions gives one that is
+// read-only back for it.
 func (t *Token) withReadWrite(ctx context.Context, do func(p11.SessionHandle) error) error {
 	s, err := t.admin.get(ctx)
 	if err != nil {
 		return err
 	}
-	defer t.admin.put(s)
-	session, err := t.module.ctx.OpenSession(t.login.slot, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION)
+	const flags = p11.CKF_SERIAL_SESSION | p11.CKF_RW_SESSION
+	session, err := t.module.ctx.OpenSession(t.slot, flags)
+	if err == nil {
+		defer t.admin.put(s)
+	} else {
+		t.admin.drop(s)
+		session, err = t.module.ctx.OpenSession(t.slot, flags)
+	}
 	if err != nil {
 		return unavailable("open session", "C_OpenSession", err)
 	}

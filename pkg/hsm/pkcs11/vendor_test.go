@@ -26,8 +26,18 @@ type vendor struct {
 // faulty module of its own. change may be nil.
 func openVendor(t *testing.T, change func(*Config)) vendor {
 	t.Helper()
+	return openPlaying(t, faulty.Manners{}, change)
+}
+
+// openPlaying is openVendor for an HSM with these manners.
+func openPlaying(t *testing.T, manners faulty.Manners, change func(*Config)) vendor {
+	t.Helper()
 	dir := t.TempDir()
 	control, err := faulty.New(filepath.Join(dir, "control"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = control.Play(manners)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,9 @@ type Config struct {
 	// one after the other, by one goroutine.
 	Refresh func() (json.RawMessage, error) `json:"-"`
 
-	StartTimeout time.Duration // until the token is open; default 10 s
+	// StartTimeout is how long a process may take to open its token; default 60 s. Once one has, the
+	// limit is adapted to that: see opening.
+	StartTimeout time.Duration
 	HangTimeout  time.Duration // a call that a session has had for longer is hung; default 2 s
 	MaxHung      int           // hung calls with which the process is killed; default 4, or half of the sessions if that is less
 	HungPatience time.Duration // with fewer hung calls it is killed when one has been hung for this long; default 30 s
@@ -116,7 +118,7 @@ func (c Config) String() string { return fmt.Sprintf("HSM worker %q", c.Name) }
 func (c Config) GoString() string { return c.String() }
 
 func (c Config) withDefaults() Config {
-	orDefault(&c.StartTimeout, 10*time.Second)
+	orDefault(&c.StartTimeout, 60*time.Second)
 	orDefault(&c.HangTimeout, 2*time.Second)
 	orDefault(&c.HungPatience, 30*time.Second)
 	orDefault(&c.PingInterval, 500*time.Millisecond)

@@ -250,3 +250,25 @@ func TestOtherProtocolVersion(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+// The limit of an opening follows what openings take, and grows where it was too short.
+func TestOpeningLimit(t *testing.T) {
+	var o opening
+	want := func(want time.Duration) {
+		t.Helper()
+		if got := o.limit(time.Minute); got != want {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+	want(time.Minute)
+	o.took(100 * time.Millisecond)
+	want(10 * time.Second)
+	o.took(4 * time.Second)
+	want(16 * time.Second)
+	o.missed++
+	want(32 * time.Second)
+	o.missed++
+	want(time.Minute)
+	o.took(time.Second)
+	want(16 * time.Second)
+}

@@ -96,6 +96,7 @@ func (w *Worker) run() (time.Duration, error) {
 	}
 	w.config.OnPIN(nil)
 	ready := time.Now()
+	w.opening.took(ready.Sub(began))
 	w.config.Log.Info("the HSM's process is ready", zap.Int("pid", p.pid), zap.Int("sessions", opened.Sessions),
 		zap.Duration("took", ready.Sub(began)), zap.String("token", opened.Info.Label), zap.String("serial", opened.Info.Serial))
 	w.serve(l, opened)

@@ -26,7 +26,8 @@ func (w *Worker) open(l *link, p *process) (ready, error) {
 	if err != nil {
 		return ready{}, err
 	}
-	timer := time.NewTimer(w.config.StartTimeout)
+	limit := w.opening.limit(w.config.StartTimeout)
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case o := <-l.opened:
@@ -39,7 +40,8 @@ func (w *Worker) open(l *link, p *process) (ready, error) {
 		case <-time.After(exitTime):
 		}
 	case <-timer.C:
-		return ready{}, fmt.Errorf("its process did not open the token within %v", w.config.StartTimeout)
+		w.opening.missed++
+		return ready{}, fmt.Errorf("its process did not open the token within %v", limit)
 	case reason := <-w.restart:
 		return ready{}, fmt.Errorf("%w: %s", errRestart, reason)
 	case <-w.closing:

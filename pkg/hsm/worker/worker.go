@@ -45,6 +45,7 @@ type Worker struct {
 	asked     bool            // Restart asked for it
 	started   int             // processes so far
 	complaint complaint
+	opening   opening
 
 	mu       sync.Mutex
 	state    State
