@@ -63,7 +63,14 @@ func TestSessionLimit(t *testing.T) {
 					if err != nil {
 						t.Error(err)
 					}
-					err = v.canary.shared.do(t.Context())
+					s, err := v.work.get(t.Context())
+					if err != nil {
+						t.Error(err)
+						continue
+					}
+					at := &seat{from: v.work, s: s}
+					err = v.vouch(t.Context(), at, true)
+					at.leave(err == nil)
 					if err != nil {
 						t.Error(err)
 					}
