@@ -131,8 +131,13 @@ func (p *pool) spare() bool {
 	return enough && p.park()
 }
 
-// park sets a slot aside for a while, unless it is the last one.
+// park sets a slot aside for a while, unless it is the last one or the pool waits for all of them.
 func (p *pool) park() bool {
+	select {
+	case <-p.closing:
+		return false
+	default:
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.parked+1 >= p.size {
