@@ -13,6 +13,8 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+
+	"xks-proxy/pkg/hsm"
 )
 
 // Limits of Config.
@@ -50,6 +52,8 @@ type Config struct {
 	Profile   string    `json:"profile,omitempty"`  // one of Profiles(); "": generic
 	Overrides Overrides `json:"overrides,omitzero"`
 	TestKey   string    `json:"testKey,omitempty"` // CKA_LABEL of the proxy's own test key, for the canary; "": none
+
+	KeyVersion hsm.VersionRule `json:"keyVersion,omitempty"` // how key versions are read from CKA_ID; "": id4
 }
 
 // String names the token and hides the PIN.
