@@ -25,6 +25,11 @@ const (
 	VersionNone VersionRule = "none"
 )
 
+// VersionRules lists the rules.
+func VersionRules() []VersionRule {
+	return []VersionRule{VersionID4, VersionNumber, VersionNone}
+}
+
 // MaxReaders is how many objects of a label are tried for one ciphertext whose version several
 // of them may have made.
 const MaxReaders = 16

@@ -127,7 +127,7 @@ func (g *Group) recall(m *member) {
 			zap.String("hsm", m.Name), zap.Error(err))
 		return
 	}
-	m.objects = byLabel(memory.Objects)
+	m.objects = byLabel(readBy(g.config.KeyVersion, memory.Objects))
 	m.serial, m.known, g.established = memory.Serial, true, true
 	g.log.Info("key catalogue recalled", zap.String("hsm", m.Name), zap.Int("objects", len(memory.Objects)), zap.Time("seen", memory.Seen))
 }

@@ -23,8 +23,9 @@ import (
 type parityMemory struct {
 	Format   int                 `json:"format"` // 1
 	Group    string              `json:"group"`
-	HSMs     []string            `json:"hsms"`     // of which Complete speaks
-	Complete map[string][]uint32 `json:"complete"` // label -> versions that were on each of them at once
+	HSMs     []string            `json:"hsms"`                 // of which Complete speaks
+	Rule     VersionRule         `json:"keyVersion,omitempty"` // by which the versions are numbered; "": id4
+	Complete map[string][]uint32 `json:"complete"`             // label -> versions that were on each of them at once
 	Diverged []Finding           `json:"diverged,omitempty"`
 }
 
@@ -44,7 +45,7 @@ func (g *Group) rememberParity() {
 	g.mu.Lock()
 	unsaved := g.parity.unsaved || len(g.parity.once)+len(g.parity.diverged) > 0 && g.forgotten(g.parityFile())
 	g.parity.unsaved = false
-	memory := parityMemory{Format: parityFormat, Group: g.config.Name, HSMs: g.namesOf(g.everyone())}
+	memory := parityMemory{Format: parityFormat, Group: g.config.Name, HSMs: g.namesOf(g.everyone()), Rule: g.config.KeyVersion}
 	if unsaved {
 		memory.Complete = maps.Clone(g.parity.once)
 		memory.Diverged = slices.SortedFunc(maps.Values(g.parity.diverged), byPlace)
@@ -86,7 +87,9 @@ func (g *Group) recallParity() {
 			return // what was on every HSM before this one joined was never on this one
 		}
 	}
-	maps.Copy(g.parity.once, memory.Complete)
+	if memory.Rule == g.config.KeyVersion || memory.Rule == "" && g.config.KeyVersion == VersionID4 {
+		maps.Copy(g.parity.once, memory.Complete)
+	}
 }
 
 func readParity(path, group string) (*parityMemory, error) {

@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"xks-proxy/pkg/hsm"
@@ -89,6 +90,9 @@ func (c Config) Validate() error {
 	}
 	if c.Sessions < 0 || c.Sessions > MaxSessions {
 		bad("sessions %d: use 1 to %d", c.Sessions, MaxSessions)
+	}
+	if c.KeyVersion != "" && !slices.Contains(hsm.VersionRules(), c.KeyVersion) {
+		bad("key version %q: use one of %v", c.KeyVersion, hsm.VersionRules())
 	}
 	_, err := c.profile()
 	if err != nil {
