@@ -371,7 +371,7 @@ func (g *Group) publish(next *catalogue) {
 	}
 	slices.Sort(gone)
 	if len(gone) > 0 {
-		g.log.Warn("keys are gone from every HSM of the group", zap.Int("keys", len(gone)), zap.Strings("labels", gone[:min(len(gone), loggedLabels)]))
+		g.log.Warn("keys are gone from every HSM of the group", zap.Int("keys", len(gone)), zap.Strings("labels", ShowLabels(gone[:min(len(gone), loggedLabels)])))
 	}
 }
 
