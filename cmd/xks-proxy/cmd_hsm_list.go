@@ -18,10 +18,7 @@ import (
 	"xks-proxy/pkg/hsm/worker"
 )
 
-const (
-	listWidth       = 120 // columns
-	maxFindingsSeen = 20  // of a group
-)
+const listWidth = 120 // columns
 
 // printHSMs prints all groups. now is for "12s ago".
 func printHSMs(w io.Writer, status *adminStatus, now time.Time) error {
@@ -173,23 +170,6 @@ func printUnder(b *bytes.Buffer, name string, notes []string) {
 	fmt.Fprintf(b, "\n  %s\n", name)
 	for _, note := range notes {
 		printWrapped(b, "    ", withoutName(note, name))
-	}
-}
-
-func printFindings(b *bytes.Buffer, findings []hsm.Finding, now time.Time) {
-	if len(findings) == 0 {
-		return
-	}
-	fmt.Fprintf(b, "\n  The keys of the HSMs differ: %s\n", plural(len(findings), "finding"))
-	for _, f := range findings[:min(len(findings), maxFindingsSeen)] {
-		key := strconv.Quote(f.Label)
-		if f.Version != 0 {
-			key += fmt.Sprintf(" version %d", f.Version)
-		}
-		printWrapped(b, "    ", fmt.Sprintf("%s: %s (%s, for %s): %s", f.Kind, key, strings.Join(f.HSMs, ", "), shortDuration(now.Sub(f.Since)), f.Detail))
-	}
-	if more := len(findings) - maxFindingsSeen; more > 0 {
-		fmt.Fprintf(b, "    and %d more: --json has all\n", more)
 	}
 }
 

@@ -23,7 +23,7 @@ type FindingPlace struct {
 // Len is how many findings the group stands for.
 func (g FindingGroup) Len() int { return 1 + len(g.Others) }
 
-// GroupFindings puts together what says the same; what is worst comes first.
+// GroupFindings puts together what says the same, and what says it of another CKA_ID; what is worst comes first.
 func GroupFindings(findings []Finding) []FindingGroup {
 	type same struct {
 		kind         FindingKind
@@ -33,6 +33,9 @@ func GroupFindings(findings []Finding) []FindingGroup {
 	places := map[same]int{}
 	for _, f := range findings {
 		key := same{f.Kind, strings.Join(f.HSMs, "\x00"), f.Detail}
+		if f.Kind == VersionDoubtful || f.Kind == VersionImplausible {
+			key.detail = ""
+		}
 		i, known := places[key]
 		if !known {
 			places[key] = len(groups)
@@ -40,6 +43,9 @@ func GroupFindings(findings []Finding) []FindingGroup {
 			continue
 		}
 		g := &groups[i]
+		if len(g.Others) == 0 && key.detail == "" {
+			g.Detail = "of the first, " + g.Detail
+		}
 		g.Others = append(g.Others, FindingPlace{f.Label, f.Version})
 		if f.Since.Before(g.Since) {
 			g.Since = f.Since
