@@ -206,10 +206,13 @@ func (t table) print(b *bytes.Buffer) {
 func printWrapped(b *bytes.Buffer, indent, s string) { printHanging(b, indent, indent+"  ", s) }
 
 // printHanging begins the first line with first and the others with rest.
-func printHanging(b *bytes.Buffer, first, rest, s string) {
+func printHanging(b *bytes.Buffer, first, rest, s string) { printWithin(b, listWidth, first, rest, s) }
+
+// printWithin is printHanging for lines of any width.
+func printWithin(b *bytes.Buffer, width int, first, rest, s string) {
 	line, space := first, ""
 	for word := range strings.FieldsSeq(s) {
-		if space != "" && utf8.RuneCountInString(line+space+word) > listWidth {
+		if space != "" && utf8.RuneCountInString(line+space+word) > width {
 			b.WriteString(line + "\n")
 			line, space = rest, ""
 		}

@@ -271,13 +271,18 @@ func describeAttributes(o Object) string {
 // usageNames are the usages in the order of their bits.
 var usageNames = []string{"encrypt", "decrypt", "sign", "verify", "wrap", "unwrap", "derive"}
 
-func describeUsage(usage Usage) string {
-	var list []string
+func usageList(usage Usage) []string {
+	list := []string{}
 	for i, name := range usageNames {
 		if usage&(1<<i) != 0 {
 			list = append(list, name)
 		}
 	}
+	return list
+}
+
+func describeUsage(usage Usage) string {
+	list := usageList(usage)
 	return "may " + choose(len(list) > 0, strings.Join(list, "+"), "do nothing")
 }
 

@@ -22,6 +22,7 @@ type parity struct {
 	read  memberSet            // the member whose listing is being taken in
 	found map[string][]Finding // by label, as the members' objects are known now
 
+	listings   map[memberSet]listing    // by member: the last, failed ones included; see refresh.go
 	candidates map[findingID]*candidate // all that was found, told or not
 	standing   []Finding                // that are told: sorted; a new slice at each change
 
@@ -61,6 +62,7 @@ const (
 
 func (p *parity) init() {
 	p.found = map[string][]Finding{}
+	p.listings = map[memberSet]listing{}
 	p.candidates = map[findingID]*candidate{}
 	p.once = map[string][]uint32{}
 	p.diverged = map[KeyRef]Finding{}
@@ -240,6 +242,7 @@ func (g *Group) listSoon() {
 
 // listingDone is what a listing that began at a moment, and its failure, mean for differences. Group.mu is held.
 func (g *Group) listingDone(m *member, began time.Time, err error) {
+	g.parity.listings[m.bit] = listing{began, err}
 	g.parity.quick &^= m.bit
 	if time.Since(began) <= quickListing {
 		g.parity.quick |= m.bit
@@ -291,7 +294,9 @@ func (g *Group) tell(before, now []Finding) {
 
 var levels = map[Severity]zapcore.Level{Minor: zapcore.InfoLevel, Warning: zapcore.WarnLevel, Severe: zapcore.ErrorLevel}
 
-func headline(kind FindingKind, differs, alone string) string { return choose(kind.differs(), differs, alone) }
+func headline(kind FindingKind, differs, alone string) string {
+	return choose(kind.differs(), differs, alone)
+}
 
 func (g *Group) tellOne(level zapcore.Level, message string, f FindingGroup) {
 	if !g.parity.lines.Allow() {
