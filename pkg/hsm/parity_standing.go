@@ -280,10 +280,10 @@ func (g *Group) tell(before, now []Finding) {
 		return
 	}
 	for _, f := range GroupFindings(newSince(byID(before), now)) {
-		g.tellOne(levels[f.Kind.Severity()], headline(f.Kind, "the HSMs' keys differ", "the version of a key needs attention"), f)
+		g.tellOne(levels[f.Kind.Severity()], headline(f.Kind, "the HSMs' keys differ", "a key needs attention"), f)
 	}
 	for _, f := range GroupFindings(newSince(byID(now), before)) {
-		g.tellOne(zapcore.InfoLevel, headline(f.Kind, "the HSMs' keys no longer differ", "the version of a key no longer needs attention"), f)
+		g.tellOne(zapcore.InfoLevel, headline(f.Kind, "the HSMs' keys no longer differ", "a key no longer needs attention"), f)
 	}
 	if unsaid := g.parity.unsaid; unsaid > 0 && g.parity.summaries.Allow() {
 		g.parity.unsaid = 0
