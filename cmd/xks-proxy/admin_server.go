@@ -50,6 +50,7 @@ func (a *admin) router() http.Handler {
 	r.Get(adminStatusPath, func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.proxyStatus(time.Now())) })
 	r.Get(adminCredentialsPath, func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.credentialList()) })
 	a.routeReload(r)
+	a.routeKeys(r)
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		writeAdmin(w, http.StatusNotFound, adminAnswer{Error: "the admin API has no such path"})
 	})
@@ -133,7 +134,7 @@ func readOrder(r *http.Request, order *adminOrder) (time.Duration, error) {
 // carried out without reaching its end in time.
 func statusOf(err error) int {
 	switch {
-	case errors.Is(err, hsm.ErrUnknownHSM), errors.Is(err, errUnknownKeyStore):
+	case errors.Is(err, hsm.ErrUnknownHSM), errors.Is(err, errUnknownKeyStore), errors.Is(err, errUnknownName):
 		return http.StatusNotFound
 	case errors.Is(err, hsm.ErrLastHSM), errors.Is(err, errUnderWay), errors.Is(err, errStarting), errors.Is(err, errStaysBlocked), errors.Is(err, errTooManyBlocks):
 		return http.StatusConflict

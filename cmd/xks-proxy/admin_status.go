@@ -33,7 +33,7 @@ type groupSummary struct {
 	HSMs      int          `json:"hsms"`
 	InService int          `json:"inService"`
 	Others    []hsmSummary `json:"others,omitempty"`      // that are not in service, or not well
-	Findings  int          `json:"keyFindings,omitempty"` // differences between their keys
+	Findings  int          `json:"keyFindings,omitempty"` // about their keys, without the minor ones
 }
 
 type hsmSummary struct {
@@ -95,7 +95,7 @@ func (a *admin) proxyStatus(now time.Time) proxyStatus {
 }
 
 func summarizeGroup(g hsm.GroupStatus) groupSummary {
-	s := groupSummary{Name: g.Name, HSMs: len(g.Members), Findings: len(g.Findings)}
+	s := groupSummary{Name: g.Name, HSMs: len(g.Members), Findings: mattering(g.Findings)}
 	for _, m := range g.Members {
 		if serves(m) {
 			s.InService++
@@ -191,7 +191,7 @@ func (g *groupSummary) attention(now time.Time) []string {
 		}
 	}
 	if g.Findings > 0 {
-		all = append(all, fmt.Sprintf("The keys of the HSMs of the group %s differ: %s; see xks-proxy hsm list.", g.Name, plural(g.Findings, "finding")))
+		all = append(all, fmt.Sprintf("The keys of the group %s need attention: %s; see xks-proxy hsm list.", g.Name, plural(g.Findings, "finding")))
 	}
 	return all
 }

@@ -92,23 +92,29 @@ func (p *parts) groupList() []*hsm.Group { return p.fleet.groups() }
 func (p *parts) stop() { p.fleet.close() }
 
 // tokenSettings is what a process needs to open the token of h. Sensitive: it holds the PIN.
-func tokenSettings(h hsmConfig, pin secret, testKey string) pkcs11.Config {
+func tokenSettings(h hsmConfig, pin secret, keys keyIdentity) pkcs11.Config {
 	return pkcs11.Config{
 		Module: h.Module, Token: h.Token, Serial: h.Serial, PIN: pkcs11.Secret(pin.reveal()),
-		Sessions: h.Sessions, Profile: h.Profile, Overrides: h.Overrides.pkcs11(), TestKey: testKey,
+		Sessions: h.Sessions, Profile: h.Profile, Overrides: h.Overrides.pkcs11(), TestKey: keys.testKey, KeyVersion: keys.version,
 	}
 }
 
-// testKey is the test key of the group that an HSM serves in; "" if it is in none.
-func (c *config) testKey(name string) string {
+// keyIdentity is what the group that an HSM serves in says of its keys.
+type keyIdentity struct {
+	testKey string // "": it is in no group
+	version hsm.VersionRule
+}
+
+// keyIdentity is that of the group of an HSM. All its groups agree (validateGroups).
+func (c *config) keyIdentity(name string) keyIdentity {
 	for _, g := range c.HSMGroups {
 		for _, m := range g.HSMs {
 			if m.HSM == name {
-				return g.TestKey
+				return keyIdentity{testKey: g.TestKey, version: hsm.VersionRule(g.KeyVersion)}
 			}
 		}
 	}
-	return ""
+	return keyIdentity{}
 }
 
 // groupSettings is how a group of a configuration is made. Two that are equal (sameGroup) are one group.
@@ -125,7 +131,7 @@ func groupSettings(c *config, g hsmGroupConfig, hsms map[string]*runningHSM) hsm
 		ProbeInterval: g.ProbeInterval, ProbeTimeout: g.ProbeTimeout, CatalogueInterval: g.CatalogueInterval,
 		AttemptTimeout: g.AttemptTimeout, Budget: c.Server.Budget,
 		HedgeAfter: g.HedgeAfter, HedgePercent: orNone(g.HedgePercent),
-		LostKey: hsm.LostKey(g.LostKey), ParityRate: orNone(g.ParityRate),
+		LostKey: hsm.LostKey(g.LostKey), KeyVersion: hsm.VersionRule(g.KeyVersion), ParityRate: orNone(g.ParityRate),
 		StateDirectory: c.StateDirectory,
 	}
 }

@@ -29,8 +29,9 @@ const hsmListLong = `list prints the HSMs of each group:
   REQUESTS   attempts since the start, and of these FAULTS of the HSM
   P50/P99    time to an answer, over recent ones
 
-Below: why an HSM is not in service, its last fault, and differences between the keys of
-the HSMs. --json prints all there is, durations in nanoseconds.`
+Below: why an HSM is not in service, its last fault, and what is wrong with the keys: what
+is the same for many keys is one line, the worst first. "keys list" shows every key.
+--json prints all there is, durations in nanoseconds.`
 
 func newHSMCommand() *cobra.Command {
 	c := &cobra.Command{
@@ -40,7 +41,7 @@ func newHSMCommand() *cobra.Command {
 		Args:  cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
 		RunE:  commandOrHelp,
 	}
-	c.AddCommand(newHSMListCommand(), newHSMDrainCommand(), newHSMResumeCommand(), newHSMRestartCommand(), newCreateTestKeyCommand(), newMakeTestKeyCommand())
+	c.AddCommand(newHSMListCommand(), newHSMDrainCommand(), newHSMResumeCommand(), newHSMRestartCommand(), newHSMRefreshCommand(), newCreateTestKeyCommand(), newMakeTestKeyCommand())
 	return c
 }
 

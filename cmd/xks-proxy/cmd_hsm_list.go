@@ -18,10 +18,7 @@ import (
 	"xks-proxy/pkg/hsm/worker"
 )
 
-const (
-	listWidth       = 120 // columns
-	maxFindingsSeen = 20  // of a group
-)
+const listWidth = 120 // columns
 
 // printHSMs prints all groups. now is for "12s ago".
 func printHSMs(w io.Writer, status *adminStatus, now time.Time) error {
@@ -176,23 +173,6 @@ func printUnder(b *bytes.Buffer, name string, notes []string) {
 	}
 }
 
-func printFindings(b *bytes.Buffer, findings []hsm.Finding, now time.Time) {
-	if len(findings) == 0 {
-		return
-	}
-	fmt.Fprintf(b, "\n  The keys of the HSMs differ: %s\n", plural(len(findings), "finding"))
-	for _, f := range findings[:min(len(findings), maxFindingsSeen)] {
-		key := strconv.Quote(f.Label)
-		if f.Version != 0 {
-			key += fmt.Sprintf(" version %d", f.Version)
-		}
-		printWrapped(b, "    ", fmt.Sprintf("%s: %s (%s, for %s): %s", f.Kind, key, strings.Join(f.HSMs, ", "), shortDuration(now.Sub(f.Since)), f.Detail))
-	}
-	if more := len(findings) - maxFindingsSeen; more > 0 {
-		fmt.Fprintf(b, "    and %d more: --json has all\n", more)
-	}
-}
-
 // table is a header and rows. A header that begins with < stands above numbers, which are right-aligned.
 type table [][]string
 
@@ -226,10 +206,13 @@ func (t table) print(b *bytes.Buffer) {
 func printWrapped(b *bytes.Buffer, indent, s string) { printHanging(b, indent, indent+"  ", s) }
 
 // printHanging begins the first line with first and the others with rest.
-func printHanging(b *bytes.Buffer, first, rest, s string) {
+func printHanging(b *bytes.Buffer, first, rest, s string) { printWithin(b, listWidth, first, rest, s) }
+
+// printWithin is printHanging for lines of any width.
+func printWithin(b *bytes.Buffer, width int, first, rest, s string) {
 	line, space := first, ""
 	for word := range strings.FieldsSeq(s) {
-		if space != "" && utf8.RuneCountInString(line+space+word) > listWidth {
+		if space != "" && utf8.RuneCountInString(line+space+word) > width {
 			b.WriteString(line + "\n")
 			line, space = rest, ""
 		}

@@ -47,6 +47,12 @@ func TestPrintHSMs(t *testing.T) {
 	for i := range 30 {
 		findings = append(findings, hsm.Finding{Kind: hsm.KeyMissing, Label: fmt.Sprint("new-", i), HSMs: []string{"hsm-b"}, Since: before(time.Minute), Detail: "replicate it"})
 	}
+	for i := range 10_000 {
+		findings = append(findings, hsm.Finding{Kind: hsm.UnusedDiffer, Label: fmt.Sprint("k-", i), Version: 1, HSMs: []string{"hsm-a", "hsm-b"}, Since: before(time.Minute), Detail: "hsm-a holds a key that may sign, hsm-b holds a key that may do nothing: nothing that the proxy uses; vendors have different defaults"})
+	}
+	for i := range 25 {
+		findings = append(findings, hsm.Finding{Kind: hsm.VersionDoubtful, Label: fmt.Sprint("old-", i), HSMs: []string{"hsm-a"}, Since: before(time.Minute), Detail: fmt.Sprintf("CKA_ID 0x%X is not 4 bytes long", i)})
+	}
 	for name, status := range map[string]*adminStatus{
 		"hsm-list-good": {
 			Groups:    []hsm.GroupStatus{{Name: "main", Keys: 412, CrossChecked: 412, Hedges: 1, HedgesDenied: 2, Retries: 15, Members: []hsm.MemberStatus{goodMember("hsm-a"), goodMember("hsm-b")}}},

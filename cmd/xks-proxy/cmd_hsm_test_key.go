@@ -71,7 +71,7 @@ func createTestKeys(ctx context.Context, file, only string, out io.Writer) error
 	var names []string
 	var failed []error
 	for i, h := range l.config.HSMs {
-		label := l.config.testKey(h.Name)
+		label := l.config.keyIdentity(h.Name).testKey
 		names = append(names, h.Name)
 		if only != "" && only != h.Name {
 			continue
@@ -116,7 +116,7 @@ type testKeyOrder struct {
 
 // createTestKey has a child do it and returns what that says.
 func createTestKey(ctx context.Context, dir string, h hsmConfig, pin secret, label string) (string, error) {
-	token := tokenSettings(h, pin, "")
+	token := tokenSettings(h, pin, keyIdentity{})
 	token.Sessions = 1
 	err := token.Validate()
 	if err != nil {

@@ -20,7 +20,7 @@ the HSMs, the certificates, the key stores and what is blocked.
 It shows 20 key stores, those with problems first; --all shows all. --json prints all there is.
 
 Exit code 0: nothing needs attention. 1: something does (the proxy is not ready, an HSM is out,
-drained or not ACTIVE, keys of the HSMs differ, a certificate is bad or has less than 30 days left,
+drained or not ACTIVE, keys need attention, a certificate is bad or has less than 30 days left,
 the last reload failed, a block would not survive a restart), or the proxy does not answer.
 What is blocked on purpose does not count.`
 

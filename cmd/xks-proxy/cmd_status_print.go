@@ -111,7 +111,7 @@ func (g *groupSummary) fact(now time.Time) string {
 		text += fmt.Sprintf("; %s %s for %s, %s", h.Name, h.Service, shortDuration(now.Sub(h.Since)), h.Health)
 	}
 	if g.Findings > 0 {
-		text += "; their keys differ"
+		text += "; their keys need attention"
 	}
 	return text
 }

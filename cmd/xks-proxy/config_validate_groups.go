@@ -12,7 +12,7 @@ func validateGroups(r *report, c *config) {
 		hsmNames = append(hsmNames, h.Name)
 	}
 	names := map[string]int{}
-	testKeys := map[string]string{} // by HSM
+	shared := map[string]hsmGroupConfig{} // by HSM
 	for i, g := range c.HSMGroups {
 		at := fmt.Sprintf("hsm_groups[%d]", i)
 		validateName(r, names, i, "hsm_groups", g.Name)
@@ -24,11 +24,14 @@ func validateGroups(r *report, c *config) {
 				r.errorf(key, "%s is in this group already", quoteName(m.HSM))
 			}
 			members[m.HSM] = true
-			other, shared := testKeys[m.HSM]
-			if shared && other != g.TestKey {
-				r.errorf(key, "%s is in another group, too, whose test_key is %q; an HSM has one test key", quoteName(m.HSM), other)
+			other, isShared := shared[m.HSM]
+			if isShared && other.TestKey != g.TestKey {
+				r.errorf(key, "%s is in another group, too, whose test_key is %q; an HSM has one test key", quoteName(m.HSM), other.TestKey)
 			}
-			testKeys[m.HSM] = g.TestKey
+			if isShared && other.KeyVersion != g.KeyVersion {
+				r.errorf(key, "%s is also in the group %s, whose key_version is %s: set the same for both groups", quoteName(m.HSM), quoteName(other.Name), other.KeyVersion)
+			}
+			shared[m.HSM] = g
 		}
 		if len(g.HSMs) > maxGroupSize {
 			r.errorf(at+".hsms", "has %d HSMs; GetHealthStatus can tell AWS KMS about %d", len(g.HSMs), maxGroupSize)

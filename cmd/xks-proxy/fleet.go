@@ -44,7 +44,7 @@ type generation struct {
 // hsmSpec is all that the process of an HSM is started with. Sensitive: it holds the PIN.
 type hsmSpec struct {
 	hsm            hsmConfig
-	testKey        string
+	keys           keyIdentity
 	pin            secret
 	dir            string // of the configuration file
 	stateDirectory string
@@ -80,7 +80,7 @@ func newFleet(log *zap.Logger) *fleet {
 // startHSM starts the process of an HSM and does not wait for it.
 func startHSM(spec hsmSpec, log *zap.Logger) (*runningHSM, error) {
 	keeper := &pinKeeper{
-		hsm: spec.hsm, testKey: spec.testKey, dir: spec.dir, pin: spec.pin,
+		hsm: spec.hsm, keys: spec.keys, dir: spec.dir, pin: spec.pin,
 		refused: refusedPINs{directory: spec.stateDirectory, log: log},
 	}
 	c, err := keeper.watch(worker.Config{
@@ -106,7 +106,7 @@ func startHSM(spec hsmSpec, log *zap.Logger) (*runningHSM, error) {
 
 // specOf is how an HSM of a configuration is started.
 func specOf(c *config, h hsmConfig, s *secrets) hsmSpec {
-	return hsmSpec{hsm: h, testKey: c.testKey(h.Name), pin: s.PINs[h.Name], dir: c.source.dir, stateDirectory: c.StateDirectory}
+	return hsmSpec{hsm: h, keys: c.keyIdentity(h.Name), pin: s.PINs[h.Name], dir: c.source.dir, stateDirectory: c.StateDirectory}
 }
 
 // fits reports whether the process can go on for spec. What GetHealthStatus shows of an HSM is its group's affair.

@@ -16,7 +16,7 @@ import (
 // the worker only the worker's supervisor changes it.
 type pinKeeper struct {
 	hsm     hsmConfig
-	testKey string
+	keys    keyIdentity
 	dir     string // in which a command that gives the PIN runs
 	refused refusedPINs
 
@@ -34,7 +34,7 @@ func (k *pinKeeper) current() secret {
 
 // settings are the pkcs11.Config for the process, in JSON. Sensitive: they hold the PIN.
 func (k *pinKeeper) settings(pin secret) (json.RawMessage, error) {
-	settings := tokenSettings(k.hsm, pin, k.testKey)
+	settings := tokenSettings(k.hsm, pin, k.keys)
 	err := settings.Validate()
 	if err != nil {
 		return nil, fmt.Errorf("HSM %s: %w", k.hsm.Name, err)

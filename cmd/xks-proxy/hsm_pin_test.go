@@ -22,7 +22,7 @@ func newPINKeeper(t *testing.T, pin string) (*pinKeeper, string) {
 	h := refusedHSM
 	h.Profile, h.Sessions, h.PIN = "softhsm", 8, secretRef{File: file}
 	return &pinKeeper{
-		hsm: h, testKey: "test", dir: t.TempDir(), pin: newSecret(pin),
+		hsm: h, keys: keyIdentity{testKey: "test"}, dir: t.TempDir(), pin: newSecret(pin),
 		refused: refusedPINs{directory: t.TempDir(), log: zap.NewNop()},
 	}, file
 }

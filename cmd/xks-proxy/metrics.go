@@ -103,7 +103,7 @@ var groupMetrics = []metric[hsm.GroupStatus]{
 		Value: func(g hsm.GroupStatus) float64 { return float64(g.HedgesDenied) }},
 	{Name: "xks_proxy_hsm_group_retries_total", Kind: counter, Help: "Attempts after a fault, on another HSM or the same.",
 		Value: func(g hsm.GroupStatus) float64 { return float64(g.Retries) }},
-	{Name: "xks_proxy_hsm_group_key_findings", Kind: gauge, Help: "Differences between the keys of the HSMs that stand now.", Labels: []string{"kind"}, Each: findings},
+	{Name: "xks_proxy_hsm_group_key_findings", Kind: gauge, Help: "Differences between the keys of the HSMs, and doubtful keys, that stand now.", Labels: []string{"kind"}, Each: findings},
 	{Name: "xks_proxy_hsm_group_key_comparisons_total", Kind: counter, Help: "Key versions whose material was compared between the HSMs.",
 		Value: func(g hsm.GroupStatus) float64 { return float64(g.CrossChecked) }},
 	{Name: "xks_proxy_hsm_group_key_comparisons_pending", Kind: gauge, Help: "Key versions that wait for their first comparison.",
@@ -113,7 +113,7 @@ var groupMetrics = []metric[hsm.GroupStatus]{
 var (
 	serviceStates = []hsm.Service{hsm.InService, hsm.Returning, hsm.Suspected, hsm.Out, hsm.Drained}
 	healthStates  = []hsm.Status{hsm.Active, hsm.Degraded, hsm.Unavailable}
-	findingKinds  = []hsm.FindingKind{hsm.KeyMissing, hsm.VersionMissing, hsm.AttributesDiffer, hsm.DuplicateVersion, hsm.MaterialDiffers, hsm.KeyFails, hsm.NotAnEncryptionKey}
+	findingKinds  = hsm.FindingKinds()
 )
 
 // oneHot is 1 for the value that holds and 0 for the others, so that each series lives for ever.

@@ -53,7 +53,7 @@ func newRootCommand() *cobra.Command {
 		}
 	}
 	add(groupRun, newServeCommand(), newDemoCommand(), newRequestCommand())
-	add(groupOperate, newStatusCommand(), newReloadCommand(), newBlockCommand(), newUnblockCommand(), newHSMCommand())
+	add(groupOperate, newStatusCommand(), newReloadCommand(), newBlockCommand(), newUnblockCommand(), newHSMCommand(), newKeysCommand())
 	add(groupConfigure, newConfigCommand(), newCredentialsCommand(), newPolicyCommand())
 	add(groupOther, newVersionCommand())
 	root.SetHelpCommandGroupID(groupOther)

@@ -81,16 +81,18 @@ func (a *Asker) Key(ctx context.Context, label string) (*Key, error) {
 // known and the version is not. ErrKeyNotFound then speaks of the version.
 func (a *Asker) KeyWithVersion(ctx context.Context, ref KeyRef) (*Key, error) {
 	key := a.group.catalogue.Load().keys[ref.Label]
-	if key != nil && (key.version(ref.Version) != nil || len(key.versions) == 0) {
+	if key != nil && holds(ref.Version)(key) {
 		return key, nil
 	}
 	return a.look(ctx, ref.Label, holds(ref.Version), versionNotFound(ref))
 }
 
-// holds is true of a key with this version, and of one that has none at all,
+// holds is true of a key with this version, of one that may have had it, and of one that has none at all,
 // because it is no AES-256 key.
 func holds(version uint32) func(*Key) bool {
-	return func(key *Key) bool { return key.version(version) != nil || len(key.versions) == 0 }
+	return func(key *Key) bool {
+		return key.version(version) != nil || key.guess(version) != nil || len(key.versions) == 0
+	}
 }
 
 func versionNotFound(ref KeyRef) string {

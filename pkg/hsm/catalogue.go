@@ -36,6 +36,7 @@ type Key struct {
 	Missing []string
 
 	versions []keyVersion // ascending; empty if the key is no AES-256 key
+	guesses  []guess      // versions of which not everything is known by their number; see guess.go
 	complete memberSet    // the members that hold a key to be complete: all whose keys were ever seen
 	unseen   bool         // there is a member whose keys were never seen
 }
@@ -55,14 +56,14 @@ type keyVersion struct {
 }
 
 // isDiverged reports whether the HSMs are known to hold different key material for a
-// version: what one of them cannot decrypt, another may.
+// version, or may hold different objects for it: what one of them cannot decrypt, another may.
 func (c *catalogue) isDiverged(ref KeyRef) bool {
 	key := c.keys[ref.Label]
 	if key == nil {
 		return false
 	}
 	v := key.version(ref.Version)
-	return v != nil && v.diverged
+	return v != nil && v.diverged || key.isGuess(ref.Version)
 }
 
 // EncryptVersion is the version that a new ciphertext is made under: the highest
@@ -130,17 +131,17 @@ func (k *Key) incompleteError() error {
 	return &Error{Op: "encrypt", Kind: ErrIncomplete, Detail: fmt.Sprintf("key %q; %s", k.Label, strings.Join(reasons, "; "))}
 }
 
-// CheckDecrypt reports whether a version can decrypt: nil, ErrKeyUsage,
-// ErrDuplicateKey, or ErrKeyNotFound if no HSM has been seen with that version.
+// CheckDecrypt reports whether a version can decrypt: nil, ErrKeyUsage, or ErrKeyNotFound if no HSM has been seen with that version. Several objects for one version
+// are no obstacle: the HSM tries each.
 func (k *Key) CheckDecrypt(version uint32) error {
 	v := k.version(version)
 	switch {
 	case len(k.versions) == 0:
 		return &Error{Op: "decrypt", Kind: ErrKeyUsage, Detail: fmt.Sprintf("key %q is %s, not AES_256", k.Label, k.Spec)}
+	case k.guess(version) != nil:
+		return k.guess(version).checkDecrypt(k.Label)
 	case v == nil:
 		return &Error{Op: "decrypt", Kind: ErrKeyNotFound, Detail: fmt.Sprintf("key %q has no version %d", k.Label, version)}
-	case v.usable() == 0:
-		return v.duplicateError(k.Label)
 	case v.refused&CanDecrypt != 0:
 		return refusedUsage("decrypt", k.Label, version)
 	case v.usage&CanDecrypt == 0:
@@ -239,6 +240,7 @@ func newKey(label string, views []view) *Key {
 	case len(key.versions) > 0:
 		key.Spec = "AES_256"
 		slices.SortFunc(key.versions, func(a, b keyVersion) int { return cmp.Compare(a.number, b.number) })
+		key.guesses = guessesOf(views)
 		for _, version := range key.versions {
 			key.Usage &= version.usage
 		}
@@ -369,7 +371,7 @@ func (g *Group) publish(next *catalogue) {
 	}
 	slices.Sort(gone)
 	if len(gone) > 0 {
-		g.log.Warn("keys are gone from every HSM of the group", zap.Int("keys", len(gone)), zap.Strings("labels", gone[:min(len(gone), loggedLabels)]))
+		g.log.Warn("keys are gone from every HSM of the group", zap.Int("keys", len(gone)), zap.Strings("labels", ShowLabels(gone[:min(len(gone), loggedLabels)])))
 	}
 }
 

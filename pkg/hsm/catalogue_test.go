@@ -60,7 +60,8 @@ func TestNewKey(t *testing.T) {
 		{name: "nobody was seen", views: holding(neverSeen, neverSeen), none: true},
 		{name: "one version on both", views: holding([]Object{aes256(1)}, []Object{aes256(1)}),
 			spec: "AES_256", usage: both, versions: []uint32{1}, encrypt: 1, complete: true,
-			decrypt: map[uint32]error{1: nil, 0: ErrKeyNotFound, 2: ErrKeyNotFound}},
+			decrypt: map[uint32]error{1: nil, 2: ErrKeyNotFound,
+				0: nil}}, // made while key_version was none, perhaps: the tag decides
 		{name: "a single HSM", views: holding([]Object{aes256(7), aes256(3)}),
 			spec: "AES_256", usage: both, versions: []uint32{3, 7}, encrypt: 7, complete: true},
 		{name: "other ids are version 0", views: holding([]Object{aesWith(256, both, nil)}, []Object{aesWith(256, both, []byte{1, 2, 3})}),
@@ -85,9 +86,9 @@ func TestNewKey(t *testing.T) {
 			spec: "AES_256", usage: both, versions: []uint32{1}, err: ErrDuplicateKey, decrypt: map[uint32]error{1: nil}, // b can say which
 			says: []string{`"k"`, "version 1", "a holds", "00000001", "delete or relabel"}},
 		{name: "two objects on both HSMs", views: holding([]Object{aes256(1), aes256(1)}, []Object{aes256(1), aes256(1)}),
-			spec: "AES_256", usage: both, versions: []uint32{1}, err: ErrDuplicateKey, decrypt: map[uint32]error{1: ErrDuplicateKey}},
+			spec: "AES_256", usage: both, versions: []uint32{1}, err: ErrDuplicateKey, decrypt: map[uint32]error{1: nil}}, // the HSM tries both
 		{name: "two objects without a version, both are named", views: holding([]Object{aes256(1)}, []Object{aesWith(256, both, []byte{0xab}), aesWith(256, both, nil), aes256(1)}),
-			spec: "AES_256", usage: both, versions: []uint32{0, 1}, encrypt: 1, decrypt: map[uint32]error{0: ErrDuplicateKey, 1: nil}},
+			spec: "AES_256", usage: both, versions: []uint32{0, 1}, encrypt: 1, decrypt: map[uint32]error{0: nil, 1: nil}},
 		{name: "an AES-128 key", views: holding([]Object{aesWith(128, both, VersionID(1))}, []Object{aesWith(128, both, VersionID(1))}),
 			spec: "AES_128", usage: both, err: ErrKeyUsage, says: []string{"AES_128", "not AES_256"}, complete: true,
 			decrypt: map[uint32]error{0: ErrKeyUsage, 1: ErrKeyUsage}},
@@ -149,7 +150,7 @@ func TestNewKey(t *testing.T) {
 // TestDuplicatesAreBothNamed: the operator must find both objects (design, "the source of truth").
 func TestDuplicatesAreBothNamed(t *testing.T) {
 	key := newKey("k", holding(nil, []Object{aesWith(256, both, []byte{0xab}), aesWith(256, both, nil), aes256(9)}))
-	err := key.CheckDecrypt(0)
+	_, err := key.EncryptVersion()
 	for _, part := range []string{`key "k" version 0`, `b holds an object with CKA_ID "ab" and an object with CKA_ID ""`} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("the error %q does not say %q", err, part)

@@ -150,7 +150,7 @@ func (g *Group) crossOnce(ctx context.Context, ref KeyRef, v keyVersion) crossed
 			result.differ |= m.bit
 		case g.parity.lines.Allow():
 			g.log.Warn("an HSM once did not decrypt what another had encrypted, and a second try does not bear out that their keys differ: one of them computes wrongly at times",
-				zap.String("label", ref.Label), zap.Uint32("version", ref.Version), zap.Strings("hsms", []string{encrypter.Name, m.Name}))
+				zap.String("label", ShowLabel(ref.Label)), zap.Uint32("version", ref.Version), zap.Strings("hsms", []string{encrypter.Name, m.Name}))
 		}
 	}
 	return result

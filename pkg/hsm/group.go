@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +52,8 @@ type GroupConfig struct {
 	// slow as a whole does not get twice the load. 0 is the default of 5, negative is none.
 	HedgePercent int
 
+	// KeyVersion says how the versions of keys are read from CKA_ID. Default VersionID4.
+	KeyVersion VersionRule
 	// LostKey is what Encrypt does with a key version that was on every HSM and is gone from one. Default LostKeyEncrypt.
 	LostKey LostKey
 	// ParityRate is how many key versions a second have their material compared between the HSMs. 0 is the
@@ -123,6 +126,9 @@ func (c GroupConfig) withDefaults() GroupConfig {
 	if c.ParityRate == 0 {
 		c.ParityRate = defaultParityRate
 	}
+	if c.KeyVersion == "" {
+		c.KeyVersion = VersionID4
+	}
 	if c.LostKey == "" {
 		c.LostKey = LostKeyEncrypt
 	}
@@ -169,6 +175,9 @@ func (c GroupConfig) Validate() error {
 	}
 	if c.HedgePercent > 100 {
 		fail("group %q: %d %% of the requests cannot be hedged", c.Name, c.HedgePercent)
+	}
+	if c.KeyVersion != "" && !slices.Contains(VersionRules(), c.KeyVersion) {
+		fail("group %q: key_version %q is unknown: use one of %v", c.Name, c.KeyVersion, VersionRules())
 	}
 	if c.LostKey != "" && c.LostKey != LostKeyEncrypt && c.LostKey != LostKeyRefuse {
 		fail("group %q: %q is no way to treat a lost key; there are %q and %q", c.Name, c.LostKey, LostKeyEncrypt, LostKeyRefuse)

@@ -59,7 +59,7 @@ func (g *Group) lookNow(label string) look {
 			defer cancel()
 			objects, err := m.Token.Find(ctx, label)
 			objects, unreadable := Readable(objects)
-			found[i], errs[i] = sorted(objects), named(err, m.Name)
+			found[i], errs[i] = sorted(readBy(g.config.KeyVersion, objects)), named(err, m.Name)
 			if len(unreadable) > 0 {
 				hidden[i] = named(UnreadableError("find key", unreadable[0]), m.Name)
 			}
@@ -192,7 +192,7 @@ func (g *Group) list(ctx context.Context, m *member) error {
 		return err
 	}
 	list, unreadable := Readable(list)
-	objects := byLabel(list)
+	objects := byLabel(readBy(g.config.KeyVersion, list))
 	g.mu.Lock()
 	hidden := g.hide(m, objects, unreadable)
 	g.vet(m, objects)

@@ -23,11 +23,11 @@ import (
 
 // memory is one HSM's file in the state directory.
 type memory struct {
-	Format  int       `json:"format"` // 1
-	HSM     string    `json:"hsm"`
-	Serial  string    `json:"serial"`
-	Seen    time.Time `json:"seen"`
-	Objects []Object  `json:"objects"`
+	Format  int            `json:"format"` // 1
+	HSM     string         `json:"hsm"`
+	Serial  string         `json:"serial"`
+	Seen    time.Time      `json:"seen"`
+	Objects []storedObject `json:"objects"`
 }
 
 const memoryFormat = 1
@@ -60,7 +60,7 @@ func (g *Group) remember(m *member, objects []Object) bool {
 }
 
 func (g *Group) writeMemory(m *member, objects []Object) error {
-	data, err := json.Marshal(memory{Format: memoryFormat, HSM: m.Name, Serial: m.Token.Info().Serial, Seen: time.Now().UTC(), Objects: objects})
+	data, err := json.Marshal(memory{Format: memoryFormat, HSM: m.Name, Serial: m.Token.Info().Serial, Seen: time.Now().UTC(), Objects: storeObjects(objects)})
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (g *Group) recall(m *member) {
 			zap.String("hsm", m.Name), zap.Error(err))
 		return
 	}
-	m.objects = byLabel(memory.Objects)
+	m.objects = byLabel(readBy(g.config.KeyVersion, restoreObjects(memory.Objects)))
 	m.serial, m.known, g.established = memory.Serial, true, true
 	g.log.Info("key catalogue recalled", zap.String("hsm", m.Name), zap.Int("objects", len(memory.Objects)), zap.Time("seen", memory.Seen))
 }

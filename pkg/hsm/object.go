@@ -3,7 +3,6 @@ package hsm
 // Key objects as a token lists them, and what the proxy reads out of them.
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strconv"
 )
@@ -51,6 +50,8 @@ type Object struct {
 	// Class are then what could be read of it, and nothing else of the Object counts. It may be a
 	// key of its label, or of any label if that is empty, in any version (X7).
 	Unreadable *Unreadable `json:"unreadable,omitempty"`
+
+	rule VersionRule // how ID is read; see ReadBy
 }
 
 // Unreadable says why an object could not be read.
@@ -98,20 +99,6 @@ func UnreadableError(op string, o Object) *Error {
 	return &Error{Op: op, Function: "C_GetAttributeValue", Code: o.Unreadable.Code, Kind: ErrKeyFault,
 		Detail: fmt.Sprintf("the HSM lists an object labelled %q with handle %d and does not let it be read",
 			o.Label, o.Unreadable.Handle)}
-}
-
-// Version is the key version that CKA_ID holds: 4 bytes, big-endian. An object
-// with any other CKA_ID, none included, is version 0.
-func (o Object) Version() uint32 {
-	if len(o.ID) != 4 {
-		return 0
-	}
-	return binary.BigEndian.Uint32(o.ID)
-}
-
-// VersionID is the CKA_ID that an object of this version carries.
-func VersionID(version uint32) []byte {
-	return binary.BigEndian.AppendUint32(nil, version)
 }
 
 // IsAES256 reports whether the XKS API can use the key at all.

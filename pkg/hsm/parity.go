@@ -76,6 +76,16 @@ func sameAttributes(a, b Object) bool {
 	return a.Usage == b.Usage && a.Sensitive == b.Sensitive && a.Extractable == b.Extractable
 }
 
+// neededUsage is what Encrypt and Decrypt need.
+const neededUsage = CanEncrypt | CanDecrypt
+
+// sameNeeded is sameAttributes without the usages that the proxy never needs.
+func sameNeeded(a, b Object) bool {
+	a.Usage &= neededUsage
+	b.Usage &= neededUsage
+	return sameAttributes(a, b)
+}
+
 // comparison gathers the findings of one label.
 type comparison struct {
 	label    string
@@ -117,16 +127,26 @@ func (c *comparison) version(number uint32, usable []view) {
 	}
 	double, single := splitViews(holders, func(v view) bool { return v.count(number) > 1 })
 	if len(double) > 0 {
-		c.add(DuplicateVersion, number, double, "%s: delete or relabel all but one; until then the version serves nothing",
-			each(double, func(v view) string { return describeVersion(v.objects, number) }))
+		c.add(DuplicateVersion, number, double, "%s: %s; until then nothing is encrypted under version %d, and Decrypt tries each",
+			each(double, func(v view) string { return describeVersion(v.objects, number) }), duplicateRemedy(double, number), number)
 	}
 	if len(single) < 2 {
 		return
 	}
+	c.attributes(number, single)
+}
+
+// attributes compares the one object of each HSM. What the proxy never uses is a finding of its own: vendors
+// have defaults of their own for it, which then differ for every key.
+func (c *comparison) attributes(number uint32, single []view) {
 	first := single[0].object(number)
-	if slices.ContainsFunc(single[1:], func(v view) bool { return !sameAttributes(v.object(number), first) }) {
+	switch {
+	case slices.ContainsFunc(single[1:], func(v view) bool { return !sameNeeded(v.object(number), first) }):
 		c.add(AttributesDiffer, number, single, "%s: only what all allow is used; make them equal",
 			each(single, func(v view) string { return describeAttributes(v.object(number)) }))
+	case slices.ContainsFunc(single[1:], func(v view) bool { return !sameAttributes(v.object(number), first) }):
+		c.add(UnusedDiffer, number, single, "%s: nothing that the proxy uses; vendors have different defaults",
+			each(single, func(v view) string { return "a key that " + describeUsage(v.object(number).Usage&^neededUsage) }))
 	}
 }
 
@@ -251,13 +271,18 @@ func describeAttributes(o Object) string {
 // usageNames are the usages in the order of their bits.
 var usageNames = []string{"encrypt", "decrypt", "sign", "verify", "wrap", "unwrap", "derive"}
 
-func describeUsage(usage Usage) string {
-	var list []string
+func usageList(usage Usage) []string {
+	list := []string{}
 	for i, name := range usageNames {
 		if usage&(1<<i) != 0 {
 			list = append(list, name)
 		}
 	}
+	return list
+}
+
+func describeUsage(usage Usage) string {
+	list := usageList(usage)
 	return "may " + choose(len(list) > 0, strings.Join(list, "+"), "do nothing")
 }
 

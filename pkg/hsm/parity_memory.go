@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"unicode/utf8"
 
 	"go.uber.org/zap"
 )
@@ -23,9 +24,41 @@ import (
 type parityMemory struct {
 	Format   int                 `json:"format"` // 1
 	Group    string              `json:"group"`
-	HSMs     []string            `json:"hsms"`     // of which Complete speaks
-	Complete map[string][]uint32 `json:"complete"` // label -> versions that were on each of them at once
+	HSMs     []string            `json:"hsms"`                 // of which Complete speaks
+	Rule     VersionRule         `json:"keyVersion,omitempty"` // by which the versions are numbered; "": id4
+	Complete map[string][]uint32 `json:"complete"`             // label -> versions that were on each of them at once
 	Diverged []Finding           `json:"diverged,omitempty"`
+
+	CompleteBytes []completeLabel `json:"completeBytes,omitempty"` // as Complete, of labels that are not UTF-8
+}
+
+// completeLabel is one label whose bytes JSON has no text for.
+type completeLabel struct {
+	Label    []byte   `json:"label"`
+	Versions []uint32 `json:"versions"`
+}
+
+// setComplete keeps labels byte for byte.
+func (m *parityMemory) setComplete(once map[string][]uint32) {
+	m.Complete = maps.Clone(once)
+	for label, versions := range once {
+		if !utf8.ValidString(label) {
+			delete(m.Complete, label)
+			m.CompleteBytes = append(m.CompleteBytes, completeLabel{[]byte(label), versions})
+		}
+	}
+}
+
+// complete is what setComplete was given.
+func (m *parityMemory) complete() map[string][]uint32 {
+	once := maps.Clone(m.Complete)
+	for _, c := range m.CompleteBytes {
+		if once == nil {
+			once = map[string][]uint32{}
+		}
+		once[string(c.Label)] = c.Versions
+	}
+	return once
 }
 
 const parityFormat = 1
@@ -45,8 +78,11 @@ func (g *Group) rememberParity() {
 	unsaved := g.parity.unsaved || len(g.parity.once)+len(g.parity.diverged) > 0 && g.forgotten(g.parityFile())
 	g.parity.unsaved = false
 	memory := parityMemory{Format: parityFormat, Group: g.config.Name, HSMs: g.namesOf(g.everyone())}
+	if g.config.KeyVersion != VersionID4 {
+		memory.Rule = g.config.KeyVersion
+	}
 	if unsaved {
-		memory.Complete = maps.Clone(g.parity.once)
+		memory.setComplete(g.parity.once)
 		memory.Diverged = slices.SortedFunc(maps.Values(g.parity.diverged), byPlace)
 	}
 	g.mu.Unlock()
@@ -86,7 +122,9 @@ func (g *Group) recallParity() {
 			return // what was on every HSM before this one joined was never on this one
 		}
 	}
-	maps.Copy(g.parity.once, memory.Complete)
+	if memory.Rule == g.config.KeyVersion || memory.Rule == "" && g.config.KeyVersion == VersionID4 {
+		maps.Copy(g.parity.once, memory.complete())
+	}
 }
 
 func readParity(path, group string) (*parityMemory, error) {

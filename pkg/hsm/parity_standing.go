@@ -22,6 +22,7 @@ type parity struct {
 	read  memberSet            // the member whose listing is being taken in
 	found map[string][]Finding // by label, as the members' objects are known now
 
+	listings   map[memberSet]listing    // by member: the last, failed ones included; see refresh.go
 	candidates map[findingID]*candidate // all that was found, told or not
 	standing   []Finding                // that are told: sorted; a new slice at each change
 
@@ -61,6 +62,7 @@ const (
 
 func (p *parity) init() {
 	p.found = map[string][]Finding{}
+	p.listings = map[memberSet]listing{}
 	p.candidates = map[findingID]*candidate{}
 	p.once = map[string][]uint32{}
 	p.diverged = map[KeyRef]Finding{}
@@ -177,7 +179,7 @@ func (g *Group) compareViews(label string, views []view) {
 	if label == g.config.TestKey {
 		return
 	}
-	found := compare(label, views, g.parity.once[label])
+	found := append(compare(label, views, g.parity.once[label]), doubts(label, views)...)
 	if len(found) > 0 {
 		g.parity.found[label] = found
 	}
@@ -240,6 +242,7 @@ func (g *Group) listSoon() {
 
 // listingDone is what a listing that began at a moment, and its failure, mean for differences. Group.mu is held.
 func (g *Group) listingDone(m *member, began time.Time, err error) {
+	g.parity.listings[m.bit] = listing{began, err}
 	g.parity.quick &^= m.bit
 	if time.Since(began) <= quickListing {
 		g.parity.quick |= m.bit
@@ -270,43 +273,42 @@ func (g *Group) listingDone(m *member, began time.Time, err error) {
 
 func (f Finding) id() findingID { return findingID{f.Kind, f.Label, f.Version} }
 
-// severe are the kinds that can cost data or availability when an HSM fails.
-var severe = map[FindingKind]bool{KeyMissing: true, VersionMissing: true, DuplicateVersion: true, MaterialDiffers: true, KeyFails: true}
-
-// tell logs what is new and what is over, in so many lines that the log stays readable.
+// tell logs what is new and what is over: what is the same for many keys in one line, and not so many
+// lines that the log becomes unreadable.
 func (g *Group) tell(before, now []Finding) {
 	if len(before)+len(now) == 0 {
 		return
 	}
-	was, is := byID(before), byID(now)
-	say := func(level zapcore.Level, message string, f Finding) {
-		if !g.parity.lines.Allow() {
-			g.parity.unsaid++
-			return
-		}
-		g.log.Log(level, message, zap.String("finding", string(f.Kind)), zap.String("label", f.Label),
-			zap.Uint32("version", f.Version), zap.Strings("hsms", f.HSMs), zap.String("detail", f.Detail))
+	for _, f := range GroupFindings(newSince(byID(before), now)) {
+		g.tellOne(levels[f.Kind.Severity()], headline(f.Kind, "the HSMs' keys differ", "a key needs attention"), f)
 	}
-	for _, f := range now {
-		if _, known := was[f.id()]; known {
-			continue
-		}
-		level := zapcore.WarnLevel
-		if severe[f.Kind] {
-			level = zapcore.ErrorLevel
-		}
-		say(level, "the HSMs' keys differ", f)
-	}
-	for _, f := range before {
-		if _, stands := is[f.id()]; !stands {
-			say(zapcore.InfoLevel, "the HSMs' keys no longer differ", f)
-		}
+	for _, f := range GroupFindings(newSince(byID(now), before)) {
+		g.tellOne(zapcore.InfoLevel, headline(f.Kind, "the HSMs' keys no longer differ", "a key no longer needs attention"), f)
 	}
 	if unsaid := g.parity.unsaid; unsaid > 0 && g.parity.summaries.Allow() {
 		g.parity.unsaid = 0
 		g.log.Warn("more has changed in how the HSMs' keys differ than is logged one by one; `xks-proxy hsm list` shows what stands",
 			zap.Int("not_logged", unsaid), zap.Int("findings", len(now)))
 	}
+}
+
+var levels = map[Severity]zapcore.Level{Minor: zapcore.InfoLevel, Warning: zapcore.WarnLevel, Severe: zapcore.ErrorLevel}
+
+func headline(kind FindingKind, differs, alone string) string {
+	return choose(kind.differs(), differs, alone)
+}
+
+func (g *Group) tellOne(level zapcore.Level, message string, f FindingGroup) {
+	if !g.parity.lines.Allow() {
+		g.parity.unsaid += f.Len()
+		return
+	}
+	fields := []zap.Field{zap.String("finding", string(f.Kind)), zap.String("label", ShowLabel(f.Label)),
+		zap.Uint32("version", f.Version), zap.Strings("hsms", f.HSMs), zap.String("detail", f.Detail)}
+	if f.Len() > 1 {
+		fields = append(fields, zap.Int("keys", f.Len()), zap.Strings("labels", f.labels()))
+	}
+	g.log.Log(level, message, fields...)
 }
 
 func byID(list []Finding) map[findingID]Finding {

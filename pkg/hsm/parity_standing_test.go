@@ -126,12 +126,32 @@ func TestAwayCountsAsLastSeen(t *testing.T) {
 	})
 }
 
-// TestLogIsBounded: an HSM that has lost everything does not fill the log.
-func TestLogIsBounded(t *testing.T) {
+// TestSameForManyIsOneLine: an HSM that has lost everything is one line of the log.
+func TestSameForManyIsOneLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
 		for i := range 1000 {
 			tokens[0].AddKey(fmt.Sprintf("key-%04d", i), 1)
+		}
+		var logs *observer.ObservedLogs
+		g := start(t, tokens, logTo(&logs))
+		time.Sleep(3 * time.Second)
+		if n := len(g.Status().Findings); n != 1000 {
+			t.Fatalf("%d findings", n)
+		}
+		said := logs.FilterMessage("the HSMs' keys differ").All()
+		if len(said) != 1 || said[0].ContextMap()["keys"] != int64(1000) || len(said[0].ContextMap()["labels"].([]any)) != 10 {
+			t.Errorf("the log says %v", said)
+		}
+	})
+}
+
+// TestLogIsBounded: many different findings do not fill the log.
+func TestLogIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tokens := newTokens(2)
+		for i := range uint32(1000) {
+			tokens[0].AddKey("k", i+2)
 		}
 		var logs *observer.ObservedLogs
 		g := start(t, tokens, logTo(&logs))

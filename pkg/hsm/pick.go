@@ -21,6 +21,9 @@ func (g *Group) holders(ref KeyRef) memberSet {
 				holders |= v.holders // which will say why not
 			}
 		}
+		if guess := key.guess(ref.Version); guess != nil {
+			holders |= guess.readers
+		}
 	}
 	return g.undrained(holders)
 }
@@ -31,8 +34,14 @@ func (g *Group) heldByDrained(ref KeyRef) bool {
 	if key == nil {
 		return false
 	}
-	v := key.version(ref.Version)
-	return v != nil && g.undrained(v.holders) != v.holders
+	var holders memberSet
+	if v := key.version(ref.Version); v != nil {
+		holders |= v.holders
+	}
+	if guess := key.guess(ref.Version); guess != nil {
+		holders |= guess.readers
+	}
+	return g.undrained(holders) != holders
 }
 
 // undrained leaves those of a set that no operator has drained.

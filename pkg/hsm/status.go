@@ -78,13 +78,16 @@ type FindingKind string
 
 // The kinds of findings (issue of key parity; requirement R4).
 const (
-	KeyMissing         FindingKind = "key missing"            // on some HSM, and not on another
-	VersionMissing     FindingKind = "version missing"        // likewise, of a key that both hold
-	AttributesDiffer   FindingKind = "attributes differ"      // usage, length, sensitivity, …
-	DuplicateVersion   FindingKind = "duplicate version"      // two objects for one version on one HSM
-	MaterialDiffers    FindingKind = "key material differs"   // one cannot decrypt what the other encrypted
-	KeyFails           FindingKind = "key fails"              // on an HSM that works otherwise
-	NotAnEncryptionKey FindingKind = "not AES-256 everywhere" // the same label is an AES-256 key on one HSM and something else on another
+	KeyMissing         FindingKind = "key missing"              // on some HSM, and not on another
+	VersionMissing     FindingKind = "version missing"          // likewise, of a key that both hold
+	AttributesDiffer   FindingKind = "attributes differ"        // usage, length, sensitivity, …
+	DuplicateVersion   FindingKind = "duplicate version"        // two objects for one version on one HSM
+	MaterialDiffers    FindingKind = "key material differs"     // one cannot decrypt what the other encrypted
+	KeyFails           FindingKind = "key fails"                // on an HSM that works otherwise
+	UnusedDiffer       FindingKind = "unused attributes differ" // usages that the proxy never needs: sign, verify, wrap, unwrap, derive
+	VersionDoubtful    FindingKind = "doubtful version"         // CKA_ID does not say which version the object is
+	VersionImplausible FindingKind = "implausible version"      // so high that it looks like an accident
+	NotAnEncryptionKey FindingKind = "not AES-256 everywhere"   // the same label is an AES-256 key on one HSM and something else on another
 )
 
 // Finding is one difference between the keys of a group's HSMs.

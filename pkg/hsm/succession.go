@@ -100,7 +100,7 @@ func (g *Group) beginWith(old *Group) {
 		before := old.member(m.Name)
 		joined = joined || before == nil
 		if before != nil && before.objects != nil {
-			m.objects = maps.Clone(before.objects)
+			m.objects = g.reread(old, before.objects)
 		}
 		if before != nil {
 			m.trust, m.serial, m.known = before.trust, before.serial, before.known
@@ -111,7 +111,19 @@ func (g *Group) beginWith(old *Group) {
 		}
 	}
 	maps.Copy(g.parity.diverged, old.parity.diverged)
-	if !joined {
+	if !joined && g.config.KeyVersion == old.config.KeyVersion { // or the numbers are not those of the same objects
 		maps.Copy(g.parity.once, old.parity.once)
 	}
+}
+
+// reread is what a member of the predecessor held, with the versions by this group's rule.
+func (g *Group) reread(old *Group, before map[string][]Object) map[string][]Object {
+	objects := maps.Clone(before)
+	if g.config.KeyVersion == old.config.KeyVersion {
+		return objects
+	}
+	for label, list := range objects {
+		objects[label] = readBy(g.config.KeyVersion, slices.Clone(list))
+	}
+	return objects
 }

@@ -125,6 +125,7 @@ type blames struct {
 // keyUse is a key and what was to be done with it.
 type keyUse struct {
 	key     hsm.KeyRef
+	one     readerName // of several objects
 	decrypt bool
 }
 
@@ -133,7 +134,7 @@ type blame struct {
 	until   time.Time
 }
 
-func (op *operation) use() keyUse { return keyUse{op.key, op.decrypt} }
+func (op *operation) use() keyUse { return keyUse{op.key, op.one.named(), op.decrypt} }
 
 func (b *blames) get(op *operation) error {
 	if b.count.Load() == 0 {

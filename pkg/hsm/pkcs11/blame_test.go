@@ -249,12 +249,12 @@ func TestKeyThatDecryptsNothing(t *testing.T) {
 		v.Clear()
 	}
 	v.forget()
-	sealed := v.samples.get(ref("k", 0))
+	sealed := v.samples.get(keyUse{key: ref("k", 0), decrypt: true})
 	_, err := v.Decrypt(t.Context(), ref("k", 0), []byte("wrong"), good)
 	if !errors.Is(err, hsm.ErrRefusedCiphertext) {
 		t.Errorf("well again, tampered: %v", err)
 	}
-	if v.samples.get(ref("k", 0)) != sealed {
+	if v.samples.get(keyUse{key: ref("k", 0), decrypt: true}) != sealed {
 		t.Error("another IV of the key was used up")
 	}
 }

@@ -137,7 +137,7 @@ func (t *Token) cure(ctx context.Context, op *operation, v verdict) error {
 	if err != nil {
 		return err
 	}
-	op.entry, err = t.handle(ctx, op.key, op.need())
+	op.entry, err = t.keyOf(ctx, op)
 	return err
 }
 
@@ -147,7 +147,7 @@ func (t *Token) perform(ctx context.Context, op *operation, at *seat) error {
 		return &hsm.Error{Op: op.name, Kind: hsm.ErrUnavailable, Detail: "its session could not be replaced"}
 	}
 	var err error
-	op.entry, err = t.handle(ctx, op.key, op.need())
+	op.entry, err = t.keyOf(ctx, op)
 	if err != nil {
 		return named(op.name, err)
 	}

@@ -12,7 +12,10 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"xks-proxy/pkg/hsm"
 )
 
 // Limits of Config.
@@ -50,6 +53,8 @@ type Config struct {
 	Profile   string    `json:"profile,omitempty"`  // one of Profiles(); "": generic
 	Overrides Overrides `json:"overrides,omitzero"`
 	TestKey   string    `json:"testKey,omitempty"` // CKA_LABEL of the proxy's own test key, for the canary; "": none
+
+	KeyVersion hsm.VersionRule `json:"keyVersion,omitempty"` // how key versions are read from CKA_ID; "": id4
 }
 
 // String names the token and hides the PIN.
@@ -85,6 +90,9 @@ func (c Config) Validate() error {
 	}
 	if c.Sessions < 0 || c.Sessions > MaxSessions {
 		bad("sessions %d: use 1 to %d", c.Sessions, MaxSessions)
+	}
+	if c.KeyVersion != "" && !slices.Contains(hsm.VersionRules(), c.KeyVersion) {
+		bad("key version %q: use one of %v", c.KeyVersion, hsm.VersionRules())
 	}
 	_, err := c.profile()
 	if err != nil {

@@ -56,6 +56,7 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 func newToken(m *module, c Config, profile Profile, slot tokenSlot) *Token {
 	t := &Token{config: c, profile: profile, module: m, slot: slot.id, listing: make(chan struct{}, 1), prepared: make(chan struct{})}
 	t.listing <- struct{}{}
+	t.keys.rule = c.KeyVersion
 	t.info = describeToken(m.ctx, slot.info)
 	t.info.Sessions = c.sessions()
 	t.login = newLogin(m, &t.profile, slot.id, t.info.Serial, c.PIN)

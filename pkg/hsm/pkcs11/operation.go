@@ -27,6 +27,7 @@ type operation struct {
 	decrypt  bool
 	isCanary bool // see knownGood
 	key      hsm.KeyRef
+	one      *reader // of several objects, the one meant
 	aad      []byte
 	data     []byte // plaintext, or ciphertext without its tag
 	iv, tag  []byte // decrypt only
@@ -70,7 +71,7 @@ func (t *Token) do(ctx context.Context, op *operation, from *pool) error {
 	if err != nil {
 		return err
 	}
-	op.entry, err = t.handle(ctx, op.key, op.need())
+	op.entry, err = t.keyOf(ctx, op)
 	if err != nil {
 		return named(op.name, err)
 	}
@@ -194,7 +195,7 @@ func (t *Token) find(ctx context.Context, label string) (findings, error) {
 	if err != nil {
 		return findings{}, err
 	}
-	found := findings{all: all, versions: index(all)[label]}
+	found := findings{all: all, versions: t.keys.index(all)[label]}
 	t.keys.replaceLabel(label, found.versions)
 	return found, nil
 }

@@ -159,7 +159,7 @@ func (t *Token) refuseTaken(ctx context.Context, keys []NewKey) error {
 	}
 	taken := make(map[hsm.KeyRef]bool, len(found)+len(keys))
 	for _, one := range found {
-		taken[hsm.KeyRef{Label: one.object.Label, Version: one.object.Version()}] = true
+		taken[hsm.KeyRef{Label: one.object.Label, Version: one.object.ReadBy(t.keys.rule).Version()}] = true
 	}
 	for _, key := range keys {
 		ref := key.ref()

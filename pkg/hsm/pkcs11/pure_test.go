@@ -309,7 +309,7 @@ func TestTableForgets(t *testing.T) {
 	var tab table
 	tab.replaceLabel("k", nil)
 	one := listed{handle: 1, object: hsm.Object{Label: "k", Class: hsm.SecretKey, KeyType: "AES", Bits: 256, Usage: hsm.CanEncrypt | hsm.CanDecrypt}}
-	tab.replaceLabel("k", index([]listed{one})["k"])
+	tab.replaceLabel("k", tab.index([]listed{one})["k"])
 	key := hsm.KeyRef{Label: "k"}
 	tab.forget(key, 2) // somebody else's, older handle
 	_, ok := tab.get(key)

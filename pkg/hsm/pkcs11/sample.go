@@ -18,22 +18,22 @@ const maxSamples = 1000
 // because each uses up an IV of the key.
 type samples struct {
 	mu    sync.Mutex
-	byKey map[hsm.KeyRef]*canarySample
+	byUse map[keyUse]*canarySample
 }
 
-func (s *samples) get(key hsm.KeyRef) *canarySample {
+func (s *samples) get(use keyUse) *canarySample {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.byKey[key]
+	return s.byUse[use]
 }
 
-func (s *samples) put(one *canarySample) {
+func (s *samples) put(use keyUse, one *canarySample) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.byKey == nil || len(s.byKey) >= maxSamples {
-		s.byKey = map[hsm.KeyRef]*canarySample{}
+	if s.byUse == nil || len(s.byUse) >= maxSamples {
+		s.byUse = map[keyUse]*canarySample{}
 	}
-	s.byKey[one.key] = one
+	s.byUse[use] = one
 }
 
 // tryOwnKey makes sure that the key of a refused ciphertext decrypts anything. A key that may not
@@ -63,17 +63,17 @@ func (t *Token) tryOwnKey(ctx context.Context, op *operation, at *seat, failed *
 
 // openOwn decrypts a sample of the key, and makes one where there is none.
 func (t *Token) openOwn(ctx context.Context, op *operation, at *seat) error {
-	sample := t.samples.get(op.key)
+	sample := t.samples.get(op.use())
 	if sample == nil || !op.entry.isStill(sample.made) {
-		seal := operation{name: "encrypt a sample", key: op.key, aad: canaryAAD, data: canaryPlaintext}
+		seal := operation{name: "encrypt a sample", key: op.key, one: op.one, aad: canaryAAD, data: canaryPlaintext}
 		err := t.perform(ctx, &seal, at)
 		if err != nil {
 			return err
 		}
 		sample = &canarySample{key: op.key, made: seal.entry, sealed: seal.sealed}
-		t.samples.put(sample)
+		t.samples.put(op.use(), sample)
 	}
-	open := operation{name: "decrypt a sample", decrypt: true, key: op.key, aad: canaryAAD,
+	open := operation{name: "decrypt a sample", decrypt: true, key: op.key, one: op.one, aad: canaryAAD,
 		data: sample.sealed.Ciphertext, iv: sample.sealed.IV, tag: sample.sealed.Tag}
 	return t.perform(ctx, &open, at)
 }

@@ -6,6 +6,7 @@ package pkcs11
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -53,6 +54,7 @@ func describeTwins(twins []listed) string {
 
 // table may be used by many goroutines at once.
 type table struct {
+	rule    hsm.VersionRule // how versions are read
 	mu      sync.RWMutex
 	byLabel map[string]map[uint32]*entry // an entry never changes once it is in
 	newer   map[string]bool              // labels looked at since the listing under way began; nil: none is
@@ -63,6 +65,13 @@ func (t *table) get(key hsm.KeyRef) (*entry, bool) {
 	defer t.mu.RUnlock()
 	e, ok := t.byLabel[key.Label][key.Version]
 	return e, ok
+}
+
+// readers gives the objects that may have made a ciphertext of a version; see readersOf.
+func (t *table) readers(key hsm.KeyRef) []reader {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return readersOf(t.byLabel[key.Label], key.Version)
 }
 
 // newest gives the highest version of a label that can encrypt and decrypt.
@@ -82,9 +91,11 @@ func (t *table) newest(label string) (hsm.KeyRef, bool) {
 func (t *table) forget(key hsm.KeyRef, handle uint) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e, ok := t.byLabel[key.Label][key.Version]
-	if ok && e.handle == handle {
-		delete(t.byLabel[key.Label], key.Version)
+	for version, e := range t.byLabel[key.Label] {
+		isTwin := slices.ContainsFunc(e.twins, func(one listed) bool { return one.handle == handle })
+		if e.handle == handle || isTwin {
+			delete(t.byLabel[key.Label], version)
+		}
 	}
 }
 
@@ -105,7 +116,7 @@ func (t *table) end() {
 // replaceAll is for a listing of the whole token. What was found live since it began is newer, and
 // stays.
 func (t *table) replaceAll(found []listed) {
-	byLabel := index(found)
+	byLabel := t.index(found)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for label := range t.newer {
@@ -149,16 +160,19 @@ func (t *table) byHandle(handle uint, logins uint64) (hsm.Object, bool) {
 	return hsm.Object{}, false
 }
 
-// index sorts objects by label and version. A secret key goes before the halves
-// of a key pair, which commonly share label and CKA_ID with each other; two secret
-// keys in one place are twins.
-func index(found []listed) map[string]map[uint32]*entry {
+// index sorts objects by label and version, which it reads by the table's rule. An AES-256
+// key goes before other secret keys, which no request can mean, and these before the halves of
+// a key pair, which commonly share label and CKA_ID with each other. Two of the best kind in
+// one place are twins, unless they are halves.
+func (t *table) index(found []listed) map[string]map[uint32]*entry {
 	now := time.Now()
 	byLabel := map[string]map[uint32]*entry{}
-	for _, one := range found {
-		if one.object.Unreadable != nil {
+	for i := range found {
+		found[i].object = found[i].object.ReadBy(t.rule)
+		if found[i].object.Unreadable != nil {
 			continue
 		}
+		one := found[i]
 		label, version := one.object.Label, one.object.Version()
 		versions, ok := byLabel[label]
 		if !ok {
@@ -167,13 +181,29 @@ func index(found []listed) map[string]map[uint32]*entry {
 		}
 		e, ok := versions[version]
 		switch {
-		case !ok || e.object.Class != hsm.SecretKey:
-			versions[version] = &entry{handle: one.handle, logins: one.logins, object: one.object, checked: now}
-		case one.object.Class == hsm.SecretKey && len(e.twins) == 0:
-			e.twins = []listed{{handle: e.handle, object: e.object}, one}
-		case one.object.Class == hsm.SecretKey:
+		case !ok || rank(one.object) > rank(e.object):
+			versions[version] = one.entry(now)
+		case rank(one.object) < rank(e.object):
+		case len(e.twins) > 0:
 			e.twins = append(e.twins, one)
+		case one.object.Class == hsm.SecretKey:
+			e.twins = []listed{{handle: e.handle, logins: e.logins, object: e.object}, one}
 		}
 	}
 	return byLabel
+}
+
+// rank says which of several objects in one place is meant.
+func rank(o hsm.Object) int {
+	switch {
+	case o.IsAES256():
+		return 2
+	case o.Class == hsm.SecretKey:
+		return 1
+	}
+	return 0
+}
+
+func (l listed) entry(checked time.Time) *entry {
+	return &entry{handle: l.handle, logins: l.logins, object: l.object, checked: checked}
 }

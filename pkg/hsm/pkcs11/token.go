@@ -75,7 +75,7 @@ func (t *Token) Decrypt(ctx context.Context, key hsm.KeyRef, aad []byte, sealed 
 			Detail: fmt.Sprintf("the tag has %d bytes and the IV %d", len(sealed.Tag), len(sealed.IV))}
 	}
 	op := operation{name: "decrypt", decrypt: true, key: key, aad: aad, data: sealed.Ciphertext, iv: sealed.IV, tag: sealed.Tag}
-	err = t.do(ctx, &op, t.work)
+	err = t.decrypt(ctx, &op)
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ var ErrProtocol = errors.New("not the HSM worker protocol")
 
 // protocolVersion changes with every change to frames or bodies. The form of
 // the hello, ready and failed frames never changes: they are what tells the versions apart.
-const protocolVersion = 2
+const protocolVersion = 3
 
 // kind says what a frame is. Requests go from the parent to the process, replies back.
 type kind uint8

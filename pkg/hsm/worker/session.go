@@ -4,7 +4,6 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -225,7 +224,7 @@ func (j *job) fail(err error) {
 func (j *job) list(objects []hsm.Object, err error) {
 	var body []byte
 	if err == nil {
-		body, err = json.Marshal(objects)
+		body, err = hsm.MarshalObjects(objects)
 	}
 	if err == nil && len(body) > maxObjectBody {
 		err = fmt.Errorf("the list of %d keys is %d bytes, at most %d", len(objects), len(body), maxObjectBody)

@@ -158,7 +158,7 @@ func (w *Worker) Decrypt(ctx context.Context, key hsm.KeyRef, aad []byte, sealed
 }
 
 // Keys implements hsm.Token. The list crosses as JSON of at most 16 MiB, some
-// 50,000 keys; bytes of a label that are not UTF-8 come out as U+FFFD.
+// 50,000 keys (hsm.MarshalObjects).
 func (w *Worker) Keys(ctx context.Context) ([]hsm.Object, error) {
 	return w.objects(ctx, kindKeys, request{})
 }
@@ -174,8 +174,7 @@ func (w *Worker) objects(ctx context.Context, k kind, r request) ([]hsm.Object, 
 	if err != nil {
 		return nil, err
 	}
-	var objects []hsm.Object
-	err = json.Unmarshal(body, &objects)
+	objects, err := hsm.UnmarshalObjects(body)
 	if err != nil {
 		return nil, w.distrust(l, k, fmt.Errorf("%w: list of keys: %w", ErrProtocol, err))
 	}

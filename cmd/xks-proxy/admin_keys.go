@@ -1,0 +1,243 @@
+package main
+
+// Keys over the admin socket: which there are, and listing them now.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/xks"
+)
+
+const (
+	// adminKeysPath has the query group, key_store, label (a pattern) and state, each optional.
+	// The answer has all keys that fit: some 700 bytes for each version on two HSMs.
+	adminKeysPath       = "/v1/keys"
+	adminRefreshPath    = "/v1/hsms/{name}/refresh" // query: timeout
+	adminRefreshAllPath = "/v1/refresh"             // likewise, of every HSM
+
+	refreshedNames = 5 // labels named in the answer of a refresh
+)
+
+// keyAnswer is the answer of adminKeysPath.
+type keyAnswer struct {
+	Keys []keyEntry `json:"keys"` // sorted by group, label and version
+	All  int        `json:"all"`  // versions there are, those that the query left out included
+}
+
+// keyEntry is a key version, and who can use it.
+type keyEntry struct {
+	hsm.KeyReport
+	KeyStores []reachingStore `json:"keyStores"`
+}
+
+// reachingStore is a key store that reaches a key, and the external key id by which it does.
+type reachingStore struct {
+	Name  string `json:"name"`
+	KeyID string `json:"keyId"`
+}
+
+// keyQuery says which keys are wanted. Empty fields leave none out.
+type keyQuery struct {
+	Group, KeyStore, Label, State string
+}
+
+func (q keyQuery) values() url.Values {
+	values := url.Values{}
+	for name, value := range map[string]string{"group": q.Group, "key_store": q.KeyStore, "label": q.Label, "state": q.State} {
+		if value != "" {
+			values.Set(name, value)
+		}
+	}
+	return values
+}
+
+// errUnknownName is a group, key store or state that does not exist.
+var errUnknownName = errors.New("unknown name")
+
+func (a *admin) routeKeys(r chi.Router) {
+	r.Get(adminKeysPath, func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		answer, err := a.keys(keyQuery{Group: q.Get("group"), KeyStore: q.Get("key_store"), Label: q.Get("label"), State: q.Get("state")})
+		switch {
+		case errors.Is(err, path.ErrBadPattern):
+			writeAdmin(w, http.StatusBadRequest, adminAnswer{Error: err.Error()})
+		case err != nil:
+			writeAdmin(w, statusOf(err), adminAnswer{Error: err.Error()})
+		default:
+			writeAdmin(w, http.StatusOK, answer)
+		}
+	})
+	r.Post(adminRefreshPath, a.changing("refresh", a.refresh))
+	r.Post(adminRefreshAllPath, a.changing("refresh", a.refresh))
+}
+
+// keys gathers the keys of all groups that fit a query.
+func (a *admin) keys(q keyQuery) (*keyAnswer, error) {
+	groups, stores := a.groups(), a.config().KeyStores
+	err := q.check(groups, stores)
+	if err != nil {
+		return nil, err
+	}
+	answer := &keyAnswer{Keys: []keyEntry{}}
+	for _, g := range groups {
+		reaching := slices.DeleteFunc(slices.Clone(stores), func(k keyStoreConfig) bool { return k.HSMGroup != g.Name() })
+		for _, report := range g.Keys(func(string) bool { return true }) {
+			answer.All++
+			entry := keyEntry{KeyReport: report, KeyStores: reachedBy(&report, reaching)}
+			if q.fits(&entry) {
+				answer.Keys = append(answer.Keys, entry)
+			}
+		}
+	}
+	return answer, nil
+}
+
+// reachedBy lists the key stores that reach a key.
+func reachedBy(r *hsm.KeyReport, stores []keyStoreConfig) []reachingStore {
+	list := []reachingStore{}
+	if r.TestKey {
+		return list
+	}
+	label := r.ExactLabel()
+	for _, k := range stores {
+		id, ok := xks.KeyStoreConfig{Labels: k.Keys.Labels, Label: k.Keys.Label}.KeyID(label)
+		if ok {
+			list = append(list, reachingStore{k.Name, id})
+		}
+	}
+	return list
+}
+
+func (q keyQuery) fits(e *keyEntry) bool {
+	inStore := func(k reachingStore) bool { return k.Name == q.KeyStore }
+	matches := true
+	if q.Label != "" {
+		matches, _ = path.Match(q.Label, e.ExactLabel()) // check has refused a bad pattern
+	}
+	return matches && (q.Group == "" || e.Group == q.Group) && (q.State == "" || string(e.State) == q.State) &&
+		(q.KeyStore == "" || slices.ContainsFunc(e.KeyStores, inStore))
+}
+
+// check refuses names that do not exist, and says which do.
+func (q keyQuery) check(groups []*hsm.Group, stores []keyStoreConfig) error {
+	var groupNames, storeNames, states []string
+	for _, g := range groups {
+		groupNames = append(groupNames, g.Name())
+	}
+	for _, k := range stores {
+		storeNames = append(storeNames, k.Name)
+	}
+	for _, s := range hsm.KeyStates() {
+		states = append(states, string(s))
+	}
+	if len(groups) == 0 {
+		return &adminRefusal{errStarting, "the proxy is still starting and has listed no keys yet: try again in a moment, and see xks-proxy hsm list"}
+	}
+	for _, one := range []struct {
+		what, name string
+		known      []string
+	}{{"HSM group", q.Group, groupNames}, {"key store", q.KeyStore, storeNames}, {"state", q.State, states}} {
+		if one.name != "" && !slices.Contains(one.known, one.name) {
+			return &adminRefusal{errUnknownName, fmt.Sprintf("%s %s does not exist; %s", one.what, quoteName(one.name), nearNames(one.name, one.known))}
+		}
+	}
+	_, err := path.Match(q.Label, "")
+	if err != nil {
+		return fmt.Errorf("label pattern %q: %w", q.Label, err)
+	}
+	return nil
+}
+
+// refresh lists the keys of one HSM, or of all, and says what has changed.
+func (a *admin) refresh(ctx context.Context, o adminOrder) (string, error) {
+	if a.starting() {
+		return "", &adminRefusal{errStarting, "the proxy is still starting and waits for its HSMs: try again in a moment, and see xks-proxy hsm list"}
+	}
+	var asked []refreshing
+	for _, g := range a.groups() {
+		for _, m := range g.Status().Members {
+			if o.HSM == "" || o.HSM == m.HSM {
+				asked = append(asked, refreshing{group: g, hsm: m.HSM})
+			}
+		}
+	}
+	if len(asked) == 0 {
+		return "", a.unknown(o.HSM)
+	}
+	var waiting sync.WaitGroup
+	for i := range asked {
+		waiting.Go(func() { asked[i].run(ctx) })
+	}
+	waiting.Wait()
+	var lines []string
+	var failed error
+	for _, one := range asked {
+		lines = append(lines, one.line())
+		failed = errors.Join(failed, one.err)
+	}
+	text := strings.Join(lines, "\n")
+	if failed != nil {
+		return "", errors.New(text)
+	}
+	return text, nil
+}
+
+// refreshing is one HSM of one group.
+type refreshing struct {
+	group  *hsm.Group
+	hsm    string
+	result hsm.Refreshed
+	took   time.Duration
+	err    error
+}
+
+func (r *refreshing) run(ctx context.Context) {
+	start := time.Now()
+	r.result, r.err = r.group.Refresh(ctx, r.hsm)
+	r.took = time.Since(start)
+}
+
+func (r *refreshing) line() string {
+	name := fmt.Sprintf("%s (group %s)", r.hsm, r.group.Name())
+	switch {
+	case errors.Is(r.err, context.DeadlineExceeded), errors.Is(r.err, context.Canceled):
+		return fmt.Sprintf("%s: its keys were not listed within the time given; the listing goes on: see xks-proxy hsm list", name)
+	case r.err != nil:
+		return fmt.Sprintf("%s: its keys cannot be listed: %s", name, withoutName(r.err.Error(), r.hsm))
+	}
+	text := fmt.Sprintf("%s: %s, listed in %s", name, plural(r.result.Keys, "key"), shortDuration(r.took))
+	if r.result.First {
+		return text + ", for the first time."
+	}
+	changes := ""
+	for _, one := range []struct {
+		what   string
+		labels []string
+	}{{"new", r.result.Added}, {"changed", r.result.Changed}, {"gone", r.result.Gone}} {
+		if len(one.labels) > 0 {
+			changes += fmt.Sprintf("; %s: %s", one.what, someLabels(one.labels))
+		}
+	}
+	return text + orElse(changes, "; nothing has changed") + "."
+}
+
+// someLabels are the first of many labels.
+func someLabels(labels []string) string {
+	text := strings.Join(hsm.ShowLabels(labels[:min(len(labels), refreshedNames)]), ", ")
+	if more := len(labels) - refreshedNames; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}

@@ -1,0 +1,89 @@
+package main
+
+// Findings about keys in `hsm list`: what is the same for many keys is one line.
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"xks-proxy/pkg/hsm"
+)
+
+const (
+	maxFindingsSeen = 20 // lines of a group
+	examplesSeen    = 3  // keys named in a line about many
+)
+
+func printFindings(b *bytes.Buffer, findings []hsm.Finding, now time.Time) {
+	if len(findings) == 0 {
+		return
+	}
+	groups := hsm.GroupFindings(findings)
+	fmt.Fprintf(b, "\n  About the keys: %s\n", findingCount(groups))
+	for _, g := range groups[:min(len(groups), maxFindingsSeen)] {
+		since := shortDuration(now.Sub(g.Since))
+		printWrapped(b, "    ", fmt.Sprintf("%s: %s (%s, for %s): %s", g.Kind, findingKeys(g), strings.Join(g.HSMs, ", "), since, g.Detail))
+	}
+	if more := len(groups) - maxFindingsSeen; more > 0 {
+		fmt.Fprintf(b, "    and %d more lines: xks-proxy keys list shows every key, --json every finding\n", more)
+	}
+}
+
+// findingCount says how many findings there are, and how many of them matter.
+func findingCount(groups []hsm.FindingGroup) string {
+	all, minor := 0, 0
+	for _, g := range groups {
+		all += g.Len()
+		if g.Kind.Severity() == hsm.Minor {
+			minor += g.Len()
+		}
+	}
+	text := plural(all, "finding")
+	switch {
+	case minor == all:
+		text += ", minor"
+	case minor > 0:
+		text += ", " + shortCount(uint64(minor)) + " of them minor"
+	}
+	return text
+}
+
+// findingKeys names the key of a finding, or counts the keys and names some.
+func findingKeys(g hsm.FindingGroup) string {
+	first := findingPlace(hsm.FindingPlace{Label: g.Label, Version: g.Version})
+	if g.Len() == 1 {
+		return first
+	}
+	examples := []string{first}
+	for _, place := range g.Others[:min(len(g.Others), examplesSeen-1)] {
+		examples = append(examples, findingPlace(place))
+	}
+	text := plural(g.Len(), "key")
+	if g.Len() > len(examples) {
+		text += ", such as"
+	} else {
+		text += ":"
+	}
+	return text + " " + strings.Join(examples, ", ")
+}
+
+func findingPlace(p hsm.FindingPlace) string {
+	if p.Version == 0 {
+		return strconv.Quote(p.Label)
+	}
+	return fmt.Sprintf("%q version %d", p.Label, p.Version)
+}
+
+// mattering counts the findings that are more than minor.
+func mattering(findings []hsm.Finding) int {
+	n := 0
+	for _, f := range findings {
+		if f.Kind.Severity() > hsm.Minor {
+			n++
+		}
+	}
+	return n
+}

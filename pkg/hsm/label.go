@@ -1,0 +1,114 @@
+package hsm
+
+// Labels are bytes (CKA_LABEL should be UTF-8, and is not always). JSON knows text only
+// and makes one label of two that are not, so that what is no text travels beside it.
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+)
+
+// ShowLabel is a label for tables and logs: as it is, or as a quoted Go string if there is
+// anything in it that does not print or that only looks like an escape.
+func ShowLabel(label string) string {
+	quoted := strconv.Quote(label)
+	if quoted == `"`+label+`"` {
+		return label
+	}
+	return quoted
+}
+
+// ShowLabels is ShowLabel of each.
+func ShowLabels(labels []string) []string {
+	shown := make([]string, len(labels))
+	for i, label := range labels {
+		shown[i] = ShowLabel(label)
+	}
+	return shown
+}
+
+// labelText is a label in JSON: text, and the bytes if they are not that text.
+func labelText(label string) (string, []byte) {
+	if utf8.ValidString(label) {
+		return label, nil
+	}
+	return ShowLabel(label), []byte(label)
+}
+
+// labelOf is the opposite of labelText.
+func labelOf(text string, bytes []byte) string {
+	if len(bytes) > 0 {
+		return string(bytes)
+	}
+	return text
+}
+
+// storedObject is an Object in JSON: between a worker and its parent, and in the state
+// directory. What earlier versions wrote reads as well.
+type storedObject struct {
+	Object
+	LabelBytes []byte `json:"labelBytes,omitempty"` // if the label is not UTF-8
+}
+
+func storeObjects(objects []Object) []storedObject {
+	stored := make([]storedObject, len(objects))
+	for i, o := range objects {
+		stored[i].Object = o
+		stored[i].Label, stored[i].LabelBytes = labelText(o.Label)
+	}
+	return stored
+}
+
+func restoreObjects(stored []storedObject) []Object {
+	objects := make([]Object, len(stored))
+	for i, s := range stored {
+		objects[i] = s.Object
+		objects[i].Label = labelOf(s.Label, s.LabelBytes)
+	}
+	return objects
+}
+
+// MarshalObjects writes objects as JSON, their labels byte for byte.
+func MarshalObjects(objects []Object) ([]byte, error) {
+	return json.Marshal(storeObjects(objects))
+}
+
+// UnmarshalObjects reads what MarshalObjects wrote.
+func UnmarshalObjects(data []byte) ([]Object, error) {
+	var stored []storedObject
+	err := json.Unmarshal(data, &stored)
+	if err != nil {
+		return nil, fmt.Errorf("list of objects: %w", err)
+	}
+	return restoreObjects(stored), nil
+}
+
+// plainFinding is a Finding without its methods.
+type plainFinding Finding
+
+type storedFinding struct {
+	plainFinding
+	LabelBytes []byte `json:"labelBytes,omitempty"`
+}
+
+// MarshalJSON implements json.Marshaler: a label that is not UTF-8 is shown escaped, with its bytes as
+// "labelBytes" beside it.
+func (f Finding) MarshalJSON() ([]byte, error) {
+	stored := storedFinding{plainFinding: plainFinding(f)}
+	stored.Label, stored.LabelBytes = labelText(f.Label)
+	return json.Marshal(stored)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (f *Finding) UnmarshalJSON(data []byte) error {
+	var stored storedFinding
+	err := json.Unmarshal(data, &stored)
+	if err != nil {
+		return err
+	}
+	*f = Finding(stored.plainFinding)
+	f.Label = labelOf(stored.Label, stored.LabelBytes)
+	return nil
+}

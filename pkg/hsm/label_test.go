@@ -1,0 +1,81 @@
+package hsm
+
+import (
+	"encoding/json"
+	"maps"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// Labels that JSON has no text for come out as they went in, and stay apart.
+var oddLabels = []string{"plain", "nul\x00", "nul", "\xff", "\xfe", "a\xffb", "�", "tab\t", `back\slash`, `"quoted"`, ""}
+
+func TestObjectsKeepTheirLabels(t *testing.T) {
+	var objects []Object
+	for _, label := range oddLabels {
+		objects = append(objects, Object{Label: label, ID: []byte{1}, Class: SecretKey})
+	}
+	data, err := MarshalObjects(objects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := UnmarshalObjects(data)
+	if err != nil || !reflect.DeepEqual(got, objects) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	old, err := UnmarshalObjects([]byte(`[{"label":"k","id":"AQ==","class":1,"keyType":"AES","bits":256,"usage":3}]`))
+	if err != nil || len(old) != 1 || old[0].Label != "k" {
+		t.Errorf("what earlier versions wrote: %+v, %v", old, err)
+	}
+}
+
+func TestFindingsKeepTheirLabels(t *testing.T) {
+	for _, label := range oddLabels {
+		data, err := json.Marshal([]Finding{{Kind: KeyMissing, Label: label, Version: 3, HSMs: []string{"a"}, Detail: "d"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.ContainsRune(string(data), '�') && label != "�" {
+			t.Errorf("%s", data)
+		}
+		var got []Finding
+		err = json.Unmarshal(data, &got)
+		if err != nil || len(got) != 1 || got[0].Label != label || got[0].Version != 3 || got[0].Kind != KeyMissing {
+			t.Errorf("%q: %+v, %v", label, got, err)
+		}
+	}
+}
+
+func TestCompletenessKeepsLabels(t *testing.T) {
+	once := map[string][]uint32{}
+	for i, label := range oddLabels {
+		once[label] = []uint32{uint32(i)}
+	}
+	var m, got parityMemory
+	m.setComplete(once)
+	data, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = json.Unmarshal(data, &got)
+	if err != nil || !maps.EqualFunc(got.complete(), once, func(a, b []uint32) bool { return reflect.DeepEqual(a, b) }) {
+		t.Errorf("%s: %v, %v", data, got.complete(), err)
+	}
+}
+
+func TestShowLabel(t *testing.T) {
+	shown := map[string]string{}
+	for _, label := range oddLabels {
+		text := ShowLabel(label)
+		if other, taken := shown[text]; taken {
+			t.Errorf("%q and %q look the same: %s", label, other, text)
+		}
+		shown[text] = label
+	}
+	for label, want := range map[string]string{"plain": "plain", "über/1": "über/1", "nul\x00": `"nul\x00"`, "\xff": `"\xff"`} {
+		if got := ShowLabel(label); got != want {
+			t.Errorf("%q is shown as %s", label, got)
+		}
+	}
+}
