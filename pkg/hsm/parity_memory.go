@@ -12,11 +12,12 @@ import (
 	"io/fs"
 	"maps"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 
 	"go.uber.org/zap"
+
+	"xks-proxy/pkg/durable"
 )
 
 // parityMemory is a group's file in the state directory. It holds labels and numbers, no secret.
@@ -90,7 +91,7 @@ func (g *Group) recallParity() {
 }
 
 func readParity(path, group string) (*parityMemory, error) {
-	data, err := os.ReadFile(path)
+	data, err := durable.ReadFile(path, maxMemoryFile)
 	if err != nil {
 		return nil, err
 	}
