@@ -67,14 +67,14 @@ func (a *admin) blockList() blockList {
 }
 
 // blocking reads the order, has it carried out and logs it.
-func (a *admin) blocking(name string, do func(blockOrder) (string, error)) http.HandlerFunc {
+func (a *admin) blocking(name string, do func(context.Context, blockOrder) (string, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		order, err := readBlockOrder(r)
 		if err != nil {
 			writeAdmin(w, http.StatusBadRequest, adminAnswer{Error: err.Error()})
 			return
 		}
-		message, err := do(order)
+		message, err := do(r.Context(), order)
 		result := "done"
 		if err != nil {
 			result = err.Error()
@@ -110,17 +110,17 @@ func readBlockOrder(r *http.Request) (blockOrder, error) {
 }
 
 // block blocks: when it answers, the next request is refused.
-func (a *admin) block(o blockOrder) (string, error) {
+func (a *admin) block(ctx context.Context, o blockOrder) (string, error) {
 	if o.KeyStore != "" && !o.Force && !slices.Contains(a.keyStoreNames(), o.KeyStore) {
 		return "", &adminRefusal{errUnknownKeyStore, fmt.Sprintf("there is no key store %q; %s Nothing was blocked; --force blocks it all the same, for a reload that brings it",
 			o.KeyStore, nearNames(o.KeyStore, a.keyStoreNames()))}
 	}
 	by := o.By.String()
-	stands, before, err := a.kill.add(block{
-		blockTarget: o.blockTarget, URIPath: a.uriPathOf(o.KeyStore), Reason: o.Reason, By: by[:min(len(by), maxBlockedBy)], UID: o.By.UID, Since: time.Now().UTC().Truncate(time.Second),
+	stands, before, err := a.kill.add(ctx, block{
+		blockTarget: o.blockTarget, Reason: o.Reason, By: by[:min(len(by), maxBlockedBy)], UID: o.By.UID, Since: time.Now().UTC().Truncate(time.Second),
 	})
 	if errors.Is(err, errUnsaved) {
-		return "", fmt.Errorf("the %s IS BLOCKED now, but %w; mend that and give the same command again", o.blockTarget, err)
+		return "", fmt.Errorf("the %s IS BLOCKED now, but %w; fix that, then give the same command again to check", o.blockTarget, err)
 	}
 	if err != nil {
 		return "", err
@@ -176,21 +176,21 @@ func (a *admin) blockNotes(o blockOrder) []string {
 }
 
 // unblock takes a block back. It is an error if the target is blocked all the same.
-func (a *admin) unblock(o blockOrder) (string, error) {
-	old, found, err := a.kill.remove(o.blockTarget)
+func (a *admin) unblock(ctx context.Context, o blockOrder) (string, error) {
+	removed, err := a.kill.remove(ctx, o.blockTarget)
 	if err != nil {
-		return "", &adminRefusal{errStaysBlocked, fmt.Sprintf("the %s stays blocked, for a restart would block it again: %v; mend that and give the same command again", o.blockTarget, err)}
+		return "", a.stillBlocked(o, err)
 	}
 	done := fmt.Sprintf("The %s had no block of its own", o.blockTarget)
-	if found {
-		done = fmt.Sprintf("The block of the %s %s was taken back", o.blockTarget, told(old))
+	if len(removed) > 0 {
+		done = fmt.Sprintf("The block of the %s %s was taken back", o.blockTarget, told(removed[0]))
 	}
 	if rest := a.blockedBesides(o.blockTarget); len(rest) > 0 {
 		return "", &adminRefusal{errStaysBlocked, done + "; it stays blocked: " + strings.Join(rest, "; ")}
 	}
 	names := a.keyStoreNames()
 	switch {
-	case found:
+	case len(removed) > 0:
 		return done + ".", nil
 	case o.KeyStore != "" && !slices.Contains(names, o.KeyStore):
 		return "", &adminRefusal{errUnknownKeyStore, fmt.Sprintf("there is no key store %q, and no block of that name; %s", o.KeyStore, nearNames(o.KeyStore, names))}
@@ -199,13 +199,31 @@ func (a *admin) unblock(o blockOrder) (string, error) {
 	}
 }
 
+// stillBlocked says why an unblock was not carried out.
+func (a *admin) stillBlocked(o blockOrder, err error) error {
+	var renamed *renamedError
+	switch {
+	case errors.As(err, &renamed):
+		now := o.blockTarget
+		now.KeyStore = renamed.now
+		return &adminRefusal{errUnknownKeyStore, fmt.Sprintf("%v; nothing was changed: unblock the %s", err, now)}
+	case errors.Is(err, errCallerGone):
+		return err
+	case errors.Is(err, errUnblocking):
+		return &adminRefusal{errUnderWay, fmt.Sprintf("the %s stays blocked: %v; give the same command again", o.blockTarget, err)}
+	}
+	return &adminRefusal{errStaysBlocked, fmt.Sprintf("the %s stays blocked, for a restart would block it again: %v; fix that and give the same command again", o.blockTarget, err)}
+}
+
 // blockedBesides is what still blocks a target that has no block of its own (any more).
 func (a *admin) blockedBesides(t blockTarget) []string {
 	var rest []string
-	blocks, _ := a.kill.list()
+	if b, again := a.kill.blocking(t); again {
+		rest = append(rest, fmt.Sprintf("it was blocked again meanwhile, %s", told(b)))
+	}
 	if t.KeyStore != "" && t.Key != "" {
 		for _, wider := range []blockTarget{{KeyStore: t.KeyStore}, {Key: a.labelOf(t)}} {
-			if b, found := findBlock(blocks, wider); found {
+			if b, found := a.kill.blocking(wider); found {
 				rest = append(rest, fmt.Sprintf("the %s is blocked %s", wider, told(b)))
 			}
 		}
@@ -239,16 +257,6 @@ func (a *admin) blockedInstead() string {
 		names = append(names, fmt.Sprintf("%d more (xks-proxy block list)", more))
 	}
 	return " Blocked are: " + strings.Join(names, "; ") + "."
-}
-
-// uriPathOf is "" for a key store that there is not.
-func (a *admin) uriPathOf(keyStore string) string {
-	for _, k := range a.config().KeyStores {
-		if k.Name == keyStore {
-			return xks.URIPath(k.PathPrefix)
-		}
-	}
-	return ""
 }
 
 func (a *admin) keyStoreNames() []string {

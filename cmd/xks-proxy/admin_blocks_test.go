@@ -93,8 +93,8 @@ func TestBlockWithoutADisk(t *testing.T) {
 	rig := newAdminRig(t)
 	rig.wantSaid(t, 0, "The key store finance is blocked: from now on all its requests are answered InvalidStateException.", "block", "key-store", "finance")
 	rig.admin.kill.write = func(string, []byte) error { return errors.New("no space left on device") }
-	rig.wantSaid(t, 1, "xks-proxy: the key store payroll IS BLOCKED now, but the block will not survive a restart: no space left on device; mend that and give the same command again", "block", "key-store", "payroll")
-	rig.wantSaid(t, 1, "xks-proxy: the key store finance stays blocked, for a restart would block it again: no space left on device; mend that and give the same command again", "unblock", "key-store", "finance")
+	rig.wantSaid(t, 1, "xks-proxy: the key store payroll IS BLOCKED now, but the block will not survive a restart: no space left on device; fix that, then give the same command again to check", "block", "key-store", "payroll")
+	rig.wantSaid(t, 1, "xks-proxy: the key store finance stays blocked, for a restart would block it again: no space left on device; until the file can be written, a restart may lift the block; fix that and give the same command again", "unblock", "key-store", "finance")
 	if b := rig.inForce(); !b.KeyStores["payroll"] || !b.KeyStores["finance"] {
 		t.Errorf("in force: %+v", b)
 	}
@@ -102,7 +102,8 @@ func TestBlockWithoutADisk(t *testing.T) {
 
 func TestBlockWithoutAStateDirectory(t *testing.T) {
 	rig := newAdminRig(t)
-	rig.admin.kill.path = ""
+	rig.admin.kill = newKillSwitch("", nil, rig.admin.log)
+	rig.admin.kill.attach(&fakeEnforcer{})
 	rig.wantSaid(t, 0, "The key store finance is blocked: from now on all its requests are answered InvalidStateException.\nWARNING: this block will NOT survive a restart of the proxy, because state_directory is \"\". Block it in the configuration too.", "block", "key-store", "finance")
 }
 

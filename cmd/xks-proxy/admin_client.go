@@ -148,7 +148,7 @@ func whoMay(path string) string {
 
 func userName(uid uint32) string {
 	id := strconv.FormatUint(uint64(uid), 10)
-	u, err := user.LookupId(id)
+	u, err := lookUpBriefly(func() (*user.User, error) { return user.LookupId(id) })
 	if err != nil {
 		return id
 	}
@@ -157,7 +157,7 @@ func userName(uid uint32) string {
 
 func groupName(gid uint32) string {
 	id := strconv.FormatUint(uint64(gid), 10)
-	g, err := user.LookupGroupId(id)
+	g, err := lookUpBriefly(func() (*user.Group, error) { return user.LookupGroupId(id) })
 	if err != nil {
 		return id
 	}

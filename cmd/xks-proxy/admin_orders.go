@@ -23,6 +23,7 @@ type admin struct {
 	processes func() map[string]hsmProcess // by HSM
 	turns     *turns                       // shared with the reloads
 	reloads   reloads                      // nil: there are none
+	names     *userNames                   // of who gives orders
 	proxyView
 }
 
@@ -53,7 +54,7 @@ const (
 )
 
 func newAdmin(p *parts) *admin {
-	a := &admin{log: p.log, groups: p.fleet.groups, processes: p.fleet.processes, turns: &p.fleet.turns, proxyView: viewOf(p)}
+	a := &admin{log: p.log, groups: p.fleet.groups, processes: p.fleet.processes, turns: &p.fleet.turns, names: newUserNames(systemUserName), proxyView: viewOf(p)}
 	if p.reloader != nil {
 		a.reloads, a.reload = p.reloader, p.reloader.state
 	}

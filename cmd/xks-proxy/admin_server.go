@@ -33,7 +33,7 @@ func newAdminServer(a *admin) *http.Server {
 		panic(err) // zap knows the level
 	}
 	return &http.Server{
-		Handler: a.router(), ConnContext: withPeer, ErrorLog: quiet,
+		Handler: a.router(), ConnContext: withCaller(a.names), ErrorLog: quiet,
 		ReadHeaderTimeout: adminHeaderTimeout, IdleTimeout: adminIdleTimeout, MaxHeaderBytes: adminMaxHeader,
 	}
 }
@@ -105,6 +105,10 @@ func (a *admin) inTurn(what string, do func(context.Context, adminOrder) (string
 			return "", err
 		}
 		defer end()
+		err = callerGone(ctx) // it may have waited long for its turn
+		if err != nil {
+			return "", err
+		}
 		return do(ctx, o)
 	}
 }

@@ -1,7 +1,7 @@
 package main
 
 // The admin socket: a Unix socket whose file mode says who may take HSMs out of
-// service, and the identity of who does, from the kernel.
+// service and block keys. admin_group.go lets a group use it.
 
 import (
 	"context"
@@ -10,15 +10,12 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,6 +25,7 @@ const (
 	adminUmask                 = 0o177 // makes a socket with adminMode
 	adminDirMode   fs.FileMode = 0o700
 	dialTimeout                = time.Second
+	adminLockWait              = 5 * time.Second
 )
 
 // adminListener is the socket and what is needed to remove it, and no other.
@@ -35,43 +33,48 @@ type adminListener struct {
 	net.Listener
 	path string
 	made os.FileInfo
-	once sync.Once // after the first Close the file is another's
+
+	once   sync.Once     // after the first Close the file is another's
+	closed chan struct{} // closed then
 }
 
 // listenAdmin makes the socket that a configuration names. The socket of a proxy that
 // died is replaced; that of one that lives, and anything that is no socket, is an error.
-func listenAdmin(c adminConfig, log *zap.Logger) (*adminListener, error) {
+// locked is a directory that this process has locked already, or "". It returns soon, whatever hangs: a group whose name
+// cannot be looked up in time gets its rights later.
+func listenAdmin(ctx context.Context, c adminConfig, locked string, log *zap.Logger) (*adminListener, error) {
 	fail := func(err error) (*adminListener, error) { return nil, fmt.Errorf("admin.socket: %w", err) }
-	gid, err := groupID(c.Group)
-	if err != nil {
-		return nil, fmt.Errorf("admin.group: %w", err)
-	}
 	dir := filepath.Dir(c.Socket)
-	err = os.MkdirAll(dir, adminDirMode)
+	err := os.MkdirAll(dir, adminDirMode)
 	if err != nil {
 		return fail(fmt.Errorf(`its directory cannot be made; make it, choose another place, or set it to "" to do without: %w`, err))
 	}
-	unlock, err := lockDirectory(dir)
+	err = checkSocketDirectory(dir)
+	if err != nil {
+		return fail(err)
+	}
+	gid, err := findGroup(ctx, c.Group)
+	late := errors.Is(err, errNoName)
+	if err != nil && !late {
+		return nil, fmt.Errorf("admin.group: %w", err)
+	}
+	unlock, err := lockDirectory(ctx, dir, locked)
 	if err != nil {
 		return fail(err)
 	}
 	defer unlock()
-	err = removeStale(c.Socket)
+	a, err := bindAdmin(c.Socket)
 	if err != nil {
 		return fail(err)
 	}
-	before := unix.Umask(adminUmask) // the mode is right from the beginning; of the whole process, for this moment
-	l, err := net.Listen("unix", c.Socket)
-	unix.Umask(before)
-	if err != nil {
-		return fail(fmt.Errorf(`it cannot be made; give the proxy's user its directory, choose another place, or set it to "" to do without: %w`, err))
+	switch {
+	case late:
+		log.Error("the name service of this machine does not answer: until it does, only the proxy's user can use the admin socket",
+			zap.String("group", c.Group))
+		go a.shareLater(c.Group, log)
+	case c.Group != "":
+		err = a.share(c.Group, gid, log)
 	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false) // Close does, and looks whose it is
-	made, err := os.Lstat(c.Socket)
-	if err == nil && c.Group != "" {
-		err = shareSocket(c, gid, log)
-	}
-	a := &adminListener{Listener: l, path: c.Socket, made: made}
 	if err != nil {
 		_ = a.Close() // the first error says it
 		return fail(err)
@@ -79,17 +82,79 @@ func listenAdmin(c adminConfig, log *zap.Logger) (*adminListener, error) {
 	return a, nil
 }
 
-// lockDirectory keeps another proxy that starts from replacing the socket that this one makes.
-func lockDirectory(dir string) (func(), error) {
+// bindAdmin makes the socket, for its owner only.
+func bindAdmin(path string) (*adminListener, error) {
+	err := removeStale(path)
+	if err != nil {
+		return nil, err
+	}
+	before := unix.Umask(adminUmask) // the mode is right from the beginning; of the whole process, for this moment
+	l, err := net.Listen("unix", path)
+	unix.Umask(before)
+	if err != nil {
+		return nil, fmt.Errorf(`it cannot be made; give the proxy's user its directory, choose another place, or set it to "" to do without: %w`, err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // Close does, and looks whose it is
+	made, err := os.Lstat(path)
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return &adminListener{Listener: l, path: path, made: made, closed: make(chan struct{})}, nil
+}
+
+// checkSocketDirectory refuses a directory in which everybody can put another socket in the place of this one: orders would
+// go to whoever did.
+func checkSocketDirectory(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
+		return fmt.Errorf("everybody can remove and replace it, because its directory %s has mode %04o; run: chmod o-w %s",
+			dir, info.Mode().Perm(), dir)
+	}
+	return nil
+}
+
+// lockDirectory keeps another proxy that starts from replacing the socket that this one makes. Whoever holds the lock does
+// so for a moment; one that holds it for longer is no proxy, and is not waited for.
+func lockDirectory(ctx context.Context, dir, locked string) (func(), error) {
+	if sameDirectory(dir, locked) {
+		return func() {}, nil
+	}
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+	ctx, cancel := context.WithTimeout(ctx, adminLockWait)
+	defer cancel()
+	for {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("its directory %s is locked by another process: stop it, or choose another directory", dir), f.Close())
+		case <-time.After(adminPoll):
+		}
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("its directory %s cannot be locked: %w", dir, err), f.Close())
 	}
 	return func() { _ = f.Close() }, nil // closing unlocks
+}
+
+func sameDirectory(one, other string) bool {
+	if other == "" {
+		return false
+	}
+	a, err := os.Stat(one)
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(other)
+	return err == nil && os.SameFile(a, b)
 }
 
 // removeStale removes the socket of a process that is gone.
@@ -114,49 +179,11 @@ func removeStale(path string) error {
 	return os.Remove(path)
 }
 
-// shareSocket lets a group use the socket.
-func shareSocket(c adminConfig, gid int, log *zap.Logger) error {
-	err := os.Chown(c.Socket, -1, gid)
-	if err != nil {
-		return fmt.Errorf("it cannot be given to the group %s, of which the proxy's user must be a member: %w", c.Group, err)
-	}
-	err = os.Chmod(c.Socket, adminGroupMode)
-	if err != nil {
-		return err
-	}
-	dir, err := os.Stat(filepath.Dir(c.Socket))
-	if err != nil {
-		return err
-	}
-	owner, _ := dir.Sys().(*syscall.Stat_t) // it is one on Linux
-	byGroup := owner != nil && int(owner.Gid) == gid && dir.Mode()&0o010 != 0
-	if !byGroup && dir.Mode()&0o001 == 0 {
-		log.Warn("the admin group has no way to the admin socket: its directory does not let it through",
-			zap.String("group", c.Group), zap.String("directory", filepath.Dir(c.Socket)), zap.Stringer("mode", dir.Mode()))
-	}
-	return nil
-}
-
-// groupID is the number of a group given by name or number; -1 for none.
-func groupID(name string) (int, error) {
-	if name == "" {
-		return -1, nil
-	}
-	gid, err := strconv.ParseUint(name, 10, 31)
-	if err == nil {
-		return int(gid), nil
-	}
-	group, err := user.LookupGroup(name)
-	if err != nil {
-		return 0, fmt.Errorf("there is no Unix group %q on this machine; make it, or name another: %w", name, err)
-	}
-	return strconv.Atoi(group.Gid)
-}
-
 // Close ends the socket and removes its file, unless another has taken its place.
 func (a *adminListener) Close() error {
 	var err error
 	a.once.Do(func() {
+		close(a.closed)
 		err = a.Listener.Close()
 		now, statErr := os.Lstat(a.path)
 		if statErr == nil && os.SameFile(now, a.made) {
@@ -164,55 +191,4 @@ func (a *adminListener) Close() error {
 		}
 	})
 	return err
-}
-
-// peer is the process at the other end of a Unix socket.
-type peer struct {
-	User          string // its name; "" if it has none
-	UID, GID, PID int
-}
-
-// String names the peer for a log.
-func (p peer) String() string {
-	if p.User == "" {
-		return fmt.Sprintf("user %d", p.UID)
-	}
-	return p.User
-}
-
-// MarshalLogObject implements zapcore.ObjectMarshaler.
-func (p peer) MarshalLogObject(e zapcore.ObjectEncoder) error {
-	e.AddString("user", p.User)
-	e.AddInt64("uid", int64(p.UID))
-	e.AddInt64("gid", int64(p.GID))
-	e.AddInt64("pid", int64(p.PID))
-	return nil
-}
-
-type peerKey struct{}
-
-// withPeer is the ConnContext of the admin server: the kernel says who has connected
-// (SO_PEERCRED, unix(7)).
-func withPeer(ctx context.Context, conn net.Conn) context.Context {
-	p := peer{UID: -1, GID: -1}
-	raw, err := conn.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return context.WithValue(ctx, peerKey{}, p)
-	}
-	_ = raw.Control(func(fd uintptr) {
-		credentials, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-		if err == nil {
-			p.UID, p.GID, p.PID = int(credentials.Uid), int(credentials.Gid), int(credentials.Pid)
-		}
-	}) // a connection that is gone asks for nothing
-	named, err := user.LookupId(strconv.Itoa(p.UID))
-	if err == nil {
-		p.User = named.Username
-	}
-	return context.WithValue(ctx, peerKey{}, p)
-}
-
-func peerOf(ctx context.Context) peer {
-	p, _ := ctx.Value(peerKey{}).(peer) // the zero peer in a test without a socket
-	return p
 }

@@ -28,7 +28,7 @@ func socketMode(t *testing.T, path string) os.FileMode {
 
 func TestAdminSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new", "admin.sock")
-	l, err := listenAdmin(adminConfig{Socket: path}, zap.NewNop())
+	l, err := listenAdmin(t.Context(), adminConfig{Socket: path}, "", zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestAdminSocket(t *testing.T) {
 	if mode := socketMode(t, filepath.Dir(path)); mode.Perm() != 0o700 {
 		t.Errorf("its directory has mode %v", mode)
 	}
-	_, err = listenAdmin(adminConfig{Socket: path}, zap.NewNop())
+	_, err = listenAdmin(t.Context(), adminConfig{Socket: path}, "", zap.NewNop())
 	if err == nil || err.Error() != "admin.socket: another xks-proxy serves "+path+"; stop it, or give this one a socket of its own" {
 		t.Errorf("a second one: %v", err)
 	}
@@ -68,7 +68,7 @@ func TestAdminSocketOfTheDead(t *testing.T) {
 	if code != 1 || stderr != "xks-proxy: the xks-proxy that made "+path+" is gone (connection refused); start it again\n" {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
-	l, err := listenAdmin(adminConfig{Socket: path}, zap.NewNop())
+	l, err := listenAdmin(t.Context(), adminConfig{Socket: path}, "", zap.NewNop())
 	if err != nil {
 		t.Fatalf("the socket of a process that is gone was not replaced: %v", err)
 	}
@@ -90,7 +90,7 @@ func TestAdminSocketLeavesOthersAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{file, link, dir} {
-		_, err := listenAdmin(adminConfig{Socket: path}, zap.NewNop())
+		_, err := listenAdmin(t.Context(), adminConfig{Socket: path}, "", zap.NewNop())
 		if err == nil || !strings.Contains(err.Error(), "is no socket; it is left as it is") {
 			t.Errorf("%s: %v", path, err)
 		}
@@ -99,7 +99,7 @@ func TestAdminSocketLeavesOthersAlone(t *testing.T) {
 		t.Error("the file was changed")
 	}
 	path := filepath.Join(dir, "admin.sock")
-	l, err := listenAdmin(adminConfig{Socket: path}, zap.NewNop())
+	l, err := listenAdmin(t.Context(), adminConfig{Socket: path}, "", zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestAdminGroup(t *testing.T) {
 	}
 	path := filepath.Join(dir, "admin.sock")
 	gid := os.Getgid()
-	l, err := listenAdmin(adminConfig{Socket: path, Group: strconv.Itoa(gid)}, zap.New(core))
+	l, err := listenAdmin(t.Context(), adminConfig{Socket: path, Group: strconv.Itoa(gid)}, "", zap.New(core))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func TestAdminGroup(t *testing.T) {
 	if logs.Len() != 1 {
 		t.Errorf("the log does not warn of a directory that keeps the group out: %v", logs.All())
 	}
-	_, err = listenAdmin(adminConfig{Socket: path + "2", Group: "no-such-group"}, zap.NewNop())
+	_, err = listenAdmin(t.Context(), adminConfig{Socket: path + "2", Group: "no-such-group"}, "", zap.NewNop())
 	if err == nil || !strings.HasPrefix(err.Error(), `admin.group: there is no Unix group "no-such-group" on this machine`) {
 		t.Errorf("an unknown group: %v", err)
 	}

@@ -69,7 +69,7 @@ func newAdminRig(t *testing.T) *adminRig {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
 	rig := &adminRig{
-		admin: &admin{log: zap.New(core), turns: new(turns)}, processes: map[string]hsmProcess{},
+		admin: &admin{log: zap.New(core), turns: new(turns), names: newUserNames(systemUserName)}, processes: map[string]hsmProcess{},
 		tokens: map[string]*hsmtest.Token{}, log: logs, socket: filepath.Join(t.TempDir(), "admin.sock"),
 	}
 	rig.admin.groups = func() []*hsm.Group { return rig.groups }
@@ -85,7 +85,7 @@ func newAdminRig(t *testing.T) *adminRig {
 	}
 	rig.addGroup(t, "main", "hsm-a", "hsm-b")
 	rig.addGroup(t, "other", "hsm-b", "hsm-c")
-	l, err := listenAdmin(adminConfig{Socket: rig.socket}, zap.NewNop())
+	l, err := listenAdmin(t.Context(), adminConfig{Socket: rig.socket}, "", zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -354,7 +354,7 @@ func TestPeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	p := peerOf(withPeer(t.Context(), conn))
+	p := peerOf(withCaller(newUserNames(systemUserName))(t.Context(), conn))
 	if p.UID != os.Getuid() || p.GID != os.Getgid() || p.PID != os.Getpid() {
 		t.Errorf("%+v", p)
 	}

@@ -40,6 +40,7 @@ func startProcesses(c *config, secrets *secrets, log *zap.Logger) (*parts, error
 	if err != nil {
 		return nil, err
 	}
+	p.kill.know(c)
 	p.uses = openLastUses(c.StateDirectory, p.since, log)
 	starting, err := p.fleet.begin(c, secrets)
 	if err != nil {
@@ -65,7 +66,7 @@ func (p *parts) assemble(ctx context.Context) error {
 		return err
 	}
 	p.kill.attach(handler) // before its first request
-	err = p.kill.follow(first.config, p.log)
+	err = p.kill.follow(first.config, p.log, func() error { return nil })
 	if err != nil {
 		p.fleet.abandon(&first)
 		return err
@@ -89,7 +90,10 @@ func (p *parts) running() *config { return p.fleet.current.Load().config }
 func (p *parts) groupList() []*hsm.Group { return p.fleet.groups() }
 
 // stop ends what start began. No reload may be under way.
-func (p *parts) stop() { p.fleet.close() }
+func (p *parts) stop() {
+	p.fleet.close()
+	p.kill.close()
+}
 
 // tokenSettings is what a process needs to open the token of h. Sensitive: it holds the PIN.
 func tokenSettings(h hsmConfig, pin secret, keys keyIdentity) pkcs11.Config {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -230,26 +229,6 @@ func (s hsmStart) reachedBefore(name string) bool {
 		}
 	}
 	return false
-}
-
-// checkStateDirectory refuses a directory that cannot be written: without the
-// memory in it, a restart while one HSM is away could encrypt under a version that it never had.
-func checkStateDirectory(directory string) error {
-	if directory == "" {
-		return nil
-	}
-	err := os.MkdirAll(directory, 0o700)
-	if err == nil {
-		var probe *os.File
-		probe, err = os.CreateTemp(directory, ".writable-*")
-		if err == nil {
-			err = errors.Join(probe.Close(), os.Remove(probe.Name()))
-		}
-	}
-	if err != nil {
-		return fmt.Errorf(`state_directory cannot be written; give the proxy's user that directory, or set it to "" to do without: %w`, err)
-	}
-	return nil
 }
 
 // oneLine is errors.Join for an error that is one sentence to its reader.

@@ -1,7 +1,9 @@
 package main
 
-// The kill switch (issue 5, item 7): what operators have blocked while the proxy runs. A block is in force for the next request,
-// whatever the configuration says, and stays through reloads and restarts until it is taken back.
+// The kill switch: what operators have blocked while the proxy runs. A block is in force for the next request, whatever the
+// configuration says, and stays through reloads and restarts until it is taken back. This file says what a block is;
+// blocks_switch.go how it comes and goes, blocks_save.go how it is written, blocks_file.go what is written, and
+// blocks_follow.go how it follows a key store that is renamed.
 
 import (
 	"errors"
@@ -9,12 +11,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"xks-proxy/pkg/xks"
 )
 
 const (
@@ -24,7 +23,6 @@ const (
 	maxBlockedBy = 256    // bytes; a user's name
 	blocksFormat = 1
 	blocksName   = "blocks.json"
-	saveLimit    = 3 * time.Second // below adminPatience
 )
 
 // externalKeyID is requirement U3.
@@ -89,61 +87,15 @@ func isPlainText(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsGraphic(r) })
 }
 
-// blocker is what enforces blocks: an *xks.Handler.
-type blocker interface{ SetBlocks(xks.Blocks) }
-
-// killSwitch holds the blocks. It is there before the first request can be, and outlives every configuration.
-type killSwitch struct {
-	path  string                            // of the file that remembers them; "": they do not survive a restart
-	write func(path string, b []byte) error // durable.ReplaceFile
-
-	saving sync.Mutex // held while the file is written; taken before mu. A slow disk must not delay a block
-
-	mu       sync.Mutex
-	blocks   []block // the oldest first; never changed in place
-	enforcer blocker // nil: there is no handler yet, hence no request
-	unsaved  error   // why the file does not say what is in force
-}
-
-// errTooManyBlocks is a block beyond maxBlocks.
-var errTooManyBlocks = errors.New("there cannot be more blocks")
-
-// errUnsaved is a block that is in force and would be gone after a restart.
-var errUnsaved = errors.New("the block will not survive a restart")
-
-// attach puts all blocks in force on a handler before it gets its first request, and whatever comes later.
-func (k *killSwitch) attach(enforcer blocker) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.enforcer = enforcer
-	k.enforce()
-}
-
-// enforce is for whoever holds mu.
-func (k *killSwitch) enforce() {
-	if k.enforcer == nil {
-		return
+// covers reports whether a block is about a target. path is the XksProxyUriPath of the target's key store; "" if there is no
+// such key store.
+func (b block) covers(t blockTarget, path string) bool {
+	if b.Key != t.Key {
+		return false
 	}
-	b := xks.Blocks{KeyStores: map[string]bool{}, Keys: map[xks.BlockedKey]bool{}}
-	for _, one := range k.blocks {
-		if one.Key == "" {
-			b.KeyStores[one.KeyStore] = true
-		} else {
-			b.Keys[xks.BlockedKey{KeyStore: one.KeyStore, Key: one.Key}] = true
-		}
-	}
-	k.enforcer.SetBlocks(b)
+	samePath := b.KeyStore != "" && t.KeyStore != "" && path != "" && b.URIPath == path
+	return b.KeyStore == t.KeyStore || samePath
 }
-
-// list is the blocks now, the oldest first, and why the file does not say the same, if so.
-func (k *killSwitch) list() ([]block, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.blocks, k.unsaved
-}
-
-// survives reports whether blocks are remembered across restarts at all.
-func (k *killSwitch) survives() bool { return k.path != "" }
 
 // findBlock is the block of exactly this target.
 func findBlock(blocks []block, t blockTarget) (block, bool) {
@@ -154,87 +106,6 @@ func findBlock(blocks []block, t blockTarget) (block, bool) {
 	return blocks[i], true
 }
 
-// add blocks a target: in force first, then remembered, because a disk that fails must not keep a key usable. It returns the entry that
-// stands and whether it stood before. The error is errUnsaved where the file could not be written; the block is in force then.
-func (k *killSwitch) add(b block) (block, bool, error) {
-	stands, before, err := k.put(b)
-	if err != nil {
-		return block{}, false, err
-	}
-	saved := make(chan error, 1)
-	go func() { saved <- k.save() }()
-	err = k.awaitSave(saved)
-	if err != nil {
-		return stands, before, fmt.Errorf("%w: %w", errUnsaved, err)
-	}
-	return stands, before, nil
-}
-
-// awaitSave waits for a disk that does not hang: whoever blocks must hear that it is blocked.
-func (k *killSwitch) awaitSave(saved <-chan error) error {
-	select {
-	case err := <-saved:
-		return err
-	case <-time.After(saveLimit):
-		return fmt.Errorf("%s has not been written within %s", k.path, saveLimit)
-	}
-}
-
-func (k *killSwitch) put(b block) (block, bool, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if old, found := findBlock(k.blocks, b.blockTarget); found {
-		return old, true, nil
-	}
-	if len(k.blocks) >= maxBlocks {
-		return block{}, false, fmt.Errorf("%w: %d are in force; block the key store as a whole, or take back blocks of single keys", errTooManyBlocks, maxBlocks)
-	}
-	k.blocks = append(slices.Clone(k.blocks), b)
-	k.enforce()
-	return b, false, nil
-}
-
-// remove takes a block back: remembered first, so that no restart brings back what an operator believes gone. If
-// that fails it stays in force. It returns the entry that was there, if there was one.
-func (k *killSwitch) remove(t blockTarget) (block, bool, error) {
-	k.saving.Lock()
-	defer k.saving.Unlock()
-	blocks, _ := k.list()
-	old, found := findBlock(blocks, t)
-	if !found {
-		return block{}, false, nil
-	}
-	err := k.writeFile(withoutBlock(blocks, t))
-	if err != nil {
-		// Only the directory may be what failed, with the new file in place. What is in force is written again, as well as it goes.
-		again := k.writeFile(blocks)
-		k.note(again)
-		return old, true, err
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.blocks = withoutBlock(k.blocks, t) // others may have come meanwhile; they write themselves
-	k.unsaved = nil
-	k.enforce()
-	return old, true, nil
-}
-
 func withoutBlock(blocks []block, t blockTarget) []block {
 	return slices.DeleteFunc(slices.Clone(blocks), func(b block) bool { return b.blockTarget == t })
-}
-
-// save writes what is in force.
-func (k *killSwitch) save() error {
-	k.saving.Lock()
-	defer k.saving.Unlock()
-	blocks, _ := k.list()
-	err := k.writeFile(blocks)
-	k.note(err)
-	return err
-}
-
-func (k *killSwitch) note(err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.unsaved = err
 }

@@ -8,11 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"go.uber.org/zap"
 
@@ -33,15 +31,11 @@ const (
 // openKillSwitch loads the blocks of a state directory; "" remembers none. An error means that it is not known what is
 // blocked: do not serve.
 func openKillSwitch(stateDirectory string, log *zap.Logger) (*killSwitch, error) {
-	k := &killSwitch{write: durable.ReplaceFile}
 	if stateDirectory == "" {
-		return k, nil
+		return newKillSwitch("", nil, log), nil
 	}
-	k.path = filepath.Join(stateDirectory, blocksName)
-	info, err := os.Stat(stateDirectory)
-	if err == nil && info.Mode().Perm()&writableByOthers != 0 {
-		log.Warn("others can change the state directory, and with it what is blocked after a restart; run: chmod go-w "+stateDirectory, zap.Stringer("mode", info.Mode()))
-	}
+	k := newKillSwitch(filepath.Join(stateDirectory, blocksName), durable.ReplaceFile, log)
+	var err error
 	k.blocks, err = readBlocks(k.path)
 	if err != nil {
 		return nil, fmt.Errorf("it is not known which keys and key stores operators have blocked, so nothing is served: %s: %w; "+
@@ -70,29 +64,12 @@ func logBlocks(log *zap.Logger, blocks []block) {
 
 // readBlocks is strict: an entry that is not understood is a block that would not be in force.
 func readBlocks(path string) ([]block, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // not blocking, because a FIFO would be
+	data, err := durable.ReadFile(path, maxBlocksFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, errors.New("it is no regular file")
-	case info.Mode().Perm()&writableByOthers != 0:
-		return nil, fmt.Errorf("others can change it (mode %04o), so that somebody may have taken blocks out of it: look at it, then run chmod 600", info.Mode().Perm())
-	}
-	data, err := io.ReadAll(io.LimitReader(file, maxBlocksFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxBlocksFile {
-		return nil, fmt.Errorf("it has more than %d bytes", maxBlocksFile)
 	}
 	return parseBlocks(data)
 }
@@ -143,11 +120,8 @@ func (k *killSwitch) look() ([]block, error) {
 	return blocks, nil
 }
 
-// writeFile is for whoever holds saving. Without a state directory it does nothing.
+// writeFile writes a list of blocks. One at a time.
 func (k *killSwitch) writeFile(blocks []block) error {
-	if k.path == "" {
-		return nil
-	}
 	data, err := json.MarshalIndent(blocksFile{Format: blocksFormat, Blocks: append([]block{}, blocks...)}, "", "  ")
 	if err != nil {
 		return err

@@ -1,7 +1,9 @@
 package main
 
-// Blocks follow what AWS KMS calls. Key stores are blocked by name, and the name is the operators' own, by default that of a file:
-// were the block bound to it alone, renaming a file would unblock. So a block remembers the XksProxyUriPath, too.
+// Blocks follow what AWS KMS calls. Key stores are blocked by name, and the name is the operators' own, by default that of a
+// file: if the block depended on it alone, renaming a file would unblock. So a block has the XksProxyUriPath, too, and is in
+// force for the key store of that name and for the one at that path. A configuration that comes into force is where it learns
+// the new name, or the new path, before the next reload changes the other.
 
 import (
 	"fmt"
@@ -12,55 +14,79 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-// follow blocks every key store of c that has the path of a blocked one under another name, or the same key of it. It is to
-// be called before requests are served under c. What it adds is an entry like any other, to be taken back by name. The
-// error is errTooManyBlocks: then c must not be served.
-func (k *killSwitch) follow(c *config, log *zap.Logger) error {
-	changed, err := k.followAll(c, log)
-	if err != nil || !changed {
+// follow has a configuration served, and has every block follow the key store that it is about: all at once, with no order in
+// between. A key store that is at the path of a blocked one under another name gets an entry like any other. What serve
+// returns is returned, and then nothing was changed. errTooManyBlocks: c must not be served.
+//
+// It does not wait for the disk: until the file is written, the old file blocks the same.
+func (k *killSwitch) follow(c *config, log *zap.Logger, serve func() error) error {
+	paths := pathsOf(c)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	blocks, followers := followPaths(k.blocks, paths)
+	if len(blocks) > maxBlocks {
+		return fmt.Errorf("%w: %d would be needed for key stores that were renamed; unblock some, or give them their old names",
+			errTooManyBlocks, len(blocks))
+	}
+	err := serve()
+	if err != nil {
 		return err
 	}
-	saved := make(chan error, 1)
-	go func() { saved <- k.save() }()
-	err = k.awaitSave(saved)
-	if err != nil {
-		log.Error("what is blocked will not survive a restart", zap.Error(err)) // it is in force
+	for heir, old := range followers {
+		log.Warn("a blocked key store has another name now; the block follows", zap.Stringer("blocked", old), zap.Stringer("now", heir),
+			zap.String("uri_path", paths[heir.KeyStore]))
+		if k.leaving[old] { // it was about that key store when its unblock began
+			k.leaving[heir] = true
+		}
+	}
+	changed := !slices.Equal(blocks, k.blocks)
+	k.blocks, k.paths = blocks, paths
+	if changed {
+		k.enforce()
+		k.changed()
 	}
 	return nil
 }
 
-func (k *killSwitch) followAll(c *config, log *zap.Logger) (bool, error) {
-	paths, names := map[string]string{}, map[string]string{}
-	for _, store := range c.KeyStores {
-		path := xks.URIPath(store.PathPrefix)
-		paths[store.Name], names[path] = path, store.Name
+// followPaths is what blocks are when key stores have these paths, by name: each has the path that its key store has now, and
+// there is another for the key store that has its path now. The map names these, and which block each follows.
+func followPaths(blocks []block, paths map[string]string) ([]block, map[blockTarget]blockTarget) {
+	names := map[string]string{}
+	for name, path := range paths {
+		names[path] = name
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	blocks, changed := slices.Clone(k.blocks), false
-	for i, b := range k.blocks {
+	next, followers := slices.Clone(blocks), map[blockTarget]blockTarget{}
+	for i, b := range blocks {
 		if b.KeyStore == "" {
 			continue
 		}
 		heir, served := names[b.URIPath]
 		target := blockTarget{KeyStore: heir, Key: b.Key}
-		if _, found := findBlock(blocks, target); served && !found {
-			log.Warn("a blocked key store has another name now; the block follows", zap.Stringer("blocked", b.blockTarget), zap.Stringer("now", target),
-				zap.String("uri_path", b.URIPath), zap.String("reason", b.Reason))
-			next := b
-			next.blockTarget = target
-			blocks, changed = append(blocks, next), true
+		if _, found := findBlock(next, target); served && !found {
+			follower := b
+			follower.blockTarget = target
+			next = append(next, follower)
+			followers[target] = b.blockTarget
 		}
-		if path, there := paths[b.KeyStore]; there && path != b.URIPath {
-			blocks[i].URIPath, changed = path, true
+		if path, there := paths[b.KeyStore]; there {
+			next[i].URIPath = path
 		}
 	}
-	if len(blocks) > maxBlocks {
-		return false, fmt.Errorf("%w: %d would be needed for key stores that were renamed; unblock some, or give them their old names", errTooManyBlocks, len(blocks))
+	return next, followers
+}
+
+// pathsOf is the XksProxyUriPath of each key store, by name.
+func pathsOf(c *config) map[string]string {
+	paths := map[string]string{}
+	for _, store := range c.KeyStores {
+		paths[store.Name] = xks.URIPath(store.PathPrefix)
 	}
-	if changed {
-		k.blocks = blocks
-		k.enforce()
-	}
-	return changed, nil
+	return paths
+}
+
+// know says which key stores will be served, for the orders that come before the first of them is.
+func (k *killSwitch) know(c *config) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.paths = pathsOf(c)
 }

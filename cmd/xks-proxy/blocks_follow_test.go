@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -18,6 +19,20 @@ func storesAt(pathByName ...string) *config {
 		c.KeyStores = append(c.KeyStores, keyStoreConfig{Name: pathByName[i], PathPrefix: pathByName[i+1]})
 	}
 	return c
+}
+
+func served() error { return nil }
+
+// flush waits until the file says what is in force.
+func (k *killSwitch) flush(t *testing.T) {
+	t.Helper()
+	k.mu.Lock()
+	version := k.file.wanted
+	k.mu.Unlock()
+	err := k.await(version, time.Now().Add(saveLimit))
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestBlocksFollowThePath(t *testing.T) {
@@ -42,7 +57,7 @@ func TestBlocksFollowThePath(t *testing.T) {
 		mustAdd(t, k, whole)
 		mustAdd(t, k, key)
 		for _, next := range c.configs {
-			if err := k.follow(next, zap.NewNop()); err != nil {
+			if err := k.follow(next, zap.NewNop(), served); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
 		}
@@ -53,6 +68,7 @@ func TestBlocksFollowThePath(t *testing.T) {
 				t.Errorf("%s: %s is blocked: %t, want %t: %+v", name, store, !want, want, b)
 			}
 		}
+		k.flush(t)
 		inForce, _ := k.list()
 		if after, _ := mustOpen(t, directory).list(); fmt.Sprint(after) != fmt.Sprint(inForce) {
 			t.Errorf("%s: after a restart %+v, before %+v", name, after, inForce)
@@ -66,7 +82,7 @@ func TestBlocksThatFollowNothing(t *testing.T) {
 	mustAdd(t, k, blockOf("", "label"))
 	mustAdd(t, k, blockOf("later", ""))
 	for _, next := range []*config{storesAt("tax", ""), storesAt("later", "/l"), storesAt("now", "/l")} {
-		if err := k.follow(next, zap.NewNop()); err != nil {
+		if err := k.follow(next, zap.NewNop(), served); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,7 +99,7 @@ func TestTooManyBlocksToFollow(t *testing.T) {
 		b.URIPath = xks.URIPath("/p")
 		k.blocks = append(k.blocks, b)
 	}
-	err := k.follow(storesAt("wages", "/p"), zap.NewNop())
+	err := k.follow(storesAt("wages", "/p"), zap.NewNop(), served)
 	if blocks, _ := k.list(); !errors.Is(err, errTooManyBlocks) || len(blocks) != maxBlocks {
 		t.Errorf("%v, %d blocks", err, len(blocks))
 	}

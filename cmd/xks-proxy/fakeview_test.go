@@ -42,6 +42,7 @@ func newFakeView(t *testing.T, log *zap.Logger) proxyView {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(kill.close)
 	kill.attach(&fakeEnforcer{})
 	c := &config{
 		StateDirectory: state,

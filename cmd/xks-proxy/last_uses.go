@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -24,6 +23,7 @@ const (
 	lastUsesFormat   = 1
 	lastUsesName     = "last_used.json"
 	lastUsesInterval = time.Minute
+	maxLastUsesFile  = 64 << 20 // bytes; some 400,000 credentials
 )
 
 // credentialName is one credential of one key store.
@@ -69,7 +69,7 @@ func openLastUses(stateDirectory string, now time.Time, log *zap.Logger) *lastUs
 }
 
 func (u *lastUses) read() error {
-	data, err := os.ReadFile(u.path)
+	data, err := durable.ReadFile(u.path, maxLastUsesFile)
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,9 @@ type listeners struct {
 	admin  net.Listener  // likewise
 }
 
+// resolveWait is how long a start waits for the address of a host name to listen on.
+const resolveWait = 10 * time.Second
+
 // apiPort is one HTTPS port, below TLS.
 type apiPort struct {
 	net.Listener
@@ -99,7 +102,7 @@ func (l *listeners) listenBeside(ctx context.Context, c *config, log *zap.Logger
 		l.health = health
 	}
 	if c.Admin.Socket != "" {
-		admin, err := listenAdmin(c.Admin, log)
+		admin, err := listenAdmin(ctx, c.Admin, c.StateDirectory, log)
 		if err != nil {
 			return err
 		}
@@ -110,8 +113,12 @@ func (l *listeners) listenBeside(ctx context.Context, c *config, log *zap.Logger
 
 func listenTCP(ctx context.Context, key, address string, keepAlive time.Duration) (net.Listener, error) {
 	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive / 4}}
+	ctx, cancel := context.WithTimeout(ctx, resolveWait)
+	defer cancel()
 	l, err := lc.Listen(ctx, "tcp", address)
 	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("%s: cannot resolve the host name in %s within %s: use an address", key, address, resolveWait)
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("%s: another program listens on %s already; stop it or choose another port", key, address)
 	case errors.Is(err, syscall.EACCES):

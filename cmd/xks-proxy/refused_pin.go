@@ -51,6 +51,7 @@ type refusedPIN struct {
 const (
 	refusedPINFormat = 1
 	pinSaltSize      = 16
+	maxRefusedPIN    = 1 << 20 // bytes of a file
 	pinIterations    = 600_000 // some 0.2 s, only after a refusal
 )
 
@@ -145,7 +146,7 @@ func (r refusedPINs) forget(name string) error {
 }
 
 func readRefusedPIN(file string) (refusedPIN, error) {
-	data, err := os.ReadFile(file)
+	data, err := durable.ReadFile(file, maxRefusedPIN)
 	if err != nil {
 		return refusedPIN{}, err
 	}

@@ -86,14 +86,18 @@ func (r *reloader) stop() {
 // reload reads the configuration again and puts it in force. After an error the old one is in force, untouched. by is who
 // asked for it, for the log; a caller who goes away does not stop what has begun.
 func (r *reloader) reload(ctx context.Context, by string) (*reloadAnswer, error) {
-	ctx, release, err := r.take(ctx)
+	work, release, err := r.take(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
+	err = callerGone(ctx) // it may have waited long for its turn
+	if err != nil {
+		return nil, err
+	}
 	began := time.Now()
-	answer, err := r.replace(ctx, began)
-	if err != nil && (errors.Is(err, errStopped) || ctx.Err() != nil) {
+	answer, err := r.replace(work, began)
+	if err != nil && (errors.Is(err, errStopped) || work.Err() != nil) {
 		return nil, errors.New("the proxy is ending: nothing was reloaded")
 	}
 	r.note(by, began, answer, err)
@@ -111,19 +115,16 @@ func (r *reloader) replace(ctx context.Context, began time.Time) (*reloadAnswer,
 		return nil, err
 	}
 	next.waits = reading.waits
-	err = r.fleet.publish(ctx, next, func() error {
-		err := r.kill.follow(next.config, r.log.Logger)
-		if err != nil {
-			return err
-		}
-		err = r.handler.Replace(handlerConfig(next, r.log.Logger))
+	serve := func() error {
+		err := r.handler.Replace(handlerConfig(next, r.log.Logger))
 		if err != nil {
 			return fmt.Errorf("the key stores cannot be served: %w", err)
 		}
 		r.listener.LimitBody(next.config.Server.MaxBody)
 		r.tls.use(reading.tls)
 		return nil
-	})
+	}
+	err = r.fleet.publish(ctx, next, func() error { return r.kill.follow(next.config, r.log.Logger, serve) })
 	if err != nil {
 		r.fleet.abandon(next)
 		if errors.Is(err, errUnderWay) {

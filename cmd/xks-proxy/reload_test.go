@@ -300,12 +300,12 @@ func TestReloadCommands(t *testing.T) {
 	rig.admin.reloads = fake
 	handler := rig.admin.router() // the rig's server has been made without
 	server := httptest.NewUnstartedServer(handler)
-	l, err := listenAdmin(adminConfig{Socket: rig.socket + "2"}, zap.NewNop())
+	l, err := listenAdmin(t.Context(), adminConfig{Socket: rig.socket + "2"}, "", zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
 	server.Listener = l
-	server.Config.ConnContext = withPeer
+	server.Config.ConnContext = withCaller(rig.admin.names)
 	server.Start()
 	defer server.Close()
 	run := func(args ...string) (string, string, int) {

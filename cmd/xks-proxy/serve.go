@@ -99,7 +99,7 @@ func serveWith(ctx context.Context, v serving) error {
 	for _, w := range v.warnings {
 		log.Warn("configuration", zap.String("warning", w.String()))
 	}
-	err := checkStateDirectory(c.StateDirectory)
+	err := checkStateDirectory(c.StateDirectory, log)
 	if err != nil {
 		return err
 	}

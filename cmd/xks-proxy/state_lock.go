@@ -1,7 +1,7 @@
 package main
 
-// One proxy for each state directory. Two would overwrite each other's blocks.json, and a block that is lost is a key that
-// can be used again after a restart.
+// The state directory belongs to one proxy. Two would overwrite each other's blocks.json, and a block that is lost is a key
+// that can be used again after a restart.
 
 import (
 	"errors"
@@ -11,29 +11,41 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"xks-proxy/pkg/durable"
 )
 
 // stateLockName is an empty file, locked for as long as the process lives; nobody needs to remove it.
 const stateLockName = "lock"
 
 // lockState takes a state directory for this process until the func that it returns is called, or the process ends
-// however it may. "" needs no lock. An error means that another process has it. A file system that cannot lock is
-// told in the log and used all the same.
+// however it may. "" needs no lock. An error means that another process has it.
+//
+// The directory itself is locked as well as the file in it: whoever deletes the file must not let a second proxy in. The
+// file is for file systems that lock no directories (NFS). A file system that can lock neither is logged and used all
+// the same.
 func lockState(directory string, log *zap.Logger) (func(), error) {
 	if directory == "" {
 		return func() {}, nil
 	}
-	file, err := os.OpenFile(filepath.Join(directory, stateLockName), os.O_RDWR|os.O_CREATE, 0o600)
+	dir, err := os.Open(directory)
 	if err != nil {
 		return nil, fmt.Errorf("state_directory: %w", err)
 	}
-	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		_ = file.Close() // nothing was written
+	file, err := durable.OpenFile(filepath.Join(directory, stateLockName), os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("state_directory: %w", err), dir.Close())
+	}
+	unlock := func() { _ = errors.Join(file.Close(), dir.Close()) } // closing unlocks; nothing was written
+	dirErr := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	fileErr := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(dirErr, unix.EWOULDBLOCK) || errors.Is(fileErr, unix.EWOULDBLOCK) {
+		unlock()
 		return nil, fmt.Errorf("state_directory: another xks-proxy keeps its state in %s; stop it, or give this one a directory of its own", directory)
 	}
-	if err != nil {
-		log.Warn("the state directory cannot be locked; see to it that no second proxy uses it", zap.String("directory", directory), zap.Error(err))
+	if dirErr != nil && fileErr != nil {
+		log.Warn("the state directory cannot be locked; make sure that no second proxy uses it",
+			zap.String("directory", directory), zap.Error(fileErr))
 	}
-	return func() { _ = file.Close() }, nil // closing unlocks
+	return unlock, nil
 }

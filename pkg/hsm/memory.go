@@ -32,6 +32,9 @@ type memory struct {
 
 const memoryFormat = 1
 
+// maxMemoryFile bounds a file of the state directory, in bytes; the catalogue of 100,000 keys has some 30 MB.
+const maxMemoryFile = 256 << 20
+
 // memoryFile escapes the names, so that no two pairs of them share a file and
 // none leads out of the directory.
 func memoryFile(stateDirectory, group, hsm string) string {
@@ -133,7 +136,7 @@ func (g *Group) recall(m *member) {
 }
 
 func readMemory(path, hsm string) (*memory, error) {
-	data, err := os.ReadFile(path)
+	data, err := durable.ReadFile(path, maxMemoryFile)
 	if err != nil {
 		return nil, err
 	}

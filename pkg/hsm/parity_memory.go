@@ -12,12 +12,13 @@ import (
 	"io/fs"
 	"maps"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"unicode/utf8"
 
 	"go.uber.org/zap"
+
+	"xks-proxy/pkg/durable"
 )
 
 // parityMemory is a group's file in the state directory. It holds labels and numbers, no secret.
@@ -128,7 +129,7 @@ func (g *Group) recallParity() {
 }
 
 func readParity(path, group string) (*parityMemory, error) {
-	data, err := os.ReadFile(path)
+	data, err := durable.ReadFile(path, maxMemoryFile)
 	if err != nil {
 		return nil, err
 	}

@@ -8,14 +8,22 @@ import "errors"
 
 // Blocks is what is blocked. It does not change once it is given to SetBlocks.
 type Blocks struct {
-	KeyStores map[string]bool     // by name: every API answers InvalidStateException (X5)
+	KeyStores map[string]bool     // by name or by URIPath: every API answers InvalidStateException (X5)
 	Keys      map[BlockedKey]bool // Encrypt and Decrypt answer InvalidStateException, GetKeyMetadata DISABLED (K2, X5)
 }
 
 // BlockedKey is a key of one key store, by its external key id, or of all of them, by its CKA_LABEL.
 type BlockedKey struct {
-	KeyStore string // "": Key is a CKA_LABEL
+	KeyStore string // its name or URIPath; "": Key is a CKA_LABEL
 	Key      string
+}
+
+// blocks reports whether a key store is blocked as a whole, by its name or its path: a path begins with a slash, and no name
+// does.
+func (b *Blocks) blocks(s *keyStore) bool { return b.KeyStores[s.name] || b.KeyStores[s.uriPath] }
+
+func (b *Blocks) blocksKey(s *keyStore, keyID, label string) bool {
+	return b.Keys[BlockedKey{s.name, keyID}] || b.Keys[BlockedKey{s.uriPath, keyID}] || b.Keys[BlockedKey{"", label}]
 }
 
 // SetBlocks puts blocks in force: for requests that come, and for those whose answer is not yet being written.
@@ -33,7 +41,7 @@ func (x *exchange) storeBlocked() error {
 		return errStoreOff
 	}
 	b := x.handler.blocks.Load()
-	if b != nil && b.KeyStores[x.store.name] {
+	if b != nil && b.blocks(x.store) {
 		return errStoreKilled
 	}
 	return nil
@@ -48,10 +56,10 @@ func (x *exchange) keyBlocked() error {
 	if b == nil {
 		return nil
 	}
-	if b.KeyStores[x.store.name] {
+	if b.blocks(x.store) {
 		return errStoreKilled
 	}
-	if b.Keys[BlockedKey{x.store.name, x.keyID}] || b.Keys[BlockedKey{"", x.key.Label}] {
+	if b.blocksKey(x.store, x.keyID, x.key.Label) {
 		return errKeyKilled
 	}
 	return nil

@@ -1,0 +1,107 @@
+package main
+
+// Who is at the other end of the admin socket: the numbers are the kernel's (SO_PEERCRED, unix(7)), the name is looked up
+// beside. And whether somebody still is: an order whose caller has gone must not be carried out later.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/sys/unix"
+)
+
+// peer is the process at the other end of a Unix socket.
+type peer struct {
+	User          string // its name; "" if it has none, or if the name service did not answer
+	UID, GID, PID int    // -1, -1, 0 if the kernel does not say
+}
+
+// String names the peer for a log.
+func (p peer) String() string {
+	if p.User == "" {
+		return fmt.Sprintf("user %d", p.UID)
+	}
+	return p.User
+}
+
+// MarshalLogObject implements zapcore.ObjectMarshaler.
+func (p peer) MarshalLogObject(e zapcore.ObjectEncoder) error {
+	e.AddString("user", p.User)
+	e.AddInt64("uid", int64(p.UID))
+	e.AddInt64("gid", int64(p.GID))
+	e.AddInt64("pid", int64(p.PID))
+	return nil
+}
+
+// caller is a connection to the admin socket.
+type caller struct {
+	peer  peer // without its name
+	names *userNames
+	raw   syscall.RawConn // nil: not known
+}
+
+type callerKey struct{}
+
+// withCaller is the ConnContext of the admin server. It is called in the loop that accepts connections, so it waits for
+// nothing.
+func withCaller(names *userNames) func(context.Context, net.Conn) context.Context {
+	return func(ctx context.Context, conn net.Conn) context.Context {
+		c := &caller{peer: peer{UID: -1, GID: -1}, names: names}
+		raw, err := conn.(*net.UnixConn).SyscallConn()
+		if err == nil {
+			c.raw = raw
+			_ = raw.Control(func(fd uintptr) { c.peer.read(int(fd)) }) // a connection that is gone asks for nothing
+			names.begin(c.peer.UID)
+		}
+		return context.WithValue(ctx, callerKey{}, c)
+	}
+}
+
+func (p *peer) read(fd int) {
+	credentials, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err == nil {
+		p.UID, p.GID, p.PID = int(credentials.Uid), int(credentials.Gid), int(credentials.Pid)
+	}
+}
+
+// peerOf may wait for the name, for nameWait at most.
+func peerOf(ctx context.Context) peer {
+	c, _ := ctx.Value(callerKey{}).(*caller)
+	if c == nil {
+		return peer{} // in a test without a socket
+	}
+	p := c.peer
+	if p.UID >= 0 {
+		p.User = c.names.name(p.UID)
+	}
+	return p
+}
+
+// errCallerGone is an order that was not carried out because nobody waits for its answer any more.
+var errCallerGone = errors.New("the caller went away before the order took effect: nothing was changed")
+
+// callerGone is errCallerGone if ctx has ended, or if the other end of its connection is closed: net/http may not have
+// noticed that yet. It is asked at the moment when an order takes effect, and does not wait.
+func callerGone(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return errCallerGone
+	}
+	c, _ := ctx.Value(callerKey{}).(*caller)
+	if c == nil || c.raw == nil {
+		return nil
+	}
+	closed := false
+	err := c.raw.Control(func(fd uintptr) {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		n, err := unix.Poll(poll, 0)
+		closed = err == nil && n > 0 && poll[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+	})
+	if err != nil || closed {
+		return errCallerGone
+	}
+	return nil
+}

@@ -1,0 +1,266 @@
+package main
+
+// How blocks come and go. There is one list. What is in it is in force; what is in it and not marked as leaving is what the
+// file has to say. So
+//
+//   - a block is in the list before anything is written: a disk that fails must not keep a key usable;
+//   - an unblock marks its blocks as leaving, waits until the file says so, and takes out of the list those that are still
+//     marked. If the file cannot be written, the marks go and the blocks stay;
+//   - a block that comes while the same one is leaving takes the mark away. Then the unblock finds it unmarked, and leaves it.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"xks-proxy/pkg/xks"
+)
+
+// blocker is what enforces blocks: an *xks.Handler.
+type blocker interface{ SetBlocks(xks.Blocks) }
+
+// killSwitch holds the blocks. It is there before the first request can be, and outlives every configuration. Any goroutine
+// may call its methods.
+type killSwitch struct {
+	path  string                            // of the file that remembers them; "": they do not survive a restart
+	write func(path string, b []byte) error // durable.ReplaceFile
+	log   *zap.Logger
+
+	unblocking chan struct{} // capacity 1: full while an unblock is under way
+
+	mu       sync.Mutex
+	blocks   []block              // in force, the oldest first; never changed in place
+	leaving  map[blockTarget]bool // of these: what the unblock under way takes back
+	paths    map[string]string    // of the key stores in force: name to XksProxyUriPath
+	enforcer blocker              // nil: there is no handler yet, hence no request
+	file     fileState
+}
+
+func newKillSwitch(path string, write func(string, []byte) error, log *zap.Logger) *killSwitch {
+	return &killSwitch{
+		path: path, write: write, log: log, unblocking: make(chan struct{}, 1),
+		leaving: map[blockTarget]bool{}, paths: map[string]string{}, file: fileState{settled: make(chan struct{})},
+	}
+}
+
+// The kinds of errors of orders.
+var (
+	errTooManyBlocks = errors.New("there cannot be more blocks")
+	// errUnsaved is a block that is in force and would be gone after a restart.
+	errUnsaved = errors.New("the block will not survive a restart")
+	// errUnblocking is an unblock that did not have its turn in time.
+	errUnblocking = errors.New("another unblock is under way and waits for the disk")
+)
+
+// renamedError is an unblock by a name that a key store no longer has.
+type renamedError struct{ old, now string }
+
+func (e *renamedError) Error() string {
+	return fmt.Sprintf("the key store %s is called %s now", e.old, e.now)
+}
+
+// attach puts all blocks in force on a handler before it gets its first request, and whatever comes later.
+func (k *killSwitch) attach(enforcer blocker) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.enforcer = enforcer
+	k.enforce()
+}
+
+// enforce requires mu. A key store is blocked by its name and by its path, so that one that a reload renames is blocked at
+// every moment of the reload.
+func (k *killSwitch) enforce() {
+	if k.enforcer == nil {
+		return
+	}
+	b := xks.Blocks{KeyStores: map[string]bool{}, Keys: map[xks.BlockedKey]bool{}}
+	for _, one := range k.blocks {
+		names := []string{one.KeyStore}
+		if one.KeyStore != "" && one.URIPath != "" {
+			names = append(names, one.URIPath)
+		}
+		for _, name := range names {
+			if one.Key == "" {
+				b.KeyStores[name] = true
+			} else {
+				b.Keys[xks.BlockedKey{KeyStore: name, Key: one.Key}] = true
+			}
+		}
+	}
+	k.enforcer.SetBlocks(b)
+}
+
+// list is the blocks now, the oldest first, and why the file does not say the same, if so.
+func (k *killSwitch) list() ([]block, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.blocks, k.file.unsaved
+}
+
+// survives reports whether blocks are remembered across restarts at all.
+func (k *killSwitch) survives() bool { return k.path != "" }
+
+// blocking is the first block that is about a target, if there is one.
+func (k *killSwitch) blocking(t blockTarget) (block, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	i := slices.IndexFunc(k.blocks, func(b block) bool { return b.covers(t, k.paths[t.KeyStore]) })
+	if i < 0 {
+		return block{}, false
+	}
+	return k.blocks[i], true
+}
+
+// add blocks a target. When it returns nil or errUnsaved, the block is in force, and only an unblock that begins later lifts
+// it. It returns the entry that stands, and whether it stood before. With errUnsaved the file could not be written; it is
+// tried again in the background. errCallerGone: nothing was changed.
+func (k *killSwitch) add(ctx context.Context, b block) (block, bool, error) {
+	stands, before, version, err := k.put(ctx, b)
+	if err != nil {
+		return block{}, false, err
+	}
+	err = k.await(version, time.Now().Add(saveLimit))
+	if err != nil {
+		return stands, before, fmt.Errorf("%w: %w", errUnsaved, err)
+	}
+	return stands, before, nil
+}
+
+// put has the block in force, and returns the version of the list to wait for.
+func (k *killSwitch) put(ctx context.Context, b block) (block, bool, uint64, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	err := callerGone(ctx)
+	if err != nil {
+		return block{}, false, 0, err
+	}
+	if path, served := k.paths[b.KeyStore]; served {
+		b.URIPath = path
+	}
+	old, found := findBlock(k.blocks, b.blockTarget)
+	if found && !k.leaving[b.blockTarget] {
+		return old, true, k.changed(), nil // written again: somebody may have deleted the file
+	}
+	delete(k.leaving, b.blockTarget)
+	others := withoutBlock(k.blocks, b.blockTarget)
+	if len(others) >= maxBlocks {
+		return block{}, false, 0, fmt.Errorf("%w: %d are in force; block the key store as a whole, or take back blocks of single keys",
+			errTooManyBlocks, maxBlocks)
+	}
+	k.blocks = append(others, b)
+	k.enforce()
+	return b, false, k.changed(), nil
+}
+
+// remove takes back every block that is about a target: those by its name, and those by the path that its key store has. It
+// returns the blocks that were in force; none if there was none. After an error they stay in force: errUnblocking,
+// *renamedError, errCallerGone, or that of the disk.
+func (k *killSwitch) remove(ctx context.Context, t blockTarget) ([]block, error) {
+	deadline := time.Now().Add(saveLimit)
+	select {
+	case k.unblocking <- struct{}{}:
+	case <-time.After(saveLimit):
+		return nil, errUnblocking
+	case <-ctx.Done():
+		return nil, errCallerGone
+	}
+	defer func() { <-k.unblocking }()
+	version, err := k.mark(ctx, t)
+	if err != nil || version == 0 {
+		return nil, err
+	}
+	err = k.await(version, deadline)
+	if err != nil {
+		return nil, k.unmark(err, deadline)
+	}
+	removed, err := k.takeOut(ctx)
+	if err != nil {
+		return nil, k.unmark(err, deadline)
+	}
+	return removed, nil
+}
+
+// mark marks the blocks of a target as leaving, and returns the version of the list to wait for; 0 if there are none.
+func (k *killSwitch) mark(ctx context.Context, t blockTarget) (uint64, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	err := callerGone(ctx)
+	if err != nil {
+		return 0, err
+	}
+	path, err := k.pathOf(t)
+	if err != nil {
+		return 0, err
+	}
+	for _, b := range k.blocks {
+		if b.covers(t, path) {
+			k.leaving[b.blockTarget] = true
+		}
+	}
+	if len(k.leaving) == 0 {
+		return 0, nil
+	}
+	return k.changed(), nil
+}
+
+// pathOf requires mu. It is the path of a target's key store; of one that is gone, that which it had. *renamedError if that
+// is another key store's now: an unblock by the old name would leave it blocked, or unblock what its author does not name.
+func (k *killSwitch) pathOf(t blockTarget) (string, error) {
+	path, served := k.paths[t.KeyStore]
+	old, found := findBlock(k.blocks, t)
+	if served || !found || t.KeyStore == "" || old.URIPath == "" {
+		return path, nil
+	}
+	for name, other := range k.paths {
+		if other == old.URIPath {
+			return "", &renamedError{t.KeyStore, name}
+		}
+	}
+	return old.URIPath, nil
+}
+
+// takeOut is where an unblock takes effect: what is still leaving is in force no more.
+func (k *killSwitch) takeOut(ctx context.Context) ([]block, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	err := callerGone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	left := k.leaving
+	k.leaving = map[blockTarget]bool{}
+	var removed, kept []block
+	for _, b := range k.blocks {
+		if left[b.blockTarget] {
+			removed = append(removed, b)
+		} else {
+			kept = append(kept, b)
+		}
+	}
+	k.blocks = kept
+	k.enforce()
+	return removed, nil
+}
+
+// unmark ends an unblock that failed because of err. The file may say already that the blocks are gone: where only the
+// directory could not be synchronised, or the disk was slow. So it is written again, and waited for as long as there is time.
+func (k *killSwitch) unmark(err error, deadline time.Time) error {
+	k.mu.Lock()
+	if len(k.leaving) == 0 { // blocked again meanwhile, all of it: the file is written anyway
+		k.mu.Unlock()
+		return err
+	}
+	k.leaving = map[blockTarget]bool{}
+	version := k.changed()
+	k.mu.Unlock()
+	again := k.await(version, deadline)
+	if again != nil {
+		return fmt.Errorf("%w; until the file can be written, a restart may lift the block", err)
+	}
+	return err
+}
