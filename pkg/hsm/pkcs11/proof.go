@@ -31,7 +31,7 @@ const (
 
 	// proofTime bounds a proof. It is below the time that a request has: the caller shall hear
 	// that nothing is proven, not take the HSM for hung.
-	proofTime = 150 * time.Millisecond
+	proofTime = 120 * time.Millisecond
 
 	// maxHelpers bounds the idle sessions that decrypt canaries for the proofs of a token.
 	maxHelpers = 3
