@@ -18,9 +18,8 @@ func TestProofSteps(t *testing.T) {
 	}{
 		{"its own key first", 1, 0, false, true, true, askOwnKey},
 		{"the first refusal", 1, 0, false, true, true, askCanary},
-		{"a canary too few", 1, goodsPerRefusal - 1, false, true, true, askCanary},
-		{"enough canaries", 1, goodsPerRefusal, false, true, true, repeatCall},
-		{"canaries of before count once", 2, goodsPerRefusal, false, true, true, askCanary},
+		{"a canary between two tries", 1, 1, false, true, true, repeatCall},
+		{"a canary too few", 2, 1, false, true, true, askCanary},
 		{"many canaries do not replace repeats", 2, 100, false, true, true, repeatCall},
 		{"the last repeat is due", proofRepeats, 100, false, true, true, repeatCall},
 		{"canaries missing", 1 + proofRepeats, proofGoods - 1, false, true, true, askCanary},
@@ -122,7 +121,7 @@ func TestProofNeedsBoth(t *testing.T) {
 		}
 	}
 	if chance(0.3, proofRepeats-1, proofGoods) < 1e-4 ||
-		chance(0.21, proofRepeats, proofGoods-goodsPerRefusal) < 1e-4 {
+		chance(0.21, proofRepeats, proofGoods-3) < 1e-4 {
 		t.Error("fewer calls would do")
 	}
 }
