@@ -145,7 +145,7 @@ type hsmOverrides struct {
 	MaxData           int       `mapstructure:"max_data" min:"4300" max:"65536" doc:"Longest plaintext the HSM takes, bytes."`
 	ReadOnlySessions  *bool     `mapstructure:"read_only_sessions" doc:"Open read-only sessions; false for modules that have none."`
 	InvalidCiphertext []hsm.CKR `mapstructure:"invalid_ciphertext" min:"1" max:"4294967295" hex:"true" doc:"CKR numbers that always mean bad ciphertext."`
-	Ambiguous         []hsm.CKR `mapstructure:"ambiguous" min:"1" max:"4294967295" hex:"true" doc:"CKR numbers that mean bad ciphertext or a fault; a decrypt with the test key tells which."`
+	Ambiguous         []hsm.CKR `mapstructure:"ambiguous" min:"1" max:"4294967295" hex:"true" doc:"CKR numbers that mean bad ciphertext, a busy HSM or a fault; repeats and decrypts with the test key tell which."`
 }
 
 type hsmGroupConfig struct {

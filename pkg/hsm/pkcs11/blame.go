@@ -1,8 +1,8 @@
 package pkcs11
 
-// Blame: whose fault it is that an operation failed. It goes to the smallest thing that explains the
-// failure. If the test key cannot do the same, it is the HSM. If it can, but not with an input of
-// the same size, it is the size. Otherwise it is the key.
+// Blame: whose fault it is that an operation failed. It goes to the smallest thing that explains
+// the failure. If the test key cannot do the same, it is the HSM. If it can, but not with an input
+// of the same size, it is the size. Otherwise it is the key.
 
 import (
 	"context"

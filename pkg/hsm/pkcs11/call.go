@@ -117,8 +117,10 @@ func (t *Token) try(op *operation, s *session) (*callError, verdict) {
 		v = vague // the IV came with the ciphertext
 	}
 	if t.login.count.Load() != op.entry.logins && !v.cures() {
-		return &callError{stage: stageOutput, decrypt: op.decrypt,
-			detail: "the login was lost during the call, so that the key may have been another"}, loginChanged
+		return &callError{
+			stage: stageOutput, decrypt: op.decrypt,
+			detail: "the login was lost during the call, so that the key may have been another",
+		}, loginChanged
 	}
 	return failed, v
 }
@@ -144,7 +146,8 @@ func (t *Token) cure(ctx context.Context, op *operation, v verdict) error {
 // perform runs an operation of the proxy's own with the test key, on a session that is taken.
 func (t *Token) perform(ctx context.Context, op *operation, at *seat) error {
 	if at.s == nil {
-		return &hsm.Error{Op: op.name, Kind: hsm.ErrUnavailable, Detail: "its session could not be replaced"}
+		return &hsm.Error{Op: op.name, Kind: hsm.ErrUnavailable,
+			Detail: "its session could not be replaced"}
 	}
 	var err error
 	op.entry, err = t.keyOf(ctx, op)

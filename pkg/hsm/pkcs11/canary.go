@@ -125,8 +125,9 @@ func (t *Token) sealCanary(ctx context.Context, at *seat) (*canarySample, error)
 }
 
 func (t *Token) openCanary(ctx context.Context, at *seat, sample *canarySample) error {
-	op := operation{name: "decrypt the canary", isCanary: true, decrypt: true, key: sample.key, made: sample.made,
-		aad: canaryAAD, data: sample.sealed.Ciphertext, iv: sample.sealed.IV, tag: sample.sealed.Tag}
+	op := operation{name: "decrypt the canary", isCanary: true, decrypt: true, key: sample.key,
+		made: sample.made, aad: canaryAAD, data: sample.sealed.Ciphertext,
+		iv: sample.sealed.IV, tag: sample.sealed.Tag}
 	err := t.perform(ctx, &op, at)
 	if err != nil {
 		return err

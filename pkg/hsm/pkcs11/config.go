@@ -41,9 +41,8 @@ func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 // LogValue hides the secret from log/slog.
 func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// Config is everything needed to open one HSM. Without a TestKey, or without that key
-// on the token, a vague answer to a decrypt counts as bad ciphertext whenever the token
-// is present and logged in.
+// Config is everything needed to open one HSM. Without a TestKey, or without that key on the token,
+// an ambiguous refusal to decrypt proves nothing, and most failures count as the HSM's.
 type Config struct {
 	Module    string    `json:"module"`             // absolute path of the shared object
 	Token     string    `json:"token"`              // label of the token, 1 to 32 bytes

@@ -25,7 +25,8 @@ func TestAmbiguousRefusals(t *testing.T) {
 		t.Helper()
 		if times > 0 {
 			// ErrorAfter ends the operation in the module, as the standard has it; Return does not.
-			v.set(t, faulty.Rule{Function: "C_Decrypt", Action: faulty.ErrorAfter, Code: functionFailed, Times: times})
+			v.set(t, faulty.Rule{Function: "C_Decrypt", Action: faulty.ErrorAfter,
+				Code: functionFailed, Times: times})
 		}
 		defer v.Clear()
 		_, err := v.Decrypt(t.Context(), ref("k", 0), nil, sealed)
@@ -100,7 +101,9 @@ func TestBusyEncrypt(t *testing.T) {
 		t.Fatal(err)
 	}
 	sessions := v.Calls("C_OpenSession")
-	for function, action := range map[string]faulty.Action{"C_Encrypt": faulty.ErrorAfter, "C_EncryptInit": faulty.Return} {
+	for function, action := range map[string]faulty.Action{
+		"C_Encrypt": faulty.ErrorAfter, "C_EncryptInit": faulty.Return,
+	} {
 		for _, code := range []hsm.CKR{generalError, functionFailed} {
 			for times := uint64(1); times <= busyRepeats; times++ {
 				v.doubt.since.Store(nil)
@@ -108,7 +111,8 @@ func TestBusyEncrypt(t *testing.T) {
 				_, err := v.Encrypt(t.Context(), ref("k", 0), nil, []byte("x"))
 				v.Clear()
 				if err != nil || v.doubt.isClean() {
-					t.Errorf("%s from %s, %d times: %v, clean: %v", code, function, times, err, v.doubt.isClean())
+					t.Errorf("%s from %s, %d times: %v, clean: %v",
+						code, function, times, err, v.doubt.isClean())
 				}
 			}
 		}
@@ -146,7 +150,8 @@ func TestAmbiguousInitThatACureExplains(t *testing.T) {
 	v.keys.mu.Lock()
 	v.keys.byLabel["k"][0] = &wrong
 	v.keys.mu.Unlock()
-	v.set(t, faulty.Rule{Function: "C_DecryptInit", Action: faulty.Return, Code: generalError, Times: 1})
+	v.set(t, faulty.Rule{Function: "C_DecryptInit", Action: faulty.Return, Code: generalError,
+		Times: 1})
 	plaintext, err := v.Decrypt(t.Context(), ref("k", 0), nil, good)
 	if err != nil || !bytes.Equal(plaintext, []byte("x")) || !v.doubt.isClean() {
 		t.Errorf("another handle: %q, %v, clean: %v", plaintext, err, v.doubt.isClean())

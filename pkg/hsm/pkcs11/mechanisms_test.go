@@ -29,10 +29,12 @@ func mechanismList(mechanisms ...uint64) []byte {
 // makeRestricted makes a key that only these mechanisms may use.
 func makeRestricted(t *testing.T, token *Token, label string, mechanisms ...uint64) {
 	t.Helper()
-	template := append(NewKey{Label: label}.template(), p11.NewAttribute(p11.CKA_VALUE_LEN, hsm.KeySize),
+	template := append(NewKey{Label: label}.template(),
+		p11.NewAttribute(p11.CKA_VALUE_LEN, hsm.KeySize),
 		p11.NewAttribute(p11.CKA_ALLOWED_MECHANISMS, mechanismList(mechanisms...)))
 	err := token.withReadWrite(t.Context(), func(session p11.SessionHandle) error {
-		_, err := token.module.ctx.GenerateKey(session, []*p11.Mechanism{p11.NewMechanism(p11.CKM_AES_KEY_GEN, nil)}, template)
+		generate := []*p11.Mechanism{p11.NewMechanism(p11.CKM_AES_KEY_GEN, nil)}
+		_, err := token.module.ctx.GenerateKey(session, generate, template)
 		return err
 	})
 	if err != nil {
@@ -40,7 +42,8 @@ func makeRestricted(t *testing.T, token *Token, label string, mechanisms ...uint
 	}
 }
 
-// What the token refuses, the object says: metadata tells the truth (K1), and a request costs no call.
+// What the token refuses, the object says: metadata tells the truth (K1), and a request costs no
+// call.
 func TestAllowedMechanisms(t *testing.T) {
 	v := openVendor(t, nil)
 	makeRestricted(t, v.Token, "cbc", aesCBC)
@@ -92,13 +95,14 @@ func TestAllow(t *testing.T) {
 	}
 }
 
-// What one AES key is asked for in vain, the next is not asked for; what no key can do without is
+// What one AES key is asked for in vain, the next is not asked for. What no key can do without is
 // asked for again, and other objects teach nothing.
 func TestUnknownAttributes(t *testing.T) {
 	var u unknownAttributes
 	number := func(n uint64) []byte { return mechanismList(n) }
-	aes := attributes{p11.CKA_CLASS: number(p11.CKO_SECRET_KEY), p11.CKA_KEY_TYPE: number(p11.CKK_AES)}
-	des := attributes{p11.CKA_CLASS: number(p11.CKO_SECRET_KEY), p11.CKA_KEY_TYPE: number(p11.CKK_DES3)}
+	secret := number(p11.CKO_SECRET_KEY)
+	aes := attributes{p11.CKA_CLASS: secret, p11.CKA_KEY_TYPE: number(p11.CKK_AES)}
+	des := attributes{p11.CKA_CLASS: secret, p11.CKA_KEY_TYPE: number(p11.CKK_DES3)}
 	u.learn(des, []uint{p11.CKA_LOCAL})
 	if !slices.Equal(u.askable(), described[hsm.SecretKey]) {
 		t.Error("a DES key taught something")
@@ -106,7 +110,8 @@ func TestUnknownAttributes(t *testing.T) {
 	u.learn(aes, []uint{p11.CKA_ALLOWED_MECHANISMS, p11.CKA_ID, p11.CKA_VALUE_LEN})
 	u.learn(aes, []uint{p11.CKA_DERIVE})
 	left := u.askable()
-	if len(left) != len(described[hsm.SecretKey])-2 || slices.Contains(left, p11.CKA_ALLOWED_MECHANISMS) ||
+	if len(left) != len(described[hsm.SecretKey])-2 ||
+		slices.Contains(left, p11.CKA_ALLOWED_MECHANISMS) ||
 		slices.Contains(left, p11.CKA_DERIVE) || !slices.Contains(left, p11.CKA_VALUE_LEN) {
 		t.Errorf("asked for: %x", left)
 	}
@@ -124,7 +129,8 @@ func TestListingWithAnUnknownAttribute(t *testing.T) {
 	}
 	known := described[hsm.SecretKey]
 	defer func() { described[hsm.SecretKey] = known }()
-	described[hsm.SecretKey] = append(slices.Clone(known), p11.CKA_VENDOR_DEFINED+0xABCD) // SoftHSM does not know it
+	const unknown = p11.CKA_VENDOR_DEFINED + 0xABCD // to SoftHSM
+	described[hsm.SecretKey] = append(slices.Clone(known), unknown)
 	list := func() uint64 {
 		t.Helper()
 		before := v.Calls("C_GetAttributeValue")
@@ -142,6 +148,6 @@ func TestListingWithAnUnknownAttribute(t *testing.T) {
 	first, second := list(), list()
 	t.Logf("%d calls, then %d", first, second)
 	if second > 2*(keys+2) || first > second+60 { // miekg makes two calls of one
-		t.Errorf("%d calls for the first listing of %d keys, %d for the second", first, keys+2, second)
+		t.Errorf("%d calls to list %d keys, then %d", first, keys+2, second)
 	}
 }

@@ -53,8 +53,8 @@ type Profile struct {
 	// InvalidCiphertext are answers of C_Decrypt that can only mean that tag, IV,
 	// AAD and ciphertext do not belong together (requirement D2).
 	InvalidCiphertext []hsm.CKR
-	// Ambiguous are answers of C_Decrypt that mean that, or a fault of the HSM. A
-	// canary decrypt tells which.
+	// Ambiguous are answers of C_Decrypt that mean that, or that the HSM is busy or broken. See
+	// proof for what tells them apart.
 	Ambiguous []hsm.CKR
 }
 

@@ -11,9 +11,9 @@ package pkcs11
 //
 //	p = 10 %: 2.1e-5    21 % (the maximum): 5.7e-5    30 %: 3.8e-5    50 %: 1.9e-6
 //
-// Successes and refusals alternate: after each refusal there have to be goodsPerRefusal more
-// successes before the call is repeated. A short burst of refusals, however dense, is therefore no
-// proof either: it would have to come back for every repeat and spare every canary in between.
+// Successes and refusals alternate: after each refusal there has to be one more success before the
+// call is repeated. A short burst of refusals, however dense, is therefore no proof either: it would
+// have to come back for every repeat and spare every canary in between.
 
 import (
 	"context"
@@ -25,13 +25,12 @@ import (
 )
 
 const (
-	proofRepeats    = 4
-	goodsPerRefusal = 3
-	proofGoods      = (1 + proofRepeats) * goodsPerRefusal
+	proofRepeats = 4
+	proofGoods   = 15
 
 	// proofTime bounds a proof. It is below the time that a request has: the caller shall hear
 	// that nothing is proven, not take the HSM for hung.
-	proofTime = 150 * time.Millisecond
+	proofTime = 120 * time.Millisecond
 
 	// maxHelpers bounds the idle sessions that decrypt canaries for the proofs of a token.
 	maxHelpers = 3
@@ -72,10 +71,12 @@ func (p *proof) next(isClean, inTime bool) proofStep {
 		return callUnproven
 	case !p.ownTried:
 		return askOwnKey
-	case p.goods.Load() < int64(p.refusals*goodsPerRefusal):
+	case p.goods.Load() < int64(p.refusals):
 		return askCanary
 	case repeats:
 		return repeatCall
+	case p.goods.Load() < proofGoods:
+		return askCanary
 	default:
 		return callRefused
 	}

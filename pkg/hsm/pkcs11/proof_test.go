@@ -18,14 +18,13 @@ func TestProofSteps(t *testing.T) {
 	}{
 		{"its own key first", 1, 0, false, true, true, askOwnKey},
 		{"the first refusal", 1, 0, false, true, true, askCanary},
-		{"a canary too few", 1, goodsPerRefusal - 1, false, true, true, askCanary},
-		{"enough canaries", 1, goodsPerRefusal, false, true, true, repeatCall},
-		{"canaries of before count once", 2, goodsPerRefusal, false, true, true, askCanary},
+		{"a canary between two tries", 1, 1, false, true, true, repeatCall},
+		{"a canary too few", 2, 1, false, true, true, askCanary},
 		{"many canaries do not replace repeats", 2, 100, false, true, true, repeatCall},
 		{"the last repeat is due", proofRepeats, 100, false, true, true, repeatCall},
-		{"all repeats, canaries missing", 1 + proofRepeats, proofGoods - 1, false, true, true, askCanary},
+		{"canaries missing", 1 + proofRepeats, proofGoods - 1, false, true, true, askCanary},
 		{"all there", 1 + proofRepeats, proofGoods, false, true, true, callRefused},
-		{"all there, but the token is not clean", 1 + proofRepeats, proofGoods, false, false, true, callUnproven},
+		{"all there, not clean", 1 + proofRepeats, proofGoods, false, false, true, callUnproven},
 		{"all there, but too late", 1 + proofRepeats, proofGoods, false, true, false, callUnproven},
 		{"not clean: no canary, a repeat", 1, 0, false, false, true, repeatCall},
 		{"not clean: the last repeat", proofRepeats, 0, false, false, true, repeatCall},
@@ -34,7 +33,8 @@ func TestProofSteps(t *testing.T) {
 		{"no test key: no verdict", 1 + proofRepeats, 100, true, true, true, callUnproven},
 		{"no time at all", 1, 0, false, true, false, callUnproven},
 	} {
-		p := proof{refusals: test.refusals, blind: test.blind, ownTried: test.name != "its own key first"}
+		p := proof{refusals: test.refusals, blind: test.blind}
+		p.ownTried = test.name != "its own key first"
 		p.goods.Store(test.goods)
 		got := p.next(test.clean, test.inTime)
 		if got != test.want {
@@ -120,7 +120,8 @@ func TestProofNeedsBoth(t *testing.T) {
 			t.Errorf("%v: %v", p, chance(p, proofRepeats, proofGoods))
 		}
 	}
-	if chance(0.3, proofRepeats-1, proofGoods) < 1e-4 || chance(0.21, proofRepeats, proofGoods-goodsPerRefusal) < 1e-4 {
+	if chance(0.3, proofRepeats-1, proofGoods) < 1e-4 ||
+		chance(0.21, proofRepeats, proofGoods-3) < 1e-4 {
 		t.Error("fewer calls would do")
 	}
 }

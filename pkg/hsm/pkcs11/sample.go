@@ -65,7 +65,8 @@ func (t *Token) tryOwnKey(ctx context.Context, op *operation, at *seat, failed *
 func (t *Token) openOwn(ctx context.Context, op *operation, at *seat) error {
 	sample := t.samples.get(op.use())
 	if sample == nil || !op.entry.isStill(sample.made) {
-		seal := operation{name: "encrypt a sample", key: op.key, one: op.one, aad: canaryAAD, data: canaryPlaintext}
+		seal := operation{name: "encrypt a sample", key: op.key, one: op.one, aad: canaryAAD,
+			data: canaryPlaintext}
 		err := t.perform(ctx, &seal, at)
 		if err != nil {
 			return err

@@ -94,14 +94,15 @@ func flood(t *testing.T, v vendor, badRate, goodRate int, lasts time.Duration) (
 }
 
 // Whoever may decrypt can ask for the wrong AAD as often as he likes. On an HSM whose answer to that
-// is vague it must not starve the others.
+// is ambiguous it must not starve the others. A verdict takes 7 calls here, so that 500 a second take
+// up 7 of the 16 sessions.
 func TestTamperedDoNotStarveGood(t *testing.T) {
 	const sessions = 16
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(sessions + 2)) // as package worker does
 	v := openVendor(t, func(c *Config) { c.Sessions = sessions })
 	v.set(t, faulty.Rule{Function: "C_Decrypt", Action: faulty.Delay, Delay: 2 * time.Millisecond})
 	before := v.Calls("C_Decrypt")
-	good, failed := flood(t, v, 900, 50, 2*time.Second)
+	good, failed := flood(t, v, 500, 50, 2*time.Second)
 	if failed > 0 || good < 90 {
 		t.Errorf("%d of %d good decrypts failed", failed, good)
 	}
@@ -155,11 +156,12 @@ func TestFloodCost(t *testing.T) {
 	})
 	group.Wait()
 	slices.Sort(goods)
-	each := float64(v.Calls("C_Decrypt")-calls-uint64(len(goods))) / float64(refused.Load()+late.Load())
-	t.Logf("%d refused, %d without time; %.1f decrypts for each; good: %d, p50 %v, p99 %v", refused.Load(), late.Load(), each,
-		len(goods), goods[len(goods)/2], goods[len(goods)*99/100])
+	each := float64(v.Calls("C_Decrypt")-calls-uint64(len(goods))) /
+		float64(refused.Load()+late.Load())
+	t.Logf("%d refused, %d without time; %.1f decrypts for each; good: %d, p50 %v, p99 %v",
+		refused.Load(), late.Load(), each, len(goods), goods[len(goods)/2], goods[len(goods)*99/100])
 	if other.Load() > 0 || late.Load() > refused.Load()/10 {
-		t.Errorf("%d neither refused nor unproven, %d without time", other.Load(), late.Load())
+		t.Errorf("%d neither refused nor unproven, %d late", other.Load(), late.Load())
 	}
 	if each > 1+proofRepeats+5 {
 		t.Errorf("%.1f decrypts for each tampered ciphertext", each)

@@ -50,7 +50,8 @@ func (l *sizeLimits) refuse(op *operation) error {
 		return nil
 	}
 	return &hsm.Error{Op: op.name, Kind: hsm.ErrTooLarge,
-		Detail: fmt.Sprintf("%d bytes of AAD and %d of data; the HSM lately refused %s", aad, data, known)}
+		Detail: fmt.Sprintf("%d bytes of AAD and %d of data; the HSM lately refused %s",
+			aad, data, known)}
 }
 
 func (l *sizeLimit) String() string {
