@@ -23,6 +23,7 @@ type proxyStatus struct {
 	Certificates []certificateStatus `json:"certificates"`
 	InFlight     int                 `json:"inFlight"`
 	Connections  *connectionCounts   `json:"connections,omitempty"`
+	Log          *logState           `json:"log,omitempty"`
 	KeyStores    []keyStoreSummary   `json:"keyStores"` // in the order of the configuration
 	Blocks       blockList           `json:"blocks"`
 }
@@ -82,6 +83,10 @@ func (a *admin) proxyStatus(now time.Time) proxyStatus {
 	if a.connections != nil {
 		counts := a.connections()
 		s.Connections = &counts
+	}
+	if a.logState != nil {
+		state := a.logState()
+		s.Log = &state
 	}
 	if a.certificates != nil {
 		s.Certificates = append(s.Certificates, a.certificates()...)
@@ -160,6 +165,9 @@ func (s *proxyStatus) attention(now time.Time) []string {
 	}
 	if s.Blocks.Unsaved != "" {
 		all = append(all, "What is blocked will not survive a restart: "+sentence(s.Blocks.Unsaved)+" Mend that and give one of the orders again.")
+	}
+	if s.Log != nil {
+		all = append(all, s.Log.attention(now)...)
 	}
 	for _, c := range s.Certificates {
 		if text := c.attention(now); text != "" {

@@ -22,6 +22,7 @@ type proxyView struct {
 	connections  func() connectionCounts     // nil: not known
 	reload       func() reloadState          // likewise
 	certificates func() []certificateStatus  // likewise
+	logState     func() logState             // likewise
 	tls          *tlsHolder
 }
 
@@ -36,6 +37,7 @@ func viewOf(p *parts) proxyView {
 	return proxyView{
 		since: p.since, kill: p.kill, uses: p.uses, config: p.running,
 		keyStores: p.keyStores, handler: p.handlerStatus, certificates: p.tls.certificates, tls: p.tls,
+		logState: p.opened.state,
 	}
 }
 

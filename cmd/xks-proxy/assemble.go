@@ -21,6 +21,7 @@ import (
 type parts struct {
 	config   *config // as the program was started: for what a reload does not change
 	log      *zap.Logger
+	opened   *openedLog // log, and what it is written to
 	fleet    *fleet
 	reloader *reloader
 	tls      *tlsHolder
@@ -33,8 +34,9 @@ type parts struct {
 
 // startProcesses starts the processes of the HSMs and waits for none. On an error those that were
 // started are stopped.
-func startProcesses(c *config, secrets *secrets, log *zap.Logger) (*parts, error) {
-	p := &parts{config: c, log: log, fleet: newFleet(log), since: time.Now()}
+func startProcesses(c *config, secrets *secrets, opened *openedLog) (*parts, error) {
+	log := opened.Logger
+	p := &parts{config: c, log: log, opened: opened, fleet: newFleet(log), since: time.Now()}
 	var err error
 	p.kill, err = openKillSwitch(c.StateDirectory, log)
 	if err != nil {
@@ -60,7 +62,7 @@ func (p *parts) assemble(ctx context.Context) error {
 		p.fleet.abandon(&first)
 		return err
 	}
-	handler, err := xks.NewHandler(handlerConfig(&first, p.log))
+	handler, err := xks.NewHandler(handlerConfig(&first, p.opened))
 	if err != nil {
 		p.fleet.abandon(&first)
 		return err
@@ -149,12 +151,13 @@ func orNone(n int) int {
 }
 
 // handlerConfig is what a generation serves.
-func handlerConfig(g *generation, log *zap.Logger) xks.Config {
+func handlerConfig(g *generation, log *openedLog) xks.Config {
 	c := g.config
 	result := xks.Config{
 		Budget: c.Server.Budget, FirstRequestBudget: c.Server.FirstRequestBudget, MaxQueueTime: c.Server.MaxQueueTime,
 		MaxBody: c.Server.MaxBody, MaxData: c.Server.MaxPlaintext, MaxAAD: c.Server.MaxAAD, MaxInFlight: c.Server.MaxInFlight,
-		FleetSize: c.Proxy.FleetSize, Vendor: c.Proxy.Vendor, Model: c.Proxy.Model, Log: log,
+		FleetSize: c.Proxy.FleetSize, Vendor: c.Proxy.Vendor, Model: c.Proxy.Model,
+		Log: log.Logger, Strangers: log.strangers.logger,
 	}
 	if result.Model == "" {
 		result.Model = "xks-proxy " + programVersion().Version

@@ -85,6 +85,9 @@ func (s *proxyStatus) printFacts(b *bytes.Buffer, now time.Time) {
 		requests += fmt.Sprintf("; %s open, %d refused since the start", plural(s.Connections.Open, "connection"), s.Connections.Refused)
 	}
 	fact("Requests", requests)
+	if s.Log != nil && s.Log.fact() != "" {
+		fact("Log", s.Log.fact())
+	}
 }
 
 func (s *proxyStatus) configFact(now time.Time) string {

@@ -108,7 +108,9 @@ type adminConfig struct {
 type logConfig struct {
 	Level  string `mapstructure:"level" default:"info" oneof:"debug|info|warn|error" doc:"Least level that is logged."`
 	Format string `mapstructure:"format" restart:"true" default:"json" oneof:"json|console" doc:"json for machines, console for eyes."`
-	Output string `mapstructure:"output" restart:"true" default:"stderr" required:"true" path:"log" doc:"stderr, stdout or a file, which is appended to."`
+	Output string `mapstructure:"output" restart:"true" default:"stderr" required:"true" path:"log" doc:"stderr, stdout or a file, which is appended to, and opened again on SIGHUP and at each reload (logrotate)."`
+
+	UnauthenticatedPerSecond int `mapstructure:"unauthenticated_per_second" default:"10" min:"0" max:"10000" doc:"Lines a second about requests that nobody has authenticated, ten seconds' worth at once; each reason for a refusal has one in 5s besides. All others are counted, and a line every 5s has the counts by reason. They never take the place of another line. 0: all are only counted."`
 }
 
 type proxyConfig struct {

@@ -5,11 +5,15 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // stuckWriter blocks until it is let go.
@@ -32,12 +36,32 @@ func (w *stuckWriter) text() string {
 	return w.got.String()
 }
 
+// testQueue writes outages as JSON, as the log does.
+func testQueue(out io.Writer) *logQueue {
+	return newLogQueue(&logSink{out: out}, outageLine(newEncoder("json")), newAlarm(nil))
+}
+
+// testLog is a log of a core, whose file is nowhere.
+func testLog(t testing.TB, core zapcore.Core, level zap.AtomicLevel) *openedLog {
+	t.Helper()
+	queue := testQueue(io.Discard)
+	t.Cleanup(queue.flush)
+	log := zap.New(core)
+	l := &openedLog{Logger: log, level: level, queue: queue, output: "stderr"}
+	l.strangers = &strangerLog{
+		level: level, main: log, over: func(zapcore.WriteSyncer) *zap.Logger { return log }, queue: queue,
+		reasons: map[string]*strangerReason{},
+	}
+	l.strangers.setRate(0)
+	return l
+}
+
 // A log that nobody reads costs no request any time, and not more than its memory;
 // what was lost is counted in it later.
 func TestStuckLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &stuckWriter{letGo: make(chan struct{})}
-		q := newLogQueue(out)
+		q := testQueue(out)
 		line := []byte(strings.Repeat("x", 1023) + "\n")
 		start := time.Now()
 		const lines = 3 * logQueueSize / 1024
@@ -70,7 +94,7 @@ func TestStuckLog(t *testing.T) {
 func TestFlushOfAStuckLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &stuckWriter{letGo: make(chan struct{})}
-		q := newLogQueue(out)
+		q := testQueue(out)
 		_, _ = q.Write([]byte("line\n"))
 		start := time.Now()
 		q.flush()
@@ -85,7 +109,7 @@ func TestFlushOfAStuckLog(t *testing.T) {
 func TestLogQueueOrder(t *testing.T) {
 	out := &stuckWriter{letGo: make(chan struct{})}
 	close(out.letGo)
-	q := newLogQueue(out)
+	q := testQueue(out)
 	var want strings.Builder
 	for i := range 5000 {
 		line := fmt.Sprintf("%d\n", i)

@@ -3,8 +3,10 @@ package main
 // The log: structured lines, one for each request, and where they go.
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	stdlog "log"
 	"os"
 	"time"
 
@@ -14,11 +16,13 @@ import (
 
 const logTime = "2006-01-02T15:04:05.000000Z" // UTC
 
-// openedLog is the log, what changes its level while it runs, and what ends it.
+// openedLog is the log, what changes it while it runs, and what ends it.
 type openedLog struct {
 	*zap.Logger
-	level zap.AtomicLevel
-	flush func()
+	level     zap.AtomicLevel
+	strangers *strangerLog
+	queue     *logQueue
+	output    string
 }
 
 // newLogger opens the log.
@@ -27,10 +31,31 @@ func newLogger(c logConfig) (*openedLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := openLog(c.Output)
+	sink, err := openLog(c.Output)
 	if err != nil {
 		return nil, err
 	}
+	stderr := io.Writer(os.Stderr)
+	if c.Output == "stderr" {
+		stderr = nil
+	}
+	return startLog(c, level, sink, newAlarm(stderr)), nil
+}
+
+// startLog is newLogger once the file is open.
+func startLog(c logConfig, level zap.AtomicLevel, sink *logSink, alarm *alarm) *openedLog {
+	encoder := newEncoder(c.Format)
+	queue := newLogQueue(sink, outageLine(encoder), alarm)
+	over := func(lane zapcore.WriteSyncer) *zap.Logger {
+		return zap.New(zapcore.NewCore(encoder.Clone(), lane, level))
+	}
+	l := &openedLog{Logger: over(queue), level: level, queue: queue, output: c.Output}
+	l.strangers = &strangerLog{level: level, main: l.Logger, over: over, queue: queue, reasons: map[string]*strangerReason{}}
+	l.strangers.setRate(c.UnauthenticatedPerSecond)
+	return l
+}
+
+func newEncoder(format string) zapcore.Encoder {
 	encoding := zapcore.EncoderConfig{
 		TimeKey: "time", LevelKey: "level", MessageKey: "msg", NameKey: "logger",
 		LineEnding:     zapcore.DefaultLineEnding,
@@ -39,28 +64,84 @@ func newLogger(c logConfig) (*openedLog, error) {
 		EncodeDuration: zapcore.StringDurationEncoder,
 		EncodeName:     zapcore.FullNameEncoder,
 	}
-	encoder := zapcore.NewJSONEncoder(encoding)
-	if c.Format == "console" {
-		encoder = zapcore.NewConsoleEncoder(encoding)
+	if format == "console" {
+		return zapcore.NewConsoleEncoder(encoding)
 	}
-	queue := newLogQueue(out)
-	return &openedLog{Logger: zap.New(zapcore.NewCore(encoder, queue, level)), level: level, flush: queue.flush}, nil
+	return zapcore.NewJSONEncoder(encoding)
 }
 
 func encodeUTC(t time.Time, e zapcore.PrimitiveArrayEncoder) {
 	e.AppendString(t.UTC().Format(logTime))
 }
 
-func openLog(output string) (io.Writer, error) {
-	switch output {
-	case "stderr":
-		return os.Stderr, nil
-	case "stdout":
-		return os.Stdout, nil
+// outageLine makes the line that the log gets when it is written again.
+func outageLine(encoder zapcore.Encoder) func(int, logOutage) []byte {
+	return func(lost int, outage logOutage) []byte {
+		entry := zapcore.Entry{Level: zap.ErrorLevel, Time: time.Now(), Message: "log lines were lost: the log could not be written"}
+		if lost == 0 {
+			entry.Level, entry.Message = zap.WarnLevel, "the log could not be written for a while; no line was lost"
+		}
+		fields := []zap.Field{zap.Error(outage.cause)}
+		if !outage.since.IsZero() {
+			fields = append(fields, zap.Time("since", outage.since), zap.Time("until", outage.until))
+		}
+		line, err := encoder.Clone().EncodeEntry(entry, append(fields, zap.Int("lines", lost)))
+		if err != nil {
+			return nil // numbers and texts: cannot fail
+		}
+		defer line.Free()
+		return bytes.Clone(line.Bytes())
 	}
-	file, err := os.OpenFile(output, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+}
+
+// flush ends the log: what waits is written, with what has only been counted.
+func (l *openedLog) flush() {
+	l.strangers.summarize()
+	l.queue.flush()
+}
+
+// reopen opens the file again, for whoever has renamed it (logrotate). After an error the old one
+// is written on.
+func (l *openedLog) reopen() error {
+	info, err := os.Stat(l.output)
+	named := l.output != "stderr" && l.output != "stdout"
+	if !named || err == nil && !info.Mode().IsRegular() {
+		return nil // a device or a FIFO is not rotated, and opening it may wait
+	}
+	sink, err := openLog(l.output)
+	if err == nil {
+		err = l.queue.reopen(sink)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("the log cannot be opened (log.output): %w", err)
+		return fmt.Errorf("the log file was not opened again: %w", err)
 	}
-	return file, nil
+	return nil
+}
+
+// state is how the log does.
+func (l *openedLog) state() logState {
+	s := l.queue.state(time.Now())
+	s.Output, s.Suppressed = l.output, l.strangers.suppressedLines()
+	return s
+}
+
+// quiet is for failed handshakes and broken requests: anyone can cause these.
+func (l *openedLog) quiet() *stdlog.Logger { return stdlog.New(quietWriter{l}, "", 0) }
+
+// maxQuietText is in bytes; escaped, they may be six times as many.
+const maxQuietText = 256
+
+type quietWriter struct{ log *openedLog }
+
+// Write implements io.Writer.
+func (w quietWriter) Write(text []byte) (int, error) {
+	if !w.log.level.Enabled(zap.DebugLevel) {
+		return len(text), nil
+	}
+	log := w.log.strangers.logger(connectionReason)
+	if log != nil {
+		shown := bytes.TrimSpace(text)
+		log.Debug(string(shown[:min(len(shown), maxQuietText)]))
+	}
+	return len(text), nil
 }

@@ -50,6 +50,7 @@ type proxyFigures struct {
 	connections connectionCounts
 	blocks      map[string]int // by kind
 	unsaved     bool
+	log         logState
 }
 
 // The kinds of blocks.
@@ -62,6 +63,9 @@ func figuresOf(a *admin) proxyFigures {
 	f := proxyFigures{handler: a.handler(), blocks: map[string]int{kindKeyStore: 0, kindKey: 0}}
 	if a.connections != nil {
 		f.connections = a.connections()
+	}
+	if a.logState != nil {
+		f.log = a.logState()
 	}
 	blocks, unsaved := a.kill.look()
 	f.unsaved = unsaved != nil
@@ -90,6 +94,12 @@ var proxyMetrics = []metric[proxyFigures]{
 		Value: func(f proxyFigures) float64 { return float64(f.connections.Refused) }},
 	{Name: "xks_proxy_connections_cut_off_total", Kind: counter, Help: "Connections ended because too much was sent on them, or too many of them were at work, before anybody had authenticated.",
 		Value: func(f proxyFigures) float64 { return float64(f.connections.CutOff) }},
+	{Name: "xks_proxy_log_lines_lost_total", Kind: counter, Help: "Lines of the log that were lost because it could not be written.",
+		Value: func(f proxyFigures) float64 { return float64(f.log.Lost) }},
+	{Name: "xks_proxy_log_failing", Kind: gauge, Help: "1 while the log cannot be written.",
+		Value: func(f proxyFigures) float64 { return truth(f.log.Failing != "") }},
+	{Name: "xks_proxy_log_lines_suppressed_total", Kind: counter, Help: "Lines about requests that nobody authenticated that were only counted (log.unauthenticated_per_second).",
+		Value: func(f proxyFigures) float64 { return float64(f.log.Suppressed) }},
 }
 
 func refusals(f proxyFigures) []oneValue {

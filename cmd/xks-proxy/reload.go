@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"xks-proxy/pkg/xks"
 )
 
@@ -96,7 +98,14 @@ func (r *reloader) reload(ctx context.Context, by string) (*reloadAnswer, error)
 		return nil, err
 	}
 	began := time.Now()
+	reopened := r.log.reopen() // whatever becomes of the configuration: its file may have been renamed
+	if reopened != nil {
+		r.log.Error("the log is written to the old file", zap.Error(reopened))
+	}
 	answer, err := r.replace(work, began)
+	if err == nil && reopened != nil {
+		answer.Warnings = append(answer.Warnings, reopened.Error())
+	}
 	if err != nil && (errors.Is(err, errStopped) || work.Err() != nil) {
 		return nil, errors.New("the proxy is ending: nothing was reloaded")
 	}
@@ -116,7 +125,7 @@ func (r *reloader) replace(ctx context.Context, began time.Time) (*reloadAnswer,
 	}
 	next.waits = reading.waits
 	serve := func() error {
-		err := r.handler.Replace(handlerConfig(next, r.log.Logger))
+		err := r.handler.Replace(handlerConfig(next, r.log))
 		if err != nil {
 			return fmt.Errorf("the key stores cannot be served: %w", err)
 		}

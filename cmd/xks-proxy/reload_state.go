@@ -53,6 +53,7 @@ func (r *reloader) note(by string, began time.Time, answer *reloadAnswer, err er
 	level := r.level()
 	r.log.level.SetLevel(min(level, r.log.level.Level()))
 	defer r.log.level.SetLevel(level)
+	r.log.strangers.setRate(r.fleet.current.Load().config.Log.UnauthenticatedPerSecond)
 	fields = append(fields, zap.Int("generation", answer.Generation), zap.Strings("changes", describeChanges(answer.Changes)))
 	if len(answer.WaitsForRestart) > 0 {
 		r.log.Warn("the configuration was reloaded; what waits for a restart is as it was",

@@ -113,7 +113,7 @@ func serveWith(ctx context.Context, v serving) error {
 		return err
 	}
 	defer listeners.close()
-	p, err := startProcesses(c, v.secrets, log)
+	p, err := startProcesses(c, v.secrets, v.log)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	stdlog "log"
 	"net"
 	"net/http"
 	"time"
@@ -47,7 +46,7 @@ func newServers(p *parts, l *listeners) *servers {
 	s.admin = newAdminServer(a)
 	s.plain = &http.Server{
 		Handler: s.health.plain(a), ReadTimeout: c.ReadTimeout, WriteTimeout: writeTimeout, IdleTimeout: c.IdleTimeout,
-		MaxHeaderBytes: maxHeaderBytes, ErrorLog: quietLog(p.log),
+		MaxHeaderBytes: maxHeaderBytes, ErrorLog: p.opened.quiet(),
 	}
 	return s
 }
@@ -70,19 +69,10 @@ func (s *servers) newAPI() *http.Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnContext:       xks.ConnContext,
 		ConnState:         s.connState,
-		ErrorLog:          quietLog(s.parts.log),
+		ErrorLog:          s.parts.opened.quiet(),
 
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" gets JSON as well (requirement U12)
 	}
-}
-
-// quietLog is for failed handshakes and broken requests: anyone can make these.
-func quietLog(log *zap.Logger) *stdlog.Logger {
-	quiet, err := zap.NewStdLogAt(log, zap.DebugLevel)
-	if err != nil {
-		panic(err) // zap knows the level
-	}
-	return quiet
 }
 
 func (s *servers) connState(c net.Conn, state http.ConnState) {

@@ -230,7 +230,7 @@ func (r *tlsRig) start() *tlsRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &parts{config: r.config, log: log, fleet: newFleet(log), tls: r.holder}
+	p := &parts{config: r.config, log: log, opened: testLog(t, core, zap.NewAtomicLevel()), fleet: newFleet(log), tls: r.holder}
 	p.fleet.current.Store(&generation{config: r.config})
 	r.servers = newServers(p, l)
 	api := r.servers.newAPI()

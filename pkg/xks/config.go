@@ -49,6 +49,11 @@ type Config struct {
 
 	KeyStores []KeyStoreConfig
 	Log       *zap.Logger
+
+	// Strangers gives the log for the line about a request that nobody has authenticated. reason
+	// is why it was refused: a sigv4.Cause or the name of an error, some 30 texts in all. If it
+	// gives nil, the request has no line. Default: Log, for each.
+	Strangers func(reason string) *zap.Logger
 }
 
 // KeyStoreConfig is one key store: what KMS knows as one XksProxyUriPath.
@@ -126,6 +131,10 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Model, "xks-proxy")
 	if c.Log == nil {
 		c.Log = zap.NewNop()
+	}
+	if c.Strangers == nil {
+		log := c.Log
+		c.Strangers = func(string) *zap.Logger { return log }
 	}
 	return c
 }

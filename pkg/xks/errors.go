@@ -127,3 +127,16 @@ func (op *operation) allowed(e *apiError) *apiError {
 	}
 	return failure(internal, "The request could not be served.", e)
 }
+
+// reasonOf is why a request was refused, in one of few words: the cause of a failed
+// authentication, or the name of the error. "ok" for one that was not.
+func reasonOf(failed *apiError) string {
+	var auth *sigv4.Failure
+	switch {
+	case failed == nil:
+		return string(outcomes[0])
+	case errors.As(failed, &auth):
+		return string(auth.Cause)
+	}
+	return string(failed.name)
+}

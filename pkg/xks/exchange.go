@@ -268,7 +268,14 @@ func (x *exchange) log(status int, failed *apiError, writeErr error, took time.D
 	case len(x.hsmCalls.faults) > 0, x.denied():
 		level = zap.WarnLevel
 	}
-	entry := x.config.Log.Check(level, "request")
+	log := x.config.Log
+	if !x.authenticated() {
+		log = x.config.Strangers(reasonOf(failed))
+	}
+	if log == nil {
+		return // counted there
+	}
+	entry := log.Check(level, "request")
 	if entry == nil {
 		return
 	}

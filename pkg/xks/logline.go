@@ -1,8 +1,8 @@
 package xks
 
 // The fields of a request's log line (requirement L1). Plaintext, key material
-// and secrets are in none of them; text from the caller is bounded in length,
-// and the encoder escapes its control characters.
+// and secrets are in none of them. Text from the caller is escaped, and bounded by
+// its length in the log (logtext.go).
 
 import (
 	"errors"
@@ -15,11 +15,13 @@ import (
 	"xks-proxy/pkg/sigv4"
 )
 
+// Limits in bytes of the log.
 const (
-	maxLoggedText  = 2048 // of one field of requestMetadata: an ARN's length (U9, U11)
-	maxLoggedOther = 4096 // of all fields of requestMetadata that we do not know
-	maxLoggedPath  = 512
-	maxUnproven    = 256 // of either, while nobody has signed for it
+	maxLoggedText  = 2048    // one field of requestMetadata: the length of an ARN (U9, U11)
+	maxLoggedOther = 4096    // all fields of requestMetadata that we do not know
+	maxUnproven    = 256     // each of these, and the path, while nobody has signed for it
+	maxUnsigned    = 512     // the reason for refusing a request that nobody has signed
+	maxLoggedStack = 8 << 10 // a panic is a bug of ours
 
 	loggedQueue = time.Millisecond // less is not worth a word
 )
@@ -39,15 +41,16 @@ func (x *exchange) appendLogFields(fields []zap.Field, status int, failed *apiEr
 	if x.store != nil {
 		fields = append(fields, zap.String("operation", x.op.name), zap.String("key_store", x.store.name))
 		if x.op.keyed {
-			fields = append(fields, zap.String("key", shorten(x.keyID, maxLoggedText)))
+			fields = append(fields, zap.String("key", shorten(x.keyID, x.limit(maxLoggedText))))
 		}
 	} else {
-		fields = append(fields, zap.String("method", shorten(r.Method, maxLoggedPath)), zap.String("path", shorten(r.RequestURI, maxLoggedPath)))
+		fields = append(fields, zap.String("method", shorten(r.Method, maxUnproven)),
+			zap.String("path", shorten(r.RequestURI, maxUnproven)))
 	}
 	if x.store != nil {
-		fields = append(fields, zap.Bool("authenticated", x.identity.AccessKeyID != ""))
+		fields = append(fields, zap.Bool("authenticated", x.authenticated()))
 	}
-	if x.identity.AccessKeyID != "" {
+	if x.authenticated() {
 		fields = append(fields, zap.String("access_key_id", x.identity.AccessKeyID), zap.String("region", x.identity.Region))
 	}
 	fields = x.appendMetadata(fields)
@@ -56,15 +59,22 @@ func (x *exchange) appendLogFields(fields []zap.Field, status int, failed *apiEr
 	return x.appendFailure(fields, failed, writeErr)
 }
 
+// authenticated reports whether somebody signed for the request.
+func (x *exchange) authenticated() bool { return x.identity.AccessKeyID != "" }
+
+// limit is the limit of a field that has the given one when somebody signed for it.
+func (x *exchange) limit(proven int) int {
+	if x.authenticated() {
+		return proven
+	}
+	return maxUnproven
+}
+
 func (x *exchange) appendMetadata(fields []zap.Field) []zap.Field {
 	if x.fields == nil || x.fields.Metadata == nil {
 		return fields
 	}
 	m := x.fields.Metadata
-	maxText, maxOther := maxLoggedText, maxLoggedOther
-	if x.identity.AccessKeyID == "" {
-		maxText, maxOther = maxUnproven, maxUnproven
-	}
 	for _, f := range [...]struct {
 		name  string
 		value *string
@@ -73,11 +83,12 @@ func (x *exchange) appendMetadata(fields []zap.Field) []zap.Field {
 		{"kms_key_arn", m.KMSKeyARN}, {"kms_via_service", m.KMSViaService}, {"aws_source_vpc", m.AWSSourceVPC}, {"aws_source_vpce", m.AWSSourceVPCE},
 	} {
 		if f.value != nil {
-			fields = append(fields, zap.String(f.name, shorten(*f.value, maxText)))
+			fields = append(fields, zap.String(f.name, shorten(*f.value, x.limit(maxLoggedText))))
 		}
 	}
 	if len(m.Other) > 0 {
-		fields = append(fields, zap.String("request_metadata_other", shorten(string(m.Other), maxOther)))
+		other := shorten(string(m.Other), x.limit(maxLoggedOther))
+		fields = append(fields, zap.String("request_metadata_other", other))
 	}
 	return fields
 }
@@ -107,7 +118,12 @@ func (x *exchange) appendFailure(fields []zap.Field, failed *apiError, writeErr 
 	case failed == nil:
 		fields = append(fields, zap.String("outcome", "ok"))
 	default:
-		fields = append(fields, zap.String("outcome", "error"), zap.String("error_name", string(failed.name)), zap.String("reason", failed.Error()))
+		maxReason := maxLoggedOther
+		if !x.authenticated() {
+			maxReason = maxUnsigned
+		}
+		fields = append(fields, zap.String("outcome", "error"), zap.String("error_name", string(failed.name)),
+			zap.String("reason", shorten(failed.Error(), maxReason)))
 		var limit throttle
 		if errors.As(failed, &limit) {
 			fields = append(fields, zap.String("throttled", string(limit)))
@@ -121,7 +137,8 @@ func (x *exchange) appendFailure(fields []zap.Field, failed *apiError, writeErr 
 		}
 	}
 	if x.panicked != nil {
-		fields = append(fields, zap.String("panic", shorten(fmt.Sprint(x.panicked), maxLoggedOther)), zap.ByteString("stack", x.stack))
+		fields = append(fields, zap.String("panic", shorten(fmt.Sprint(x.panicked), maxUnsigned)),
+			zap.ByteString("stack", x.stack[:min(len(x.stack), maxLoggedStack)]))
 	}
 	if x.request.Context().Err() != nil {
 		fields = append(fields, zap.Bool("client_gone", true))
@@ -135,35 +152,9 @@ func (x *exchange) appendFailure(fields []zap.Field, failed *apiError, writeErr 
 func texts(errs []error) []string {
 	var list []string
 	for _, err := range errs {
-		list = append(list, err.Error())
+		list = append(list, shorten(err.Error(), maxLoggedText))
 	}
 	return list
-}
-
-// shorten bounds what a caller can make us log, and escapes what an operator's
-// terminal might obey: the encoder leaves DEL, the C1 controls and marks of direction as they are.
-func shorten(s string, max int) string {
-	size := len(s)
-	if size > max {
-		s = s[:max]
-	}
-	if !isPlainText(s) {
-		quoted := strconv.QuoteToGraphic(s)
-		s = quoted[1 : len(quoted)-1]
-	}
-	if size > max {
-		s += "…(" + strconv.Itoa(size) + " bytes)"
-	}
-	return s
-}
-
-func isPlainText(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

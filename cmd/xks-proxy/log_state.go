@@ -1,0 +1,60 @@
+package main
+
+// How the log does: for `xks-proxy status` and for metrics.
+
+import (
+	"fmt"
+	"time"
+)
+
+// logState is how the log does.
+type logState struct {
+	Lost       int64     `json:"linesLost"` // since the start
+	LastLost   time.Time `json:"lastLost,omitzero"`
+	Suppressed int64     `json:"linesSuppressed"`       // about strangers, since the start
+	Failing    string    `json:"failing,omitempty"`     // why it cannot be written now
+	Since      time.Time `json:"failingSince,omitzero"` // of that
+	Output     string    `json:"output,omitempty"`      // log.output
+}
+
+func (q *logQueue) state(now time.Time) logState {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := logState{Lost: q.lost, LastLost: q.lastLost}
+	switch {
+	case q.outage != nil && q.outage.until.IsZero():
+		s.Failing, s.Since = q.outage.cause.Error(), q.outage.since
+	case q.stuck(now):
+		s.Failing, s.Since = errLogStuck.Error(), q.writeBegan
+	}
+	return s
+}
+
+// attention is what an operator should know about the log.
+func (s *logState) attention(now time.Time) []string {
+	var all []string
+	if s.Failing != "" {
+		all = append(all, fmt.Sprintf("The log (%s) cannot be written for %s: %s Up to 8 MiB of lines wait in memory.",
+			s.Output, shortDuration(now.Sub(s.Since)), sentence(s.Failing)))
+	}
+	if s.Lost > 0 && now.Sub(s.LastLost) < oneDay {
+		all = append(all, fmt.Sprintf("%s of the log were lost since the start, the last %s ago.",
+			plural(int(s.Lost), "line"), shortDuration(now.Sub(s.LastLost))))
+	}
+	return all
+}
+
+// fact is one line of the status; "" if there is nothing to report.
+func (s *logState) fact() string {
+	switch {
+	case s.Lost > 0 && s.Suppressed > 0:
+		return fmt.Sprintf("%s lost, %s about unauthenticated requests only counted, since the start",
+			plural(int(s.Lost), "line"), shortCount(uint64(s.Suppressed)))
+	case s.Lost > 0:
+		return plural(int(s.Lost), "line") + " lost since the start"
+	case s.Suppressed > 0:
+		return fmt.Sprintf("%s about unauthenticated requests only counted since the start",
+			plural(int(s.Suppressed), "line"))
+	}
+	return ""
+}
