@@ -146,6 +146,7 @@ func (g *Group) noteKey(m *member, ref KeyRef, need Usage, err error) {
 			m.trust.verify(ref)
 		}
 		g.keyWorks(m, ref)
+		g.unlearnUsage(ref, need)
 	case errors.Is(err, ErrKeyFault):
 		g.keyFault(m, ref, err)
 	case errors.Is(err, ErrUnprovenCiphertext):
@@ -163,7 +164,7 @@ type learned struct {
 const usageHolds = time.Minute
 
 // learnUsage takes note that an HSM refuses a key for an operation that its attributes allow, so
-// that GetKeyMetadata tells the truth (requirement K1).
+// that GetKeyMetadata tells the truth (requirement K1). The HSM is asked all the same.
 func (g *Group) learnUsage(m *member, ref KeyRef, need Usage, err error) {
 	if !errors.Is(err, ErrKeyUsage) {
 		return
@@ -181,6 +182,20 @@ func (g *Group) learnUsage(m *member, ref KeyRef, need Usage, err error) {
 	defer g.mu.Unlock()
 	g.parity.refused[ref] = learned{usage: g.parity.refused[ref].usage | need, at: time.Now()}
 	g.rebuildOne(ref.Label)
+}
+
+// unlearnUsage ends that when the operation succeeds.
+func (g *Group) unlearnUsage(ref KeyRef, need Usage) {
+	key := g.catalogue.Load().keys[ref.Label]
+	if key == nil || !key.refused {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.parity.refused[ref].usage&need != 0 {
+		delete(g.parity.refused, ref)
+		g.rebuildOne(ref.Label)
+	}
 }
 
 // relearn forgets old refusals. It reports whether there were any. Group.mu is held.

@@ -39,9 +39,22 @@ func (g *Group) Encrypt(ctx context.Context, ref KeyRef, aad, plaintext []byte, 
 	})
 }
 
-// Decrypt is Token.Decrypt on whichever HSM can; apart is as for Encrypt.
+// Decrypt is Token.Decrypt on whichever HSM can; apart is as for Encrypt. ErrInvalidCiphertext is
+// proven (verdict.go); without proof the error is ErrUnavailable.
 func (g *Group) Decrypt(ctx context.Context, ref KeyRef, aad []byte, sealed Sealed, apart ...string) ([]byte, Trace, error) {
-	return serve(ctx, g, ref, apart, operation[[]byte]{
+	return serve(ctx, g, ref, apart, opening(ref, aad, sealed))
+}
+
+// Verify is Decrypt of a ciphertext that was just made. That it is good is known, so the first HSM
+// that refuses it ends the matter, with ErrInvalidCiphertext: it could not read the data later.
+func (g *Group) Verify(ctx context.Context, ref KeyRef, aad []byte, sealed Sealed, apart ...string) ([]byte, Trace, error) {
+	op := opening(ref, aad, sealed)
+	op.verifies = true
+	return serve(ctx, g, ref, apart, op)
+}
+
+func opening(ref KeyRef, aad []byte, sealed Sealed) operation[[]byte] {
+	return operation[[]byte]{
 		need: CanDecrypt,
 		call: func(ctx context.Context, t Token) ([]byte, error) {
 			plaintext, err := t.Decrypt(ctx, ref, aad, sealed)
@@ -52,7 +65,7 @@ func (g *Group) Decrypt(ctx context.Context, ref KeyRef, aad []byte, sealed Seal
 			return plaintext, err
 		},
 		drop: func(plaintext []byte) { clear(plaintext) },
-	})
+	}
 }
 
 // checkSealed refuses what KMS could not use (requirement E2): better another

@@ -38,6 +38,7 @@ type Key struct {
 	versions []keyVersion // ascending; empty if the key is no AES-256 key
 	guesses  []guess      // versions of which not everything is known by their number; see guess.go
 	complete memberSet    // the members that hold a key to be complete: all whose keys were ever seen
+	refused  bool         // an HSM refuses what the attributes of some version allow
 	unseen   bool         // there is a member whose keys were never seen
 }
 
@@ -88,8 +89,6 @@ func (k *Key) EncryptVersion() (uint32, error) {
 			return 0, ambiguous.duplicateError(k.Label)
 		}
 		return 0, k.incompleteError()
-	case v.refused&CanEncrypt != 0:
-		return 0, refusedUsage("encrypt", k.Label, v.number)
 	case v.usage&CanEncrypt == 0:
 		return 0, &Error{Op: "encrypt", Kind: ErrKeyUsage, Detail: fmt.Sprintf("key %q version %d has CKA_ENCRYPT false", k.Label, v.number)}
 	}
@@ -142,17 +141,10 @@ func (k *Key) CheckDecrypt(version uint32) error {
 		return k.guess(version).checkDecrypt(k.Label)
 	case v == nil:
 		return &Error{Op: "decrypt", Kind: ErrKeyNotFound, Detail: fmt.Sprintf("key %q has no version %d", k.Label, version)}
-	case v.refused&CanDecrypt != 0:
-		return refusedUsage("decrypt", k.Label, version)
 	case v.usage&CanDecrypt == 0:
 		return &Error{Op: "decrypt", Kind: ErrKeyUsage, Detail: fmt.Sprintf("key %q version %d has CKA_DECRYPT false", k.Label, version)}
 	}
 	return nil
-}
-
-func refusedUsage(op, label string, version uint32) error {
-	return &Error{Op: op, Kind: ErrKeyUsage, Detail: fmt.Sprintf(
-		"an HSM refuses key %q version %d for this although its attributes allow it: look at the policy of the HSM and at the mechanisms allowed for the key", label, version)}
 }
 
 // CheckDecryptAny reports whether any version can decrypt; if none can, the error

@@ -140,7 +140,7 @@ func (c *crosses) plan(catalogue *catalogue, up memberSet, testKey string) {
 		anew := c.joined | c.renewed[ref.Label]
 		v.compared &^= anew
 		v.agreed &^= anew
-		if anew != 0 {
+		if anew != 0 || up != c.up && v.agreed == 0 { // what gave no verdict may give one now
 			v.due = time.Time{}
 		}
 	}

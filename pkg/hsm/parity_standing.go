@@ -116,6 +116,7 @@ func (g *Group) mark(key *Key) {
 		v.spoilt = estranged || failing
 		v.refused = g.parity.refused[KeyRef{key.Label, v.number}].usage
 		key.Usage &^= v.refused
+		key.refused = key.refused || v.refused != 0
 		v.lost = g.config.LostKey == LostKeyEncrypt && v.usable() != key.complete && slices.Contains(g.parity.once[key.Label], v.number)
 	}
 }

@@ -34,6 +34,8 @@ type operation[T any] struct {
 	call func(context.Context, Token) (T, error)
 	drop func(T)
 	need Usage // CanEncrypt or CanDecrypt
+
+	verifies bool // the ciphertext is known to be good
 }
 
 // race is one request under way. Its runners ask one HSM after the other: the
@@ -214,7 +216,8 @@ func (r *race[T]) take(m *member, answer T, err error) bool {
 // refuse is what a refused ciphertext does to the race. r.mu is held.
 func (r *race[T]) refuse(m *member, err error) {
 	r.g.Doubt(r.ref.Label)
-	if r.refusals.add(m, err, r.g.evidenceOf(r.ref, m, refusalOf(err))) {
+	proven := r.refusals.add(m, err, r.g.evidenceOf(r.ref, m, refusalOf(err)))
+	if proven || r.op.verifies && refusalOf(err) > unprovenRefusal {
 		r.settle(m, err)
 	}
 }

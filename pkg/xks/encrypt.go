@@ -139,7 +139,7 @@ func (x *exchange) encryptAndVerify(encryptApart, verifyApart []string) (*encryp
 var errIntegrity = errors.New("a new ciphertext does not decrypt to its plaintext: an HSM computes wrongly, or two HSMs hold different keys under one label")
 
 func (x *exchange) verify(answer *encryptResponse, apart []string) error {
-	plaintext, trace, err := x.store.group.Decrypt(x.ctx, x.keyRef(), frameAAD(x.fields.AAD, answer.metadata),
+	plaintext, trace, err := x.store.group.Verify(x.ctx, x.keyRef(), frameAAD(x.fields.AAD, answer.metadata),
 		hsm.Sealed{IV: answer.iv, Ciphertext: answer.ciphertext, Tag: answer.tag}, apart...)
 	defer clear(plaintext)
 	x.hsmCalls.add(trace)

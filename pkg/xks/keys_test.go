@@ -142,7 +142,7 @@ func TestDeletedKey(t *testing.T) {
 
 // X4, X7: what an HSM says, and what KMS hears.
 func TestErrorsOfHSMs(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, compared)
 	opened := encryptGood(r).decryptFields()
 	for _, c := range []struct {
 		name             string

@@ -46,7 +46,7 @@ func TestLogLine(t *testing.T) {
 
 // L1: refused requests have a line too, with all that is known, and the reason.
 func TestLogLineOfRefusals(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, compared)
 	const id = "4112f4d6-db54-4af4-ae30-c55a22a8dfae"
 	for _, c := range []struct {
 		name string

@@ -86,6 +86,7 @@ func newRig(t testing.TB, changes ...change) *rig {
 	if err := group.WaitFirst(ctx); err != nil {
 		t.Fatal(err)
 	}
+	r.waitCompared(t, groupConfig.ParityRate)
 	for i := range r.config.KeyStores {
 		if r.config.KeyStores[i].Group == nil {
 			r.config.KeyStores[i].Group = group
@@ -362,4 +363,21 @@ func readReply(t testing.TB, response *http.Response) reply {
 	p := reply{response.StatusCode, response.Header, body}
 	checkReply(t, p)
 	return p
+}
+
+// compared has the keys compared before the test begins: one definite refusal is then proof (D2).
+func compared(_ *Config, g *hsm.GroupConfig) { g.ParityRate = 1000 }
+
+func (r *rig) waitCompared(t testing.TB, rate int) {
+	t.Helper()
+	for rate > 0 {
+		status := r.group.Status()
+		if status.CrossChecked > 0 && status.CrossPending == 0 {
+			return
+		}
+		if t.Context().Err() != nil {
+			t.Fatalf("the keys were not compared: %+v", status)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }

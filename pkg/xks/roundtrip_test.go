@@ -137,7 +137,7 @@ func TestLongIV(t *testing.T) {
 
 // D2: whatever is altered, InvalidCiphertextException, and no HSM is blamed.
 func TestAlteredCiphertext(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, compared)
 	aad := []byte("project=nile,department=marketing")
 	sealed := r.encrypt(goodKey, encryptFields(pattern(40)).with("additionalAuthenticatedData", b64(aad)))
 	good := sealed.decryptFields().with("additionalAuthenticatedData", b64(aad))
@@ -194,14 +194,13 @@ func TestAlteredCiphertext(t *testing.T) {
 
 // D2: whatever code an HSM has for it, the HSM is asked once.
 func TestInvalidCiphertextIsNotRetried(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, compared)
 	good := encryptGood(r).decryptFields()
-	before := r.a.Calls(hsmtest.OpDecrypt) + r.b.Calls(hsmtest.OpDecrypt)
 	r.setHooks(func(context.Context, hsmtest.Op, hsm.KeyRef) error {
 		return &hsm.Error{Op: "decrypt", Function: "C_Decrypt", Code: 0x40, Kind: hsm.ErrInvalidCiphertext}
 	})
 	r.decrypt(goodKey, good).want(t, invalidCiphertext)
-	if n := r.a.Calls(hsmtest.OpDecrypt) + r.b.Calls(hsmtest.OpDecrypt) - before; n != 1 {
-		t.Errorf("%d HSMs were asked", n)
+	if n := r.lastLine()["attempts"]; n != int64(1) {
+		t.Errorf("%v HSMs were asked", n)
 	}
 }
