@@ -128,13 +128,9 @@ func (t *Token) Decrypt(ctx context.Context, ref hsm.KeyRef, aad []byte, sealed 
 	if err != nil {
 		return nil, err
 	}
-	aead, err := t.aead(OpDecrypt, ref, hsm.CanDecrypt, len(sealed.IV))
+	plaintext, err := t.open(ref, aad, sealed)
 	if err != nil {
 		return nil, err
-	}
-	plaintext, err := aead.Open(nil, sealed.IV, slices.Concat(sealed.Ciphertext, sealed.Tag), aad)
-	if err != nil {
-		return nil, &hsm.Error{Op: string(OpDecrypt), Kind: hsm.ErrInvalidCiphertext}
 	}
 	if flip && len(plaintext) > 0 {
 		plaintext[0] ^= 1
@@ -200,6 +196,50 @@ func (t *Token) list(ctx context.Context, op Op, ref hsm.KeyRef, want func(hsm.O
 	return objects, nil
 }
 
+// open tries every object that may have made the ciphertext (hsm.Readers).
+func (t *Token) open(ref hsm.KeyRef, aad []byte, sealed hsm.Sealed) ([]byte, error) {
+	exact, err := t.aead(OpDecrypt, ref, hsm.CanDecrypt, len(sealed.IV))
+	aeads := []cipher.AEAD{exact}
+	if errors.Is(err, hsm.ErrKeyNotFound) {
+		aeads, err = t.readers(ref, len(sealed.IV))
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, aead := range aeads {
+		plaintext, err := aead.Open(nil, sealed.IV, slices.Concat(sealed.Ciphertext, sealed.Tag), aad)
+		if err == nil {
+			return plaintext, nil
+		}
+	}
+	return nil, &hsm.Error{Op: string(OpDecrypt), Kind: hsm.ErrInvalidCiphertext}
+}
+
+// readers are the other objects of the label that may have made a ciphertext of this version.
+func (t *Token) readers(ref hsm.KeyRef, ivSize int) ([]cipher.AEAD, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var same []key
+	var objects []hsm.Object
+	for _, k := range t.keys {
+		if k.object.Label == ref.Label {
+			same, objects = append(same, k), append(objects, k.object)
+		}
+	}
+	var aeads []cipher.AEAD
+	for _, i := range hsm.Readers(objects, ref.Version) {
+		aead, err := newAEAD(OpDecrypt, same[i].value, ivSize)
+		if err != nil {
+			return nil, err
+		}
+		aeads = append(aeads, aead)
+	}
+	if len(aeads) == 0 {
+		return nil, &hsm.Error{Op: string(OpDecrypt), Kind: hsm.ErrKeyNotFound}
+	}
+	return aeads, nil
+}
+
 func (t *Token) aead(op Op, ref hsm.KeyRef, need hsm.Usage, ivSize int) (cipher.AEAD, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -217,7 +257,11 @@ func (t *Token) aead(op Op, ref hsm.KeyRef, need hsm.Usage, ivSize int) (cipher.
 	case !found[0].object.IsAES256() || found[0].object.Usage&need == 0:
 		return nil, &hsm.Error{Op: string(op), Kind: hsm.ErrKeyUsage}
 	}
-	block, err := aes.NewCipher(found[0].value)
+	return newAEAD(op, found[0].value, ivSize)
+}
+
+func newAEAD(op Op, value []byte, ivSize int) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(value)
 	if err != nil {
 		return nil, &hsm.Error{Op: string(op), Kind: hsm.ErrUnavailable, Detail: err.Error()}
 	}
