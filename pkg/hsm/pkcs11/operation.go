@@ -91,7 +91,7 @@ func (t *Token) serve(ctx context.Context, op *operation, at *seat) (bool, error
 	var p *proof
 	repeats := 0
 	for {
-		began := t.evidence.now()
+		began, start := t.evidence.now(), time.Now()
 		a := t.insist(ctx, op, at)
 		switch {
 		case a.err != nil:
@@ -103,7 +103,7 @@ func (t *Token) serve(ctx context.Context, op *operation, at *seat) (bool, error
 			return true, a.failed.as(op.name, hsm.ErrInvalidCiphertext)
 		case a.verdict == vague:
 			if p == nil {
-				p = t.startProof()
+				p = t.startProof(time.Since(start))
 				defer t.evidence.leave(p)
 			}
 			again, err := t.weigh(ctx, op, at, p, a.failed)

@@ -28,9 +28,13 @@ const (
 	proofRepeats = 4
 	proofGoods   = 15
 
-	// proofTime bounds a proof. It is below the time that a request has: the caller shall hear
-	// that nothing is proven, not take the HSM for hung.
-	proofTime = 120 * time.Millisecond
+	// A proof may take as long as proofCalls calls like the first, within these bounds. The caller
+	// shall hear that nothing is proven, not take the HSM for hung: a group suspects one that has
+	// not answered for 60 ms. A slow HSM gets more, because without a proof no tampered ciphertext
+	// is ever found on it.
+	leastProofTime = 50 * time.Millisecond
+	mostProofTime  = 120 * time.Millisecond
+	proofCalls     = 10
 
 	// maxHelpers bounds the idle sessions that decrypt canaries for the proofs of a token.
 	maxHelpers = 3
@@ -82,8 +86,10 @@ func (p *proof) next(isClean, inTime bool) proofStep {
 	}
 }
 
-func (t *Token) startProof() *proof {
-	p := &proof{deadline: time.Now().Add(proofTime)}
+// startProof begins a proof for a call that took so long to be refused.
+func (t *Token) startProof(took time.Duration) *proof {
+	limit := min(max(proofCalls*took, leastProofTime), mostProofTime)
+	p := &proof{deadline: time.Now().Add(limit)}
 	t.evidence.join(p)
 	return p
 }
