@@ -1,8 +1,8 @@
 package main
 
 // When the process of an HSM gives up its token. Many modules never find back to a token that was
-// gone until they are loaded anew; the proxy starts a new process, which looks for the token until it
-// is there.
+// gone until they are loaded anew; the proxy starts a new process, which looks for the token until
+// it is there.
 
 import (
 	"context"
@@ -22,7 +22,7 @@ const (
 	watchPatience = 3                       // failures in a row
 
 	// A token whose operations fail is looked at out of turn.
-	faultsToLook = 3                      // in a row, unless the code says that device or session is gone
+	faultsToLook = 3                      // in a row, whatever the code; see isGone
 	looksToEnd   = 2                      // that fail in a row
 	lookPause    = 10 * time.Millisecond  // between two
 	lookEvery    = 100 * time.Millisecond // at most
@@ -40,11 +40,13 @@ const (
 	ckrNotInitialized  hsm.CKR = 0x190
 )
 
-// isGone is true of codes with which a module says that the device or the session is gone. Vendors use
-// them for other things now and then, so they are a reason to look and no proof.
+// isGone is true of codes with which a module says that the device or the session is gone. Vendors
+// use them for other things now and then, so they are a reason to look and no proof.
 func isGone(code hsm.CKR) bool {
-	return slices.Contains([]hsm.CKR{ckrDeviceError, ckrDeviceRemoved, ckrSessionClosed, ckrSessionInvalid,
-		ckrTokenNotPresent, ckrTokenUnknown, ckrNotInitialized}, code)
+	return slices.Contains([]hsm.CKR{
+		ckrDeviceError, ckrDeviceRemoved, ckrSessionClosed, ckrSessionInvalid,
+		ckrTokenNotPresent, ckrTokenUnknown, ckrNotInitialized,
+	}, code)
 }
 
 // codeOf is the code in an error of a token, CKROK without one.
@@ -75,14 +77,18 @@ func newWatchedToken(t hsmToken) *watchedToken {
 }
 
 // Encrypt implements hsm.Token.
-func (t *watchedToken) Encrypt(ctx context.Context, key hsm.KeyRef, aad, plaintext []byte) (hsm.Sealed, error) {
+func (t *watchedToken) Encrypt(
+	ctx context.Context, key hsm.KeyRef, aad, plaintext []byte,
+) (hsm.Sealed, error) {
 	sealed, err := t.hsmToken.Encrypt(ctx, key, aad, plaintext)
 	t.note(err)
 	return sealed, err
 }
 
 // Decrypt implements hsm.Token.
-func (t *watchedToken) Decrypt(ctx context.Context, key hsm.KeyRef, aad []byte, sealed hsm.Sealed) ([]byte, error) {
+func (t *watchedToken) Decrypt(
+	ctx context.Context, key hsm.KeyRef, aad []byte, sealed hsm.Sealed,
+) ([]byte, error) {
 	plaintext, err := t.hsmToken.Decrypt(ctx, key, aad, sealed)
 	t.note(err)
 	return plaintext, err
@@ -153,11 +159,14 @@ func watchToken(t *watchedToken) {
 	os.Exit(exitFailed)
 }
 
-// waitUntilAway returns when the token is to be given up, and says why: its module answered that it is
-// not initialized; the token failed watchPatience checks in a row; or it failed looksToEnd checks that
-// were made at once because calls failed. A call into the module can hang for ever: that is a failure
-// for every interval that it lasts. A refused PIN is none, for a new process would try the same one.
-func waitUntilAway(alive func(context.Context) error, look <-chan struct{}, lost <-chan error, report func(error)) string {
+// waitUntilAway returns when the token is to be given up, and says why: its module answered that it
+// is not initialized; the token failed watchPatience checks in a row; or it failed looksToEnd
+// checks that were made at once because calls failed. A call into the module can hang for ever:
+// that is a failure for every interval that it lasts. A refused PIN is none, for a new process
+// would try the same one.
+func waitUntilAway(
+	alive func(context.Context) error, look <-chan struct{}, lost <-chan error, report func(error),
+) string {
 	ticks := time.NewTicker(watchInterval)
 	defer ticks.Stop()
 	answers := make(chan error, 1)
@@ -201,8 +210,8 @@ func waitUntilAway(alive func(context.Context) error, look <-chan struct{}, lost
 	return "the token stays away"
 }
 
-// lookClosely returns an error if the token says several times that it is gone. Any other answer, and
-// codes that also mean "busy", leave it to the checks that take their time.
+// lookClosely returns an error if the token says several times that it is gone. Any other answer,
+// and codes that also mean "busy", leave it to the checks that take their time.
 func lookClosely(alive func(context.Context) error) error {
 	for try := 1; ; try++ {
 		err := ask(alive)

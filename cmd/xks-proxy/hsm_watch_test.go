@@ -29,6 +29,8 @@ func TestFailingCalls(t *testing.T) {
 	answer := func(kind error, code hsm.CKR) func() error {
 		return func() error { return &hsm.Error{Kind: kind, Code: code} }
 	}
+	fault := func(code hsm.CKR) func() error { return answer(hsm.ErrUnavailable, code) }
+	refused := answer(hsm.ErrPINIncorrect, 0xA0)
 	good := func() error { return nil }
 	const never = time.Minute
 	for _, c := range []struct {
@@ -36,16 +38,16 @@ func TestFailingCalls(t *testing.T) {
 		call, alive func() error
 		within      time.Duration // of the end; never: it goes on
 	}{
-		{"all sessions reset", answer(hsm.ErrUnavailable, 0x30), answer(hsm.ErrUnavailable, 0x30), 100 * time.Millisecond},
-		{"not initialized", answer(hsm.ErrUnavailable, 0x190), good, 20 * time.Millisecond},
-		{"not initialized, seen by a check", good, answer(hsm.ErrUnavailable, 0x190), 2100 * time.Millisecond},
-		{"sessions closed and no new ones", answer(hsm.ErrUnavailable, 0xB3), answer(hsm.ErrUnavailable, 0xB3), 100 * time.Millisecond},
-		{"removed", answer(hsm.ErrUnavailable, 0x5), answer(hsm.ErrUnavailable, 0x32), 200 * time.Millisecond},
-		{"calls fail, the token is well", answer(hsm.ErrUnavailable, 0x30), good, never},
-		{"busy", answer(hsm.ErrUnavailable, 0x6), answer(hsm.ErrUnavailable, 0x6), 7 * time.Second}, // by the slow checks
-		{"no session", answer(hsm.ErrBusy, 0x31), answer(hsm.ErrUnavailable, 0x30), 7 * time.Second},
+		{"all sessions reset", fault(0x30), fault(0x30), 100 * time.Millisecond},
+		{"not initialized", fault(0x190), good, 20 * time.Millisecond},
+		{"not initialized, seen by a check", good, fault(0x190), 2100 * time.Millisecond},
+		{"sessions closed and no new ones", fault(0xB3), fault(0xB3), 100 * time.Millisecond},
+		{"removed", fault(0x5), fault(0x32), 200 * time.Millisecond},
+		{"calls fail, the token is well", fault(0x30), good, never},
+		{"busy", fault(0x6), fault(0x6), 7 * time.Second},
+		{"no session", answer(hsm.ErrBusy, 0x31), fault(0x30), 7 * time.Second},
 		{"bad requests", answer(hsm.ErrInvalidCiphertext, 0x40), good, never},
-		{"PIN refused", answer(hsm.ErrPINIncorrect, 0xA0), answer(hsm.ErrPINIncorrect, 0xA0), never},
+		{"PIN refused", refused, refused, never},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -59,7 +61,9 @@ func TestFailingCalls(t *testing.T) {
 					return token.Alive(ctx)
 				}
 				begin := time.Now()
-				go func() { ended <- waitUntilAway(alive, token.look, token.lost, func(error) {}) }()
+				go func() {
+					ended <- waitUntilAway(alive, token.look, token.lost, func(error) {})
+				}()
 				requests := time.NewTicker(10 * time.Millisecond)
 				defer requests.Stop()
 				for time.Since(begin) < never {

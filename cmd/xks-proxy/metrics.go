@@ -77,6 +77,9 @@ var memberMetrics = []metric[hsm.MemberStatus]{
 		Value: func(m hsm.MemberStatus) float64 { return float64(m.Keys) }},
 	{Name: "xks_proxy_hsm_keys_listed_timestamp_seconds", Kind: gauge, Help: "When the keys of the HSM were last listed; 0 if not since the start.",
 		Value: func(m hsm.MemberStatus) float64 { return timestamp(m.KeysListed) }},
+	{Name: "xks_proxy_hsm_unreadable_objects", Kind: gauge,
+		Help:  "Objects that the HSM lists and does not let be read; they are left out.",
+		Value: func(m hsm.MemberStatus) float64 { return float64(len(m.Unreadable)) }},
 }
 
 // processMetrics have the label hsm.

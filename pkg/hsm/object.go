@@ -69,10 +69,13 @@ func (o Object) describeUnreadable() string {
 	if o.Label != "" {
 		label = strconv.Quote(o.Label)
 	}
-	return fmt.Sprintf("object %d (%s, %s): %s", o.Unreadable.Handle, class, label, o.Unreadable.Code)
+	return fmt.Sprintf("object %d (%s, %s): %s",
+		o.Unreadable.Handle, class, label, o.Unreadable.Code)
 }
 
-var classNames = map[Class]string{SecretKey: "secret key", PublicKey: "public key", PrivateKey: "private key"}
+var classNames = map[Class]string{
+	SecretKey: "secret key", PublicKey: "public key", PrivateKey: "private key",
+}
 
 // Readable splits a list into the objects that were read and those that could not be.
 func Readable(list []Object) ([]Object, []Object) {
@@ -96,9 +99,11 @@ func Readable(list []Object) ([]Object, []Object) {
 
 // UnreadableError is the failure to use a key of which an object cannot be read.
 func UnreadableError(op string, o Object) *Error {
-	return &Error{Op: op, Function: "C_GetAttributeValue", Code: o.Unreadable.Code, Kind: ErrKeyFault,
-		Detail: fmt.Sprintf("the HSM lists an object labelled %q with handle %d and does not let it be read",
-			o.Label, o.Unreadable.Handle)}
+	const detail = "the HSM lists an object labelled %q with handle %d and does not let it be read"
+	return &Error{
+		Op: op, Function: "C_GetAttributeValue", Code: o.Unreadable.Code, Kind: ErrKeyFault,
+		Detail: fmt.Sprintf(detail, o.Label, o.Unreadable.Handle),
+	}
 }
 
 // IsAES256 reports whether the XKS API can use the key at all.

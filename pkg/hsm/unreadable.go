@@ -1,8 +1,8 @@
 package hsm
 
-// Objects that an HSM lists and does not let be read. The rest of the HSM serves; the object is named
-// in the log and in the status; and a key that may be the object is never said to be missing or
-// complete (X7): for its label the HSM counts as not seen.
+// Objects that an HSM lists and does not let be read. The rest of the HSM serves; the object is
+// named in the log and in the status; and a key that may be the object is never said to be missing
+// or complete (X7): for its label the HSM counts as not seen.
 
 import (
 	"slices"
@@ -39,7 +39,8 @@ func (g *Group) logUnreadable(m *member, unreadable []Object) {
 	for _, o := range unreadable[:min(len(unreadable), loggedUnreadable)] {
 		named = append(named, o.describeUnreadable())
 	}
-	g.log.Error("objects on the HSM cannot be read and are left out; the others serve: delete them or repair them with the HSM's own tools",
+	g.log.Error("objects on the HSM cannot be read and are left out; the others serve: delete them "+
+		"or repair them with the HSM's own tools",
 		zap.String("hsm", m.Name), zap.Int("objects", len(unreadable)), zap.Strings("which", named))
 }
 
@@ -61,7 +62,8 @@ func (m *member) hidden() []UnreadableObject {
 	var list []UnreadableObject
 	for _, o := range m.unreadable {
 		list = append(list, UnreadableObject{
-			Handle: o.Unreadable.Handle, Class: classNames[o.Class], Label: o.Label, Code: o.Unreadable.Code.String(),
+			Handle: o.Unreadable.Handle, Class: classNames[o.Class], Label: o.Label,
+			Code: o.Unreadable.Code.String(),
 		})
 	}
 	return list

@@ -39,13 +39,15 @@ func TestUnreadableObject(t *testing.T) {
 			t.Errorf("%+v, %v: the object may be another version, or the same one twice", key, err)
 		}
 		_, err = g.KeyWithVersion(inBudget(t), hsm.KeyRef{Label: "k", Version: 9})
-		if !errors.Is(err, hsm.ErrUnavailable) || errors.Is(err, hsm.ErrKeyNotFound) || !strings.Contains(err.Error(), "handle 77") {
+		if !errors.Is(err, hsm.ErrUnavailable) || errors.Is(err, hsm.ErrKeyNotFound) ||
+			!strings.Contains(err.Error(), "handle 77") {
 			t.Errorf("a version that may be the object: %v", err)
 		}
 		_, err = g.Key(inBudget(t), "no such key")
 		wantError(t, err, hsm.ErrKeyNotFound)
 		list := g.Status().Members[1].Unreadable
-		if len(list) != 2 || list[0].Handle != 77 || list[0].Label != "k" || !strings.Contains(list[0].Code, "0x80000001") {
+		if len(list) != 2 || list[0].Handle != 77 || list[0].Label != "k" ||
+			!strings.Contains(list[0].Code, "0x80000001") {
 			t.Errorf("the status shows %+v", list)
 		}
 		if logs.FilterMessageSnippet("cannot be read and are left out").Len() != 1 {
@@ -62,8 +64,8 @@ func TestUnreadableObject(t *testing.T) {
 	})
 }
 
-// A key of which no object can be read any more is as it was last seen, and one that never was read is
-// not missing.
+// A key of which no object can be read any more is as it was last seen, and one that never was read
+// is not missing.
 func TestUnreadableKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -88,19 +90,22 @@ func TestUnreadableKey(t *testing.T) {
 	})
 }
 
-// A start does not wait for a listing that takes ten minutes; keys are looked for one by one until then.
+func tenMinutes(ctx context.Context, _ hsmtest.Op, _ hsm.KeyRef) error {
+	select {
+	case <-time.After(10 * time.Minute):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// A start does not wait for a listing that takes ten minutes; keys are looked for one by one until
+// then.
 func TestLongListing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
 		for _, token := range tokens {
-			token.SetHook(on(hsmtest.OpKeys, func(ctx context.Context, _ hsmtest.Op, _ hsm.KeyRef) error {
-				select {
-				case <-time.After(10 * time.Minute):
-					return nil
-				case <-ctx.Done():
-					return ctx.Err()
-				}
-			}))
+			token.SetHook(on(hsmtest.OpKeys, tenMinutes))
 		}
 		begin := time.Now()
 		g := start(t, tokens)
@@ -115,11 +120,12 @@ func TestLongListing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sealed, _, err := g.Encrypt(inBudget(t), hsm.KeyRef{Label: "k", Version: version}, aad, text)
+		live := hsm.KeyRef{Label: "k", Version: version}
+		sealed, _, err := g.Encrypt(inBudget(t), live, aad, text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _, err = g.Decrypt(inBudget(t), hsm.KeyRef{Label: "k", Version: version}, aad, sealed)
+		_, _, err = g.Decrypt(inBudget(t), live, aad, sealed)
 		if err != nil {
 			t.Fatal(err)
 		}

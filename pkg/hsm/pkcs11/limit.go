@@ -32,7 +32,8 @@ func (t *Token) openWork() (*session, error) {
 	}
 	limit := *unavailable("open session", "C_OpenSession", err)
 	limit.Kind = hsm.ErrBusy
-	limit.Detail = "the HSM refuses one more session while others are open: lower `sessions`, or raise the HSM's limit"
+	limit.Detail = "the HSM refuses one more session while others are open: " +
+		"lower `sessions`, or raise the HSM's limit"
 	return nil, &limit
 }
 

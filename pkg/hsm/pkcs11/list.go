@@ -72,7 +72,8 @@ func (t *Token) list(ctx context.Context, what search) ([]listed, error) {
 		case try == listTries && failed != nil:
 			return nil, failed
 		case try == listTries:
-			return nil, &hsm.Error{Op: "look for keys", Kind: hsm.ErrUnavailable, Detail: "the token loses its login again and again"}
+			return nil, &hsm.Error{Op: "look for keys", Kind: hsm.ErrUnavailable,
+				Detail: "the token loses its login again and again"}
 		case code(failed) == ckrNotLoggedIn && !again:
 			err := t.login.renew(ctx)
 			if err != nil {

@@ -1,6 +1,7 @@
 package pkcs11
 
-// Modules and tokens that do as others than SoftHSM do: lists, sessions, slow and unreadable objects.
+// Modules and tokens that do as others than SoftHSM do: lists, sessions, slow and unreadable
+// objects.
 
 import (
 	"context"
@@ -22,8 +23,8 @@ func TestListForEachCaller(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := v.config
-	inAnotherProcess(t, childJob{Config: c, Action: "use", Label: "k"}) // the manner is the module's when it is loaded
+	// In another process, because the manner is that of a module that is loaded anew.
+	inAnotherProcess(t, childJob{Config: v.config, Action: "use", Label: "k"})
 }
 
 // The list is read out of miekg's structure: this fails if a release of it changes that.
@@ -39,13 +40,20 @@ func TestFunctionList(t *testing.T) {
 	}
 }
 
+func sessions(n int) func(*Config) { return func(c *Config) { c.Sessions = n } }
+
+// reading is a rule about attribute calls for objects of a label; "" is any.
+func reading(label string, code hsm.CKR) faulty.Rule {
+	return faulty.Rule{Function: "C_GetAttributeValue", Label: label, Action: faulty.Return, Code: code}
+}
+
 // A session that is refused while others are open is one too many, in whatever words. Nothing fails
 // for it, and listings and the canary have theirs.
 func TestSessionLimit(t *testing.T) {
 	for _, code := range []hsm.CKR{0xB1, 0x31, 0x30, 0x7, 0x5} {
 		for _, limit := range []int{4, 12} {
 			t.Run(fmt.Sprintf("%d sessions, then %v", limit, code), func(t *testing.T) {
-				v := openPlaying(t, faulty.Manners{MaxSessions: limit, SessionCode: code}, func(c *Config) { c.Sessions = 32 })
+				v := openPlaying(t, faulty.Manners{MaxSessions: limit, SessionCode: code}, sessions(32))
 				var requests sync.WaitGroup
 				for range 32 {
 					requests.Go(func() {
@@ -83,7 +91,7 @@ func TestSessionLimit(t *testing.T) {
 
 // Where listings have lost their session to others, they get one back.
 func TestReservedSessions(t *testing.T) {
-	v := openPlaying(t, faulty.Manners{MaxSessions: 6, SessionCode: 0x31}, func(c *Config) { c.Sessions = 8 })
+	v := openPlaying(t, faulty.Manners{MaxSessions: 6, SessionCode: 0x31}, sessions(8))
 	var taken []*session
 	for range v.admin.size {
 		s, err := v.admin.get(t.Context())
@@ -137,11 +145,14 @@ func TestUnreadableObject(t *testing.T) {
 				t.Fatal(err)
 			}
 			v.keys.replaceAll(nil) // as in a process that has not read it
-			v.set(t, faulty.Rule{Function: "C_GetAttributeValue", Label: "broken", Action: faulty.Return, Code: code})
+			v.set(t, reading("broken", code))
 			found, err := v.Keys(t.Context())
 			read, unreadable := hsm.Readable(found)
-			if err != nil || len(read) != 2 || len(unreadable) != 1 || unreadable[0].Unreadable.Code != code || unreadable[0].Unreadable.Handle == 0 {
-				t.Errorf("%+v, %v", found, err)
+			if err != nil || len(read) != 2 || len(unreadable) != 1 {
+				t.Fatalf("%+v, %v", found, err)
+			}
+			if why := unreadable[0].Unreadable; why.Code != code || why.Handle == 0 {
+				t.Errorf("%+v", why)
 			}
 			_, err = v.Encrypt(t.Context(), ref("k", 0), nil, []byte("x"))
 			if err != nil {
@@ -152,7 +163,8 @@ func TestUnreadableObject(t *testing.T) {
 				t.Errorf("the key itself: %v", err)
 			}
 			found, err = v.Find(t.Context(), "broken")
-			if err != nil || len(found) != 1 || found[0].Unreadable == nil || found[0].Label != "broken" {
+			if err != nil || len(found) != 1 || found[0].Unreadable == nil ||
+				found[0].Label != "broken" {
 				t.Errorf("%+v, %v", found, err)
 			}
 			v.Clear()
@@ -167,7 +179,7 @@ func TestUnreadableObject(t *testing.T) {
 // An object that was read before in this process is served on as it was.
 func TestObjectReadBefore(t *testing.T) {
 	v := openPlaying(t, faulty.Manners{}, nil)
-	v.set(t, faulty.Rule{Function: "C_GetAttributeValue", Label: "k", Action: faulty.Return, Code: 0x30})
+	v.set(t, reading("k", 0x30))
 	found, err := v.Keys(t.Context())
 	read, unreadable := hsm.Readable(found)
 	if err != nil || len(read) != 2 || len(unreadable) != 0 {
@@ -186,7 +198,7 @@ func TestNothingReadable(t *testing.T) {
 		if !known {
 			v.keys.replaceAll(nil)
 		}
-		v.set(t, faulty.Rule{Function: "C_GetAttributeValue", Action: faulty.Return, Code: 0x30})
+		v.set(t, reading("", 0x30))
 		_, err := v.Keys(t.Context())
 		if !errors.Is(err, hsm.ErrUnavailable) {
 			t.Errorf("known before: %v: %v", known, err)
@@ -204,7 +216,9 @@ func TestAttributesFailNowAndThen(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	v.set(t, faulty.Rule{Function: "C_GetAttributeValue", Action: faulty.Return, Code: 0x30, PerMillion: 5000})
+	rule := reading("", 0x30)
+	rule.PerMillion = 5000
+	v.set(t, rule)
 	for range 20 {
 		found, err := v.Keys(t.Context())
 		_, unreadable := hsm.Readable(found)
@@ -217,8 +231,8 @@ func TestAttributesFailNowAndThen(t *testing.T) {
 	}
 }
 
-// A token is open long before its keys are listed, and a key is found live meanwhile. What was found
-// then stays known.
+// A token is open long before its keys are listed, and a key is found live meanwhile. What was
+// found then stays known.
 func TestFindBesideAListing(t *testing.T) {
 	v := openPlaying(t, faulty.Manners{}, func(c *Config) { c.Sessions = 4 })
 	for i := range 150 {
@@ -228,7 +242,8 @@ func TestFindBesideAListing(t *testing.T) {
 		}
 	}
 	v.keys.replaceAll(nil)
-	v.set(t, faulty.Rule{Function: "C_GetAttributeValue", Action: faulty.Delay, Delay: 6 * time.Millisecond})
+	const slow = 6 * time.Millisecond
+	v.set(t, faulty.Rule{Function: "C_GetAttributeValue", Action: faulty.Delay, Delay: slow})
 	progress := 0
 	listing := make(chan error, 1)
 	go func() {
@@ -236,7 +251,8 @@ func TestFindBesideAListing(t *testing.T) {
 		listing <- err
 	}()
 	time.Sleep(50 * time.Millisecond)
-	inAnotherProcess(t, childJob{Config: Config{Module: testModule, Token: v.config.Token, PIN: testPIN}, Action: "create", Label: "later", Version: 0})
+	direct := Config{Module: testModule, Token: v.config.Token, PIN: testPIN}
+	inAnotherProcess(t, childJob{Config: direct, Action: "create", Label: "later"})
 	for _, label := range []string{"many-149", "k", "later"} {
 		begin := time.Now()
 		_, err := v.Encrypt(t.Context(), ref(label, 0), nil, []byte("x"))

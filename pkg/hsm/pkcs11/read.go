@@ -63,7 +63,9 @@ func unread(err error) (hsm.Object, bool, error) {
 // why the search fails instead: the session, the login or the token may be what is wrong, and an
 // object that has vanished is for the next search to leave out, because a token that takes none of
 // its own handles would look empty (X7).
-func (t *Token) unreadable(ctx context.Context, s *session, handle p11.ObjectHandle, failed error, what search) (listed, error) {
+func (t *Token) unreadable(
+	ctx context.Context, s *session, handle p11.ObjectHandle, failed error, what search,
+) (listed, error) {
 	rv := code(failed)
 	// One label is soon searched again, and a request may wait for it.
 	if endsSearch(rv) || !what.last && (mayPass(rv) || !what.all) {
@@ -94,7 +96,8 @@ func (t *Token) unreadable(ctx context.Context, s *session, handle p11.ObjectHan
 // endsSearch is true of codes that are about the session or the module and never about an object.
 func endsSearch(rv hsm.CKR) bool { return sessionIsGone(rv) || rv == ckrNotInitialized }
 
-// mayPass is true of codes that another search, on another session or after another login, may not see.
+// mayPass is true of codes that another search, on another session or after another login, may not
+// see.
 func mayPass(rv hsm.CKR) bool {
 	return rv == ckrObjectHandleInvalid || rv == ckrKeyHandleInvalid || rv == ckrNotLoggedIn
 }
@@ -112,7 +115,9 @@ func (s *session) nameUnreadable(handle p11.ObjectHandle) hsm.Object {
 
 // read adds the values of the attributes to values: all in one call, and one by
 // one if the token does not know, or does not tell, one of them.
-func (s *session) read(ctx context.Context, handle p11.ObjectHandle, types []uint, values attributes) error {
+func (s *session) read(
+	ctx context.Context, handle p11.ObjectHandle, types []uint, values attributes,
+) error {
 	err := s.readTogether(ctx, handle, types, values)
 	if err == nil || !isUntold(err) {
 		return err
@@ -137,14 +142,18 @@ func isUntold(err error) bool {
 }
 
 // readTogether reads attributes with one call, and tries again where that may help.
-func (s *session) readTogether(ctx context.Context, handle p11.ObjectHandle, types []uint, values attributes) error {
+func (s *session) readTogether(
+	ctx context.Context, handle p11.ObjectHandle, types []uint, values attributes,
+) error {
 	for try := 1; ; try++ {
 		err := s.readOnce(handle, types, values)
+		if err == nil {
+			hsm.Progress(ctx)
+			return nil
+		}
 		rv := code(err)
-		if err == nil || isUntold(err) || endsSearch(rv) || mayPass(rv) || try == readTries || ctx.Err() != nil {
-			if err == nil {
-				hsm.Progress(ctx)
-			}
+		final := isUntold(err) || endsSearch(rv) || mayPass(rv)
+		if final || try == readTries || ctx.Err() != nil {
 			return err
 		}
 		time.Sleep(time.Duration(try) * readPause)

@@ -1,8 +1,8 @@
 package worker
 
-// The helpers that a vendor's library starts, and that would outlive its process. Without root there
-// is nothing in Linux that ends a whole tree of processes for sure, so three nets are laid: the
-// process group, the descendants, and a mark in the environment that children inherit. A helper
+// The helpers that a vendor's library starts, and that would outlive its process. Without root
+// there is nothing in Linux that ends a whole tree of processes for sure, so three nets are laid:
+// the process group, the descendants, and a mark in the environment that children inherit. A helper
 // escapes that leaves the group, has itself adopted by init and clears its environment, or changes
 // its user.
 

@@ -18,7 +18,8 @@ import (
 )
 
 // startHelpers has the worker process start helpers that ignore SIGTERM: one in its group, one in a
-// session of its own, and one that nobody is the parent of any more. Their ids are written to a file.
+// session of its own, and one that nobody is the parent of any more. Their ids are written to a
+// file.
 const startHelpers = `trap '' TERM HUP
 sleep 1000 & echo $! >>"$0"
 setsid sh -c 'echo $$ >>"$0"; exec sleep 1000' "$0" &
@@ -59,11 +60,15 @@ func wantHelpersGone(t *testing.T, pids []int) {
 	})
 }
 
+func tell(w *Worker, word string) {
+	_, _ = w.Encrypt(context.Background(), command(word), nil, nil)
+}
+
 func TestHelpersEnd(t *testing.T) {
 	for name, end := range map[string]func(*Worker){
 		"killed":    func(w *Worker) { w.Restart("the test says so") },
-		"by itself": func(w *Worker) { _, _ = w.Encrypt(context.Background(), command("exit"), nil, nil) },
-		"crashed":   func(w *Worker) { _, _ = w.Encrypt(context.Background(), command("abort"), nil, nil) },
+		"by itself": func(w *Worker) { tell(w, "exit") },
+		"crashed":   func(w *Worker) { tell(w, "abort") },
 		"SIGKILL":   func(w *Worker) { _ = unix.Kill(w.State().PID, unix.SIGKILL) },
 		"closed": func(w *Worker) {
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

@@ -91,11 +91,11 @@ func ForbidDumps() error {
 	return nil
 }
 
-// setProcs gives every call that can be in the module a scheduler slot of its own, and
-// two for the rest. With fewer, a call that blocks in C for a millisecond keeps a slot
-// until the runtime's monitor takes it away, which it does only every few milliseconds.
-// (One slot for all saves a fifth of the CPU with a module that computes by itself, for want of
-// threads to wake. With an HSM that takes 1 ms, calls a second then vary between all and a seventh.)
+// setProcs gives every call that can be in the module a scheduler slot of its own, and two for the
+// rest. With fewer, a call that blocks in C for a millisecond keeps a slot until the runtime's
+// monitor takes it away, which it does only every few milliseconds. (One slot for all saves a fifth
+// of the CPU with a module that computes by itself, for want of threads to wake. With an HSM that
+// takes 1 ms, calls a second then vary between all and a seventh.)
 func setProcs(calls int) {
 	runtime.GOMAXPROCS(calls + 2)
 }
