@@ -33,6 +33,7 @@ func (k *killSwitch) follow(c *config, log *zap.Logger, serve func() error) erro
 	if err != nil {
 		return err
 	}
+	changed := len(k.leaving) > 0 || !slices.Equal(blocks, k.blocks) // marks may change, too
 	k.followMarks(followers)
 	for _, f := range followers {
 		if f.added {
@@ -40,7 +41,6 @@ func (k *killSwitch) follow(c *config, log *zap.Logger, serve func() error) erro
 				zap.String("uri_path", paths[f.heir.KeyStore]))
 		}
 	}
-	changed := !slices.Equal(blocks, k.blocks)
 	k.blocks, k.paths = blocks, paths
 	if changed {
 		k.enforce()
@@ -56,16 +56,16 @@ type follower struct {
 }
 
 // followMarks requires mu. An unblock that takes the old block back takes a new one back, too: it was about that key store when
-// it began. Where an old block stays, so does the one that follows it.
+// it began. A block that follows several goes only with an unblock that takes back all of them, and itself.
 func (k *killSwitch) followMarks(followers []follower) {
 	before := maps.Clone(k.leaving)
 	for _, f := range followers {
-		if by := before[f.old]; by != nil && f.added {
-			k.leaving[f.heir] = maps.Clone(by)
+		by := maps.Clone(before[f.old])
+		if !f.added {
+			maps.DeleteFunc(by, func(u *unblocking, _ bool) bool { return !k.leaving[f.heir][u] })
 		}
-	}
-	for _, f := range followers {
-		if before[f.old] == nil {
+		k.leaving[f.heir] = by
+		if len(by) == 0 {
 			delete(k.leaving, f.heir)
 		}
 	}
