@@ -209,10 +209,8 @@ func (a *admin) stillBlocked(o blockOrder, err error) error {
 		return &adminRefusal{errUnknownKeyStore, fmt.Sprintf("%v; nothing was changed: unblock the %s", err, now)}
 	case errors.Is(err, errCallerGone):
 		return err
-	case errors.Is(err, errUnblocking):
-		return &adminRefusal{errUnderWay, fmt.Sprintf("the %s stays blocked: %v; give the same command again", o.blockTarget, err)}
 	}
-	return &adminRefusal{errStaysBlocked, fmt.Sprintf("the %s stays blocked, for a restart would block it again: %v; fix that and give the same command again", o.blockTarget, err)}
+	return &adminRefusal{errStaysBlocked, fmt.Sprintf("the %s stays blocked, because its block cannot be taken out of the file: %v; fix that and give the same command again", o.blockTarget, err)}
 }
 
 // blockedBesides is what still blocks a target that has no block of its own (any more).

@@ -94,7 +94,7 @@ func TestBlockWithoutADisk(t *testing.T) {
 	rig.wantSaid(t, 0, "The key store finance is blocked: from now on all its requests are answered InvalidStateException.", "block", "key-store", "finance")
 	rig.admin.kill.write = func(string, []byte) error { return errors.New("no space left on device") }
 	rig.wantSaid(t, 1, "xks-proxy: the key store payroll IS BLOCKED now, but the block will not survive a restart: no space left on device; fix that, then give the same command again to check", "block", "key-store", "payroll")
-	rig.wantSaid(t, 1, "xks-proxy: the key store finance stays blocked, for a restart would block it again: no space left on device; until the file can be written, a restart may lift the block; fix that and give the same command again", "unblock", "key-store", "finance")
+	rig.wantSaid(t, 1, "xks-proxy: the key store finance stays blocked, because its block cannot be taken out of the file: no space left on device; what a restart would block is not certain until the file can be written; fix that and give the same command again", "unblock", "key-store", "finance")
 	if b := rig.inForce(); !b.KeyStores["payroll"] || !b.KeyStores["finance"] {
 		t.Errorf("in force: %+v", b)
 	}

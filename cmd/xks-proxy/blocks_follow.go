@@ -7,6 +7,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"go.uber.org/zap"
@@ -32,14 +33,14 @@ func (k *killSwitch) follow(c *config, log *zap.Logger, serve func() error) erro
 	if err != nil {
 		return err
 	}
-	for heir, old := range followers {
-		log.Warn("a blocked key store has another name now; the block follows", zap.Stringer("blocked", old), zap.Stringer("now", heir),
-			zap.String("uri_path", paths[heir.KeyStore]))
-		if k.leaving[old] { // it was about that key store when its unblock began
-			k.leaving[heir] = true
+	changed := len(k.leaving) > 0 || !slices.Equal(blocks, k.blocks) // marks may change, too
+	k.followMarks(followers)
+	for _, f := range followers {
+		if f.added {
+			log.Warn("a blocked key store has another name now; the block follows", zap.Stringer("blocked", f.old), zap.Stringer("now", f.heir),
+				zap.String("uri_path", paths[f.heir.KeyStore]))
 		}
 	}
-	changed := !slices.Equal(blocks, k.blocks)
 	k.blocks, k.paths = blocks, paths
 	if changed {
 		k.enforce()
@@ -48,25 +49,49 @@ func (k *killSwitch) follow(c *config, log *zap.Logger, serve func() error) erro
 	return nil
 }
 
+// follower is a block that is in force for a key store because that has the path of a blocked one.
+type follower struct {
+	old, heir blockTarget
+	added     bool // there was no block of heir before
+}
+
+// followMarks requires mu. An unblock that takes the old block back takes a new one back, too: it was about that key store when
+// it began. A block that follows several goes only with an unblock that takes back all of them, and itself.
+func (k *killSwitch) followMarks(followers []follower) {
+	before := maps.Clone(k.leaving)
+	for _, f := range followers {
+		by := maps.Clone(before[f.old])
+		if !f.added {
+			maps.DeleteFunc(by, func(u *unblocking, _ bool) bool { return !k.leaving[f.heir][u] })
+		}
+		k.leaving[f.heir] = by
+		if len(by) == 0 {
+			delete(k.leaving, f.heir)
+		}
+	}
+}
+
 // followPaths is what blocks are when key stores have these paths, by name: each has the path that its key store has now, and
-// there is another for the key store that has its path now. The map names these, and which block each follows.
-func followPaths(blocks []block, paths map[string]string) ([]block, map[blockTarget]blockTarget) {
+// there is another for the key store that has its path now.
+func followPaths(blocks []block, paths map[string]string) ([]block, []follower) {
 	names := map[string]string{}
 	for name, path := range paths {
 		names[path] = name
 	}
-	next, followers := slices.Clone(blocks), map[blockTarget]blockTarget{}
+	next, followers := slices.Clone(blocks), []follower{}
 	for i, b := range blocks {
 		if b.KeyStore == "" {
 			continue
 		}
-		heir, served := names[b.URIPath]
-		target := blockTarget{KeyStore: heir, Key: b.Key}
-		if _, found := findBlock(next, target); served && !found {
-			follower := b
-			follower.blockTarget = target
-			next = append(next, follower)
-			followers[target] = b.blockTarget
+		if heir, served := names[b.URIPath]; served && heir != b.KeyStore {
+			f := follower{old: b.blockTarget, heir: blockTarget{KeyStore: heir, Key: b.Key}}
+			_, found := findBlock(next, f.heir)
+			if !found {
+				added := b
+				added.blockTarget, f.added = f.heir, true
+				next = append(next, added)
+			}
+			followers = append(followers, f)
 		}
 		if path, there := paths[b.KeyStore]; there {
 			next[i].URIPath = path

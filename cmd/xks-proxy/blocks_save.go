@@ -61,7 +61,7 @@ func (k *killSwitch) saveOnce() bool {
 	version := k.file.wanted
 	var content []block
 	for _, b := range k.blocks {
-		if !k.leaving[b.blockTarget] {
+		if k.leaving[b.blockTarget] == nil {
 			content = append(content, b)
 		}
 	}

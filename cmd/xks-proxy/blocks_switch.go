@@ -4,9 +4,9 @@ package main
 // file has to say. So
 //
 //   - a block is in the list before anything is written: a disk that fails must not keep a key usable;
-//   - an unblock marks its blocks as leaving, waits until the file says so, and takes out of the list those that are still
-//     marked. If the file cannot be written, the marks go and the blocks stay;
-//   - a block that comes while the same one is leaving takes the mark away. Then the unblock finds it unmarked, and leaves it.
+//   - an unblock marks its blocks as leaving when it begins, waits until the file says so, and takes out of the list those
+//     that still have its mark. If the file cannot be written, the mark goes and the blocks stay;
+//   - a block that comes while the same one is leaving takes the marks away. Then the unblock finds none, and leaves it.
 
 import (
 	"context"
@@ -31,20 +31,23 @@ type killSwitch struct {
 	write func(path string, b []byte) error // durable.ReplaceFile
 	log   *zap.Logger
 
-	unblocking chan struct{} // capacity 1: full while an unblock is under way
-
 	mu       sync.Mutex
-	blocks   []block              // in force, the oldest first; never changed in place
-	leaving  map[blockTarget]bool // of these: what the unblock under way takes back
-	paths    map[string]string    // of the key stores in force: name to XksProxyUriPath
-	enforcer blocker              // nil: there is no handler yet, hence no request
+	blocks   []block               // in force, the oldest first; never changed in place
+	leaving  map[blockTarget]marks // of these: what unblocks that are under way take back
+	paths    map[string]string     // of the key stores in force: name to XksProxyUriPath
+	enforcer blocker               // nil: there is no handler yet, hence no request
 	file     fileState
 }
 
+// marks are the unblocks under way that take a block back, at least one.
+type marks map[*unblocking]bool
+
+// unblocking is an unblock that is under way. It is never empty: two have different addresses.
+type unblocking struct{ target blockTarget }
+
 func newKillSwitch(path string, write func(string, []byte) error, log *zap.Logger) *killSwitch {
 	return &killSwitch{
-		path: path, write: write, log: log, unblocking: make(chan struct{}, 1),
-		leaving: map[blockTarget]bool{}, paths: map[string]string{}, file: fileState{settled: make(chan struct{})},
+		path: path, write: write, log: log, leaving: map[blockTarget]marks{}, paths: map[string]string{}, file: fileState{settled: make(chan struct{})},
 	}
 }
 
@@ -53,8 +56,6 @@ var (
 	errTooManyBlocks = errors.New("there cannot be more blocks")
 	// errUnsaved is a block that is in force and would be gone after a restart.
 	errUnsaved = errors.New("the block will not survive a restart")
-	// errUnblocking is an unblock that did not have its turn in time.
-	errUnblocking = errors.New("another unblock is under way and waits for the disk")
 )
 
 // renamedError is an unblock by a name that a key store no longer has.
@@ -139,11 +140,13 @@ func (k *killSwitch) put(ctx context.Context, b block) (block, bool, uint64, err
 	if err != nil {
 		return block{}, false, 0, err
 	}
+	old, found := findBlock(k.blocks, b.blockTarget)
 	if path, served := k.paths[b.KeyStore]; served {
 		b.URIPath = path
+	} else if found {
+		b.URIPath = old.URIPath // its last: it may come back under another name
 	}
-	old, found := findBlock(k.blocks, b.blockTarget)
-	if found && !k.leaving[b.blockTarget] {
+	if found && k.leaving[b.blockTarget] == nil {
 		return old, true, k.changed(), nil // written again: somebody may have deleted the file
 	}
 	delete(k.leaving, b.blockTarget)
@@ -157,52 +160,51 @@ func (k *killSwitch) put(ctx context.Context, b block) (block, bool, uint64, err
 	return b, false, k.changed(), nil
 }
 
-// remove takes back every block that is about a target: those by its name, and those by the path that its key store has. It
-// returns the blocks that were in force; none if there was none. After an error they stay in force: errUnblocking,
+// remove takes back every block that is about a target when it is called: those by its name, and those by the path that its
+// key store has. It returns the blocks that it took out; none if there was none. After an error they stay in force:
 // *renamedError, errCallerGone, or that of the disk.
 func (k *killSwitch) remove(ctx context.Context, t blockTarget) ([]block, error) {
 	deadline := time.Now().Add(saveLimit)
-	select {
-	case k.unblocking <- struct{}{}:
-	case <-time.After(saveLimit):
-		return nil, errUnblocking
-	case <-ctx.Done():
-		return nil, errCallerGone
-	}
-	defer func() { <-k.unblocking }()
-	version, err := k.mark(ctx, t)
+	u := &unblocking{t}
+	version, err := k.mark(ctx, u)
 	if err != nil || version == 0 {
 		return nil, err
 	}
 	err = k.await(version, deadline)
 	if err != nil {
-		return nil, k.unmark(err, deadline)
+		return nil, k.unmark(u, err, deadline)
 	}
-	removed, err := k.takeOut(ctx)
+	removed, err := k.takeOut(ctx, u)
 	if err != nil {
-		return nil, k.unmark(err, deadline)
+		return nil, k.unmark(u, err, deadline)
 	}
 	return removed, nil
 }
 
-// mark marks the blocks of a target as leaving, and returns the version of the list to wait for; 0 if there are none.
-func (k *killSwitch) mark(ctx context.Context, t blockTarget) (uint64, error) {
+// mark marks the blocks of the target as leaving, and returns the version of the list to wait for; 0 if there are none.
+func (k *killSwitch) mark(ctx context.Context, u *unblocking) (uint64, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	err := callerGone(ctx)
 	if err != nil {
 		return 0, err
 	}
-	path, err := k.pathOf(t)
+	path, err := k.pathOf(u.target)
 	if err != nil {
 		return 0, err
 	}
+	found := false
 	for _, b := range k.blocks {
-		if b.covers(t, path) {
-			k.leaving[b.blockTarget] = true
+		if !b.covers(u.target, path) {
+			continue
 		}
+		found = true
+		if k.leaving[b.blockTarget] == nil {
+			k.leaving[b.blockTarget] = marks{}
+		}
+		k.leaving[b.blockTarget][u] = true
 	}
-	if len(k.leaving) == 0 {
+	if !found {
 		return 0, nil
 	}
 	return k.changed(), nil
@@ -224,20 +226,19 @@ func (k *killSwitch) pathOf(t blockTarget) (string, error) {
 	return old.URIPath, nil
 }
 
-// takeOut is where an unblock takes effect: what is still leaving is in force no more.
-func (k *killSwitch) takeOut(ctx context.Context) ([]block, error) {
+// takeOut is where an unblock takes effect: what still has its mark is in force no more.
+func (k *killSwitch) takeOut(ctx context.Context, u *unblocking) ([]block, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	err := callerGone(ctx)
 	if err != nil {
 		return nil, err
 	}
-	left := k.leaving
-	k.leaving = map[blockTarget]bool{}
 	var removed, kept []block
 	for _, b := range k.blocks {
-		if left[b.blockTarget] {
+		if k.leaving[b.blockTarget][u] {
 			removed = append(removed, b)
+			delete(k.leaving, b.blockTarget)
 		} else {
 			kept = append(kept, b)
 		}
@@ -249,18 +250,19 @@ func (k *killSwitch) takeOut(ctx context.Context) ([]block, error) {
 
 // unmark ends an unblock that failed because of err. The file may say already that the blocks are gone: where only the
 // directory could not be synchronised, or the disk was slow. So it is written again, and waited for as long as there is time.
-func (k *killSwitch) unmark(err error, deadline time.Time) error {
+func (k *killSwitch) unmark(u *unblocking, err error, deadline time.Time) error {
 	k.mu.Lock()
-	if len(k.leaving) == 0 { // blocked again meanwhile, all of it: the file is written anyway
-		k.mu.Unlock()
-		return err
+	for target, by := range k.leaving {
+		delete(by, u)
+		if len(by) == 0 {
+			delete(k.leaving, target)
+		}
 	}
-	k.leaving = map[blockTarget]bool{}
 	version := k.changed()
 	k.mu.Unlock()
 	again := k.await(version, deadline)
 	if again != nil {
-		return fmt.Errorf("%w; until the file can be written, a restart may lift the block", err)
+		return fmt.Errorf("%w; what a restart would block is not certain until the file can be written", err)
 	}
 	return err
 }

@@ -36,7 +36,7 @@ func newServeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve(c.Context(), file)
+			return endable(c.Context(), startEndLimit, func(serving func()) error { return serve(c.Context(), file, serving) })
 		},
 	}
 	c.Flags().StringVar(&path, "config", "", "configuration file (or set XKS_CONFIG)")
@@ -44,8 +44,8 @@ func newServeCommand() *cobra.Command {
 	return c
 }
 
-// serve runs the proxy until ctx ends.
-func serve(ctx context.Context, file string) error {
+// serve runs the proxy until ctx ends. It calls started when it serves.
+func serve(ctx context.Context, file string, started func()) error {
 	tuneMemory()
 	signal.Ignore(syscall.SIGPIPE) // of a log whose reader is gone
 	hangups := make(chan os.Signal, 1)
@@ -74,7 +74,7 @@ func serve(ctx context.Context, file string) error {
 		return err
 	}
 	defer log.flush()
-	err = serveWith(ctx, serving{file, c, secrets, material, slices.Concat(warnings, dubious, more), files, log, hangups})
+	err = serveWith(ctx, serving{file, c, secrets, material, slices.Concat(warnings, dubious, more), files, log, hangups}, started)
 	if err != nil && c.Log.Output != "stderr" { // there the last sentence comes anyway
 		log.Error("the proxy ends", zap.Error(err))
 	}
@@ -94,7 +94,7 @@ type serving struct {
 }
 
 // serveWith is serve from the first line of the log on.
-func serveWith(ctx context.Context, v serving) error {
+func serveWith(ctx context.Context, v serving, started func()) error {
 	c, log := v.config, v.log.Logger
 	for _, w := range v.warnings {
 		log.Warn("configuration", zap.String("warning", w.String()))
@@ -136,6 +136,7 @@ func serveWith(ctx context.Context, v serving) error {
 	if err != nil {
 		return err
 	}
+	started()
 	go p.reloader.run(v.hangups)
 	return s.run(ctx)
 }

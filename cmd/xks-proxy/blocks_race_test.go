@@ -1,0 +1,216 @@
+package main
+
+// Orders that meet: each case here is one that the model finds as well, for whoever reads what went wrong.
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// slowSwitch is a kill switch whose writes wait for the test.
+func slowSwitch() (*killSwitch, *modelDisk, *fakeEnforcer) {
+	disk, enforcer := new(modelDisk), new(fakeEnforcer)
+	k := newKillSwitch("blocks.json", disk.write, zap.NewNop())
+	k.attach(enforcer)
+	return k, disk, enforcer
+}
+
+// write lets every write that waits succeed.
+func (d *modelDisk) writeAll() {
+	synctest.Wait()
+	for len(d.pending) > 0 {
+		d.decide(true, nil)
+		synctest.Wait()
+	}
+}
+
+// Whoever blocks what is just being unblocked hears that it is blocked, and it is.
+func TestBlockDuringAnUnblock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, disk, enforcer := slowSwitch()
+		finance := blockTarget{KeyStore: "finance"}
+		go func() { _, _, _ = k.add(t.Context(), blockOf("finance", "")) }()
+		disk.writeAll()
+		unblocked := make(chan []block, 1)
+		go func() {
+			removed, err := k.remove(t.Context(), finance)
+			if err != nil {
+				t.Error(err)
+			}
+			unblocked <- removed
+		}()
+		synctest.Wait() // the file without the block is being written
+		again := blockOf("finance", "")
+		again.By = "bob"
+		blocked := make(chan bool, 1)
+		go func() {
+			stands, before, err := k.add(t.Context(), again)
+			if err != nil || stands.By != "bob" {
+				t.Errorf("%v, %v", stands, err)
+			}
+			blocked <- before
+		}()
+		disk.writeAll()
+		if before, removed := <-blocked, <-unblocked; before || len(removed) != 0 || !enforcer.now().KeyStores["finance"] {
+			t.Errorf("blocked already: %t; taken back: %v; in force: %v", before, removed, enforcer.now())
+		}
+		if inFile, err := parseBlocks(disk.content); err != nil || len(inFile) != 1 || inFile[0].By != "bob" {
+			t.Errorf("a restart would block %v, %v", inFile, err)
+		}
+		k.close()
+	})
+}
+
+// A key store that was renamed is unblocked by its new name, once and for all; by its old name nobody is misled.
+func TestUnblockAfterARename(t *testing.T) {
+	for _, key := range []string{"", "key-1"} {
+		directory := t.TempDir()
+		k := mustOpen(t, directory)
+		enforcer := &fakeEnforcer{}
+		k.attach(enforcer)
+		follow := func(c *config) {
+			t.Helper()
+			err := k.follow(c, zap.NewNop(), served)
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		follow(storesAt("payroll", "/p", "tax", "/t"))
+		_, _, err := k.add(t.Context(), blockOf("payroll", key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		renamed := storesAt("records", "/p", "tax", "/t")
+		follow(renamed)
+		_, err = k.remove(t.Context(), blockTarget{KeyStore: "payroll", Key: key})
+		var e *renamedError
+		if !errors.As(err, &e) || e.now != "records" {
+			t.Errorf("by its old name: %v", err)
+		}
+		removed, err := k.remove(t.Context(), blockTarget{KeyStore: "records", Key: key})
+		if err != nil || len(removed) != 2 {
+			t.Errorf("by its new name: %v, %v", removed, err)
+		}
+		for range 2 {
+			if b := enforcer.now(); len(b.KeyStores)+len(b.Keys) != 0 {
+				t.Errorf("in force: %+v", b)
+			}
+			follow(renamed) // for another reason
+		}
+		follow(storesAt("payroll", "/p", "tax", "/t"))
+		if blocks, _ := mustOpen(t, directory).list(); len(blocks) != 0 || len(enforcer.now().KeyStores) != 0 {
+			t.Errorf("renamed back: %v", blocks)
+		}
+	}
+}
+
+// A reload that fails changes nothing about what is blocked, and what follows a path does so at every moment.
+func TestFollowOfAReloadThatFails(t *testing.T) {
+	k := mustOpen(t, "")
+	enforcer := &fakeEnforcer{}
+	k.attach(enforcer)
+	err := k.follow(storesAt("payroll", "/p", "tax", "/t"), zap.NewNop(), served)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAddAny(t, k, blockOf("payroll", ""))
+	before, _ := k.list()
+	failure := errors.New("cannot be served")
+	err = k.follow(storesAt("tax", "/p", "payroll", "/t"), zap.NewNop(), func() error {
+		if b := enforcer.now(); !b.KeyStores["/p/kms/xks/v1"] || !b.KeyStores["payroll"] {
+			t.Errorf("while the configuration changes: %+v", b)
+		}
+		return failure
+	})
+	if after, _ := k.list(); !errors.Is(err, failure) || len(after) != 1 || after[0] != before[0] || enforcer.now().KeyStores["tax"] {
+		t.Errorf("%v: %v, in force %+v", err, after, enforcer.now())
+	}
+}
+
+func mustAddAny(t *testing.T, k *killSwitch, b block) {
+	t.Helper()
+	_, _, err := k.add(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Nobody waits for the answer any more: nothing is carried out, not even later.
+func TestOrdersOfCallersWhoAreGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, disk, enforcer := slowSwitch()
+		gone, cancel := context.WithCancel(t.Context())
+		go func() { _, _, _ = k.add(t.Context(), blockOf("finance", "")) }()
+		disk.writeAll()
+		ended := make(chan error, 1)
+		go func() {
+			_, err := k.remove(gone, blockTarget{KeyStore: "finance"})
+			ended <- err
+		}()
+		synctest.Wait()
+		cancel()
+		disk.writeAll()
+		if err := <-ended; !errors.Is(err, errCallerGone) || !enforcer.now().KeyStores["finance"] {
+			t.Errorf("unblock: %v, in force %+v", err, enforcer.now())
+		}
+		_, _, err := k.add(gone, blockOf("payroll", ""))
+		if !errors.Is(err, errCallerGone) || enforcer.now().KeyStores["payroll"] {
+			t.Errorf("block: %v, in force %+v", err, enforcer.now())
+		}
+		if inFile, err := parseBlocks(disk.content); err != nil || len(inFile) != 1 || inFile[0].KeyStore != "finance" {
+			t.Errorf("a restart would block %v, %v", inFile, err)
+		}
+		k.close()
+	})
+}
+
+// An unblock that the disk does not answer fails in time, is not carried out later, and the file is set right.
+func TestUnblockOnADiskThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, disk, enforcer := slowSwitch()
+		go func() { _, _, _ = k.add(t.Context(), blockOf("finance", "")) }()
+		disk.writeAll()
+		began := time.Now()
+		_, err := k.remove(t.Context(), blockTarget{KeyStore: "finance"})
+		if !errors.Is(err, errSlowDisk) || time.Since(began) > adminPatience-time.Second {
+			t.Errorf("%v after %s", err, time.Since(began))
+		}
+		disk.writeAll() // the old write comes through
+		inFile, err := parseBlocks(disk.content)
+		if err != nil || len(inFile) != 1 || !enforcer.now().KeyStores["finance"] {
+			t.Errorf("in the file %v, %v; in force %+v", inFile, err, enforcer.now())
+		}
+		if _, unsaved := k.list(); unsaved != nil {
+			t.Errorf("unsaved: %v", unsaved)
+		}
+		k.close()
+	})
+}
+
+// A disk that was full is tried again, without anybody doing anything.
+func TestBlocksAreSavedWhenTheDiskIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, disk, _ := slowSwitch()
+		go func() { _, _, _ = k.add(t.Context(), blockOf("finance", "")) }()
+		synctest.Wait()
+		disk.decide(false, errModelDisk)
+		synctest.Wait()
+		if _, unsaved := k.list(); unsaved == nil {
+			t.Error("the disk has failed, and nobody says so")
+		}
+		time.Sleep(saveInterval)
+		disk.writeAll()
+		if inFile, err := parseBlocks(disk.content); err != nil || len(inFile) != 1 {
+			t.Errorf("%v, %v", inFile, err)
+		}
+		if _, unsaved := k.list(); unsaved != nil {
+			t.Errorf("unsaved: %v", unsaved)
+		}
+		k.close()
+	})
+}

@@ -1,0 +1,163 @@
+package main
+
+// A name service that hangs holds nobody up: neither the admin socket nor a start.
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"xks-proxy/pkg/hsm"
+)
+
+func TestNamesThatHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		let, lookups := make(chan struct{}), 0
+		names := newUserNames(func(uid int) (string, error) {
+			lookups++
+			<-let
+			if uid == 1 {
+				return "alice", nil
+			}
+			return "", user.UnknownUserIdError(uid)
+		})
+		began := time.Now()
+		for range 3 {
+			if name := names.name(1); name != "" || time.Since(began) != nameWait {
+				t.Errorf("%q after %s", name, time.Since(began)) // only the first one waits
+			}
+		}
+		for uid := range 20 {
+			names.begin(uid)
+		}
+		if synctest.Wait(); lookups != maxNameLookups {
+			t.Errorf("%d lookups hang at once", lookups)
+		}
+		close(let)
+		synctest.Wait()
+		if name := names.name(1); name != "alice" {
+			t.Errorf("when the answer is there: %q", name)
+		}
+		if name := names.name(2); name != "" {
+			t.Errorf("a user without a name: %q", name)
+		}
+		before := lookups
+		names.name(1)
+		if lookups != before {
+			t.Error("what is known is asked again")
+		}
+		time.Sleep(nameFresh)
+		names.name(1)
+		if lookups != before+1 {
+			t.Error("an old answer is believed for ever")
+		}
+	})
+}
+
+// Orders are carried out, one after the other, while every lookup hangs.
+func TestAdminSocketWhileNamesHang(t *testing.T) {
+	rig := newAdminRig(t)
+	let := make(chan struct{})
+	defer close(let)
+	rig.admin.names.lookup = func(int) (string, error) { <-let; return "", nil }
+	began := time.Now()
+	for range 3 {
+		_, stderr, code := execute(t, "block", "key-store", "finance", "--socket", rig.socket)
+		if code != 0 || !rig.inForce().KeyStores["finance"] {
+			t.Fatalf("exit code %d: %s", code, stderr)
+		}
+	}
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("three orders took %s", took)
+	}
+	lines := rig.log.FilterMessage("admin").All()
+	if got := lines[0].ContextMap(); got["uid"] != int64(os.Getuid()) || got["user"] != "" {
+		t.Errorf("the log says %v", got)
+	}
+}
+
+// An order that waited, and whose caller has gone meanwhile: it is not carried out, and the log says so. Here it waits for a name,
+// while the caller closes the connection without a word.
+func TestOrderThatComesTooLate(t *testing.T) {
+	for path, method := range map[string]string{
+		adminBlocksPath + "?key_store=finance":                http.MethodPost,
+		adminBlocksPath + "?key_store=archive":                http.MethodDelete,
+		strings.Replace(adminDrainPath, "{name}", "hsm-a", 1): http.MethodPost,
+	} {
+		rig := newAdminRig(t)
+		mustAddAny(t, rig.admin.kill, blockOf("archive", ""))
+		let := make(chan struct{})
+		rig.admin.names.lookup = func(int) (string, error) { <-let; return "", nil }
+		conn, err := net.Dial("unix", rig.socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = conn.Write([]byte(method + " " + path + " HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\n\r\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = conn.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		deadline := time.Now().Add(5 * time.Second)
+		for rig.log.FilterMessage("admin").Len() == 0 && time.Now().Before(deadline) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		lines := rig.log.FilterMessage("admin").All()
+		if len(lines) != 1 || lines[0].ContextMap()["result"] != errCallerGone.Error() {
+			t.Errorf("%s %s: %v", method, path, lines)
+		}
+		if b := rig.inForce(); len(b.KeyStores) != 1 || !b.KeyStores["archive"] || memberOf(rig.groups[0], "hsm-a").Service == hsm.Drained {
+			t.Errorf("%s %s: it was carried out: %v", method, path, b.KeyStores)
+		}
+		close(let)
+	}
+}
+
+// A group that cannot be looked up in time: the socket is there, for the proxy's user.
+func TestLookUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		let := make(chan struct{})
+		ctx, cancel := context.WithTimeout(t.Context(), groupWait)
+		defer cancel()
+		_, err := lookUp(ctx, func() (int, error) { <-let; return 1, nil })
+		if !errors.Is(err, errNoName) {
+			t.Errorf("%v", err)
+		}
+		close(let)
+		number, err := lookUp(t.Context(), func() (int, error) { return 1, nil })
+		if number != 1 || err != nil {
+			t.Errorf("%d, %v", number, err)
+		}
+	})
+}
+
+// Another process that locks the directory of the socket does not hold up a start for ever.
+func TestAdminSocketInALockedDirectory(t *testing.T) {
+	dir := t.TempDir()
+	unlock, err := lockDirectory(t.Context(), dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err = lockDirectory(ctx, dir, "")
+	if err == nil || !strings.Contains(err.Error(), "is locked by another process") {
+		t.Errorf("%v", err)
+	}
+	again, err := lockDirectory(t.Context(), filepath.Join(dir, "."), dir) // our own state directory
+	if err != nil {
+		t.Fatal(err)
+	}
+	again()
+}
