@@ -111,6 +111,7 @@ func (s *servers) closeBeside() {
 
 // run serves until ctx ends or a listener breaks.
 func (s *servers) run(ctx context.Context) error {
+	s.parts.tls.logFirstValidity() // before the last line of the start
 	go s.parts.tls.watchValidity(ctx)
 	api := s.newAPI()
 	s.serveAPI(api)
@@ -142,31 +143,4 @@ func (s *servers) drain(api *http.Server) error {
 	s.closeBeside()
 	log.Info("stopped")
 	return nil
-}
-
-// announce says what is served and from where.
-func (s *servers) announce() {
-	log := s.parts.log
-	for _, g := range s.parts.groupList() {
-		for _, h := range g.Health() {
-			log.Info("HSM", zap.String("hsm_group", g.Name()), zap.String("hsm", h.HSM), zap.String("status", string(h.Status)),
-				zap.String("reason", h.Reason), zap.String("token", h.Info.Label), zap.String("serial", h.Info.Serial),
-				zap.String("model", h.Model), zap.String("library", h.Info.Library), zap.Int("sessions", h.Info.Sessions))
-		}
-	}
-	for _, k := range s.parts.config.KeyStores {
-		log.Info("key store", zap.String("key_store", k.Name), zap.String("uri_path", xks.URIPath(k.PathPrefix)),
-			zap.String("hsm_group", k.HSMGroup), zap.Int("credentials", len(k.Credentials)), zap.Strings("labels", k.Keys.Labels))
-	}
-	fields := []zap.Field{zap.String("version", programVersion().Version), zap.Stringer("listen", s.listeners.api.Addr())}
-	if more := s.listeners.addresses(); len(more) > 0 {
-		fields = append(fields, zap.Strings("more_listeners", more))
-	}
-	if s.listeners.health != nil {
-		fields = append(fields, zap.Stringer("health", s.listeners.health.Addr()))
-	}
-	if s.listeners.admin != nil {
-		fields = append(fields, zap.String("admin", s.parts.config.Admin.Socket))
-	}
-	log.Info("serving", fields...)
 }
