@@ -23,13 +23,18 @@ type servers struct {
 	health    *health
 	plain     *http.Server
 	admin     *http.Server
-	broken    chan error // of a listener
+	few       map[string]*fewConnections // by listener
+	broken    chan error                 // of a listener
 }
 
 const (
 	maxHeaderBytes = 64 << 10
-	writeTimeout   = 10 * time.Second // for a client that does not read its answer
-	serversBeside  = 2
+
+	healthHeaderTimeout = 5 * time.Second // for the header of a probe
+	healthIdleTimeout   = 2 * time.Minute // above the usual intervals of probes and scrapes
+
+	writeTimeout  = 10 * time.Second // for a client that does not read its answer
+	serversBeside = 2
 
 	// maxStreams bounds what one HTTP/2 connection has the proxy do at once; a client with more to ask opens another.
 	maxStreams   = 100
@@ -43,12 +48,39 @@ func newServers(p *parts, l *listeners) *servers {
 	a := newAdmin(p)
 	a.ready = s.health.verdict
 	a.connections = func() connectionCounts { return connectionCounts{l.api.Open(), l.api.Refused(), l.api.CutOff()} }
+	s.few = map[string]*fewConnections{
+		listenerHealth: newFewConnections(listenerHealth, l.budget.health, p.log),
+		listenerAdmin:  newFewConnections(listenerAdmin, l.budget.admin, p.log),
+	}
+	a.besides = s.besides
 	s.admin = newAdminServer(a)
+	s.admin.ConnState = s.few[listenerAdmin].connState
 	s.plain = &http.Server{
-		Handler: s.health.plain(a), ReadTimeout: c.ReadTimeout, WriteTimeout: writeTimeout, IdleTimeout: c.IdleTimeout,
-		MaxHeaderBytes: maxHeaderBytes, ErrorLog: p.opened.quiet(),
+		Handler:           s.health.plain(a),
+		ReadHeaderTimeout: healthHeaderTimeout,
+		ReadTimeout:       c.ReadTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       min(c.IdleTimeout, healthIdleTimeout),
+		MaxHeaderBytes:    maxHeaderBytes,
+		ConnState:         s.few[listenerHealth].connState,
+		ErrorLog:          p.opened.quiet(),
 	}
 	return s
+}
+
+// The listeners beside the HTTPS ports, as they are called in metrics.
+const (
+	listenerHealth = "health"
+	listenerAdmin  = "admin"
+)
+
+// besides counts the connections of these listeners that were closed because there were too many.
+func (s *servers) besides() map[string]int64 {
+	counts := map[string]int64{}
+	for name, few := range s.few {
+		counts[name] = few.closed.Load()
+	}
+	return counts
 }
 
 // newAPI is the server for AWS KMS, on all HTTPS ports; the handler is there once the HSMs are.
