@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -211,6 +212,64 @@ func TestLogRotation(t *testing.T) {
 		if line.Msg == "request" {
 			seen++
 		}
+	}
+	if seen != rotations*requests {
+		t.Errorf("%d lines about %d requests", seen, rotations*requests)
+	}
+}
+
+// The shipped configs/xks-proxy.logrotate, with the path, the user and the signal of this test: each
+// request has one line in the files that logrotate leaves.
+func TestShippedLogrotate(t *testing.T) {
+	t.Parallel()
+	said, err := exec.Command("sh", "logrotate.sh").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	p, path := startWithLogFile(t)
+	text := readText(t, "../configs/xks-proxy.logrotate")
+	for _, change := range [][2]string{
+		{"/var/log/xks-proxy/xks-proxy.log {", path + " {"},
+		{"    su xks-proxy xks-proxy\n", ""},
+		{"systemctl kill --kill-who=main --signal=HUP xks-proxy.service", "kill -HUP " + itoa(p.pid)},
+	} {
+		if strings.Count(text, change[0]) != 1 {
+			t.Fatalf("the file has not %q once", change[0])
+		}
+		text = strings.Replace(text, change[0], change[1], 1)
+	}
+	file := p.world.file("logrotate")
+	writeFile(t, file, text)
+	c := p.client(t, http1)
+	const rotations, requests = 3, 30
+	for range rotations {
+		for range requests {
+			c.encrypt(t, "key-1", encryptBody([]byte("x"), nil))
+		}
+		eventually(t, startLimit, func() error { // an empty file is not rotated
+			info, err := os.Stat(path)
+			if err == nil && info.Size() == 0 {
+				return errNotYet
+			}
+			return err
+		})
+		said, err := exec.Command("logrotate", "--force", "--state", file+".state", file).CombinedOutput()
+		if err != nil || len(said) > 0 {
+			t.Fatalf("logrotate: %v: %s", err, said)
+		}
+		eventually(t, startLimit, func() error {
+			_, err := os.Stat(path) // the proxy makes it
+			return err
+		})
+	}
+	p.stop(t)
+	seen := strings.Count(readText(t, path)+readText(t, path+".1"), `"msg":"request"`)
+	for i := 2; i <= rotations; i++ {
+		zipped, err := exec.Command("gzip", "-cd", fmt.Sprint(path, ".", i, ".gz")).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen += strings.Count(string(zipped), `"msg":"request"`)
 	}
 	if seen != rotations*requests {
 		t.Errorf("%d lines about %d requests", seen, rotations*requests)
