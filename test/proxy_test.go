@@ -107,7 +107,15 @@ func launchCommand(w *world, file string, argv ...string) (*proxy, error) {
 
 func (p *proxy) waitServing(t testing.TB) {
 	t.Helper()
-	line := p.log.wait(t, startLimit, p.exited, func(line string) bool { return strings.Contains(line, `"msg":"serving"`) })
+	p.noteServing(t, p.log.wait(t, startLimit, p.exited, isServing))
+}
+
+// isServing: the line ends with "NOT READY" and more if no HSM can serve.
+func isServing(line string) bool { return strings.Contains(line, `"msg":"serving`) }
+
+// noteServing reads the addresses from the line about serving.
+func (p *proxy) noteServing(t testing.TB, line string) {
+	t.Helper()
 	var serving struct {
 		Listen, Health string
 		More           []string `json:"more_listeners"`

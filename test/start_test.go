@@ -243,7 +243,7 @@ func (p *proxy) waitServingOrExit(t testing.TB) {
 			return nil
 		default:
 		}
-		if p.log.find(func(line string) bool { return strings.Contains(line, `"msg":"serving"`) }) == "" {
+		if p.log.find(isServing) == "" {
 			return errors.New("neither serving nor ended")
 		}
 		p.waitServing(t)

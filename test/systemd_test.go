@@ -74,6 +74,7 @@ func TestSystemdUnit(t *testing.T) {
 	for name, want := range map[string]string{
 		"User": "xks-proxy", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "PrivateDevices": "yes", "LimitCORE": "0", "KillMode": "mixed",
 		"Restart": "on-failure", "MemoryDenyWriteExecute": "yes", "CapabilityBoundingSet": "", "StateDirectory": "xks-proxy", "RuntimeDirectory": "xks-proxy",
+		"OOMPolicy": "continue", "LogRateLimitIntervalSec": "0", "LogRateLimitBurst": "0", "LogsDirectory": "xks-proxy",
 		"RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX", "ExecStart": "/usr/local/bin/xks-proxy serve --config /etc/xks-proxy/xks-proxy.yaml",
 	} {
 		if got := unit[name]; len(got) != 1 || got[0] != want {

@@ -23,6 +23,7 @@ type proxyView struct {
 	reload       func() reloadState          // likewise
 	certificates func() []certificateStatus  // likewise
 	logState     func() logState             // likewise
+	besides      func() map[string]int64     // likewise: connections closed, by listener beside the HTTPS ports
 	tls          *tlsHolder
 }
 

@@ -49,6 +49,8 @@ func badStatus() *proxyStatus {
 		certificateStatus{Names: []string{"old.example.com"}, File: "old.crt", NotAfter: ago(26 * time.Hour)},
 		certificateStatus{Names: []string{"new.example.com"}, File: "new.crt", NotAfter: statusNow.Add(90 * 24 * time.Hour), Problem: "its key is another certificate's; the one before it is served"})
 	s.Connections.Refused = 7
+	s.Log = &logState{Lost: 1204, LastLost: ago(3 * time.Minute), Suppressed: 45_000, Output: "/var/log/xks-proxy/xks-proxy.log",
+		Failing: "write /var/log/xks-proxy/xks-proxy.log: no space left on device", Since: ago(12 * time.Second)}
 	s.KeyStores = append(s.KeyStores, keyStoreSummary{Name: "archive", Owner: strings.Repeat("Agency of Long Names ", 4), Blocked: configurationBlocks, Requests: 90, Failed: 90, LastRequest: ago(time.Minute)})
 	for i := range 30 {
 		s.KeyStores = append(s.KeyStores, keyStoreSummary{Name: "tenant-" + string(rune('a'+i%26)), Requests: 1000, Throttled: uint64(i), LastRequest: ago(time.Hour)})
@@ -76,6 +78,11 @@ func TestPrintStatus(t *testing.T) {
 			checkWidth(t, b.String())
 			checkGolden(t, goldenPath(name), []byte(b.String()))
 		})
+	}
+	quiet := goodStatus()
+	quiet.Log = &logState{Lost: 1, LastLost: statusNow.Add(-25 * time.Hour), Suppressed: 2, Output: "stderr"}
+	if attention := quiet.attention(statusNow); len(attention) != 0 || quiet.Log.fact() != "1 line lost, 2 about unauthenticated requests only counted, since the start" {
+		t.Errorf("of a loss that is a day old: %q, %s", attention, quiet.Log.fact())
 	}
 	if attention := goodStatus().attention(statusNow); len(attention) != 0 {
 		t.Errorf("of a proxy that is well: %q", attention)

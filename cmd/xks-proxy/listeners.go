@@ -18,6 +18,7 @@ import (
 // listeners are the ports, taken before anything else is started, so that a port
 // that is in use ends the program at once.
 type listeners struct {
+	budget fileBudget
 	api    *xks.Listener // server.listen
 	ports  []apiPort     // all HTTPS ports, that one first
 	health net.Listener  // nil if not configured
@@ -34,7 +35,7 @@ type apiPort struct {
 }
 
 func listen(ctx context.Context, c *config, log *zap.Logger) (*listeners, error) {
-	l := &listeners{}
+	l := &listeners{budget: openFiles(c.Server.MaxConnections, log)}
 	for _, place := range c.listenerPlaces() {
 		port, err := listenTCP(ctx, place.address, place.Listen, c.Server.TCPKeepAlive)
 		if err != nil {
@@ -42,7 +43,7 @@ func listen(ctx context.Context, c *config, log *zap.Logger) (*listeners, error)
 			return nil, err
 		}
 		if l.api == nil {
-			l.api = xks.NewListener(port, connectionLimit(c.Server.MaxConnections, log), log)
+			l.api = xks.NewListener(port, l.budget.connections, log)
 			port = l.api
 		} else {
 			port = l.api.Beside(port)
@@ -56,31 +57,6 @@ func listen(ctx context.Context, c *config, log *zap.Logger) (*listeners, error)
 		return nil, err
 	}
 	return l, nil
-}
-
-// keptFiles is how many open files are kept for what is no connection of AWS KMS: HSMs' processes, logs, health port, admin socket, reloads.
-const keptFiles = 256
-
-// connectionLimit is server.max_connections, or fewer where the system lets this process open too few files: strangers
-// give way to new connections when the limit is reached, and not when the files are used up, which locks everybody out (U15).
-func connectionLimit(configured int, log *zap.Logger) int {
-	var files syscall.Rlimit
-	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files)
-	if err != nil {
-		return configured
-	}
-	limit := affordable(configured, files.Cur)
-	if limit < configured {
-		log.Warn("server.max_connections is more than the limit on open files allows; raise LimitNOFILE of the unit, or ulimit -n",
-			zap.Int("configured", configured), zap.Int("in_force", limit), zap.Uint64("open_files", files.Cur))
-	}
-	return limit
-}
-
-// affordable keeps half of very few files, at most.
-func affordable(connections int, files uint64) int {
-	left := files - min(keptFiles, files/2)
-	return max(1, int(min(uint64(connections), left)))
 }
 
 // addresses are those of the HTTPS ports beside server.listen.

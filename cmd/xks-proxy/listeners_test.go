@@ -1,6 +1,6 @@
 package main
 
-// The limit on connections, where the system allows fewer open files than that takes.
+// The limits on connections, where the system allows fewer open files than they take.
 
 import (
 	"math"
@@ -11,13 +11,19 @@ func TestConnectionsFitTheOpenFiles(t *testing.T) {
 	for _, test := range []struct {
 		connections int
 		files       uint64
-		want        int
+		want        fileBudget
 	}{
-		{10_000, math.MaxUint64, 10_000}, {10_000, 65_536, 10_000}, {10_000, 10_256, 10_000}, {10_000, 10_255, 9_999},
-		{10_000, 1024, 768}, {500, 1024, 500}, {10_000, 100, 50}, {10_000, 0, 1},
+		{10_000, math.MaxUint64, fileBudget{10_000, 64, 32}}, {10_000, 65_536, fileBudget{10_000, 64, 32}},
+		{10_000, 10_352, fileBudget{10_000, 64, 32}}, {10_000, 10_351, fileBudget{9_999, 64, 32}},
+		{10_000, 1024, fileBudget{672, 64, 32}}, {500, 1024, fileBudget{500, 64, 32}},
+		{10_000, 352, fileBudget{176, 32, 16}}, {10_000, 100, fileBudget{50, 9, 4}}, {10_000, 0, fileBudget{1, 2, 2}},
 	} {
-		if got := affordable(test.connections, test.files); got != test.want {
-			t.Errorf("%d connections with %d files: %d, want %d", test.connections, test.files, got, test.want)
+		got := shareFiles(test.connections, test.files)
+		if got != test.want {
+			t.Errorf("%d connections with %d files: %+v, want %+v", test.connections, test.files, got, test.want)
+		}
+		if all := uint64(got.connections + got.health + got.admin); test.files >= 100 && all > test.files {
+			t.Errorf("%d connections of %d files", all, test.files)
 		}
 	}
 }

@@ -51,6 +51,7 @@ type proxyFigures struct {
 	blocks      map[string]int // by kind
 	unsaved     bool
 	log         logState
+	besides     map[string]int64 // connections closed, by listener beside the HTTPS ports
 }
 
 // The kinds of blocks.
@@ -66,6 +67,9 @@ func figuresOf(a *admin) proxyFigures {
 	}
 	if a.logState != nil {
 		f.log = a.logState()
+	}
+	if a.besides != nil {
+		f.besides = a.besides()
 	}
 	blocks, unsaved := a.kill.look()
 	f.unsaved = unsaved != nil
@@ -94,6 +98,10 @@ var proxyMetrics = []metric[proxyFigures]{
 		Value: func(f proxyFigures) float64 { return float64(f.connections.Refused) }},
 	{Name: "xks_proxy_connections_cut_off_total", Kind: counter, Help: "Connections ended because too much was sent on them, or too many of them were at work, before anybody had authenticated.",
 		Value: func(f proxyFigures) float64 { return float64(f.connections.CutOff) }},
+	{Name: "xks_proxy_other_connections_closed_total", Kind: counter, Help: "Connections of the health port and the admin socket closed because there were too many.", Labels: []string{"listener"},
+		Each: func(f proxyFigures) []oneValue {
+			return []oneValue{sample(float64(f.besides[listenerAdmin]), listenerAdmin), sample(float64(f.besides[listenerHealth]), listenerHealth)}
+		}},
 	{Name: "xks_proxy_log_lines_lost_total", Kind: counter, Help: "Lines of the log that were lost because it could not be written.",
 		Value: func(f proxyFigures) float64 { return float64(f.log.Lost) }},
 	{Name: "xks_proxy_log_failing", Kind: gauge, Help: "1 while the log cannot be written.",

@@ -38,6 +38,8 @@ func fullRig(t *testing.T) *adminRig {
 		}
 	}
 	a.connections = func() connectionCounts { return connectionCounts{Open: 11, Refused: 12, CutOff: 13} }
+	a.logState = func() logState { return logState{Lost: 14, Suppressed: 15, Failing: "disk full"} }
+	a.besides = func() map[string]int64 { return map[string]int64{listenerHealth: 16, listenerAdmin: 17} }
 	a.reload = func() reloadState {
 		return reloadState{Generation: 3, LoadedAt: time.Unix(1_700_000_000, 0), Attempts: 5, Failures: 3, LastError: "no", WaitsForRestart: []string{"server.listen"}}
 	}
@@ -65,6 +67,8 @@ func TestServiceMetrics(t *testing.T) {
 		`xks_proxy_request_duration_seconds_sum{operation="Encrypt"} 0.05`,
 		`xks_proxy_blocks{kind="key_store"} 1`, `xks_proxy_blocks{kind="key"} 0`, "\nxks_proxy_blocks_unsaved 0",
 		"\nxks_proxy_connections_open 11", "\nxks_proxy_connections_refused_total 12", "\nxks_proxy_connections_cut_off_total 13",
+		"\nxks_proxy_log_lines_lost_total 14", "\nxks_proxy_log_lines_suppressed_total 15", "\nxks_proxy_log_failing 1",
+		`xks_proxy_other_connections_closed_total{listener="health"} 16`, `xks_proxy_other_connections_closed_total{listener="admin"} 17`,
 	} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("no %s", want)

@@ -23,13 +23,18 @@ type servers struct {
 	health    *health
 	plain     *http.Server
 	admin     *http.Server
-	broken    chan error // of a listener
+	few       map[string]*fewConnections // by listener
+	broken    chan error                 // of a listener
 }
 
 const (
 	maxHeaderBytes = 64 << 10
-	writeTimeout   = 10 * time.Second // for a client that does not read its answer
-	serversBeside  = 2
+
+	healthHeaderTimeout = 5 * time.Second // for the header of a probe
+	healthIdleTimeout   = 2 * time.Minute // above the usual intervals of probes and scrapes
+
+	writeTimeout  = 10 * time.Second // for a client that does not read its answer
+	serversBeside = 2
 
 	// maxStreams bounds what one HTTP/2 connection has the proxy do at once; a client with more to ask opens another.
 	maxStreams   = 100
@@ -43,12 +48,39 @@ func newServers(p *parts, l *listeners) *servers {
 	a := newAdmin(p)
 	a.ready = s.health.verdict
 	a.connections = func() connectionCounts { return connectionCounts{l.api.Open(), l.api.Refused(), l.api.CutOff()} }
+	s.few = map[string]*fewConnections{
+		listenerHealth: newFewConnections(listenerHealth, l.budget.health, p.log),
+		listenerAdmin:  newFewConnections(listenerAdmin, l.budget.admin, p.log),
+	}
+	a.besides = s.besides
 	s.admin = newAdminServer(a)
+	s.admin.ConnState = s.few[listenerAdmin].connState
 	s.plain = &http.Server{
-		Handler: s.health.plain(a), ReadTimeout: c.ReadTimeout, WriteTimeout: writeTimeout, IdleTimeout: c.IdleTimeout,
-		MaxHeaderBytes: maxHeaderBytes, ErrorLog: p.opened.quiet(),
+		Handler:           s.health.plain(a),
+		ReadHeaderTimeout: healthHeaderTimeout,
+		ReadTimeout:       c.ReadTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       min(c.IdleTimeout, healthIdleTimeout),
+		MaxHeaderBytes:    maxHeaderBytes,
+		ConnState:         s.few[listenerHealth].connState,
+		ErrorLog:          p.opened.quiet(),
 	}
 	return s
+}
+
+// The listeners beside the HTTPS ports, as they are called in metrics.
+const (
+	listenerHealth = "health"
+	listenerAdmin  = "admin"
+)
+
+// besides counts the connections of these listeners that were closed because there were too many.
+func (s *servers) besides() map[string]int64 {
+	counts := map[string]int64{}
+	for name, few := range s.few {
+		counts[name] = few.closed.Load()
+	}
+	return counts
 }
 
 // newAPI is the server for AWS KMS, on all HTTPS ports; the handler is there once the HSMs are.
@@ -111,6 +143,7 @@ func (s *servers) closeBeside() {
 
 // run serves until ctx ends or a listener breaks.
 func (s *servers) run(ctx context.Context) error {
+	s.parts.tls.logFirstValidity() // before the last line of the start
 	go s.parts.tls.watchValidity(ctx)
 	api := s.newAPI()
 	s.serveAPI(api)
@@ -142,31 +175,4 @@ func (s *servers) drain(api *http.Server) error {
 	s.closeBeside()
 	log.Info("stopped")
 	return nil
-}
-
-// announce says what is served and from where.
-func (s *servers) announce() {
-	log := s.parts.log
-	for _, g := range s.parts.groupList() {
-		for _, h := range g.Health() {
-			log.Info("HSM", zap.String("hsm_group", g.Name()), zap.String("hsm", h.HSM), zap.String("status", string(h.Status)),
-				zap.String("reason", h.Reason), zap.String("token", h.Info.Label), zap.String("serial", h.Info.Serial),
-				zap.String("model", h.Model), zap.String("library", h.Info.Library), zap.Int("sessions", h.Info.Sessions))
-		}
-	}
-	for _, k := range s.parts.config.KeyStores {
-		log.Info("key store", zap.String("key_store", k.Name), zap.String("uri_path", xks.URIPath(k.PathPrefix)),
-			zap.String("hsm_group", k.HSMGroup), zap.Int("credentials", len(k.Credentials)), zap.Strings("labels", k.Keys.Labels))
-	}
-	fields := []zap.Field{zap.String("version", programVersion().Version), zap.Stringer("listen", s.listeners.api.Addr())}
-	if more := s.listeners.addresses(); len(more) > 0 {
-		fields = append(fields, zap.Strings("more_listeners", more))
-	}
-	if s.listeners.health != nil {
-		fields = append(fields, zap.Stringer("health", s.listeners.health.Addr()))
-	}
-	if s.listeners.admin != nil {
-		fields = append(fields, zap.String("admin", s.parts.config.Admin.Socket))
-	}
-	log.Info("serving", fields...)
 }

@@ -41,8 +41,8 @@ func (t *tlsHolder) certificates() []certificateStatus {
 
 var validityLevels = map[urgency]zapcore.Level{endsSoon: zap.WarnLevel, endsNow: zap.ErrorLevel, unusable: zap.ErrorLevel}
 
-// watchValidity tells the log what is wrong with the certificates: at once, whenever others are
-// put in force, and every day, until ctx ends.
+// watchValidity logs what is wrong with the certificates whenever others are put in force, and
+// every day, until ctx ends.
 func (t *tlsHolder) watchValidity(ctx context.Context) {
 	day := time.NewTicker(validityInterval)
 	defer day.Stop()
@@ -53,13 +53,27 @@ func (t *tlsHolder) watchValidity(ctx context.Context) {
 		case <-t.changed: // by the first use as well
 		case <-day.C:
 		}
-		for _, c := range t.current.Load().certificates {
-			says, how := validity(c.Leaf, t.now())
-			if how == notUrgent {
-				continue
-			}
-			t.log.Log(validityLevels[how], "the certificate "+says, zap.String("key_store", c.keyStore),
-				zap.String("file", c.file), zap.String("names", namesOf(c.Leaf)))
+		t.logValidity()
+	}
+}
+
+// logFirstValidity is for the start: watchValidity does not repeat it.
+func (t *tlsHolder) logFirstValidity() {
+	select {
+	case <-t.changed:
+	default:
+	}
+	t.logValidity()
+}
+
+// logValidity logs what is wrong with the certificates now.
+func (t *tlsHolder) logValidity() {
+	for _, c := range t.current.Load().certificates {
+		says, how := validity(c.Leaf, t.now())
+		if how == notUrgent {
+			continue
 		}
+		t.log.Log(validityLevels[how], "the certificate "+says, zap.String("key_store", c.keyStore),
+			zap.String("file", c.file), zap.String("names", namesOf(c.Leaf)))
 	}
 }

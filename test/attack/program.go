@@ -96,7 +96,7 @@ func (p *program) read(log io.Reader, serving chan<- error) {
 			return
 		}
 		p.note(line)
-		if p.listen == "" && bytes.Contains(line, []byte(`"serving"`)) {
+		if p.listen == "" && bytes.Contains(line, []byte(`"msg":"serving`)) {
 			var s struct {
 				Listen, Health string
 				More           []string `json:"more_listeners"`

@@ -113,7 +113,7 @@ func (p *program) read(log io.Reader, serving chan<- error) {
 			e.at = time.Now()
 		}
 		p.note(e)
-		if e.Msg == "serving" {
+		if strings.HasPrefix(e.Msg, "serving") {
 			var s struct{ Listen, Health string }
 			if json.Unmarshal(line, &s) != nil || s.Listen == "" {
 				serving <- fmt.Errorf("the line about serving: %s", line)

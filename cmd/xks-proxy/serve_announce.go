@@ -1,0 +1,72 @@
+package main
+
+// What the log has of a start: each HSM, each key store, and in its last line whether the proxy can
+// serve.
+
+import (
+	"strings"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/xks"
+)
+
+// announce logs what is served and from where. An HSM whose first probe failed is an error: nothing
+// that happens later may say so again.
+func (s *servers) announce() {
+	log := s.parts.log
+	for _, g := range s.parts.groupList() {
+		for _, h := range g.Health() {
+			log.Log(healthLevels[h.Status], "HSM", zap.String("hsm_group", g.Name()),
+				zap.String("hsm", h.HSM), zap.String("status", string(h.Status)),
+				zap.String("reason", h.Reason), zap.String("token", h.Info.Label),
+				zap.String("serial", h.Info.Serial), zap.String("model", h.Model),
+				zap.String("library", h.Info.Library), zap.Int("sessions", h.Info.Sessions))
+		}
+	}
+	for _, k := range s.parts.config.KeyStores {
+		log.Info("key store", zap.String("key_store", k.Name), zap.String("uri_path", xks.URIPath(k.PathPrefix)),
+			zap.String("hsm_group", k.HSMGroup), zap.Int("credentials", len(k.Credentials)), zap.Strings("labels", k.Keys.Labels))
+	}
+	fields := []zap.Field{zap.String("version", programVersion().Version), zap.Stringer("listen", s.listeners.api.Addr())}
+	if more := s.listeners.addresses(); len(more) > 0 {
+		fields = append(fields, zap.Strings("more_listeners", more))
+	}
+	if s.listeners.health != nil {
+		fields = append(fields, zap.Stringer("health", s.listeners.health.Addr()))
+	}
+	if s.listeners.admin != nil {
+		fields = append(fields, zap.String("admin", s.parts.config.Admin.Socket))
+	}
+	level, message := servingMessage(s.health.verdict(), idleGroups(s.parts.groupList()))
+	log.Log(level, message, fields...)
+}
+
+// healthLevels: DEGRADED serves, for now.
+var healthLevels = map[hsm.Status]zapcore.Level{
+	hsm.Active: zap.InfoLevel, hsm.Degraded: zap.WarnLevel, hsm.Unavailable: zap.ErrorLevel,
+}
+
+// servingMessage is the last line of the start. It begins with "serving" in any case.
+func servingMessage(verdict string, idle []string) (zapcore.Level, string) {
+	switch {
+	case verdict != readyVerdict:
+		return zap.ErrorLevel, "serving, NOT READY: " + verdict
+	case len(idle) > 0:
+		return zap.ErrorLevel, "serving, but no HSM can serve in these HSM groups: " + strings.Join(idle, ", ")
+	}
+	return zap.InfoLevel, "serving"
+}
+
+// idleGroups are the groups of which no HSM can serve.
+func idleGroups(groups []*hsm.Group) []string {
+	var idle []string
+	for _, g := range groups {
+		if !g.CanServe() {
+			idle = append(idle, g.Name())
+		}
+	}
+	return idle
+}

@@ -1,0 +1,37 @@
+package main
+
+// The last line of a start.
+
+import (
+	"testing"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"xks-proxy/pkg/hsm"
+)
+
+func TestServingMessage(t *testing.T) {
+	for _, test := range []struct {
+		verdict string
+		idle    []string
+		level   zapcore.Level
+		want    string
+	}{
+		{readyVerdict, nil, zap.InfoLevel, "serving"},
+		{"no HSM can serve", []string{"main"}, zap.ErrorLevel, "serving, NOT READY: no HSM can serve"},
+		{readyVerdict, []string{"main", "other"}, zap.ErrorLevel, "serving, but no HSM can serve in these HSM groups: main, other"},
+	} {
+		level, message := servingMessage(test.verdict, test.idle)
+		if level != test.level || message != test.want {
+			t.Errorf("%s, %v: %v %q", test.verdict, test.idle, level, message)
+		}
+	}
+	for status, want := range map[hsm.Status]zapcore.Level{
+		hsm.Active: zap.InfoLevel, hsm.Degraded: zap.WarnLevel, hsm.Unavailable: zap.ErrorLevel,
+	} {
+		if got := healthLevels[status]; got != want {
+			t.Errorf("%s is logged as %v", status, got)
+		}
+	}
+}

@@ -1,0 +1,71 @@
+package test
+
+// Open files: connections to one port must not keep AWS KMS from another.
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// launchWithFiles starts a proxy that may have so many open files.
+func launchWithFiles(t *testing.T, files int) *proxy {
+	t.Helper()
+	w := newTestWorld(t)
+	s := w.settings()
+	file := w.file("few-files.yaml")
+	s.Admin["socket"] = w.file("admin.sock")
+	writeFile(t, file, s.text(t))
+	p, err := launchCommand(w, file, "sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, files), program, "serve", "--config", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.stop(t) })
+	p.waitServing(t)
+	return p
+}
+
+// 900 idle connections to the health port, and as many to the admin socket, of a proxy that may
+// have 1,024 open files: AWS KMS connects and is answered, and so are load balancers and operators.
+func TestIdleConnectionsBesideUseUpNoFiles(t *testing.T) {
+	t.Parallel()
+	p := launchWithFiles(t, 1024)
+	socket := p.world.file("admin.sock")
+	for _, address := range []struct{ network, name string }{{"tcp", p.health}, {"unix", socket}} {
+		var held []net.Conn
+		for range 900 {
+			conn, err := net.DialTimeout(address.network, address.name, 2*time.Second)
+			if err != nil {
+				break // the backlog is full as well
+			}
+			held = append(held, conn)
+		}
+		t.Cleanup(func() {
+			for _, conn := range held {
+				_ = conn.Close()
+			}
+		})
+	}
+	start := time.Now()
+	for range 6 {
+		p.client(t, http1).encrypt(t, "key-1", encryptBody([]byte("x"), nil)) // a connection of its own
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("six connections took %v: AWS KMS gives up after 250 ms", took)
+	}
+	if closed := p.metric(t, `xks_proxy_other_connections_closed_total{listener="health"}`); closed == "" || closed == "0" {
+		t.Errorf("%q connections to the health port were closed", closed)
+	}
+	said, stderr, code := command(t, "status", "--socket", socket)
+	if code != 0 || !strings.Contains(said, ": ready") {
+		t.Errorf("status ends with %d: %s%s", code, said, stderr)
+	}
+	entries, err := os.ReadDir(procPath(p.pid, "fd"))
+	if err != nil || len(entries) > 352 {
+		t.Errorf("%d open files: %v", len(entries), err)
+	}
+	t.Logf("%d open files", len(entries))
+}
