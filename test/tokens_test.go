@@ -43,6 +43,8 @@ type provision struct {
 	Token   token
 	Create  []pkcs11.NewKey
 	Destroy []keyID
+	Rule    hsm.VersionRule // by which labels and versions that are taken are refused
+	Labels  [][]byte        // of Create, since JSON has no text for some; nil: as they are there
 }
 
 // newToken makes an empty token in a directory of its own below dir.
@@ -77,7 +79,23 @@ func (k *token) destroy(t testing.TB, keys ...keyID) {
 
 func (k *token) change(t testing.TB, create []pkcs11.NewKey, destroy []keyID) {
 	t.Helper()
-	job, err := json.Marshal(provision{Module: module, Token: *k, Create: create, Destroy: destroy})
+	k.provide(t, provision{Create: create, Destroy: destroy})
+}
+
+// createOdd makes keys whose CKA_ID is a number of any length, or whose labels are not text.
+func (k *token) createOdd(t testing.TB, keys ...pkcs11.NewKey) {
+	t.Helper()
+	var labels [][]byte
+	for _, key := range keys {
+		labels = append(labels, []byte(key.Label))
+	}
+	k.provide(t, provision{Create: keys, Labels: labels, Rule: hsm.VersionNumber})
+}
+
+func (k *token) provide(t testing.TB, what provision) {
+	t.Helper()
+	what.Module, what.Token = module, *k
+	job, err := json.Marshal(what)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +131,7 @@ func doProvision() error {
 			return err
 		}
 	}
-	open, err := pkcs11.Open(ctx, pkcs11.Config{Module: job.Module, Token: job.Token.Label, PIN: pkcs11.Secret(job.Token.PIN), Profile: "softhsm"})
+	open, err := pkcs11.Open(ctx, pkcs11.Config{Module: job.Module, Token: job.Token.Label, PIN: pkcs11.Secret(job.Token.PIN), Profile: "softhsm", KeyVersion: job.Rule})
 	if err != nil {
 		return err
 	}
@@ -123,6 +141,9 @@ func doProvision() error {
 		if err != nil {
 			return err
 		}
+	}
+	for i, label := range job.Labels {
+		job.Create[i].Label = string(label)
 	}
 	return open.CreateKeys(ctx, job.Create)
 }

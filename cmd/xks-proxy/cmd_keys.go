@@ -19,8 +19,8 @@ were last listed ("hsm refresh" lists them now):
              doubtful  CKA_ID does not say which version it is
              missing   from an HSM of the group
              unusable  not AES-256
-             unknown   the keys of an HSM were never listed
-  HSMS     how many HSMs hold it, of those in the group whose keys were listed
+             unknown   the keys of an HSM were never listed, or it does not let the key be read
+  HSMS     how many HSMs hold it, of those in the group that could be listed
   USAGE    which of encrypt and decrypt every HSM allows
 
 On a terminal long labels are shortened; in a pipe, and with --json, nothing is.

@@ -20,7 +20,7 @@ const (
 	KeyDoubtful  KeyState = "doubtful" // CKA_ID does not say which version it is
 	KeyIsMissing KeyState = "missing"  // on an HSM
 	KeyUnusable  KeyState = "unusable" // not AES-256
-	KeyUnknown   KeyState = "unknown"  // the keys of an HSM were never listed
+	KeyUnknown   KeyState = "unknown"  // the keys of an HSM were never listed, or it may hold the key and hides it
 	KeyComplete  KeyState = "complete" // on every HSM, and alike
 )
 
@@ -43,7 +43,7 @@ type KeyReport struct {
 	TestKey bool `json:"testKey,omitempty"`
 	// Notes say what is wrong and what to do.
 	Notes []string `json:"notes,omitempty"`
-	// HSMs are those of the group whose keys were ever listed.
+	// HSMs are those of the group of which it is known what they hold.
 	HSMs []KeyOnHSM `json:"hsms"`
 }
 
@@ -87,23 +87,33 @@ func (g *Group) Keys(want func(label string) bool) []KeyReport {
 
 // held is the catalogue and what it was made from. A member's list of objects never changes
 // once it is known; only which list it is does.
-func (g *Group) held() (*catalogue, []map[string][]Object) {
+func (g *Group) held() (*catalogue, []heldKeys) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	held := make([]map[string][]Object, len(g.members))
+	held := make([]heldKeys, len(g.members))
 	for i, m := range g.members {
-		held[i] = maps.Clone(m.objects)
+		held[i] = heldKeys{name: m.Name, objects: maps.Clone(m.objects), unreadable: map[string]bool{}}
+		for _, o := range m.unreadable {
+			held[i].unreadable[o.Label] = true
+		}
 	}
 	return g.catalogue.Load(), held
 }
 
+// heldKeys is what one HSM is known to hold.
+type heldKeys struct {
+	name       string
+	objects    map[string][]Object // by label; nil: never listed
+	unreadable map[string]bool     // labels of objects that could not be read
+}
+
 // reportKey is one report for each version of a key.
-func (g *Group) reportKey(key *Key, held []map[string][]Object, findings []Finding) []KeyReport {
+func (g *Group) reportKey(key *Key, held []heldKeys, findings []Finding) []KeyReport {
 	base := KeyReport{Group: g.config.Name, Spec: key.Spec, TestKey: key.Label == g.config.TestKey}
 	base.Label, base.LabelBytes = labelText(key.Label)
 	if len(key.versions) == 0 {
 		base.State = KeyUnusable
-		base.HSMs = g.onHSMs(key.Label, held, func(Object) bool { return true })
+		base.HSMs = onHSMs(key.Label, held, func(Object) bool { return true })
 		base.Notes = notesOf(findings, 0, false)
 		return []KeyReport{base}
 	}
@@ -114,7 +124,7 @@ func (g *Group) reportKey(key *Key, held []map[string][]Object, findings []Findi
 		r := base
 		r.Version = new(v.number)
 		r.Encrypts = err == nil && v.number == encrypt
-		r.HSMs = g.onHSMs(key.Label, held, func(o Object) bool { return o.IsAES256() && o.Version() == v.number })
+		r.HSMs = onHSMs(key.Label, held, func(o Object) bool { return o.IsAES256() && o.Version() == v.number })
 		r.State = key.state(v, r.HSMs, findings)
 		r.Notes = notesOf(findings, v.number, true)
 		reports = append(reports, r)
@@ -122,14 +132,15 @@ func (g *Group) reportKey(key *Key, held []map[string][]Object, findings []Findi
 	return reports
 }
 
-func (g *Group) onHSMs(label string, held []map[string][]Object, is func(Object) bool) []KeyOnHSM {
+// onHSMs leaves out the HSMs of which it is not known what they hold under the label.
+func onHSMs(label string, held []heldKeys, is func(Object) bool) []KeyOnHSM {
 	list := []KeyOnHSM{}
-	for i, m := range g.members {
-		if held[i] == nil {
+	for _, h := range held {
+		if h.objects == nil || h.unreadable[label] {
 			continue
 		}
-		on := KeyOnHSM{HSM: m.Name, Objects: []KeyObject{}}
-		for _, o := range held[i][label] {
+		on := KeyOnHSM{HSM: h.name, Objects: []KeyObject{}}
+		for _, o := range h.objects[label] {
 			if is(o) {
 				on.Objects = append(on.Objects, keyObject(o))
 			}

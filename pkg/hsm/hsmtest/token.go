@@ -41,6 +41,7 @@ type Token struct {
 	mu     sync.Mutex
 	hook   Hook
 	keys   []key
+	rule   hsm.VersionRule
 	closed bool
 	calls  map[Op]int
 }
@@ -63,6 +64,13 @@ func (t *Token) SetHook(h Hook) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.hook = h
+}
+
+// ReadVersions sets how versions are read from CKA_ID, as the configuration of a real token does.
+func (t *Token) ReadVersions(rule hsm.VersionRule) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rule = rule
 }
 
 // Calls says how often an operation was begun.
@@ -138,6 +146,50 @@ func (t *Token) Decrypt(ctx context.Context, ref hsm.KeyRef, aad []byte, sealed 
 	return plaintext, nil
 }
 
+// open tries every object that may have made the ciphertext (hsm.Readers).
+func (t *Token) open(ref hsm.KeyRef, aad []byte, sealed hsm.Sealed) ([]byte, error) {
+	keys, err := t.readers(ref)
+	for _, k := range keys {
+		var aead cipher.AEAD
+		aead, err = k.aead(OpDecrypt, hsm.CanDecrypt, len(sealed.IV))
+		if err != nil {
+			continue
+		}
+		var plaintext []byte
+		plaintext, err = aead.Open(nil, sealed.IV, slices.Concat(sealed.Ciphertext, sealed.Tag), aad)
+		if err == nil {
+			return plaintext, nil
+		}
+		err = &hsm.Error{Op: string(OpDecrypt), Kind: hsm.ErrInvalidCiphertext}
+	}
+	return nil, err
+}
+
+// readers are the objects that may have made a ciphertext; those of the version, if none is AES-256.
+func (t *Token) readers(ref hsm.KeyRef) ([]key, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var same, found []key
+	var objects []hsm.Object
+	for _, k := range t.keys {
+		if k.object.Label == ref.Label {
+			same, objects = append(same, k), append(objects, k.object.ReadBy(t.rule))
+		}
+	}
+	for _, i := range hsm.Readers(objects, ref.Version) {
+		found = append(found, same[i])
+	}
+	for i := range same {
+		if len(found) == 0 && objects[i].Version() == ref.Version {
+			return same[i : i+1], nil
+		}
+	}
+	if len(found) == 0 {
+		return nil, &hsm.Error{Op: string(OpDecrypt), Kind: hsm.ErrKeyNotFound}
+	}
+	return found, nil
+}
+
 // Keys implements hsm.Token.
 func (t *Token) Keys(ctx context.Context) ([]hsm.Object, error) {
 	return t.list(ctx, OpKeys, hsm.KeyRef{}, func(hsm.Object) bool { return true })
@@ -196,56 +248,12 @@ func (t *Token) list(ctx context.Context, op Op, ref hsm.KeyRef, want func(hsm.O
 	return objects, nil
 }
 
-// open tries every object that may have made the ciphertext (hsm.Readers).
-func (t *Token) open(ref hsm.KeyRef, aad []byte, sealed hsm.Sealed) ([]byte, error) {
-	exact, err := t.aead(OpDecrypt, ref, hsm.CanDecrypt, len(sealed.IV))
-	aeads := []cipher.AEAD{exact}
-	if errors.Is(err, hsm.ErrKeyNotFound) {
-		aeads, err = t.readers(ref, len(sealed.IV))
-	}
-	if err != nil {
-		return nil, err
-	}
-	for _, aead := range aeads {
-		plaintext, err := aead.Open(nil, sealed.IV, slices.Concat(sealed.Ciphertext, sealed.Tag), aad)
-		if err == nil {
-			return plaintext, nil
-		}
-	}
-	return nil, &hsm.Error{Op: string(OpDecrypt), Kind: hsm.ErrInvalidCiphertext}
-}
-
-// readers are the other objects of the label that may have made a ciphertext of this version.
-func (t *Token) readers(ref hsm.KeyRef, ivSize int) ([]cipher.AEAD, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var same []key
-	var objects []hsm.Object
-	for _, k := range t.keys {
-		if k.object.Label == ref.Label {
-			same, objects = append(same, k), append(objects, k.object)
-		}
-	}
-	var aeads []cipher.AEAD
-	for _, i := range hsm.Readers(objects, ref.Version) {
-		aead, err := newAEAD(OpDecrypt, same[i].value, ivSize)
-		if err != nil {
-			return nil, err
-		}
-		aeads = append(aeads, aead)
-	}
-	if len(aeads) == 0 {
-		return nil, &hsm.Error{Op: string(OpDecrypt), Kind: hsm.ErrKeyNotFound}
-	}
-	return aeads, nil
-}
-
 func (t *Token) aead(op Op, ref hsm.KeyRef, need hsm.Usage, ivSize int) (cipher.AEAD, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var found []key
 	for _, k := range t.keys {
-		if k.object.Label == ref.Label && k.object.Version() == ref.Version {
+		if k.object.Label == ref.Label && k.object.ReadBy(t.rule).Version() == ref.Version {
 			found = append(found, k)
 		}
 	}
@@ -254,14 +262,15 @@ func (t *Token) aead(op Op, ref hsm.KeyRef, need hsm.Usage, ivSize int) (cipher.
 		return nil, &hsm.Error{Op: string(op), Kind: hsm.ErrKeyNotFound}
 	case len(found) > 1:
 		return nil, &hsm.Error{Op: string(op), Kind: hsm.ErrDuplicateKey}
-	case !found[0].object.IsAES256() || found[0].object.Usage&need == 0:
-		return nil, &hsm.Error{Op: string(op), Kind: hsm.ErrKeyUsage}
 	}
-	return newAEAD(op, found[0].value, ivSize)
+	return found[0].aead(op, need, ivSize)
 }
 
-func newAEAD(op Op, value []byte, ivSize int) (cipher.AEAD, error) {
-	block, err := aes.NewCipher(value)
+func (k key) aead(op Op, need hsm.Usage, ivSize int) (cipher.AEAD, error) {
+	if !k.object.IsAES256() || k.object.Usage&need == 0 {
+		return nil, &hsm.Error{Op: string(op), Kind: hsm.ErrKeyUsage}
+	}
+	block, err := aes.NewCipher(k.value)
 	if err != nil {
 		return nil, &hsm.Error{Op: string(op), Kind: hsm.ErrUnavailable, Detail: err.Error()}
 	}

@@ -17,6 +17,7 @@ type NewKey struct {
 	Label      string
 	Version    uint32    // written as CKA_ID if HasVersion; otherwise there is no CKA_ID, which means version 0
 	HasVersion bool      //
+	ID         []byte    // CKA_ID as given, instead of Version; nil: see Version
 	Value      []byte    // 16, 24 or 32 bytes to import; nil: the token generates the key
 	Usage      hsm.Usage // 0: encrypt and decrypt
 	Bits       int       // of a generated key: 128, 192 or 256; 0: 256
@@ -144,11 +145,16 @@ func (k NewKey) bits() int {
 	}
 }
 
-func (k NewKey) ref() hsm.KeyRef {
-	if !k.HasVersion {
-		return hsm.KeyRef{Label: k.Label}
+// id is the CKA_ID; nil: none.
+func (k NewKey) id() []byte {
+	if k.ID == nil && k.HasVersion {
+		return hsm.VersionID(k.Version)
 	}
-	return hsm.KeyRef{Label: k.Label, Version: k.Version}
+	return k.ID
+}
+
+func (k NewKey) ref(rule hsm.VersionRule) hsm.KeyRef {
+	return hsm.KeyRef{Label: k.Label, Version: hsm.Object{ID: k.id()}.ReadBy(rule).Version()}
 }
 
 // refuseTaken looks at the token now, not at the table.
@@ -162,7 +168,7 @@ func (t *Token) refuseTaken(ctx context.Context, keys []NewKey) error {
 		taken[hsm.KeyRef{Label: one.object.Label, Version: one.object.ReadBy(t.keys.rule).Version()}] = true
 	}
 	for _, key := range keys {
-		ref := key.ref()
+		ref := key.ref(t.keys.rule)
 		if taken[ref] {
 			return &hsm.Error{Kind: hsm.ErrDuplicateKey, Detail: fmt.Sprintf("label %q, version %d is already there or asked for twice; no key was made", ref.Label, ref.Version)}
 		}
@@ -210,8 +216,8 @@ func (k NewKey) template() []*p11.Attribute {
 		p11.NewAttribute(p11.CKA_SENSITIVE, true),
 		p11.NewAttribute(p11.CKA_EXTRACTABLE, false),
 	}
-	if k.HasVersion {
-		template = append(template, p11.NewAttribute(p11.CKA_ID, hsm.VersionID(k.Version)))
+	if id := k.id(); id != nil {
+		template = append(template, p11.NewAttribute(p11.CKA_ID, id))
 	}
 	// Said both ways: what a token takes for granted about usage is its own.
 	for _, attribute := range described[hsm.SecretKey] {

@@ -28,6 +28,22 @@ func createWithID(t *testing.T, token *Token, label string, id []byte) {
 	}
 }
 
+// withTestKey is a token with a test key: without one nothing ambiguous is ever proven.
+func withTestKey(t *testing.T) Config {
+	t.Helper()
+	c, _ := newTestToken(t)
+	c.TestKey = "test"
+	token := openTest(t, c)
+	err := token.CreateKeys(t.Context(), []NewKey{{Label: "test", Version: 1, HasVersion: true}})
+	if err == nil {
+		err = token.Close(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 func seal(t *testing.T, token *Token, version uint32) hsm.Sealed {
 	t.Helper()
 	sealed, err := token.Encrypt(t.Context(), ref("k", version), []byte("aad"), []byte("data"))
@@ -59,7 +75,7 @@ func wantInvalid(t *testing.T, token *Token, version uint32, sealed hsm.Sealed) 
 // What was encrypted while `--id 01` was the only object stays readable for ever: beside
 // `--id 02`, and whatever rule is configured later.
 func TestOldDataStaysReadable(t *testing.T) {
-	c, _ := newTestToken(t)
+	c := withTestKey(t)
 	token := openTest(t, c)
 	createWithID(t, token, "k", []byte{1})
 	before := seal(t, token, 0)
@@ -109,7 +125,7 @@ func TestOldDataStaysReadable(t *testing.T) {
 
 // Data of version 0 made under `none` stays readable when the rule becomes id4 and a next version comes.
 func TestNoneBecomesID4(t *testing.T) {
-	c, _ := newTestToken(t)
+	c := withTestKey(t)
 	c.KeyVersion = hsm.VersionNone
 	token := openTest(t, c)
 	createWithID(t, token, "k", hsm.VersionID(7))
@@ -127,7 +143,7 @@ func TestNoneBecomesID4(t *testing.T) {
 
 // The objects of a doubtful version are found again after the login was lost, and so are two with the very same CKA_ID.
 func TestReadersAfterAnotherLogin(t *testing.T) {
-	c, _ := newTestToken(t)
+	c := withTestKey(t)
 	token := openTest(t, c)
 	createWithID(t, token, "k", []byte{9})
 	first := seal(t, token, 0)
