@@ -51,7 +51,7 @@ var required = []struct {
 	group string
 	count int
 }{
-	{"U", 15}, {"A", 10}, {"C", 2}, {"K", 3}, {"E", 6}, {"D", 3}, {"H", 5}, {"X", 7}, {"Z", 4}, {"L", 3}, {"R", 5},
+	{"U", 15}, {"A", 10}, {"C", 2}, {"K", 3}, {"E", 6}, {"D", 3}, {"H", 5}, {"X", 7}, {"Z", 4}, {"L", 3}, {"R", 7},
 }
 
 func TestConformance(t *testing.T) {

@@ -234,6 +234,9 @@ func (r *race[T]) giveUp() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	first := r.refusals.first
+	if r.op.verifies && len(r.refusals.errs) > 0 && r.outer.Err() == nil {
+		return &Error{Op: "verify", Kind: ErrInvalidCiphertext, Detail: causes(r.refusals.errs, nil)}
+	}
 	if first == nil || r.outer.Err() != nil {
 		if len(r.refusals.errs) > 0 && len(r.trace.Faults) == 0 && r.outer.Err() == nil {
 			return r.refusals.unproven(r.ref)
@@ -256,7 +259,7 @@ func (r *race[T]) attempt(m *member) (T, error) {
 	incarnation := m.incarnation()
 	if incarnation != m.admitted.Load() {
 		r.g.admit(m)
-		if r.op.need == CanEncrypt && !m.trust.allows(r.ref) {
+		if r.op.need == CanEncrypt && r.g.trusted(m.bit, r.ref) == 0 {
 			m.inFlight.Add(-1)
 			var none T
 			return none, &Error{Op: "serve", Kind: ErrKeyFault, Detail: notCompared}

@@ -112,6 +112,9 @@ func (t *trust) status() (string, time.Time) {
 
 // trusted leaves the members of a set whose copy of a key version may be used.
 func (g *Group) trusted(set memberSet, ref KeyRef) memberSet {
+	if len(g.members) == 1 {
+		return set // there is no other to compare it with
+	}
 	for _, m := range g.members {
 		if set&m.bit != 0 && !m.trust.allows(ref) {
 			set &^= m.bit
