@@ -103,9 +103,10 @@ func (t *Token) serve(ctx context.Context, op *operation, at *seat) (bool, error
 			return true, a.failed.as(op.name, hsm.ErrInvalidCiphertext)
 		case a.verdict == vague:
 			if p == nil {
-				p = t.startProof(time.Since(start))
+				p = t.startProof()
 				defer t.evidence.leave(p)
 			}
+			p.timed(start)
 			again, err := t.weigh(ctx, op, at, p, a.failed)
 			if again {
 				continue

@@ -28,12 +28,12 @@ const (
 	proofRepeats = 4
 	proofGoods   = 15
 
-	// A proof may take as long as proofCalls calls like the first, within these bounds. The caller
-	// shall hear that nothing is proven, not take the HSM for hung: a group suspects one that has
-	// not answered for 60 ms. A slow HSM gets more, because without a proof no tampered ciphertext
-	// is ever found on it.
+	// A proof may take as long as proofCalls calls like the slowest so far, within these bounds. The
+	// caller shall hear that nothing is proven, not take the HSM for hung: a group suspects one that
+	// has not answered for 60 ms. A slow HSM, or one on a busy machine, gets more, because without a
+	// proof no tampered ciphertext is ever found on it.
 	leastProofTime = 50 * time.Millisecond
-	mostProofTime  = 120 * time.Millisecond
+	mostProofTime  = 200 * time.Millisecond
 	proofCalls     = 10
 
 	// maxHelpers bounds the idle sessions that decrypt canaries for the proofs of a token.
@@ -43,11 +43,12 @@ const (
 // proof is the state of one refused decrypt.
 type proof struct {
 	joined   uint64 // evidence.clock
-	deadline time.Time
-	refusals int          // ambiguous answers to this ciphertext
-	goods    atomic.Int64 // successes of good decrypts that began after the first of them
-	blind    bool         // there is no test key to try
-	ownTried bool         // the ciphertext's own key decrypts a sample
+	began    time.Time
+	slowest  time.Duration // of the calls so far
+	refusals int           // ambiguous answers to this ciphertext
+	goods    atomic.Int64  // successes of good decrypts that began after the first of them
+	blind    bool          // there is no test key to try
+	ownTried bool          // the ciphertext's own key decrypts a sample
 }
 
 // proofStep is what to do next about a refused ciphertext.
@@ -86,12 +87,18 @@ func (p *proof) next(isClean, inTime bool) proofStep {
 	}
 }
 
-// startProof begins a proof for a call that took so long to be refused.
-func (t *Token) startProof(took time.Duration) *proof {
-	limit := min(max(proofCalls*took, leastProofTime), mostProofTime)
-	p := &proof{deadline: time.Now().Add(limit)}
+func (t *Token) startProof() *proof {
+	p := &proof{began: time.Now()}
 	t.evidence.join(p)
 	return p
+}
+
+// timed notes how long a call took that began then.
+func (p *proof) timed(start time.Time) { p.slowest = max(p.slowest, time.Since(start)) }
+
+func (p *proof) inTime() bool {
+	limit := min(max(proofCalls*p.slowest, leastProofTime), mostProofTime)
+	return time.Since(p.began) < limit
 }
 
 // weigh takes one more ambiguous answer to a decrypt. It reports whether to repeat the call;
@@ -101,7 +108,7 @@ func (t *Token) weigh(
 ) (bool, error) {
 	p.refusals++
 	for {
-		inTime := ctx.Err() == nil && time.Now().Before(p.deadline)
+		inTime := ctx.Err() == nil && p.inTime()
 		switch p.next(t.doubt.isClean(), inTime) {
 		case repeatCall:
 			op.tried[lostSession] = false // the answer may have left the operation active
@@ -118,7 +125,9 @@ func (t *Token) weigh(
 			return false, t.unproven(ctx, op, at, failed, inTime)
 		case askCanary:
 			t.summonHelpers(ctx, at.from)
+			start := time.Now()
 			err := t.vouch(ctx, at, true)
+			p.timed(start)
 			if errors.Is(err, errNoTestKey) {
 				p.blind = true
 			} else if err != nil {

@@ -77,6 +77,7 @@ func wantInvalid(t *testing.T, token *Token, version uint32, sealed hsm.Sealed) 
 func TestOldDataStaysReadable(t *testing.T) {
 	c := withTestKey(t)
 	token := openTest(t, c)
+	createWithID(t, token, "canary-key", hsm.VersionID(0)) // without it nothing is proven
 	createWithID(t, token, "k", []byte{1})
 	before := seal(t, token, 0)
 	createWithID(t, token, "k", []byte{2})
@@ -128,6 +129,7 @@ func TestNoneBecomesID4(t *testing.T) {
 	c := withTestKey(t)
 	c.KeyVersion = hsm.VersionNone
 	token := openTest(t, c)
+	createWithID(t, token, "canary-key", hsm.VersionID(0)) // without it nothing is proven
 	createWithID(t, token, "k", hsm.VersionID(7))
 	before := seal(t, token, 0)
 	err := token.Close(t.Context())
@@ -145,6 +147,7 @@ func TestNoneBecomesID4(t *testing.T) {
 func TestReadersAfterAnotherLogin(t *testing.T) {
 	c := withTestKey(t)
 	token := openTest(t, c)
+	createWithID(t, token, "canary-key", hsm.VersionID(0)) // without it nothing is proven
 	createWithID(t, token, "k", []byte{9})
 	first := seal(t, token, 0)
 	createWithID(t, token, "k", []byte{9})

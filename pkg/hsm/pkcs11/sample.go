@@ -74,7 +74,7 @@ func (t *Token) openOwn(ctx context.Context, op *operation, at *seat) error {
 		sample = &canarySample{key: op.key, made: seal.entry, sealed: seal.sealed}
 		t.samples.put(op.use(), sample)
 	}
-	open := operation{name: "decrypt a sample", decrypt: true, key: op.key, one: op.one, aad: canaryAAD,
-		data: sample.sealed.Ciphertext, iv: sample.sealed.IV, tag: sample.sealed.Tag}
+	open := operation{name: "decrypt a sample", decrypt: true, key: op.key, one: op.one,
+		aad: canaryAAD, data: sample.sealed.Ciphertext, iv: sample.sealed.IV, tag: sample.sealed.Tag}
 	return t.perform(ctx, &open, at)
 }
