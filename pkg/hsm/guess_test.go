@@ -104,10 +104,30 @@ func TestSecondObjectOfAVersion(t *testing.T) {
 		}
 
 		// And back: a successor of the group takes over what was known.
-		next := start(t, tokens, readVersions(hsm.VersionID4), func(c *hsm.GroupConfig) { c.Predecessor = g })
+		after := func(c *hsm.GroupConfig) { c.Predecessor = g }
+		next := start(t, tokens, readVersions(hsm.VersionID4), after)
 		readsOld(t, next, second, sealed)
 		time.Sleep(time.Minute)
 		wantFound(t, next, "duplicate version: tutorial 0 [a b]")
+	})
+}
+
+// Where one HSM alone has the objects, its word is proof enough (D2).
+func TestDoubtfulOnOneHSM(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, n := range []int{1, 2} {
+			tokens := newTokens(n)
+			withID(tokens[0], "tutorial", "\x01")
+			old := hsm.KeyRef{Label: "tutorial"}
+			sealed, err := tokens[0].Encrypt(t.Context(), old, aad, text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			withID(tokens[0], "tutorial", "\x02")
+			g := start(t, tokens)
+			readsOld(t, g, old, sealed)
+			refusesTampered(t, g, old, sealed)
+		}
 	})
 }
 
