@@ -178,7 +178,7 @@ func (a *admin) blockNotes(o blockOrder) []string {
 // unblock takes a block back. It is an error if the target is blocked all the same.
 func (a *admin) unblock(ctx context.Context, o blockOrder) (string, error) {
 	removed, err := a.kill.remove(ctx, o.blockTarget)
-	if err != nil {
+	if err != nil && !errors.Is(err, errBlockedAgain) { // of that, blockedBesides says more
 		return "", a.stillBlocked(o, err)
 	}
 	done := fmt.Sprintf("The %s had no block of its own", o.blockTarget)

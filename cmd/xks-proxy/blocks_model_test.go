@@ -255,6 +255,8 @@ func (m *model) settle(o *modelOrder, err error) {
 		delete(p.doubts, o)
 		switch {
 		case !doubted:
+		case errors.Is(err, errBlockedAgain):
+			p.weak = true // which of them were taken back is not said
 		case err != nil:
 			p.unsaved = true // the file may say that it is gone, until it is written again
 		case sure:

@@ -56,6 +56,8 @@ var (
 	errTooManyBlocks = errors.New("there cannot be more blocks")
 	// errUnsaved is a block that is in force and would be gone after a restart.
 	errUnsaved = errors.New("the block will not survive a restart")
+	// errBlockedAgain is an unblock that ended while another block of its target was in force.
+	errBlockedAgain = errors.New("it was blocked again meanwhile")
 )
 
 // renamedError is an unblock by a name that a key store no longer has.
@@ -161,8 +163,9 @@ func (k *killSwitch) put(ctx context.Context, b block) (block, bool, uint64, err
 }
 
 // remove takes back every block that is about a target when it is called: those by its name, and those by the path that its
-// key store has. It returns the blocks that it took out; none if there was none. After an error they stay in force:
-// *renamedError, errCallerGone, or that of the disk.
+// key store has. It returns the blocks that it took out; none if there was none. With nil the target has no block any more.
+// With errBlockedAgain it has one that came meanwhile. After other errors nothing was taken back: *renamedError,
+// errCallerGone, or that of the disk.
 func (k *killSwitch) remove(ctx context.Context, t blockTarget) ([]block, error) {
 	deadline := time.Now().Add(saveLimit)
 	u := &unblocking{t}
@@ -174,11 +177,11 @@ func (k *killSwitch) remove(ctx context.Context, t blockTarget) ([]block, error)
 	if err != nil {
 		return nil, k.unmark(u, err, deadline)
 	}
-	removed, err := k.takeOut(ctx, u)
+	err = callerGone(ctx)
 	if err != nil {
 		return nil, k.unmark(u, err, deadline)
 	}
-	return removed, nil
+	return k.takeOut(u)
 }
 
 // mark marks the blocks of the target as leaving, and returns the version of the list to wait for; 0 if there are none.
@@ -227,13 +230,9 @@ func (k *killSwitch) pathOf(t blockTarget) (string, error) {
 }
 
 // takeOut is where an unblock takes effect: what still has its mark is in force no more.
-func (k *killSwitch) takeOut(ctx context.Context, u *unblocking) ([]block, error) {
+func (k *killSwitch) takeOut(u *unblocking) ([]block, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	err := callerGone(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var removed, kept []block
 	for _, b := range k.blocks {
 		if k.leaving[b.blockTarget][u] {
@@ -245,6 +244,9 @@ func (k *killSwitch) takeOut(ctx context.Context, u *unblocking) ([]block, error
 	}
 	k.blocks = kept
 	k.enforce()
+	if slices.ContainsFunc(kept, func(b block) bool { return b.covers(u.target, k.paths[u.target.KeyStore]) }) {
+		return removed, errBlockedAgain
+	}
 	return removed, nil
 }
 

@@ -3,6 +3,8 @@ package main
 // Two proxies do not share a state directory; the next one may have it.
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -18,6 +20,14 @@ func TestStateLock(t *testing.T) {
 	_, err = lockState(dir, zap.NewNop())
 	if err == nil || !strings.HasPrefix(err.Error(), "state_directory: another xks-proxy keeps its state in "+dir+"; stop it, or ") {
 		t.Errorf("a second one: %v", err)
+	}
+	err = os.Remove(filepath.Join(dir, stateLockName)) // by somebody who takes it for a leftover
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = lockState(dir, zap.NewNop())
+	if err == nil || !strings.HasPrefix(err.Error(), "state_directory: another xks-proxy keeps its state in "+dir) {
+		t.Errorf("a second one, after the file was deleted: %v", err)
 	}
 	unlock()
 	unlock, err = lockState(dir, zap.NewNop())
