@@ -28,17 +28,20 @@ const (
 	proofRepeats = 4
 	proofGoods   = 15
 
-	// A proof may take as long as proofCalls calls like the slowest so far, within these bounds. The
-	// caller shall hear that nothing is proven, not take the HSM for hung: a group suspects one that
-	// has not answered for 60 ms. A slow HSM, or one on a busy machine, gets more, because without a
-	// proof no tampered ciphertext is ever found on it.
-	leastProofTime = 50 * time.Millisecond
-	mostProofTime  = 200 * time.Millisecond
-	proofCalls     = 10
-
 	// maxHelpers bounds the idle sessions that decrypt canaries for the proofs of a token.
 	maxHelpers = 3
 )
+
+// A proof may take as long as proofCalls calls like the slowest so far, within these bounds. The
+// caller shall hear that nothing is proven, not take the HSM for hung: a group suspects one that has
+// not answered for 60 ms. A slow HSM, or one on a busy machine, gets more, because without a proof
+// no tampered ciphertext is ever found on it. Variables: tests run on machines that stand still.
+var (
+	leastProofTime = 50 * time.Millisecond
+	mostProofTime  = 200 * time.Millisecond
+)
+
+const proofCalls = 10
 
 // proof is the state of one refused decrypt.
 type proof struct {

@@ -5,6 +5,8 @@ package pkcs11
 import (
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestProofSteps(t *testing.T) {
@@ -40,6 +42,33 @@ func TestProofSteps(t *testing.T) {
 		if got != test.want {
 			t.Errorf("%s: step %d, want %d", test.name, got, test.want)
 		}
+	}
+}
+
+// A proof has the time of ten calls, within bounds.
+func TestProofTime(t *testing.T) {
+	least, most := leastProofTime, mostProofTime
+	defer func() { leastProofTime, mostProofTime = least, most }()
+	leastProofTime, mostProofTime = 50*time.Millisecond, 200*time.Millisecond
+	const ms = time.Millisecond
+	for _, test := range []struct {
+		slowest, takes time.Duration
+		want           bool
+	}{
+		{1 * ms, 40 * ms, true}, {1 * ms, 60 * ms, false},
+		{10 * ms, 60 * ms, true}, {10 * ms, 110 * ms, false},
+		{50 * ms, 150 * ms, true}, {50 * ms, 210 * ms, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := proof{began: time.Now()}
+			start := time.Now()
+			time.Sleep(test.slowest)
+			p.timed(start)
+			time.Sleep(test.takes - test.slowest)
+			if p.inTime() != test.want {
+				t.Errorf("%v after calls of %v: in time %v", test.takes, test.slowest, !test.want)
+			}
+		})
 	}
 }
 
