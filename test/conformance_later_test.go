@@ -23,7 +23,7 @@ func timeRequirements() []requirement {
 				{"100 requests on one connection, no `Connection` header", overEveryWay(checkKeepAlive)},
 				{"a second connection resumes the TLS session of the first", checkResumption},
 			},
-			also: []string{"TestIdleTimeout", "TestIdleConnectionIsProbed", "TestConnectionLimit", "TestIdleConnections", "TestDrain", "cmd/xks-proxy: TestSessionsSurviveAReload", "cmd/xks-proxy: TestPortsShareTheLimit"}},
+			also: []string{"TestIdleTimeout", "TestIdleConnectionIsProbed", "TestConnectionLimit", "TestIdleConnections", "TestIdleConnectionsBesideUseUpNoFiles", "TestDrain", "cmd/xks-proxy: TestSessionsSurviveAReload", "cmd/xks-proxy: TestPortsShareTheLimit"}},
 	}
 }
 

@@ -86,8 +86,8 @@ func (w *world) settings() *settings {
 			"listen": "127.0.0.1:0", "budget": "20s", "first_request_budget": "20s", "max_queue_time": "10s",
 			"tls": object{"certificate": filepath.Join(w.Dir, "server.crt"), "key": filepath.Join(w.Dir, "server.key")},
 		},
-		Health: object{"listen": "127.0.0.2:0"}, // the program refuses twice the same, and takes port 0 for one
-		Log:    object{"level": "debug"},
+		Health: object{"listen": "127.0.0.2:0"},                                // the program refuses twice the same, and takes port 0 for one
+		Log:    object{"level": "debug", "unauthenticated_per_second": 10_000}, // tests look for lines about what is refused
 		Admin:  object{},
 		State:  filepath.Join(w.Dir, "state"),
 		HSMs:   []object{w.A.settings(), w.B.settings()},
