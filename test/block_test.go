@@ -263,4 +263,12 @@ func TestBlockedUnderAnotherName(t *testing.T) {
 	t.Cleanup(func() { again.stop(t) })
 	again.waitServing(t)
 	blocked(again)
+	// Unblocked by the name that it has now, it stays unblocked, whatever is reloaded.
+	again.says(t, 0, "The block of the key store yankee by ", "unblock", "key-store", "yankee")
+	c := again.client(t, http1).at(n.prefix()).as(n.credential)
+	for range 2 {
+		c.encrypt(t, n.key(), encryptBody([]byte("x"), nil))
+		again.says(t, 0, "", "reload")
+	}
+	c.encrypt(t, n.key(), encryptBody([]byte("x"), nil))
 }

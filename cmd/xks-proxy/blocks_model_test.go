@@ -150,6 +150,7 @@ func (m *model) reload(c *config, good bool) {
 					heir.doubts[o] = sure
 				}
 				m.pairs = append(m.pairs, &heir)
+				m.meet(p, &heir)
 			}
 		}
 		if path, there := m.paths[p.target.KeyStore]; there && path != p.path {
@@ -158,6 +159,16 @@ func (m *model) reload(c *config, good bool) {
 		}
 	}
 	m.doubtAgain()
+}
+
+// meet is about a block that follows two, while unblocks of both are under way: it goes only with one that takes back both.
+func (m *model) meet(old, heir *modelPair) {
+	for _, p := range m.pairs {
+		if p != heir && p.target == heir.target && len(p.doubts) > 0 && len(old.doubts) > 0 {
+			m.pairs = append(m.pairs, &modelPair{target: p.target, path: heir.path, order: p.order, doubts: map[*modelOrder]bool{}, weak: true})
+			return
+		}
+	}
 }
 
 // doubtAgain is about unblocks that are under way while the configuration changes: they may come before or after it.
