@@ -8,17 +8,18 @@ FAULTS   ?=
 ATTACK   ?=
 NOISY    ?=
 RELOADS  ?=
+VENDORS  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/xks-proxy-vendors
 DECRYPTS ?= 100000
 
 BIN := bin/xks-proxy
-TARGETS := help build demo demo-once test lint fuzz bench faults chaos reloads attack noisy busy softhsm p11kit faulty clean
+TARGETS := help build demo demo-once test lint fuzz bench faults chaos reloads attack noisy busy vendors softhsm p11kit faulty clean
 
 .PHONY: $(TARGETS)
 .DEFAULT_GOAL := help
 
 help: ## List what there is to do
 	@echo 'make TARGET, where TARGET is one of'
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
 	@echo
 	@echo 'Variables: DIR=$(DIR) (of the demo)  FUZZTIME=$(FUZZTIME) (of each fuzz target)  BENCH="-keys 1 -rounds 5" or "-stores 1000" (options)'
 	@echo '           FAULTS="-short" or "-fault hang -rate 600 -target hsm-a" or "-for 1m -seed 7" (options of faults and chaos)'
@@ -49,6 +50,7 @@ lint: softhsm ## gofmt, vet, staticcheck, import rules, shell syntax
 	go test -run '^TestImport' ./test
 	sh -n test/softhsm.sh
 	sh -n test/p11kit.sh
+	sh -n test/vendors/build.sh
 	sh -n test/systemd.sh
 	bash -n .ci/run
 
@@ -80,6 +82,10 @@ noisy: softhsm build ## What a quiet key store feels of one that asks for ten ti
 
 busy: softhsm ## Good ciphertexts on HSMs of which a share of all calls fails: none is called invalid
 	go test ./test -run '^TestBusyHSMs$$' -count 1 -v -timeout 60m -args -busy-decrypts $(DECRYPTS)
+
+vendors: softhsm build ## Pairs of SoftHSM with kryoptic, p11-kit and FreeHSM, built in VENDORS (docs/hsms.md)
+	sh test/vendors/build.sh '$(VENDORS)'
+	go run ./test/faults -proxy $(BIN) -vendors '$(VENDORS)' $(FAULTS)
 
 softhsm: ## Install SoftHSM if it is missing
 	@sh test/softhsm.sh install >/dev/null

@@ -28,6 +28,7 @@ type fault struct {
 	maxCalls float64       // optional: calls to the HSMs for each operation that was asked for, at most
 	keptOut  time.Duration // optional: how much longer than healedLimit an HSM may stay out
 	detect   time.Duration // optional: under load it must be noticed within this time
+	noneSlow bool          // optional: not a single request may take over 200 ms
 
 	// inject starts the fault and gives what tells, before heal, whether it really happened.
 	inject func(w *world, t *target) (func() bool, error)

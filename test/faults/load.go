@@ -18,6 +18,7 @@ import (
 type mix struct {
 	Encrypts  int // the rest are Decrypts
 	Integrity int // of the Encrypts, those that ask for the ciphertext data integrity value
+	Tampered  int // of the Decrypts, those whose ciphertext was changed
 }
 
 var usualMix = mix{Encrypts: 50, Integrity: 25}
@@ -135,7 +136,11 @@ func (s *sender) once(n uint64, due time.Duration) {
 		failed = s.encrypt(&random, id, integrity)
 	} else {
 		s.load.decrypts.Add(1)
-		failed = s.decrypt(old, id)
+		if int(random.next()%100) < s.load.mix.Tampered {
+			failed = s.decryptTampered(old, &random, id)
+		} else {
+			failed = s.decrypt(old, id)
+		}
 	}
 	took := time.Since(s.load.start) - due
 	s.samples = append(s.samples, sample{due: due, took: took})
@@ -169,12 +174,35 @@ func (s *sender) decrypt(r *record, id string) *failure {
 	s.body = appendDecryptBody(s.body[:0], id, r)
 	reply, failed := s.ask("/keys/"+keyLabels[r.Key]+"/decrypt", s.body)
 	if failed != nil {
+		// KMS does not retry this one, and its caller takes the data for lost.
+		failed.wrong = failed.name == invalidCiphertext
 		return failed
 	}
 	if !bytes.Equal(field(reply, "plaintext"), r.Plaintext) {
 		return &failure{name: "wrong plaintext", body: fmt.Sprintf("%d bytes", len(reply)), wrong: true}
 	}
 	return nil
+}
+
+const invalidCiphertext = "InvalidCiphertextException"
+
+// decryptTampered changes one bit of tag, ciphertext or IV, and wants to be told so.
+func (s *sender) decryptTampered(r *record, random *dice, id string) *failure {
+	changed := *r
+	for _, part := range []*[]byte{&changed.Tag, &changed.Ciphertext, &changed.IV} {
+		*part = bytes.Clone(*part)
+	}
+	part := [][]byte{changed.Tag, changed.Ciphertext, changed.IV}[random.next()%3]
+	part[random.next()%uint64(len(part))] ^= 1 << (random.next() % 8)
+	s.body = appendDecryptBody(s.body[:0], id, &changed)
+	reply, failed := s.ask("/keys/"+keyLabels[r.Key]+"/decrypt", s.body)
+	switch {
+	case failed == nil:
+		return &failure{name: "tampered, yet decrypted", body: string(reply), wrong: true}
+	case failed.name == invalidCiphertext:
+		return nil
+	}
+	return failed
 }
 
 // ask sends one signed request and wants a 200.

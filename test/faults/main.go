@@ -45,6 +45,8 @@ type options struct {
 	seed        uint64
 	markdown    string
 	settings    []string // NAME=value, for the program's environment
+	vendors     string   // directory of vendors' modules
+	vendor      *vendor  // nil: a pair of SoftHSM tokens
 }
 
 func main() {
@@ -85,6 +87,8 @@ func parseOptions() (*options, error) {
 	flag.IntVar(&o.connections, "connections", 128, "keep-alive connections")
 	flag.Uint64Var(&o.seed, "seed", rand.Uint64(), "of what is random")
 	flag.StringVar(&o.markdown, "markdown", "", "document to write the table into")
+	flag.StringVar(&o.vendors, "vendors", "",
+		"directory of modules (test/vendors): mixed pairs in the place of the table")
 	flag.Func("set", "a setting of the program, as in its environment: HSMS_0_SESSIONS=16", func(s string) error {
 		o.settings = append(o.settings, s)
 		return nil
@@ -112,6 +116,8 @@ func parseOptions() (*options, error) {
 
 func parseRates(text string, o *options) ([]int, error) {
 	switch {
+	case text == "" && o.vendors != "":
+		return []int{300}, nil
 	case text == "" && (o.short || o.chaos):
 		return []int{600}, nil
 	case text == "":
@@ -139,6 +145,9 @@ func setUnlessGiven(name string, set func()) {
 func run(ctx context.Context, o *options) (bool, error) {
 	fmt.Printf("seed %d\n", o.seed)
 	machine := demo.WatchMachine(stoodStill)
+	if o.vendors != "" {
+		return runVendors(ctx, o, machine)
+	}
 	w, err := newWorld(ctx, o, machine)
 	if err != nil {
 		return false, err

@@ -53,6 +53,8 @@ func (r *row) verdict() string {
 		return "FAILED"
 	case r.fault.maxCalls > 0 && r.callsFor > r.fault.maxCalls:
 		return "TOO MANY CALLS"
+	case r.fault.noneSlow && r.slow > 0:
+		return slow
 	case r.p999 >= slowerThan && r.fault.mayFail == "":
 		return slow
 	case r.fault.detect > 0 && (r.detected < 0 || r.detected > r.fault.detect):

@@ -22,18 +22,22 @@ import (
 
 const tokenJobCommand = "token-job"
 
-// device is one HSM: a SoftHSM token behind a faulty module.
+// device is one HSM: a token behind a faulty module.
 type device struct {
-	Name    string
-	SoftHSM string // the plain module
-	PIN     string
-	Conf    string // what SOFTHSM2_CONF names
+	Name   string
+	Module string // the plain module, SoftHSM's or a vendor's
+	Direct string // the module for work around the proxy; "": Module
+	PIN    string
+	Conf   string   // what SOFTHSM2_CONF names
+	More   []string // NAME=value, of a vendor's module
 }
 
 // tokens is the directory that holds the token.
 func (d *device) tokens() string { return filepath.Join(filepath.Dir(d.Conf), "tokens") }
 
-func (d *device) environment() string { return "SOFTHSM2_CONF=" + d.Conf }
+func (d *device) environment() []string {
+	return append([]string{"SOFTHSM2_CONF=" + d.Conf}, d.More...)
+}
 
 // tokenJob is what a child does, in this order.
 type tokenJob struct {
@@ -59,7 +63,7 @@ func (d *device) do(job tokenJob) (tokenResult, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	child := exec.CommandContext(ctx, "/proc/self/exe", tokenJobCommand)
-	child.Env = append(os.Environ(), d.environment())
+	child.Env = append(os.Environ(), d.environment()...)
 	child.Stdin = bytes.NewReader(input)
 	var output, said bytes.Buffer
 	child.Stdout, child.Stderr = &output, &said
@@ -85,7 +89,11 @@ func tokenJobChild(in io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	d := job.Device
-	token, err := pkcs11.Open(ctx, pkcs11.Config{Module: d.SoftHSM, Token: d.Name, PIN: pkcs11.Secret(d.PIN), Sessions: 1, Profile: "softhsm"})
+	if d.Direct != "" {
+		d.Module = d.Direct
+	}
+	token, err := pkcs11.Open(ctx, pkcs11.Config{Module: d.Module, Token: d.Name,
+		PIN: pkcs11.Secret(d.PIN), Sessions: 1, Profile: "softhsm"})
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,9 @@ type world struct {
 	dir     string
 	seed    uint64
 	verbose bool
-	used    bool // the program has served a row
+	used    bool            // the program has served a row
+	server  *server         // of a remote vendor; nil: none
+	known   []pkcs11.NewKey // that both tokens of a mixed pair have
 	machine *demo.Machine
 	targets []*target
 	lost    pkcs11.NewKey
@@ -91,7 +93,7 @@ func (w *world) build(ctx context.Context, o *options) error {
 	}
 	w.roots, w.uriPath = d.Roots, d.Path
 	w.signer = &signer{region: d.Region, accessKeyID: d.Credential.AccessKeyID, secret: d.Credential.SecretAccessKey}
-	err = w.makeTargets(ctx, d)
+	err = w.makeTargets(ctx, o, d)
 	if err != nil {
 		return err
 	}
@@ -100,7 +102,7 @@ func (w *world) build(ctx context.Context, o *options) error {
 }
 
 // makeTargets puts a faulty module in front of each token, and the key on both that is going to be lost.
-func (w *world) makeTargets(ctx context.Context, d *demo.Demo) error {
+func (w *world) makeTargets(ctx context.Context, o *options, d *demo.Demo) error {
 	module, err := faulty.Build(ctx, w.dir)
 	if err != nil {
 		return err
@@ -119,9 +121,23 @@ func (w *world) makeTargets(ctx context.Context, d *demo.Demo) error {
 		if err != nil {
 			return err
 		}
-		t := &target{device: device{Name: h.Name, SoftHSM: h.Module, PIN: strings.TrimSpace(string(pin)), Conf: h.SoftHSM2Conf}, control: control}
+		d := device{Name: h.Name, Module: h.Module, PIN: strings.TrimSpace(string(pin)),
+			Conf: h.SoftHSM2Conf}
+		t := &target{device: d, control: control}
 		w.targets = append(w.targets, t)
+		if o.vendor != nil && len(w.targets) == 1 {
+			err := o.replace(ctx, w, t)
+			if err != nil {
+				return err
+			}
+		}
 		_, err = t.do(tokenJob{Create: []pkcs11.NewKey{w.lost}})
+		if err != nil {
+			return err
+		}
+	}
+	if o.vendor != nil {
+		err := w.sameKeys()
 		if err != nil {
 			return err
 		}
@@ -144,6 +160,11 @@ func (w *world) copyModule(module string) error {
 	return nil
 }
 
+// environmentOf is what the process of an HSM has: the module behind the faulty one, too.
+func (w *world) environmentOf(t *target) []string {
+	return append(t.environment(), t.control.Env(), "FAULTY_MODULE="+t.Module)
+}
+
 func (w *world) moduleOf(t *target) string { return filepath.Join(w.dir, t.Name+".so") }
 
 // startProgram serves the demo's configuration, with the faulty modules in the place of SoftHSM, and
@@ -154,7 +175,7 @@ func (w *world) startProgram(o *options) error {
 	for i, t := range w.targets {
 		environment = append(environment,
 			fmt.Sprintf("XKS_HSMS_%d_MODULE=%s", i, w.moduleOf(t)),
-			fmt.Sprintf("XKS_HSMS_%d_ENVIRONMENT=%s,%s", i, t.environment(), t.control.Env()))
+			fmt.Sprintf("XKS_HSMS_%d_ENVIRONMENT=%s", i, strings.Join(w.environmentOf(t), ",")))
 	}
 	for _, setting := range o.settings {
 		environment = append(environment, "XKS_"+setting)
@@ -166,6 +187,11 @@ func (w *world) startProgram(o *options) error {
 	w.program = p
 	w.signer.host = p.listen
 	w.asker = &conn{address: p.listen, roots: w.roots}
+	_, err = w.waitHealthy(startLimit)
+	if err != nil {
+		return err
+	}
+	// Only now: connections that send nothing are closed.
 	for range o.connections {
 		opened := &conn{address: p.listen, roots: w.roots}
 		w.conns = append(w.conns, opened)
@@ -174,8 +200,7 @@ func (w *world) startProgram(o *options) error {
 			return err
 		}
 	}
-	_, err = w.waitHealthy(startLimit)
-	return err
+	return nil
 }
 
 // stopProgram ends it, as an operator does.
@@ -202,6 +227,9 @@ func (w *world) restart(o *options) error {
 // close ends the program and removes everything.
 func (w *world) close() {
 	w.stopProgram()
+	if w.server != nil {
+		w.server.stop()
+	}
 	_ = os.RemoveAll(w.dir) // a temporary directory
 }
 

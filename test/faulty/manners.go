@@ -100,6 +100,9 @@ type Manners struct {
 	// EndlessFind: a search that found something goes on for ever, with its last object.
 	EndlessFind bool
 
+	// KeepsDeleted: a key that a process has used works on there when it was deleted.
+	KeepsDeleted bool
+
 	WrongTag hsm.CKR // C_Decrypt's code for a wrong tag; 0: SoftHSM's 0x5
 	BadKey   hsm.CKR // the Init functions' code for a handle of no key; 0: SoftHSM's 0x82
 
@@ -122,7 +125,7 @@ func (m Manners) numbers() []uint64 {
 		number(m.NoUseFlags), uint64(m.Token.ClearFlags), uint64(m.Token.SetFlags),
 		number(m.NoLogin != ""), uint64(m.UserType), uint64(m.Throttle.Microseconds()),
 		uint64(m.ThrottleCode), number(m.NULLabels), number(m.EndlessFind), uint64(m.WrongTag),
-		uint64(m.BadKey), uint64(m.Helper), number(m.Prints), number(m.Moves), number(m.Signals),
+		uint64(m.BadKey), uint64(m.Helper), number(m.Prints), number(m.Moves), number(m.Signals), number(m.KeepsDeleted),
 	}
 }
 

@@ -212,6 +212,20 @@ func TestCodes(t *testing.T) {
 	r.want(t, "encrypt "+iv+" "+plain, "C_EncryptInit 0x60")
 }
 
+func TestKeepsDeleted(t *testing.T) {
+	r := newRig(t)
+	r.play(t, faulty.Manners{KeepsDeleted: true})
+	sealed := r.details(t, "encrypt "+iv+" "+plain)[1]
+	r.want(t, "destroy", "ok")
+	r.want(t, "find k", "ok 0")
+	if again := r.details(t, "encrypt "+iv+" "+plain)[1]; again != sealed {
+		t.Errorf("%s, before it was deleted %s", again, sealed)
+	}
+	r.want(t, "decrypt "+iv+" "+sealed, "ok "+plain)
+	r.play(t, faulty.Manners{})
+	r.want(t, "encrypt "+iv+" "+plain, "C_EncryptInit 0x82")
+}
+
 func TestNULLabels(t *testing.T) {
 	r := newRig(t)
 	handle := r.details(t, "find k")[1]

@@ -28,7 +28,7 @@ enum {
 	CKR_USER_TYPE_INVALID = 0x103, CKR_BUFFER_TOO_SMALL = 0x150, CKR_CRYPTOKI_NOT_INITIALIZED = 0x190
 };
 
-enum { CKM_AES_GCM = 0x1087, CKA_LABEL = 3 };
+enum { CKM_AES_GCM = 0x1087, CKA_TOKEN = 1, CKA_LABEL = 3, CKF_SERIAL_SESSION = 4 };
 
 struct mechanism { // CK_MECHANISM
 	word type;
@@ -64,7 +64,7 @@ enum { IV_FROM_CALLER, IV_WRITTEN_BACK, IV_APPENDED, IV_LESS };
 enum {
 	OWN_LISTS, GCM_PARAMETERS, MAX_SESSIONS, SESSION_CODE, NO_USE_FLAGS, CLEAR_FLAGS, SET_FLAGS,
 	NO_LOGIN, USER_TYPE, THROTTLE, THROTTLE_CODE, NUL_LABELS, ENDLESS_FIND, WRONG_TAG, BAD_KEY,
-	HELPERS, PRINTS, MOVES, SIGNALS, MANNERS = 32
+	HELPERS, PRINTS, MOVES, SIGNALS, KEEPS_DELETED, MANNERS = 32
 };
 enum { TOKEN_LABEL, TOKEN_MANUFACTURER, TOKEN_MODEL, TOKEN_SERIAL, TOKEN_PIN, TEXTS = 8 };
 enum { GCM_40 = 1, GCM_ZERO_BITS };             // GCM_PARAMETERS
@@ -129,6 +129,10 @@ word forward(int function, const word *arguments);
 word with_manners(int function, word *arguments);
 word with_token_manners(int function, word *arguments);
 word with_object_manners(int function, word *arguments);
+
+// init_with_kept_key is C_EncryptInit or C_DecryptInit that a deleted key does not stop.
+word init_with_kept_key(int function, word *arguments);
+void forget_kept(void);
 
 // number is an object's handle since the last reboot, and turns it back as well.
 word number(word object);

@@ -182,6 +182,11 @@ static word call(int f, word *a)
 		return log_in(a);
 	case C_OPEN_SESSION:
 		return open_session(a);
+	case C_ENCRYPT_INIT:
+	case C_DECRYPT_INIT:
+		if (manner(KEEPS_DELETED))
+			return init_with_kept_key(f, a);
+		break;
 	case C_FIND_OBJECTS_INIT:
 		return begin_search(a);
 	case C_FIND_OBJECTS:
@@ -215,6 +220,7 @@ word with_token_manners(int f, word *a)
 		break;
 	case C_CLOSE_ALL_SESSIONS:
 	case C_FINALIZE:
+		forget_kept();
 		atomic_store(&sessions, 0);
 		break;
 	}
