@@ -79,7 +79,7 @@ func laterRequirements() []requirement {
 		{number: "Z4", status: met, says: "A policy that asks for what an API never carries draws a warning",
 			also: []string{"cmd/xks-proxy: TestPolicyWarnings", "pkg/authz: TestWarnings"}},
 		{number: "R1", status: met, says: "Two or more HSMs hold the same keys; while one can serve, requests succeed",
-			also: []string{"TestWorkerKilledUnderLoad", "TestTokenDirectoryGone", "TestOneHSMAbsentAtStart", "TestEachHSMDecryptsTheOther"}},
+			also: []string{"TestWorkerKilledUnderLoad", "TestTokenDirectoryGone", "TestOneHSMAbsentAtStart", "TestEachHSMDecryptsTheOther", "pkg/hsm: TestSmallHSM", "pkg/hsm: TestSmallHSMAlone"}},
 		{number: "R2", status: met,
 			says: "An HSM that is killed, unplugged, restarted, slow or hung fails no request that the other could have served in time, and comes back by itself",
 			also: []string{"TestFaults", "TestChaos", "TestMaintenanceUnderLoad", "TestWorkerKilledUnderLoad", "TestTokenDirectoryGone", "TestHealthOfAHungHSM", "TestDetection", "TestOneHSMAbsentAtStart"}},

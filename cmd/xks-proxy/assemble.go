@@ -99,9 +99,18 @@ func (p *parts) stop() {
 
 // tokenSettings is what a process needs to open the token of h. Sensitive: it holds the PIN.
 func tokenSettings(h hsmConfig, pin secret, keys keyIdentity) pkcs11.Config {
+	var slot *uint
+	if h.Slot != nil {
+		n := uint(*h.Slot)
+		slot = &n
+	}
 	return pkcs11.Config{
-		Module: h.Module, Token: h.Token, Serial: h.Serial, PIN: pkcs11.Secret(pin.reveal()),
-		Sessions: h.Sessions, Profile: h.Profile, Overrides: h.Overrides.pkcs11(), TestKey: keys.testKey, KeyVersion: keys.version,
+		Module: h.Module,
+		Token:  h.Token, Serial: h.Serial, Slot: slot, Manufacturer: h.TokenManufacturer, Model: h.TokenModel,
+		IgnoreInitialized: h.TokenInitialized == "ignore",
+		UserType:          pkcs11.UserType(h.UserType), PIN: pkcs11.Secret(pin.reveal()),
+		Sessions: h.Sessions, Profile: h.Profile, Overrides: h.Overrides.pkcs11(), TestKey: keys.testKey,
+		KeyVersion: keys.version,
 	}
 }
 

@@ -6,6 +6,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -17,9 +19,10 @@ import (
 // child is one run.
 type child struct {
 	arguments   []string
-	directory   string   // "": this process's
-	environment []string // NAME=value, beside childEnvironment
-	input       []byte   // for its standard input; the way for secrets
+	directory   string       // "": this process's
+	environment []string     // NAME=value, beside childEnvironment
+	input       []byte       // for its standard input; the way for secrets
+	line        func(string) // gets each line of its standard output at once; nil: none wanted
 }
 
 // run returns what the child printed, the standard output whole and of the error output the
@@ -32,13 +35,43 @@ func (c child) run(ctx context.Context) (string, string, error) {
 	var out bytes.Buffer
 	said := &boundedBuffer{limit: maxStderrShown}
 	cmd.Stdout, cmd.Stderr = &out, said
+	if c.line != nil {
+		cmd.Stdout = io.MultiWriter(&out, &lineWriter{line: c.line})
+	}
 	// It ends with this process, which the kernel ties to the thread that forks.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// A process group of its own: what a PKCS#11 module started in it ends with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	endGroup := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.Cancel = endGroup
 	cmd.WaitDelay = time.Second
 	err := cmd.Run()
+	if cmd.Process != nil {
+		_ = endGroup() // mostly nobody is left
+	}
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // it ended well, and what it started kept its output open
+	}
 	return strings.TrimSpace(out.String()), strings.TrimSpace(said.content.String()), err
+}
+
+// lineWriter cuts what is written into lines.
+type lineWriter struct {
+	line func(string)
+	rest []byte
+}
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.rest = append(w.rest, p...)
+	for {
+		line, rest, found := bytes.Cut(w.rest, []byte("\n"))
+		if !found {
+			return len(p), nil
+		}
+		w.line(string(line))
+		w.rest = rest
+	}
 }
 
 // childEnvironment is this process's without what begins with XKS_: that is for the

@@ -43,6 +43,7 @@ func TestHelp(t *testing.T) {
 		"help-keys":               {"keys"},
 		"help-keys-list":          {"keys", "list", "--help"},
 		"help-hsm-test-key":       {"hsm", "create-test-key", "--help"},
+		"help-hsm-probe":          {"hsm", "probe", "--help"},
 		"help-policy":             {"policy"},
 		"help-policy-check":       {"policy", "check", "--help"},
 		"help-policy-test":        {"policy", "test", "--help"},

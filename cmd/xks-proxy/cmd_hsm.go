@@ -11,8 +11,8 @@ import (
 )
 
 const hsmLong = `hsm looks at the HSMs of a running proxy and takes them out of service, through the
-proxy's admin socket (admin.socket of its configuration). create-test-key talks to the
-HSMs themselves.
+proxy's admin socket (admin.socket of its configuration). create-test-key and probe talk
+to the HSMs themselves.
 
 For planned maintenance of one HSM of several, without a failed request:
 
@@ -41,7 +41,9 @@ func newHSMCommand() *cobra.Command {
 		Args:  cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
 		RunE:  commandOrHelp,
 	}
-	c.AddCommand(newHSMListCommand(), newHSMDrainCommand(), newHSMResumeCommand(), newHSMRestartCommand(), newHSMRefreshCommand(), newCreateTestKeyCommand(), newMakeTestKeyCommand())
+	c.AddCommand(newHSMListCommand(), newHSMDrainCommand(), newHSMResumeCommand(), newHSMRestartCommand(),
+		newHSMRefreshCommand(), newCreateTestKeyCommand(), newMakeTestKeyCommand(),
+		newProbeCommand(), newProbeModuleCommand())
 	return c
 }
 

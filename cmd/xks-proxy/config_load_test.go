@@ -215,6 +215,10 @@ func TestWarnings(t *testing.T) {
 		{"good hosts", "hsm_group: main", "hsm_group: main\n    environment: test\n    hosts: [xks.example.com, \"{environment}.xks.example.com\", xn--bcher-kva.example, localhost, 1a.2b]", ""},
 		{"good listeners", "server: {", "server: {listeners: [{listen: \"127.0.0.1:0\"}, {listen: \"127.0.0.1:0\", client_certificates: {ca: server.crt, subjects: [a], usages: [serverAuth, clientAuth]}}], ", ""},
 		{"test key", "hsm_group: main", "hsm_group: main\n    keys: {labels: [xks-proxy-test]}", "test.yaml:12:21: key_stores[0].keys.labels[0]: \"xks-proxy-test\" is the test key of the HSM group, which no key store can reach"},
+		{"one small HSM", "pin: {file: hsm-b.pin}", "pin: {file: hsm-b.pin}, overrides: {max_aad: 512, max_data: 512}", ""},
+		{"small HSMs", "hsm-a.pin}}\n  - {name: hsm-b, module: module.so, token: hsm-b, pin: {file: hsm-b.pin}", "hsm-a.pin}, overrides: {max_aad: 8214, max_data: 4299}}\n  - {name: hsm-b, module: module.so, token: hsm-b, pin: {file: hsm-b.pin}, overrides: {max_aad: 512, max_data: 512}",
+			"test.yaml:7:11: hsm_groups[0].hsms: no HSM of the group takes the 8192 bytes of AAD that AWS KMS may send (max_aad: 8215 with the proxy's framing); longer requests are answered UnsupportedOperationException\n" +
+				"test.yaml:7:11: hsm_groups[0].hsms: no HSM of the group takes the 4300 bytes of plaintext that AWS KMS may send (max_data); longer requests are answered UnsupportedOperationException"},
 		{"empty list", "pin: {file: hsm-b.pin}", "pin: {file: hsm-b.pin}, overrides: {ambiguous: []}", "test.yaml:4:99: hsms[1].overrides.ambiguous: is empty, which leaves the profile's list"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -232,6 +232,7 @@ func (r *reader) secret(s *setting, n *yaml.Node, path string) map[string]any {
 	switch {
 	case len(names) > 1:
 		r.errorf(path, "has %s; exactly one of file, env, credential and command must be given", strings.Join(names, " and "))
+	case len(names) == 0 && !s.Required && (m == nil || len(m.Content) == 0):
 	case len(names) == 0:
 		r.errorf(path, "is missing: say where the secret is with one of file, env, credential and command")
 	case isEmpty(given[names[0]]):
@@ -248,6 +249,8 @@ func (r *reader) scalarNode(s *setting, m *yaml.Node, path string) bool {
 		r.errorf(path, "must be %s, not a list or a section", want)
 	case m.Tag == "!!null":
 		r.errorf(path, "has no value; give it %s or remove the line", want)
+	case s.Number && m.Tag == "!!int":
+		return true
 	case s.Kind == text && m.Tag != "!!str" && m.Tag != "!!timestamp":
 		r.errorf(path, "must be text; put quotes around the value")
 	case s.Kind == boolean && m.Tag != "!!bool", s.Kind == integer && m.Tag != "!!int":

@@ -41,6 +41,7 @@ type setting struct {
 	Required bool
 	Path     string
 	Hex      bool
+	Number   bool       // a text that may be a number
 	Fill     string     // which values placeholders may have here; "": none are filled in
 	Identity bool       // what an element of a list is called
 	Restart  bool       // of this and all below it
@@ -76,6 +77,7 @@ func compileField(f reflect.StructField) *setting {
 		Required: f.Tag.Get("required") == "true",
 		Path:     f.Tag.Get("path"),
 		Hex:      f.Tag.Get("hex") == "true",
+		Number:   f.Tag.Get("number") == "true",
 		Fill:     f.Tag.Get("fill"),
 		Identity: f.Tag.Get("identity") == "true",
 		Restart:  f.Tag.Get("restart") == "true",
@@ -158,7 +160,7 @@ func (s *setting) typeName() string {
 }
 
 // integerForm refuses what YAML and Go read differently (octal) or nobody means (1_000).
-var integerForm = regexp.MustCompile(`^-?(0|[1-9][0-9]{0,17}|0x[0-9A-Fa-f]{1,15})$`)
+var integerForm = regexp.MustCompile(`^-?(0|[1-9][0-9]{0,18}|0x[0-9A-Fa-f]{1,16})$`)
 
 func parseInteger(s string) (int64, error) {
 	if !integerForm.MatchString(s) {

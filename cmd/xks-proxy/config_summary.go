@@ -53,7 +53,7 @@ func summarize(w io.Writer, c *config, m *tlsMaterial, secretsRead bool) error {
 	for _, g := range c.HSMGroups {
 		for _, m := range g.HSMs {
 			h := c.hsm(m.HSM)
-			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\n", g.Name, m.HSM, m.Priority, h.Profile, h.Token, h.Module)
+			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\n", g.Name, m.HSM, m.Priority, h.Profile, h.tokenText(), h.Module)
 		}
 	}
 	return t.Flush()

@@ -13,6 +13,7 @@ package main
 //	path          "true": relative to the directory of the file; "log": the same, but
 //	              for stderr and stdout
 //	hex           written as 0x…
+//	number        "true": a text that may also be a number
 //	fill          placeholders are filled in (key stores only), and what their values
 //	              may hold there: see config_template.go
 //	identity      in an element of a list: what it is called when configurations are compared
@@ -120,17 +121,22 @@ type proxyConfig struct {
 }
 
 type hsmConfig struct {
-	Name        string        `mapstructure:"name" identity:"true" required:"true" doc:"Name for logs, groups and GetHealthStatus."`
-	Profile     string        `mapstructure:"profile" default:"generic" oneof:"softhsm|luna|nshield|cloudhsm|utimaco|generic" doc:"The vendor's ways: who makes the IV, what bad ciphertext is answered with, limits."`
-	Module      string        `mapstructure:"module" required:"true" path:"true" doc:"The vendor's PKCS#11 library."`
-	Token       string        `mapstructure:"token" required:"true" doc:"Label of the token (CKA_LABEL)."`
-	Serial      string        `mapstructure:"serial" doc:"Serial number of the token; a token with another one is refused. Empty: not checked."`
-	PIN         secretRef     `mapstructure:"pin" required:"true" doc:"User PIN of the token. A wrong PIN is tried once."`
-	Environment []string      `mapstructure:"environment" doc:"NAME=value, each set for the process of this HSM only. Paths in them are not resolved. Not for secrets: they are shown."`
-	Sessions    int           `mapstructure:"sessions" default:"32" min:"1" max:"1024" doc:"PKCS#11 sessions, hence calls that run at once. One HSM has to carry the load of all: requests a second times seconds an operation, and room to spare."`
-	Model       string        `mapstructure:"model" doc:"Model that GetHealthStatus shows. Empty: what the token says."`
-	Vendor      string        `mapstructure:"vendor" doc:"Vendor that GetHealthStatus shows. Empty: what the token says."`
-	HangTimeout time.Duration `mapstructure:"hang_timeout" default:"2s" min:"100ms" max:"10m" doc:"A call to the module that takes longer counts as hung; a process with four of them, or with fewer for 30s, is killed and started anew. Time in which the machine stood still does not count."`
+	Name              string        `mapstructure:"name" identity:"true" required:"true" doc:"Name for logs, groups and GetHealthStatus."`
+	Profile           string        `mapstructure:"profile" default:"generic" oneof:"softhsm|luna|nshield|cloudhsm|utimaco|generic" doc:"The vendor's ways: who makes the IV, what bad ciphertext is answered with, limits."`
+	Module            string        `mapstructure:"module" required:"true" path:"true" doc:"The vendor's PKCS#11 library."`
+	Token             string        `mapstructure:"token" doc:"Label of the token. Of token, serial, slot, token_manufacturer and token_model one at least is given; what is given must be the token's, and exactly one token must match."`
+	Serial            string        `mapstructure:"serial" doc:"Serial number of the token; a token with another one is refused. Empty: not checked."`
+	Slot              *int          `mapstructure:"slot" min:"0" max:"9223372036854775807" doc:"Number of the slot (CK_SLOT_ID), for tokens that nothing else tells apart. On many HSMs slots change their numbers."`
+	TokenManufacturer string        `mapstructure:"token_manufacturer" doc:"Manufacturer that the token states of itself (CK_TOKEN_INFO). Empty: not checked."`
+	TokenModel        string        `mapstructure:"token_model" doc:"Model that the token states of itself (CK_TOKEN_INFO). Empty: not checked."`
+	TokenInitialized  string        `mapstructure:"token_initialized" default:"required" oneof:"required|ignore" doc:"ignore uses a token that says that it is not initialised (CKF_TOKEN_INITIALIZED is not set), which some in use do."`
+	UserType          string        `mapstructure:"user_type" default:"user" number:"true" doc:"User that logs in: user (CKU_USER), crypto-user (Luna's, 0x80000001), context-specific, a number such as 0x80000001, or none for a token that needs no login; then there is no pin."`
+	PIN               secretRef     `mapstructure:"pin" doc:"PIN of that user. A wrong PIN is tried once. Required unless user_type is none."`
+	Environment       []string      `mapstructure:"environment" doc:"NAME=value, each set for the process of this HSM only. Paths in them are not resolved. Not for secrets: they are shown."`
+	Sessions          int           `mapstructure:"sessions" default:"32" min:"1" max:"1024" doc:"PKCS#11 sessions, hence calls that run at once. One HSM has to carry the load of all: requests a second times seconds an operation, and room to spare."`
+	Model             string        `mapstructure:"model" doc:"Model that GetHealthStatus shows. Empty: what the token says."`
+	Vendor            string        `mapstructure:"vendor" doc:"Vendor that GetHealthStatus shows. Empty: what the token says."`
+	HangTimeout       time.Duration `mapstructure:"hang_timeout" default:"2s" min:"100ms" max:"10m" doc:"A call to the module that takes longer counts as hung; a process with four of them, or with fewer for 30s, is killed and started anew. Time in which the machine stood still does not count."`
 	// StartTimeout bounds the opening of the token, not the listing of its keys.
 	StartTimeout time.Duration `mapstructure:"start_timeout" default:"60s" min:"1s" max:"30m" doc:"How long the module may take to start, find the token and log in; then its process is killed and started anew. Once it is known how long that takes, the limit is four times as long, 10s at least, and this at most. The keys are listed afterwards, in the background."`
 	Overrides    hsmOverrides  `mapstructure:"overrides" doc:"Single fields of the profile, for a module that differs from it."`
@@ -141,10 +147,10 @@ type hsmConfig struct {
 type hsmOverrides struct {
 	IVSource          string    `mapstructure:"iv_source" oneof:"proxy|hsm-random|written-back|appended" doc:"Who makes the IV: the proxy, the system's and the HSM's random generators together, the HSM into the zeroed IV buffer, or the HSM appending it to its output."`
 	IVSize            int       `mapstructure:"iv_size" min:"12" max:"16" doc:"Length of the IV, bytes: 12 or 16."`
-	IVBits            string    `mapstructure:"iv_bits" oneof:"length|zero" doc:"ulIvBits of CK_GCM_PARAMS: the length of the IV in bits, or zero."`
+	IVBits            string    `mapstructure:"iv_bits" oneof:"length|zero|absent" doc:"ulIvBits of CK_GCM_PARAMS: the length of the IV in bits, zero, or absent for modules whose structure has no such field (40 bytes instead of 48)."`
 	Mechanism         uint32    `mapstructure:"mechanism" min:"1" max:"4294967295" hex:"true" doc:"Mechanism number, CKM_AES_GCM (0x1087) if the profile says nothing else."`
-	MaxAAD            int       `mapstructure:"max_aad" min:"8215" max:"65558" doc:"Longest AAD the HSM takes, bytes, the proxy's framing of up to 23 bytes included."`
-	MaxData           int       `mapstructure:"max_data" min:"4300" max:"65536" doc:"Longest plaintext the HSM takes, bytes."`
+	MaxAAD            int       `mapstructure:"max_aad" min:"512" max:"65558" doc:"Longest AAD the HSM takes, bytes, the proxy's framing of up to 23 bytes included. A longer one goes to another HSM of the group."`
+	MaxData           int       `mapstructure:"max_data" min:"512" max:"65536" doc:"Longest plaintext the HSM takes, bytes. A longer one goes to another HSM of the group."`
 	ReadOnlySessions  *bool     `mapstructure:"read_only_sessions" doc:"Open read-only sessions; false for modules that have none."`
 	InvalidCiphertext []hsm.CKR `mapstructure:"invalid_ciphertext" min:"1" max:"4294967295" hex:"true" doc:"CKR numbers that always mean bad ciphertext."`
 	Ambiguous         []hsm.CKR `mapstructure:"ambiguous" min:"1" max:"4294967295" hex:"true" doc:"CKR numbers that mean bad ciphertext, a busy HSM or a fault; repeats and decrypts with the test key tell which."`

@@ -50,21 +50,20 @@ func validateHSMs(r *report, c *config) {
 	for i, h := range c.HSMs {
 		at := fmt.Sprintf("hsms[%d]", i)
 		validateName(r, names, i, "hsms", h.Name)
-		if len(h.Token) > tokenLabelSize {
-			r.errorf(at+".token", "is longer than %d bytes, which no token's label is", tokenLabelSize)
-		}
+		validateToken(r, at, h)
+		validateLogin(r, at, h)
 		validateEnvironment(r, at+".environment", h.Environment)
 		if size := h.Overrides.IVSize; size != 0 && size != hsm.IVSize && size != hsm.LongIVSize {
 			r.errorf(at+".overrides.iv_size", "must be 12 or 16; the XKS API knows no other IV")
 		}
 		warnEmptyList(r, at+".overrides.invalid_ciphertext", h.Overrides.InvalidCiphertext)
 		warnEmptyList(r, at+".overrides.ambiguous", h.Overrides.Ambiguous)
-		identity := strings.Join(append([]string{h.Module, h.Token, h.Serial}, h.Environment...), "\x00")
-		first, repeated := tokens[identity]
-		if repeated && h.Module != "" && h.Token != "" {
+		chosen := fmt.Sprintf("%q", append([]string{h.Module, h.tokenText()}, h.Environment...))
+		first, repeated := tokens[chosen]
+		if repeated && h.Module != "" && h.tokenText() != "" {
 			r.errorf(at+".token", "is the token of hsms[%d] again (same module, token, serial and environment): one HSM, not two", first)
 		} else {
-			tokens[identity] = i
+			tokens[chosen] = i
 		}
 	}
 }

@@ -43,6 +43,7 @@ func validateGroups(r *report, c *config) {
 			r.warnf(at+".probe_timeout", "is longer than probe_interval; probes of a slow HSM come less often than that")
 		}
 		validatePatience(r, at, c.Server, g)
+		warnSmallLimits(r, c, at, g)
 	}
 }
 

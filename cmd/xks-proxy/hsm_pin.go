@@ -44,7 +44,7 @@ func (k *pinKeeper) settings(pin secret) (json.RawMessage, error) {
 
 // reread is the worker's Refresh: the settings with the PIN that is in its place now.
 func (k *pinKeeper) reread() (json.RawMessage, error) {
-	pin, err := k.hsm.PIN.read(context.Background(), k.dir) // bounds its time itself
+	pin, err := k.hsm.readPIN(context.Background(), k.dir) // bounds its time itself
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +56,14 @@ func (k *pinKeeper) reread() (json.RawMessage, error) {
 	defer k.mu.Unlock()
 	k.pin = pin
 	return settings, nil
+}
+
+// readPIN reads the PIN; the zero secret if there is none.
+func (h hsmConfig) readPIN(ctx context.Context, dir string) (secret, error) {
+	if h.PIN.isZero() {
+		return secret{}, nil
+	}
+	return h.PIN.read(ctx, dir)
 }
 
 // tell is the worker's OnPIN.

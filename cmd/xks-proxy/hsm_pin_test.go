@@ -80,7 +80,7 @@ func TestPINKeeper(t *testing.T) {
 
 func TestPINKeeperChecksTheSettings(t *testing.T) {
 	k, _ := newPINKeeper(t, "1111")
-	k.hsm.Token = ""
+	k.hsm.Token = strings.Repeat("x", 33)
 	_, err := k.watch(worker.Config{})
 	if err == nil || !strings.Contains(err.Error(), "HSM hsm-a: token") || strings.Contains(err.Error(), "1111") {
 		t.Errorf("error is %v", err)

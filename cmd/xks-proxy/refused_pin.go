@@ -21,6 +21,7 @@ import (
 
 	"xks-proxy/pkg/durable"
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/pkcs11"
 )
 
 // refusedPINs are the files refused-pin-NAME.json in the state directory, one for
@@ -39,6 +40,7 @@ type refusedPIN struct {
 	Module  string    `json:"module"`
 	Token   string    `json:"token"`
 	Serial  string    `json:"serial,omitempty"` // as configured
+	Login   string    `json:"login,omitempty"`  // the other settings that choose the token and the user; "": defaults
 	Salt    []byte    `json:"salt"`             // 16 bytes
 	Check   []byte    `json:"check"`            // PBKDF2-HMAC-SHA256 of the PIN, 32 bytes
 	Refused time.Time `json:"refused"`
@@ -78,7 +80,7 @@ func (r refusedPINs) held(h hsmConfig, pin secret) error {
 		return nil
 	case err != nil:
 		return heldError(refusedPIN{HSM: h.Name}, fmt.Sprintf("so says %s, which cannot be read (%v)", file, err), file)
-	case old.HSM != h.Name || old.Module != h.Module || old.Token != h.Token || old.Serial != h.Serial:
+	case old.HSM != h.Name || old.Module != h.Module || old.Token != h.Token || old.Serial != h.Serial || old.Login != loginText(h):
 		return nil
 	}
 	check, err := pinCheck(pin, old.Salt)
@@ -86,6 +88,17 @@ func (r refusedPINs) held(h hsmConfig, pin secret) error {
 		return nil // a salt of another size cannot be ours
 	}
 	return heldError(old, "at "+old.Refused.Format(time.RFC3339)+", and the same PIN is not tried again", file)
+}
+
+// loginText is what a refusal depends on beside label and serial number: a PIN that one token or
+// one user type refused may be right for another.
+func loginText(h hsmConfig) string {
+	rest := hsmConfig{Slot: h.Slot, TokenManufacturer: h.TokenManufacturer, TokenModel: h.TokenModel}
+	text := rest.tokenText()
+	if h.UserType != "" && h.UserType != string(pkcs11.UserNormal) {
+		text += " user type " + h.UserType
+	}
+	return text
 }
 
 func heldError(old refusedPIN, what, file string) error {
@@ -127,7 +140,7 @@ func (r refusedPINs) remember(h hsmConfig, pin secret, refusal *hsm.Error) error
 		return err
 	}
 	data, err := json.MarshalIndent(refusedPIN{
-		Format: refusedPINFormat, HSM: h.Name, Module: h.Module, Token: h.Token, Serial: h.Serial,
+		Format: refusedPINFormat, HSM: h.Name, Module: h.Module, Token: h.Token, Serial: h.Serial, Login: loginText(h),
 		Salt: salt, Check: check, Refused: time.Now().UTC().Truncate(time.Second), Reason: refusal.Error(),
 		Function: refusal.Function, Code: refusal.Code,
 	}, "", "  ")

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 const (
@@ -51,6 +53,11 @@ func (s secretRef) read(ctx context.Context, dir string) (secret, error) {
 	return newSecret(string(value)), nil
 }
 
+// isZero says that no place is given.
+func (s secretRef) isZero() bool {
+	return s.File == "" && s.Env == "" && s.Credential == "" && len(s.Command) == 0
+}
+
 // String names the place.
 func (s secretRef) String() string {
 	switch {
@@ -67,20 +74,39 @@ func (s secretRef) String() string {
 	}
 }
 
-// trimSecret takes one line end off and refuses what is no secret.
+// trimSecret takes one newline off and refuses what is not meant as a secret. An editor that adds
+// something would cost a try of the PIN, and HSMs lock after a few.
 func trimSecret(value []byte) ([]byte, error) {
 	value = bytes.TrimSuffix(value, []byte("\n"))
-	value = bytes.TrimSuffix(value, []byte("\r"))
+	first, _ := utf8.DecodeRune(value)
+	last, _ := utf8.DecodeLastRune(value)
 	switch {
 	case len(value) == 0:
 		return nil, errors.New("is empty")
 	case len(value) > maxSecretSize:
 		return nil, fmt.Errorf("holds more than %d bytes, which no secret has", maxSecretSize)
+	case bytes.HasPrefix(value, []byte(utf8Mark)):
+		return nil, errors.New("begins with a byte order mark, which would count as part of the secret; save it as UTF-8 without one")
+	case bytes.HasPrefix(value, []byte(utf16LittleMark)), bytes.HasPrefix(value, []byte(utf16BigMark)):
+		return nil, errors.New("is UTF-16; save it as plain text (UTF-8 without a byte order mark)")
+	case bytes.HasSuffix(value, []byte("\r")):
+		return nil, errors.New("ends with a carriage return (a Windows line end), which would count as part of the secret; save it with Unix line ends")
 	case bytes.ContainsAny(value, "\n\r\x00"):
 		return nil, errors.New("holds more than one line; only the secret may be in it")
+	case !utf8.Valid(value):
+		return nil, errors.New("is not UTF-8; save it as plain text")
+	case unicode.IsSpace(first), unicode.IsSpace(last):
+		return nil, errors.New("begins or ends with a blank, which would count as part of the secret; remove it")
 	}
 	return value, nil
 }
+
+// Byte order marks.
+const (
+	utf8Mark        = "\xEF\xBB\xBF"
+	utf16LittleMark = "\xFF\xFE"
+	utf16BigMark    = "\xFE\xFF"
+)
 
 func readSecretFile(path string) ([]byte, error) {
 	f, err := openPrivate(path)

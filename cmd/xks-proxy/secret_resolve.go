@@ -94,6 +94,9 @@ func readAll(ctx context.Context, r *report, refs []placedRef) []secret {
 	var running sync.WaitGroup
 	free := make(chan struct{}, commandsAtOnce)
 	for i, placed := range refs {
+		if placed.ref.isZero() {
+			continue // the PIN of a token that needs no login
+		}
 		dir := r.dirOf(placed.path)
 		if len(placed.ref.Command) == 0 {
 			values[i], errs[i] = placed.ref.read(ctx, dir)

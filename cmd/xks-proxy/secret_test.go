@@ -106,8 +106,16 @@ func TestReadSecret(t *testing.T) {
 		want string // the secret, or the error after "error: "
 	}{
 		{"file", secretRef{File: write("a", "from file\n", 0o600)}, "from file"},
-		{"file for the group", secretRef{File: write("b", "from file\r\n", 0o640)}, "from file"},
-		{"file with spaces", secretRef{File: write("c", " a b \n", 0o600)}, " a b "},
+		{"file for the group", secretRef{File: write("b", "from file", 0o640)}, "from file"},
+		{"blanks inside", secretRef{File: write("c", "a  b\tc\n", 0o600)}, "a  b\tc"},
+		{"Windows line end", secretRef{File: write("j", hidden+"\r\n", 0o600)}, "error: DIR/j ends with a carriage return (a Windows line end), which would count as part of the secret; save it with Unix line ends"},
+		{"trailing blank", secretRef{File: write("k", hidden+" \n", 0o600)}, "error: DIR/k begins or ends with a blank, which would count as part of the secret; remove it"},
+		{"leading no-break space", secretRef{File: write("l", "\u00A0"+hidden+"\n", 0o600)}, "error: DIR/l begins or ends with a blank, which would count as part of the secret; remove it"},
+		{"byte order mark", secretRef{File: write("m", "\uFEFF"+hidden+"\n", 0o600)}, "error: DIR/m begins with a byte order mark, which would count as part of the secret; save it as UTF-8 without one"},
+		{"UTF-16", secretRef{File: write("n", "\xFF\xFE1\x002\x00\n\x00", 0o600)}, "error: DIR/n is UTF-16; save it as plain text (UTF-8 without a byte order mark)"},
+		{"Latin-1", secretRef{File: write("o", "gr\xFCn\n", 0o600)}, "error: DIR/o is not UTF-8; save it as plain text"},
+		{"two newlines", secretRef{File: write("p", hidden+"\n\n", 0o600)}, "error: DIR/p holds more than one line; only the secret may be in it"},
+		{"command with a trailing blank", secretRef{Command: []string{"printf", "x \\n"}}, "error: the output of printf begins or ends with a blank, which would count as part of the secret; remove it"},
 		{"file open to others", secretRef{File: write("d", hidden, 0o604)}, "error: DIR/d is open to others (mode 0604); run: chmod 600 DIR/d"},
 		{"file the group can change", secretRef{File: write("e", hidden, 0o660)}, "error: DIR/e is open to others (mode 0660); run: chmod 600 DIR/e"},
 		{"no file", secretRef{File: filepath.Join(dir, "none")}, "error: DIR/none does not exist"},

@@ -95,6 +95,8 @@ func (g *Group) giveUp(ctx context.Context, ref KeyRef, trace *Trace, refusal er
 			err = &Error{Op: "serve", Kind: ErrUnavailable, Detail: fmt.Sprintf("key %q was not found and then found again", key.Label)}
 		}
 		return err
+	case errors.Is(refusal, ErrTooLarge) && g.heldByDrained(ref):
+		return &Error{Op: "serve", Kind: ErrUnavailable, Detail: fmt.Sprintf("too large for the HSMs in use; one that holds key %q is drained and may take it", ref.Label)}
 	case refusal != nil:
 		return refusal
 	}

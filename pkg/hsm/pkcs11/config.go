@@ -24,6 +24,8 @@ const (
 	MaxSessions     = 1024
 	maxLabel        = 32 // bytes, CK_TOKEN_INFO (PKCS#11 2.40 section 3.2)
 	maxSerial       = 16
+	maxManufacturer = 32
+	maxModel        = 16
 )
 
 const redacted = "[redacted]"
@@ -44,10 +46,24 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // Config is everything needed to open one HSM. Without a TestKey, or without that key on the token,
 // an ambiguous refusal to decrypt proves nothing, and most failures count as the HSM's.
 type Config struct {
-	Module    string    `json:"module"`             // absolute path of the shared object
-	Token     string    `json:"token"`              // label of the token, 1 to 32 bytes
-	Serial    string    `json:"serial,omitempty"`   // if set, a token with another serial number is refused
-	PIN       Secret    `json:"pin"`                // of the normal user (CKU_USER)
+	Module string `json:"module"` // absolute path of the shared object
+
+	// The token: each of these that is set must be that of the token, one at least is set, and
+	// exactly one token must match.
+	Token        string `json:"token,omitempty"`  // label, at most 32 bytes
+	Serial       string `json:"serial,omitempty"` // at most 16 characters
+	Slot         *uint  `json:"slot,omitempty"`   // CK_SLOT_ID; nil: any
+	Manufacturer string `json:"manufacturer,omitempty"`
+	Model        string `json:"model,omitempty"`
+
+	// IgnoreInitialized takes a token that says that it is not initialised
+	// (CKF_TOKEN_INITIALIZED is not set), which some in use do.
+	IgnoreInitialized bool `json:"ignoreInitialized,omitempty"`
+
+	// UserType is who logs in: one of the User… constants or a number (0x80000001); "": UserNormal.
+	UserType UserType `json:"userType,omitempty"`
+	PIN      Secret   `json:"pin,omitempty"` // of that user; empty for UserNone
+
 	Sessions  int       `json:"sessions,omitempty"` // that encrypt and decrypt at once, 1 to 1024; 0: 8. Up to four more serve listings, the canary and the login.
 	Profile   string    `json:"profile,omitempty"`  // one of Profiles(); "": generic
 	Overrides Overrides `json:"overrides,omitzero"`
@@ -58,7 +74,7 @@ type Config struct {
 
 // String names the token and hides the PIN.
 func (c Config) String() string {
-	return fmt.Sprintf("token %q of %s, profile %q, PIN %s", c.Token, c.Module, c.Profile, c.PIN)
+	return fmt.Sprintf("%s of %s, profile %q, PIN %s", c.wanted(), c.Module, c.Profile, c.PIN)
 }
 
 // GoString is String: %#v must not show the PIN either.
@@ -75,17 +91,28 @@ func (c Config) Validate() error {
 	if !filepath.IsAbs(c.Module) {
 		bad("module %q: give the absolute path of the PKCS#11 library", c.Module)
 	}
-	if c.Token == "" || len(c.Token) > maxLabel {
-		bad("token %q: a token label has 1 to %d bytes", c.Token, maxLabel)
+	if c.wanted() == "" {
+		bad("no token is chosen: give its label, serial number, slot, or manufacturer and model")
+	}
+	if len(c.Token) > maxLabel {
+		bad("token %q: a token label has at most %d bytes", c.Token, maxLabel)
 	}
 	if len(c.Serial) > maxSerial {
 		bad("serial %q: a serial number has at most %d characters", c.Serial, maxSerial)
 	}
-	if c.PIN == "" {
-		bad("the PIN is empty")
+	if len(c.Manufacturer) > maxManufacturer {
+		bad("manufacturer %q: a token's has at most %d bytes", c.Manufacturer, maxManufacturer)
 	}
-	if strings.ContainsRune(string(c.PIN), 0) {
-		bad("the PIN holds a zero byte")
+	if len(c.Model) > maxModel {
+		bad("model %q: a token's has at most %d bytes", c.Model, maxModel)
+	}
+	err := c.UserType.check()
+	if err != nil {
+		problems = append(problems, err)
+	}
+	err = c.checkPIN()
+	if err != nil {
+		problems = append(problems, err)
 	}
 	if c.Sessions < 0 || c.Sessions > MaxSessions {
 		bad("sessions %d: use 1 to %d", c.Sessions, MaxSessions)
@@ -93,7 +120,7 @@ func (c Config) Validate() error {
 	if c.KeyVersion != "" && !slices.Contains(hsm.VersionRules(), c.KeyVersion) {
 		bad("key version %q: use one of %v", c.KeyVersion, hsm.VersionRules())
 	}
-	_, err := c.profile()
+	_, err = c.profile()
 	if err != nil {
 		problems = append(problems, err)
 	}

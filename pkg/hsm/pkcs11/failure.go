@@ -15,6 +15,7 @@ import (
 // Return values that this package acts on by name.
 const (
 	ckrGeneralError         hsm.CKR = 0x05
+	ckrFunctionFailed       hsm.CKR = 0x06
 	ckrArgumentsBad         hsm.CKR = 0x07
 	ckrActionProhibited     hsm.CKR = 0x1B
 	ckrAttributeSensitive   hsm.CKR = 0x11
@@ -43,9 +44,13 @@ const (
 	ckrAlreadyLoggedIn      hsm.CKR = 0x100
 	ckrNotLoggedIn          hsm.CKR = 0x101
 	ckrPINNotInitialized    hsm.CKR = 0x102
+	ckrUserTypeInvalid      hsm.CKR = 0x103
+	ckrAnotherLoggedIn      hsm.CKR = 0x104
+	ckrTooManyUserTypes     hsm.CKR = 0x105
 	ckrNotInitialized       hsm.CKR = 0x190
 	ckrFunctionRejected     hsm.CKR = 0x200
 	ckrAlreadyInitialized   hsm.CKR = 0x191
+	ckrVendorDefined        hsm.CKR = 0x80000000
 )
 
 // code gives the return value in an error of miekg's or of ours, CKROK if there is none.
@@ -61,9 +66,15 @@ func code(err error) hsm.CKR {
 	return hsm.CKROK
 }
 
-// unavailable is the fault of a PKCS#11 function that answered with err.
+// unavailable is the fault of a PKCS#11 function that answered with err. Some HSMs let an expired
+// PIN log in and then refuse everything else (PKCS#11 2.40 section 5.1.6, CKR_PIN_EXPIRED): that is
+// a matter of the PIN.
 func unavailable(op, function string, err error) *hsm.Error {
-	return &hsm.Error{Op: op, Function: function, Code: code(err), Kind: hsm.ErrUnavailable}
+	e := &hsm.Error{Op: op, Function: function, Code: code(err), Kind: hsm.ErrUnavailable}
+	if e.Code == ckrPINExpired {
+		e.Kind, e.Detail = hsm.ErrPINIncorrect, "the login worked, but "+expiredAdvice
+	}
+	return e
 }
 
 // timeout says that ctx ended before the HSM could be asked.

@@ -41,22 +41,36 @@ ck_ulong gcm_list_error(const struct gcm_module *module)
 	return get(&functions);
 }
 
+static void set_parameters(struct gcm_call *call)
+{
+	ck_byte *iv = call->iv_len ? call->iv : NULL;
+	ck_byte *aad = call->aad_len ? call->aad : NULL;
+
+	call->mechanism.mechanism = call->mechanism_type;
+	if (call->short_params) {
+		call->params_short = (struct ck_gcm_params_short){
+			.iv = iv, .iv_len = call->iv_len,
+			.aad = aad, .aad_len = call->aad_len, .tag_bits = call->tag_bits,
+		};
+		call->mechanism.parameter = &call->params_short;
+		call->mechanism.parameter_len = sizeof call->params_short;
+		return;
+	}
+	call->params = (struct ck_gcm_params){
+		.iv = iv, .iv_len = call->iv_len, .iv_bits = call->iv_bits,
+		.aad = aad, .aad_len = call->aad_len, .tag_bits = call->tag_bits,
+	};
+	call->mechanism.parameter = &call->params;
+	call->mechanism.parameter_len = sizeof call->params;
+}
+
 ck_ulong gcm_run(const struct ck_functions *functions, struct gcm_call *call, int decrypt)
 {
 	ck_init init = decrypt ? functions->decrypt_init : functions->encrypt_init;
 	ck_data data = decrypt ? functions->decrypt : functions->encrypt;
 	ck_ulong rv;
 
-	call->params.iv = call->iv_len ? call->iv : NULL;
-	call->params.iv_len = call->iv_len;
-	call->params.iv_bits = call->iv_bits;
-	call->params.aad = call->aad_len ? call->aad : NULL;
-	call->params.aad_len = call->aad_len;
-	call->params.tag_bits = call->tag_bits;
-	call->mechanism.mechanism = call->mechanism_type;
-	call->mechanism.parameter = &call->params;
-	call->mechanism.parameter_len = sizeof call->params;
-
+	set_parameters(call);
 	call->init_succeeded = 0;
 	rv = init(call->session, &call->mechanism, call->key);
 	if (rv != 0)

@@ -68,6 +68,7 @@ type gcmInput struct {
 	mechanism uint32
 	ivLen     int
 	ivBits    int
+	short     bool // parameters without ulIvBits
 	aadLen    int
 	inLen     int
 }
@@ -84,6 +85,10 @@ func (g *gcmCall) run(in gcmInput) (int, hsm.CKR, bool) {
 	c.aad_len = C.ck_ulong(in.aadLen)
 	c.in_len = C.ck_ulong(in.inLen)
 	c.out_len = C.GCM_OUT
+	c.short_params = 0
+	if in.short {
+		c.short_params = 1
+	}
 	decrypt := C.int(0)
 	if in.decrypt {
 		decrypt = 1

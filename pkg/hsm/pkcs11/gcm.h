@@ -25,6 +25,16 @@ struct ck_gcm_params {
 	ck_ulong tag_bits;
 };
 
+// As version 2.40 of the standard printed it before its errata, without ulIvBits: 40 bytes
+// instead of 48. Some modules take this one only.
+struct ck_gcm_params_short {
+	ck_byte *iv;
+	ck_ulong iv_len;
+	ck_byte *aad;
+	ck_ulong aad_len;
+	ck_ulong tag_bits;
+};
+
 typedef ck_ulong (*ck_init)(ck_ulong session, struct ck_mechanism *mechanism, ck_ulong key);
 typedef ck_ulong (*ck_data)(ck_ulong session, ck_byte *in, ck_ulong in_len, ck_byte *out, ck_ulong *out_len);
 
@@ -63,8 +73,12 @@ struct gcm_call {
 	ck_ulong in_len;
 	ck_ulong out_len;   // room on the way in, length on the way out
 	int init_succeeded; // tells which of the two calls answered
+	int short_params;   // ck_gcm_params_short goes to the module
 	struct ck_mechanism mechanism;
-	struct ck_gcm_params params;
+	union {
+		struct ck_gcm_params params;
+		struct ck_gcm_params_short params_short;
+	};
 	ck_byte iv[GCM_IV];
 	ck_byte aad[GCM_AAD];
 	ck_byte in[GCM_IN];

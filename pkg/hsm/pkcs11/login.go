@@ -6,9 +6,8 @@ package pkcs11
 import (
 	"context"
 	"crypto/sha256"
-	"fmt"
-	"sync"
 	"sync/atomic"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -21,7 +20,8 @@ type login struct {
 	module  *module
 	profile *Profile
 	slot    uint
-	serial  string // of the token that was opened
+	token   identity // that was opened
+	user    UserType
 	pin     Secret
 
 	// count goes up before and after every C_Login, so that it changes for whoever was at
@@ -33,10 +33,14 @@ type login struct {
 	anchor p11.SessionHandle
 	isOpen bool
 	closed bool
+	pause  loginPause
 }
 
-func newLogin(m *module, p *Profile, slot uint, serial string, pin Secret) *login {
-	l := &login{module: m, profile: p, slot: slot, serial: serial, pin: pin, turn: make(chan struct{}, 1)}
+func newLogin(m *module, p *Profile, slot tokenSlot, c Config) *login {
+	l := &login{
+		module: m, profile: p, slot: slot.id, token: identityOf(slot.info),
+		user: c.UserType, pin: c.PIN, turn: make(chan struct{}, 1),
+	}
 	l.turn <- struct{}{}
 	return l
 }
@@ -72,13 +76,13 @@ func (l *login) ensure(ctx context.Context) error {
 	}
 	defer l.give()
 	flags, err := l.tokenFlags()
-	if err != nil {
+	if err != nil || !l.user.logsIn() {
 		return err
 	}
 	if l.isOpen {
 		session, err := l.module.ctx.GetSessionInfo(l.anchor)
 		switch {
-		case err == nil && loggedIn(session.State):
+		case err == nil && l.user.loggedIn(session.State):
 			return nil
 		case err == nil:
 		case sessionIsGone(code(err)):
@@ -101,6 +105,10 @@ func (l *login) renew(ctx context.Context) error {
 	flags, err := l.tokenFlags()
 	if err != nil {
 		return err
+	}
+	if !l.user.logsIn() {
+		return &hsm.Error{Op: "log in", Kind: hsm.ErrUnavailable,
+			Detail: "the HSM wants a login, but user_type is none: set user_type and pin"}
 	}
 	return l.logIn(flags)
 }
@@ -128,9 +136,9 @@ func (l *login) tokenFlags() (uint, error) {
 	if err != nil {
 		return 0, unavailable("look at the token", "C_GetTokenInfo", err)
 	}
-	if trim(info.SerialNumber) != l.serial {
-		return 0, &hsm.Error{Op: "look at the token", Kind: hsm.ErrUnavailable,
-			Detail: fmt.Sprintf("the slot now holds a token with serial %q instead of %q", trim(info.SerialNumber), l.serial)}
+	difference := l.token.differs(identityOf(info))
+	if difference != "" {
+		return 0, &hsm.Error{Op: "look at the token", Kind: hsm.ErrUnavailable, Detail: difference}
 	}
 	return info.Flags, nil
 }
@@ -138,11 +146,15 @@ func (l *login) tokenFlags() (uint, error) {
 // logIn calls C_Login at most once. The caller has the turn.
 func (l *login) logIn(flags uint) error {
 	attempt := l.attemptID()
-	if refusedPINs.has(attempt) {
-		return &hsm.Error{Op: "log in", Kind: hsm.ErrPINIncorrect,
-			Detail: "the HSM refused this PIN before, and it is not tried again: correct the PIN, then restart"}
+	earlier := refusedPINs.get(attempt)
+	if earlier != nil {
+		return notAgain(earlier)
 	}
 	err := flagsAllowLogin(flags)
+	if err != nil {
+		return err
+	}
+	err = l.pause.check(time.Now())
 	if err != nil {
 		return err
 	}
@@ -157,20 +169,47 @@ func (l *login) logIn(flags uint) error {
 	// already other keys'. After: what a search began in between has not seen may be there now.
 	// And whatever C_Login answers: an error, too, may have taken effect.
 	l.count.Add(1)
-	err = l.module.ctx.Login(l.anchor, p11.CKU_USER, string(l.pin))
+	err = l.module.ctx.Login(l.anchor, l.user.number(), string(l.pin))
 	l.count.Add(1)
 	if err == nil || code(err) == ckrAlreadyLoggedIn {
-		return nil
+		l.pause = loginPause{}
+		return l.checkUsable(attempt)
 	}
 	if sessionIsGone(code(err)) {
 		l.closeAnchor()
 	}
-	failure := loginError(code(err))
-	if hsm.IsConfig(failure) {
-		refusedPINs.add(attempt)
+	failure := l.user.loginError(code(err))
+	switch {
+	case refusesPIN(failure):
 		failure.Detail += l.triesLeft()
+		refusedPINs.add(attempt, failure)
+	case isUnclearRefusal(failure.Code):
+		l.pause.failed(time.Now(), failure)
 	}
 	return failure
+}
+
+// pinToBeChanged is CKF_USER_PIN_TO_BE_CHANGED (PKCS#11 2.40 section 3.2).
+const pinToBeChanged = 0x00080000
+
+// checkUsable finds a PIN that has expired and logs in all the same: the token then refuses
+// everything but a new PIN. Not every token that sets the flag does, so that it is tried.
+func (l *login) checkUsable(attempt [sha256.Size]byte) error {
+	flags, err := l.tokenFlags()
+	if err != nil || flags&pinToBeChanged == 0 {
+		return err
+	}
+	none := []*p11.Attribute{p11.NewAttribute(p11.CKA_LABEL, "xks-proxy: no key has this label")}
+	err = l.module.ctx.FindObjectsInit(l.anchor, none)
+	if code(err) == ckrPINExpired {
+		refusal := unavailable("log in", "C_FindObjectsInit", err)
+		refusedPINs.add(attempt, refusal)
+		return refusal
+	}
+	if err == nil {
+		_ = l.module.ctx.FindObjectsFinal(l.anchor) // the search was not what this is about
+	}
+	return nil
 }
 
 func (l *login) openAnchor() (p11.SessionHandle, error) {
@@ -236,62 +275,6 @@ func flagsAllowLogin(flags uint) error {
 	return nil
 }
 
-// loginError reads the answer of C_Login.
-func loginError(rv hsm.CKR) *hsm.Error {
-	e := &hsm.Error{Op: "log in", Function: "C_Login", Code: rv}
-	switch rv {
-	case ckrPINIncorrect, ckrPINInvalid, ckrPINLenRange:
-		e.Kind = hsm.ErrPINIncorrect
-		e.Detail = "it was tried once and is not tried again"
-	case ckrPINExpired:
-		e.Kind = hsm.ErrPINIncorrect
-		e.Detail = "the PIN has expired: set a new one on the HSM"
-	case ckrPINNotInitialized:
-		e.Kind = hsm.ErrPINIncorrect
-		e.Detail = "the token has no user PIN yet: the security officer must set one"
-	case ckrPINLocked:
-		e.Kind = hsm.ErrPINLocked
-		e.Detail = "the security officer must reset it"
-	default:
-		e.Kind = hsm.ErrUnavailable
-	}
-	return e
-}
-
-func loggedIn(state uint) bool {
-	return state == p11.CKS_RO_USER_FUNCTIONS || state == p11.CKS_RW_USER_FUNCTIONS
-}
-
 func sessionIsGone(rv hsm.CKR) bool {
 	return rv == ckrSessionClosed || rv == ckrSessionInvalid
-}
-
-// attemptID names a PIN on a token without holding the PIN.
-func (l *login) attemptID() [sha256.Size]byte {
-	h := sha256.New()
-	_, _ = fmt.Fprintf(h, "%q %q ", l.module.path, l.serial)
-	_, _ = h.Write([]byte(l.pin))
-	return [sha256.Size]byte(h.Sum(nil))
-}
-
-// refusedPINs outlives every Token: an HSM locks after a few wrong PINs, so that
-// within one process none is ever tried twice.
-var refusedPINs = attempts{seen: map[[sha256.Size]byte]struct{}{}}
-
-type attempts struct {
-	mu   sync.Mutex
-	seen map[[sha256.Size]byte]struct{}
-}
-
-func (a *attempts) has(id [sha256.Size]byte) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	_, ok := a.seen[id]
-	return ok
-}
-
-func (a *attempts) add(id [sha256.Size]byte) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.seen[id] = struct{}{}
 }

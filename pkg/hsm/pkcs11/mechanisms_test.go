@@ -29,7 +29,7 @@ func mechanismList(mechanisms ...uint64) []byte {
 // makeRestricted makes a key that only these mechanisms may use.
 func makeRestricted(t *testing.T, token *Token, label string, mechanisms ...uint64) {
 	t.Helper()
-	template := append(NewKey{Label: label}.template(),
+	template := append(NewKey{Label: label}.template(true),
 		p11.NewAttribute(p11.CKA_VALUE_LEN, hsm.KeySize),
 		p11.NewAttribute(p11.CKA_ALLOWED_MECHANISMS, mechanismList(mechanisms...)))
 	err := token.withReadWrite(t.Context(), func(session p11.SessionHandle) error {

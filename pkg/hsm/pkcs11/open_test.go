@@ -132,7 +132,7 @@ func TestOpenRefusesTwoTokensWithOneLabel(t *testing.T) {
 	}
 	twin := c
 	twin.Token = twinLabel
-	e := openFails(t, twin, hsm.ErrTokenNotFound, "2 tokens", twinLabel, "set the serial number")
+	e := openFails(t, twin, hsm.ErrTokenNotFound, "2 tokens", twinLabel, "set serial of the right one")
 	if strings.Count(e.Detail, "serial ") < 3 {
 		t.Errorf("both serials should be named: %s", e.Detail)
 	}
@@ -181,8 +181,9 @@ func TestLoginErrors(t *testing.T) {
 	for rv, want := range map[hsm.CKR]error{
 		0xA0: hsm.ErrPINIncorrect, 0xA1: hsm.ErrPINIncorrect, 0xA2: hsm.ErrPINIncorrect, 0xA3: hsm.ErrPINIncorrect,
 		0x102: hsm.ErrPINIncorrect, 0xA4: hsm.ErrPINLocked, 0x30: hsm.ErrUnavailable, 0x5: hsm.ErrUnavailable, 0x104: hsm.ErrUnavailable,
+		0x103: hsm.ErrModule, 0x105: hsm.ErrUnavailable, 0x80000001: hsm.ErrUnavailable,
 	} {
-		err := loginError(rv)
+		err := UserType("").loginError(rv)
 		if !errors.Is(err, want) || err.Code != rv || err.Function != "C_Login" {
 			t.Errorf("%s: %v", rv, err)
 		}

@@ -35,7 +35,12 @@ type IVBits string
 const (
 	IVBitsLength IVBits = "length" // 8 × ulIvLen
 	IVBitsZero   IVBits = "zero"
+	IVBitsAbsent IVBits = "absent" // there is no such field: the parameters have 40 bytes, not 48
 )
+
+// MinLimit is the least that an HSM has to take of AAD and of data, bytes: the proxy's own
+// probes and comparisons stay below it.
+const MinLimit = 512
 
 // MechanismAESGCM is CKM_AES_GCM.
 const MechanismAESGCM uint32 = 0x1087
@@ -155,14 +160,16 @@ func (p Profile) validate() error {
 	if p.IVSize != hsm.IVSize && p.IVSize != hsm.LongIVSize {
 		return fmt.Errorf("IV size %d: the XKS API allows %d or %d bytes", p.IVSize, hsm.IVSize, hsm.LongIVSize)
 	}
-	if p.IVBits != IVBitsLength && p.IVBits != IVBitsZero {
-		return fmt.Errorf("IV bits %q is unknown: use %s or %s", p.IVBits, IVBitsLength, IVBitsZero)
+	switch p.IVBits {
+	case IVBitsLength, IVBitsZero, IVBitsAbsent:
+	default:
+		return fmt.Errorf("IV bits %q is unknown: use %s, %s or %s", p.IVBits, IVBitsLength, IVBitsZero, IVBitsAbsent)
 	}
-	if p.MaxAAD < 1 || p.MaxAAD > hsm.MaxAADSize {
-		return fmt.Errorf("the largest AAD is %d bytes: use 1 to %d", p.MaxAAD, hsm.MaxAADSize)
+	if p.MaxAAD < MinLimit || p.MaxAAD > hsm.MaxAADSize {
+		return fmt.Errorf("the largest AAD is %d bytes: use %d to %d", p.MaxAAD, MinLimit, hsm.MaxAADSize)
 	}
-	if p.MaxData < 1 || p.MaxData > hsm.MaxDataSize {
-		return fmt.Errorf("the largest data is %d bytes: use 1 to %d", p.MaxData, hsm.MaxDataSize)
+	if p.MaxData < MinLimit || p.MaxData > hsm.MaxDataSize {
+		return fmt.Errorf("the largest data is %d bytes: use %d to %d", p.MaxData, MinLimit, hsm.MaxDataSize)
 	}
 	for _, code := range slices.Concat(p.InvalidCiphertext, p.Ambiguous) {
 		if code == hsm.CKROK {

@@ -178,7 +178,7 @@ func (t *Token) refuseTaken(ctx context.Context, keys []NewKey) error {
 }
 
 func (t *Token) createKey(session p11.SessionHandle, key NewKey) error {
-	template := key.template()
+	template := key.template(t.config.UserType.logsIn())
 	if key.Value != nil {
 		template = append(template, p11.NewAttribute(p11.CKA_VALUE, key.Value))
 		_, err := t.module.ctx.CreateObject(session, template)
@@ -202,7 +202,9 @@ func keyFailure(key NewKey, function string, err error) error {
 	return e
 }
 
-func (k NewKey) template() []*p11.Attribute {
+// template is for C_GenerateKey. A key is private, so that nobody uses it without a login, where
+// there is a login.
+func (k NewKey) template(private bool) []*p11.Attribute {
 	usage := k.Usage
 	if usage == 0 {
 		usage = hsm.CanEncrypt | hsm.CanDecrypt
@@ -212,7 +214,7 @@ func (k NewKey) template() []*p11.Attribute {
 		p11.NewAttribute(p11.CKA_KEY_TYPE, p11.CKK_AES),
 		p11.NewAttribute(p11.CKA_LABEL, k.Label),
 		p11.NewAttribute(p11.CKA_TOKEN, true),
-		p11.NewAttribute(p11.CKA_PRIVATE, true),
+		p11.NewAttribute(p11.CKA_PRIVATE, private),
 		p11.NewAttribute(p11.CKA_SENSITIVE, true),
 		p11.NewAttribute(p11.CKA_EXTRACTABLE, false),
 	}

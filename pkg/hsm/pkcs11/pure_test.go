@@ -225,7 +225,16 @@ func TestValidate(t *testing.T) {
 	}
 	for word, change := range map[string]func(*Config){
 		"absolute":              func(c *Config) { c.Module = "m.so" },
-		"label":                 func(c *Config) { c.Token = "" },
+		"no token is chosen":    func(c *Config) { c.Token = "" },
+		"manufacturer":          func(c *Config) { c.Manufacturer = strings.Repeat("x", 33) },
+		"model":                 func(c *Config) { c.Model = strings.Repeat("x", 17) },
+		"user type \"x\"":       func(c *Config) { c.UserType = "x" },
+		"security officer":      func(c *Config) { c.UserType = "0" },
+		"user type is none":     func(c *Config) { c.UserType = UserNone },
+		"byte order mark":       func(c *Config) { c.PIN = "\uFEFF1234" },
+		"not UTF-8":             func(c *Config) { c.PIN = "12\xFF" },
+		"ends with a blank":     func(c *Config) { c.PIN = "1234 " },
+		"line end":              func(c *Config) { c.PIN = "1234\r" },
 		"32 bytes":              func(c *Config) { c.Token = strings.Repeat("x", 33) },
 		"serial":                func(c *Config) { c.Serial = strings.Repeat("1", 17) },
 		"PIN is empty":          func(c *Config) { c.PIN = "" },
@@ -238,6 +247,7 @@ func TestValidate(t *testing.T) {
 		"IV bits":               func(c *Config) { c.Overrides.IVBits = "x" },
 		"the largest AAD":       func(c *Config) { c.Overrides.MaxAAD = hsm.MaxAADSize + 1 },
 		"the largest data":      func(c *Config) { c.Overrides.MaxData = -1 },
+		"use 512 to 65536":      func(c *Config) { c.Overrides.MaxData = 511 },
 		"cannot mean that a de": func(c *Config) { c.Overrides.Ambiguous = []hsm.CKR{0} },
 	} {
 		c := good

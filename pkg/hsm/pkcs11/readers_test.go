@@ -15,7 +15,7 @@ import (
 func createWithID(t *testing.T, token *Token, label string, id []byte) {
 	t.Helper()
 	err := token.withReadWrite(t.Context(), func(session p11.SessionHandle) error {
-		template := append(NewKey{Label: label}.template(), p11.NewAttribute(p11.CKA_VALUE_LEN, 32), p11.NewAttribute(p11.CKA_ID, id))
+		template := append(NewKey{Label: label}.template(true), p11.NewAttribute(p11.CKA_VALUE_LEN, 32), p11.NewAttribute(p11.CKA_ID, id))
 		_, err := token.module.ctx.GenerateKey(session, []*p11.Mechanism{p11.NewMechanism(p11.CKM_AES_KEY_GEN, nil)}, template)
 		return err
 	})

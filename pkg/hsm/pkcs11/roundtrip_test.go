@@ -244,7 +244,7 @@ func TestScratchIsWiped(t *testing.T) {
 
 func TestTooLarge(t *testing.T) {
 	c, _ := newTestToken(t)
-	c.Overrides = Overrides{MaxAAD: 100, MaxData: 200}
+	c.Overrides = Overrides{MaxAAD: 600, MaxData: 700}
 	token := openTest(t, c)
 	err := token.CreateKeys(t.Context(), []NewKey{{Label: "k"}, {Label: "canary-key"}})
 	if err != nil {
@@ -253,7 +253,7 @@ func TestTooLarge(t *testing.T) {
 	for _, test := range []struct {
 		aad, data int
 		want      error
-	}{{100, 200, nil}, {101, 1, hsm.ErrTooLarge}, {1, 201, hsm.ErrTooLarge}} {
+	}{{600, 700, nil}, {601, 1, hsm.ErrTooLarge}, {1, 701, hsm.ErrTooLarge}} {
 		_, err := token.Encrypt(t.Context(), ref("k", 0), make([]byte, test.aad), make([]byte, test.data))
 		if !errors.Is(err, test.want) {
 			t.Errorf("encrypt, AAD %d, data %d: %v", test.aad, test.data, err)

@@ -56,6 +56,7 @@ func (s *session) seal(key uint, aad, plaintext []byte) (hsm.Sealed, *callError)
 		mechanism: s.profile.Mechanism,
 		ivLen:     ivLen,
 		ivBits:    s.profile.ivBits(ivLen),
+		short:     s.profile.IVBits == IVBitsAbsent,
 		aadLen:    copy(s.gcm.aad, aad),
 		inLen:     copy(s.gcm.in, plaintext),
 	}
@@ -82,6 +83,7 @@ func (s *session) open(key uint, aad []byte, sealed hsm.Sealed) ([]byte, *callEr
 		mechanism: s.profile.Mechanism,
 		ivLen:     ivLen,
 		ivBits:    s.profile.ivBits(ivLen),
+		short:     s.profile.IVBits == IVBitsAbsent,
 		aadLen:    copy(s.gcm.aad, aad),
 		inLen:     n,
 	}

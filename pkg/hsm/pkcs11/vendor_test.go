@@ -22,22 +22,12 @@ type vendor struct {
 	value []byte // of the key "k"
 }
 
-// openVendor makes a token with the keys "k" and "canary-key" and opens it with one session through a
-// faulty module of its own. change may be nil.
-func openVendor(t *testing.T, change func(*Config)) vendor {
-	t.Helper()
-	return openPlaying(t, faulty.Manners{}, change)
-}
-
-// openPlaying is openVendor for an HSM with these manners.
-func openPlaying(t *testing.T, manners faulty.Manners, change func(*Config)) vendor {
+// newVendor makes a token, without keys, behind a faulty module of its own. The configuration has one
+// session.
+func newVendor(t *testing.T) (Config, *faulty.Control) {
 	t.Helper()
 	dir := t.TempDir()
 	control, err := faulty.New(filepath.Join(dir, "control"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = control.Play(manners)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,13 +51,37 @@ func openPlaying(t *testing.T, manners faulty.Manners, change func(*Config)) ven
 	t.Cleanup(func() { keep.release(true) })
 	c, _ := newTestToken(t)
 	c.Module, c.Sessions = module, 1
+	return c, control
+}
+
+// openVendor makes a token with the keys "k" and "canary-key" and opens it with one session through a
+// faulty module of its own. change may be nil.
+func openVendor(t *testing.T, change func(*Config)) vendor {
+	t.Helper()
+	return openPlaying(t, faulty.Manners{}, change)
+}
+
+// openPlaying is openVendor for an HSM with these manners.
+func openPlaying(t *testing.T, manners faulty.Manners, change func(*Config)) vendor {
+	t.Helper()
+	c, control := newVendor(t)
+	err := control.Play(manners)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if change != nil {
 		change(&c)
 	}
+	return openPlayed(t, c, control)
+}
+
+// openPlayed opens what newVendor made and creates the keys "k" and "canary-key".
+func openPlayed(t *testing.T, c Config, control *faulty.Control) vendor {
+	t.Helper()
 	token := openTest(t, c)
 	t.Cleanup(control.Clear) // before the token is closed: it would wait for calls that hang
 	value := random(t, hsm.KeySize)
-	err = token.CreateKeys(t.Context(), []NewKey{{Label: "k", Value: value}, {Label: "canary-key"}})
+	err := token.CreateKeys(t.Context(), []NewKey{{Label: "k", Value: value}, {Label: "canary-key"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,6 +163,12 @@ func opensOn(t *testing.T, where string, token *Token, aad, plain []byte, sealed
 // refusesTampered is requirement D2 on this token.
 func refusesTampered(t *testing.T, token *Token, aad []byte, good hsm.Sealed) {
 	t.Helper()
+	refusesAs(t, hsm.ErrRefusedCiphertext, token, aad, good)
+}
+
+// refusesAs is refusesTampered with the kind of error that the token's codes allow.
+func refusesAs(t *testing.T, kind error, token *Token, aad []byte, good hsm.Sealed) {
+	t.Helper()
 	flip := func(b []byte) []byte { b = bytes.Clone(b); b[len(b)-1] ^= 1; return b }
 	tampered := map[string]hsm.Sealed{
 		"tag": {IV: good.IV, Ciphertext: good.Ciphertext, Tag: flip(good.Tag)},
@@ -160,7 +180,7 @@ func refusesTampered(t *testing.T, token *Token, aad []byte, good hsm.Sealed) {
 	check := func(what string, aad []byte, sealed hsm.Sealed) {
 		t.Helper()
 		got, err := token.Decrypt(t.Context(), ref("k", 0), aad, sealed)
-		if !errors.Is(err, hsm.ErrRefusedCiphertext) || hsm.IsFault(err) || got != nil {
+		if !errors.Is(err, kind) || hsm.IsFault(err) || got != nil {
 			t.Errorf("%s tampered with: %v", what, err)
 		}
 	}
