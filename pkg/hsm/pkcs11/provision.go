@@ -264,6 +264,11 @@ func (t *Token) DestroyKey(ctx context.Context, label string, version uint32) er
 // sessions that list, so that Close waits for it. A token that has no more sessions gives one that is
 // read-only back for it.
 func (t *Token) withReadWrite(ctx context.Context, do func(p11.SessionHandle) error) error {
+	select {
+	case <-t.prepared: // SoftHSM was seen to refuse a new key while another session searches
+	case <-ctx.Done():
+		return timeout("open session", ctx)
+	}
 	s, err := t.admin.get(ctx)
 	if err != nil {
 		return err
