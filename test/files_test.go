@@ -19,7 +19,8 @@ func launchWithFiles(t *testing.T, files int) *proxy {
 	file := w.file("few-files.yaml")
 	s.Admin["socket"] = w.file("admin.sock")
 	writeFile(t, file, s.text(t))
-	p, err := launchCommand(w, file, "sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, files), program, "serve", "--config", file)
+	script := fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, files)
+	p, err := launchCommand(w, file, "sh", "-c", script, program, "serve", "--config", file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,12 +52,14 @@ func TestIdleConnectionsBesideUseUpNoFiles(t *testing.T) {
 	}
 	start := time.Now()
 	for range 6 {
-		p.client(t, http1).encrypt(t, "key-1", encryptBody([]byte("x"), nil)) // a connection of its own
+		c := p.client(t, http1) // a connection of its own
+		c.encrypt(t, "key-1", encryptBody([]byte("x"), nil))
 	}
 	if took := time.Since(start); took > 2*time.Second {
 		t.Errorf("six connections took %v: AWS KMS gives up after 250 ms", took)
 	}
-	if closed := p.metric(t, `xks_proxy_other_connections_closed_total{listener="health"}`); closed == "" || closed == "0" {
+	closed := p.metric(t, `xks_proxy_other_connections_closed_total{listener="health"}`)
+	if closed == "" || closed == "0" {
 		t.Errorf("%q connections to the health port were closed", closed)
 	}
 	said, stderr, code := command(t, "status", "--socket", socket)

@@ -1,7 +1,7 @@
 package test
 
-// The log of the real program: its last line of a start, strangers who try to fill it, rotation, and
-// a full disk.
+// The log of the real program: its last line of a start, strangers who try to fill it, rotation,
+// and a full disk.
 
 import (
 	"encoding/json"
@@ -61,7 +61,8 @@ func TestServingNotReady(t *testing.T) {
 			serving = i
 		}
 	}
-	if got := lines[serving]; failed != 2 || got.Level != "error" || got.Msg != "serving, NOT READY: no HSM can serve" {
+	const want = "serving, NOT READY: no HSM can serve"
+	if got := lines[serving]; failed != 2 || got.Level != "error" || got.Msg != want {
 		t.Errorf("%d HSMs are errors; the last line is %+v", failed, got)
 	}
 	for _, line := range lines[serving+1:] {
@@ -76,7 +77,8 @@ func (p *proxy) unsigned(t *testing.T, client *http.Client) bool {
 	t.Helper()
 	body := fmt.Sprintf(`{"requestMetadata":{"awsPrincipalArn":%q,"x":{"%s":1}}}`,
 		strings.Repeat("\\", 1000), strings.Repeat(`\u0001`, 300))
-	response, err := client.Post("https://"+p.listen+mainPrefix+"/kms/xks/v1/health", "application/json", strings.NewReader(body))
+	uri := "https://" + p.listen + mainPrefix + "/kms/xks/v1/health"
+	response, err := client.Post(uri, "application/json", strings.NewReader(body))
 	if err != nil {
 		return false // cut off, as strangers are
 	}
@@ -177,8 +179,8 @@ func readText(t *testing.T, path string) string {
 	return string(text)
 }
 
-// The file is renamed and the proxy told by SIGHUP, under load: each request has one line, in one of
-// the files, and a configuration that is not good does not matter.
+// The file is renamed and the proxy told by SIGHUP, under load: each request has one line, in one
+// of the files, and a configuration that is not good does not matter.
 func TestLogRotation(t *testing.T) {
 	t.Parallel()
 	p, path := startWithLogFile(t)
@@ -218,8 +220,8 @@ func TestLogRotation(t *testing.T) {
 	}
 }
 
-// The shipped configs/xks-proxy.logrotate, with the path, the user and the signal of this test: each
-// request has one line in the files that logrotate leaves.
+// The shipped configs/xks-proxy.logrotate, with the path, the user and the signal of this test:
+// each request has one line in the files that logrotate leaves.
 func TestShippedLogrotate(t *testing.T) {
 	t.Parallel()
 	said, err := exec.Command("sh", "logrotate.sh").CombinedOutput()
@@ -253,7 +255,8 @@ func TestShippedLogrotate(t *testing.T) {
 			}
 			return err
 		})
-		said, err := exec.Command("logrotate", "--force", "--state", file+".state", file).CombinedOutput()
+		rotate := exec.Command("logrotate", "--force", "--state", file+".state", file)
+		said, err := rotate.CombinedOutput()
 		if err != nil || len(said) > 0 {
 			t.Fatalf("logrotate: %v: %s", err, said)
 		}
@@ -282,7 +285,9 @@ func TestLogOnAFullDisk(t *testing.T) {
 	w := newTestWorld(t)
 	p := w.launch(t, func(s *settings) { s.Log = object{"output": "/dev/full"} })
 	t.Cleanup(func() { p.stop(t) })
-	stderr := p.log.wait(t, startLimit, p.exited, func(line string) bool { return strings.Contains(line, "no space left") })
+	stderr := p.log.wait(t, startLimit, p.exited, func(line string) bool {
+		return strings.Contains(line, "no space left")
+	})
 	if !strings.HasPrefix(stderr, "xks-proxy: the log cannot be written; lines wait in memory: ") {
 		t.Errorf("stderr says %s", stderr)
 	}

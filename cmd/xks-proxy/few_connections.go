@@ -23,8 +23,8 @@ const (
 )
 
 // fewConnections bounds the connections of one http.Server by its ConnState. A new connection is
-// always taken. If there are too many then, the one is closed that has been idle for longest, or, if
-// none is idle, the oldest: nobody can keep others out by holding connections, however busy.
+// always taken. If there are too many then, the one that has been idle for longest is closed, or
+// the oldest if none is idle: nobody can keep others out by holding connections, however busy.
 type fewConnections struct {
 	listener string // for the log
 	limit    int
@@ -34,8 +34,8 @@ type fewConnections struct {
 
 	mu    sync.Mutex
 	conns map[net.Conn]*list.Element // in idle or busy
-	idle  list.List                  // of net.Conn: without a request; first what has been so for longest
-	busy  list.List                  // of net.Conn: with a request that has arrived; the oldest first
+	idle  list.List                  // of net.Conn without a request; the longest idle one first
+	busy  list.List                  // of net.Conn with a request that has arrived
 }
 
 func newFewConnections(listener string, limit int, log *zap.Logger) *fewConnections {
@@ -54,7 +54,8 @@ func (f *fewConnections) connState(c net.Conn, state http.ConnState) {
 	f.closed.Add(1)
 	f.alarm.Do(func() {
 		f.log.Warn("too many connections: those that are idle for longest are closed",
-			zap.String("listener", f.listener), zap.Int("max", f.limit), zap.Int64("closed_since_start", f.closed.Load()))
+			zap.String("listener", f.listener), zap.Int("max", f.limit),
+			zap.Int64("closed_since_start", f.closed.Load()))
 	})
 	_ = victim.Close() // it may be gone already
 }

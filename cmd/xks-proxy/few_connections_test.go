@@ -30,18 +30,22 @@ type fewRig struct {
 func newFewRig(t *testing.T) *fewRig {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
-	r := &fewRig{t: t, few: newFewConnections(listenerHealth, fewLimit, zap.New(core)), letGo: make(chan struct{}), began: make(chan struct{}, 100), logs: logs}
+	r := &fewRig{
+		t: t, few: newFewConnections(listenerHealth, fewLimit, zap.New(core)), logs: logs,
+		letGo: make(chan struct{}), began: make(chan struct{}, 100),
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.addr = l.Addr().String()
-	server := &http.Server{ConnState: r.few.connState, Handler: http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) {
+	handler := func(_ http.ResponseWriter, q *http.Request) {
 		if q.URL.Path == "/wait" {
 			r.began <- struct{}{}
 			<-r.letGo
 		}
-	})}
+	}
+	server := &http.Server{ConnState: r.few.connState, Handler: http.HandlerFunc(handler)}
 	go func() { _ = server.Serve(l) }() // it ends with an error
 	t.Cleanup(func() { close(r.letGo); _ = server.Close() })
 	return r
@@ -78,8 +82,10 @@ func getOver(c net.Conn, path string) error {
 // answered, and what was idle for longest gives way first.
 func TestNewConnectionIsAnswered(t *testing.T) {
 	for name, hold := range map[string]func(*fewRig, net.Conn){
-		"nothing":       func(*fewRig, net.Conn) {},
-		"half a header": func(_ *fewRig, c net.Conn) { _, _ = io.WriteString(c, "GET / HTTP/1.1\r\nX-") },
+		"nothing": func(*fewRig, net.Conn) {},
+		"half a header": func(_ *fewRig, c net.Conn) {
+			_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nX-")
+		},
 		"a request before": func(r *fewRig, c net.Conn) {
 			err := getOver(c, "/")
 			if err != nil {

@@ -1,7 +1,7 @@
 package main
 
-// The limit on open files, shared out between what takes files: connections of AWS KMS, those of the
-// listeners beside, and all else.
+// The limit on open files, shared out between what takes files: connections of AWS KMS, those of
+// the listeners beside, and all else.
 
 import (
 	"syscall"
@@ -21,8 +21,8 @@ type fileBudget struct {
 }
 
 // openFiles shares out what the system lets this process open. The connections of AWS KMS are
-// server.max_connections, or fewer: strangers give way to new connections when that limit is reached,
-// and not when the files are used up, which locks everybody out (U15).
+// server.max_connections, or fewer: strangers give way to new connections when that limit is
+// reached, and not when the files are used up, which locks everybody out (U15).
 func openFiles(configured int, log *zap.Logger) fileBudget {
 	var files syscall.Rlimit
 	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files)
@@ -31,8 +31,10 @@ func openFiles(configured int, log *zap.Logger) fileBudget {
 	}
 	budget := shareFiles(configured, files.Cur)
 	if budget.connections < configured {
-		log.Warn("server.max_connections is more than the limit on open files allows; raise LimitNOFILE of the unit, or ulimit -n",
-			zap.Int("configured", configured), zap.Int("in_force", budget.connections), zap.Uint64("open_files", files.Cur))
+		log.Warn("server.max_connections is more than the limit on open files allows; "+
+			"raise LimitNOFILE of the unit, or ulimit -n",
+			zap.Int("configured", configured), zap.Int("in_force", budget.connections),
+			zap.Uint64("open_files", files.Cur))
 	}
 	return budget
 }

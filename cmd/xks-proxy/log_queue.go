@@ -21,8 +21,8 @@ const (
 	logDelay        = 50 * time.Millisecond // lines are written together: one system call for many
 	logRetry        = time.Second           // between two tries to write, after an error
 	logStuckTime    = 5 * time.Second       // a write that takes longer is reported as a failure
-	logFlushTime    = 2 * time.Second       // at the end, what cannot be written in this time is lost
-	logReopenTime   = 2 * time.Second       // for the write that is under way when files are changed
+	logFlushTime    = 2 * time.Second       // at the end, what is not written then is lost
+	logReopenTime   = 2 * time.Second       // for a write under way when files are changed
 	maxSpare        = 1 << 20               // bytes of a buffer that is kept for later
 	alarmPause      = 10 * time.Second      // between two sentences on stderr
 )
@@ -41,8 +41,8 @@ type logOutage struct {
 
 // logQueue is a zapcore.WriteSyncer that never waits.
 type logQueue struct {
-	sink  *logSink                                // for run
-	tell  func(lost int, outage logOutage) []byte // makes the line of the log about an outage
+	sink  *logSink                           // for run
+	tell  func(lost int, o logOutage) []byte // makes the line of the log about an outage
 	alarm *alarm
 
 	wake    chan struct{} // capacity 1: there is something to write
@@ -71,8 +71,10 @@ type reopening struct {
 
 func newLogQueue(sink *logSink, tell func(int, logOutage) []byte, alarm *alarm) *logQueue {
 	q := &logQueue{
-		sink: sink, tell: tell, alarm: alarm, wake: make(chan struct{}, 1), reopens: make(chan reopening),
-		quit: make(chan struct{}), done: make(chan struct{}), complaint: rate.Sometimes{Interval: alarmPause},
+		sink: sink, tell: tell, alarm: alarm,
+		wake: make(chan struct{}, 1), reopens: make(chan reopening),
+		quit: make(chan struct{}), done: make(chan struct{}),
+		complaint: rate.Sometimes{Interval: alarmPause},
 	}
 	go q.run()
 	return q

@@ -49,7 +49,8 @@ func testLog(t testing.TB, core zapcore.Core, level zap.AtomicLevel) *openedLog 
 	log := zap.New(core)
 	l := &openedLog{Logger: log, level: level, queue: queue, output: "stderr"}
 	l.strangers = &strangerLog{
-		level: level, main: log, over: func(zapcore.WriteSyncer) *zap.Logger { return log }, queue: queue,
+		level: level, main: log, queue: queue,
+		over:    func(zapcore.WriteSyncer) *zap.Logger { return log },
 		reasons: map[string]*strangerReason{},
 	}
 	l.strangers.setRate(0)

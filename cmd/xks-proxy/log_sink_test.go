@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -62,6 +63,11 @@ func (w *saidText) String() string {
 	return w.got.String()
 }
 
+// queueTo is a queue of JSON.
+func queueTo(out, stderr io.Writer) *logQueue {
+	return newLogQueue(&logSink{out: out}, outageLine(newEncoder("json")), newAlarm(stderr))
+}
+
 // wholeLines are the lines of a log that are JSON; it counts the others.
 func wholeLines(t *testing.T, log string) ([]string, int) {
 	t.Helper()
@@ -88,7 +94,7 @@ func TestFullDiskForAWhile(t *testing.T) {
 		for _, err := range []error{syscall.ENOSPC, syscall.EIO} {
 			synctest.Test(t, func(t *testing.T) {
 				disk, stderr := &smallDisk{room: room, err: err}, new(saidText)
-				q := newLogQueue(&logSink{out: disk}, outageLine(newEncoder("json")), newAlarm(stderr))
+				q := queueTo(disk, stderr)
 				for i := range 5 {
 					_, _ = fmt.Fprintf(q, line, i)
 				}
@@ -97,7 +103,8 @@ func TestFullDiskForAWhile(t *testing.T) {
 				if s.Failing != err.Error() || s.Since.IsZero() || s.Lost != 0 {
 					t.Errorf("while the disk is full: %+v", s)
 				}
-				if !strings.Contains(stderr.String(), "the log cannot be written; lines wait in memory: "+err.Error()) {
+				said := "the log cannot be written; lines wait in memory: " + err.Error()
+				if !strings.Contains(stderr.String(), said) {
 					t.Errorf("stderr says %q", stderr.String())
 				}
 				_, _ = fmt.Fprintf(q, line, 5)
@@ -112,13 +119,13 @@ func TestFullDiskForAWhile(t *testing.T) {
 				for i := range 5 {
 					want = append(want, fmt.Sprintf(line, i))
 				}
-				if len(whole) != 7 || strings.Join(whole[:5], "") != strings.Join(want, "") || torn > 1 {
+				if len(whole) != 7 || torn > 1 || !slices.Equal(whole[:5], want) {
 					t.Fatalf("room for %d bytes: %q", room, disk.got.String())
 				}
-				said := strings.Join(whole[5:], "")
-				for _, part := range []string{`{"line":5}`, "no line was lost", `"lines":0}`, err.Error()} {
-					if !strings.Contains(said, part) {
-						t.Errorf("the log does not say %s: %s", part, said)
+				rest := strings.Join(whole[5:], "")
+				for _, part := range []string{`{"line":5}`, linesLate, `"lines":0}`, err.Error()} {
+					if !strings.Contains(rest, part) {
+						t.Errorf("the log does not say %s: %s", part, rest)
 					}
 				}
 			})
@@ -130,7 +137,7 @@ func TestFullDiskForAWhile(t *testing.T) {
 func TestFullDiskForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk, stderr := &smallDisk{err: syscall.ENOSPC, room: 2000}, new(saidText)
-		q := newLogQueue(&logSink{out: disk}, outageLine(newEncoder("json")), newAlarm(stderr))
+		q := queueTo(disk, stderr)
 		padding := strings.Repeat("x", 4000)
 		const lines = 5000 // 20 MB
 		for i := range lines {
@@ -147,13 +154,15 @@ func TestFullDiskForLong(t *testing.T) {
 		whole, torn := wholeLines(t, disk.got.String())
 		lost := lines - (len(whole) - 1)
 		if torn != 1 || int64(lost) != s.Lost {
-			t.Errorf("%d lines are missing, the status counts %d; %d torn", lost, s.Lost, torn)
+			t.Errorf("%d lines are missing, %d are counted; %d torn", lost, s.Lost, torn)
 		}
 		last := whole[len(whole)-1]
-		if !strings.Contains(last, fmt.Sprintf(`"lines":%d}`, lost)) || !strings.Contains(last, `"level":"error"`) {
+		count := fmt.Sprintf(`"lines":%d}`, lost)
+		if !strings.Contains(last, count) || !strings.Contains(last, `"level":"error"`) {
 			t.Errorf("the log says %s", last)
 		}
-		for _, want := range []string{"lines are being lost", fmt.Sprintf("the log is written again after 5s; %d lines were lost", lost)} {
+		again := fmt.Sprintf("the log is written again after 5s; %d lines were lost", lost)
+		for _, want := range []string{"lines are being lost", again} {
 			if !strings.Contains(stderr.String(), want) {
 				t.Errorf("stderr does not say %q: %s", want, stderr)
 			}
@@ -168,7 +177,7 @@ func TestFullDiskForLong(t *testing.T) {
 func TestFullDiskAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk, stderr := &smallDisk{err: syscall.ENOSPC}, new(saidText)
-		q := newLogQueue(&logSink{out: disk}, outageLine(newEncoder("json")), newAlarm(stderr))
+		q := queueTo(disk, stderr)
 		_, _ = io.WriteString(q, "{}\n")
 		time.Sleep(time.Second)
 		_, _ = io.WriteString(q, "{}\n{}\n")
@@ -183,16 +192,18 @@ func TestFullDiskAtTheEnd(t *testing.T) {
 func TestStuckLogIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out, stderr := &stuckWriter{letGo: make(chan struct{})}, new(saidText)
-		q := newLogQueue(&logSink{out: out}, outageLine(newEncoder("json")), newAlarm(stderr))
+		q := queueTo(out, stderr)
 		_, _ = io.WriteString(q, "{}\n")
 		time.Sleep(time.Minute)
-		if s := q.state(time.Now()); s.Failing != errLogStuck.Error() || time.Since(s.Since) < 50*time.Second {
+		s := q.state(time.Now())
+		if s.Failing != errLogStuck.Error() || time.Since(s.Since) < 50*time.Second {
 			t.Errorf("%+v", s)
 		}
 		close(out.letGo)
 		time.Sleep(time.Second)
 		q.flush()
-		if text := out.text(); !strings.Contains(text, errLogStuck.Error()) || !strings.Contains(text, `"lines":0}`) {
+		text := out.text()
+		if !strings.Contains(text, errLogStuck.Error()) || !strings.Contains(text, `"lines":0}`) {
 			t.Errorf("the log says %s", text)
 		}
 	})
@@ -209,7 +220,9 @@ func TestDevFull(t *testing.T) {
 	_, _ = io.WriteString(q, "{}\n")
 	q.flush()
 	s := q.state(time.Now())
-	if s.Lost != 1 || !strings.Contains(stderr.String(), "no space left on device") || !strings.Contains(stderr.String(), "1 lines of the log were lost") {
+	said := stderr.String()
+	if s.Lost != 1 || !strings.Contains(said, "no space left on device") ||
+		!strings.Contains(said, "1 lines of the log were lost") {
 		t.Errorf("%+v, %q", s, stderr)
 	}
 }
@@ -217,7 +230,9 @@ func TestDevFull(t *testing.T) {
 // A file that ends within a line, after a crash, gets its end before the first line.
 func TestTornFileIsEnded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "proxy.log")
-	for before, want := range map[string]string{"": "{}\n", "{\"a\":1}\n": "{\"a\":1}\n{}\n", "{\"a": "{\"a\n{}\n"} {
+	for before, want := range map[string]string{
+		"": "{}\n", "{\"a\":1}\n": "{\"a\":1}\n{}\n", "{\"a": "{\"a\n{}\n",
+	} {
 		err := os.WriteFile(path, []byte(before), 0o600)
 		if err != nil {
 			t.Fatal(err)
@@ -275,7 +290,7 @@ func TestLogIsReopened(t *testing.T) {
 	}
 	for i, text := range old {
 		if now := readFile(t, fmt.Sprint(path, ".", i)); now != text || text == "" {
-			t.Errorf("the file %d has %d bytes after it was closed, and %d now", i, len(text), len(now))
+			t.Errorf("the file %d had %d bytes when closed, and %d now", i, len(text), len(now))
 		}
 	}
 }
@@ -302,7 +317,8 @@ func TestLogIsNotReopened(t *testing.T) {
 	}
 	l.Info("line")
 	l.flush()
-	if text := readFile(t, filepath.Join(dir+"-old", "proxy.log")); !strings.Contains(text, `"line"`) {
+	text := readFile(t, filepath.Join(dir+"-old", "proxy.log"))
+	if !strings.Contains(text, `"line"`) {
 		t.Errorf("%q", text)
 	}
 	for _, output := range []string{"stderr", "stdout", "/dev/full"} {

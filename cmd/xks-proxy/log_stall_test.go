@@ -45,7 +45,8 @@ func TestStalledReaderGetsEveryLineOnce(t *testing.T) {
 			writing.Go(func() {
 				for i := range linesEach {
 					number.Add(1)
-					_, _ = fmt.Fprintf(q, `{"writer":%d,"line":%d,"padding":%q}`+"\n", writer, round*linesEach+i, padding)
+					_, _ = fmt.Fprintf(q, `{"writer":%d,"line":%d,"padding":%q}`+"\n",
+						writer, round*linesEach+i, padding)
 				}
 			})
 		}

@@ -34,7 +34,8 @@ func (q *logQueue) state(now time.Time) logState {
 func (s *logState) attention(now time.Time) []string {
 	var all []string
 	if s.Failing != "" {
-		all = append(all, fmt.Sprintf("The log (%s) cannot be written for %s: %s Up to 8 MiB of lines wait in memory.",
+		all = append(all, fmt.Sprintf(
+			"The log (%s) cannot be written for %s: %s Up to 8 MiB of lines wait in memory.",
 			s.Output, shortDuration(now.Sub(s.Since)), sentence(s.Failing)))
 	}
 	if s.Lost > 0 && now.Sub(s.LastLost) < oneDay {
@@ -48,7 +49,8 @@ func (s *logState) attention(now time.Time) []string {
 func (s *logState) fact() string {
 	switch {
 	case s.Lost > 0 && s.Suppressed > 0:
-		return fmt.Sprintf("%s lost, %s about unauthenticated requests only counted, since the start",
+		return fmt.Sprintf(
+			"%s lost, %s about unauthenticated requests only counted, since the start",
 			plural(int(s.Lost), "line"), shortCount(uint64(s.Suppressed)))
 	case s.Lost > 0:
 		return plural(int(s.Lost), "line") + " lost since the start"

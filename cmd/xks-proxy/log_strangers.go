@@ -109,7 +109,8 @@ func (r *strangerReason) Sync() error { return nil }
 func (s *strangerLog) summarize() {
 	counts := s.takeCounts()
 	if len(counts) > 0 {
-		s.main.Info("requests that nobody authenticated: these were counted and have no line of their own",
+		s.main.Info("requests that nobody authenticated: "+
+			"these were counted and have no line of their own",
 			zap.Duration("within", strangerSummary), zap.Object("by_reason", counts))
 	}
 }

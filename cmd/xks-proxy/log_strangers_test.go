@@ -39,9 +39,10 @@ func slowLog(bytesPerSecond int) (*openedLog, *slowSink) {
 
 // flood logs a line about a stranger every 100 µs, of 4 KiB, for three reasons.
 func flood(l *openedLog, during time.Duration) int {
+	reasons := []string{"missing_authorization", "InvalidUriPathException", "clock_skew"}
 	padding, tried := strings.Repeat("x", 3900), 0
 	for end := time.Now().Add(during); time.Now().Before(end); tried++ {
-		log := l.strangers.logger([]string{"missing_authorization", "InvalidUriPathException", "clock_skew"}[tried%3])
+		log := l.strangers.logger(reasons[tried%len(reasons)])
 		if log != nil {
 			log.Info("request", zap.String("padding", padding))
 		}
@@ -94,8 +95,10 @@ func TestStrangersDisplaceNobody(t *testing.T) {
 					t.Errorf("%d lines of %d are in the log", next, honest)
 				}
 				written := strings.Count(sink.got.String(), "xxx\"")
-				if written+counted != int(tried.Load()) || counted != int(l.state().Suppressed) {
-					t.Errorf("%d lines of strangers written, %d counted (%d in the status), of %d", written, counted, l.state().Suppressed, tried.Load())
+				suppressed := int(l.state().Suppressed)
+				if written+counted != int(tried.Load()) || counted != suppressed {
+					t.Errorf("%d lines of strangers written, %d counted (%d in the status), of %d",
+						written, counted, suppressed, tried.Load())
 				}
 				if l.state().Lost != 0 {
 					t.Errorf("%d lines lost", l.state().Lost)
@@ -104,7 +107,8 @@ func TestStrangersDisplaceNobody(t *testing.T) {
 				if limit := 4100 * (100 + 10*40 + 3*(5+8) + 3); strangers > limit {
 					t.Errorf("strangers wrote %d bytes, more than %d", strangers, limit)
 				}
-				t.Logf("strangers: %d lines tried, %d written, %d bytes", tried.Load(), written, strangers)
+				t.Logf("strangers: %d lines tried, %d written, %d bytes",
+					tried.Load(), written, strangers)
 			})
 		})
 	}
@@ -157,7 +161,8 @@ func TestEachReasonHasLines(t *testing.T) {
 		sink.mu.Lock()
 		text := sink.got.String()
 		sink.mu.Unlock()
-		if !strings.Contains(text, "a tenant with a wrong secret") || !strings.Contains(text, `"by_reason":{"InvalidUriPathException":99895}`) {
+		if !strings.Contains(text, "a tenant with a wrong secret") ||
+			!strings.Contains(text, `"by_reason":{"InvalidUriPathException":99895}`) {
 			t.Errorf("%.2000s", text)
 		}
 		l.flush()
@@ -213,7 +218,8 @@ func TestQuietLog(t *testing.T) {
 	}
 	l.flush()
 	text := sink.got.String()
-	if strings.Contains(text, "handshake error") || len(text) > 300_000 || !strings.Contains(text, `"by_reason":{"connection":8`) {
+	if strings.Contains(text, "handshake error") || len(text) > 300_000 ||
+		!strings.Contains(text, `"by_reason":{"connection":8`) {
 		t.Errorf("%d bytes: %.300s … %s", len(text), text, text[len(text)-300:])
 	}
 }

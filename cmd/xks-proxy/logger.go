@@ -50,7 +50,10 @@ func startLog(c logConfig, level zap.AtomicLevel, sink *logSink, alarm *alarm) *
 		return zap.New(zapcore.NewCore(encoder.Clone(), lane, level))
 	}
 	l := &openedLog{Logger: over(queue), level: level, queue: queue, output: c.Output}
-	l.strangers = &strangerLog{level: level, main: l.Logger, over: over, queue: queue, reasons: map[string]*strangerReason{}}
+	l.strangers = &strangerLog{
+		level: level, main: l.Logger, over: over, queue: queue,
+		reasons: map[string]*strangerReason{},
+	}
 	l.strangers.setRate(c.UnauthenticatedPerSecond)
 	return l
 }
@@ -74,16 +77,22 @@ func encodeUTC(t time.Time, e zapcore.PrimitiveArrayEncoder) {
 	e.AppendString(t.UTC().Format(logTime))
 }
 
+const (
+	linesLost = "log lines were lost: the log could not be written"
+	linesLate = "the log could not be written for a while; no line was lost"
+)
+
 // outageLine makes the line that the log gets when it is written again.
 func outageLine(encoder zapcore.Encoder) func(int, logOutage) []byte {
 	return func(lost int, outage logOutage) []byte {
-		entry := zapcore.Entry{Level: zap.ErrorLevel, Time: time.Now(), Message: "log lines were lost: the log could not be written"}
+		entry := zapcore.Entry{Level: zap.ErrorLevel, Time: time.Now(), Message: linesLost}
 		if lost == 0 {
-			entry.Level, entry.Message = zap.WarnLevel, "the log could not be written for a while; no line was lost"
+			entry.Level, entry.Message = zap.WarnLevel, linesLate
 		}
 		fields := []zap.Field{zap.Error(outage.cause)}
 		if !outage.since.IsZero() {
-			fields = append(fields, zap.Time("since", outage.since), zap.Time("until", outage.until))
+			fields = append(fields,
+				zap.Time("since", outage.since), zap.Time("until", outage.until))
 		}
 		line, err := encoder.Clone().EncodeEntry(entry, append(fields, zap.Int("lines", lost)))
 		if err != nil {

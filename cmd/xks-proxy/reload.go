@@ -119,6 +119,7 @@ func (r *reloader) replace(ctx context.Context, began time.Time) (*reloadAnswer,
 	if err != nil {
 		return nil, err
 	}
+	old := r.fleet.current.Load()
 	next, err := r.fleet.prepare(ctx, reading.config, reading.secrets)
 	if err != nil {
 		return nil, err
@@ -140,6 +141,11 @@ func (r *reloader) replace(ctx context.Context, began time.Time) (*reloadAnswer,
 			r.files.forget() // nothing is wrong with them: they are read again, if somebody looks
 		}
 		return nil, err
+	}
+	for _, g := range next.groups {
+		if !slices.Contains(old.groups, g) {
+			announceHSMs(r.log.Logger, g.Group)
+		}
 	}
 	answer := r.answer(reading)
 	answer.Generation, answer.Took = next.number, time.Since(began)

@@ -18,19 +18,17 @@ import (
 func (s *servers) announce() {
 	log := s.parts.log
 	for _, g := range s.parts.groupList() {
-		for _, h := range g.Health() {
-			log.Log(healthLevels[h.Status], "HSM", zap.String("hsm_group", g.Name()),
-				zap.String("hsm", h.HSM), zap.String("status", string(h.Status)),
-				zap.String("reason", h.Reason), zap.String("token", h.Info.Label),
-				zap.String("serial", h.Info.Serial), zap.String("model", h.Model),
-				zap.String("library", h.Info.Library), zap.Int("sessions", h.Info.Sessions))
-		}
+		announceHSMs(log, g)
 	}
 	for _, k := range s.parts.config.KeyStores {
-		log.Info("key store", zap.String("key_store", k.Name), zap.String("uri_path", xks.URIPath(k.PathPrefix)),
-			zap.String("hsm_group", k.HSMGroup), zap.Int("credentials", len(k.Credentials)), zap.Strings("labels", k.Keys.Labels))
+		log.Info("key store", zap.String("key_store", k.Name),
+			zap.String("uri_path", xks.URIPath(k.PathPrefix)), zap.String("hsm_group", k.HSMGroup),
+			zap.Int("credentials", len(k.Credentials)), zap.Strings("labels", k.Keys.Labels))
 	}
-	fields := []zap.Field{zap.String("version", programVersion().Version), zap.Stringer("listen", s.listeners.api.Addr())}
+	fields := []zap.Field{
+		zap.String("version", programVersion().Version),
+		zap.Stringer("listen", s.listeners.api.Addr()),
+	}
 	if more := s.listeners.addresses(); len(more) > 0 {
 		fields = append(fields, zap.Strings("more_listeners", more))
 	}
@@ -44,6 +42,17 @@ func (s *servers) announce() {
 	log.Log(level, message, fields...)
 }
 
+// announceHSMs logs what the first probe of each HSM of a group found.
+func announceHSMs(log *zap.Logger, g *hsm.Group) {
+	for _, h := range g.Health() {
+		log.Log(healthLevels[h.Status], "HSM", zap.String("hsm_group", g.Name()),
+			zap.String("hsm", h.HSM), zap.String("status", string(h.Status)),
+			zap.String("reason", h.Reason), zap.String("token", h.Info.Label),
+			zap.String("serial", h.Info.Serial), zap.String("model", h.Model),
+			zap.String("library", h.Info.Library), zap.Int("sessions", h.Info.Sessions))
+	}
+}
+
 // healthLevels: DEGRADED serves, for now.
 var healthLevels = map[hsm.Status]zapcore.Level{
 	hsm.Active: zap.InfoLevel, hsm.Degraded: zap.WarnLevel, hsm.Unavailable: zap.ErrorLevel,
@@ -55,7 +64,8 @@ func servingMessage(verdict string, idle []string) (zapcore.Level, string) {
 	case verdict != readyVerdict:
 		return zap.ErrorLevel, "serving, NOT READY: " + verdict
 	case len(idle) > 0:
-		return zap.ErrorLevel, "serving, but no HSM can serve in these HSM groups: " + strings.Join(idle, ", ")
+		return zap.ErrorLevel,
+			"serving, but no HSM can serve in these HSM groups: " + strings.Join(idle, ", ")
 	}
 	return zap.InfoLevel, "serving"
 }

@@ -19,8 +19,10 @@ func TestServingMessage(t *testing.T) {
 		want    string
 	}{
 		{readyVerdict, nil, zap.InfoLevel, "serving"},
-		{"no HSM can serve", []string{"main"}, zap.ErrorLevel, "serving, NOT READY: no HSM can serve"},
-		{readyVerdict, []string{"main", "other"}, zap.ErrorLevel, "serving, but no HSM can serve in these HSM groups: main, other"},
+		{"no HSM can serve", []string{"main"}, zap.ErrorLevel,
+			"serving, NOT READY: no HSM can serve"},
+		{readyVerdict, []string{"main", "other"}, zap.ErrorLevel,
+			"serving, but no HSM can serve in these HSM groups: main, other"},
 	} {
 		level, message := servingMessage(test.verdict, test.idle)
 		if level != test.level || message != test.want {

@@ -50,7 +50,8 @@ func TestLineOfAStrangerIsShort(t *testing.T) {
 			}
 			unsigned := func(q *http.Request) { q.Header.Del("Authorization") }
 			r.send(keyURI(goodKey, "encrypt"), fields{"requestMetadata": metadata}, unsigned)
-			r.send(keyURI(strings.Repeat("k", 8000), "encrypt"), fields{"requestMetadata": metadata}, unsigned)
+			long8k := keyURI(strings.Repeat("k", 8000), "encrypt")
+			r.send(long8k, fields{"requestMetadata": metadata}, unsigned)
 			r.send("/"+strings.ReplaceAll(long, "\n", "\r"), "", unsigned)
 			r.send("/x", "", func(q *http.Request) { q.Method = strings.Repeat("M", 8000) })
 			for line := range strings.Lines(r.logText()) {
