@@ -180,6 +180,9 @@ func (g *Group) list(ctx context.Context, m *member) error {
 	if err == nil && m.incarnation() != incarnation {
 		err = replacedError("list keys")
 	}
+	if err != nil && g.ctx.Err() != nil {
+		return err // the group ends: that says nothing of the HSM
+	}
 	failed := err != nil
 	news := failed != m.unlisted.Swap(failed)
 	if failed {

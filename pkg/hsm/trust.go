@@ -6,6 +6,7 @@ package hsm
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -182,7 +183,7 @@ func (g *Group) vet(m *member, now map[string][]Object) {
 		}
 		for _, object := range now[label] {
 			ref := KeyRef{label, object.Version()}
-			if object.IsAES256() && g.heldElsewhere(m, ref) {
+			if object.IsAES256() && !wasThere(m.objects[label], object) && g.heldElsewhere(m, ref) {
 				changed = append(changed, ref)
 			}
 		}
@@ -192,6 +193,13 @@ func (g *Group) vet(m *member, now map[string][]Object) {
 		g.log.Warn("key objects changed while the HSM was away: it does not serve these keys before they were compared",
 			zap.String("hsm", m.Name), zap.Int("versions", len(changed)), zap.String("first", changed[0].Label))
 	}
+}
+
+// wasThere reports whether the very same object was known before.
+func wasThere(before []Object, object Object) bool {
+	return slices.ContainsFunc(before, func(o Object) bool {
+		return sameObjects([]Object{o}, []Object{object})
+	})
 }
 
 // heldElsewhere reports whether another member is known to hold the version and may use it: a

@@ -196,6 +196,27 @@ func TestKeysChangedWhileAway(t *testing.T) {
 	})
 }
 
+// TestVersionAddedWhileAway: a version that is new on one HSM holds back no older one, for what was
+// there before is still there.
+func TestVersionAddedWhileAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tokens := newTokens(2)
+		w := &watched{}
+		w.incarnation.Store(1)
+		g := start(t, tokens, crossing, watch(w))
+		time.Sleep(time.Minute)
+		tokens[1].SetHook(all(down))
+		time.Sleep(10 * time.Second)
+		rotated := newToken("a")
+		rotated.AddKey(ref.Label, 2)
+		w.swap(rotated, w.Info().Serial)
+		time.Sleep(time.Second)
+		for range 10 {
+			served(t, g, "a")
+		}
+	})
+}
+
 // TestRestartWhileUnverified: the proxy ends before all keys were compared. The next one knows.
 func TestRestartWhileUnverified(t *testing.T) {
 	dir := t.TempDir()
