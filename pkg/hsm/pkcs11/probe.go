@@ -39,8 +39,6 @@ type prober struct {
 	key     uint
 	work    *session // for calls that may leave a session unusable; nil: to be opened
 	report  *ProbeReport
-	skip    []string
-	tell    func(step, text string)
 }
 
 // probeStep is one step. An error of an essential one ends the probe.
