@@ -33,14 +33,14 @@ type setAside struct {
 }
 
 // has reports whether the key is set aside now.
-func (a *aside) has(ref KeyRef, now time.Time) bool {
+func (a *aside) has(ref KeyRef) bool {
 	if a.count.Load() == 0 {
 		return false
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := a.keys[ref]
-	return s != nil && now.Before(s.until)
+	return s != nil && time.Now().Before(s.until)
 }
 
 // add sets a key aside, for longer each time. It reports whether the key now counts as failing

@@ -116,18 +116,17 @@ func (g *Group) best(set memberSet) memberSet {
 // else is left that can be expected to answer: the tag proves the material, and a refusal is no
 // verdict.
 func (g *Group) preferred(set memberSet, ref KeyRef, need Usage) memberSet {
-	trusted := g.trusted(set, ref)
-	if need == CanEncrypt || g.able(trusted) != 0 || g.able(set) == 0 && trusted != 0 {
+	if trusted := g.trusted(set, ref); trusted != set &&
+		(need == CanEncrypt || g.able(trusted) != 0 || g.able(set) == 0 && trusted != 0) {
 		set = trusted
 	}
-	now := time.Now()
 	working := set
 	for _, m := range g.members {
-		if working&m.bit != 0 && m.aside.has(ref, now) {
+		if working&m.bit != 0 && m.aside.has(ref) {
 			working &^= m.bit
 		}
 	}
-	if g.able(working) != 0 {
+	if working == set || g.able(working) != 0 {
 		return working
 	}
 	return set
