@@ -25,6 +25,7 @@ type logLine struct {
 	KMSRequestID    string         `json:"kms_request_id"`
 	ByReason        map[string]int `json:"by_reason"`
 	Authenticated   *bool
+	Lines           int // lost
 }
 
 func parseLines(t *testing.T, lines []string) []logLine {
@@ -277,6 +278,75 @@ func TestShippedLogrotate(t *testing.T) {
 	if seen != rotations*requests {
 		t.Errorf("%d lines about %d requests", seen, rotations*requests)
 	}
+}
+
+// The reader of the log stands still for a second, twice, under load; then it is fast for a moment
+// and slow again: every request has one whole line, or is counted as lost.
+func TestStalledReaderOfTheLog(t *testing.T) {
+	t.Parallel()
+	pipe := ""
+	w := newTestWorld(t)
+	p := w.launch(t, func(s *settings) {
+		pipe = s.State + ".fifo"
+		err := syscall.Mkfifo(pipe, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Log = object{"output": pipe}
+	})
+	t.Cleanup(func() { p.stop(t) })
+	reader, err := os.Open(pipe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	log, ended := new(processLog), make(chan struct{})
+	stalls := make(chan time.Duration)
+	go func() {
+		defer close(ended)
+		buffer, slow := make([]byte, 16<<10), time.Now()
+		for {
+			select {
+			case stall := <-stalls:
+				time.Sleep(stall)
+				slow = time.Now().Add(300 * time.Millisecond)
+			default:
+			}
+			if time.Now().After(slow) {
+				time.Sleep(2 * time.Millisecond)
+			}
+			n, err := reader.Read(buffer)
+			_, _ = log.Write(buffer[:n]) // it takes everything
+			if err != nil {
+				return
+			}
+		}
+	}()
+	p.noteServing(t, log.wait(t, startLimit, p.exited, isServing))
+	load := p.startLoad(t, http1, 3000, 16)
+	for range 2 {
+		time.Sleep(500 * time.Millisecond)
+		stalls <- time.Second
+		time.Sleep(3 * time.Second)
+	}
+	load.end()
+	p.stop(t)
+	<-ended
+	seen, requests, lost := map[string]bool{}, 0, 0
+	for _, line := range parseLines(t, log.all()) {
+		switch {
+		case line.Msg == "request" && seen[line.KMSRequestID]:
+			t.Fatalf("two lines about %s", line.KMSRequestID)
+		case line.Msg == "request":
+			seen[line.KMSRequestID] = true
+			requests++
+		}
+		lost += line.Lines
+	}
+	if requests+lost != load.count() {
+		t.Errorf("%d lines and %d lost, of %d requests", requests, lost, load.count())
+	}
+	t.Logf("%d requests, %d lost", load.count(), lost)
 }
 
 // A log on a full disk: the service goes on, and stderr, status and metrics report the failure.
