@@ -1,6 +1,7 @@
 package test
 
-// A name service that hangs: the proxy starts, serves, and takes orders, and ends when it is told to.
+// A name service that hangs: the proxy starts, serves, and takes orders, and ends when it is told
+// to.
 
 import (
 	"errors"
@@ -16,7 +17,8 @@ import (
 	"time"
 )
 
-// hangingNames is preloaded: while the file that HANGING_NAMES names is there, every lookup of a user or group hangs.
+// hangingNames is preloaded: while the file that HANGING_NAMES names is there, every lookup of a
+// user or group hangs.
 const hangingNames = `
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -45,10 +47,20 @@ int getgrnam_r(const char *name, struct group *g, char *buffer, size_t size, str
 func (w *world) startWithHangingNames(t *testing.T, edit func(*settings)) (*proxy, func()) {
 	t.Helper()
 	dir := t.TempDir()
-	source, library, hanging := filepath.Join(dir, "names.c"), filepath.Join(dir, "names.so"), filepath.Join(dir, "hanging")
+	source, library, hanging := filepath.Join(
+		dir,
+		"names.c",
+	), filepath.Join(
+		dir,
+		"names.so",
+	), filepath.Join(
+		dir,
+		"hanging",
+	)
 	writeFile(t, source, hangingNames)
 	writeFile(t, hanging, "")
-	out, err := exec.Command("gcc", "-shared", "-fPIC", "-o", library, source, "-ldl").CombinedOutput()
+	out, err := exec.Command("gcc", "-shared", "-fPIC", "-o", library, source, "-ldl").
+		CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -57,7 +69,17 @@ func (w *world) startWithHangingNames(t *testing.T, edit func(*settings)) (*prox
 	file := filepath.Join(dir, "xks-proxy.yaml")
 	s.Admin["socket"] = file + ".sock"
 	writeFile(t, file, s.text(t))
-	p, err := launchCommand(w, file, "env", "LD_PRELOAD="+library, "HANGING_NAMES="+hanging, program, "serve", "--config", file)
+	p, err := launchCommand(
+		w,
+		file,
+		"env",
+		"LD_PRELOAD="+library,
+		"HANGING_NAMES="+hanging,
+		program,
+		"serve",
+		"--config",
+		file,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +95,10 @@ func TestKillSwitchWhileNamesHang(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := blockWorld(t)
-	p, release := w.startWithHangingNames(t, func(s *settings) { s.Admin["group"] = strings.TrimSpace(string(group)) })
+	p, release := w.startWithHangingNames(
+		t,
+		func(s *settings) { s.Admin["group"] = strings.TrimSpace(string(group)) },
+	)
 	socket := p.file + ".sock"
 	mode := func() fs.FileMode {
 		info, err := os.Lstat(socket)
@@ -93,8 +118,14 @@ func TestKillSwitchWhileNamesHang(t *testing.T) {
 			t.Errorf("a block took %s", took)
 		}
 	}
-	c.post(t, encryptURI("key-1"), encryptBody([]byte("x"), nil)).wantError(t, 400, "InvalidStateException")
-	p.wantAudit(t, `"order":"block"`, `"result":"done"`, fmt.Sprintf(`"user":"","uid":%d`, os.Getuid()))
+	c.post(t, encryptURI("key-1"), encryptBody([]byte("x"), nil)).
+		wantError(t, 400, "InvalidStateException")
+	p.wantAudit(
+		t,
+		`"order":"block"`,
+		`"result":"done"`,
+		fmt.Sprintf(`"user":"","uid":%d`, os.Getuid()),
+	)
 	release()
 	eventually(t, 10*time.Second, func() error {
 		if mode() != 0o660 {
@@ -107,11 +138,17 @@ func TestKillSwitchWhileNamesHang(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.says(t, 0, "The block of the key store main by ", "unblock", "key-store", "main")
-	p.wantAudit(t, `"order":"unblock"`, `"result":"done"`, fmt.Sprintf(`"user":"%s"`, strings.TrimSpace(string(name))))
+	p.wantAudit(
+		t,
+		`"order":"unblock"`,
+		`"result":"done"`,
+		fmt.Sprintf(`"user":"%s"`, strings.TrimSpace(string(name))),
+	)
 	c.encrypt(t, "key-1", encryptBody([]byte("x"), nil))
 }
 
-// An order that the proxy reads when its caller has gone is not carried out. Here the whole proxy stands still meanwhile.
+// An order that the proxy reads when its caller has gone is not carried out. Here the whole proxy
+// stands still meanwhile.
 func TestOrderWhoseCallerHasGone(t *testing.T) {
 	t.Parallel()
 	w := blockWorld(t)
@@ -127,7 +164,9 @@ func TestOrderWhoseCallerHasGone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = conn.Write([]byte("DELETE /v1/blocks?key_store=main HTTP/1.1\r\nHost: admin\r\n\r\n"))
+		_, err = conn.Write(
+			[]byte("DELETE /v1/blocks?key_store=main HTTP/1.1\r\nHost: admin\r\n\r\n"),
+		)
 		err = errors.Join(err, conn.Close(), p.signal(syscall.SIGSTOP))
 		if err != nil {
 			t.Fatal(err)
@@ -137,9 +176,14 @@ func TestOrderWhoseCallerHasGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.wantAudit(t, `"order":"unblock"`, `"result":"the caller went away before the order took effect: nothing was changed"`)
+	p.wantAudit(
+		t,
+		`"order":"unblock"`,
+		`"result":"the caller went away before the order took effect: nothing was changed"`,
+	)
 	p.says(t, 0, "The key store main was blocked already", "block", "key-store", "main")
-	c.post(t, encryptURI("key-1"), encryptBody([]byte("x"), nil)).wantError(t, 400, "InvalidStateException")
+	c.post(t, encryptURI("key-1"), encryptBody([]byte("x"), nil)).
+		wantError(t, 400, "InvalidStateException")
 }
 
 // A start that waits for what no signal can interrupt ends all the same when it is told to.
@@ -159,7 +203,11 @@ func TestEndOfAStartThatHangs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code := p.waitExit(t, 15*time.Second); code != 1 || !strings.Contains(p.log.tail(1), "told to stop before it began to serve, and the start hangs") {
+	if code := p.waitExit(t, 15*time.Second); code != 1 ||
+		!strings.Contains(
+			p.log.tail(1),
+			"told to stop before it began to serve, and the start hangs",
+		) {
 		t.Errorf("exit code %d: %s", code, p.log.tail(3))
 	}
 }

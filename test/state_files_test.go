@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// Whoever deletes the lock file lets no second proxy in, which would lose what the first one has blocked.
+// Whoever deletes the lock file lets no second proxy in, which would lose what the first one has
+// blocked.
 func TestDeletedLockFile(t *testing.T) {
 	t.Parallel()
 	w := blockWorld(t)
@@ -21,13 +22,15 @@ func TestDeletedLockFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := w.launch(t, nil)
-	if code := second.waitExit(t, startLimit); code != 1 || !strings.Contains(second.log.tail(5), "another xks-proxy keeps its state in ") {
+	if code := second.waitExit(t, startLimit); code != 1 ||
+		!strings.Contains(second.log.tail(5), "another xks-proxy keeps its state in ") {
 		t.Errorf("exit code %d: %s", code, second.log.tail(5))
 	}
 	p.says(t, 0, "The key store main is blocked", "block", "key-store", "main")
 }
 
-// A FIFO in the place of anything that the proxy remembers does not hold up its start; in the place of blocks.json it ends it.
+// A FIFO in the place of anything that the proxy remembers does not hold up its start; in the place
+// of blocks.json it ends it.
 func TestFIFOsInTheStateDirectory(t *testing.T) {
 	t.Parallel()
 	w := blockWorld(t)
@@ -58,7 +61,8 @@ func TestFIFOsInTheStateDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad := w.launch(t, nil)
-	if code := bad.waitExit(t, startLimit); code != 1 || !strings.Contains(bad.log.tail(3), "blocks.json is not a regular file") {
+	if code := bad.waitExit(t, startLimit); code != 1 ||
+		!strings.Contains(bad.log.tail(3), "blocks.json is not a regular file") {
 		t.Errorf("exit code %d: %s", code, bad.log.tail(3))
 	}
 }

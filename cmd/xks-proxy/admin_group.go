@@ -22,8 +22,8 @@ const (
 	groupRetry = 5 * time.Second // between tries after that
 )
 
-// findGroup is the number of a group given by name or number; -1 for none. errNoName if the name service does not answer in
-// time, or says that it cannot: that says nothing about the group.
+// findGroup is the number of a group given by name or number; -1 for none. errNoName if the name
+// service does not answer in time, or says that it cannot: that says nothing about the group.
 func findGroup(ctx context.Context, name string) (int, error) {
 	if name == "" {
 		return -1, nil
@@ -38,7 +38,11 @@ func findGroup(ctx context.Context, name string) (int, error) {
 	var unknown user.UnknownGroupError
 	switch {
 	case errors.As(err, &unknown):
-		return 0, fmt.Errorf("there is no Unix group %q on this machine; make it, or name another: %w", name, err)
+		return 0, fmt.Errorf(
+			"there is no Unix group %q on this machine; make it, or name another: %w",
+			name,
+			err,
+		)
 	case errors.Is(err, errNoName):
 		return 0, err
 	case err != nil:
@@ -64,7 +68,11 @@ func (a *adminListener) share(name string, gid int, log *zap.Logger) error {
 	}
 	err = unix.Fchownat(fd, "", -1, gid, unix.AT_EMPTY_PATH)
 	if err != nil {
-		return fmt.Errorf("it cannot be given to the group %s, of which the proxy's user must be a member: %w", name, err)
+		return fmt.Errorf(
+			"it cannot be given to the group %s, of which the proxy's user must be a member: %w",
+			name,
+			err,
+		)
 	}
 	err = os.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), adminGroupMode)
 	if err != nil {
@@ -82,14 +90,21 @@ func (a *adminListener) warnOfDirectory(name string, gid int, log *zap.Logger) e
 	owner, _ := dir.Sys().(*syscall.Stat_t) // it is one on Linux
 	byGroup := owner != nil && int(owner.Gid) == gid && dir.Mode()&0o010 != 0
 	if !byGroup && dir.Mode()&0o001 == 0 {
-		log.Warn("the admin group has no way to the admin socket: its directory does not let it through",
-			zap.String("group", name), zap.String("directory", filepath.Dir(a.path)), zap.Stringer("mode", dir.Mode()))
+		log.Warn(
+			"the admin group has no way to the admin socket: its directory does not let it through",
+			zap.String(
+				"group",
+				name,
+			),
+			zap.String("directory", filepath.Dir(a.path)),
+			zap.Stringer("mode", dir.Mode()),
+		)
 	}
 	return nil
 }
 
-// shareLater waits for a name service that did not answer at the start. It asks again only when it has answered: each
-// question that hangs keeps a thread.
+// shareLater waits for a name service that did not answer at the start. It asks again only when it
+// has answered: each question that hangs keeps a thread.
 func (a *adminListener) shareLater(name string, log *zap.Logger) {
 	for {
 		group, err := user.LookupGroup(name)
@@ -99,7 +114,10 @@ func (a *adminListener) shareLater(name string, log *zap.Logger) {
 		}
 		var unknown user.UnknownGroupError
 		if errors.As(err, &unknown) {
-			log.Error("admin.group does not exist: only the proxy's user can use the admin socket", zap.String("group", name))
+			log.Error(
+				"admin.group does not exist: only the proxy's user can use the admin socket",
+				zap.String("group", name),
+			)
 			return
 		}
 		select {
@@ -119,7 +137,11 @@ func (a *adminListener) shareNow(name, number string, log *zap.Logger) {
 	case <-a.closed: // no matter what became of it
 	default:
 		if err != nil {
-			log.Error("the admin group cannot use the admin socket", zap.String("group", name), zap.Error(err))
+			log.Error(
+				"the admin group cannot use the admin socket",
+				zap.String("group", name),
+				zap.Error(err),
+			)
 			return
 		}
 		log.Info("the admin group can use the admin socket now", zap.String("group", name))

@@ -1,7 +1,8 @@
 package main
 
-// Who is at the other end of the admin socket: the numbers are the kernel's (SO_PEERCRED, unix(7)), the name is looked up
-// beside. And whether somebody still is: an order whose caller has gone must not be carried out later.
+// Who is at the other end of the admin socket: the numbers are the kernel's (SO_PEERCRED, unix(7)),
+// the name is looked up beside. And whether somebody still is: an order whose caller has gone must
+// not be carried out later.
 
 import (
 	"context"
@@ -46,15 +47,17 @@ type caller struct {
 
 type callerKey struct{}
 
-// withCaller is the ConnContext of the admin server. It is called in the loop that accepts connections, so it waits for
-// nothing.
+// withCaller is the ConnContext of the admin server. It is called in the loop that accepts
+// connections, so it waits for nothing.
 func withCaller(names *userNames) func(context.Context, net.Conn) context.Context {
 	return func(ctx context.Context, conn net.Conn) context.Context {
 		c := &caller{peer: peer{UID: -1, GID: -1}, names: names}
 		raw, err := conn.(*net.UnixConn).SyscallConn()
 		if err == nil {
 			c.raw = raw
-			_ = raw.Control(func(fd uintptr) { c.peer.read(int(fd)) }) // a connection that is gone asks for nothing
+			_ = raw.Control(
+				func(fd uintptr) { c.peer.read(int(fd)) },
+			) // a connection that is gone asks for nothing
 			names.begin(c.peer.UID)
 		}
 		return context.WithValue(ctx, callerKey{}, c)
@@ -82,10 +85,13 @@ func peerOf(ctx context.Context) peer {
 }
 
 // errCallerGone is an order that was not carried out because nobody waits for its answer any more.
-var errCallerGone = errors.New("the caller went away before the order took effect: nothing was changed")
+var errCallerGone = errors.New(
+	"the caller went away before the order took effect: nothing was changed",
+)
 
-// callerGone is errCallerGone if ctx has ended, or if the other end of its connection is closed: net/http may not have
-// noticed that yet. It is asked at the moment when an order takes effect, and does not wait.
+// callerGone is errCallerGone if ctx has ended, or if the other end of its connection is closed:
+// net/http may not have noticed that yet. It is asked at the moment when an order takes effect, and
+// does not wait.
 func callerGone(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return errCallerGone
@@ -98,7 +104,8 @@ func callerGone(ctx context.Context) error {
 	err := c.raw.Control(func(fd uintptr) {
 		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
 		n, err := unix.Poll(poll, 0)
-		closed = err == nil && n > 0 && poll[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+		closed = err == nil && n > 0 &&
+			poll[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
 	})
 	if err != nil || closed {
 		return errCallerGone

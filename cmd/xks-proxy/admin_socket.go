@@ -38,16 +38,26 @@ type adminListener struct {
 	closed chan struct{} // closed then
 }
 
-// listenAdmin makes the socket that a configuration names. The socket of a proxy that
-// died is replaced; that of one that lives, and anything that is no socket, is an error.
-// locked is a directory that this process has locked already, or "". It returns soon, whatever hangs: a group whose name
-// cannot be looked up in time gets its rights later.
-func listenAdmin(ctx context.Context, c adminConfig, locked string, log *zap.Logger) (*adminListener, error) {
+// listenAdmin makes the socket that a configuration names. The socket of a proxy that died is
+// replaced; that of one that lives, and anything that is no socket, is an error. locked is a
+// directory that this process has locked already, or "". It returns soon, whatever hangs: a group
+// whose name cannot be looked up in time gets its rights later.
+func listenAdmin(
+	ctx context.Context,
+	c adminConfig,
+	locked string,
+	log *zap.Logger,
+) (*adminListener, error) {
 	fail := func(err error) (*adminListener, error) { return nil, fmt.Errorf("admin.socket: %w", err) }
 	dir := filepath.Dir(c.Socket)
 	err := os.MkdirAll(dir, adminDirMode)
 	if err != nil {
-		return fail(fmt.Errorf(`its directory cannot be made; make it, choose another place, or set it to "" to do without: %w`, err))
+		return fail(
+			fmt.Errorf(
+				`its directory cannot be made; make it, choose another place, or set it to "" to do without: %w`,
+				err,
+			),
+		)
 	}
 	err = checkSocketDirectory(dir)
 	if err != nil {
@@ -69,8 +79,10 @@ func listenAdmin(ctx context.Context, c adminConfig, locked string, log *zap.Log
 	}
 	switch {
 	case late:
-		log.Error("the name service of this machine does not answer: until it does, only the proxy's user can use the admin socket",
-			zap.String("group", c.Group))
+		log.Error(
+			"the name service of this machine does not answer: until it does, only the proxy's user can use the admin socket",
+			zap.String("group", c.Group),
+		)
 		go a.shareLater(c.Group, log)
 	case c.Group != "":
 		err = a.share(c.Group, gid, log)
@@ -88,11 +100,16 @@ func bindAdmin(path string) (*adminListener, error) {
 	if err != nil {
 		return nil, err
 	}
-	before := unix.Umask(adminUmask) // the mode is right from the beginning; of the whole process, for this moment
+	before := unix.Umask(
+		adminUmask,
+	) // the mode is right from the beginning; of the whole process, for this moment
 	l, err := net.Listen("unix", path)
 	unix.Umask(before)
 	if err != nil {
-		return nil, fmt.Errorf(`it cannot be made; give the proxy's user its directory, choose another place, or set it to "" to do without: %w`, err)
+		return nil, fmt.Errorf(
+			`it cannot be made; give the proxy's user its directory, choose another place, or set it to "" to do without: %w`,
+			err,
+		)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false) // Close does, and looks whose it is
 	made, err := os.Lstat(path)
@@ -102,22 +119,27 @@ func bindAdmin(path string) (*adminListener, error) {
 	return &adminListener{Listener: l, path: path, made: made, closed: make(chan struct{})}, nil
 }
 
-// checkSocketDirectory refuses a directory in which everybody can put another socket in the place of this one: orders would
-// go to whoever did.
+// checkSocketDirectory refuses a directory in which everybody can put another socket in the place
+// of this one: orders would go to whoever did.
 func checkSocketDirectory(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return err
 	}
 	if info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
-		return fmt.Errorf("everybody can remove and replace it, because its directory %s has mode %04o; run: chmod o-w %s",
-			dir, info.Mode().Perm(), dir)
+		return fmt.Errorf(
+			"everybody can remove and replace it, because its directory %s has mode %04o; run: chmod o-w %s",
+			dir,
+			info.Mode().Perm(),
+			dir,
+		)
 	}
 	return nil
 }
 
-// lockDirectory keeps another proxy that starts from replacing the socket that this one makes. Whoever holds the lock does
-// so for a moment; one that holds it for longer is no proxy, and is not waited for.
+// lockDirectory keeps another proxy that starts from replacing the socket that this one makes.
+// Whoever holds the lock does so for a moment; one that holds it for longer is no proxy, and is not
+// waited for.
 func lockDirectory(ctx context.Context, dir, locked string) (func(), error) {
 	if sameDirectory(dir, locked) {
 		return func() {}, nil
@@ -135,12 +157,21 @@ func lockDirectory(ctx context.Context, dir, locked string) (func(), error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("its directory %s is locked by another process: stop it, or choose another directory", dir), f.Close())
+			return nil, errors.Join(
+				fmt.Errorf(
+					"its directory %s is locked by another process: stop it, or choose another directory",
+					dir,
+				),
+				f.Close(),
+			)
 		case <-time.After(adminPoll):
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("its directory %s cannot be locked: %w", dir, err), f.Close())
+		return nil, errors.Join(
+			fmt.Errorf("its directory %s cannot be locked: %w", dir, err),
+			f.Close(),
+		)
 	}
 	return func() { _ = f.Close() }, nil // closing unlocks
 }
@@ -166,15 +197,25 @@ func removeStale(path string) error {
 	case err != nil:
 		return err
 	case info.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("%s exists and is no socket; it is left as it is: remove it or choose another place", path)
+		return fmt.Errorf(
+			"%s exists and is no socket; it is left as it is: remove it or choose another place",
+			path,
+		)
 	}
 	conn, err := net.DialTimeout("unix", path, dialTimeout)
 	switch {
 	case err == nil:
 		_ = conn.Close() // it was for the answer only
-		return fmt.Errorf("another xks-proxy serves %s; stop it, or give this one a socket of its own", path)
+		return fmt.Errorf(
+			"another xks-proxy serves %s; stop it, or give this one a socket of its own",
+			path,
+		)
 	case !errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%s is there, and it cannot be found out whether another xks-proxy serves it: %w", path, err)
+		return fmt.Errorf(
+			"%s is there, and it cannot be found out whether another xks-proxy serves it: %w",
+			path,
+			err,
+		)
 	}
 	return os.Remove(path)
 }

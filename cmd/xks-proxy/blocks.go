@@ -1,9 +1,10 @@
 package main
 
-// The kill switch: what operators have blocked while the proxy runs. A block is in force for the next request, whatever the
-// configuration says, and stays through reloads and restarts until it is taken back. This file says what a block is;
-// blocks_switch.go how it comes and goes, blocks_save.go how it is written, blocks_file.go what is written, and
-// blocks_follow.go how it follows a key store that is renamed.
+// The kill switch: what operators have blocked while the proxy runs. A block is in force for the
+// next request, whatever the configuration says, and stays through reloads and restarts until it is
+// taken back. This file says what a block is; blocks_switch.go how it comes and goes,
+// blocks_save.go how it is written, blocks_file.go what is written, and blocks_follow.go how it
+// follows a key store that is renamed.
 
 import (
 	"errors"
@@ -28,8 +29,8 @@ const (
 // externalKeyID is requirement U3.
 var externalKeyID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 
-// blockTarget is what a block is about: a key store; a key of it, by its external key id; or, without a key store, every
-// key with a CKA_LABEL.
+// blockTarget is what a block is about: a key store; a key of it, by its external key id; or,
+// without a key store, every key with a CKA_LABEL.
 type blockTarget struct {
 	KeyStore string `json:"keyStore,omitempty"`
 	Key      string `json:"key,omitempty"`
@@ -38,7 +39,7 @@ type blockTarget struct {
 // block is one entry: what, why, by whom and since when.
 type block struct {
 	blockTarget
-	URIPath string    `json:"uriPath,omitempty"` // of the key store, when it was last seen (blocks_follow.go)
+	URIPath string    `json:"uriPath,omitempty"` // of the key store, as last seen
 	Reason  string    `json:"reason,omitempty"`  // at most maxReason bytes, no control characters
 	By      string    `json:"by"`                // the user, as the kernel told
 	UID     int       `json:"uid"`
@@ -63,11 +64,20 @@ func (t blockTarget) check() error {
 	case t.KeyStore == "" && t.Key == "":
 		return errors.New("it names neither a key store nor a key")
 	case t.KeyStore != "" && !namePattern.MatchString(t.KeyStore):
-		return fmt.Errorf("%q is no name of a key store: 1 to 63 letters, digits, dots, dashes and underscores", t.KeyStore)
+		return fmt.Errorf(
+			"%q is no name of a key store: 1 to 63 letters, digits, dots, dashes and underscores",
+			t.KeyStore,
+		)
 	case t.KeyStore != "" && t.Key != "" && !externalKeyID.MatchString(t.Key):
-		return fmt.Errorf("%q is no external key id: 1 to 128 letters, digits, dots, dashes and underscores. Without --key-store it would be a CKA_LABEL", t.Key)
+		return fmt.Errorf(
+			"%q is no external key id: 1 to 128 letters, digits, dots, dashes and underscores. Without --key-store it would be a CKA_LABEL",
+			t.Key,
+		)
 	case len(t.Key) > maxKeyLabel || !isPlainText(t.Key):
-		return fmt.Errorf("a CKA_LABEL to block has at most %d bytes of UTF-8 and no control characters", maxKeyLabel)
+		return fmt.Errorf(
+			"a CKA_LABEL to block has at most %d bytes of UTF-8 and no control characters",
+			maxKeyLabel,
+		)
 	}
 	return nil
 }
@@ -84,11 +94,12 @@ func checkReason(reason string) error {
 
 // isPlainText: nothing in it moves a cursor, ends a line or turns the direction of what follows.
 func isPlainText(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsGraphic(r) })
+	return utf8.ValidString(s) &&
+		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsGraphic(r) })
 }
 
-// covers reports whether a block is about a target. path is the XksProxyUriPath of the target's key store; "" if there is no
-// such key store.
+// covers reports whether a block is about a target. path is the XksProxyUriPath of the target's key
+// store; "" if there is no such key store.
 func (b block) covers(t blockTarget, path string) bool {
 	if b.Key != t.Key {
 		return false

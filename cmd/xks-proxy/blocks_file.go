@@ -1,7 +1,7 @@
 package main
 
-// The file that remembers the blocks across restarts. Who cannot read it does not know what must not be served: then the
-// program does not start.
+// The file that remembers the blocks across restarts. Who cannot read it does not know what must
+// not be served: then the program does not start.
 
 import (
 	"bytes"
@@ -28,8 +28,8 @@ const (
 	maxLoggedBlocks = 20
 )
 
-// openKillSwitch loads the blocks of a state directory; "" remembers none. An error means that it is not known what is
-// blocked: do not serve.
+// openKillSwitch loads the blocks of a state directory; "" remembers none. An error means that it
+// is not known what is blocked: do not serve.
 func openKillSwitch(stateDirectory string, log *zap.Logger) (*killSwitch, error) {
 	if stateDirectory == "" {
 		return newKillSwitch("", nil, log), nil
@@ -38,8 +38,12 @@ func openKillSwitch(stateDirectory string, log *zap.Logger) (*killSwitch, error)
 	var err error
 	k.blocks, err = readBlocks(k.path)
 	if err != nil {
-		return nil, fmt.Errorf("it is not known which keys and key stores operators have blocked, so nothing is served: %s: %w; "+
-			"restore the file, or delete it to serve without any block (xks-proxy block sets them again)", k.path, err)
+		return nil, fmt.Errorf(
+			"it is not known which keys and key stores operators have blocked, so nothing is served: %s: %w; "+
+				"restore the file, or delete it to serve without any block (xks-proxy block sets them again)",
+			k.path,
+			err,
+		)
 	}
 	err = durable.RemoveUnfinished(k.path)
 	if err != nil {
@@ -58,8 +62,12 @@ func logBlocks(log *zap.Logger, blocks []block) {
 	for _, b := range blocks[:min(len(blocks), maxLoggedBlocks)] {
 		names = append(names, b.String())
 	}
-	log.Warn("blocks of operators are in force", zap.Int("blocks", len(blocks)), zap.Strings("what", names),
-		zap.Int("not_named", len(blocks)-len(names)))
+	log.Warn(
+		"blocks of operators are in force",
+		zap.Int("blocks", len(blocks)),
+		zap.Strings("what", names),
+		zap.Int("not_named", len(blocks)-len(names)),
+	)
 }
 
 // readBlocks is strict: an entry that is not understood is a block that would not be in force.
@@ -83,7 +91,10 @@ func parseBlocks(data []byte) ([]block, error) {
 		return nil, fmt.Errorf("it is damaged: %w", err)
 	}
 	if head.Format != blocksFormat {
-		return nil, fmt.Errorf("its format %d is not known to this version of the program", head.Format)
+		return nil, fmt.Errorf(
+			"its format %d is not known to this version of the program",
+			head.Format,
+		)
 	}
 	var content blocksFile
 	decoder := json.NewDecoder(bytes.NewReader(data))
@@ -96,7 +107,11 @@ func parseBlocks(data []byte) ([]block, error) {
 		return nil, errors.New("it is damaged: it has no list of blocks")
 	}
 	if len(content.Blocks) > maxBlocks {
-		return nil, fmt.Errorf("it holds %d blocks, and there can be %d", len(content.Blocks), maxBlocks)
+		return nil, fmt.Errorf(
+			"it holds %d blocks, and there can be %d",
+			len(content.Blocks),
+			maxBlocks,
+		)
 	}
 	for i, b := range content.Blocks {
 		err := errors.Join(b.check(), checkReason(b.Reason))
@@ -107,7 +122,8 @@ func parseBlocks(data []byte) ([]block, error) {
 	return content.Blocks, nil
 }
 
-// look is list for status and metrics. A file that somebody has deleted meanwhile, perhaps with its directory, counts as unsaved.
+// look is list for status and metrics. A file that somebody has deleted meanwhile, perhaps with its
+// directory, counts as unsaved.
 func (k *killSwitch) look() ([]block, error) {
 	blocks, unsaved := k.list()
 	if unsaved != nil || k.path == "" || len(blocks) == 0 {
@@ -122,7 +138,11 @@ func (k *killSwitch) look() ([]block, error) {
 
 // writeFile writes a list of blocks. One at a time.
 func (k *killSwitch) writeFile(blocks []block) error {
-	data, err := json.MarshalIndent(blocksFile{Format: blocksFormat, Blocks: append([]block{}, blocks...)}, "", "  ")
+	data, err := json.MarshalIndent(
+		blocksFile{Format: blocksFormat, Blocks: append([]block{}, blocks...)},
+		"",
+		"  ",
+	)
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,10 @@
 package main
 
-// Blocks follow what AWS KMS calls. Key stores are blocked by name, and the name is the operators' own, by default that of a
-// file: if the block depended on it alone, renaming a file would unblock. So a block has the XksProxyUriPath, too, and is in
-// force for the key store of that name and for the one at that path. A configuration that comes into force is where it learns
-// the new name, or the new path, before the next reload changes the other.
+// Blocks follow what AWS KMS calls. Key stores are blocked by name, and the name is the operators'
+// own, by default that of a file: if the block depended on it alone, renaming a file would unblock.
+// So a block has the XksProxyUriPath, too, and is in force for the key store of that name and for
+// the one at that path. A configuration that comes into force is where it learns the new name, or
+// the new path, before the next reload changes the other.
 
 import (
 	"fmt"
@@ -15,9 +16,10 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-// follow has a configuration served, and has every block follow the key store that it is about: all at once, with no order in
-// between. A key store that is at the path of a blocked one under another name gets an entry like any other. What serve
-// returns is returned, and then nothing was changed. errTooManyBlocks: c must not be served.
+// follow has a configuration served, and has every block follow the key store that it is about: all
+// at once, with no order in between. A key store that is at the path of a blocked one under another
+// name gets an entry like any other. What serve returns is returned, and then nothing was changed.
+// errTooManyBlocks: c must not be served.
 //
 // It does not wait for the disk: until the file is written, the old file blocks the same.
 func (k *killSwitch) follow(c *config, log *zap.Logger, serve func() error) error {
@@ -26,8 +28,11 @@ func (k *killSwitch) follow(c *config, log *zap.Logger, serve func() error) erro
 	defer k.mu.Unlock()
 	blocks, followers := followPaths(k.blocks, paths)
 	if len(blocks) > maxBlocks {
-		return fmt.Errorf("%w: %d would be needed for key stores that were renamed; unblock some, or give them their old names",
-			errTooManyBlocks, len(blocks))
+		return fmt.Errorf(
+			"%w: %d would be needed for key stores that were renamed; unblock some, or give them their old names",
+			errTooManyBlocks,
+			len(blocks),
+		)
 	}
 	err := serve()
 	if err != nil {
@@ -37,8 +42,12 @@ func (k *killSwitch) follow(c *config, log *zap.Logger, serve func() error) erro
 	k.followMarks(followers)
 	for _, f := range followers {
 		if f.added {
-			log.Warn("a blocked key store has another name now; the block follows", zap.Stringer("blocked", f.old), zap.Stringer("now", f.heir),
-				zap.String("uri_path", paths[f.heir.KeyStore]))
+			log.Warn(
+				"a blocked key store has another name now; the block follows",
+				zap.Stringer("blocked", f.old),
+				zap.Stringer("now", f.heir),
+				zap.String("uri_path", paths[f.heir.KeyStore]),
+			)
 		}
 	}
 	k.blocks, k.paths = blocks, paths
@@ -55,8 +64,9 @@ type follower struct {
 	added     bool // there was no block of heir before
 }
 
-// followMarks requires mu. An unblock that takes the old block back takes a new one back, too: it was about that key store when
-// it began. A block that follows several goes only with an unblock that takes back all of them, and itself.
+// followMarks requires mu. An unblock that takes the old block back takes a new one back, too: it
+// was about that key store when it began. A block that follows several goes only with an unblock
+// that takes back all of them, and itself.
 func (k *killSwitch) followMarks(followers []follower) {
 	before := maps.Clone(k.leaving)
 	for _, f := range followers {
@@ -71,8 +81,8 @@ func (k *killSwitch) followMarks(followers []follower) {
 	}
 }
 
-// followPaths is what blocks are when key stores have these paths, by name: each has the path that its key store has now, and
-// there is another for the key store that has its path now.
+// followPaths is what blocks are when key stores have these paths, by name: each has the path that
+// its key store has now, and there is another for the key store that has its path now.
 func followPaths(blocks []block, paths map[string]string) ([]block, []follower) {
 	names := map[string]string{}
 	for name, path := range paths {

@@ -1,13 +1,15 @@
 package main
 
-// The kill switch against a model, in random interleavings of block, unblock, reload, rename, restart, callers who go away, and a
-// disk that is slow, fails, or fails after it has written. After every step the model says of each key store and key whether it must
-// be blocked, must not be, or may be either:
+// The kill switch against a model, in random interleavings of block, unblock, reload, rename,
+// restart, callers who go away, and a disk that is slow, fails, or fails after it has written.
+// After every step the model says of each key store and key whether it must be blocked, must not
+// be, or may be either:
 //
 //   - what was returned as blocked is blocked until an unblock that began later has returned;
 //   - what was returned as unblocked stays so, whatever is reloaded, until a block;
 //   - an order that failed has changed nothing;
-//   - a restart keeps both. Only what was returned as unsaved, or not at all, may be either after it.
+//   - a restart keeps both. Only what was returned as unsaved, or not at all, may be either after
+//     it.
 
 import (
 	"context"
@@ -17,8 +19,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -63,11 +63,11 @@ type modelPair struct {
 	target  blockTarget
 	path    string
 	order   *modelOrder          // the block
-	doubts  map[*modelOrder]bool // unblocks under way that are about it; true: the block had returned before they began
+	doubts  map[*modelOrder]bool // unblocks under way that are about it; true: it had returned before
 	weak    bool                 // it may be in force
 	unsaved bool                 // it may be gone after a restart
 	moved   bool                 // likewise: a reload has changed it
-	former  []string             // paths that it may have after a restart, because the reload is not saved
+	former  []string             // paths that it may have after a restart: the reload is not saved
 }
 
 type modelOrder struct {
@@ -93,12 +93,25 @@ type model struct {
 
 // modelConfigs are names and path prefixes of key stores.
 var modelConfigs = []*config{
-	storesAt("a", "/p", "b", "/q"), storesAt("a", "/q", "b", "/p"), storesAt("c", "/p", "b", "/q"), storesAt("b", "/p"),
-	storesAt("a", "/p"), storesAt("a", "/r", "b", "/q"), storesAt("c", "/r", "a", "/q"), storesAt("b", "/q"),
+	storesAt(
+		"a",
+		"/p",
+		"b",
+		"/q",
+	), storesAt("a", "/q", "b", "/p"), storesAt("c", "/p", "b", "/q"), storesAt("b", "/p"),
+	storesAt(
+		"a",
+		"/p",
+	), storesAt("a", "/r", "b", "/q"), storesAt("c", "/r", "a", "/q"), storesAt("b", "/q"),
 }
 
 func newModel(t *testing.T, seed uint64) *model {
-	m := &model{t: t, story: []string{fmt.Sprintf("seed %d", seed)}, random: rand.New(rand.NewPCG(seed, 0)), disk: new(modelDisk)} //nolint:gosec // not for secrets
+	m := &model{
+		t:      t,
+		story:  []string{fmt.Sprintf("seed %d", seed)},
+		random: rand.New(rand.NewPCG(seed, 0)),
+		disk:   new(modelDisk),
+	} //nolint:gosec // not for secrets
 	m.start(modelConfigs[0])
 	return m
 }
@@ -161,17 +174,28 @@ func (m *model) reload(c *config, good bool) {
 	m.doubtAgain()
 }
 
-// meet is about a block that follows two, while unblocks of both are under way: it goes only with one that takes back both.
+// meet is about a block that follows two, while unblocks of both are under way: it goes only with
+// one that takes back both.
 func (m *model) meet(old, heir *modelPair) {
 	for _, p := range m.pairs {
 		if p != heir && p.target == heir.target && len(p.doubts) > 0 && len(old.doubts) > 0 {
-			m.pairs = append(m.pairs, &modelPair{target: p.target, path: heir.path, order: p.order, doubts: map[*modelOrder]bool{}, weak: true})
+			m.pairs = append(
+				m.pairs,
+				&modelPair{
+					target: p.target,
+					path:   heir.path,
+					order:  p.order,
+					doubts: map[*modelOrder]bool{},
+					weak:   true,
+				},
+			)
 			return
 		}
 	}
 }
 
-// doubtAgain is about unblocks that are under way while the configuration changes: they may come before or after it.
+// doubtAgain is about unblocks that are under way while the configuration changes: they may come
+// before or after it.
 func (m *model) doubtAgain() {
 	for _, o := range m.orders {
 		for _, p := range m.pairs {
@@ -204,12 +228,28 @@ func (m *model) block(t blockTarget) {
 		return err
 	})
 	path, served := m.paths[t.KeyStore]
-	pair := &modelPair{target: t, path: path, order: o, doubts: map[*modelOrder]bool{}, unsaved: true}
-	// A key store that is gone, and blocked under its last path: that block stands, and goes with the path.
+	pair := &modelPair{
+		target:  t,
+		path:    path,
+		order:   o,
+		doubts:  map[*modelOrder]bool{},
+		unsaved: true,
+	}
+	// A key store that is gone, and blocked under its last path: that block stands, and goes with
+	// the path.
 	for _, p := range slices.Clone(m.pairs) {
 		if p.target == t && p.path != "" && !served {
 			pair.weak = true
-			m.pairs = append(m.pairs, &modelPair{target: t, path: p.path, order: o, doubts: map[*modelOrder]bool{}, weak: true})
+			m.pairs = append(
+				m.pairs,
+				&modelPair{
+					target: t,
+					path:   p.path,
+					order:  o,
+					doubts: map[*modelOrder]bool{},
+					weak:   true,
+				},
+			)
 		}
 	}
 	m.pairs = append(m.pairs, pair)
@@ -292,9 +332,19 @@ func (m *model) restart() {
 	}
 	for _, p := range slices.Clone(m.pairs) {
 		for _, path := range p.former {
-			m.pairs = append(m.pairs, &modelPair{target: p.target, path: path, order: p.order, doubts: map[*modelOrder]bool{}, weak: true})
+			m.pairs = append(
+				m.pairs,
+				&modelPair{
+					target: p.target,
+					path:   path,
+					order:  p.order,
+					doubts: map[*modelOrder]bool{},
+					weak:   true,
+				},
+			)
 		}
-		p.weak = p.weak || p.unsaved || p.moved || len(p.doubts) > 0 || slices.Contains(m.orders, p.order)
+		p.weak = p.weak || p.unsaved || p.moved || len(p.doubts) > 0 ||
+			slices.Contains(m.orders, p.order)
 		p.doubts = map[*modelOrder]bool{}
 	}
 	m.orders, m.disk = nil, &modelDisk{content: old.content}
@@ -313,7 +363,11 @@ func (m *model) check() {
 	b := m.force.now()
 	for name, path := range m.paths {
 		m.compare(blockTarget{KeyStore: name}, b.KeyStores[name] || b.KeyStores[path])
-		m.compare(blockTarget{KeyStore: name, Key: "k"}, b.Keys[xks.BlockedKey{KeyStore: name, Key: "k"}] || b.Keys[xks.BlockedKey{KeyStore: path, Key: "k"}])
+		m.compare(
+			blockTarget{KeyStore: name, Key: "k"},
+			b.Keys[xks.BlockedKey{KeyStore: name, Key: "k"}] ||
+				b.Keys[xks.BlockedKey{KeyStore: path, Key: "k"}],
+		)
 	}
 	m.compare(blockTarget{Key: "label"}, b.Keys[xks.BlockedKey{Key: "label"}])
 }
@@ -328,118 +382,13 @@ func (m *model) compare(t blockTarget, blocked bool) {
 		must = must || p.order.ended && !p.weak && len(p.doubts) == 0
 	}
 	if must && !blocked || blocked && !may {
-		m.t.Fatalf("%s is blocked: %t; it must be: %t, it may be: %t\n%s", t, blocked, must, may, strings.Join(m.story, "\n"))
-	}
-}
-
-func (m *model) step() {
-	stores := []string{"a", "b", "c"}
-	target := blockTarget{KeyStore: stores[m.random.IntN(len(stores))]}
-	switch m.random.IntN(6) {
-	case 0, 1:
-		target.Key = "k"
-	case 2:
-		target = blockTarget{Key: "label"}
-	}
-	switch n := m.random.IntN(100); {
-	case n < 20:
-		m.block(target)
-	case n < 45:
-		m.unblock(target)
-	case n < 55:
-		m.reload(modelConfigs[m.random.IntN(len(modelConfigs))], m.random.IntN(4) > 0)
-	case n < 58:
-		m.restart()
-	case n < 64 && len(m.orders) > 0:
-		o := m.orders[m.random.IntN(len(m.orders))]
-		m.tell("%s: its caller goes", o.name)
-		o.cancel()
-	case n < 68:
-		m.tell("time passes")
-		time.Sleep(time.Duration(m.random.IntN(4)) * 1300 * time.Millisecond)
-	case len(m.disk.pending) > 0:
-		m.decide()
-	}
-}
-
-func (m *model) decide() {
-	switch m.random.IntN(6) {
-	case 0:
-		m.tell("the disk fails")
-		m.disk.decide(false, errModelDisk)
-	case 1:
-		m.tell("the disk fails after it has written")
-		m.disk.decide(true, errModelDisk)
-	default:
-		m.tell("the disk writes")
-		m.disk.decide(true, nil)
-	}
-}
-
-// end lets everything end, so that nothing of it is left. When all has ended, memory and file say the same.
-func (m *model) end() {
-	for range 100 {
-		synctest.Wait()
-		m.check()
-		if len(m.disk.pending) > 0 {
-			m.disk.decide(true, nil)
-			continue
-		}
-		m.k.mu.Lock()
-		saved := m.k.file.saved == m.k.file.wanted
-		m.k.mu.Unlock()
-		if len(m.orders) == 0 && saved {
-			m.compareFile()
-			return
-		}
-		time.Sleep(time.Second)
-	}
-	m.t.Fatalf("it does not come to an end:\n%s", strings.Join(m.story, "\n"))
-}
-
-// abandon lets what is under way end, also after a failure.
-func (m *model) abandon() {
-	m.disk.dead = true
-	for len(m.disk.pending) > 0 {
-		m.disk.decide(false, errModelDisk)
-	}
-	m.k.close()
-	synctest.Wait()
-}
-
-func (m *model) compareFile() {
-	inForce, unsaved := m.k.list()
-	var inFile []block
-	if m.disk.content != nil {
-		var err error
-		inFile, err = parseBlocks(m.disk.content)
-		if err != nil {
-			m.t.Fatal(err)
-		}
-	}
-	if unsaved != nil || !slices.Equal(inForce, inFile) {
-		m.t.Fatalf("in force %v, in the file %v, %v\n%s", inForce, inFile, unsaved, strings.Join(m.story, "\n"))
-	}
-}
-
-func TestKillSwitchAgainstAModel(t *testing.T) {
-	runs := 4000
-	if testing.Short() {
-		runs = 500
-	}
-	for seed := range uint64(runs) { //nolint:gosec // small
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(t, seed)
-			defer m.abandon()
-			for range 40 {
-				m.step()
-				synctest.Wait()
-				m.check()
-			}
-			m.end()
-		})
-		if t.Failed() {
-			t.Fatalf("seed %d", seed)
-		}
+		m.t.Fatalf(
+			"%s is blocked: %t; it must be: %t, it may be: %t\n%s",
+			t,
+			blocked,
+			must,
+			may,
+			strings.Join(m.story, "\n"),
+		)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
-// Orders that meet: each case here is one that the model finds as well, for whoever reads what went wrong.
+// Orders that meet: each case here is one that the model finds as well, for whoever reads what went
+// wrong.
 
 import (
 	"context"
@@ -56,17 +57,25 @@ func TestBlockDuringAnUnblock(t *testing.T) {
 			blocked <- before
 		}()
 		disk.writeAll()
-		if before, removed := <-blocked, <-unblocked; before || len(removed) != 0 || !enforcer.now().KeyStores["finance"] {
-			t.Errorf("blocked already: %t; taken back: %v; in force: %v", before, removed, enforcer.now())
+		if before, removed := <-blocked, <-unblocked; before || len(removed) != 0 ||
+			!enforcer.now().KeyStores["finance"] {
+			t.Errorf(
+				"blocked already: %t; taken back: %v; in force: %v",
+				before,
+				removed,
+				enforcer.now(),
+			)
 		}
-		if inFile, err := parseBlocks(disk.content); err != nil || len(inFile) != 1 || inFile[0].By != "bob" {
+		if inFile, err := parseBlocks(disk.content); err != nil || len(inFile) != 1 ||
+			inFile[0].By != "bob" {
 			t.Errorf("a restart would block %v, %v", inFile, err)
 		}
 		k.close()
 	})
 }
 
-// A key store that was renamed is unblocked by its new name, once and for all; by its old name nobody is misled.
+// A key store that was renamed is unblocked by its new name, once and for all; by its old name
+// nobody is misled.
 func TestUnblockAfterARename(t *testing.T) {
 	for _, key := range []string{"", "key-1"} {
 		directory := t.TempDir()
@@ -103,13 +112,15 @@ func TestUnblockAfterARename(t *testing.T) {
 			follow(renamed) // for another reason
 		}
 		follow(storesAt("payroll", "/p", "tax", "/t"))
-		if blocks, _ := mustOpen(t, directory).list(); len(blocks) != 0 || len(enforcer.now().KeyStores) != 0 {
+		if blocks, _ := mustOpen(t, directory).list(); len(blocks) != 0 ||
+			len(enforcer.now().KeyStores) != 0 {
 			t.Errorf("renamed back: %v", blocks)
 		}
 	}
 }
 
-// A reload that fails changes nothing about what is blocked, and what follows a path does so at every moment.
+// A reload that fails changes nothing about what is blocked, and what follows a path does so at
+// every moment.
 func TestFollowOfAReloadThatFails(t *testing.T) {
 	k := mustOpen(t, "")
 	enforcer := &fakeEnforcer{}
@@ -127,7 +138,8 @@ func TestFollowOfAReloadThatFails(t *testing.T) {
 		}
 		return failure
 	})
-	if after, _ := k.list(); !errors.Is(err, failure) || len(after) != 1 || after[0] != before[0] || enforcer.now().KeyStores["tax"] {
+	if after, _ := k.list(); !errors.Is(err, failure) || len(after) != 1 || after[0] != before[0] ||
+		enforcer.now().KeyStores["tax"] {
 		t.Errorf("%v: %v, in force %+v", err, after, enforcer.now())
 	}
 }
@@ -162,14 +174,16 @@ func TestOrdersOfCallersWhoAreGone(t *testing.T) {
 		if !errors.Is(err, errCallerGone) || enforcer.now().KeyStores["payroll"] {
 			t.Errorf("block: %v, in force %+v", err, enforcer.now())
 		}
-		if inFile, err := parseBlocks(disk.content); err != nil || len(inFile) != 1 || inFile[0].KeyStore != "finance" {
+		if inFile, err := parseBlocks(disk.content); err != nil || len(inFile) != 1 ||
+			inFile[0].KeyStore != "finance" {
 			t.Errorf("a restart would block %v, %v", inFile, err)
 		}
 		k.close()
 	})
 }
 
-// An unblock that the disk does not answer fails in time, is not carried out later, and the file is set right.
+// An unblock that the disk does not answer fails in time, is not carried out later, and the file is
+// set right.
 func TestUnblockOnADiskThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, disk, enforcer := slowSwitch()

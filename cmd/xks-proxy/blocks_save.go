@@ -1,8 +1,8 @@
 package main
 
-// The file follows the list. Each change of the list has a number; one goroutine at a time writes the newest list there is,
-// until none is newer; who needs a change on disk waits until a list of that number, or of a later one, was written. A write
-// that fails is tried again in the background.
+// The file follows the list. Each change of the list has a number; one goroutine at a time writes
+// the newest list there is, until none is newer; who needs a change on disk waits until a list of
+// that number, or of a later one, was written. A write that fails is tried again in the background.
 
 import (
 	"errors"
@@ -22,7 +22,7 @@ type fileState struct {
 	wanted  uint64        // the number of the last change
 	saved   uint64        // the number of the last list that was written
 	failed  uint64        // the number of the last list that could not be
-	unsaved error         // why the file does not say what is wanted; nil if it does, or will in a moment
+	unsaved error         // why the file is not as wanted; nil if it is, or soon will be
 	settled chan struct{} // closed, and made anew, when a write has ended
 	writing bool          // there is a goroutine that writes
 	retry   *time.Timer
@@ -88,8 +88,11 @@ func (k *killSwitch) noteSave(version uint64, err error) {
 		k.file.saved, k.file.unsaved = version, nil
 	default:
 		if k.file.unsaved == nil {
-			k.log.Error("the blocks in force will not survive a restart: their file cannot be written; it is tried again",
-				zap.String("file", k.path), zap.Error(err))
+			k.log.Error(
+				"the blocks in force will not survive a restart: their file cannot be written; it is tried again",
+				zap.String("file", k.path),
+				zap.Error(err),
+			)
 		}
 		k.file.failed, k.file.unsaved = version, err
 	}
@@ -114,7 +117,8 @@ func (k *killSwitch) retryLater() {
 	})
 }
 
-// await waits until the list of a number, or a later one, is written. An error means that it is not, or not yet.
+// await waits until the list of a number, or a later one, is written. An error means that it is
+// not, or not yet.
 func (k *killSwitch) await(version uint64, deadline time.Time) error {
 	limit := time.NewTimer(time.Until(deadline))
 	defer limit.Stop()
@@ -144,12 +148,18 @@ func (k *killSwitch) tooSlow(version uint64) error {
 		return nil
 	}
 	if k.file.unsaved == nil {
-		k.file.unsaved = fmt.Errorf("%w: %s has not been written within %s", errSlowDisk, k.path, saveLimit)
+		k.file.unsaved = fmt.Errorf(
+			"%w: %s has not been written within %s",
+			errSlowDisk,
+			k.path,
+			saveLimit,
+		)
 	}
 	return k.file.unsaved
 }
 
-// close ends the tries in the background, and waits for a write that is under way as long as an order would.
+// close ends the tries in the background, and waits for a write that is under way as long as an
+// order would.
 func (k *killSwitch) close() {
 	k.mu.Lock()
 	defer k.mu.Unlock()

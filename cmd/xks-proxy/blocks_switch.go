@@ -1,12 +1,15 @@
 package main
 
-// How blocks come and go. There is one list. What is in it is in force; what is in it and not marked as leaving is what the
-// file has to say. So
+// How blocks come and go. There is one list. What is in it is in force; what is in it and not
+// marked as leaving is what the file has to say. So
 //
-//   - a block is in the list before anything is written: a disk that fails must not keep a key usable;
-//   - an unblock marks its blocks as leaving when it begins, waits until the file says so, and takes out of the list those
-//     that still have its mark. If the file cannot be written, the mark goes and the blocks stay;
-//   - a block that comes while the same one is leaving takes the marks away. Then the unblock finds none, and leaves it.
+//   - a block is in the list before anything is written: a disk that fails must not keep a key
+//     usable;
+//   - an unblock marks its blocks as leaving when it begins, waits until the file says so, and
+//     takes out of the list those that still have its mark. If the file cannot be written, the mark
+//     goes and the blocks stay;
+//   - a block that comes while the same one is leaving takes the marks away. Then the unblock finds
+//     none, and leaves it.
 
 import (
 	"context"
@@ -24,10 +27,10 @@ import (
 // blocker is what enforces blocks: an *xks.Handler.
 type blocker interface{ SetBlocks(xks.Blocks) }
 
-// killSwitch holds the blocks. It is there before the first request can be, and outlives every configuration. Any goroutine
-// may call its methods.
+// killSwitch holds the blocks. It is there before the first request can be, and outlives every
+// configuration. Any goroutine may call its methods.
 type killSwitch struct {
-	path  string                            // of the file that remembers them; "": they do not survive a restart
+	path  string                            // of their file; "": they do not survive a restart
 	write func(path string, b []byte) error // durable.ReplaceFile
 	log   *zap.Logger
 
@@ -47,7 +50,8 @@ type unblocking struct{ target blockTarget }
 
 func newKillSwitch(path string, write func(string, []byte) error, log *zap.Logger) *killSwitch {
 	return &killSwitch{
-		path: path, write: write, log: log, leaving: map[blockTarget]marks{}, paths: map[string]string{}, file: fileState{settled: make(chan struct{})},
+		path: path, write: write, log: log, leaving: map[blockTarget]marks{},
+		paths: map[string]string{}, file: fileState{settled: make(chan struct{})},
 	}
 }
 
@@ -67,7 +71,8 @@ func (e *renamedError) Error() string {
 	return fmt.Sprintf("the key store %s is called %s now", e.old, e.now)
 }
 
-// attach puts all blocks in force on a handler before it gets its first request, and whatever comes later.
+// attach puts all blocks in force on a handler before it gets its first request, and whatever comes
+// later.
 func (k *killSwitch) attach(enforcer blocker) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -75,8 +80,8 @@ func (k *killSwitch) attach(enforcer blocker) {
 	k.enforce()
 }
 
-// enforce requires mu. A key store is blocked by its name and by its path, so that one that a reload renames is blocked at
-// every moment of the reload.
+// enforce requires mu. A key store is blocked by its name and by its path, so that one that a
+// reload renames is blocked at every moment of the reload.
 func (k *killSwitch) enforce() {
 	if k.enforcer == nil {
 		return
@@ -119,9 +124,10 @@ func (k *killSwitch) blocking(t blockTarget) (block, bool) {
 	return k.blocks[i], true
 }
 
-// add blocks a target. When it returns nil or errUnsaved, the block is in force, and only an unblock that begins later lifts
-// it. It returns the entry that stands, and whether it stood before. With errUnsaved the file could not be written; it is
-// tried again in the background. errCallerGone: nothing was changed.
+// add blocks a target. When it returns nil or errUnsaved, the block is in force, and only an
+// unblock that begins later lifts it. It returns the entry that stands, and whether it stood
+// before. With errUnsaved the file could not be written; it is tried again in the background.
+// errCallerGone: nothing was changed.
 func (k *killSwitch) add(ctx context.Context, b block) (block, bool, error) {
 	stands, before, version, err := k.put(ctx, b)
 	if err != nil {
@@ -154,18 +160,22 @@ func (k *killSwitch) put(ctx context.Context, b block) (block, bool, uint64, err
 	delete(k.leaving, b.blockTarget)
 	others := withoutBlock(k.blocks, b.blockTarget)
 	if len(others) >= maxBlocks {
-		return block{}, false, 0, fmt.Errorf("%w: %d are in force; block the key store as a whole, or take back blocks of single keys",
-			errTooManyBlocks, maxBlocks)
+		return block{}, false, 0, fmt.Errorf(
+			"%w: %d are in force; block the key store as a whole, or take back blocks of single keys",
+			errTooManyBlocks,
+			maxBlocks,
+		)
 	}
 	k.blocks = append(others, b)
 	k.enforce()
 	return b, false, k.changed(), nil
 }
 
-// remove takes back every block that is about a target when it is called: those by its name, and those by the path that its
-// key store has. It returns the blocks that it took out; none if there was none. With nil the target has no block any more.
-// With errBlockedAgain it has one that came meanwhile. After other errors nothing was taken back: *renamedError,
-// errCallerGone, or that of the disk.
+// remove takes back every block that is about a target when it is called: those by its name, and
+// those by the path that its key store has. It returns the blocks that it took out; none if there
+// was none. With nil the target has no block any more. With errBlockedAgain it has one that came
+// meanwhile. After other errors nothing was taken back: *renamedError, errCallerGone, or that of
+// the disk.
 func (k *killSwitch) remove(ctx context.Context, t blockTarget) ([]block, error) {
 	deadline := time.Now().Add(saveLimit)
 	u := &unblocking{t}
@@ -184,7 +194,8 @@ func (k *killSwitch) remove(ctx context.Context, t blockTarget) ([]block, error)
 	return k.takeOut(u)
 }
 
-// mark marks the blocks of the target as leaving, and returns the version of the list to wait for; 0 if there are none.
+// mark marks the blocks of the target as leaving, and returns the version of the list to wait for;
+// 0 if there are none.
 func (k *killSwitch) mark(ctx context.Context, u *unblocking) (uint64, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -213,8 +224,9 @@ func (k *killSwitch) mark(ctx context.Context, u *unblocking) (uint64, error) {
 	return k.changed(), nil
 }
 
-// pathOf requires mu. It is the path of a target's key store; of one that is gone, that which it had. *renamedError if that
-// is another key store's now: an unblock by the old name would leave it blocked, or unblock what its author does not name.
+// pathOf requires mu. It is the path of a target's key store; of one that is gone, that which it
+// had. *renamedError if that is another key store's now: an unblock by the old name would leave it
+// blocked, or unblock what its author does not name.
 func (k *killSwitch) pathOf(t blockTarget) (string, error) {
 	path, served := k.paths[t.KeyStore]
 	old, found := findBlock(k.blocks, t)
@@ -244,14 +256,18 @@ func (k *killSwitch) takeOut(u *unblocking) ([]block, error) {
 	}
 	k.blocks = kept
 	k.enforce()
-	if slices.ContainsFunc(kept, func(b block) bool { return b.covers(u.target, k.paths[u.target.KeyStore]) }) {
+	if slices.ContainsFunc(
+		kept,
+		func(b block) bool { return b.covers(u.target, k.paths[u.target.KeyStore]) },
+	) {
 		return removed, errBlockedAgain
 	}
 	return removed, nil
 }
 
-// unmark ends an unblock that failed because of err. The file may say already that the blocks are gone: where only the
-// directory could not be synchronised, or the disk was slow. So it is written again, and waited for as long as there is time.
+// unmark ends an unblock that failed because of err. The file may say already that the blocks are
+// gone: where only the directory could not be synchronised, or the disk was slow. So it is written
+// again, and waited for as long as there is time.
 func (k *killSwitch) unmark(u *unblocking, err error, deadline time.Time) error {
 	k.mu.Lock()
 	for target, by := range k.leaving {
@@ -264,7 +280,10 @@ func (k *killSwitch) unmark(u *unblocking, err error, deadline time.Time) error 
 	k.mu.Unlock()
 	again := k.await(version, deadline)
 	if again != nil {
-		return fmt.Errorf("%w; what a restart would block is not certain until the file can be written", err)
+		return fmt.Errorf(
+			"%w; what a restart would block is not certain until the file can be written",
+			err,
+		)
 	}
 	return err
 }

@@ -1,8 +1,8 @@
 package main
 
-// The names of users and groups. Where they come from (NSS: LDAP, SSSD, …) may hang for minutes, and a lookup cannot be
-// cancelled. So nothing waits for one longer than a moment, and nothing depends on one: what counts are the numbers that the
-// kernel knows.
+// The names of users and groups. Where they come from (NSS: LDAP, SSSD, …) may hang for minutes,
+// and a lookup cannot be cancelled. So nothing waits for one longer than a moment, and nothing
+// depends on one: what counts are the numbers that the kernel knows.
 
 import (
 	"context"
@@ -126,8 +126,8 @@ func (l *nameLookup) pending() bool {
 	}
 }
 
-// name is the name of a user, "" if it has none or if that is not known within nameWait of begin. While a lookup hangs, only
-// the first caller waits.
+// name is the name of a user, "" if it has none or if that is not known within nameWait of begin.
+// While a lookup hangs, only the first caller waits.
 func (n *userNames) name(uid int) string {
 	n.begin(uid)
 	n.mu.Lock()

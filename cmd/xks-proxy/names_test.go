@@ -84,8 +84,8 @@ func TestAdminSocketWhileNamesHang(t *testing.T) {
 	}
 }
 
-// An order that waited, and whose caller has gone meanwhile: it is not carried out, and the log says so. Here it waits for a name,
-// while the caller closes the connection without a word.
+// An order that waited, and whose caller has gone meanwhile: it is not carried out, and the log
+// says so. Here it waits for a name, while the caller closes the connection without a word.
 func TestOrderThatComesTooLate(t *testing.T) {
 	for path, method := range map[string]string{
 		adminBlocksPath + "?key_store=finance":                http.MethodPost,
@@ -100,7 +100,9 @@ func TestOrderThatComesTooLate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = conn.Write([]byte(method + " " + path + " HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\n\r\n"))
+		_, err = conn.Write(
+			[]byte(method + " " + path + " HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\n\r\n"),
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +118,8 @@ func TestOrderThatComesTooLate(t *testing.T) {
 		if len(lines) != 1 || lines[0].ContextMap()["result"] != errCallerGone.Error() {
 			t.Errorf("%s %s: %v", method, path, lines)
 		}
-		if b := rig.inForce(); len(b.KeyStores) != 1 || !b.KeyStores["archive"] || memberOf(rig.groups[0], "hsm-a").Service == hsm.Drained {
+		if b := rig.inForce(); len(b.KeyStores) != 1 || !b.KeyStores["archive"] ||
+			memberOf(rig.groups[0], "hsm-a").Service == hsm.Drained {
 			t.Errorf("%s %s: it was carried out: %v", method, path, b.KeyStores)
 		}
 		close(let)
@@ -155,7 +158,11 @@ func TestAdminSocketInALockedDirectory(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "is locked by another process") {
 		t.Errorf("%v", err)
 	}
-	again, err := lockDirectory(t.Context(), filepath.Join(dir, "."), dir) // our own state directory
+	again, err := lockDirectory(
+		t.Context(),
+		filepath.Join(dir, "."),
+		dir,
+	) // our own state directory
 	if err != nil {
 		t.Fatal(err)
 	}

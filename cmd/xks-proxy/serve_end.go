@@ -1,7 +1,8 @@
 package main
 
-// The end of a start. Each step of a start waits for something: files, commands that give secrets, HSMs, a disk. Those that can
-// be called off are; a system call that hangs cannot. When the program is told to stop it stops, whatever it waits for.
+// The end of a start. Each step of a start waits for something: files, commands that give secrets,
+// HSMs, a disk. Those that can be called off are; a system call that hangs cannot. When the program
+// is told to stop it stops, whatever it waits for.
 
 import (
 	"context"
@@ -14,11 +15,12 @@ import (
 // startEndLimit is how long a start may take to end in good order; HSMs take up to hsmCloseTimeout.
 const startEndLimit = hsmCloseTimeout + 3*time.Second
 
-// errStartHangs is a start that did not end when it was told to. Its goroutines are still there: the process must end.
+// errStartHangs is a start that did not end when it was told to. Its goroutines are still there:
+// the process must end.
 var errStartHangs = errors.New("told to stop before it began to serve, and the start hangs")
 
-// endable calls work, which calls serving when the start is over. If ctx ends before that and work does not within limit, it
-// returns errStartHangs and leaves work behind.
+// endable calls work, which calls serving when the start is over. If ctx ends before that and work
+// does not within limit, it returns errStartHangs and leaves work behind.
 func endable(ctx context.Context, limit time.Duration, work func(serving func()) error) error {
 	started, ended := make(chan struct{}), make(chan error, 1)
 	serving := sync.OnceFunc(func() { close(started) })

@@ -12,20 +12,31 @@ import (
 
 func TestEndOfAStart(t *testing.T) {
 	failure := errors.New("no certificate")
+	type work = func(ctx context.Context, serving func(), hang chan struct{}) error
+	hangs := func(_ context.Context, _ func(), hang chan struct{}) error {
+		<-hang
+		return nil
+	}
+	ends := func(ctx context.Context, _ func(), _ chan struct{}) error {
+		<-ctx.Done()
+		return nil
+	}
+	fails := func(context.Context, func(), chan struct{}) error { return failure }
+	drains := func(ctx context.Context, serving func(), _ chan struct{}) error {
+		serving()
+		<-ctx.Done()
+		time.Sleep(time.Hour)
+		return failure
+	}
 	for name, test := range map[string]struct {
-		work func(ctx context.Context, serving func(), hang chan struct{}) error
+		work work
 		want error
 		took time.Duration
 	}{
-		"a step hangs":          {func(_ context.Context, _ func(), hang chan struct{}) error { <-hang; return nil }, errStartHangs, time.Minute + startEndLimit},
-		"it ends in good order": {func(ctx context.Context, _ func(), _ chan struct{}) error { <-ctx.Done(); return nil }, nil, time.Minute},
-		"it fails":              {func(context.Context, func(), chan struct{}) error { return failure }, failure, 0},
-		"it serves, and drains for long": {func(ctx context.Context, serving func(), _ chan struct{}) error {
-			serving()
-			<-ctx.Done()
-			time.Sleep(time.Hour)
-			return failure
-		}, failure, time.Minute + time.Hour},
+		"a step hangs":                   {hangs, errStartHangs, time.Minute + startEndLimit},
+		"it ends in good order":          {ends, nil, time.Minute},
+		"it fails":                       {fails, failure, 0},
+		"it serves, and drains for long": {drains, failure, time.Minute + time.Hour},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -33,7 +44,11 @@ func TestEndOfAStart(t *testing.T) {
 			hang := make(chan struct{})
 			defer close(hang)
 			began := time.Now()
-			err := endable(ctx, startEndLimit, func(serving func()) error { return test.work(ctx, serving, hang) })
+			err := endable(
+				ctx,
+				startEndLimit,
+				func(serving func()) error { return test.work(ctx, serving, hang) },
+			)
 			if !errors.Is(err, test.want) || time.Since(began) != test.took {
 				t.Errorf("%s: %v after %s", name, err, time.Since(began))
 			}

@@ -13,9 +13,10 @@ import (
 	"xks-proxy/pkg/durable"
 )
 
-// checkStateDirectory makes the directory if it is missing, and refuses one that cannot be written: without the memory in it,
-// a restart while one HSM is away could encrypt under a version that the HSM never had. It refuses as well one in which
-// another user could remove blocks.json, and with it what is blocked. "" is no directory.
+// checkStateDirectory makes the directory if it is missing, and refuses one that cannot be written:
+// without the memory in it, a restart while one HSM is away could encrypt under a version that the
+// HSM never had. It refuses as well one in which another user could remove blocks.json, and with it
+// what is blocked. "" is no directory.
 func checkStateDirectory(directory string, log *zap.Logger) error {
 	if directory == "" {
 		return nil
@@ -29,8 +30,10 @@ func checkStateDirectory(directory string, log *zap.Logger) error {
 		return fmt.Errorf("state_directory: others could change what is blocked: %w", err)
 	}
 	if groupMayWrite(mode) {
-		log.Warn("the group of the state directory can change it, and with it what is blocked after a restart; run: chmod g-w "+directory,
-			zap.Stringer("mode", mode))
+		log.Warn(
+			"the group of the state directory can change it, and with it what is blocked after a restart; run: chmod g-w "+directory,
+			zap.Stringer("mode", mode),
+		)
 	}
 	probe, err := os.CreateTemp(directory, ".writable-*")
 	if err == nil {
@@ -45,5 +48,8 @@ func checkStateDirectory(directory string, log *zap.Logger) error {
 func groupMayWrite(mode fs.FileMode) bool { return mode.Perm()&0o020 != 0 }
 
 func stateNotWritable(err error) error {
-	return fmt.Errorf(`state_directory cannot be written; give the proxy's user that directory, or set it to "" to do without: %w`, err)
+	return fmt.Errorf(
+		`state_directory cannot be written; give the proxy's user that directory, or set it to "" to do without: %w`,
+		err,
+	)
 }

@@ -1,6 +1,7 @@
 package main
 
-// Whatever stands in the state directory: a start refuses it or goes on without it, follows nothing, and does not hang.
+// Whatever stands in the state directory: a start refuses it or goes on without it, follows
+// nothing, and does not hang.
 
 import (
 	"errors"
@@ -17,7 +18,8 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// strangeFiles are what others may put where a file should be. DIR/elsewhere is what the links lead to.
+// strangeFiles are what others may put where a file should be. DIR/elsewhere is what the links lead
+// to.
 var strangeFiles = map[string]func(path string) error{
 	"FIFO":          func(path string) error { return syscall.Mkfifo(path, 0o600) },
 	"dangling link": func(path string) error { return os.Symlink(filepath.Join(filepath.Dir(path), "elsewhere"), path) },
@@ -69,7 +71,8 @@ func TestStrangeStateFiles(t *testing.T) {
 					t.Fatal(err)
 				}
 				err = inTime(t, func() error { return test.open(directory) })
-				if test.refused != (err != nil) || err != nil && !strings.Contains(err.Error(), filepath.Join(directory, file)) {
+				if test.refused != (err != nil) ||
+					err != nil && !strings.Contains(err.Error(), filepath.Join(directory, file)) {
 					t.Errorf("%v", err)
 				}
 				_, err = os.Lstat(filepath.Join(directory, "elsewhere"))
@@ -97,7 +100,11 @@ func TestStateFilesAreReplaced(t *testing.T) {
 		}
 		err = inTime(t, func() error {
 			mustAdd(t, k, blockOf("finance", ""))
-			return refused.remember(h, newSecret("1234"), &hsm.Error{HSM: "hsm-a", Kind: hsm.ErrPINIncorrect})
+			return refused.remember(
+				h,
+				newSecret("1234"),
+				&hsm.Error{HSM: "hsm-a", Kind: hsm.ErrPINIncorrect},
+			)
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -115,7 +122,8 @@ func TestStateFilesAreReplaced(t *testing.T) {
 	}
 }
 
-// A directory in which others can remove files is refused; one that its group can change is worth a warning.
+// A directory in which others can remove files is refused; one that its group can change is worth a
+// warning.
 func TestStateDirectoryOfOthers(t *testing.T) {
 	for mode, test := range map[os.FileMode]struct {
 		good  bool
@@ -158,7 +166,12 @@ func TestAdminSocketInADirectoryOfOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = listenAdmin(t.Context(), adminConfig{Socket: filepath.Join(directory, "admin.sock")}, "", zap.NewNop())
+	_, err = listenAdmin(
+		t.Context(),
+		adminConfig{Socket: filepath.Join(directory, "admin.sock")},
+		"",
+		zap.NewNop(),
+	)
 	if err == nil || !strings.Contains(err.Error(), "everybody can remove and replace it") {
 		t.Errorf("%v", err)
 	}

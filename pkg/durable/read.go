@@ -1,7 +1,7 @@
 package durable
 
-// Reading what is in the state directory. Whoever can put something else in the place of a file, a link, a FIFO or a
-// device, must neither be obeyed nor make the program wait.
+// Reading what is in the state directory. Whoever can put something else in the place of a file, a
+// link, a FIFO or a device, must neither be obeyed nor make the program wait.
 
 import (
 	"errors"
@@ -15,10 +15,10 @@ import (
 // writableByOthers are the permissions of group and others to write.
 const writableByOthers fs.FileMode = 0o022
 
-// ReadFile reads a file that ReplaceFile wrote, of at most limit bytes. It opens nothing but a regular file that belongs to
-// the user of this process or to root and that nobody else can change, follows no symbolic link in place of the file, and
-// never waits for a FIFO or a device. errors.Is(err, fs.ErrNotExist) if there is nothing at path at all; a dangling link
-// is something.
+// ReadFile reads a file that ReplaceFile wrote, of at most limit bytes. It opens nothing but a
+// regular file that belongs to the user of this process or to root and that nobody else can change,
+// follows no symbolic link in place of the file, and never waits for a FIFO or a device.
+// errors.Is(err, fs.ErrNotExist) if there is nothing at path at all; a dangling link is something.
 func ReadFile(path string, limit int64) ([]byte, error) {
 	file, err := OpenFile(path, os.O_RDONLY)
 	if err != nil {
@@ -35,8 +35,8 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// OpenFile is os.OpenFile for a file of the state directory, under the conditions of ReadFile. A file that os.O_CREATE
-// makes has mode 0600.
+// OpenFile is os.OpenFile for a file of the state directory, under the conditions of ReadFile. A
+// file that os.O_CREATE makes has mode 0600.
 func OpenFile(path string, flag int) (*os.File, error) {
 	err := checkEntry(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -75,15 +75,20 @@ func checkFile(path string, info fs.FileInfo) error {
 	case !info.Mode().IsRegular():
 		return fmt.Errorf("%s is not a regular file (%s): remove it", path, info.Mode().Type())
 	case info.Mode().Perm()&writableByOthers != 0:
-		return fmt.Errorf("others can change %s (mode %04o): check its content, then run: chmod 600 %s",
-			path, info.Mode().Perm(), path)
+		return fmt.Errorf(
+			"others can change %s (mode %04o): check its content, then run: chmod 600 %s",
+			path,
+			info.Mode().Perm(),
+			path,
+		)
 	}
 	return checkOwner(path, info)
 }
 
-// CheckDirectory refuses a directory in which another user could remove or replace files: one that is writable by
-// everybody, sticky or not, or that belongs to neither root nor the user of this process. A link to a directory is
-// followed. What its group may do is for the caller to judge by the mode that it returns.
+// CheckDirectory refuses a directory in which another user could remove or replace files: one that
+// is writable by everybody, sticky or not, or that belongs to neither root nor the user of this
+// process. A link to a directory is followed. What its group may do is for the caller to judge by
+// the mode that it returns.
 func CheckDirectory(path string) (fs.FileMode, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -93,8 +98,12 @@ func CheckDirectory(path string) (fs.FileMode, error) {
 		return 0, fmt.Errorf("%s is not a directory", path)
 	}
 	if info.Mode().Perm()&0o002 != 0 {
-		return 0, fmt.Errorf("everybody can remove and replace files in %s (mode %04o); run: chmod go-w %s",
-			path, info.Mode().Perm(), path)
+		return 0, fmt.Errorf(
+			"everybody can remove and replace files in %s (mode %04o); run: chmod go-w %s",
+			path,
+			info.Mode().Perm(),
+			path,
+		)
 	}
 	return info.Mode(), checkOwner(path, info)
 }
@@ -106,8 +115,14 @@ func checkOwner(path string, info fs.FileInfo) error {
 	}
 	user := os.Geteuid()
 	if int(owner.Uid) != user && owner.Uid != 0 {
-		return fmt.Errorf("%s belongs to user %d, and the proxy runs as user %d; check its content, then run: chown %d %s",
-			path, owner.Uid, user, user, path)
+		return fmt.Errorf(
+			"%s belongs to user %d, and the proxy runs as user %d; check its content, then run: chown %d %s",
+			path,
+			owner.Uid,
+			user,
+			user,
+			path,
+		)
 	}
 	return nil
 }

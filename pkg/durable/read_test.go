@@ -1,6 +1,7 @@
 package durable_test
 
-// Whatever stands in the place of a file of the state directory: it is refused, not followed, and nothing hangs.
+// Whatever stands in the place of a file of the state directory: it is refused, not followed, and
+// nothing hangs.
 
 import (
 	"errors"
@@ -57,22 +58,54 @@ var places = map[string]struct {
 	says  string
 	write bool // ReplaceFile puts a good file in its place
 }{
-	"symbolic link": {func(p, e string) error { return errors.Join(os.WriteFile(e, []byte("x"), 0o600), os.Symlink(e, p)) },
-		"is a symbolic link", true},
-	"dangling link":  {func(p, e string) error { return os.Symlink(e, p) }, "is a symbolic link", true},
-	"link to itself": {func(p, _ string) error { return os.Symlink(p, p) }, "is a symbolic link", true},
-	"FIFO":           {func(p, _ string) error { return syscall.Mkfifo(p, 0o600) }, "is not a regular file", true},
-	"directory":      {func(p, _ string) error { return os.Mkdir(p, 0o700) }, "is not a regular file", false},
-	"socket":         {func(p, _ string) error { return syscall.Mknod(p, syscall.S_IFSOCK|0o600, 0) }, "is not a regular file", true},
-	"others can change it": {func(p, _ string) error { return errors.Join(os.WriteFile(p, []byte("x"), 0o600), os.Chmod(p, 0o646)) },
-		"others can change", true},
+	"symbolic link": {
+		func(p, e string) error { return errors.Join(os.WriteFile(e, []byte("x"), 0o600), os.Symlink(e, p)) },
+		"is a symbolic link",
+		true,
+	},
+	"dangling link": {
+		func(p, e string) error { return os.Symlink(e, p) },
+		"is a symbolic link",
+		true,
+	},
+	"link to itself": {
+		func(p, _ string) error { return os.Symlink(p, p) },
+		"is a symbolic link",
+		true,
+	},
+	"FIFO": {
+		func(p, _ string) error { return syscall.Mkfifo(p, 0o600) },
+		"is not a regular file",
+		true,
+	},
+	"directory": {
+		func(p, _ string) error { return os.Mkdir(p, 0o700) },
+		"is not a regular file",
+		false,
+	},
+	"socket": {
+		func(p, _ string) error { return syscall.Mknod(p, syscall.S_IFSOCK|0o600, 0) },
+		"is not a regular file",
+		true,
+	},
+	"others can change it": {
+		func(p, _ string) error { return errors.Join(os.WriteFile(p, []byte("x"), 0o600), os.Chmod(p, 0o646)) },
+		"others can change",
+		true,
+	},
 }
 
 func TestWhatIsNoFile(t *testing.T) {
 	for name, c := range places {
 		t.Run(name, func(t *testing.T) {
 			directory := t.TempDir()
-			path, elsewhere := filepath.Join(directory, "file"), filepath.Join(directory, "elsewhere")
+			path, elsewhere := filepath.Join(
+				directory,
+				"file",
+			), filepath.Join(
+				directory,
+				"elsewhere",
+			)
 			err := c.put(path, elsewhere)
 			if err != nil {
 				t.Fatal(err)
@@ -85,7 +118,8 @@ func TestWhatIsNoFile(t *testing.T) {
 					}
 					return err
 				})
-				if err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) ||
+				if err == nil || errors.Is(err, fs.ErrNotExist) ||
+					!strings.Contains(err.Error(), path) ||
 					!strings.Contains(err.Error(), c.says) {
 					t.Errorf("%s: %v", what, err)
 				}
@@ -120,7 +154,8 @@ func TestDevicesAndForeignFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = durable.ReadFile(foreign, 10)
-	if err == nil || !strings.Contains(err.Error(), "belongs to user 65534, and the proxy runs as user 0") {
+	if err == nil ||
+		!strings.Contains(err.Error(), "belongs to user 65534, and the proxy runs as user 0") {
 		t.Errorf("a file of another user: %v", err)
 	}
 	err = syscall.Mknod(device, syscall.S_IFCHR|0o600, 1<<8|3) // /dev/null

@@ -1,6 +1,7 @@
 package hsm_test
 
-// Whatever stands in the place of a remembered catalogue: it is not followed, and the start does not wait for it.
+// Whatever stands in the place of a remembered catalogue: it is not followed, and the start does
+// not wait for it.
 
 import (
 	"context"

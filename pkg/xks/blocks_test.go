@@ -87,6 +87,24 @@ func TestKillSwitchByLabel(t *testing.T) {
 	r.encrypt("1", encryptFields(nil)).wantOK(t) // goodKey is no external key id of this key store
 }
 
+// A key store is blocked by its path, too, whatever its name is: a reload may be changing it.
+func TestKillSwitchByPath(t *testing.T) {
+	r := newRig(t)
+	path := r.handler.KeyStores()[0].URIPath
+	for _, b := range []Blocks{
+		{KeyStores: map[string]bool{path: true}},
+		{Keys: map[BlockedKey]bool{{path, goodKey}: true}},
+	} {
+		r.handler.SetBlocks(b)
+		r.encrypt(goodKey, encryptFields(nil)).want(t, invalidState)
+		if p := r.otherEncrypt(); p.errorName(t) == invalidState {
+			t.Errorf("in the other key store %s", p.body)
+		}
+	}
+	r.handler.SetBlocks(Blocks{KeyStores: map[string]bool{path + "/more": true}})
+	r.encrypt(goodKey, encryptFields(nil)).wantOK(t)
+}
+
 // A block that comes while an HSM is at work: the answer does not leave.
 func TestKillSwitchWhileAnHSMWorks(t *testing.T) {
 	for name, b := range map[string]Blocks{
