@@ -96,8 +96,9 @@ func (n *userNames) begin(uid int) {
 	one := &nameLookup{began: time.Now(), ended: make(chan struct{})}
 	n.names[uid] = one
 	n.pending++
+	lookup := n.lookup
 	go func() {
-		name, err := n.lookup(uid)
+		name, err := lookup(uid)
 		if err == nil {
 			one.name = name
 		}

@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,9 +21,10 @@ import (
 
 func TestNamesThatHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		let, lookups := make(chan struct{}), 0
+		var lookups atomic.Int32
+		let := make(chan struct{})
 		names := newUserNames(func(uid int) (string, error) {
-			lookups++
+			lookups.Add(1)
 			<-let
 			if uid == 1 {
 				return "alice", nil
@@ -38,8 +40,8 @@ func TestNamesThatHang(t *testing.T) {
 		for uid := range 20 {
 			names.begin(uid)
 		}
-		if synctest.Wait(); lookups != maxNameLookups {
-			t.Errorf("%d lookups hang at once", lookups)
+		if synctest.Wait(); lookups.Load() != maxNameLookups {
+			t.Errorf("%d lookups hang at once", lookups.Load())
 		}
 		close(let)
 		synctest.Wait()
@@ -49,17 +51,27 @@ func TestNamesThatHang(t *testing.T) {
 		if name := names.name(2); name != "" {
 			t.Errorf("a user without a name: %q", name)
 		}
-		before := lookups
+		before := lookups.Load()
 		names.name(1)
-		if lookups != before {
+		if lookups.Load() != before {
 			t.Error("what is known is asked again")
 		}
 		time.Sleep(nameFresh)
 		names.name(1)
-		if lookups != before+1 {
+		if lookups.Load() != before+1 {
 			t.Error("an old answer is believed for ever")
 		}
 	})
+}
+
+// hang has lookups wait from now on, until let is closed.
+func (n *userNames) hang(let <-chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lookup = func(int) (string, error) {
+		<-let
+		return "", nil
+	}
 }
 
 // Orders are carried out, one after the other, while every lookup hangs.
@@ -67,7 +79,7 @@ func TestAdminSocketWhileNamesHang(t *testing.T) {
 	rig := newAdminRig(t)
 	let := make(chan struct{})
 	defer close(let)
-	rig.admin.names.lookup = func(int) (string, error) { <-let; return "", nil }
+	rig.admin.names.hang(let)
 	began := time.Now()
 	for range 3 {
 		_, stderr, code := execute(t, "block", "key-store", "finance", "--socket", rig.socket)
@@ -95,7 +107,7 @@ func TestOrderThatComesTooLate(t *testing.T) {
 		rig := newAdminRig(t)
 		mustAddAny(t, rig.admin.kill, blockOf("archive", ""))
 		let := make(chan struct{})
-		rig.admin.names.lookup = func(int) (string, error) { <-let; return "", nil }
+		rig.admin.names.hang(let)
 		conn, err := net.Dial("unix", rig.socket)
 		if err != nil {
 			t.Fatal(err)
