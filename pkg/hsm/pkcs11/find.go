@@ -194,8 +194,8 @@ func presentTokens(ctx *p11.Ctx) ([]tokenSlot, error) {
 	return present, nil
 }
 
-// maxListed bounds how many tokens one message names.
-const maxListed = 64
+// maxListed bounds how many tokens one message names: it has to cross the socket of the worker whole.
+const maxListed = 24
 
 func whatIsThere(slots []tokenSlot) string {
 	parts := make([]string, 0, len(slots))
