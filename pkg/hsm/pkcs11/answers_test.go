@@ -110,6 +110,9 @@ func TestAnswers(t *testing.T) {
 
 // forget drops what the token remembers of its own failures.
 func (v vendor) forget() {
+	<-v.login.turn
+	v.login.pause = loginPause{}
+	v.login.give()
 	v.doubt.since.Store(nil)
 	v.flaky.since.Store(nil)
 	v.blames.mu.Lock()
