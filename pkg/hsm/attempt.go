@@ -137,6 +137,12 @@ func replacedError(op string) error {
 	return &Error{Op: op, Kind: ErrUnavailable, Detail: "the process of the HSM was replaced during the call"}
 }
 
+// isStatement reports whether a result says something of the key or its data. Nothing is known of a
+// token that came during the call, so what it says of them counts no more than a fault.
+func isStatement(err error) bool {
+	return err == nil || !IsFault(err) || refusalOf(err) != noRefusal || errors.Is(err, ErrKeyFault)
+}
+
 // named fills in which HSM an error came from. It does so in a copy: the error
 // is the token's, which may have answered several calls with the same one.
 func named(err error, hsm string) error {

@@ -219,19 +219,22 @@ func (r *race[T]) attempt(m *member) (T, error) {
 	incarnation := m.incarnation()
 	if incarnation != m.admitted.Load() {
 		r.g.admit(m)
-		if r.op.need == CanEncrypt && r.g.trusted(m.bit, r.ref) == 0 {
-			m.inFlight.Add(-1)
-			var none T
-			return none, &Error{Op: "serve", Kind: ErrKeyFault, Detail: notCompared}
-		}
+	}
+	// Another request may have admitted the token since this one picked the HSM.
+	if r.op.need == CanEncrypt && r.g.trusted(m.bit, r.ref) == 0 {
+		m.inFlight.Add(-1)
+		var none T
+		return none, &Error{Op: "serve", Kind: ErrKeyFault, Detail: notCompared}
 	}
 	w.begin()
 	inFlight := m.waiting()
 	answer, err := r.op.call(r.ctx, m.Token)
 	m.inFlight.Add(-1)
 	w.end()
-	if err == nil && m.incarnation() != incarnation {
-		r.op.drop(answer)
+	if m.incarnation() != incarnation && isStatement(err) {
+		if err == nil {
+			r.op.drop(answer)
+		}
 		var none T
 		answer, err = none, replacedError("serve")
 	}
