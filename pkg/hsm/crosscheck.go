@@ -97,6 +97,16 @@ func (c crossed) any() memberSet {
 	return c.agree | c.differ | c.encrypter.bit
 }
 
+// among leaves out the members whose token was replaced during the comparison.
+func (c crossed) among(set memberSet) crossed {
+	if c.encrypter == nil || set&c.encrypter.bit == 0 {
+		return crossed{}
+	}
+	c.agree &= set
+	c.differ &= set
+	return c
+}
+
 // cross compares one version and acts on the result.
 func (g *Group) cross(ctx context.Context, ref KeyRef) {
 	ctx, cancel := context.WithTimeout(ctx, crossTimeout)
@@ -106,13 +116,14 @@ func (g *Group) cross(ctx context.Context, ref KeyRef) {
 		return // gone meanwhile
 	}
 	v := *key.version(ref.Version)
-	result := g.crossOnce(ctx, ref, v)
+	tokens := g.admitAll()
+	result := g.crossOnce(ctx, ref, v).among(g.unreplaced(tokens))
 	switch {
 	case result.differ != 0:
 		g.diverge(ref, result)
 	case result.agree != 0:
 		g.converge(ref, result, v.holders)
-		g.believe(result.any(), ref)
+		g.believe(result.any(), ref, tokens)
 		for _, m := range g.members {
 			if result.any()&m.bit != 0 {
 				g.keyWorks(m, ref)

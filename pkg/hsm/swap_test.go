@@ -7,6 +7,7 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/hsmtest"
@@ -30,6 +31,57 @@ func TestReplacedDuringDecrypt(t *testing.T) {
 		plaintext, trace, err := g.Decrypt(inBudget(t), key, aad, sealed[labels[0]])
 		if err != nil || !bytes.Equal(plaintext, text) || trace.HSM != "b" {
 			t.Errorf("%q by %q, %v", plaintext, trace.HSM, err)
+		}
+	})
+}
+
+// TestReplacedDuringComparison: the old token agreed, and was replaced before the comparison
+// ended. That says nothing of the new token.
+func TestReplacedDuringComparison(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tokens := newTokens(3)
+		for _, token := range tokens {
+			token.AddKey("key", 1)
+		}
+		w := &watched{}
+		w.incarnation.Store(1)
+		g := start(t, tokens, crossing, watch(w), priorities(0, 1, 1))
+		time.Sleep(time.Minute)
+		other := newToken("a")
+		otherMaterial(other, "key", 1)
+		key := hsm.KeyRef{Label: "key", Version: 1}
+		swapped := false
+		for _, token := range tokens[1:] {
+			token.SetHook(on(hsmtest.OpDecrypt, func(_ context.Context, _ hsmtest.Op, ref hsm.KeyRef) error {
+				if ref == key && !swapped {
+					swapped = true
+					other.SetHook(on(hsmtest.OpDecrypt, func(_ context.Context, _ hsmtest.Op, ref hsm.KeyRef) error {
+						if ref == key {
+							return &hsm.Error{Op: "decrypt", Kind: hsm.ErrBusy}
+						}
+						return nil
+					}))
+					w.swap(other, "another")
+					time.Sleep(time.Second / 2) // while the new token is met by its probe
+				}
+				return nil
+			}))
+		}
+		for range 300 {
+			time.Sleep(time.Second)
+			if swapped {
+				break
+			}
+		}
+		if !swapped {
+			t.Fatal("no comparison")
+		}
+		for range 20 {
+			_, trace, err := g.Encrypt(inBudget(t), key, aad, text)
+			if err != nil || trace.HSM == "a" {
+				t.Fatalf("encrypted by %q, %v", trace.HSM, err)
+			}
+			time.Sleep(50 * time.Millisecond)
 		}
 	})
 }

@@ -213,8 +213,35 @@ func (g *Group) heldElsewhere(m *member, ref KeyRef) bool {
 	return v != nil && g.trusted(v.usable()&^m.bit, ref) != 0
 }
 
-// believe trusts the versions that a comparison found to agree. Group.mu is not held.
-func (g *Group) believe(set memberSet, ref KeyRef) {
+// admitAll admits the tokens of all members. It returns the incarnation of each.
+func (g *Group) admitAll() map[*member]uint64 {
+	tokens := map[*member]uint64{}
+	for _, m := range g.members {
+		tokens[m] = m.incarnation()
+		if tokens[m] != m.admitted.Load() {
+			g.admit(m)
+		}
+	}
+	return tokens
+}
+
+// unreplaced are the members that still have the tokens given.
+func (g *Group) unreplaced(tokens map[*member]uint64) memberSet {
+	var set memberSet
+	for _, m := range g.members {
+		if tokens[m] == m.incarnation() && tokens[m] == m.admitted.Load() {
+			set |= m.bit
+		}
+	}
+	return set
+}
+
+// believe trusts the versions that a comparison of these tokens found to agree. Group.mu, which
+// admit holds as well, is not held: a token that comes now is not mistaken for the one compared.
+func (g *Group) believe(set memberSet, ref KeyRef, tokens map[*member]uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	set &= g.unreplaced(tokens)
 	for _, m := range g.members {
 		if set&m.bit != 0 {
 			m.trust.verify(ref)
