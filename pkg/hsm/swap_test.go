@@ -5,6 +5,7 @@ package hsm_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,6 +81,36 @@ func TestReplacedDuringComparison(t *testing.T) {
 			_, trace, err := g.Encrypt(inBudget(t), key, aad, text)
 			if err != nil || trace.HSM == "a" {
 				t.Fatalf("encrypted by %q, %v", trace.HSM, err)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	})
+}
+
+// TestBothReplaced: two tokens that were restored wrongly refuse a good ciphertext alike. Neither
+// was compared with a copy that is known to be right, so that is no proof.
+func TestBothReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		second := &watched{}
+		second.incarnation.Store(1)
+		g, w, labels, sealed := replaced(t, 20, func(c *hsm.GroupConfig) {
+			second.Token, second.changed = c.Members[1].Token, make(chan struct{}, 1)
+			c.Members[1].Token = second
+		})
+		others := []*hsmtest.Token{newToken("a"), newToken("b")}
+		for _, label := range labels {
+			otherMaterial(others[0], label, 1)
+			others[1].AddObject(hsmtest.Object(label, 1), bytes.Repeat([]byte{9}, hsm.KeySize))
+		}
+		w.swap(others[0], "another")
+		second.swap(others[1], "a third")
+		for range 500 {
+			for _, label := range labels {
+				key := hsm.KeyRef{Label: label, Version: 1}
+				_, _, err := g.Decrypt(inBudget(t), key, aad, sealed[label])
+				if !errors.Is(err, hsm.ErrUnavailable) || errors.Is(err, hsm.ErrInvalidCiphertext) {
+					t.Fatalf("%s: %v", label, err)
+				}
 			}
 			time.Sleep(50 * time.Millisecond)
 		}

@@ -88,8 +88,12 @@ func (r *refusals) unproven(ref KeyRef) error {
 		"key %q: the ciphertext was refused, which proves nothing yet%s", ref.Label, listed(r.errs))}
 }
 
-// evidenceOf describes a refusal by one HSM.
+// evidenceOf describes a refusal by one HSM. A copy that is not trusted proves nothing, not even as
+// the second of two: both tokens may have been restored wrongly.
 func (g *Group) evidenceOf(ref KeyRef, m *member, kind refusalKind) evidence {
+	if g.trusted(m.bit, ref) == 0 {
+		kind = min(kind, unprovenRefusal)
+	}
 	return evidence{
 		kind:     kind,
 		compared: kind > unprovenRefusal && g.isCompared(ref, m),
