@@ -231,7 +231,7 @@ type member struct {
 	queued   Queued  // the token, if it is one
 	watched  Watched // likewise
 
-	trust    *trust        // which of its keys may be used; shared with the successor's member
+	trust    *trust        // which of its keys may be used; shared with a successor that has the same token
 	admitted atomic.Uint64 // incarnation whose token's identity was checked
 	vetting  atomic.Bool   // its keys were not listed since: others are asked first
 	serial   string        // of the token last admitted, if known. Guarded by Group.mu.

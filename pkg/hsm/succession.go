@@ -103,9 +103,10 @@ func (g *Group) beginWith(old *Group) {
 			m.objects = g.reread(old, before.objects)
 		}
 		if before != nil {
-			m.trust, m.serial, m.known = before.trust, before.serial, before.known
+			m.trust, m.serial, m.known = before.trust.clone(), before.serial, before.known
 		}
 		if before != nil && before.Token == m.Token {
+			m.trust = before.trust // what one group finds out of it is true for both
 			m.admitted.Store(before.admitted.Load())
 			m.vetting.Store(before.vetting.Load())
 		}

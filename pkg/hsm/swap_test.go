@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,11 +52,10 @@ func TestReplacedDuringComparison(t *testing.T) {
 		other := newToken("a")
 		otherMaterial(other, "key", 1)
 		key := hsm.KeyRef{Label: "key", Version: 1}
-		swapped := false
+		var swapped atomic.Bool
 		for _, token := range tokens[1:] {
 			token.SetHook(on(hsmtest.OpDecrypt, func(_ context.Context, _ hsmtest.Op, ref hsm.KeyRef) error {
-				if ref == key && !swapped {
-					swapped = true
+				if ref == key && swapped.CompareAndSwap(false, true) {
 					other.SetHook(on(hsmtest.OpDecrypt, func(_ context.Context, _ hsmtest.Op, ref hsm.KeyRef) error {
 						if ref == key {
 							return &hsm.Error{Op: "decrypt", Kind: hsm.ErrBusy}
@@ -70,11 +70,11 @@ func TestReplacedDuringComparison(t *testing.T) {
 		}
 		for range 300 {
 			time.Sleep(time.Second)
-			if swapped {
+			if swapped.Load() {
 				break
 			}
 		}
-		if !swapped {
+		if !swapped.Load() {
 			t.Fatal("no comparison")
 		}
 		for range 20 {
@@ -113,6 +113,32 @@ func TestBothReplaced(t *testing.T) {
 				}
 			}
 			time.Sleep(50 * time.Millisecond)
+		}
+	})
+}
+
+// TestSuccessorWithAnotherToken: a provisional group in which an HSM has another token holds back
+// that token's keys, and not those of the group that still serves.
+func TestSuccessorWithAnotherToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old, _, labels, _ := replaced(t, 1, priorities(0, 1))
+		tokens := newTokens(2)
+		for _, token := range tokens {
+			token.AddKey(labels[0], 1)
+		}
+		w := &watched{}
+		w.incarnation.Store(1)
+		info := tokens[0].Info()
+		info.Serial = "another"
+		w.info.Store(&info)
+		start(t, tokens, crossing, watch(w), priorities(0, 1), after(old))
+		if note := old.Status().Members[0].Unverified; note != "" {
+			t.Errorf("the group that serves: %s", note)
+		}
+		key := hsm.KeyRef{Label: labels[0], Version: 1}
+		_, trace, err := old.Encrypt(inBudget(t), key, aad, text)
+		if err != nil || trace.HSM != "a" {
+			t.Errorf("encrypted by %q, %v", trace.HSM, err)
 		}
 	})
 }

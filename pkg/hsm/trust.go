@@ -6,6 +6,7 @@ package hsm
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,18 @@ type trust struct {
 	held     map[KeyRef]bool // without all: these may not be used
 	reason   string          // for the operator
 	since    time.Time
+}
+
+// clone is for another token under the same name: what is found out of one is not true of both.
+func (t *trust) clone() *trust {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := &trust{
+		all: t.all, verified: maps.Clone(t.verified), held: maps.Clone(t.held),
+		reason: t.reason, since: t.since,
+	}
+	c.limited.Store(t.limited.Load())
+	return c
 }
 
 // allows reports whether the HSM may use its copy of a key version.
