@@ -35,6 +35,10 @@ const poolSize = 4096
 // program's own.
 const listingInterval = time.Second
 
+// pooledFor is over the time that the first request has of a connection that was opened for it. The
+// load's connections are those of a pool.
+const pooledFor = 300 * time.Millisecond
+
 // target is one HSM and how to hurt it.
 type target struct {
 	device
@@ -200,6 +204,7 @@ func (w *world) startProgram(o *options) error {
 			return err
 		}
 	}
+	time.Sleep(pooledFor)
 	return nil
 }
 
