@@ -178,7 +178,8 @@ var variable = []struct {
 	name    string
 }{
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "ADDRESS"},
-	{regexp.MustCompile(`serial [0-9a-f]{16}`), "serial SERIAL"},
+	{regexp.MustCompile(`serial "[0-9a-f]{16}"`), `serial "SERIAL"`},
+	{regexp.MustCompile(`slot [0-9]+`), "slot SLOT"},
 	{regexp.MustCompile(`xks-proxy\.yaml:\d+:\d+`), "xks-proxy.yaml:LINE:COLUMN"},
 }
 

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 )
@@ -146,7 +147,11 @@ func (r *race[T]) next(hedge bool) *member {
 		if hedge && r.hopeful || r.refusals.by != 0 {
 			left = r.g.able(left)
 		}
+		able := left
 		left = r.g.preferred(left, r.ref, r.op.need)
+		if left == 0 && able != 0 {
+			r.fault(&Error{HSM: strings.Join(r.g.namesOf(able), ", "), Op: "serve", Kind: ErrKeyFault, Detail: notCompared})
+		}
 		if r.settled || left == 0 || r.ctx.Err() != nil || r.crashes >= crashesEnough {
 			r.hedged = r.hedged && !hedge // this one was in vain
 			return nil

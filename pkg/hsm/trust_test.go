@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -156,6 +157,9 @@ func TestReplacedAlone(t *testing.T) {
 		_, _, err = request(t, g)
 		if err == nil || hsm.IsConfig(err) || errors.Is(err, hsm.ErrKeyUsage) {
 			t.Fatalf("encrypted under a key that was not compared: %v", err)
+		}
+		if !strings.Contains(err.Error(), "was not compared with another HSM") {
+			t.Errorf("the error does not say why: %v", err)
 		}
 		w.swap(newToken("a"), "third")
 		time.Sleep(time.Second)
