@@ -45,7 +45,7 @@ var vendors = []vendor{
 		// Its self-tests want algorithms of OpenSSL 3.5, its integrity check a signature: both off.
 		environment: []string{"FHSM_TOKENS_DIR=%s", "FHSM_AUDIT_LOG=%s/audit.log",
 			"FHSM_INTEGRITY_ALLOW_UNSIGNED=1%.0s", "FHSM_KAT_ALLOW_FAIL=1%.0s"},
-		settings: []string{}},
+		settings: []string{"HSMS_0_OVERRIDES_MAX_AAD=4096"}},
 }
 
 // onVendors are the faults that a mixed pair must not let anybody notice.
