@@ -51,7 +51,9 @@ func TestBusyHSMs(t *testing.T) {
 				if invalid > 0 {
 					t.Errorf("%d of %d good ciphertexts were called invalid", invalid, *busyDecrypts)
 				}
-				if hsms == 2 && failed*1000 > *busyDecrypts*percent {
+				// Where half of all calls are refused, three of four operations fail, the probes
+				// too: in the long run both HSMs go out, and the answer is one that KMS retries.
+				if percent <= 30 && failed*1000 > *busyDecrypts*percent {
 					t.Errorf("%d of %d requests failed", failed, *busyDecrypts)
 				}
 			})
