@@ -6,7 +6,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -14,6 +16,10 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/spf13/cobra"
+
+	"xks-proxy/pkg/hsm/worker"
 )
 
 // child is one run.
@@ -23,6 +29,25 @@ type child struct {
 	environment []string     // NAME=value, beside childEnvironment
 	input       []byte       // for its standard input; the way for secrets
 	line        func(string) // gets each line of its standard output at once; nil: none wanted
+}
+
+// readChildOrder is the child's side of input: it reads the order as JSON. parent is the command that
+// gives such orders, for someone who starts the child by hand.
+func readChildOrder(c *cobra.Command, parent string, order any) error {
+	err := worker.ForbidDumps() // a PIN is in this process's memory
+	if err != nil {
+		return err
+	}
+	data, err := io.ReadAll(c.InOrStdin())
+	if err != nil {
+		return fmt.Errorf("the order cannot be read: %w", err)
+	}
+	defer clear(data)
+	err = json.Unmarshal(data, order)
+	if err != nil {
+		return fmt.Errorf("this command is for %s: standard input holds no order", parent)
+	}
+	return nil
 }
 
 // run returns what the child printed, the standard output whole and of the error output the

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os/exec"
 	"strings"
 	"sync"
@@ -18,7 +17,6 @@ import (
 
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
-	"xks-proxy/pkg/hsm/worker"
 )
 
 const probeCommand = "probe-module"
@@ -156,19 +154,10 @@ func newProbeModuleCommand() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			err := worker.ForbidDumps() // the PIN is in this process's memory
+			var o pkcs11.ProbeOptions
+			err := readChildOrder(c, "hsm probe", &o)
 			if err != nil {
 				return err
-			}
-			data, err := io.ReadAll(c.InOrStdin())
-			if err != nil {
-				return fmt.Errorf("the order cannot be read: %w", err)
-			}
-			defer clear(data)
-			var o pkcs11.ProbeOptions
-			err = json.Unmarshal(data, &o)
-			if err != nil {
-				return errors.New("this command is for hsm probe: standard input holds no order")
 			}
 			return carryOutProbe(c, o)
 		},

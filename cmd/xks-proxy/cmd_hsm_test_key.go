@@ -163,19 +163,10 @@ func newMakeTestKeyCommand() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			err := worker.ForbidDumps() // the PIN is in this process's memory
+			var o testKeyOrder
+			err := readChildOrder(c, "create-test-key", &o)
 			if err != nil {
 				return err
-			}
-			data, err := io.ReadAll(c.InOrStdin())
-			if err != nil {
-				return fmt.Errorf("the order cannot be read: %w", err)
-			}
-			defer clear(data)
-			var o testKeyOrder
-			err = json.Unmarshal(data, &o)
-			if err != nil {
-				return errors.New("this command is for create-test-key: standard input holds no order")
 			}
 			said, err := o.carryOut(c.Context())
 			if err != nil {

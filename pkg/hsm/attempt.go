@@ -120,11 +120,8 @@ func allOf(faults []error, kind error) bool {
 	return !slices.ContainsFunc(faults, func(err error) bool { return !errors.Is(err, kind) })
 }
 
-// causes puts errors into one text without their sentinels.
-func causes(errs []error, last error) string {
-	if len(errs) == 0 && last != nil {
-		errs = []error{last}
-	}
+// causes puts errors into one text, so that their sentinels are no part of it.
+func causes(errs []error) string {
 	return strings.TrimPrefix(listed(errs), ": ")
 }
 

@@ -7,14 +7,14 @@ func (r *race[T]) refuse(m *member, err error) {
 	r.g.Doubt(r.ref.Label)
 	proven := r.refusals.add(m, err, r.g.evidenceOf(r.ref, m, refusalOf(err)))
 	if proven || r.op.verifies && refusalOf(err) > unprovenRefusal {
-		r.settle(m, err)
+		r.settle(m)
 	}
 }
 
 // settle ends the race: the ciphertext is bad beyond doubt.
-func (r *race[T]) settle(m *member, cause error) {
+func (r *race[T]) settle(m *member) {
 	r.settled, r.trace.HSM = true, m.Name
-	r.err = &Error{HSM: m.Name, Op: "decrypt", Kind: ErrInvalidCiphertext, Detail: causes(r.refusals.errs, cause)}
+	r.err = &Error{HSM: m.Name, Op: "decrypt", Kind: ErrInvalidCiphertext, Detail: causes(r.refusals.errs)}
 }
 
 // giveUp is the error of a race without an answer. No HSM is left to ask: what one refused may be
@@ -24,7 +24,7 @@ func (r *race[T]) giveUp() error {
 	defer r.mu.Unlock()
 	first := r.refusals.first
 	if r.op.verifies && len(r.refusals.errs) > 0 && r.outer.Err() == nil {
-		return &Error{Op: "verify", Kind: ErrInvalidCiphertext, Detail: causes(r.refusals.errs, nil)}
+		return &Error{Op: "verify", Kind: ErrInvalidCiphertext, Detail: causes(r.refusals.errs)}
 	}
 	if first == nil || r.outer.Err() != nil {
 		if len(r.refusals.errs) > 0 && len(r.trace.Faults) == 0 && r.outer.Err() == nil {
@@ -38,6 +38,6 @@ func (r *race[T]) giveUp() error {
 	if !e.proves() {
 		return r.refusals.unproven(r.ref)
 	}
-	r.settle(first, nil)
+	r.settle(first)
 	return r.err
 }

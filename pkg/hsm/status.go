@@ -136,7 +136,7 @@ func (m *member) status(health Health, now time.Time) MemberStatus {
 		P50: time.Duration(m.latency.p50.Load()), P99: time.Duration(m.latency.p99.Load()),
 	}
 	status.KeyFaults, status.Unproven = m.keyFaults.Load(), m.unproven.Load()
-	status.Unverified, _ = m.trust.status()
+	status.Unverified = m.trust.why()
 	if last := m.lastFault.Load(); last != nil {
 		status.LastFault, status.LastFaultAt = last.err.Error(), last.at
 	}

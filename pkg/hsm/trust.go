@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"go.uber.org/zap"
 )
@@ -24,7 +23,6 @@ type trust struct {
 	verified map[KeyRef]bool // with all
 	held     map[KeyRef]bool // without all: these may not be used
 	reason   string          // for the operator
-	since    time.Time
 }
 
 // clone is for another token under the same name: what is found out of one is not true of both.
@@ -33,7 +31,7 @@ func (t *trust) clone() *trust {
 	defer t.mu.Unlock()
 	c := &trust{
 		all: t.all, verified: maps.Clone(t.verified), held: maps.Clone(t.held),
-		reason: t.reason, since: t.since,
+		reason: t.reason,
 	}
 	c.limited.Store(t.limited.Load())
 	return c
@@ -53,16 +51,16 @@ func (t *trust) allows(ref KeyRef) bool {
 }
 
 // holdAll trusts no key any more.
-func (t *trust) holdAll(reason string, now time.Time) {
+func (t *trust) holdAll(reason string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.all, t.verified, t.held = true, map[KeyRef]bool{}, nil
-	t.reason, t.since = reason, now
+	t.reason = reason
 	t.limited.Store(true)
 }
 
 // hold does not trust these versions any more.
-func (t *trust) hold(refs []KeyRef, reason string, now time.Time) {
+func (t *trust) hold(refs []KeyRef, reason string) {
 	if len(refs) == 0 {
 		return
 	}
@@ -76,7 +74,7 @@ func (t *trust) hold(refs []KeyRef, reason string, now time.Time) {
 		t.held[ref] = true
 	}
 	if !t.limited.Load() {
-		t.reason, t.since = reason, now
+		t.reason = reason
 	}
 	t.limited.Store(true)
 }
@@ -114,14 +112,14 @@ func (t *trust) release(holds []KeyRef) bool {
 	return true
 }
 
-// status is what an operator should know: why keys are not trusted, and since when.
-func (t *trust) status() (string, time.Time) {
+// why is for the operator: why keys are not trusted, "" if all are.
+func (t *trust) why() string {
 	if !t.limited.Load() {
-		return "", time.Time{}
+		return ""
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.reason, t.since
+	return t.reason
 }
 
 // trusted leaves the members of a set whose copy of a key version may be used.
@@ -178,7 +176,7 @@ func (g *Group) identify(m *member) {
 	if reason == "" || len(g.members) == 1 {
 		return
 	}
-	m.trust.holdAll(reason, time.Now())
+	m.trust.holdAll(reason)
 	g.log.Error("the HSM serves no key before that key was compared with another HSM, because "+reason,
 		zap.String("hsm", m.Name))
 }
@@ -201,7 +199,7 @@ func (g *Group) vet(m *member, now map[string][]Object) {
 			}
 		}
 	}
-	m.trust.hold(changed, "key objects changed while it was away", time.Now())
+	m.trust.hold(changed, "key objects changed while it was away")
 	if len(changed) > 0 {
 		g.log.Warn("key objects changed while the HSM was away: it does not serve these keys before they were compared",
 			zap.String("hsm", m.Name), zap.Int("versions", len(changed)), zap.String("first", changed[0].Label))
