@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"xks-proxy/internal/text"
 )
 
 // execute runs a command line.
@@ -204,11 +206,8 @@ func TestVersion(t *testing.T) {
 			{Key: "vcs.revision", Value: "abcdef"}, {Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}, {Key: "vcs.modified", Value: "true"}, {Key: "GOFIPS140", Value: "v1.0.0"},
 		},
 	})
-	var b bytes.Buffer
-	err := printVersion(&b, v)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := text.NewPage(0)
+	printVersion(b, v)
 	for _, want := range []string{"xks-proxy   v1.2.3\n", "revision    abcdef of 2026-01-02T03:04:05Z, with changes\n", "built with GOFIPS140=v1.0.0\n"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is not in\n%s", want, b.String())
@@ -216,7 +215,7 @@ func TestVersion(t *testing.T) {
 	}
 	stdout, _, code := execute(t, "version", "--json")
 	var fields map[string]any
-	err = json.Unmarshal([]byte(stdout), &fields)
+	err := json.Unmarshal([]byte(stdout), &fields)
 	if err != nil || code != 0 {
 		t.Fatalf("exit code %d, %v: %s", code, err, stdout)
 	}

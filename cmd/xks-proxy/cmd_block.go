@@ -1,17 +1,18 @@
 package main
 
-// The block and unblock commands: the kill switch (issue 5, item 7).
+// The block and unblock commands: the kill switch.
 
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 const blockLong = `block makes a key store, or a key, unusable for AWS at once, and keeps it so through reloads and
@@ -137,33 +138,29 @@ func (f *blockFlags) order(c *cobra.Command, method string) error {
 		return err
 	}
 	query := url.Values{"key_store": {f.KeyStore}, "key": {f.Key}, "reason": {f.reason}, "force": {strconv.FormatBool(f.force)}}
-	message, text, err := client.change(c.Context(), method, adminBlocksPath, query, adminPatience)
+	message, body, err := client.change(c.Context(), method, adminBlocksPath, query, adminPatience)
 	if err != nil {
 		return err
 	}
-	return f.say(c.OutOrStdout(), text, func(w io.Writer) error {
-		_, err := fmt.Fprintln(w, message)
-		return err
-	})
+	return f.say(c.OutOrStdout(), body, func(p *text.Page) { p.WriteString(message + "\n") })
 }
 
 func newBlockListCommand() *cobra.Command {
 	f := &proxyFlags{}
 	c := &cobra.Command{
 		Use: "list", Short: "Print what is blocked, since when, by whom and why",
-		Long: `list prints what operators have blocked, and the key stores that the configuration blocks. Long
-names and reasons are shortened; --json prints all of them.`,
+		Long: `list prints what operators have blocked, and the key stores that the configuration blocks.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
 				return err
 			}
-			list, text, err := client.blocks(c.Context())
+			list, body, err := client.blocks(c.Context())
 			if err != nil {
 				return err
 			}
-			return f.say(c.OutOrStdout(), text, func(w io.Writer) error { return printBlocks(w, *list, time.Now()) })
+			return f.say(c.OutOrStdout(), body, func(p *text.Page) { printBlocks(p, *list, time.Now()) })
 		},
 	}
 	f.register(c)

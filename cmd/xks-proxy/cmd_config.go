@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 func newConfigCommand() *cobra.Command {
@@ -118,7 +120,9 @@ func checkConfig(c *cobra.Command, path string, withSecrets bool) error {
 	}
 	printWarnings(c, r.warnings)
 	fmt.Fprintf(c.OutOrStdout(), "%s: ok\n\n", path)
-	return summarize(c.OutOrStdout(), configuration, material, withSecrets)
+	return text.Print(c.OutOrStdout(), func(p *text.Page) {
+		summarize(p, configuration, material, withSecrets)
+	})
 }
 
 func printWarnings(c *cobra.Command, warnings []warning) {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 const hsmLong = `hsm looks at the HSMs of a running proxy and takes them out of service, through the
@@ -60,15 +62,11 @@ func newHSMListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			status, text, err := client.list(c.Context())
+			status, body, err := client.list(c.Context())
 			if err != nil {
 				return err
 			}
-			if f.json {
-				_, err := c.OutOrStdout().Write(text)
-				return err
-			}
-			return printHSMs(c.OutOrStdout(), status, time.Now())
+			return f.say(c.OutOrStdout(), body, func(p *text.Page) { printHSMs(p, status, time.Now()) })
 		},
 	}
 	f.register(c)

@@ -3,16 +3,16 @@ package main
 // `hsm list` for eyes: what it prints in good times and in bad, within 120 columns.
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/worker"
+
+	"xks-proxy/internal/text"
 )
 
 var listedAt = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -67,17 +67,7 @@ func TestPrintHSMs(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var b bytes.Buffer
-			err := printHSMs(&b, status, listedAt)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for line := range strings.Lines(b.String()) {
-				if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > listWidth {
-					t.Errorf("%d columns: %s", n, line)
-				}
-			}
-			checkGolden(t, goldenPath(name), b.Bytes())
+			checkPage(t, name, func(p *text.Page) { printHSMs(p, status, listedAt) })
 		})
 	}
 }
@@ -88,25 +78,6 @@ func TestFindingAsJSON(t *testing.T) {
 		text, err := json.Marshal(hsm.Finding{Kind: hsm.KeyMissing, Label: "key", Version: version})
 		if err != nil || strings.Contains(string(text), `"version"`) != want {
 			t.Errorf("version %d: %v %s", version, err, text)
-		}
-	}
-}
-
-func TestShortDuration(t *testing.T) {
-	for want, d := range map[string]time.Duration{
-		"0s": 0, "310µs": 310 * time.Microsecond, "2.1ms": 2140 * time.Microsecond, "55ms": 55999 * time.Microsecond,
-		"1.9s": 1999 * time.Millisecond, "59s": 59999 * time.Millisecond, "2h": 2 * time.Hour, "3m": 3 * time.Minute, "3m20s": 3*time.Minute + 20*time.Second, "5h12m": 5*time.Hour + 12*time.Minute, "4d3h": 99 * time.Hour,
-	} {
-		if got := shortDuration(d); got != want {
-			t.Errorf("%v: %s, want %s", d, got, want)
-		}
-	}
-}
-
-func TestShortCount(t *testing.T) {
-	for want, n := range map[string]uint64{"0": 0, "99999": 99_999, "100k": 100_000, "31.5M": 31_512_733, "18446744073.7G": 1<<64 - 1} {
-		if got := shortCount(n); got != want {
-			t.Errorf("%d: %s, want %s", n, got, want)
 		}
 	}
 }

@@ -16,6 +16,8 @@ import (
 
 	"xks-proxy/pkg/hsm/pkcs11"
 	"xks-proxy/pkg/hsm/worker"
+
+	"xks-proxy/internal/text"
 )
 
 const probeLong = `probe tries a PKCS#11 module and prints the entry of hsms[] that fits it, as YAML on
@@ -253,7 +255,7 @@ func (f *probeFlags) listTokens(c *cobra.Command) error {
 	if f.json {
 		return writeJSON(c.OutOrStdout(), run.tokens)
 	}
-	return printTokens(c.OutOrStdout(), run.tokens)
+	return text.Print(c.OutOrStdout(), func(p *text.Page) { printTokens(p, run.tokens) })
 }
 
 func writeJSON(out io.Writer, value any) error {

@@ -4,10 +4,11 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 func newHSMRefreshCommand() *cobra.Command {
@@ -35,14 +36,11 @@ Exit code 0: the keys were listed. 1: those of an HSM could not be, or not withi
 			if len(args) == 1 && args[0] != "" {
 				path, name = adminRefreshPath, args[0]
 			}
-			message, text, err := client.order(c.Context(), path, name, false, wait)
+			message, body, err := client.order(c.Context(), path, name, false, wait)
 			if err != nil {
 				return err
 			}
-			return f.say(c.OutOrStdout(), text, func(w io.Writer) error {
-				_, err := fmt.Fprintln(w, message)
-				return err
-			})
+			return f.say(c.OutOrStdout(), body, func(p *text.Page) { p.WriteString(message + "\n") })
 		},
 	}
 	f.register(c)

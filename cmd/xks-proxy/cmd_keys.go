@@ -3,10 +3,11 @@ package main
 // The keys command: the keys of a running proxy.
 
 import (
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 const keysListLong = `list prints every version of every key that the HSMs of a running proxy hold, as they
@@ -23,7 +24,6 @@ were last listed ("hsm refresh" lists them now):
   HSMS     how many HSMs hold it, of those in the group that could be listed
   USAGE    which of encrypt and decrypt every HSM allows
 
-On a terminal long labels are shortened; in a pipe, and with --json, nothing is.
 Labels with characters that do not print are shown as quoted strings, such as "key\x00".`
 
 func newKeysCommand() *cobra.Command {
@@ -55,14 +55,11 @@ func newKeysListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			answer, text, err := client.keys(c.Context(), q)
+			answer, body, err := client.keys(c.Context(), q)
 			if err != nil {
 				return err
 			}
-			return f.say(c.OutOrStdout(), text, func(w io.Writer) error {
-				p := keyPrinter{width: terminalWidth(c.OutOrStdout()), attributes: attributes}
-				return p.print(w, answer)
-			})
+			return f.say(c.OutOrStdout(), body, func(p *text.Page) { printKeys(p, answer, attributes) })
 		},
 	}
 	f.register(c)

@@ -8,6 +8,8 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 // proxyFlags say which proxy is meant.
@@ -56,10 +58,10 @@ func (f *proxyFlags) client() (*adminClient, error) {
 }
 
 // say prints an answer: its JSON if that is wanted, or what print makes of it.
-func (f *proxyFlags) say(w io.Writer, text []byte, print func(io.Writer) error) error {
+func (f *proxyFlags) say(w io.Writer, json []byte, print func(*text.Page)) error {
 	if !f.json {
-		return print(w)
+		return text.Print(w, print)
 	}
-	_, err := w.Write(text)
+	_, err := w.Write(json)
 	return err
 }

@@ -3,10 +3,11 @@ package main
 // The status command: the whole proxy on one screen.
 
 import (
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 const statusLong = `status prints the whole proxy on one screen: what needs attention first, then the configuration,
@@ -37,11 +38,11 @@ func newStatusCommand() *cobra.Command {
 				return err
 			}
 			var status proxyStatus
-			text, err := client.get(c.Context(), adminStatusPath, &status)
+			body, err := client.get(c.Context(), adminStatusPath, &status)
 			if err != nil {
 				return err
 			}
-			err = f.say(c.OutOrStdout(), text, func(w io.Writer) error { return printStatus(w, &status, all, time.Now()) })
+			err = f.say(c.OutOrStdout(), body, func(p *text.Page) { printStatus(p, &status, all, time.Now()) })
 			if err == nil && len(status.Attention) > 0 {
 				return exitError{code: exitFailed} // the output says why
 			}

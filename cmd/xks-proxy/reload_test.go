@@ -315,8 +315,8 @@ func TestReloadCommands(t *testing.T) {
 		Changes: []reloadChange{{Key: "key_stores[finance]", Kind: added}, {Key: "hsms[a].sessions", Old: "32", New: "64", Kind: changed},
 			{Key: "server.listen", Old: "a:1", New: "a:2", Restart: true, Kind: changed}, {Key: "key_stores[old]", Kind: removed}}}
 	list := `  + key_stores[finance]
-  ~ hsms[a].sessions  32 -> 64
-  ~ server.listen     a:1 -> a:2   (takes a restart)
+  ~ hsms[a].sessions: 32 -> 64
+  ~ server.listen: a:1 -> a:2 (takes a restart)
   - key_stores[old]
 A restart is needed for: server.listen
 `

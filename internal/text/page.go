@@ -66,3 +66,24 @@ func (p *Page) Paragraph(first, rest, s string) {
 	}
 	p.WriteString(line + "\n")
 }
+
+// Print writes what print puts on a page as wide as w.
+func Print(w io.Writer, print func(*Page)) error {
+	p := NewPage(Width(w))
+	print(p)
+	_, err := p.WriteTo(w)
+	return err
+}
+
+// Facts appends a line for each pair of a name and a value, the values below each other.
+func (p *Page) Facts(facts [][2]string) {
+	widest := 0
+	for _, fact := range facts {
+		widest = max(widest, pretty.StringWidth(fact[0]))
+	}
+	rest := strings.Repeat(" ", widest+columnGap)
+	for _, fact := range facts {
+		name := pretty.Pad(fact[0], widest+columnGap, ' ')
+		p.Paragraph(name, rest, fact[1])
+	}
+}

@@ -58,7 +58,7 @@ func (t *Table) Note(note string) {
 // words if that is enough, else inside words longer than longWord. Columns that do not fit even so
 // follow in a second table below, which repeats the first column. Nothing is ever left out.
 func (p *Page) Table(t *Table) {
-	w := t.widths()
+	w := t.widths(p.width)
 	for from := 1; ; {
 		shown := []int{0}
 		used := columnGap + w.least[0]
@@ -82,20 +82,21 @@ func (p *Page) Table(t *Table) {
 // columnWidths are widths of each column.
 type columnWidths struct {
 	natural []int // of its longest cell
-	word    []int // of its longest word
+	word    []int // of its longest word, or half the page
 	least   []int // of its longest word, or longWord
 }
 
-func (t *Table) widths() columnWidths {
+func (t *Table) widths(page int) columnWidths {
 	n := len(t.heads)
 	w := columnWidths{natural: make([]int, n), word: make([]int, n), least: make([]int, n)}
 	look := func(cells []string) {
 		for i, cell := range cells {
 			w.natural[i] = max(w.natural[i], text.StringWidth(cell))
 			for word := range strings.FieldsSeq(cell) {
-				w.word[i] = max(w.word[i], text.StringWidth(word))
+				width := text.StringWidth(word)
+				w.word[i] = max(w.word[i], min(width, page/2))
+				w.least[i] = max(w.least[i], min(width, longWord))
 			}
-			w.least[i] = min(longWord, w.word[i])
 		}
 	}
 	look(t.heads)

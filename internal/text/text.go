@@ -42,8 +42,8 @@ func twoUnits(
 	return text
 }
 
-// Time is a moment in UTC, to the second: 2026-11-29 15:04:05Z.
-func Time(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
+// Time is a moment in UTC, to the second: 2026-11-29T15:04:05Z.
+func Time(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // Count is a number in six characters at most: 99999, 1204k, 31.5M.
 func Count(n uint64) string {

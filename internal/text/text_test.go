@@ -31,7 +31,7 @@ func TestDuration(t *testing.T) {
 func TestTimeIsUTC(t *testing.T) {
 	zone := time.FixedZone("somewhere", 3*3600)
 	got := Time(time.Date(2026, 11, 29, 18, 4, 5, 999, zone))
-	if got != "2026-11-29 15:04:05Z" {
+	if got != "2026-11-29T15:04:05Z" {
 		t.Error(got)
 	}
 }
@@ -102,12 +102,12 @@ func TestTable(t *testing.T) {
   mary
   köln-1                              12  missing
 
-  LABEL                              WHY IT IS SO
-  payroll/2026/eu-central-1/primary  -
-  köln-1                             hsm-b does
-                                     not hold it;
-                                     copy it there
-                                     from hsm-a
+  LABEL                      WHY IT IS SO
+  payroll/2026/eu-central-1  -
+  /primary
+  köln-1                     hsm-b does not hold
+                             it; copy it there
+                             from hsm-a
       version missing: what was never on every HSM
         is not used to encrypt
 `,
