@@ -150,7 +150,6 @@ func newBlockListCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "list", Short: "Print what is blocked, since when, by whom and why",
 		Long: `list prints what operators have blocked, and the key stores that the configuration blocks.`,
-		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
@@ -163,6 +162,6 @@ func newBlockListCommand() *cobra.Command {
 			return f.say(c.OutOrStdout(), body, func(p *text.Page) { printBlocks(p, *list, time.Now()) })
 		},
 	}
-	f.register(c)
+	f.registerArgument(c)
 	return c
 }

@@ -22,8 +22,7 @@ func newCredentialsListCommand() *cobra.Command {
 proxy's clock. With a state_directory that is remembered across restarts (the last minute before
 a crash may be missing). One that was replaced is safe to remove when it has not been used for some
 ten minutes while the other was. Of several proxies each knows its own requests only.`,
-		Example: "  xks-proxy credentials list --key-store finance --config /etc/xks-proxy/xks-proxy.yaml",
-		Args:    cobra.NoArgs,
+		Example: "  xks-proxy credentials list --key-store finance",
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
@@ -43,7 +42,7 @@ ten minutes while the other was. Of several proxies each knows its own requests 
 			return f.say(c.OutOrStdout(), body, func(p *text.Page) { printCredentials(p, uses, time.Now()) })
 		},
 	}
-	f.register(c)
+	f.registerArgument(c)
 	c.Flags().StringVar(&store, "key-store", "", "only those of the key store `NAME`")
 	return c
 }

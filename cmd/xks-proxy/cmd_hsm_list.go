@@ -83,7 +83,7 @@ func memberRow(m hsm.MemberStatus, p processStatus, now time.Time) []string {
 	}
 	latency := "-"
 	if m.P50 > 0 {
-		latency = shortDuration(m.P50) + "/" + shortDuration(m.P99)
+		latency = shortDuration(time.Duration(m.P50)) + "/" + shortDuration(time.Duration(m.P99))
 	}
 	return []string{
 		m.HSM, strconv.Itoa(m.Priority), serviceSince(m, now), string(m.Health.Status), process,

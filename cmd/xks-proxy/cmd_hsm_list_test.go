@@ -22,7 +22,7 @@ func before(d time.Duration) time.Time { return listedAt.Add(-d) }
 func goodMember(name string) hsm.MemberStatus {
 	return hsm.MemberStatus{
 		HSM: name, Service: hsm.InService, Since: before(75 * time.Hour), Health: hsm.Health{HSM: name, Status: hsm.Active},
-		InFlight: 3, Requests: 31_512_733, Faults: 12, P50: 310 * time.Microsecond, P99: 2140 * time.Microsecond, Keys: 412, KeysListed: before(3 * time.Second),
+		InFlight: 3, Requests: 31_512_733, Faults: 12, P50: hsm.Milliseconds(310 * time.Microsecond), P99: hsm.Milliseconds(2140 * time.Microsecond), Keys: 412, KeysListed: before(3 * time.Second),
 	}
 }
 
@@ -31,7 +31,7 @@ func TestPrintHSMs(t *testing.T) {
 	good.LastFault, good.LastFaultAt = "hsm-a: decrypt: the HSM is not available (C_Decrypt: CKR_DEVICE_ERROR (0x30))", before(26*time.Hour)
 	out.Service, out.Since, out.Health.Status, out.Reason = hsm.Out, before(12*time.Second), hsm.Unavailable, "no answer within 60ms, and the probe failed: hsm-b: encrypt: the HSM did not answer in time"
 	out.KeptOutUntil = listedAt.Add(48 * time.Second).UTC()
-	out.InFlight, out.P50, out.P99 = 41, 55*time.Millisecond, 1900*time.Millisecond
+	out.InFlight, out.P50, out.P99 = 41, hsm.Milliseconds(55*time.Millisecond), hsm.Milliseconds(1900*time.Millisecond)
 	drained.Service, drained.Since, drained.Reason, drained.InFlight = hsm.Drained, before(3*time.Minute), "drained by an operator", 0
 	failed.Priority, failed.Service, failed.Since, failed.Health.Status, failed.Keys, failed.KeysListed = 1, hsm.Out, before(2*time.Hour), hsm.Unavailable, 410, time.Time{}
 	failed.Requests, failed.Faults, failed.P50, failed.InFlight = 0, 0, 0, 0

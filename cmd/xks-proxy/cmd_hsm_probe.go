@@ -60,7 +60,7 @@ func newProbeCommand() *cobra.Command {
 		Short:   "Try a PKCS#11 module and print the configuration that fits it",
 		Long:    probeLong,
 		Example: probeExample,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			f.progress = func(format string, args ...any) {
 				fmt.Fprintf(c.ErrOrStderr(), format+"\n", args...)

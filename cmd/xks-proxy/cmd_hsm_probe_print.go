@@ -266,8 +266,8 @@ func probeFindings(r pkcs11.ProbeReport) []string {
 	add(
 		"%d keys are visible; listing them took %v, one encryption %v.",
 		r.Keys,
-		r.ListTime.Round(10*time.Microsecond),
-		r.EncryptTime.Round(time.Microsecond),
+		time.Duration(r.ListTime).Round(10*time.Microsecond),
+		time.Duration(r.EncryptTime).Round(time.Microsecond),
 	)
 	if len(r.Skipped) > 0 {
 		add("Left out, because the module crashed or hung: %s.", strings.Join(r.Skipped, ", "))

@@ -22,8 +22,8 @@ Without a NAME it lists the keys of every HSM. The proxy does the same by itself
 catalogue_interval; use refresh after you created or copied keys and do not want to wait.
 
 Exit code 0: the keys were listed. 1: those of an HSM could not be, or not within --timeout.`,
-		Example: "  xks-proxy hsm refresh --config /etc/xks-proxy/xks-proxy.yaml\n  xks-proxy hsm refresh hsm-b --timeout 2m",
-		Args:    cobra.MaximumNArgs(1),
+		Example: "  xks-proxy hsm refresh\n  xks-proxy hsm refresh hsm-b --timeout 2m",
+		Args:    atMostOne,
 		RunE: func(c *cobra.Command, args []string) error {
 			if wait <= 0 || wait > adminMaxWait {
 				return usageError(fmt.Errorf("--timeout %s is out of range: use up to %s", wait, adminMaxWait))

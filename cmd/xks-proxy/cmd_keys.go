@@ -46,10 +46,9 @@ func newKeysListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "Print all keys, their versions, and whether every HSM holds them",
 		Long:  keysListLong,
-		Example: `  xks-proxy keys list --config /etc/xks-proxy/xks-proxy.yaml
+		Example: `  xks-proxy keys list
   xks-proxy keys list --key-store finance --state missing
   xks-proxy keys list --label 'finance-*' --attributes`,
-		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
@@ -62,7 +61,7 @@ func newKeysListCommand() *cobra.Command {
 			return f.say(c.OutOrStdout(), body, func(p *text.Page) { printKeys(p, answer, attributes) })
 		},
 	}
-	f.register(c)
+	f.registerArgument(c)
 	flags := c.Flags()
 	flags.StringVar(&q.KeyStore, "key-store", "", "only keys that the key store `NAME` reaches")
 	flags.StringVar(&q.Label, "label", "", "only keys whose label matches `PATTERN`; * and ? stop at a /")

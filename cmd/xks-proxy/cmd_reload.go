@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"xks-proxy/internal/text"
+
+	"time"
 )
 
 func newReloadCommand() *cobra.Command {
@@ -31,9 +33,8 @@ the old one, which ends when no request uses it any more. Settings that take a r
 are named; they stay as they are, and the others come into force.
 
 Exit code 0: in force. 1: not, and why. 2: wrong usage.`,
-		Example: `  xks-proxy reload --config /etc/xks-proxy/xks-proxy.yaml
-  xks-proxy config diff /etc/xks-proxy/xks-proxy.yaml    what would it change?`,
-		Args: cobra.NoArgs,
+		Example: `  xks-proxy reload
+  xks-proxy config diff    what would it change?`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
@@ -44,20 +45,20 @@ Exit code 0: in force. 1: not, and why. 2: wrong usage.`,
 				return err
 			}
 			return f.say(c.OutOrStdout(), body, func(p *text.Page) {
-				p.Printf("%s is in force, as generation %d, after %s.\n", answer.File, answer.Generation, shortDuration(answer.Took))
+				p.Printf("%s is in force, as generation %d, after %s.\n", answer.File, answer.Generation, shortDuration(time.Duration(answer.Took)))
 				printChanges(p, answer, "Nothing has changed.")
 				warnAll(c.ErrOrStderr(), answer.Warnings)
 			})
 		},
 	}
-	f.register(c)
+	f.registerArgument(c)
 	return c
 }
 
 func newConfigDiffCommand() *cobra.Command {
 	f := &proxyFlags{}
 	c := &cobra.Command{
-		Use:   "diff [FILE]",
+		Use:   "diff",
 		Short: "Say what a reload of the running proxy would change",
 		Long: `diff asks the running proxy, whose configuration FILE is, what a reload would change. The
 proxy reads the configuration again, with all files that it names and all secrets
@@ -67,13 +68,8 @@ proxy reads the configuration again, with all files that it names and all secret
 
 Exit code 0: a reload would be accepted, as far as can be said without the HSMs. 1: it
 would not, and why. 2: wrong usage.`,
-		Example:           `  xks-proxy config diff /etc/xks-proxy/xks-proxy.yaml`,
-		Args:              atMostOneFile,
-		ValidArgsFunction: completeYAML,
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				f.config = args[0]
-			}
+		Example: `  xks-proxy config diff /etc/xks-proxy/xks-proxy.yaml`,
+		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
 				return err
@@ -83,15 +79,15 @@ would not, and why. 2: wrong usage.`,
 				return err
 			}
 			return f.say(c.OutOrStdout(), body, func(p *text.Page) {
-				if len(args) > 0 && !samePath(args[0], answer.File) {
-					fmt.Fprintf(c.ErrOrStderr(), "note: the running proxy reads %s, not %s; this is about the former\n", answer.File, args[0])
+				if f.file != "" && !samePath(f.file, answer.File) {
+					fmt.Fprintf(c.ErrOrStderr(), "note: the running proxy reads %s, not %s; this is about the former\n", answer.File, f.file)
 				}
 				printChanges(p, answer, "A reload would change nothing.")
 				warnAll(c.ErrOrStderr(), answer.Warnings)
 			})
 		},
 	}
-	f.registerSocket(c)
+	f.registerArgument(c)
 	return c
 }
 

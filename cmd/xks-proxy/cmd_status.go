@@ -30,8 +30,7 @@ func newStatusCommand() *cobra.Command {
 	var all bool
 	c := &cobra.Command{
 		Use: "status", Short: "The state of a running proxy on one screen", Long: statusLong,
-		Example: "  xks-proxy status --config /etc/xks-proxy/xks-proxy.yaml",
-		Args:    cobra.NoArgs,
+		Example: "  xks-proxy status\n  xks-proxy status --json | jq .attention",
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
@@ -49,7 +48,7 @@ func newStatusCommand() *cobra.Command {
 			return err
 		},
 	}
-	f.register(c)
+	f.registerArgument(c)
 	c.Flags().BoolVar(&all, "all", false, "show all key stores and blocks, not 20 of them")
 	return c
 }

@@ -20,7 +20,7 @@ func newRequestEncrypt(o *requestOptions) *cobra.Command {
 		Short: "Encrypt a few bytes",
 		Long: "encrypt has an HSM encrypt a text, a file or Base64. With --cdiv the proxy verifies what it\n" +
 			"made and adds a ciphertext data integrity value, which is checked here.",
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, key, err := o.prepare(c.Context(), key)
 			if err != nil {
@@ -72,7 +72,7 @@ func newRequestDecrypt(o *requestOptions) *cobra.Command {
 		Use:   "decrypt",
 		Short: "Decrypt what encrypt answered",
 		Long:  "decrypt has an HSM decrypt the JSON that `request encrypt --json` printed. Key and AAD must be\nthose of the encrypt.",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, key, err := o.prepare(c.Context(), key)
 			if err != nil {
@@ -117,7 +117,7 @@ func newRequestMetadata(o *requestOptions) *cobra.Command {
 		Use:   "metadata",
 		Short: "Ask what a key is and may do",
 		Long:  "metadata asks for specification, usage and status of a key, as AWS KMS does when a KMS key is made\nfrom it: it must be AES_256, ENABLED, and allow ENCRYPT and DECRYPT.",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, key, err := o.prepare(c.Context(), key)
 			if err != nil {
@@ -146,7 +146,7 @@ func newRequestHealth(o *requestOptions) *cobra.Command {
 		Use:   "health",
 		Short: "Ask how the proxy and its HSMs are",
 		Long:  "health asks for the state of the proxy and of every HSM that serves the key store, as AWS KMS does\nwhen the key store is connected, and now and then.",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, _, err := o.client(c.Context())
 			if err != nil {

@@ -3,7 +3,6 @@ package main
 // The root of the command line, and how its commands are grouped.
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,11 +11,19 @@ import (
 const rootLong = `xks-proxy lets AWS KMS use keys that never leave your own HSMs.
 
 It answers the AWS KMS External Key Store Proxy API over HTTPS and does the
-cryptography in two or more PKCS#11 HSMs that stand in for each other.`
+cryptography in two or more PKCS#11 HSMs that stand in for each other.
+
+The configuration is /etc/xks-proxy/xks-proxy.yaml, unless XKS_CONFIG, --config or an
+argument names another file. The commands that talk to a running proxy find its admin
+socket by --socket, XKS_ADMIN_SOCKET, or the configuration.
+
+Exit codes: 0 for success, 1 for failure, 2 for a command line that is wrong; commands
+with others list them.`
 
 const rootExample = `  xks-proxy demo --dir demo                     see it work, on two software HSMs
-  xks-proxy config check /etc/xks-proxy.yaml    is the configuration good?
-  xks-proxy serve --config /etc/xks-proxy.yaml  run it`
+  xks-proxy config check                        is the configuration good?
+  xks-proxy serve                               run it
+  xks-proxy status                              how is it?`
 
 // Groups of commands in the help, in this order.
 const (
@@ -33,6 +40,7 @@ func newRootCommand() *cobra.Command {
 		Short:         "External key store proxy for AWS KMS in front of HSMs",
 		Long:          rootLong,
 		Example:       rootExample,
+		Version:       programVersion().Version,
 		Args:          cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
 		RunE:          commandOrHelp,
 		SilenceUsage:  true, // an error is one sentence, not a page
@@ -56,25 +64,15 @@ func newRootCommand() *cobra.Command {
 	add(groupOperate, newStatusCommand(), newReloadCommand(), newBlockCommand(), newUnblockCommand(), newHSMCommand(), newKeysCommand())
 	add(groupConfigure, newConfigCommand(), newCredentialsCommand(), newPolicyCommand())
 	add(groupOther, newVersionCommand())
+	root.SetHelpCommand(newHelpCommand())
 	root.SetHelpCommandGroupID(groupOther)
+	root.SetFlagErrorFunc(unknownFlag)
+	root.Flags().Bool("version", false, "print the version")
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetCompletionCommandGroupID(groupOther)
 	worker := newHSMWorkerCommand()
 	worker.Hidden = true
 	root.AddCommand(worker)
 	failing(root)
 	return root
-}
-
-// commandOrHelp runs a command that only has commands below it: help, or the name
-// that was probably meant.
-func commandOrHelp(c *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return c.Help()
-	}
-	hint := ""
-	c.SuggestionsMinimumDistance = 2 // letters that may differ
-	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-		hint = fmt.Sprintf("; did you mean %s?", strings.Join(near, " or "))
-	}
-	return usageError(fmt.Errorf("%q is no command of %s%s", args[0], c.CommandPath(), hint))
 }

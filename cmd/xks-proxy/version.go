@@ -65,7 +65,7 @@ func newVersionCommand() *cobra.Command {
 		Use:   "version",
 		Short: "Say which version this is",
 		Long:  "version prints the version, the revision it was built from, the Go version and whether\ncryptography runs in FIPS 140-3 mode.",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if asJSON {
 				return json.NewEncoder(c.OutOrStdout()).Encode(programVersion())

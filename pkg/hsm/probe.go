@@ -25,14 +25,14 @@ const (
 
 // Health is the result of a probe. Reason is for the operator only.
 type Health struct {
-	HSM     string        `json:"hsm"`
-	Info    Info          `json:"info"`
-	Vendor  string        `json:"vendor"` // as configured, or as the token says; "" if never reached
-	Model   string        `json:"model"`  // likewise
-	Status  Status        `json:"status"`
-	Reason  string        `json:"reason,omitempty"` // why it is not Active
-	Checked time.Time     `json:"checked"`          // when the probe ended
-	Took    time.Duration `json:"took"`             // encrypt and decrypt together
+	HSM     string       `json:"hsm"`
+	Info    Info         `json:"info"`
+	Vendor  string       `json:"vendor"` // as configured, or as the token says; "" if never reached
+	Model   string       `json:"model"`  // likewise
+	Status  Status       `json:"status"`
+	Reason  string       `json:"reason,omitempty"` // why it is not Active
+	Checked time.Time    `json:"checked"`          // when the probe ended
+	Took    Milliseconds `json:"tookMs"`           // encrypt and decrypt together
 
 	late  bool  // it took longer than a request has
 	vague bool  // it was refused in a way that proves nothing
@@ -163,7 +163,7 @@ func (g *Group) probeOnce(ctx context.Context, m *member) Health {
 	info := m.Token.Info()
 	return Health{
 		HSM: m.Name, Info: info, Vendor: either(m.Vendor, info.Manufacturer), Model: either(m.Model, modelOf(info)),
-		Status: probe.status, Reason: probe.reason, Checked: time.Now(), Took: probe.encrypt + probe.decrypt, late: probe.late,
+		Status: probe.status, Reason: probe.reason, Checked: time.Now(), Took: Milliseconds(probe.encrypt + probe.decrypt), late: probe.late,
 		vague: probe.vague, err: probe.err, incarnation: incarnation,
 	}
 }

@@ -54,8 +54,8 @@ type MemberStatus struct {
 	Slow     uint64 `json:"slow"`     // of these, so slow that another HSM answered first, or without an answer within the attempt timeout
 	Trips    uint64 `json:"trips"`    // times it was taken out by requests or a probe
 
-	P50 time.Duration `json:"p50"` // of recent answers; 0 without any
-	P99 time.Duration `json:"p99"`
+	P50 Milliseconds `json:"p50Ms"` // of recent answers; 0 without any
+	P99 Milliseconds `json:"p99Ms"`
 
 	LastFault   string    `json:"lastFault,omitempty"` // in words, the CKR name included
 	LastFaultAt time.Time `json:"lastFaultAt,omitzero"`
@@ -133,7 +133,7 @@ func (m *member) status(health Health, now time.Time) MemberStatus {
 		HSM: m.Name, Priority: m.Priority, Service: service, Since: since, Reason: reason, Health: health,
 		KeptOutUntil: m.standing.keptOutUntil(now),
 		InFlight:     int(m.inFlight.Load()), Requests: m.requests.Load(), Faults: m.faults.Load(), Slow: m.slow.Load(), Trips: m.standing.tripCount(),
-		P50: time.Duration(m.latency.p50.Load()), P99: time.Duration(m.latency.p99.Load()),
+		P50: Milliseconds(m.latency.p50.Load()), P99: Milliseconds(m.latency.p99.Load()),
 	}
 	status.KeyFaults, status.Unproven = m.keyFaults.Load(), m.unproven.Load()
 	status.Unverified = m.trust.why()
