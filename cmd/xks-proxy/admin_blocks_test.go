@@ -15,10 +15,9 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/xks"
-
-	"xks-proxy/internal/text"
 )
 
 // wantSaid runs a command line for the rig's proxy and compares the exit code and all that it prints, times and users left out.

@@ -12,10 +12,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/hsmtest"
-
-	"xks-proxy/internal/text"
 )
 
 // newKeyRig has a key of every state in the group main, and key stores that reach some of them.

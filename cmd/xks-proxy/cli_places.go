@@ -34,7 +34,7 @@ type configFlag struct {
 // register adds --config.
 func (f *configFlag) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.file, "config", "",
-		"configuration `FILE` (default $"+configVariable+" or "+defaultConfigFile+")")
+		"configuration `FILE` (default "+defaultConfigFile+")")
 	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
 	check := c.PreRunE
 	c.PreRunE = func(c *cobra.Command, args []string) error {

@@ -91,13 +91,19 @@ func TestExitCodes(t *testing.T) {
 		{"config show bad.yaml", 1, "xks-proxy: bad.yaml:11:16: key_stores[0].hsm_group: there is no HSM group named \"mian\"; did you mean \"main\"?\n"},
 		{"config check nowhere.yaml", 1, "xks-proxy: the configuration file cannot be read: nowhere.yaml does not exist\n"},
 		{"config check .", 1, "xks-proxy: the configuration file cannot be read: read .: is a directory\n"},
-		{"config check", 2, "xks-proxy: no configuration file: name it, or set XKS_CONFIG\nTry: xks-proxy config check --help\n"},
+		{"config check", 2, "xks-proxy: no configuration file: " + defaultConfigFile + " does not exist; name one with --config, or set XKS_CONFIG\nTry: xks-proxy config check --help\n"},
 		{"config check a.yaml b.yaml", 2, "xks-proxy: one configuration file at a time, not 2\nTry: xks-proxy config check --help\n"},
 		{"config check --fast", 2, "xks-proxy: unknown flag: --fast\nTry: xks-proxy config check --help\n"},
-		{"config chekc", 2, "xks-proxy: \"chekc\" is no command of xks-proxy config; did you mean check?\nTry: xks-proxy config --help\n"},
-		{"vresion", 2, "xks-proxy: \"vresion\" is no command of xks-proxy; did you mean version?\nTry: xks-proxy --help\n"},
+		{"config chekc", 2, "xks-proxy: unknown command \"chekc\" for xks-proxy config; did you mean \"check\"?\nTry: xks-proxy config --help\n"},
+		{"vresion", 2, "xks-proxy: unknown command \"vresion\" for xks-proxy; did you mean \"version\"?\nTry: xks-proxy --help\n"},
 		{"--verbose", 2, "xks-proxy: unknown flag: --verbose\nTry: xks-proxy --help\n"},
-		{"version now", 2, "xks-proxy: unknown command \"now\" for \"xks-proxy version\"\nTry: xks-proxy version --help\n"},
+		{"help nonsense", 2, "xks-proxy: unknown command \"nonsense\" for xks-proxy; known: block, completion, config, credentials, demo, help, hsm, keys, policy, reload, request, serve, status, unblock, version\nTry: xks-proxy help --help\n"},
+		{"help config chekc", 2, "xks-proxy: unknown command \"chekc\" for xks-proxy config; did you mean \"check\"?\nTry: xks-proxy help --help\n"},
+		{"help version now", 2, "xks-proxy: unexpected argument \"now\": xks-proxy version takes none\nTry: xks-proxy help --help\n"},
+		{"config check a.yaml --config b.yaml", 2, "xks-proxy: two configurations are named, a.yaml and --config b.yaml: name one\nTry: xks-proxy config check --help\n"},
+		{"config check good.yaml --config ./good.yaml", 0, ""},
+		{"config check --config=", 2, "xks-proxy: --config is empty: name a configuration file, or leave it out\nTry: xks-proxy config check --help\n"},
+		{"version now", 2, "xks-proxy: unexpected argument \"now\": xks-proxy version takes none\nTry: xks-proxy version --help\n"},
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			stdout, stderr, code := execute(t, strings.Fields(test.args)...)

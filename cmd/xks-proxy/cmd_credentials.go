@@ -86,7 +86,7 @@ func (k *keyStoreChoice) export(c *cobra.Command, output string, asJSON bool) er
 	if err != nil {
 		return err
 	}
-	key, err := k.accessKey(c, l, store, true)
+	key, err := k.accessKey(c.Context(), c.ErrOrStderr(), l, store, true)
 	if err != nil {
 		return err
 	}

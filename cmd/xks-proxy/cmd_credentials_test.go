@@ -147,7 +147,7 @@ func TestCredentialsNewForAKeyStore(t *testing.T) {
 	for args, want := range map[string]string{
 		"credentials new x --config good.yaml":                     "which key store? Name it (--key-store)",
 		"credentials new x --console x.json":                       "which key store? Name it (--key-store)",
-		"credentials new x --key-store demo":                       "no configuration file: name it, or set XKS_CONFIG",
+		"credentials new x --key-store demo":                       "no configuration file: " + defaultConfigFile + " does not exist",
 		"credentials new x --key-store dmeo --config good.yaml":    `there is no key store named "dmeo"; there are demo`,
 		"credentials new x --key-store demo --config nowhere.yaml": "the configuration file cannot be read: nowhere.yaml does not exist",
 	} {

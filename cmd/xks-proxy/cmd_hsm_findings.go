@@ -8,9 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"xks-proxy/pkg/hsm"
-
 	"xks-proxy/internal/text"
+	"xks-proxy/pkg/hsm"
 )
 
 const (

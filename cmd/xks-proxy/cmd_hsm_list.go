@@ -10,10 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/worker"
-
-	"xks-proxy/internal/text"
 )
 
 // printHSMs prints all groups. now is for "12s ago".

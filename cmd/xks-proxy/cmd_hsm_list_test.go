@@ -9,10 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/worker"
-
-	"xks-proxy/internal/text"
 )
 
 var listedAt = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)

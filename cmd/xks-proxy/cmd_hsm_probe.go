@@ -14,10 +14,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm/pkcs11"
 	"xks-proxy/pkg/hsm/worker"
-
-	"xks-proxy/internal/text"
 )
 
 const probeLong = `probe tries a PKCS#11 module and prints the entry of hsms[] that fits it, as YAML on

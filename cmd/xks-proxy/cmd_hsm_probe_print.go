@@ -10,10 +10,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
-
-	"xks-proxy/internal/text"
 )
 
 // entry collects lines of YAML.

@@ -10,9 +10,8 @@ import (
 	"strconv"
 	"strings"
 
-	"xks-proxy/pkg/hsm"
-
 	"xks-proxy/internal/text"
+	"xks-proxy/pkg/hsm"
 )
 
 // keys asks for the keys that fit a query, as JSON too.

@@ -13,10 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/xks"
-
-	"xks-proxy/internal/text"
 )
 
 func newPolicyCommand() *cobra.Command {

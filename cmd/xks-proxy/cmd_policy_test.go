@@ -77,7 +77,7 @@ func TestPolicyCheck(t *testing.T) {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 	_, stderr, code = execute(t, "policy", "check")
-	if code != 2 || !strings.Contains(stderr, "requires at least 1 arg") {
+	if code != 2 || !strings.Contains(stderr, "which policies?") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 }

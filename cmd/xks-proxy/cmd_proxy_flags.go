@@ -34,7 +34,7 @@ func (f *proxyFlags) registerArgument(c *cobra.Command) {
 func (f *proxyFlags) registerSocket(c *cobra.Command) {
 	flags := c.Flags()
 	flags.StringVar(&f.socket, "socket", "",
-		"admin socket of the proxy, `PATH` (default $"+socketVariable+", or admin.socket of the configuration)")
+		"admin socket `PATH` (default: what the configuration says)")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
 }
 

@@ -11,12 +11,11 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"xks-proxy/internal/text"
-
-	"time"
 )
 
 func newReloadCommand() *cobra.Command {

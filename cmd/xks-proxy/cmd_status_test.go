@@ -9,10 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/xks"
-
-	"xks-proxy/internal/text"
 )
 
 var statusNow = time.Date(2026, 11, 22, 3, 15, 0, 0, time.UTC)

@@ -9,9 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"xks-proxy/pkg/xks"
-
 	"xks-proxy/internal/text"
+	"xks-proxy/pkg/xks"
 )
 
 func summarize(p *text.Page, c *config, m *tlsMaterial, secretsRead bool) {

@@ -15,9 +15,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"xks-proxy/pkg/xks"
-
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/xks"
 )
 
 // reloader reloads, one at a time.

@@ -18,6 +18,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"xks-proxy/pkg/hsm"
 )
 
 // Every setting that takes a restart is kept as it runs, is named, and is marked by the difference of the two; every

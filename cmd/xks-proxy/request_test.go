@@ -323,7 +323,7 @@ func TestRequestUsage(t *testing.T) {
 		"the encrypt before was answered with KeyNotFoundException":             {[]string{"decrypt", "--connection", connection}, `{"errorName":"KeyNotFoundException"}`},
 		"--repeat 0: send it at least once":                                     {[]string{"health", "--connection", connection, "--repeat", "0"}, ""},
 		"--timeout -1s: it must be longer than that":                            {[]string{"health", "--connection", connection, "--timeout", "-1s"}, ""},
-		`"encypt" is no command of xks-proxy request; did you mean encrypt?`:    {[]string{"encypt"}, ""},
+		`unknown command "encypt" for xks-proxy request; did you mean "encrypt"`: {[]string{"encypt"}, ""},
 		"--aad-file and --ciphertext-file cannot both be read from standard in": {[]string{"decrypt", "--connection", connection, "--aad-file", "-"}, sealedReply},
 	} {
 		stdout, stderr, code := request(t, c.stdin, c.args...)

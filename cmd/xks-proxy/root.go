@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 const rootLong = `xks-proxy lets AWS KMS use keys that never leave your own HSMs.
@@ -24,6 +26,8 @@ const rootExample = `  xks-proxy demo --dir demo                     see it work
   xks-proxy config check                        is the configuration good?
   xks-proxy serve                               run it
   xks-proxy status                              how is it?`
+
+const maxHelpWidth = 100 // columns
 
 // Groups of commands in the help, in this order.
 const (
@@ -47,7 +51,13 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true, // run prints it
 	}
 	// A command that only has commands below it is named by them alone.
-	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}", 1))
+	root.SetUsageTemplate(strings.NewReplacer(
+		"{{if .Runnable}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}",
+		".FlagUsages |", ".FlagUsagesWrapped (helpWidth $) |",
+	).Replace(root.UsageTemplate()))
+	root.SetHelpTemplate(strings.Replace(root.HelpTemplate(), "{{. | trimTrailingWhitespaces}}", "{{reflow $ .}}", 1))
+	cobra.AddTemplateFunc("helpWidth", helpWidth)
+	cobra.AddTemplateFunc("reflow", reflow)
 	root.AddGroup(
 		&cobra.Group{ID: groupRun, Title: "Run:"},
 		&cobra.Group{ID: groupOperate, Title: "Operate:"},
@@ -73,6 +83,31 @@ func newRootCommand() *cobra.Command {
 	worker := newHSMWorkerCommand()
 	worker.Hidden = true
 	root.AddCommand(worker)
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Args, c.RunE = cobra.ArbitraryArgs, commandOrHelp
+		}
+	}
 	failing(root)
 	return root
+}
+
+// helpWidth is how wide the help of a command may be, in columns; in a pipe, too, 100.
+func helpWidth(c *cobra.Command) int {
+	width := text.Width(c.OutOrStdout())
+	if width == 0 {
+		return maxHelpWidth
+	}
+	return min(width, maxHelpWidth)
+}
+
+// reflow fits what is said about a command to the terminal.
+func reflow(c *cobra.Command, s string) string {
+	p := text.NewPage(helpWidth(c))
+	if text.Width(c.OutOrStdout()) == 0 {
+		p = text.NewPage(0)
+	}
+	p.Reflow(strings.TrimRight(s, " \n"))
+	return strings.TrimRight(p.String(), "\n")
 }

@@ -3,7 +3,9 @@ package main
 // One access key of a configuration, for the commands that sign or export: no other secret is read.
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -44,7 +46,9 @@ func (k *keyStoreChoice) load() (*loaded, keyStoreConfig, error) {
 }
 
 // accessKey reads the secret of the access key that is meant.
-func (k *keyStoreChoice) accessKey(c *cobra.Command, l *loaded, store keyStoreConfig, writesFiles bool) (accessKey, error) {
+func (k *keyStoreChoice) accessKey(
+	ctx context.Context, warnings io.Writer, l *loaded, store keyStoreConfig, writesFiles bool,
+) (accessKey, error) {
 	n, err := chooseAccessKey(store, k.accessKeyID)
 	if err != nil {
 		return accessKey{}, err
@@ -54,14 +58,16 @@ func (k *keyStoreChoice) accessKey(c *cobra.Command, l *loaded, store keyStoreCo
 	refs := []placedRef{{path, store.Credentials[n].SecretAccessKey}}
 	takeVariables(refs)
 	r := newReport(l.config.source)
-	value := readAll(c.Context(), r, refs)[0]
+	value := readAll(ctx, r, refs)[0]
 	checkCredential(r, path, id, value)
-	printWarnings(c, r.warnings)
+	for _, w := range r.warnings {
+		fmt.Fprintf(warnings, "warning: %s\n", w)
+	}
 	err = r.err()
 	if err == nil {
 		return accessKey{ID: id, Secret: value}, nil
 	}
-	advice := needsSystemd(c.Context(), refs, writesFiles)
+	advice := needsSystemd(ctx, refs, writesFiles)
 	if advice == "" {
 		return accessKey{}, err
 	}

@@ -87,3 +87,39 @@ func (p *Page) Facts(facts [][2]string) {
 		p.Paragraph(name, rest, fact[1])
 	}
 }
+
+// Reflow appends text whose lines may be broken for another width. Lines without an indent are one
+// paragraph until an empty line; a line with an indent stays a line, and what does not fit continues
+// below its last column, as in "  -x   what it does".
+func (p *Page) Reflow(s string) {
+	if p.width == 0 {
+		p.WriteString(s + "\n")
+		return
+	}
+	var paragraph []string
+	flush := func() {
+		if len(paragraph) > 0 {
+			p.Paragraph("", "", strings.Join(paragraph, " "))
+		}
+		paragraph = nil
+	}
+	for line := range strings.SplitSeq(s, "\n") {
+		body := strings.TrimLeft(line, " ")
+		if body != "" && body == line {
+			paragraph = append(paragraph, line)
+			continue
+		}
+		flush()
+		if pretty.StringWidth(line) <= p.width {
+			p.WriteString(line + "\n")
+			continue
+		}
+		head := line[:len(line)-len(body)]
+		if i := strings.LastIndex(body, "  "); i >= 0 {
+			head += body[:i+2]
+		}
+		rest := strings.Repeat(" ", min(pretty.StringWidth(head), p.width/2))
+		p.Paragraph(head, rest, strings.TrimPrefix(line, head))
+	}
+	flush()
+}

@@ -174,3 +174,20 @@ func TestWidthOfAPipe(t *testing.T) {
 		t.Error("a pipe has a width")
 	}
 }
+
+func TestReflow(t *testing.T) {
+	const help = "list prints the HSMs of each\ngroup, all of them:\n\n" +
+		"  SERVICE    in service, or out\n  x\n\nExit code 0: good.\n1: it is not."
+	p := NewPage(30)
+	p.Reflow(help)
+	want := "list prints the HSMs of each\ngroup, all of them:\n\n" +
+		"  SERVICE    in service, or\n             out\n  x\n\nExit code 0: good. 1: it is\nnot.\n"
+	if p.String() != want {
+		t.Errorf("%s", p.String())
+	}
+	p = NewPage(0)
+	p.Reflow(help)
+	if p.String() != help+"\n" {
+		t.Errorf("a pipe gets\n%s", p.String())
+	}
+}
