@@ -22,7 +22,7 @@ func visibleCommands(t *testing.T) map[string]*cobra.Command {
 	t.Helper()
 	root := newRootCommand()
 	root.InitDefaultHelpCmd()
-	root.InitDefaultCompletionCmd()
+	addCompletion(root)
 	found := map[string]*cobra.Command{}
 	var walk func(c *cobra.Command)
 	walk = func(c *cobra.Command) {

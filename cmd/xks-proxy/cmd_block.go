@@ -81,6 +81,7 @@ func newBlockKeyStoreCommand(method string) *cobra.Command {
 		c.Long = "key-store takes back the block of a key store. Blocks of single keys stay."
 	}
 	f.register(c)
+	c.ValidArgsFunction = onlyFirst(f.completeKeyStores())
 	c.Flags().StringVar(&f.reason, "reason", "", "why, for the log and the list: `TEXT` of at most 500 bytes")
 	if method == http.MethodPost {
 		c.Flags().BoolVar(&f.force, "force", false, "also if there is no such key store (yet)")
@@ -106,7 +107,9 @@ func newBlockKeyCommand(method string) *cobra.Command {
 		c.Long = "key takes back the block of a key. It is named as it was blocked: by external key id and\n--key-store, or by CKA_LABEL alone."
 	}
 	f.register(c)
+	c.ValidArgsFunction = onlyFirst(f.completeKeys(&f.KeyStore))
 	c.Flags().StringVar(&f.KeyStore, "key-store", "", "KEY is an external key id of the key store `NAME`")
+	completeFlag(c, "key-store", f.completeKeyStores())
 	c.Flags().StringVar(&f.reason, "reason", "", "why, for the log and the list: `TEXT` of at most 500 bytes")
 	if method == http.MethodPost {
 		c.Flags().BoolVar(&f.force, "force", false, "also if there is no such key store (yet)")

@@ -44,6 +44,7 @@ ten minutes while the other was. Of several proxies each knows its own requests 
 	}
 	f.registerArgument(c)
 	c.Flags().StringVar(&store, "key-store", "", "only those of the key store `NAME`")
+	completeFlag(c, "key-store", f.completeKeyStores())
 	return c
 }
 

@@ -54,6 +54,7 @@ func newCredentialsNewCommand() *cobra.Command {
 	flags := c.Flags()
 	flags.SortFlags = false
 	flags.StringVar(&n.keyStore, "key-store", "", "`NAME` of the key store that the access key is for")
+	completeFlag(c, "key-store", n.complete(configuredKeyStores))
 	n.configFlag.register(c)
 	flags.BoolVar(&n.json, "json", false, "print JSON instead of the steps (the secret is only in the files)")
 	flags.StringVar(&n.console, "console", "", "`FILE` for AWS, which must not exist, instead of SECRET-FILE.json")

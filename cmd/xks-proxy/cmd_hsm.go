@@ -160,6 +160,7 @@ func newOrderCommand(o order) *cobra.Command {
 		},
 	}
 	f.register(c)
+	c.ValidArgsFunction = onlyFirst(f.completeHSMs())
 	c.Flags().DurationVar(&wait, "timeout", adminWait, o.wait)
 	if o.force != "" {
 		c.Flags().BoolVar(&force, "force", false, o.force)

@@ -44,6 +44,7 @@ Exit code 0: the keys were listed. 1: those of an HSM could not be, or not withi
 		},
 	}
 	f.register(c)
+	c.ValidArgsFunction = onlyFirst(f.completeHSMs())
 	c.Flags().DurationVar(&wait, "timeout", adminWait, "how long to wait for the HSMs")
 	return c
 }

@@ -59,6 +59,7 @@ reach them. A running proxy takes a new one up by itself.`,
 		},
 	}
 	f.register(c)
+	c.ValidArgsFunction = onlyFirst(f.complete(configuredHSMs))
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }

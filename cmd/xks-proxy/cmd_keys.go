@@ -67,6 +67,9 @@ func newKeysListCommand() *cobra.Command {
 	flags.StringVar(&q.Label, "label", "", "only keys whose label matches `PATTERN`; * and ? stop at a /")
 	flags.StringVar(&q.State, "state", "", "only versions in this `STATE`")
 	flags.StringVar(&q.Group, "group", "", "only keys of the HSM group `NAME`")
+	completeFlag(c, "key-store", f.completeKeyStores())
+	completeFlag(c, "group", f.completeGroups())
+	completeFlag(c, "state", completeStates)
 	flags.BoolVar(&attributes, "attributes", false, "print the CKA_ID and the attributes on each HSM")
 	return c
 }

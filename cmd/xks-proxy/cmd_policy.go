@@ -100,7 +100,8 @@ Exit code 0: every expectation is met. 1: one is not, or policies or cases canno
 	}
 	test.configFlag.register(c)
 	c.Flags().BoolVar(&test.json, "json", false, "print JSON")
-	c.Flags().StringVar(&test.keyStore, "key-store", "", "name of the key store (needed if there are several)")
+	c.Flags().StringVar(&test.keyStore, "key-store", "", "`NAME` of the key store (needed if there are several)")
+	completeFlag(c, "key-store", test.complete(configuredKeyStores))
 	c.Flags().StringArrayVar(&test.policies, "policies", nil, "policy file or directory, instead of a key store's; may be repeated")
 	return c
 }

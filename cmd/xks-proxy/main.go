@@ -39,6 +39,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	addCompletion(root)
 	command, err := root.ExecuteContextC(context.WithValue(ctx, commandLine{}, args))
 	if err == nil {
 		return 0

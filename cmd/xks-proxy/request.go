@@ -61,6 +61,7 @@ func newRequestCommand() *cobra.Command {
 	flags.SortFlags = false
 	o.to.register(flags)
 	_ = c.MarkPersistentFlagFilename("config", "yaml", "yml") // the flag exists
+	completeFlag(c, "key-store", o.to.choice.complete(configuredKeyStores))
 	flags.BoolVar(&o.http1, "http1", false, "speak HTTP/1.1 only, not HTTP/2")
 	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "give up after this time; AWS KMS does after 250ms")
 	flags.IntVar(&o.repeat, "repeat", 1, "send it `N` times in turn and print how long they took")

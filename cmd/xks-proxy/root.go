@@ -83,14 +83,19 @@ func newRootCommand() *cobra.Command {
 	worker := newHSMWorkerCommand()
 	worker.Hidden = true
 	root.AddCommand(worker)
+	failing(root)
+	return root
+}
+
+// addCompletion adds cobra's command for shells, which remembers where the root writes, and has it
+// refuse a shell that it does not know.
+func addCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {
 			c.Args, c.RunE = cobra.ArbitraryArgs, commandOrHelp
 		}
 	}
-	failing(root)
-	return root
 }
 
 // helpWidth is how wide the help of a command may be, in columns; in a pipe, too, 100.

@@ -25,6 +25,8 @@ func (k *keyStoreChoice) register(c *cobra.Command) {
 	c.Flags().StringVar(&k.store, "key-store", "", "`NAME` of the key store (needed if there are several)")
 	c.Flags().StringVar(&k.accessKeyID, "access-key-id", "",
 		"`ID` of the access key (needed if the key store has several)")
+	completeFlag(c, "key-store", k.complete(configuredKeyStores))
+	completeFlag(c, "access-key-id", k.complete(configuredAccessKeys))
 }
 
 // load reads the configuration, but no secret and none of the files that it names.
