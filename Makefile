@@ -32,6 +32,9 @@ build: ## Build bin/xks-proxy
 	@mkdir -p bin
 	go build -trimpath -o $(BIN) ./cmd/xks-proxy
 
+man: build ## Write the manual pages to man/
+	$(BIN) man man
+
 demo: softhsm build ## Serve two software HSMs at https://127.0.0.1:8443 until Ctrl-C
 	@exec $(BIN) demo --dir '$(DIR)'
 

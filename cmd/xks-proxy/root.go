@@ -82,7 +82,7 @@ func newRootCommand() *cobra.Command {
 	root.SetCompletionCommandGroupID(groupOther)
 	worker := newHSMWorkerCommand()
 	worker.Hidden = true
-	root.AddCommand(worker)
+	root.AddCommand(worker, newManCommand())
 	failing(root)
 	return root
 }
