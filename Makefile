@@ -12,7 +12,7 @@ VENDORS  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/xks-proxy-vendors
 DECRYPTS ?= 100000
 
 BIN := bin/xks-proxy
-TARGETS := help build demo demo-once test lint fuzz bench faults chaos reloads attack noisy busy vendors softhsm p11kit faulty clean
+TARGETS := help build man demo demo-once test lint fuzz bench faults chaos reloads attack noisy busy vendors softhsm p11kit faulty clean
 
 .PHONY: $(TARGETS)
 .DEFAULT_GOAL := help
