@@ -3,6 +3,8 @@ package main
 // The root of the command line, and how its commands are grouped.
 
 import (
+	"cmp"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -98,21 +100,30 @@ func addCompletion(root *cobra.Command) {
 	}
 }
 
-// helpWidth is how wide the help of a command may be, in columns; in a pipe, too, 100.
-func helpWidth(c *cobra.Command) int {
-	width := text.Width(c.OutOrStdout())
-	if width == 0 {
-		return maxHelpWidth
+// widthAnnotation keeps the width of the terminal at the root: cobra prints parts of the help into
+// memory.
+const widthAnnotation = "width"
+
+// setWidth notes the width of the output for the help; 0 is not a terminal.
+func setWidth(root *cobra.Command, width int) {
+	root.Annotations = map[string]string{widthAnnotation: strconv.Itoa(width)}
+}
+
+// terminalWidth is what setWidth noted.
+func terminalWidth(c *cobra.Command) int {
+	width, err := strconv.Atoi(c.Root().Annotations[widthAnnotation])
+	if err != nil {
+		return 0
 	}
 	return min(width, maxHelpWidth)
 }
 
+// helpWidth is how wide the flags of a command may be, in columns.
+func helpWidth(c *cobra.Command) int { return cmp.Or(terminalWidth(c), maxHelpWidth) }
+
 // reflow fits what is said about a command to the terminal.
 func reflow(c *cobra.Command, s string) string {
-	p := text.NewPage(helpWidth(c))
-	if text.Width(c.OutOrStdout()) == 0 {
-		p = text.NewPage(0)
-	}
+	p := text.NewPage(terminalWidth(c))
 	p.Reflow(strings.TrimRight(s, " \n"))
 	return strings.TrimRight(p.String(), "\n")
 }
