@@ -3,6 +3,7 @@ package main
 // What all commands have in common: the whole tree of commands is asked.
 
 import (
+	"bytes"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 )
@@ -232,4 +234,25 @@ func typeName(e ast.Expr) string {
 		return typeName(e.X) + "." + e.Sel.Name
 	}
 	return ""
+}
+
+// The help of every command fits a terminal of 80 columns.
+func TestHelpFitsTheTerminal(t *testing.T) {
+	for path := range visibleCommands(t) {
+		var shown bytes.Buffer
+		root := newRootCommand()
+		root.SetOut(&shown)
+		addCompletion(root)
+		setWidth(root, 80)
+		root.SetArgs(append(strings.Fields(path), "--help"))
+		err := root.ExecuteContext(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(shown.String()) {
+			if utf8.RuneCountInString(strings.TrimSuffix(line, "\n")) > 80 {
+				t.Errorf("%s: %s", path, line)
+			}
+		}
+	}
 }

@@ -38,7 +38,7 @@ Exit code 0: the HSM can be used, with the entry that was printed. 1: it cannot.
 3: the HSM refused the PIN.`
 
 const probeExample = `  xks-proxy hsm probe --module /usr/lib/softhsm/libsofthsm2.so
-  xks-proxy hsm probe --module libsofthsm2.so --token hsm-a --pin-file pins/hsm-a.pin`
+  xks-proxy hsm probe --module libsofthsm2.so --token hsm-a --pin-file hsm-a.pin`
 
 // probeFlags is one command line.
 type probeFlags struct {

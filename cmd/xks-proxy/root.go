@@ -55,6 +55,8 @@ func newRootCommand() *cobra.Command {
 	// A command that only has commands below it is named by them alone.
 	root.SetUsageTemplate(strings.NewReplacer(
 		"{{if .Runnable}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}",
+		`Use "{{.CommandPath}} [command] --help" for more information about a command.`,
+		`"{{.CommandPath}} COMMAND --help" says more about a command.`,
 		".FlagUsages |", ".FlagUsagesWrapped (helpWidth $) |",
 	).Replace(root.UsageTemplate()))
 	root.SetHelpTemplate(strings.Replace(root.HelpTemplate(), "{{. | trimTrailingWhitespaces}}", "{{reflow $ .}}", 1))
