@@ -45,9 +45,9 @@ func (g *Group) Decrypt(ctx context.Context, ref KeyRef, aad []byte, sealed Seal
 	return serve(ctx, g, ref, apart, opening(ref, aad, sealed))
 }
 
-// Verify is Decrypt of a ciphertext that was just made. That it is good is known, so the first HSM
+// verify is Decrypt of a ciphertext that was just made. That it is good is known, so the first HSM
 // that refuses it ends the matter, with ErrInvalidCiphertext: it could not read the data later.
-func (g *Group) Verify(ctx context.Context, ref KeyRef, aad []byte, sealed Sealed, apart ...string) ([]byte, Trace, error) {
+func (g *Group) verify(ctx context.Context, ref KeyRef, aad []byte, sealed Sealed, apart ...string) ([]byte, Trace, error) {
 	op := opening(ref, aad, sealed)
 	op.verifies = true
 	return serve(ctx, g, ref, apart, op)
