@@ -131,7 +131,7 @@ func (g *Group) failingFinding(ref KeyRef, err error) Finding {
 			set |= m.bit
 		}
 	}
-	f := Finding{Kind: KeyFails, Label: ref.Label, Version: ref.Version, HSMs: g.namesOf(set), Since: time.Now()}
+	f := Finding{Kind: KeyFails, Label: ref.Label, Version: ref.Version, HSMs: g.parity.namesOf(set), Since: time.Now()}
 	if err != nil {
 		f.Detail = "the HSM works and this key does not (" + err.Error() + "): look at the key on the HSM, its attributes and its state"
 	}

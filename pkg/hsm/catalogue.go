@@ -338,8 +338,8 @@ func (g *Group) newKeyOf(label string) *Key {
 	views := g.views(label)
 	key := newKey(label, views)
 	if key != nil {
-		g.judge(key)
-		g.compareViews(label, views)
+		g.parity.judge(key)
+		g.parity.compareViews(label, views)
 	}
 	return key
 }
@@ -350,7 +350,7 @@ const loggedLabels = 10
 // publish puts a catalogue in force, with the findings that come of it. Group.mu is held.
 func (g *Group) publish(next *catalogue) {
 	before := g.catalogue.Swap(next)
-	g.forgetGone(next)
+	g.parity.forgetGone(next)
 	g.settle()
 	if before == nil {
 		return

@@ -208,9 +208,8 @@ func label(i int) string { return fmt.Sprintf("key-%d", i) }
 
 // groupOf is two HSMs with n keys each, without any background work.
 func groupOf(n int) *Group {
-	g := &Group{}
+	g := &Group{parity: newParity([]string{"a", "b"}, "", LostKeyEncrypt)}
 	g.own = g.newOwnAsker()
-	g.parity.init()
 	for i := range 2 {
 		m := &member{bit: 1 << i, objects: map[string][]Object{}}
 		for k := range n {

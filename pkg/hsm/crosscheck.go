@@ -159,7 +159,7 @@ func (g *Group) crossOnce(ctx context.Context, ref KeyRef, v keyVersion) crossed
 			result.agree |= m.bit
 		case g.confirm(ctx, ref, v, encrypter, m):
 			result.differ |= m.bit
-		case g.parity.lines.Allow():
+		case g.news.lines.Allow():
 			g.log.Warn("an HSM once did not decrypt what another had encrypted, and a second try does not bear out that their keys differ: one of them computes wrongly at times",
 				zap.String("label", ShowLabel(ref.Label)), zap.Uint32("version", ref.Version), zap.Strings("hsms", []string{encrypter.Name, m.Name}))
 		}
@@ -241,16 +241,16 @@ func (g *Group) diverge(ref KeyRef, result crossed) {
 		return
 	}
 	known, stands := g.parity.diverged[ref]
-	if stands && g.set(known.HSMs)&all == all {
+	if stands && g.parity.set(known.HSMs)&all == all {
 		return // as it was
 	}
 	since := time.Now()
 	if stands {
-		since, all = known.Since, all|g.set(known.HSMs)
+		since, all = known.Since, all|g.parity.set(known.HSMs)
 	}
-	names := g.namesOf(result.differ)
+	names := g.parity.namesOf(result.differ)
 	g.parity.diverged[ref] = Finding{
-		Kind: MaterialDiffers, Label: ref.Label, Version: ref.Version, HSMs: g.namesOf(all), Since: since,
+		Kind: MaterialDiffers, Label: ref.Label, Version: ref.Version, HSMs: g.parity.namesOf(all), Since: since,
 		Detail: fmt.Sprintf("%s cannot decrypt what %s encrypts, nor the other way round: find out which of them has the right key and put that on the other; "+
 			"until then nothing is encrypted under this version, and what was is only readable on the HSM that made it", strings.Join(names, ", "), result.encrypter.Name),
 	}
@@ -270,12 +270,12 @@ func (g *Group) estrange(ref KeyRef, result crossed) bool {
 	if _, stands := g.parity.estranged[ref]; stands {
 		return true
 	}
-	changed := strings.Join(g.namesOf(all&^trusted), ", ")
+	changed := strings.Join(g.parity.namesOf(all&^trusted), ", ")
 	g.parity.estranged[ref] = Finding{
-		Kind: MaterialDiffers, Label: ref.Label, Version: ref.Version, HSMs: g.namesOf(all &^ trusted),
+		Kind: MaterialDiffers, Label: ref.Label, Version: ref.Version, HSMs: g.parity.namesOf(all &^ trusted),
 		Since: time.Now(),
 		Detail: fmt.Sprintf("the token or the keys of %s changed, and its copy of this key is not the key that %s holds: "+
-			"it is not used; put the right key there", changed, strings.Join(g.namesOf(trusted), ", ")),
+			"it is not used; put the right key there", changed, strings.Join(g.parity.namesOf(trusted), ", ")),
 	}
 	g.rebuildOne(ref.Label)
 	return true
@@ -299,7 +299,7 @@ func (g *Group) converge(ref KeyRef, result crossed, holders memberSet) {
 		g.rebuildOne(ref.Label)
 	}
 	known, stands := g.parity.diverged[ref]
-	differed := g.set(known.HSMs) & holders
+	differed := g.parity.set(known.HSMs) & holders
 	if !stands || differed&^result.any() != 0 {
 		return
 	}

@@ -108,7 +108,7 @@ func (c *crosses) turn(ref KeyRef) int {
 
 // nextToCross is the version to compare now, if there is any.
 func (g *Group) nextToCross() (KeyRef, bool) {
-	catalogue, up, now := g.catalogue.Load(), g.inService(g.everyone()), time.Now()
+	catalogue, up, now := g.catalogue.Load(), g.inService(g.parity.everyone()), time.Now()
 	c := &g.crosses
 	c.mu.Lock()
 	defer c.mu.Unlock()

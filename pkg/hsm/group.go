@@ -209,8 +209,10 @@ type Group struct {
 	established bool   // keys of some member were known before the start: a new one has to prove itself
 	saving      remembering
 
-	parity  parity  // guarded by mu
-	crosses crosses // with a lock of its own, under mu
+	parity        *parity    // guarded by mu, except for who its HSMs are
+	parityWriting sync.Mutex // one writes it to the state directory at a time; does not need mu
+	news          newsLimits
+	crosses       crosses // with a lock of its own, under mu
 
 	ctx     context.Context // ends with the group
 	stop    context.CancelFunc
@@ -254,6 +256,7 @@ type member struct {
 	probe   chan struct{} // capacity 1: probe soon
 
 	objects    map[string][]Object // label -> key objects as last seen; nil: never seen. Guarded by Group.mu.
+	listing    listing             // the last one, a failed one too; zero: none yet. Guarded by Group.mu.
 	listed     time.Time           // when its keys were last listed. Guarded by Group.mu.
 	unreadable []Object            // what the last listing could not read. Guarded by Group.mu.
 	unsaved    bool                // objects differ from what the state directory remembers. Guarded by Group.mu.
@@ -282,6 +285,8 @@ func NewGroup(c GroupConfig) (*Group, error) {
 		log:    c.Log.With(zap.String("hsm_group", c.Name)),
 		ctx:    ctx,
 		stop:   stop,
+		parity: newParity(namesOf(c.Members), c.TestKey, c.LostKey),
+		news:   newNewsLimits(),
 		looks: looks{
 			limits: newLookLimits(looksPerSecond),
 			recent: map[string]look{},
@@ -289,7 +294,6 @@ func NewGroup(c GroupConfig) (*Group, error) {
 	}
 	g.own = g.newOwnAsker()
 	g.hedges.init(c.HedgePercent)
-	g.parity.init()
 	g.saving.off = c.Provisional
 	if !c.Provisional { // what is unfinished may just be written by the predecessor
 		g.removeLeftovers()
@@ -323,6 +327,14 @@ func NewGroup(c GroupConfig) (*Group, error) {
 		g.running.Go(func() { g.keepProbing(ctx, m) })
 	}
 	return g, nil
+}
+
+func namesOf(members []MemberConfig) []string {
+	names := make([]string, 0, len(members))
+	for _, m := range members {
+		names = append(names, m.Name)
+	}
+	return names
 }
 
 // Name is the group's name in the configuration.

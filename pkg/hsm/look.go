@@ -105,7 +105,7 @@ func (g *Group) lookNow(label string) look {
 	}
 	key := newKey(label, views)
 	if key != nil {
-		g.mark(key)
+		g.parity.mark(key)
 	}
 	result := look{key: key, away: away, at: time.Now()}
 	g.looks.remember(label, result)

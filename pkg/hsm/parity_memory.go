@@ -73,12 +73,12 @@ func (g *Group) rememberParity() {
 	if g.config.StateDirectory == "" {
 		return
 	}
-	g.parity.writing.Lock()
-	defer g.parity.writing.Unlock()
+	g.parityWriting.Lock()
+	defer g.parityWriting.Unlock()
 	g.mu.Lock()
 	unsaved := g.parity.unsaved || len(g.parity.once)+len(g.parity.diverged) > 0 && g.forgotten(g.parityFile())
 	g.parity.unsaved = false
-	memory := parityMemory{Format: parityFormat, Group: g.config.Name, HSMs: g.namesOf(g.everyone())}
+	memory := parityMemory{Format: parityFormat, Group: g.config.Name, HSMs: g.parity.namesOf(g.parity.everyone())}
 	if g.config.KeyVersion != VersionID4 {
 		memory.Rule = g.config.KeyVersion
 	}

@@ -130,17 +130,17 @@ func TestLostVersions(t *testing.T) {
 		{"lost on one of three, the others differ", holding([]Object{one}, []Object{one}, nil), []uint32{1}, LostKeyEncrypt, []uint32{1}, 0, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			g := &Group{config: GroupConfig{LostKey: test.policy}}
-			g.parity.init()
+			var hsms []string
 			for _, v := range test.views {
-				g.members = append(g.members, &member{MemberConfig: MemberConfig{Name: v.name}, bit: v.bit})
+				hsms = append(hsms, v.name)
 			}
-			g.parity.once["k"] = test.once
+			p := newParity(hsms, "", test.policy)
+			p.once["k"] = test.once
 			for _, number := range test.diverged {
-				g.parity.diverged[KeyRef{"k", number}] = Finding{HSMs: []string{"a", "b"}}
+				p.diverged[KeyRef{"k", number}] = Finding{HSMs: []string{"a", "b"}}
 			}
 			key := newKey("k", test.views)
-			g.judge(key)
+			p.judge(key)
 			version, err := key.EncryptVersion()
 			if version != test.version || (err == nil) != (test.version != 0) {
 				t.Errorf("got %d, %v; want %d", version, err, test.version)
@@ -190,6 +190,6 @@ func BenchmarkCrossPlan(b *testing.B) {
 	g := groupOf(10000)
 	b.ReportAllocs()
 	for b.Loop() {
-		g.crosses.plan(g.catalogue.Load(), g.everyone(), "")
+		g.crosses.plan(g.catalogue.Load(), 3, "")
 	}
 }

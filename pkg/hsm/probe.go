@@ -141,7 +141,7 @@ func (g *Group) considerRenewal(m *member, health Health) {
 		return
 	}
 	m.failures++
-	alone := g.inService(g.everyone()&^m.bit) == 0
+	alone := g.inService(g.parity.everyone()&^m.bit) == 0
 	if m.failures >= renewAfter || alone {
 		m.failures = 0
 		m.watched.Renew("its probes fail although it runs: " + health.Reason)

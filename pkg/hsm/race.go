@@ -150,7 +150,7 @@ func (r *race[T]) next(hedge bool) *member {
 		able := left
 		left = r.g.preferred(left, r.ref, r.op.need)
 		if left == 0 && able != 0 {
-			r.fault(&Error{HSM: strings.Join(r.g.namesOf(able), ", "), Op: "serve", Kind: ErrKeyFault, Detail: notCompared})
+			r.fault(&Error{HSM: strings.Join(r.g.parity.namesOf(able), ", "), Op: "serve", Kind: ErrKeyFault, Detail: notCompared})
 		}
 		if r.settled || left == 0 || r.ctx.Err() != nil || r.crashes >= crashesEnough {
 			r.hedged = r.hedged && !hedge // this one was in vain

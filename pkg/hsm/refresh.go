@@ -66,8 +66,7 @@ func (g *Group) objectsOf(m *member) map[string][]Object {
 func (g *Group) listedSince(m *member, start time.Time) (listing, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	last, ok := g.parity.listings[m.bit]
-	return last, ok && !last.began.Before(start)
+	return m.listing, !m.listing.began.Before(start)
 }
 
 func difference(before, after map[string][]Object) Refreshed {
