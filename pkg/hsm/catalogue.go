@@ -344,8 +344,8 @@ func (g *Group) newKeyOf(label string) *Key {
 	return key
 }
 
-// loggedLabels is how many of the keys that are gone a log line names.
-const loggedLabels = 10
+// loggedGone is how many of the keys that are gone a log line names.
+const loggedGone = 10
 
 // publish puts a catalogue in force, with the findings that come of it. Group.mu is held.
 func (g *Group) publish(next *catalogue) {
@@ -363,7 +363,7 @@ func (g *Group) publish(next *catalogue) {
 	}
 	slices.Sort(gone)
 	if len(gone) > 0 {
-		g.log.Warn("keys are gone from every HSM of the group", zap.Int("keys", len(gone)), zap.Strings("labels", ShowLabels(gone[:min(len(gone), loggedLabels)])))
+		g.log.Warn("keys are gone from every HSM of the group", zap.Int("keys", len(gone)), zap.Strings("labels", ShowLabels(gone[:min(len(gone), loggedGone)])))
 	}
 }
 

@@ -17,12 +17,11 @@ import (
 )
 
 const (
-	crossTimeout  = 2 * time.Second  // of one comparison
-	crossAgain    = 10 * time.Second // until a version is compared again that gave no verdict, or a bad one
-	crossIdle     = time.Second      // between two looks for something to do
-	crossRemember = time.Second      // at least between two writes of what was found
-	crossRound    = time.Minute      // at least between two comparisons of a version that is well: each uses up one IV
-	crossCatchUp  = 100              // comparisons a second at least while an HSM serves some keys only after them
+	crossTimeout  = 2 * time.Second // of one comparison
+	crossIdle     = time.Second     // between two looks for something to do
+	crossRemember = time.Second     // at least between two writes of what was found
+	crossRound    = time.Minute     // at least between two comparisons of a version that is well: each uses up one IV
+	crossCatchUp  = 100             // comparisons a second at least while an HSM serves some keys only after them
 )
 
 var (

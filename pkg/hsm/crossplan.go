@@ -12,6 +12,12 @@ import (
 	"go.uber.org/zap"
 )
 
+const (
+	// crossAgain is until a version is compared again that gave no verdict, or a bad one.
+	crossAgain = 10 * time.Second
+	maxDoubted = 4096 // labels
+)
+
 // crosses is the state of the comparisons of a group. The zero value is ready.
 type crosses struct {
 	mu      sync.Mutex
@@ -84,7 +90,7 @@ func (c *crosses) doubt(label string, now time.Time) {
 	if now.Sub(c.doubted[label]) < crossAgain {
 		return
 	}
-	if c.doubted == nil || len(c.doubted) >= maxRecent {
+	if c.doubted == nil || len(c.doubted) >= maxDoubted {
 		c.doubted = map[string]time.Time{}
 	}
 	c.doubted[label] = now

@@ -98,6 +98,9 @@ func newSince(others map[findingID]Finding, list []Finding) []Finding {
 }
 
 // labels names the keys of a group for a log line, but not too many.
+// loggedLabels is how many labels a log line names.
+const loggedLabels = 10
+
 func (g FindingGroup) labels() []string {
 	labels := []string{ShowLabel(g.Label)}
 	for _, place := range g.Others[:min(len(g.Others), loggedLabels-1)] {
