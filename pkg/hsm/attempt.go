@@ -142,12 +142,12 @@ func isStatement(err error) bool {
 
 // named fills in which HSM an error came from. It does so in a copy: the error
 // is the token's, which may have answered several calls with the same one.
-func named(err error, hsm string) error {
+func named(err error, by string) error {
 	e, ok := err.(*Error)
 	if !ok || e.HSM != "" {
 		return err
 	}
 	copied := *e
-	copied.HSM = hsm
+	copied.HSM = by
 	return &copied
 }

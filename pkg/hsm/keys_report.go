@@ -71,15 +71,15 @@ func (r *KeyReport) ExactLabel() string { return labelOf(r.Label, r.LabelBytes) 
 
 // Keys reports all keys for which want is true, sorted by label and version.
 func (g *Group) Keys(want func(label string) bool) []KeyReport {
-	catalogue, held := g.held()
+	known, held := g.held()
 	notes := map[string][]Finding{}
 	for _, f := range g.findings() {
 		notes[f.Label] = append(notes[f.Label], f)
 	}
 	reports := []KeyReport{}
-	for _, label := range slices.Sorted(maps.Keys(catalogue.keys)) {
+	for _, label := range slices.Sorted(maps.Keys(known.keys)) {
 		if want(label) {
-			reports = append(reports, g.reportKey(catalogue.keys[label], held, notes[label])...)
+			reports = append(reports, g.reportKey(known.keys[label], held, notes[label])...)
 		}
 	}
 	return reports
