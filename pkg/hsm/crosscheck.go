@@ -20,7 +20,6 @@ const (
 	crossTimeout  = 2 * time.Second // of one comparison
 	crossIdle     = time.Second     // between two looks for something to do
 	crossRemember = time.Second     // at least between two writes of what was found
-	crossRound    = time.Minute     // at least between two comparisons of a version that is well: each uses up one IV
 	crossCatchUp  = 100             // comparisons a second at least while an HSM serves some keys only after them
 )
 
@@ -320,6 +319,16 @@ func (g *Group) Doubt(label string) {
 	if g.crossChecks() || g.limits() {
 		g.crosses.doubt(label, time.Now())
 	}
+}
+
+// nextToCross is the version to compare now, if there is any.
+func (g *Group) nextToCross() (KeyRef, bool) {
+	up := g.inService(g.parity.everyone())
+	ref, found, unable, changed := g.crosses.choose(g.catalogue.Load(), up, g.config.TestKey, time.Now())
+	if changed {
+		g.log.Info("key versions whose usage allows no comparison of their material between the HSMs", zap.Int("versions", unable))
+	}
+	return ref, found
 }
 
 // crossStats are how many comparisons had a result since the start, and how many key versions wait for their first.

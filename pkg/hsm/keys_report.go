@@ -79,7 +79,8 @@ func (g *Group) Keys(want func(label string) bool) []KeyReport {
 	reports := []KeyReport{}
 	for _, label := range slices.Sorted(maps.Keys(known.keys)) {
 		if want(label) {
-			reports = append(reports, g.reportKey(known.keys[label], held, notes[label])...)
+			base := KeyReport{Group: g.config.Name, TestKey: label == g.config.TestKey}
+			reports = append(reports, known.keys[label].report(base, held, notes[label])...)
 		}
 	}
 	return reports
@@ -107,25 +108,25 @@ type heldKeys struct {
 	unreadable map[string]bool     // labels of objects that could not be read
 }
 
-// reportKey is one report for each version of a key.
-func (g *Group) reportKey(key *Key, held []heldKeys, findings []Finding) []KeyReport {
-	base := KeyReport{Group: g.config.Name, Spec: key.Spec, TestKey: key.Label == g.config.TestKey}
-	base.Label, base.LabelBytes = labelText(key.Label)
-	if len(key.versions) == 0 {
+// report is one report for each version of a key; base has what is the same for all keys.
+func (k *Key) report(base KeyReport, held []heldKeys, findings []Finding) []KeyReport {
+	base.Spec = k.Spec
+	base.Label, base.LabelBytes = labelText(k.Label)
+	if len(k.versions) == 0 {
 		base.State = KeyUnusable
-		base.HSMs = onHSMs(key.Label, held, func(Object) bool { return true })
+		base.HSMs = onHSMs(k.Label, held, func(Object) bool { return true })
 		base.Notes = notesOf(findings, 0, false)
 		return []KeyReport{base}
 	}
-	encrypt, err := key.EncryptVersion()
+	encrypt, err := k.EncryptVersion()
 	var reports []KeyReport
-	for i := range key.versions {
-		v := &key.versions[i]
+	for i := range k.versions {
+		v := &k.versions[i]
 		r := base
 		r.Version = new(v.number)
 		r.Encrypts = err == nil && v.number == encrypt
-		r.HSMs = onHSMs(key.Label, held, func(o Object) bool { return o.IsAES256() && o.Version() == v.number })
-		r.State = key.state(v, r.HSMs, findings)
+		r.HSMs = onHSMs(k.Label, held, func(o Object) bool { return o.IsAES256() && o.Version() == v.number })
+		r.State = k.state(v, r.HSMs, findings)
 		r.Notes = notesOf(findings, v.number, true)
 		reports = append(reports, r)
 	}
