@@ -87,12 +87,8 @@ func (a *Asker) KeyWithVersion(ctx context.Context, ref KeyRef) (*Key, error) {
 	return a.look(ctx, ref.Label, holds(ref.Version), versionNotFound(ref))
 }
 
-// holds is true of a key with this version, of one that may have had it, and of one that has none at all,
-// because it is no AES-256 key.
 func holds(version uint32) func(*Key) bool {
-	return func(key *Key) bool {
-		return key.version(version) != nil || key.guess(version) != nil || len(key.versions) == 0
-	}
+	return func(key *Key) bool { return key.mayHold(version) }
 }
 
 func versionNotFound(ref KeyRef) string {

@@ -188,6 +188,12 @@ func (k *Key) version(number uint32) *keyVersion {
 	return nil
 }
 
+// mayHold is true of a key with this version, of one that may have had it, and of one that has none
+// at all, because it is not an AES-256 key.
+func (k *Key) mayHold(version uint32) bool {
+	return k.version(version) != nil || k.guess(version) != nil || len(k.versions) == 0
+}
+
 func (v *keyVersion) duplicateError(label string) error {
 	return &Error{Kind: ErrDuplicateKey, Detail: fmt.Sprintf("key %q version %d: %s; delete or relabel one of them", label, v.number, v.duplicate)}
 }
