@@ -165,7 +165,7 @@ func (c *crosses) plan(catalogue *catalogue, up memberSet, testKey string) {
 				c.unable++
 				continue
 			}
-			ref := KeyRef{label, v.number}
+			ref := KeyRef{Label: label, Version: v.number}
 			version := known[ref]
 			if version == nil {
 				version = &crossing{ref: ref}

@@ -116,7 +116,7 @@ func (g *Group) recallParity() {
 		return
 	}
 	for _, f := range memory.Diverged {
-		g.parity.diverged[KeyRef{f.Label, f.Version}] = f
+		g.parity.diverged[KeyRef{Label: f.Label, Version: f.Version}] = f
 	}
 	for _, m := range g.members {
 		if !slices.Contains(memory.HSMs, m.Name) {

@@ -91,12 +91,12 @@ func (p *parity) judge(key *Key) {
 func (p *parity) mark(key *Key) {
 	for i := range key.versions {
 		v := &key.versions[i]
-		finding, ok := p.diverged[KeyRef{key.Label, v.number}]
+		finding, ok := p.diverged[KeyRef{Label: key.Label, Version: v.number}]
 		v.diverged = ok && (v.holders&p.set(finding.HSMs)).size() > 1
-		_, estranged := p.estranged[KeyRef{key.Label, v.number}]
-		_, failing := p.failing[KeyRef{key.Label, v.number}]
+		_, estranged := p.estranged[KeyRef{Label: key.Label, Version: v.number}]
+		_, failing := p.failing[KeyRef{Label: key.Label, Version: v.number}]
 		v.spoilt = estranged || failing
-		v.refused = p.refused[KeyRef{key.Label, v.number}].usage
+		v.refused = p.refused[KeyRef{Label: key.Label, Version: v.number}].usage
 		key.Usage &^= v.refused
 		key.refused = key.refused || v.refused != 0
 		v.lost = p.lostKey == LostKeyEncrypt && v.usable() != key.complete && slices.Contains(p.once[key.Label], v.number)

@@ -193,7 +193,7 @@ func (g *Group) vet(m *member, now map[string][]Object) {
 			continue
 		}
 		for _, object := range now[label] {
-			ref := KeyRef{label, object.Version()}
+			ref := KeyRef{Label: label, Version: object.Version()}
 			if object.IsAES256() && !wasThere(m.objects[label], object) && g.heldElsewhere(m, ref) {
 				changed = append(changed, ref)
 			}
@@ -271,7 +271,7 @@ func (g *Group) releaseTrust(m *member) {
 	for label, objects := range m.objects {
 		for _, object := range objects {
 			if object.IsAES256() && label != g.config.TestKey {
-				holds = append(holds, KeyRef{label, object.Version()})
+				holds = append(holds, KeyRef{Label: label, Version: object.Version()})
 			}
 		}
 	}
