@@ -207,7 +207,7 @@ type Group struct {
 
 	predecessor *Group // until TakeOver. Guarded by mu.
 	established bool   // keys of some member were known before the start: a new one has to prove itself
-	saving      remembering
+	store       *store
 
 	parity        *parity    // guarded by mu, except for who its HSMs are
 	parityWriting sync.Mutex // one writes it to the state directory at a time; does not need mu
@@ -285,6 +285,7 @@ func NewGroup(c GroupConfig) (*Group, error) {
 		log:    c.Log.With(zap.String("hsm_group", c.Name)),
 		ctx:    ctx,
 		stop:   stop,
+		store:  newStore(c.StateDirectory, c.Name),
 		parity: newParity(namesOf(c.Members), c.TestKey, c.LostKey),
 		news:   newNewsLimits(),
 		looks: looks{
@@ -294,9 +295,12 @@ func NewGroup(c GroupConfig) (*Group, error) {
 	}
 	g.own = g.newOwnAsker()
 	g.hedges.init(c.HedgePercent)
-	g.saving.off = c.Provisional
-	if !c.Provisional { // what is unfinished may just be written by the predecessor
-		g.removeLeftovers()
+	if c.Provisional {
+		g.store.pause()
+	} else { // what is unfinished may just be written by the predecessor
+		for _, err := range g.store.removeLeftovers() {
+			g.log.Warn("an unfinished file in the state directory cannot be removed", zap.Error(err))
+		}
 	}
 	for i, mc := range c.Members {
 		m := &member{

@@ -205,7 +205,7 @@ func (g *Group) list(ctx context.Context, m *member) error {
 	m.objects = objects
 	m.listed = time.Now()
 	m.unsaved = m.unsaved || read
-	unsaved := m.unsaved || g.forgotten(g.memoryFile(m))
+	unsaved := m.unsaved || g.store.lost(g.store.memoryFile(m.Name))
 	m.unsaved = false
 	if read {
 		g.parity.read = m.bit

@@ -6,23 +6,11 @@ package hsm
 import (
 	"maps"
 	"slices"
-	"sync"
 )
-
-// remembering is whether a group may write to the state directory. The lock is held while it writes, so
-// that whoever has said "no more" knows that nothing comes after.
-type remembering struct {
-	mu  sync.Mutex
-	off bool
-}
 
 // StopRemembering ends what the group writes to the state directory. It waits for a write that is under way. A group
 // whose place another has taken must not overwrite what that one found out.
-func (g *Group) StopRemembering() {
-	g.saving.mu.Lock()
-	defer g.saving.mu.Unlock()
-	g.saving.off = true
-}
+func (g *Group) StopRemembering() { g.store.pause() }
 
 // TakeOver lets a group that is provisional (GroupConfig.Provisional) remember what it knows, in the place of
 // its predecessor, which remembers no more.
@@ -35,9 +23,7 @@ func (g *Group) TakeOver() {
 		old.StopRemembering()
 		g.learnLate(old)
 	}
-	g.saving.mu.Lock()
-	g.saving.off = false
-	g.saving.mu.Unlock()
+	g.store.resume()
 	for _, m := range g.members {
 		g.rememberNow(m)
 	}
