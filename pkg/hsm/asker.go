@@ -29,24 +29,6 @@ type Asker struct {
 	limits lookLimits
 }
 
-// lookLimits are how many looks there may be.
-type lookLimits struct {
-	unknown *rate.Limiter // for labels that are in no catalogue
-	known   *rate.Limiter // for a further version of a key that is: strangers to the HSMs must not use it up
-}
-
-// newLookLimits takes a second's worth as the burst.
-func newLookLimits(perSecond int) lookLimits {
-	return lookLimits{unknown: rate.NewLimiter(rate.Limit(perSecond), perSecond), known: rate.NewLimiter(rate.Limit(perSecond), perSecond)}
-}
-
-func (l lookLimits) allow(known bool) bool {
-	if known {
-		return l.known.Allow()
-	}
-	return l.unknown.Allow()
-}
-
 // NewAsker is an asker with nothing used of its limits.
 func (g *Group) NewAsker() *Asker {
 	return &Asker{group: g, limits: newLookLimits(askerLooksPerSecond)}

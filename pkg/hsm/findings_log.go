@@ -109,11 +109,3 @@ func (g *Group) tellOne(level zapcore.Level, message string, f FindingGroup) {
 	}
 	g.log.Log(level, message, fields...)
 }
-
-func byID(list []Finding) map[findingID]Finding {
-	ids := make(map[findingID]Finding, len(list))
-	for _, f := range list {
-		ids[f.id()] = f
-	}
-	return ids
-}

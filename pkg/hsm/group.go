@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/bits"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -77,18 +76,6 @@ type MemberConfig struct {
 	Vendor   string // shown by GetHealthStatus instead of what the token says
 	Model    string // likewise
 }
-
-// LostKey is what becomes of a key version that was once on every HSM of the
-// group and is now gone from one, while no other version is on all of them.
-type LostKey string
-
-// The ways to treat a lost key version.
-const (
-	// LostKeyEncrypt goes on with the HSMs that hold it, as if the other were down (R1).
-	LostKeyEncrypt LostKey = "encrypt"
-	// LostKeyRefuse does not encrypt under it until every HSM holds it again.
-	LostKeyRefuse LostKey = "refuse"
-)
 
 const (
 	defaultProbeInterval     = 5 * time.Second
@@ -261,14 +248,6 @@ type member struct {
 	unreadable []Object            // what the last listing could not read. Guarded by Group.mu.
 	unsaved    bool                // objects differ from what the state directory remembers. Guarded by Group.mu.
 }
-
-// memberSet is a set of members, by their place in the group.
-type memberSet uint16
-
-func (s memberSet) size() int { return bits.OnesCount16(uint16(s)) }
-
-// first is the lowest place in a set that is not empty.
-func (s memberSet) first() int { return bits.TrailingZeros16(uint16(s)) }
 
 // NewGroup starts a group and its background work. Close ends that; it does not
 // close the tokens, which belong to the caller.

@@ -1,51 +1,10 @@
 package hsm
 
-// Hedging: when a request that is slow goes to a second HSM as well, and how
-// often that may happen.
+// Hedging: when a request that is slow goes to a second HSM as well.
 
 import (
-	"sync/atomic"
 	"time"
 )
-
-const (
-	hedgeCost  = 100            // of one hedge, in the unit of HedgePercent
-	hedgeBurst = 32 * hedgeCost // saved up at most
-)
-
-// hedgeBudget lets a few of a hundred requests be hedged. It starts full, so
-// that the first requests that meet a hung HSM are.
-type hedgeBudget struct {
-	percent int64
-	saved   atomic.Int64
-}
-
-func (b *hedgeBudget) init(percent int) {
-	b.percent = int64(max(percent, 0))
-	if b.percent > 0 {
-		b.saved.Store(hedgeBurst)
-	}
-}
-
-// earn is called for every request.
-func (b *hedgeBudget) earn() {
-	if b.saved.Load() < hedgeBurst {
-		b.saved.Add(b.percent)
-	}
-}
-
-// spend reports whether one more hedge may be made.
-func (b *hedgeBudget) spend() bool {
-	for {
-		saved := b.saved.Load()
-		if saved < hedgeCost {
-			return false
-		}
-		if b.saved.CompareAndSwap(saved, saved-hedgeCost) {
-			return true
-		}
-	}
-}
 
 // hedgeDelay is after how long a request on this HSM is slow: twice what 99 of
 // 100 recent answers took, not below HedgeAfter, and not above AttemptTimeout.

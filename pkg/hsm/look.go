@@ -28,20 +28,6 @@ const (
 	catalogueRetry   = time.Second // while an HSM's keys could not be listed, and between any two listings
 )
 
-type looks struct {
-	limits lookLimits
-
-	mu     sync.Mutex
-	recent map[string]look // by label; only looks that every HSM answered
-}
-
-// look is what the HSMs said, at one moment, of one label.
-type look struct {
-	key  *Key    // nil: none that answered has it
-	away []error // of the HSMs that did not answer
-	at   time.Time
-}
-
 // lookNow asks every HSM of the group at once. One that is out of service is
 // not waited for as long as the others.
 func (g *Group) lookNow(label string) look {
@@ -110,29 +96,6 @@ func (g *Group) lookNow(label string) look {
 	result := look{key: key, away: away, at: time.Now()}
 	g.looks.remember(label, result)
 	return result
-}
-
-func (l *looks) recall(label string) (look, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	found, ok := l.recent[label]
-	holds := lookHolds
-	if found.key != nil {
-		holds = versionHolds
-	}
-	return found, ok && time.Since(found.at) < holds
-}
-
-func (l *looks) remember(label string, result look) {
-	if len(result.away) > 0 {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.recent) >= maxRecent {
-		clear(l.recent)
-	}
-	l.recent[label] = result
 }
 
 // keepCatalogue lists a member's keys now, at every interval, and when nudged.
@@ -235,33 +198,6 @@ func (g *Group) tellUnlisted(m *member, err error) {
 	}
 	g.log.Error("the keys of this HSM were never seen: the other HSMs serve, and what is encrypted until it is there may be unreadable on it; no key is ENABLED for CreateKey meanwhile",
 		zap.String("hsm", m.Name), zap.Error(err))
-}
-
-// changedLabels are the keys that are there now and were not, those that are not as they were, and those that are gone.
-func changedLabels(before, now map[string][]Object) []string {
-	var changed []string
-	for label, objects := range now {
-		if !sameObjects(before[label], objects) {
-			changed = append(changed, label)
-		}
-	}
-	for label := range before {
-		if len(now[label]) == 0 {
-			changed = append(changed, label)
-		}
-	}
-	return changed
-}
-
-func byLabel(list []Object) map[string][]Object {
-	objects := map[string][]Object{}
-	for _, object := range list {
-		objects[object.Label] = append(objects[object.Label], object)
-	}
-	for _, same := range objects {
-		sorted(same)
-	}
-	return objects
 }
 
 // sorted puts the objects of one label in an order of its own, since a token

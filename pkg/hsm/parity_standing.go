@@ -32,13 +32,6 @@ type parity struct {
 	unsaved   bool                // once or diverged differ from what the state directory remembers
 }
 
-// findingID says whether two findings are the same one, seen twice.
-type findingID struct {
-	kind    FindingKind
-	label   string
-	version uint32
-}
-
 // candidate is a difference that may be only that one HSM was listed earlier than the
 // other. It stands once every HSM has been listed, or has failed to be, after it was first seen.
 type candidate struct {
@@ -237,4 +230,20 @@ func (p *parity) tookPart(hsm memberSet, took time.Duration, err error) bool {
 	return changed
 }
 
-func (f Finding) id() findingID { return findingID{f.Kind, f.Label, f.Version} }
+// learned is what HSMs refuse to do with a key although its attributes allow it.
+type learned struct {
+	usage Usage
+	at    time.Time
+}
+
+// LostKey is what becomes of a key version that was once on every HSM of the
+// group and is now gone from one, while no other version is on all of them.
+type LostKey string
+
+// The ways to treat a lost key version.
+const (
+	// LostKeyEncrypt goes on with the HSMs that hold it, as if the other were down (R1).
+	LostKeyEncrypt LostKey = "encrypt"
+	// LostKeyRefuse does not encrypt under it until every HSM holds it again.
+	LostKeyRefuse LostKey = "refuse"
+)

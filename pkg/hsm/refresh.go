@@ -6,20 +6,10 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 )
 
 const refreshPoll = 20 * time.Millisecond
-
-// Refreshed is what a listing has changed.
-type Refreshed struct {
-	Keys    int      // labels on the HSM now
-	First   bool     // its keys were never listed before
-	Added   []string // labels, sorted
-	Changed []string // with other objects, or objects with other attributes, than before
-	Gone    []string
-}
 
 // listing is the last listing of an HSM.
 type listing struct {
@@ -67,19 +57,4 @@ func (g *Group) listedSince(m *member, start time.Time) (listing, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return m.listing, !m.listing.began.Before(start)
-}
-
-func difference(before, after map[string][]Object) Refreshed {
-	r := Refreshed{Keys: len(after), First: before == nil}
-	for _, label := range slices.Sorted(slices.Values(changedLabels(before, after))) {
-		switch {
-		case len(before[label]) == 0:
-			r.Added = append(r.Added, label)
-		case len(after[label]) == 0:
-			r.Gone = append(r.Gone, label)
-		default:
-			r.Changed = append(r.Changed, label)
-		}
-	}
-	return r
 }

@@ -196,3 +196,33 @@ func (s *standing) keptOutUntil(now time.Time) time.Time {
 	}
 	return s.notBefore
 }
+
+// unasked is the rank of an HSM that gets no requests.
+const unasked = 4
+
+// rank orders HSMs as pick chooses them: one that has come back gets only a share of the requests at first.
+func (s *standing) rank() int {
+	switch {
+	case s.drained.Load():
+		return unasked
+	case s.out.Load():
+		return 3
+	case s.suspect.Load():
+		return 2
+	case s.returned.Load() != nil:
+		return 1
+	}
+	return 0
+}
+
+// Service is whether an HSM gets requests.
+type Service string
+
+// The states of service.
+const (
+	InService Service = "in service"
+	Returning Service = "returning" // back since a moment ago; gets a growing share of the requests
+	Suspected Service = "suspected" // a call has no answer; passed over while the probe looks into it
+	Out       Service = "out"       // only asked when no other is left; the probe brings it back
+	Drained   Service = "drained"   // taken out by an operator; never asked until resumed
+)

@@ -5,18 +5,6 @@ package hsm
 
 import "time"
 
-// Service is whether an HSM gets requests.
-type Service string
-
-// The states of service.
-const (
-	InService Service = "in service"
-	Returning Service = "returning" // back since a moment ago; gets a growing share of the requests
-	Suspected Service = "suspected" // a call has no answer; passed over while the probe looks into it
-	Out       Service = "out"       // only asked when no other is left; the probe brings it back
-	Drained   Service = "drained"   // taken out by an operator; never asked until resumed
-)
-
 // GroupStatus is a group at one moment.
 type GroupStatus struct {
 	Name    string         `json:"name"`
@@ -71,33 +59,6 @@ type MemberStatus struct {
 
 	// Unreadable are the objects that the last listing could not read. They are left out.
 	Unreadable []UnreadableObject `json:"unreadable,omitempty"`
-}
-
-// FindingKind is one way in which the HSMs of a group can differ.
-type FindingKind string
-
-// The kinds of findings (issue of key parity; requirement R4).
-const (
-	KeyMissing         FindingKind = "key missing"              // on some HSM, and not on another
-	VersionMissing     FindingKind = "version missing"          // likewise, of a key that both hold
-	AttributesDiffer   FindingKind = "attributes differ"        // usage, length, sensitivity, …
-	DuplicateVersion   FindingKind = "duplicate version"        // two objects for one version on one HSM
-	MaterialDiffers    FindingKind = "key material differs"     // one cannot decrypt what the other encrypted
-	KeyFails           FindingKind = "key fails"                // on an HSM that works otherwise
-	UnusedDiffer       FindingKind = "unused attributes differ" // usages that the proxy never needs: sign, verify, wrap, unwrap, derive
-	VersionDoubtful    FindingKind = "doubtful version"         // CKA_ID does not say which version the object is
-	VersionImplausible FindingKind = "implausible version"      // so high that it looks like an accident
-	NotAnEncryptionKey FindingKind = "not AES-256 everywhere"   // the same label is an AES-256 key on one HSM and something else on another
-)
-
-// Finding is one difference between the keys of a group's HSMs.
-type Finding struct {
-	Kind    FindingKind `json:"kind"`
-	Label   string      `json:"label"`
-	Version uint32      `json:"version,omitempty"` // 0 where the whole key is meant
-	HSMs    []string    `json:"hsms"`              // that lack it, or that differ
-	Detail  string      `json:"detail"`            // what differs and what to do, one sentence
-	Since   time.Time   `json:"since"`
 }
 
 // Lists reports whether an HSM of the group has shown a key of that label. It never waits for an HSM.
