@@ -229,7 +229,7 @@ type member struct {
 	failures int           // probes in a row that failed although its process lives; the prober's own
 
 	overtaken atomic.Int32 // weight of the requests that another HSM answered first, this one being slow
-	health    atomic.Pointer[Health]
+	health    atomic.Pointer[probed]
 
 	keyFaults, unproven    atomic.Uint64 // since the start; see MemberStatus
 	requests, faults, slow atomic.Uint64 // since the start; see MemberStatus
@@ -293,7 +293,7 @@ func NewGroup(c GroupConfig) (*Group, error) {
 		m.watched, _ = mc.Token.(Watched)
 		m.trust = &trust{}
 		m.standing.since = time.Now()
-		m.health.Store(&Health{HSM: mc.Name, Status: Unavailable, Reason: "not probed yet"})
+		m.health.Store(&probed{Health: Health{HSM: mc.Name, Status: Unavailable, Reason: "not probed yet"}})
 		g.members = append(g.members, m)
 	}
 	g.beginWith(predecessor)

@@ -16,10 +16,7 @@ import (
 )
 
 const (
-	lookTimeout  = time.Second
-	lookHolds    = 2 * time.Second        // how long the result of a look is believed
-	versionHolds = 200 * time.Millisecond // likewise, of a key that there is: another proxy may just have begun to use a new version
-	maxRecent    = 4096                   // looks remembered
+	lookTimeout = time.Second
 
 	// catalogueTimeout is far above what any HSM needs: 10,000 keys at 60 ms take 10 minutes. A listing
 	// that makes no progress is found by who runs the module (package worker).

@@ -27,6 +27,12 @@ func (l lookLimits) allow(known bool) bool {
 	return l.unknown.Allow()
 }
 
+const (
+	lookHolds    = 2 * time.Second        // how long the result of a look is believed
+	versionHolds = 200 * time.Millisecond // likewise, of a key that there is: another proxy may just have begun to use a new version
+	maxRecent    = 4096                   // looks remembered
+)
+
 type looks struct {
 	limits lookLimits
 

@@ -117,25 +117,25 @@ const maxMemoryFile = 256 << 20
 
 // memoryFile escapes the names, so that no two pairs of them share a file and
 // none leads out of the directory.
-func memoryFile(stateDirectory, group, hsm string) string {
-	return filepath.Join(stateDirectory, fmt.Sprintf("catalogue-%s@%s.json", url.QueryEscape(group), url.QueryEscape(hsm)))
+func memoryFile(stateDirectory, group, name string) string {
+	return filepath.Join(stateDirectory, fmt.Sprintf("catalogue-%s@%s.json", url.QueryEscape(group), url.QueryEscape(name)))
 }
 
-func (s *store) memoryFile(hsm string) string { return memoryFile(s.directory, s.group, hsm) }
+func (s *store) memoryFile(name string) string { return memoryFile(s.directory, s.group, name) }
 
 // write replaces what is remembered of an HSM.
-func (s *store) write(hsm, serial string, objects []Object) error {
-	return s.replace(s.memoryFile(hsm), memory{
-		Format: memoryFormat, HSM: hsm, Serial: serial, Seen: time.Now().UTC(), Objects: storeObjects(objects),
+func (s *store) write(name, serial string, objects []Object) error {
+	return s.replace(s.memoryFile(name), memory{
+		Format: memoryFormat, HSM: name, Serial: serial, Seen: time.Now().UTC(), Objects: storeObjects(objects),
 	})
 }
 
 // read is what is remembered of an HSM; fs.ErrNotExist if nothing is.
-func (s *store) read(hsm string) (*memory, error) {
+func (s *store) read(name string) (*memory, error) {
 	if !s.keeps() {
 		return nil, fs.ErrNotExist
 	}
-	path := s.memoryFile(hsm)
+	path := s.memoryFile(name)
 	data, err := durable.ReadFile(path, maxMemoryFile)
 	if err != nil {
 		return nil, err
@@ -147,7 +147,7 @@ func (s *store) read(hsm string) (*memory, error) {
 	if m.Format != memoryFormat {
 		return nil, fmt.Errorf("%s: format %d is not known to this version", path, m.Format)
 	}
-	if m.HSM != hsm {
+	if m.HSM != name {
 		return nil, fmt.Errorf("%s: it is about HSM %q", path, m.HSM)
 	}
 	return &m, nil
@@ -160,10 +160,10 @@ func (m *memory) objects(rule VersionRule) map[string][]Object {
 
 // Remembered reports whether an HSM's keys were seen before, by this or an
 // earlier run with the same state directory.
-func Remembered(stateDirectory, group, hsm string) bool {
+func Remembered(stateDirectory, group, name string) bool {
 	if stateDirectory == "" {
 		return false
 	}
-	_, err := os.Stat(memoryFile(stateDirectory, group, hsm))
+	_, err := os.Stat(memoryFile(stateDirectory, group, name))
 	return err == nil
 }

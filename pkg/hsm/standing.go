@@ -214,15 +214,3 @@ func (s *standing) rank() int {
 	}
 	return 0
 }
-
-// Service is whether an HSM gets requests.
-type Service string
-
-// The states of service.
-const (
-	InService Service = "in service"
-	Returning Service = "returning" // back since a moment ago; gets a growing share of the requests
-	Suspected Service = "suspected" // a call has no answer; passed over while the probe looks into it
-	Out       Service = "out"       // only asked when no other is left; the probe brings it back
-	Drained   Service = "drained"   // taken out by an operator; never asked until resumed
-)

@@ -15,7 +15,7 @@ func TestStarved(t *testing.T) {
 		g := &Group{config: GroupConfig{}.withDefaults(), log: zap.NewNop()}
 		for i := range 2 {
 			m := &member{bit: 1 << i, probe: make(chan struct{}, 1), suspicions: rate.NewLimiter(rate.Inf, 1)}
-			m.health.Store(&Health{Status: Active})
+			m.health.Store(&probed{Health: Health{Status: Active}})
 			g.members = append(g.members, m)
 		}
 		m := g.members[0]
