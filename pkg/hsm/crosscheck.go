@@ -80,31 +80,6 @@ func crossPause(limited bool) time.Duration {
 // crossChecks reports whether this group compares key material all the time.
 func (g *Group) crossChecks() bool { return g.config.ParityRate > 0 && len(g.members) > 1 }
 
-// crossed is what one comparison found out: each member is in at most one of the sets.
-type crossed struct {
-	encrypter *member
-	agree     memberSet // decrypted what the encrypter made
-	differ    memberSet // holds other material, confirmed
-}
-
-// any is every member of which something was found out.
-func (c crossed) any() memberSet {
-	if c.agree|c.differ == 0 {
-		return 0
-	}
-	return c.agree | c.differ | c.encrypter.bit
-}
-
-// among leaves out the members whose token was replaced during the comparison.
-func (c crossed) among(set memberSet) crossed {
-	if c.encrypter == nil || set&c.encrypter.bit == 0 {
-		return crossed{}
-	}
-	c.agree &= set
-	c.differ &= set
-	return c
-}
-
 // cross compares one version and acts on the result.
 func (g *Group) cross(ctx context.Context, ref KeyRef) {
 	ctx, cancel := context.WithTimeout(ctx, crossTimeout)
