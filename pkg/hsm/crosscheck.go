@@ -310,3 +310,28 @@ func (g *Group) nextToCross() (KeyRef, bool) {
 func (g *Group) crossStats() (uint64, int) {
 	return g.crosses.stats()
 }
+
+// crossed is what one comparison found out: each member is in at most one of the sets.
+type crossed struct {
+	encrypter *member
+	agree     memberSet // decrypted what the encrypter made
+	differ    memberSet // holds other material, confirmed
+}
+
+// any is every member of which something was found out.
+func (c crossed) any() memberSet {
+	if c.agree|c.differ == 0 {
+		return 0
+	}
+	return c.agree | c.differ | c.encrypter.bit
+}
+
+// among leaves out the members whose token was replaced during the comparison.
+func (c crossed) among(set memberSet) crossed {
+	if c.encrypter == nil || set&c.encrypter.bit == 0 {
+		return crossed{}
+	}
+	c.agree &= set
+	c.differ &= set
+	return c
+}

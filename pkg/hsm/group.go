@@ -8,6 +8,7 @@ package hsm
 // succession.go how one group takes the place of another.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,33 +93,16 @@ const (
 )
 
 func (c GroupConfig) withDefaults() GroupConfig {
-	for _, d := range []struct {
-		value *time.Duration
-		def   time.Duration
-	}{
-		{&c.ProbeInterval, defaultProbeInterval},
-		{&c.ProbeTimeout, defaultProbeTimeout},
-		{&c.CatalogueInterval, defaultCatalogueInterval},
-		{&c.AttemptTimeout, defaultAttemptTimeout},
-		{&c.Budget, defaultBudget},
-		{&c.HedgeAfter, defaultHedgeAfter},
-	} {
-		if *d.value == 0 {
-			*d.value = d.def
-		}
-	}
-	if c.HedgePercent == 0 {
-		c.HedgePercent = defaultHedgePercent
-	}
-	if c.ParityRate == 0 {
-		c.ParityRate = defaultParityRate
-	}
-	if c.KeyVersion == "" {
-		c.KeyVersion = VersionID4
-	}
-	if c.LostKey == "" {
-		c.LostKey = LostKeyEncrypt
-	}
+	c.ProbeInterval = cmp.Or(c.ProbeInterval, defaultProbeInterval)
+	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, defaultProbeTimeout)
+	c.CatalogueInterval = cmp.Or(c.CatalogueInterval, defaultCatalogueInterval)
+	c.AttemptTimeout = cmp.Or(c.AttemptTimeout, defaultAttemptTimeout)
+	c.Budget = cmp.Or(c.Budget, defaultBudget)
+	c.HedgeAfter = cmp.Or(c.HedgeAfter, defaultHedgeAfter)
+	c.HedgePercent = cmp.Or(c.HedgePercent, defaultHedgePercent)
+	c.ParityRate = cmp.Or(c.ParityRate, defaultParityRate)
+	c.KeyVersion = cmp.Or(c.KeyVersion, VersionID4)
+	c.LostKey = cmp.Or(c.LostKey, LostKeyEncrypt)
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}

@@ -5,6 +5,7 @@ package hsm
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -144,7 +145,7 @@ func (g *Group) probeOnce(ctx context.Context, m *member) probed {
 	}
 	info := m.Token.Info()
 	health := Health{
-		HSM: m.Name, Info: info, Vendor: either(m.Vendor, info.Manufacturer), Model: either(m.Model, modelOf(info)),
+		HSM: m.Name, Info: info, Vendor: cmp.Or(m.Vendor, info.Manufacturer), Model: cmp.Or(m.Model, info.ModelText()),
 		Status: probe.status, Reason: probe.reason, Checked: time.Now(), Took: probe.encrypt + probe.decrypt,
 	}
 	return probed{Health: health, late: probe.late, vague: probe.vague, err: probe.err, incarnation: incarnation}
@@ -256,22 +257,4 @@ func (g *Group) testKeyOn(ctx context.Context, m *member) ([]Object, error) {
 		return nil, &Error{Op: "find the test key", Kind: ErrKeyUsage, Detail: UnreadableError("", unreadable[0]).Detail}
 	}
 	return objects, err
-}
-
-func modelOf(info Info) string {
-	model := info.Model
-	if info.HardwareVersion != "" {
-		model += ", hardware " + info.HardwareVersion
-	}
-	if info.FirmwareVersion != "" {
-		model += ", firmware " + info.FirmwareVersion
-	}
-	return model
-}
-
-func either(first, second string) string {
-	if first != "" {
-		return first
-	}
-	return second
 }
