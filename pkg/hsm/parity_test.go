@@ -137,7 +137,7 @@ func TestLostVersions(t *testing.T) {
 			p := newParity(hsms, "", test.policy)
 			p.once["k"] = test.once
 			for _, number := range test.diverged {
-				p.diverged[KeyRef{"k", number}] = Finding{HSMs: []string{"a", "b"}}
+				p.diverged[KeyRef{Label: "k", Version: number}] = Finding{HSMs: []string{"a", "b"}}
 			}
 			key := newKey("k", test.views)
 			p.judge(key)

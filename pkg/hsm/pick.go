@@ -210,3 +210,13 @@ func (g *Group) freeOnes(set memberSet) memberSet {
 	}
 	return free
 }
+
+// hedgeDelay is after how long a request on this HSM is slow: twice what 99 of
+// 100 recent answers took, not below HedgeAfter, and not above AttemptTimeout.
+func (g *Group) hedgeDelay(m *member) time.Duration {
+	p99 := time.Duration(m.latency.p99.Load())
+	if p99 == 0 {
+		return max(g.config.HedgeAfter, g.config.AttemptTimeout/2)
+	}
+	return min(max(2*p99, g.config.HedgeAfter), g.config.AttemptTimeout)
+}
