@@ -81,7 +81,7 @@ func certificateOf(c *config, store keyStoreConfig) (servedAs, error) {
 
 // readLeaf reads the first certificate of a PEM file.
 func readLeaf(path string) (*x509.Certificate, error) {
-	data, err := readLimited(path)
+	data, err := readLimited(path, maxConfigSize)
 	if err != nil {
 		return nil, fmt.Errorf("the certificate cannot be read: %w", err)
 	}

@@ -58,7 +58,7 @@ func (k *keyStoreChoice) accessKey(
 	i := slices.IndexFunc(l.config.KeyStores, func(other keyStoreConfig) bool { return other.Name == store.Name })
 	id, path := store.Credentials[n].AccessKeyID, secretKeyPath(i, n)
 	refs := []placedRef{{path, store.Credentials[n].SecretAccessKey}}
-	takeVariables(refs)
+	takeVariables(withoutPlaces(refs)...)
 	r := newReport(l.config.source)
 	value := readAll(ctx, r, refs)[0]
 	checkCredential(r, path, id, value)
