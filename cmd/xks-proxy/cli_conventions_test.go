@@ -257,3 +257,16 @@ func TestHelpFitsTheTerminal(t *testing.T) {
 		}
 	}
 }
+
+// docs/commands.md lists every command.
+func TestEveryCommandIsDocumented(t *testing.T) {
+	document, err := os.ReadFile("../../docs/commands.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, c := range visibleCommands(t) {
+		if !c.HasSubCommands() && !bytes.Contains(document, []byte("`"+path+" ")) && !bytes.Contains(document, []byte("`"+path+"`")) {
+			t.Errorf("docs/commands.md does not name %s", path)
+		}
+	}
+}
