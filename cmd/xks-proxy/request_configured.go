@@ -24,7 +24,11 @@ func (f *connectionFlags) configured(ctx context.Context, warnings io.Writer) (c
 	if err != nil && f.endpoint == "" {
 		return connection{}, err
 	}
-	to := connection{URIPath: completePath(store.PathPrefix), CACertificates: names.files, TrustMachine: true}
+	to := connection{
+		URIPath:        completePath(store.PathPrefix),
+		CACertificates: names.files,
+		TrustMachine:   true,
+	}
 	if len(store.Regions) > 0 {
 		to.Region = store.Regions[0]
 	}
@@ -110,7 +114,11 @@ func localEndpoint(c *config, name string) (string, string, error) {
 		}
 		host, port, err := net.SplitHostPort(place.Listen)
 		if err != nil || port == "0" {
-			return "", "", fmt.Errorf("%s is %s, which does not say where the proxy listens: give --endpoint URL", place.address, place.Listen)
+			return "", "", fmt.Errorf(
+				"%s is %s, which does not say where the proxy listens: give --endpoint URL",
+				place.address,
+				place.Listen,
+			)
 		}
 		ip := net.ParseIP(host)
 		if host == "" || ip != nil && ip.IsUnspecified() {
@@ -124,6 +132,8 @@ func localEndpoint(c *config, name string) (string, string, error) {
 		}
 		return "https://" + net.JoinHostPort(name, port), net.JoinHostPort(host, port), nil
 	}
-	return "", "", fmt.Errorf("every port of the proxy wants AWS KMS's client certificate, which nobody else has; " +
-		"for a test, add an entry to server.listeners without client_certificates, on 127.0.0.1")
+	return "", "", fmt.Errorf(
+		"every port of the proxy wants AWS KMS's client certificate, which nobody else has; " +
+			"for a test, add an entry to server.listeners without client_certificates, on 127.0.0.1",
+	)
 }
