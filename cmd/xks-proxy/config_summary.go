@@ -32,7 +32,8 @@ func summarize(w io.Writer, c *config, m *tlsMaterial, secretsRead bool) error {
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, place := range c.listenerPlaces() {
-		fmt.Fprintf(t, "listens on\thttps://%s%s\n", place.Listen, describeClients(place.ClientCertificates))
+		fmt.Fprintf(t, "listens on\thttps://%s%s%s\n", place.Listen,
+			describeClients(place.ClientCertificates), describeSources(place.ProxyProtocol))
 	}
 	fmt.Fprintf(t, "health\t%s\n", health)
 	fmt.Fprintf(t, "metrics\t%s\n", metrics)

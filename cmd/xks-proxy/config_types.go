@@ -53,7 +53,7 @@ type serverConfig struct {
 	FirstRequestBudget time.Duration            `mapstructure:"first_request_budget" default:"180ms" min:"10ms" max:"1m" doc:"The same for the first request of a connection, from the accept on: the TLS handshake has used some of the time."`
 	IdleTimeout        time.Duration            `mapstructure:"idle_timeout" restart:"true" default:"400s" min:"1s" max:"24h" doc:"A connection without a request is closed after this. Above the 350s of a network load balancer, so that it is never the proxy who closes first."`
 	TCPKeepAlive       time.Duration            `mapstructure:"tcp_keep_alive" restart:"true" default:"60s" min:"1s" max:"24h" doc:"Interval of TCP keep-alive probes. Below the idle timeout of what stands between, so that idle connections live."`
-	ReadHeaderTimeout  time.Duration            `mapstructure:"read_header_timeout" restart:"true" default:"5s" min:"100ms" max:"5m" doc:"Time for the TLS handshake, and for a client to send the header of a request."`
+	ReadHeaderTimeout  time.Duration            `mapstructure:"read_header_timeout" restart:"true" default:"5s" min:"100ms" max:"5m" doc:"Time for the TLS handshake, and for a client to send the header of a request. A PROXY protocol header has as long from the accept on, before the handshake."`
 	ReadTimeout        time.Duration            `mapstructure:"read_timeout" restart:"true" default:"5s" min:"100ms" max:"5m" doc:"Time for a client to send a whole request, body included."`
 	DrainTimeout       time.Duration            `mapstructure:"drain_timeout" default:"10s" min:"0s" max:"10m" doc:"After SIGTERM, how long requests in flight may take to finish."`
 	DrainDelay         time.Duration            `mapstructure:"drain_delay" default:"0s" min:"0s" max:"10m" doc:"After SIGTERM, how long to go on serving while readiness already says no, so that load balancers turn away first."`
@@ -64,6 +64,7 @@ type serverConfig struct {
 	MaxAAD             int                      `mapstructure:"max_aad" default:"65535" min:"8192" max:"65535" doc:"Longest additional authenticated data, bytes."`
 	MaxQueueTime       time.Duration            `mapstructure:"max_queue_time" default:"100ms" min:"1ms" max:"1m" doc:"A request that could not be begun within this after it had arrived, or that would wait longer than this for a session of an HSM, is answered ThrottlingException. Below the budget; by default half of it if that is less."`
 	ClientCertificates clientCertificatesConfig `mapstructure:"client_certificates" doc:"mTLS on the port of server.listen. AWS documents it as deprecated."`
+	ProxyProtocol      proxyProtocolConfig      `mapstructure:"proxy_protocol" doc:"PROXY protocol, versions 1 and 2, on the port of server.listen: the log has the client's address instead of the load balancer's."`
 	Listeners          []listenerConfig         `mapstructure:"listeners" doc:"Further HTTPS ports for the same key stores, each with its own rule about client certificates."`
 	HTTP2              bool                     `mapstructure:"http2" restart:"true" default:"true" doc:"Offer HTTP/2 beside HTTP/1.1."`
 }
@@ -90,6 +91,12 @@ type clientCertificatesConfig struct {
 type listenerConfig struct {
 	Listen             string                   `mapstructure:"listen" restart:"true" identity:"true" required:"true" doc:"Address and port."`
 	ClientCertificates clientCertificatesConfig `mapstructure:"client_certificates" doc:"mTLS on this port."`
+	ProxyProtocol      proxyProtocolConfig      `mapstructure:"proxy_protocol" doc:"PROXY protocol on this port."`
+}
+
+// proxyProtocolConfig is for load balancers that state for whom they connect.
+type proxyProtocolConfig struct {
+	Trusted []string `mapstructure:"trusted" doc:"Addresses and networks (CIDR) of the load balancers that send the header. A connection from them must begin with one, one from elsewhere must not, or it is closed. They can claim to be any client: name nobody else. Empty: no header is accepted."`
 }
 
 type reloadConfig struct {

@@ -13,6 +13,7 @@ func validateServer(r *report, c *config) {
 	s := c.Server
 	validateListeners(r, c)
 	validateClientCertificates(r, "server.client_certificates", s.ClientCertificates)
+	validateProxyProtocol(r, "server.proxy_protocol", s.ProxyProtocol)
 	if s.Budget > kmsPatience {
 		r.warnf("server.budget", "AWS KMS gives up after %s, network included", kmsPatience)
 	}
@@ -59,6 +60,7 @@ func validateListeners(r *report, c *config) {
 		}
 		users[l.Listen] = key
 		validateClientCertificates(r, at+".client_certificates", l.ClientCertificates)
+		validateProxyProtocol(r, at+".proxy_protocol", l.ProxyProtocol)
 	}
 }
 

@@ -30,7 +30,7 @@ const resolveWait = 10 * time.Second
 
 // apiPort is one HTTPS port, below TLS.
 type apiPort struct {
-	net.Listener
+	*xks.Listener
 	address string // as the configuration has it
 }
 
@@ -44,19 +44,31 @@ func listen(ctx context.Context, c *config, log *zap.Logger) (*listeners, error)
 		}
 		if l.api == nil {
 			l.api = xks.NewListener(port, l.budget.connections, log)
-			port = l.api
-		} else {
-			port = l.api.Beside(port)
+			l.ports = append(l.ports, apiPort{l.api, place.Listen})
+			continue
 		}
-		l.ports = append(l.ports, apiPort{port, place.Listen})
+		l.ports = append(l.ports, apiPort{l.api.Beside(port), place.Listen})
 	}
-	l.api.LimitBody(c.Server.MaxBody)
+	l.apply(c)
 	err := l.listenBeside(ctx, c, log)
 	if err != nil {
 		l.close()
 		return nil, err
 	}
 	return l, nil
+}
+
+// apply puts into effect, for new connections, what a reload can change about the HTTPS ports. A
+// port that c does not have goes on as it is: ports are closed at the next start only.
+func (l *listeners) apply(c *config) {
+	l.api.LimitBody(c.Server.MaxBody)
+	for _, place := range c.listenerPlaces() {
+		for _, port := range l.ports {
+			if port.address == place.Listen {
+				port.Trust(place.ProxyProtocol.sources(), c.Server.ReadHeaderTimeout)
+			}
+		}
+	}
 }
 
 // addresses are those of the HTTPS ports beside server.listen.

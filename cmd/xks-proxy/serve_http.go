@@ -47,7 +47,11 @@ func newServers(p *parts, l *listeners) *servers {
 	s := &servers{parts: p, listeners: l, health: newHealth(p.groupList), broken: make(chan error, len(l.ports)+serversBeside)}
 	a := newAdmin(p)
 	a.ready = s.health.verdict
-	a.connections = func() connectionCounts { return connectionCounts{l.api.Open(), l.api.Refused(), l.api.CutOff()} }
+	a.connections = func() connectionCounts {
+		return connectionCounts{
+			Open: l.api.Open(), Refused: l.api.Refused(), CutOff: l.api.CutOff(), Headers: l.api.Headers(),
+		}
+	}
 	s.few = map[string]*fewConnections{
 		listenerHealth: newFewConnections(listenerHealth, l.budget.health, p.log),
 		listenerAdmin:  newFewConnections(listenerAdmin, l.budget.admin, p.log),
