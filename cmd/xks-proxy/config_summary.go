@@ -20,8 +20,13 @@ func summarize(w io.Writer, c *config, m *tlsMaterial, secretsRead bool) error {
 		health = "http://" + c.Health.Listen + "/healthz/ready"
 	}
 	metrics, admin := "none", "none"
-	if c.Health.Listen != "" && c.Health.Metrics {
+	switch {
+	case c.metricsOnHealth():
 		metrics = "http://" + c.Health.Listen + metricsPath
+	case c.Metrics.WebConfig != "":
+		metrics = "https://" + c.Metrics.Listen + metricsPath
+	case c.Metrics.Listen != "":
+		metrics = "http://" + c.Metrics.Listen + metricsPath
 	}
 	if c.Admin.Socket != "" {
 		admin = c.Admin.Socket

@@ -31,6 +31,7 @@ import (
 type config struct {
 	Server            serverConfig     `mapstructure:"server" doc:"The HTTPS listener that AWS KMS calls, and its limits."`
 	Health            healthConfig     `mapstructure:"health" restart:"true" doc:"The listener for load balancers and monitoring."`
+	Metrics           metricsConfig    `mapstructure:"metrics" restart:"true" doc:"A listener for the metrics alone, with TLS and authentication if you like."`
 	Admin             adminConfig      `mapstructure:"admin" restart:"true" doc:"The socket for the commands of operators: status, block, reload, hsm and others."`
 	Log               logConfig        `mapstructure:"log" doc:"The proxy's log: one structured line for each request, and what happens besides."`
 	StateDirectory    string           `mapstructure:"state_directory" restart:"true" default:"state" path:"true" doc:"Directory in which the last catalogue seen on each HSM is kept, so that a restart while one HSM is away does not begin to use a key version that the other lacks. Also what operators have blocked, when each credential was last used, and which PIN an HSM refused, as a slow hash, so that it is not tried again. One directory for each proxy. Empty: none is kept."`
@@ -105,7 +106,12 @@ type reloadConfig struct {
 
 type healthConfig struct {
 	Listen  string `mapstructure:"listen" default:"127.0.0.1:8080" doc:"Address and port for /healthz/live, /healthz/ready and /metrics over plain HTTP. Empty: no such listener."`
-	Metrics bool   `mapstructure:"metrics" default:"true" doc:"Serve Prometheus metrics at /metrics of this listener, and of no other. They name HSMs, HSM groups, key stores and access key ids: let only load balancers and monitoring reach it."`
+	Metrics bool   `mapstructure:"metrics" default:"true" doc:"Serve Prometheus metrics at /metrics of this listener, unless they have one of their own (metrics.listen). They name HSMs, HSM groups, key stores and access key ids: let only load balancers and monitoring reach it."`
+}
+
+type metricsConfig struct {
+	Listen    string `mapstructure:"listen" doc:"Address and port for /metrics and nothing else. The health port does not serve the metrics then. Empty: no such listener."`
+	WebConfig string `mapstructure:"web_config" path:"true" doc:"File with TLS, client certificates and passwords (bcrypt) for this listener, in the form of Prometheus exporters (exporter-toolkit, web configuration). It must have tls_server_config, and is refused if others than owner and group can read it. Changes of its content take effect at once. Empty: plain HTTP."`
 }
 
 type adminConfig struct {

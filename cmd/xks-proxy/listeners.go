@@ -18,11 +18,12 @@ import (
 // listeners are the ports, taken before anything else is started, so that a port
 // that is in use ends the program at once.
 type listeners struct {
-	budget fileBudget
-	api    *xks.Listener // server.listen
-	ports  []apiPort     // all HTTPS ports, that one first
-	health net.Listener  // nil if not configured
-	admin  net.Listener  // likewise
+	budget  fileBudget
+	api     *xks.Listener // server.listen
+	ports   []apiPort     // all HTTPS ports, that one first
+	health  net.Listener  // nil if not configured
+	metrics net.Listener  // likewise
+	admin   net.Listener  // likewise
 }
 
 // resolveWait is how long a start waits for the address of a host name to listen on.
@@ -89,6 +90,13 @@ func (l *listeners) listenBeside(ctx context.Context, c *config, log *zap.Logger
 		}
 		l.health = health
 	}
+	if c.Metrics.Listen != "" {
+		metrics, err := listenTCP(ctx, "metrics.listen", c.Metrics.Listen, c.Server.TCPKeepAlive)
+		if err != nil {
+			return err
+		}
+		l.metrics = metrics
+	}
 	if c.Admin.Socket != "" {
 		admin, err := listenAdmin(ctx, c.Admin, c.StateDirectory, log)
 		if err != nil {
@@ -121,10 +129,9 @@ func (l *listeners) close() {
 	for _, port := range l.ports {
 		_ = port.Close() // closed already after a regular end
 	}
-	if l.health != nil {
-		_ = l.health.Close()
-	}
-	if l.admin != nil {
-		_ = l.admin.Close()
+	for _, beside := range []net.Listener{l.health, l.admin, l.metrics} {
+		if beside != nil {
+			_ = beside.Close()
+		}
 	}
 }
