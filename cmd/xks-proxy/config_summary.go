@@ -21,7 +21,7 @@ func summarize(w io.Writer, c *config, m *tlsMaterial, secretsRead bool) error {
 	}
 	metrics, admin := "none", "none"
 	switch {
-	case c.metricsOnHealth():
+	case c.metricsOnHealth() && c.Health.Listen != "":
 		metrics = "http://" + c.Health.Listen + metricsPath
 	case c.Metrics.WebConfig != "":
 		metrics = "https://" + c.Metrics.Listen + metricsPath

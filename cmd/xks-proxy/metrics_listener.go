@@ -65,7 +65,7 @@ func (w *webProblems) Write(line []byte) (int, error) {
 
 // metricsOnHealth: a port of their own, which may ask for a password, is then the only one.
 func (c *config) metricsOnHealth() bool {
-	return c.Health.Listen != "" && c.Health.Metrics && c.Metrics.Listen == ""
+	return c.Health.Metrics && c.Metrics.Listen == ""
 }
 
 // validateMetrics refuses what would leave the metrics open beside their own listener.
