@@ -125,6 +125,11 @@ func (f *webFile) checkTLS() {
 			_ = key.Close() // nothing was written
 		}
 	}
+	verified := t.ClientAuth == tls.RequireAndVerifyClientCert.String()
+	if verified && t.ClientCAs == "" && t.ClientCAsText == "" {
+		f.errorf([]string{section, "client_auth_type"}, "needs client_ca_file: without it a "+
+			"certificate of any public CA would do")
+	}
 	if t.ClientCAs != "" {
 		bundle, err := readLimited(t.ClientCAs)
 		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(bundle) {
@@ -134,12 +139,11 @@ func (f *webFile) checkTLS() {
 			f.errorf([]string{section, "client_ca_file"}, "%v", err)
 		}
 	}
-	f.warn(t)
+	f.warn(verified)
 }
 
-// warn is about what works and leaves a door open.
-func (f *webFile) warn(t web.TLSConfig) {
-	verified := t.ClientAuth == tls.RequireAndVerifyClientCert.String()
+// warn is about what works and leaves a door open. verified: monitoring shows a certificate.
+func (f *webFile) warn(verified bool) {
 	switch {
 	case !verified && len(f.values.Users) == 0:
 		f.report.warnf(webConfigKey, "%s asks for neither a password (basic_auth_users) nor "+
