@@ -125,7 +125,8 @@ func (p *proxy) noteServing(t testing.TB, line string) {
 	if err != nil {
 		t.Fatalf("the line about serving is no JSON: %v: %s", err, line)
 	}
-	p.listen, p.health, p.scrape, p.more = serving.Listen, serving.Health, serving.Metrics, serving.More
+	p.listen, p.more = serving.Listen, serving.More
+	p.health, p.scrape = serving.Health, serving.Metrics
 }
 
 // stop ends the proxy as an operator does, and checks that it ends well and leaves nothing.

@@ -25,7 +25,8 @@ func TestConnectionsFitTheOpenFiles(t *testing.T) {
 		if got != test.want {
 			t.Errorf("%d connections with %d files: %+v, want %+v", test.connections, test.files, got, test.want)
 		}
-		if all := uint64(got.connections + got.health + got.admin + got.metrics); test.files >= 100 && all > test.files {
+		all := uint64(got.connections + got.health + got.admin + got.metrics)
+		if test.files >= 100 && all > test.files {
 			t.Errorf("%d connections of %d files", all, test.files)
 		}
 	}

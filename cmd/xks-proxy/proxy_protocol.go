@@ -49,7 +49,8 @@ func parseSource(text string) (netip.Prefix, error) {
 			"the load balancer only", text)
 	case source != source.Masked():
 		return netip.Prefix{}, fmt.Errorf("%q is not the first address of its network; "+
-			"write %s for the network, or %s for the one address", text, source.Masked(), source.Addr())
+			"write %s for the network, or %s for the one address",
+			text, source.Masked(), source.Addr())
 	}
 	return source, nil
 }

@@ -50,7 +50,8 @@ func newServers(p *parts, l *listeners) *servers {
 	a.ready = s.health.verdict
 	a.connections = func() connectionCounts {
 		return connectionCounts{
-			Open: l.api.Open(), Refused: l.api.Refused(), CutOff: l.api.CutOff(), Headers: l.api.Headers(),
+			Open: l.api.Open(), Refused: l.api.Refused(), CutOff: l.api.CutOff(),
+			Headers: l.api.Headers(),
 		}
 	}
 	s.few = map[string]*fewConnections{

@@ -80,14 +80,14 @@ func newHeaderTally(log *zap.Logger) *headerTally {
 	return t
 }
 
-// refuse counts and logs a refusal and gives the error that ends the connection. peer is who
-// connected, which is never a client's claim.
-func (t *headerTally) refuse(outcome HeaderOutcome, peer net.Addr, detail error) error {
+// refuse counts and logs a refusal and gives the error that ends the connection. from is who
+// connected, or for whom a trusted source did, and never what a refused header says.
+func (t *headerTally) refuse(outcome HeaderOutcome, from net.Addr, detail error) error {
 	count := t.counts[outcome]
 	all := count.all.Add(1)
 	count.alarm.Do(func() {
 		t.log.Warn("connection refused by its PROXY protocol header",
-			zap.String("reason", string(outcome)), zap.Stringer("remote", peer),
+			zap.String("reason", string(outcome)), zap.Stringer("remote", from),
 			zap.NamedError("detail", detail), zap.String("advice", headerAdvice[outcome]),
 			zap.Int64("refused_since_start", all))
 	})

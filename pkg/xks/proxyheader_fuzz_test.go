@@ -99,7 +99,8 @@ func BenchmarkConnection(b *testing.B) {
 					b.Fatal(err)
 				}
 				c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
-				_, err = io.WriteString(c, s.raw(prefixURI+"/health", metadataOnly("KmsHealthCheck")))
+				request := s.raw(prefixURI+"/health", metadataOnly("KmsHealthCheck"))
+				_, err = io.WriteString(c, request)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -67,8 +67,8 @@ func wrongHeaders() map[string][]byte {
 	return headers
 }
 
-// proxyHeaders forges addresses: from elsewhere, from the load balancer's clients through it, and on
-// the port that trusts nobody.
+// proxyHeaders forges addresses: from elsewhere, from the load balancer's clients through it, and
+// on the port that trusts nobody.
 func proxyHeaders(ctx context.Context, t *target, n *tally) error {
 	for range t.amount(20, 2) {
 		for name, header := range goodHeaders() {
@@ -78,8 +78,8 @@ func proxyHeaders(ctx context.Context, t *target, n *tally) error {
 				t.beginWith(n, t.API, from, header, "to a port that trusts nobody: "+name)
 			}
 			for second, forged := range goodHeaders() {
-				both, what := slices.Concat(header, forged), "behind the balancer: "+name+", "+second
-				t.beginWith(n, t.Balanced, trustedBalancer, both, what)
+				what := "behind the balancer: " + name + ", " + second
+				t.beginWith(n, t.Balanced, trustedBalancer, slices.Concat(header, forged), what)
 			}
 		}
 		for name, header := range wrongHeaders() {

@@ -129,8 +129,10 @@ func (w *world) writeConfig(d *demo.Demo) (string, error) {
 	text, err := json.Marshal(object{
 		"server": object{"listen": "127.0.0.1:0",
 			"listeners": []object{
-				{"listen": "127.0.0.3:0", "client_certificates": object{"ca": clientCA, "subjects": []string{clientSubject}}},
-				{"listen": "127.0.0.4:0", "proxy_protocol": object{"trusted": []string{trustedBalancer}}},
+				{"listen": "127.0.0.3:0", "client_certificates": object{
+					"ca": clientCA, "subjects": []string{clientSubject}}},
+				{"listen": "127.0.0.4:0", "proxy_protocol": object{
+					"trusted": []string{trustedBalancer}}},
 			},
 			"tls": object{"certificate": d.File("server.crt"), "key": d.File("server.key")}},
 		"health":          object{"listen": "127.0.0.2:0"}, // the program refuses twice the same, and takes port 0 for one
