@@ -158,7 +158,7 @@ func (f *webFile) warn(verified bool) {
 var (
 	webLine    = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
 	webUnknown = regexp.MustCompile(`^field (.*) not found in type \S+$`)
-	webType    = regexp.MustCompile("(?s)^cannot unmarshal (\\S+) .*into \\S+$")
+	webType    = regexp.MustCompile(`(?s)^cannot unmarshal (\S+) .*into \S+$`)
 	webValue   = regexp.MustCompile("`[^`]*`") // may be part of a secret
 )
 

@@ -178,6 +178,8 @@ func (t *headerTally) read(reader *bufio.Reader, peer net.Addr) (net.Addr, error
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return peer, t.refuse(HeaderSlow, peer, err)
+	case errors.Is(err, net.ErrClosed):
+		return peer, err // it has made room
 	case errors.Is(err, proxyproto.ErrNoProxyProtocol):
 		return peer, t.refuse(HeaderMissing, peer, err)
 	case err != nil:

@@ -278,19 +278,25 @@ func TestPROXYHeaderSlow(t *testing.T) {
 
 // A connection that has to go while its header is awaited ends at once, and is not a refusal.
 func TestPROXYHeaderEvicted(t *testing.T) {
-	e := newEdge(t, time.Minute)
-	ours, theirs := e.dial(balancer)
-	done := make(chan net.Addr, 1)
-	go func() { done <- ours.RemoteAddr() }()
-	ours.Close()
-	if got := (<-done).String(); got != theirs.LocalAddr().String() {
-		t.Errorf("the remote address is %s", got)
+	for _, begins := range []string{"", "PROX", v2(0x21, 0x11, tcp4)[:30]} {
+		e := newEdge(t, time.Minute)
+		ours, theirs := e.dial(balancer)
+		_, err := io.WriteString(theirs, begins)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan net.Addr, 1)
+		go func() { done <- ours.RemoteAddr() }()
+		ours.Close()
+		if got := (<-done).String(); got != theirs.LocalAddr().String() {
+			t.Errorf("the remote address is %s", got)
+		}
+		_, err = ours.Read(make([]byte, 1))
+		if !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+		e.wantCounts(nil)
 	}
-	_, err := ours.Read(make([]byte, 1))
-	if !errors.Is(err, net.ErrClosed) {
-		t.Error(err)
-	}
-	e.wantCounts(nil)
 }
 
 // No deadline of the header is left for what comes after it.
