@@ -131,7 +131,7 @@ func (f *webFile) checkTLS() {
 			"certificate of any public CA would do")
 	}
 	if t.ClientCAs != "" {
-		bundle, err := readLimited(t.ClientCAs)
+		bundle, err := readLimited(t.ClientCAs, maxConfigSize)
 		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(bundle) {
 			err = fmt.Errorf("%s holds no certificate", t.ClientCAs)
 		}
