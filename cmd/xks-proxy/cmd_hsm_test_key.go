@@ -99,7 +99,7 @@ func createTestKeys(ctx context.Context, file, only string, report func(name, re
 		}
 		pin := resolveSecret(ctx, l.report, pinPath(i), h.PIN)
 		err := l.report.err()
-		if advice := needsSystemd(ctx, l.config.secretRefs()[:len(l.config.HSMs)], false); err != nil && advice != "" {
+		if advice := needsSystemd(ctx, pinRefs(l.config, only), false); err != nil && advice != "" {
 			return fmt.Errorf("%w\n%s", err, advice)
 		}
 		if err != nil {
@@ -126,6 +126,17 @@ func createTestKeys(ctx context.Context, file, only string, report func(name, re
 		return oneLine(failed)
 	}
 	return nil
+}
+
+// pinRefs are the references to the PINs that are needed: all, or that of one HSM.
+func pinRefs(c *config, only string) []placedRef {
+	var refs []placedRef
+	for i, h := range c.HSMs {
+		if only == "" || only == h.Name {
+			refs = append(refs, placedRef{pinPath(i), h.PIN})
+		}
+	}
+	return refs
 }
 
 // testKeyOrder is what the child is told. The PIN in it prints as redacted.
