@@ -99,6 +99,7 @@ func parseTree(name, dir string, data []byte, environ []string, open openDirecto
 	}
 	l.readStores(open)
 	l.fillIn()
+	l.deriveDefaults()
 	err := decodeConfig(l.settings, l.config)
 	if err != nil {
 		r.errorf("", "%v", err)

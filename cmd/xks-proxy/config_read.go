@@ -181,23 +181,33 @@ func (r *reader) list(s *setting, n *yaml.Node, path string) (any, bool) {
 		for i, child := range m.Content {
 			at := fmt.Sprintf("%s[%d]", path, i)
 			r.origins[at] = place(child)
-			if !r.count(1) || !r.scalarNode(s, follow(child), at) {
+			if !r.count(1) {
 				return nil, false
 			}
-			values = append(values, follow(child).Value)
+			value := ""
+			if r.scalarNode(s, follow(child), at) {
+				value = follow(child).Value
+			}
+			values = append(values, value)
 		}
 	}
 	if len(values) == 0 && s.Required {
 		r.errorf(path, "must not be empty (%s)", firstSentence(s.Doc))
 	}
 	elements := make([]any, 0, len(values))
+	good := true
 	for i, value := range values {
-		v, valid := r.scalar(s, value, fmt.Sprintf("%s[%d]", path, i))
+		at := fmt.Sprintf("%s[%d]", path, i)
+		if r.failed[at] {
+			good = false
+			continue
+		}
+		v, valid := r.scalar(s, value, at)
 		if valid {
 			elements = append(elements, v)
 		}
 	}
-	return elements, true
+	return elements, good
 }
 
 // secret reads a reference. A reference in the environment replaces the one of the
@@ -218,6 +228,7 @@ func (r *reader) secret(s *setting, n *yaml.Node, path string) map[string]any {
 		return nil
 	}
 	given := r.section(s, n, path)
+	r.resolveProgram(given, path)
 	var names []string
 	for _, f := range s.Fields {
 		if _, ok := r.origins[joinPath(path, f.Name)]; ok {
@@ -239,6 +250,19 @@ func (r *reader) secret(s *setting, n *yaml.Node, path string) map[string]any {
 		r.errorf(joinPath(path, names[0]), "must not be empty")
 	}
 	return given
+}
+
+// resolveProgram makes the program of a command absolute if it is named by a path: it starts at the
+// directory of the file, as other paths do.
+func (r *reader) resolveProgram(secret map[string]any, path string) {
+	command, _ := secret["command"].([]any)
+	if len(command) == 0 {
+		return
+	}
+	program, ok := command[0].(string)
+	if ok && strings.Contains(program, "/") {
+		command[0] = resolvePath(r.dirOf(path), program)
+	}
 }
 
 // scalarNode checks what YAML made of a value, before its text is looked at.
