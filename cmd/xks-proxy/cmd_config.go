@@ -24,7 +24,10 @@ environment it will run in.`,
 		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
 		RunE: commandOrHelp,
 	}
-	c.AddCommand(newConfigCheckCommand(), newConfigShowCommand(), newConfigDiffCommand(), newConfigReferenceCommand())
+	c.AddCommand(
+		newConfigCheckCommand(), newConfigShowCommand(), newConfigDiffCommand(),
+		newConfigExampleCommand(), newConfigSchemaCommand(), newConfigReferenceCommand(),
+	)
 	return c
 }
 
@@ -79,18 +82,6 @@ as references and not read. The output can be used as a configuration file.`,
 			}
 			printWarnings(c, l.report.warnings)
 			return showConfig(c.OutOrStdout(), l)
-		},
-	}
-}
-
-func newConfigReferenceCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "reference",
-		Short: "Print every key with its type, default, variable and meaning",
-		Long:  "reference prints every key of the configuration file, as Markdown: its type, its\ndefault, the environment variable that overrides it, and what it means.",
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return writeReference(c.OutOrStdout())
 		},
 	}
 }

@@ -42,6 +42,7 @@ type setting struct {
 	Path     string
 	Hex      bool
 	Number   bool       // a text that may be a number
+	Pattern  string     // what a text, or each of a list, looks like; for editors: the checks have it from config_validate.go
 	Fill     string     // which values placeholders may have here; "": none are filled in
 	Identity bool       // what an element of a list is called
 	Restart  bool       // of this and all below it
@@ -78,6 +79,7 @@ func compileField(f reflect.StructField) *setting {
 		Path:     f.Tag.Get("path"),
 		Hex:      f.Tag.Get("hex") == "true",
 		Number:   f.Tag.Get("number") == "true",
+		Pattern:  f.Tag.Get("pattern"),
 		Fill:     f.Tag.Get("fill"),
 		Identity: f.Tag.Get("identity") == "true",
 		Restart:  f.Tag.Get("restart") == "true",

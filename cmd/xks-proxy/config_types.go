@@ -14,6 +14,7 @@ package main
 //	              for stderr and stdout
 //	hex           written as 0x…
 //	number        "true": a text that may also be a number
+//	pattern       regular expression of a text, or of each of a list, for JSON Schema
 //	fill          placeholders are filled in (key stores only), and what their values
 //	              may hold there: see config_template.go
 //	identity      in an element of a list: what it is called when configurations are compared
@@ -121,7 +122,7 @@ type proxyConfig struct {
 }
 
 type hsmConfig struct {
-	Name              string        `mapstructure:"name" identity:"true" required:"true" doc:"Name for logs, groups and GetHealthStatus."`
+	Name              string        `mapstructure:"name" identity:"true" required:"true" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$" doc:"Name for logs, groups and GetHealthStatus."`
 	Profile           string        `mapstructure:"profile" default:"generic" oneof:"softhsm|luna|nshield|cloudhsm|utimaco|generic" doc:"The vendor's ways: who makes the IV, what bad ciphertext is answered with, limits."`
 	Module            string        `mapstructure:"module" required:"true" path:"true" doc:"The vendor's PKCS#11 library."`
 	Token             string        `mapstructure:"token" doc:"Label of the token. Of token, serial, slot, token_manufacturer and token_model one at least is given; what is given must be the token's, and exactly one token must match."`
@@ -157,7 +158,7 @@ type hsmOverrides struct {
 }
 
 type hsmGroupConfig struct {
-	Name              string              `mapstructure:"name" identity:"true" required:"true" doc:"Name for key stores and logs."`
+	Name              string              `mapstructure:"name" identity:"true" required:"true" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$" doc:"Name for key stores and logs."`
 	HSMs              []groupMemberConfig `mapstructure:"hsms" required:"true" doc:"The members. Two at least, or there is no failover."`
 	TestKey           string              `mapstructure:"test_key" default:"xks-proxy-test" required:"true" doc:"CKA_LABEL of the proxy's own test key, on every HSM of the group. No key store can reach it."`
 	ProbeInterval     time.Duration       `mapstructure:"probe_interval" default:"5s" min:"100ms" max:"30s" doc:"How often each HSM really encrypts and decrypts with the test key."`
@@ -177,7 +178,7 @@ type groupMemberConfig struct {
 }
 
 type keyStoreConfig struct {
-	Name         string              `mapstructure:"name" identity:"true" required:"true" doc:"Name for logs and policies."`
+	Name         string              `mapstructure:"name" identity:"true" required:"true" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$" doc:"Name for logs and policies."`
 	Owner        string              `mapstructure:"owner" doc:"Whose keys these are, in words of your own: resource.owner in policies. Key stores of different owners cannot reach one key."`
 	Application  string              `mapstructure:"application" doc:"Which application's keys these are, for {application}."`
 	Environment  string              `mapstructure:"environment" doc:"Such as production, for {environment}."`
@@ -185,7 +186,7 @@ type keyStoreConfig struct {
 	HSMGroup     string              `mapstructure:"hsm_group" required:"true" doc:"Name of the HSM group that holds its keys."`
 	Hosts        []string            `mapstructure:"hosts" fill:"host" doc:"Host names under which this key store is served; elsewhere it does not exist. Lower case, no ports, no wildcards; takes placeholders. Empty: any."`
 	Certificates []certificateConfig `mapstructure:"certificates" doc:"Certificates for the host names of this key store, beside those of server.tls."`
-	Regions      []string            `mapstructure:"regions" doc:"AWS regions accepted in the signature. Empty: any."`
+	Regions      []string            `mapstructure:"regions" pattern:"^[a-z]{2,4}(-[a-z0-9]{1,20}){1,4}$" doc:"AWS regions accepted in the signature. Empty: any."`
 	Credentials  []credentialConfig  `mapstructure:"credentials" required:"true" doc:"Access keys that AWS KMS signs with; two while one replaces the other."`
 	Keys         keysConfig          `mapstructure:"keys" doc:"The keys that this key store reaches."`
 	Policy       policyConfig        `mapstructure:"policy" doc:"Who in AWS may use the keys, and for what: see policies.md. Without files there is no policy, and what AWS KMS signs is served."`
@@ -209,14 +210,14 @@ type quotaConfig struct {
 }
 
 type credentialConfig struct {
-	AccessKeyID     string    `mapstructure:"access_key_id" identity:"true" required:"true" doc:"20 to 30 of A-Z and 2-7."`
+	AccessKeyID     string    `mapstructure:"access_key_id" identity:"true" required:"true" pattern:"^[A-Z2-7]{20,30}$" doc:"20 to 30 of A-Z and 2-7."`
 	SecretAccessKey secretRef `mapstructure:"secret_access_key" required:"true" doc:"43 to 64 of A-Z, a-z, 0-9, / + =."`
 }
 
 type keysConfig struct {
 	Labels   []string `mapstructure:"labels" fill:"label" default:"*" required:"true" doc:"Patterns on CKA_LABEL (* and ? stop at a /, [a-z] is a class): keys that match none do not exist for this key store. Takes placeholders."`
 	Label    string   `mapstructure:"label" fill:"label" default:"{key_id}" required:"true" doc:"CKA_LABEL of the key with an external key id: {key_id} is replaced by the id and stands in it once. Takes placeholders."`
-	Disabled []string `mapstructure:"disabled" doc:"External key ids that are answered as DISABLED."`
+	Disabled []string `mapstructure:"disabled" pattern:"^[A-Za-z0-9._-]{1,128}$" doc:"External key ids that are answered as DISABLED."`
 }
 
 // secretRef says where a secret is. Exactly one field is set. It is no secret
