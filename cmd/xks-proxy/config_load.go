@@ -21,6 +21,7 @@ type loaded struct {
 	config   *config
 	settings map[string]any
 	report   *report
+	whole    bool // the main file is YAML, so that config holds what is in it
 }
 
 // loadConfig reads, completes and checks the configuration file at path, and that
@@ -91,8 +92,10 @@ func parseTree(name, dir string, data []byte, environ []string, open openDirecto
 	l := &loaded{report: r.report, config: &config{source: from}}
 	root, ok := parseYAML(r.report, "", data)
 	if !ok {
+		l.readDefaultStores(open, data)
 		return l
 	}
+	l.whole = true
 	l.settings = r.read(root)
 	if r.isBroken("") {
 		return l

@@ -34,7 +34,6 @@ func configDir(t *testing.T) string {
 	for name, content := range map[string]string{
 		"server.crt": certificate,
 		"server.key": key,
-		"module.so":  "",
 		"hsm-a.pin":  "1234-a\n",
 		"hsm-b.pin":  "1234-b\n",
 		"demo.key":   "N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU\n",
@@ -42,6 +41,13 @@ func configDir(t *testing.T) string {
 		writeFile(t, filepath.Join(dir, name), content, 0o600)
 	}
 	writeFile(t, filepath.Join(dir, "open.key"), key, 0o644)
+	module, err := findSoftHSM("")
+	if err == nil {
+		err = os.Symlink(module, filepath.Join(dir, "module.so"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Chdir(dir)
 	return dir
 }

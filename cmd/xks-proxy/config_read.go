@@ -194,20 +194,27 @@ func (r *reader) list(s *setting, n *yaml.Node, path string) (any, bool) {
 	if len(values) == 0 && s.Required {
 		r.errorf(path, "must not be empty (%s)", firstSentence(s.Doc))
 	}
-	elements := make([]any, 0, len(values))
-	good := true
+	elements := make([]any, len(values))
 	for i, value := range values {
 		at := fmt.Sprintf("%s[%d]", path, i)
+		elements[i] = s.zero() // keeps the others at their places, so that they are checked
 		if r.failed[at] {
-			good = false
 			continue
 		}
 		v, valid := r.scalar(s, value, at)
 		if valid {
-			elements = append(elements, v)
+			elements[i] = v
 		}
 	}
-	return elements, good
+	return elements, true
+}
+
+// zero stands for an element that is wrong, in a configuration that is refused.
+func (s *setting) zero() any {
+	if s.Kind == integer {
+		return int64(0)
+	}
+	return ""
 }
 
 // secret reads a reference. A reference in the environment replaces the one of the

@@ -82,7 +82,7 @@ func warnEverything(r *report, c *config) {
 	type tenant struct{ group, owner string }
 	everything := map[tenant]int{} // the key store that reaches all keys
 	for i, k := range c.KeyStores {
-		if slices.Contains(k.Keys.Labels, "*") && k.Keys.Label == xks.KeyIDPlaceholder {
+		if k.HSMGroup != "" && slices.Contains(k.Keys.Labels, "*") && k.Keys.Label == xks.KeyIDPlaceholder {
 			everything[tenant{k.HSMGroup, k.Owner}] = i
 		}
 	}

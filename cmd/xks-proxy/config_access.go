@@ -1,0 +1,202 @@
+package main
+
+// Whether the user that the proxy will run as can use every file of a configuration. Root, who
+// usually checks, can read them all and would notice nothing.
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/access"
+)
+
+const (
+	tryAccessCommand = "try-access"
+	tryAccessTimeout = 30 * time.Second
+)
+
+// accessNeed is a file that the proxy uses, and the key that names it.
+type accessNeed struct {
+	access.Need
+	key string
+}
+
+// accessNeeds lists everything that serve reads or writes.
+func (c *configCheck) accessNeeds() []accessNeed {
+	var needs []accessNeed
+	add := func(key, path string, right access.Right) {
+		if filepath.IsAbs(path) {
+			needs = append(needs, accessNeed{access.Need{Path: path, Right: right}, key})
+		}
+	}
+	conf := c.config
+	add("", filepath.Join(conf.source.dir, filepath.Base(conf.source.file)), access.Read)
+	if conf.source.found {
+		add(directoryKey, conf.source.directory, access.List)
+	}
+	for i, file := range conf.source.stores {
+		add(storeKey(conf.source.ownStores+i, ""), filepath.Join(file.dir, filepath.Base(file.name)), access.Read)
+	}
+	for _, place := range conf.certificatePlaces() {
+		add(place.path+".certificate", place.Certificate, access.Read)
+		add(place.path+".key", place.Key, access.Read)
+	}
+	for _, place := range conf.listenerPlaces() {
+		add(place.path+".client_certificates.ca", place.ClientCertificates.CA, access.Read)
+	}
+	for i, h := range conf.HSMs {
+		if !c.options.noModules {
+			add(moduleKey(i), h.Module, access.Read)
+		}
+	}
+	for _, placed := range conf.secretRefs() {
+		add(joinPath(placed.path, "file"), placed.ref.File, access.Read)
+		if len(placed.ref.Command) > 0 {
+			add(joinPath(placed.path, "command"), placed.ref.Command[0], access.Execute)
+		}
+	}
+	for i, k := range conf.KeyStores {
+		for j, path := range k.Policy.Files {
+			key := fmt.Sprintf("%s[%d]", policyFilesKey(i), j)
+			files, _ := filepath.Glob(filepath.Join(escapeGlob(path), "*.cedar")) // the pattern is good
+			right := access.Read
+			info, err := os.Stat(path)
+			if err == nil && info.IsDir() {
+				right = access.List
+			}
+			add(key, path, right)
+			for _, file := range files {
+				add(key, file, access.Read)
+			}
+		}
+	}
+	add("state_directory", conf.StateDirectory, access.Fill)
+	add("log.output", conf.Log.Output, access.Append)
+	if conf.Admin.Socket != "" {
+		add("admin.socket", filepath.Dir(conf.Admin.Socket), access.Fill)
+	}
+	return needs
+}
+
+var verbs = map[access.Right]string{
+	access.Read: "read", access.List: "list", access.Execute: "run", access.Append: "write to", access.Fill: "write to",
+}
+
+// access reports what the user cannot use.
+func (c *configCheck) access(ctx context.Context) {
+	if c.options.asUser == nil {
+		return
+	}
+	user := *c.options.asUser
+	needs := c.accessNeeds()
+	refusals, tried := c.askKernel(ctx, user, needs)
+	for i, need := range needs {
+		var err error
+		if tried {
+			err = refusals[i].err()
+		} else {
+			err = user.Computed(need.Need)
+		}
+		var refused *access.Refusal
+		switch {
+		case err == nil, errors.Is(err, fs.ErrNotExist): // what is missing is reported as such
+		case errors.As(err, &refused):
+			c.report.errorAt(c.report.origin(need.key), need.key, "the user %s cannot %s %s: %v; %s", user.Name, verbs[need.Right], need.Path, err, refused.Remedy)
+		default:
+			c.leaveOut("whether the user %s can %s %s: %v", user.Name, verbs[need.Right], need.Path, err)
+		}
+	}
+	if !tried {
+		c.leaveOut("ACLs and file systems: the rights of %s are computed from owners and modes; as root, they are tried", user.Name)
+	}
+}
+
+// triedNeed is the child's answer about one need.
+type triedNeed struct {
+	Refusal *access.Refusal `json:"refusal,omitempty"`
+	Missing bool            `json:"missing,omitempty"`
+	Other   string          `json:"other,omitempty"`
+}
+
+func (t triedNeed) err() error {
+	switch {
+	case t.Refusal != nil:
+		return t.Refusal
+	case t.Missing:
+		return fs.ErrNotExist
+	case t.Other != "":
+		return errors.New(t.Other)
+	}
+	return nil
+}
+
+// askKernel has a process that runs as the user try; false where this one must not start such.
+func (c *configCheck) askKernel(ctx context.Context, user access.User, needs []accessNeed) ([]triedNeed, bool) {
+	order := make([]access.Need, 0, len(needs))
+	for _, need := range needs {
+		order = append(order, need.Need)
+	}
+	if user.IsSelf() {
+		return tryAll(order), true
+	}
+	input, err := json.Marshal(order)
+	if err != nil {
+		return nil, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, tryAccessTimeout)
+	defer cancel()
+	said, _, err := child{
+		arguments: []string{"config", tryAccessCommand}, directory: "/", input: input, credential: user.Credential(),
+	}.run(ctx)
+	if err != nil {
+		return nil, false
+	}
+	var answers []triedNeed
+	err = json.Unmarshal([]byte(said), &answers)
+	return answers, err == nil && len(answers) == len(needs)
+}
+
+func tryAll(needs []access.Need) []triedNeed {
+	answers := make([]triedNeed, len(needs))
+	for i, need := range needs {
+		err := access.Tried(need)
+		var refused *access.Refusal
+		switch {
+		case err == nil:
+		case errors.As(err, &refused):
+			answers[i].Refusal = refused
+		case errors.Is(err, fs.ErrNotExist):
+			answers[i].Missing = true
+		default:
+			answers[i].Other = strings.TrimSpace(err.Error())
+		}
+	}
+	return answers
+}
+
+// newTryAccessCommand is the child's side.
+func newTryAccessCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    tryAccessCommand,
+		Short:  "Try to use files, as told on standard input",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var needs []access.Need
+			err := readChildOrder(c, "config check --as-user", &needs)
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(c.OutOrStdout()).Encode(tryAll(needs))
+		},
+	}
+}
