@@ -4,7 +4,6 @@ package test
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,22 +83,14 @@ func TestCheckAsUser(t *testing.T) {
 		stdout, _, code := command(t, "config", "check", "--json", "--as-user", nobodysID, file)
 		return stdout, code
 	}
-	problem := func(what, at, rest string) string {
-		return fmt.Sprintf("the user %s cannot %s: %s (owner ", nobodysID, what, at) + "|" + rest
-	}
 	stdout, code := check()
-	for _, want := range []string{
-		problem("read "+dir+"/server.key", dir+"/server.key", "cannot be read"),
-		problem("read "+dir+"/pins/hsm-a.pin", dir+"/pins/hsm-a.pin", "cannot be read"),
-		problem("read "+dir+"/secrets/demo.key", dir+"/secrets/demo.key", "cannot be read"),
-		problem("write to "+state, state, "cannot be written to"),
-	} {
-		start, rest, _ := strings.Cut(want, "|")
-		if _, after, found := strings.Cut(stdout, start); code != 1 || !found || !strings.Contains(after, rest) {
-			t.Errorf("exit code %d, %q … %q is not in\n%s", code, start, rest, stdout)
+	for _, want := range []string{"read " + dir + "/server.key", "read " + dir + "/pins/hsm-a.pin", "read " + dir + "/secrets/demo.key", "write to " + state} {
+		want = "the user " + nobodysID + " cannot " + want + " (owner "
+		if code != 1 || !strings.Contains(stdout, want) {
+			t.Errorf("exit code %d, %q is not in\n%s", code, want, stdout)
 		}
 	}
-	// A directory on the way, and a link.
+	// A directory on the way.
 	for _, name := range []string{"server.key", "pins/hsm-a.pin", "pins/hsm-b.pin", "secrets/demo.key"} {
 		if os.Getuid() == 0 {
 			chown(t, filepath.Join(dir, name), 54321)
@@ -107,7 +98,7 @@ func TestCheckAsUser(t *testing.T) {
 	}
 	setMode(t, filepath.Join(dir, "pins"), 0o700)
 	stdout, code = check()
-	want := dir + "/pins/hsm-a.pin: " + dir + "/pins (owner "
+	want := dir + "/pins/hsm-a.pin, and use 1 other file of the configuration: " + dir + "/pins (owner "
 	if code != 1 || !strings.Contains(stdout, want) || !strings.Contains(stdout, "mode 0700) cannot be entered") {
 		t.Errorf("exit code %d, %q is not in\n%s", code, want, stdout)
 	}

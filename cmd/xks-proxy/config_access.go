@@ -99,6 +99,8 @@ func (c *configCheck) access(ctx context.Context) {
 	user := *c.options.asUser
 	needs := c.accessNeeds()
 	refusals, tried := c.askKernel(ctx, user, needs)
+	places := map[string]*closedPlace{}
+	var order []*closedPlace
 	for i, need := range needs {
 		var err error
 		if tried {
@@ -108,16 +110,50 @@ func (c *configCheck) access(ctx context.Context) {
 		}
 		var refused *access.Refusal
 		switch {
-		case err == nil, errors.Is(err, fs.ErrNotExist): // what is missing is reported as such
+		case err == nil, errors.Is(err, fs.ErrNotExist), need.isMissing(): // what is missing is reported as such
 		case errors.As(err, &refused):
-			c.report.errorAt(c.report.origin(need.key), need.key, "the user %s cannot %s %s: %v; %s", user.Name, verbs[need.Right], need.Path, err, refused.Remedy)
+			place := places[err.Error()]
+			if place == nil {
+				place = &closedPlace{first: need, files: map[string]bool{}, refusal: refused}
+				places[err.Error()] = place
+				order = append(order, place)
+			}
+			place.files[need.Path] = true
 		default:
 			c.leaveOut("whether the user %s can %s %s: %v", user.Name, verbs[need.Right], need.Path, err)
 		}
 	}
+	for _, place := range order {
+		key := place.first.key
+		c.report.errorAt(c.report.origin(key), key, "the user %s cannot %s; %s", user.Name, place, strings.ReplaceAll(place.refusal.Remedy, "USER", user.Name))
+	}
 	if !tried {
 		c.leaveOut("ACLs and file systems: the rights of %s are computed from owners and modes; as root, they are tried", user.Name)
 	}
+}
+
+// closedPlace refuses the user one file, or all that are below it.
+type closedPlace struct {
+	first   accessNeed
+	files   map[string]bool // by path
+	refusal *access.Refusal
+}
+
+func (p *closedPlace) String() string {
+	first := verbs[p.first.Right] + " " + p.first.Path
+	if p.refusal.At == p.first.Path {
+		return first + " (" + p.refusal.Detail + ")"
+	}
+	if more := len(p.files) - 1; more > 0 {
+		first += ", and use " + plural(more, "other file") + " of the configuration"
+	}
+	return first + ": " + p.refusal.Error()
+}
+
+// isMissing reports whether a file that has to be there is not, as far as this process sees.
+func (n accessNeed) isMissing() bool {
+	_, err := os.Stat(n.Path)
+	return errors.Is(err, fs.ErrNotExist) && n.Right != access.Fill && n.Right != access.Append
 }
 
 // triedNeed is the child's answer about one need.
@@ -141,14 +177,14 @@ func (t triedNeed) err() error {
 
 // askKernel has a process that runs as the user try; false where this one must not start such.
 func (c *configCheck) askKernel(ctx context.Context, user access.User, needs []accessNeed) ([]triedNeed, bool) {
-	order := make([]access.Need, 0, len(needs))
+	list := make([]access.Need, 0, len(needs))
 	for _, need := range needs {
-		order = append(order, need.Need)
+		list = append(list, need.Need)
 	}
 	if user.IsSelf() {
-		return tryAll(order), true
+		return tryAll(list), true
 	}
-	input, err := json.Marshal(order)
+	input, err := json.Marshal(list)
 	if err != nil {
 		return nil, false
 	}
