@@ -138,7 +138,7 @@ func (r *report) readStore(directory fs.FS, name, at string) map[string]any {
 		return map[string]any{}
 	}
 	named := nameAfterFile(root, name)
-	reading := &reader{report: r, variables: readVariables(nil), root: at}
+	reading := &reader{report: r, variables: readVariables(nil), shorts: map[string]string{}, root: at}
 	settings := reading.section(storeSchema, root, at)
 	if named {
 		delete(r.origins, joinPath(at, "name")) // it is a default

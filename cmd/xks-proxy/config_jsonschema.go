@@ -121,7 +121,11 @@ func (s *setting) jsonSchema() *jsonSchema {
 func (s *setting) elementSchema() *jsonSchema {
 	switch s.Kind {
 	case section:
-		return mappingSchema(s)
+		n := mappingSchema(s)
+		if short, ok := s.field(s.Short); ok {
+			n.Type, n.MinLength = append(n.Type, "string"), short.elementSchema().MinLength
+		}
+		return n
 	case secretKind:
 		n := mappingSchema(s)
 		n.MaxProperties = 1

@@ -268,7 +268,7 @@ func TestDefaultsAndValues(t *testing.T) {
 	if len(k.Keys.Labels) != 1 || k.Keys.Labels[0] != "*" || k.Keys.Label != "{key_id}" || k.LegacyFormat != "" {
 		t.Errorf("defaults of a key store: %+v", k)
 	}
-	if c.HSMGroups[0].TestKey != "xks-proxy-test" || c.HSMGroups[0].AttemptTimeout != 60*time.Millisecond {
+	if c.HSMGroups[0].TestKey != (testKeyConfig{Label: "xks-proxy-test"}) || c.HSMGroups[0].AttemptTimeout != 60*time.Millisecond {
 		t.Errorf("defaults of a group: %+v", c.HSMGroups[0])
 	}
 }

@@ -19,8 +19,9 @@ import (
 type reader struct {
 	*report
 	variables *variables
-	root      string // path of what the file is: "", or a key store
-	nodes     int    // values seen, against maxConfigNodes
+	shorts    map[string]string // by path of a key: the section that it is the short form of
+	root      string            // path of what the file is: "", or a key store
+	nodes     int               // values seen, against maxConfigNodes
 }
 
 // read returns the settings of the file as nested maps and lists.
@@ -107,11 +108,11 @@ func (r *reader) field(s *setting, n *yaml.Node, path string) (any, bool) {
 	case s.List:
 		return r.list(s, n, path)
 	case s.Kind == section:
-		return r.section(s, n, path), true
+		return r.section(s, r.longForm(s, n, path), path), true
 	case s.Kind == secretKind:
 		return r.secret(s, n, path), true
 	}
-	value, variable, ok := r.variables.lookup(path)
+	value, variable, ok := r.override(path)
 	if ok {
 		r.origins[path] = origin{Variable: variable}
 		return r.scalar(s, value, path)
@@ -123,6 +124,30 @@ func (r *reader) field(s *setting, n *yaml.Node, path string) (any, bool) {
 		return nil, false
 	}
 	return r.scalar(s, m.Value, path)
+}
+
+// longForm is the section that a text in its place stands for.
+func (r *reader) longForm(s *setting, n *yaml.Node, path string) *yaml.Node {
+	if s.Short == "" {
+		return n
+	}
+	r.shorts[joinPath(path, s.Short)] = path
+	m := follow(n)
+	if m == nil || m.Kind != yaml.ScalarNode || m.Tag == "!!null" {
+		return n
+	}
+	key := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s.Short, Line: m.Line, Column: m.Column}
+	return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: m.Line, Column: m.Column, Content: []*yaml.Node{key, m}}
+}
+
+// override looks up the variable for the key at path, and that of the section that it is the short
+// form of.
+func (r *reader) override(path string) (string, string, bool) {
+	value, variable, ok := r.variables.lookup(path)
+	if short, has := r.shorts[path]; has && !ok {
+		return r.variables.lookup(short)
+	}
+	return value, variable, ok
 }
 
 // absent is the value of a key that is not given.

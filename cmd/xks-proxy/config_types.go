@@ -17,6 +17,7 @@ package main
 //	pattern       regular expression of a text, or of each of a list, for JSON Schema
 //	fill          placeholders are filled in (key stores only), and what their values
 //	              may hold there: see config_template.go
+//	short         of a section: the key that a text in the place of the section gives
 //	identity      in an element of a list: what it is called when configurations are compared
 //	restart       "true": a running proxy does not take up a change, here or below
 
@@ -160,7 +161,7 @@ type hsmOverrides struct {
 type hsmGroupConfig struct {
 	Name              string              `mapstructure:"name" identity:"true" required:"true" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$" doc:"Name for key stores and logs."`
 	HSMs              []groupMemberConfig `mapstructure:"hsms" required:"true" doc:"The members. Two at least, or there is no failover."`
-	TestKey           string              `mapstructure:"test_key" default:"xks-proxy-test" required:"true" doc:"CKA_LABEL of the proxy's own test key, on every HSM of the group. No key store can reach it."`
+	TestKey           testKeyConfig       `mapstructure:"test_key" short:"label" doc:"The proxy's own test key, on every HSM of the group: it shows that the HSM works, and no key store can reach it. A text alone is its label."`
 	ProbeInterval     time.Duration       `mapstructure:"probe_interval" default:"5s" min:"100ms" max:"30s" doc:"How often each HSM really encrypts and decrypts with the test key."`
 	ProbeTimeout      time.Duration       `mapstructure:"probe_timeout" default:"2s" min:"10ms" max:"25s" doc:"A probe that takes longer has failed."`
 	CatalogueInterval time.Duration       `mapstructure:"catalogue_interval" default:"30s" min:"1s" max:"24h" doc:"How often the keys of each HSM are listed and compared."`
@@ -170,6 +171,11 @@ type hsmGroupConfig struct {
 	KeyVersion        string              `mapstructure:"key_version" default:"id4" oneof:"id4|id|none" doc:"How the version of a key is read from CKA_ID, on every HSM of the group. id4: four bytes, big-endian; without a CKA_ID the version is 0. id: a big-endian number of any length, as pkcs11-tool --id writes it. none: CKA_ID says nothing, and a label has one key. See hsms.md."`
 	LostKey           string              `mapstructure:"lost_key" default:"encrypt" oneof:"encrypt|refuse" doc:"What Encrypt does with a key version that was on every HSM and is gone from one: go on with those that hold it (as while that HSM is down), or refuse. A version that was never on every HSM is never encrypted under."`
 	ParityRate        int                 `mapstructure:"parity_rate" default:"5" min:"0" max:"1000" doc:"Comparisons of key material (one HSM decrypts what another encrypted) a second, for the whole group. 0: none."`
+}
+
+type testKeyConfig struct {
+	Label  string `mapstructure:"label" default:"xks-proxy-test" required:"true" doc:"CKA_LABEL of the key."`
+	Create bool   `mapstructure:"create" default:"false" doc:"Make it on each HSM that comes without it, at the start and whenever the HSM is back: AES-256, generated on the HSM, not extractable. A key that is there is never changed. Of several proxies for the same HSMs, one alone should do so."`
 }
 
 type groupMemberConfig struct {

@@ -32,7 +32,7 @@ func validateKeyStores(r *report, c *config) {
 	groups := make([]string, 0, len(c.HSMGroups))
 	for _, g := range c.HSMGroups {
 		groups = append(groups, g.Name)
-		testKeys[g.Name] = g.TestKey
+		testKeys[g.Name] = g.TestKey.Label
 	}
 	unique := newUniqueness(r, c)
 	for i, k := range c.KeyStores {
