@@ -32,6 +32,8 @@ func TestHelp(t *testing.T) {
 		"help-config-check":       {"config", "check", "--help"},
 		"help-config-show":        {"help", "config", "show"},
 		"help-config-reference":   {"config", "reference", "--help"},
+		"help-config-example":     {"config", "example", "--help"},
+		"help-config-schema":      {"config", "schema", "--help"},
 		"help-version":            {"version", "--help"},
 		"help-credentials":        {"credentials"},
 		"help-hsm":                {"hsm"},
