@@ -109,6 +109,13 @@ func TestCheckAsUser(t *testing.T) {
 		return
 	}
 	setMode(t, filepath.Join(dir, "pins"), 0o755)
+	chown(t, state, 54322)
+	setMode(t, state, 0o777)
+	stdout, code = check()
+	if want := state + " belongs to user id 54322"; code != 1 || !strings.Contains(stdout, want) {
+		t.Errorf("exit code %d, %q is not in\n%s", code, want, stdout)
+	}
+	setMode(t, state, 0o700)
 	chown(t, state, 54321)
 	stdout, code = check()
 	if code != 0 || strings.Contains(stdout, "computed") {

@@ -4,6 +4,7 @@ package main
 // reference of its keys.
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -106,7 +107,16 @@ as references and not read. The output can be used as a configuration file.`,
 				return err
 			}
 			printWarnings(c, l.report.warnings)
-			return showConfig(c.OutOrStdout(), l)
+			var shown bytes.Buffer
+			err = showConfig(&shown, l)
+			if err != nil {
+				return err
+			}
+			if again := parseConfig(path, l.report.dir, shown.Bytes(), nil); again.report.err() != nil {
+				fmt.Fprintf(c.ErrOrStderr(), "warning: this is for reading: it does not load as one file: %v\n", again.report.err())
+			}
+			_, err = c.OutOrStdout().Write(shown.Bytes())
+			return err
 		},
 	}
 }

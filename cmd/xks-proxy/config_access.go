@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -99,6 +100,7 @@ func (c *configCheck) access(ctx context.Context) {
 	user := *c.options.asUser
 	needs := c.accessNeeds()
 	refusals, tried := c.askKernel(ctx, user, needs)
+	c.stateOwner(user)
 	places := map[string]*closedPlace{}
 	var order []*closedPlace
 	for i, need := range needs {
@@ -129,6 +131,21 @@ func (c *configCheck) access(ctx context.Context) {
 	}
 	if !tried {
 		c.leaveOut("ACLs and file systems: the rights of %s are computed from owners and modes; as root, they are tried", user.Name)
+	}
+}
+
+// stateOwner: serve refuses a state directory of another user, writable or not, since that user could
+// lift a block (durable.CheckDirectory).
+func (c *configCheck) stateOwner(user access.User) {
+	directory := c.config.StateDirectory
+	info, err := os.Stat(directory)
+	if err != nil || directory == "" {
+		return
+	}
+	owner, known := info.Sys().(*syscall.Stat_t)
+	if known && owner.Uid != user.UID && owner.Uid != 0 {
+		c.report.errorf("state_directory", "%s belongs to user id %d, and the proxy of user %s would refuse it; check its content, then run: chown %s %s",
+			directory, owner.Uid, user.Name, user.Name, directory)
 	}
 }
 

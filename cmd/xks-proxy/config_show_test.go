@@ -35,6 +35,9 @@ func shownCases(t *testing.T) []shownCase {
 		{"a small budget", validConfig(t, "server: {", "server: {budget: 90ms, "), nil, nil},
 		{"an odd budget", validConfig(t, "server: {", "server: {budget: 90.5ms, "), nil, nil},
 		{"a small budget of the environment", validConfig(t), []string{"XKS_SERVER_BUDGET=80ms"}, nil},
+		{"a test key's label alone", validConfig(t, "  - name: main\n", "  - name: main\n    test_key: own-key\n"), nil, nil},
+		{"a test key to be made", validConfig(t, "  - name: main\n", "  - name: main\n    test_key: {create: true}\n"), nil, nil},
+		{"a test key of the environment", validConfig(t), []string{"XKS_HSM_GROUPS_0_TEST_KEY=own-key"}, nil},
 		{"nothing optional", validConfig(t) + "state_directory: \"\"\nkey_store_directory: \"\"\n" +
 			"health: {listen: \"\"}\nadmin: {socket: \"\"}\n", nil, nil},
 		{"overrides from the environment", validConfig(t), []string{
@@ -109,6 +112,41 @@ func TestShowDerivedDefaults(t *testing.T) {
 	}
 	if s := l.config.Server; s.MaxQueueTime != 45*time.Millisecond || s.FirstRequestBudget != 90*time.Millisecond {
 		t.Errorf("%+v", s)
+	}
+}
+
+// A section with a short form: the text alone, the section, and the variables of both.
+func TestShortForm(t *testing.T) {
+	for _, test := range []struct {
+		text, variable string
+		want           testKeyConfig
+		problem        string
+	}{
+		{"", "", testKeyConfig{Label: "xks-proxy-test"}, ""},
+		{"test_key: own", "", testKeyConfig{Label: "own"}, ""},
+		{"test_key: {label: own}", "", testKeyConfig{Label: "own"}, ""},
+		{"test_key: {create: true}", "", testKeyConfig{Label: "xks-proxy-test", Create: true}, ""},
+		{"test_key:", "", testKeyConfig{Label: "xks-proxy-test"}, ""},
+		{"test_key: own", "XKS_HSM_GROUPS_0_TEST_KEY=other", testKeyConfig{Label: "other"}, ""},
+		{"test_key: {create: true}", "XKS_HSM_GROUPS_0_TEST_KEY=other", testKeyConfig{Label: "other", Create: true}, ""},
+		{"test_key: own", "XKS_HSM_GROUPS_0_TEST_KEY_LABEL=other", testKeyConfig{Label: "other"}, ""},
+		{"test_key: own", "XKS_HSM_GROUPS_0_TEST_KEY_CREATE=true", testKeyConfig{Label: "own", Create: true}, ""},
+		{"test_key: 5", "", testKeyConfig{}, "test.yaml:7:15: hsm_groups[0].test_key.label: must be text; put quotes around the value"},
+		{"test_key: \"\"", "", testKeyConfig{}, "test.yaml:7:15: hsm_groups[0].test_key.label: must not be empty (CKA_LABEL of the key)"},
+		{"test_key: [own]", "", testKeyConfig{}, "test.yaml:7:15: hsm_groups[0].test_key: must have keys of its own: label, create"},
+		{"test_key: {create: maybe}", "", testKeyConfig{}, "test.yaml:7:24: hsm_groups[0].test_key.create: must be true or false"},
+		{"", "XKS_HSM_GROUPS_0_TEST_KEY=", testKeyConfig{}, "environment variable XKS_HSM_GROUPS_0_TEST_KEY: hsm_groups[0].test_key.label: must not be empty (CKA_LABEL of the key)"},
+	} {
+		l := parseWith(t, validConfig(t, "  - name: main\n", "  - name: main\n    "+test.text+"\n"), test.variable)
+		err := l.report.err()
+		switch {
+		case test.problem != "":
+			if err == nil || err.Error() != test.problem {
+				t.Errorf("%q %s: %v, want %s", test.text, test.variable, err, test.problem)
+			}
+		case err != nil || l.config.HSMGroups[0].TestKey != test.want:
+			t.Errorf("%q %s: %+v %v, want %+v", test.text, test.variable, l.config.HSMGroups[0].TestKey, err, test.want)
+		}
 	}
 }
 
