@@ -63,7 +63,13 @@ func TestExampleIsGood(t *testing.T) {
 	writeFile(t, elsewhere, shown)
 	again, stderr, code := command(t, "config", "check", elsewhere)
 	if code != 0 || strings.ReplaceAll(again, elsewhere, file) != stdout {
-		t.Errorf("what is shown is checked to something else: exit code %d\n%s%s\ninstead of\n%s", code, again, stderr, stdout)
+		t.Errorf(
+			"what is shown is checked to something else: exit code %d\n%s%s\ninstead of\n%s",
+			code,
+			again,
+			stderr,
+			stdout,
+		)
 	}
 	schema, stderr, code := command(t, "config", "schema")
 	if code != 0 || !json.Valid([]byte(schema)) {
@@ -99,7 +105,8 @@ func TestCheckAsUser(t *testing.T) {
 	setMode(t, filepath.Join(dir, "pins"), 0o700)
 	stdout, code = check()
 	want := dir + "/pins/hsm-a.pin, and use 1 other file of the configuration: " + dir + "/pins (owner "
-	if code != 1 || !strings.Contains(stdout, want) || !strings.Contains(stdout, "mode 0700) cannot be entered") {
+	if code != 1 || !strings.Contains(stdout, want) ||
+		!strings.Contains(stdout, "mode 0700) cannot be entered") {
 		t.Errorf("exit code %d, %q is not in\n%s", code, want, stdout)
 	}
 	if os.Getuid() != 0 {

@@ -19,7 +19,12 @@ func keylessPair(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := &pair{Dir: dir, Values: map[keyID][]byte{}, A: newToken(t, dir, "hsm-a"), B: newToken(t, dir, "hsm-b")}
+	keys := &pair{
+		Dir:    dir,
+		Values: map[keyID][]byte{},
+		A:      newToken(t, dir, "hsm-a"),
+		B:      newToken(t, dir, "hsm-b"),
+	}
 	keys.create(t, newKey("key-1", 1))
 	return newWorld(t, dir, keys)
 }
@@ -53,9 +58,11 @@ func TestServeCreatesTestKey(t *testing.T) {
 	for _, hsm := range []string{"hsm-a", "hsm-b"} {
 		p.expectTestKeys(t, hsm, "1 made, 0 failed")
 		line := p.log.find(func(line string) bool {
-			return strings.Contains(line, "came without the proxy's test key") && strings.Contains(line, `"hsm":"`+hsm+`"`)
+			return strings.Contains(line, "came without the proxy's test key") &&
+				strings.Contains(line, `"hsm":"`+hsm+`"`)
 		})
-		if !strings.Contains(line, "made the test key") || !strings.Contains(line, `"level":"info"`) {
+		if !strings.Contains(line, "made the test key") ||
+			!strings.Contains(line, `"level":"info"`) {
 			t.Errorf("%s: the log says %q", hsm, line)
 		}
 	}
@@ -82,7 +89,9 @@ func TestServeCannotCreateTestKey(t *testing.T) {
 	p := w.start(t, func(s *settings) {
 		createsTestKey(s)
 		controls := s.misbehave(t)
-		err := controls[0].Set(faulty.Rule{Function: "C_GenerateKey", Action: faulty.Return, Code: 0xE2}) // CKR_TOKEN_WRITE_PROTECTED
+		err := controls[0].Set(
+			faulty.Rule{Function: "C_GenerateKey", Action: faulty.Return, Code: 0xE2},
+		) // CKR_TOKEN_WRITE_PROTECTED
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +100,9 @@ func TestServeCannotCreateTestKey(t *testing.T) {
 	p.expectTestKeys(t, "hsm-b", "1 made, 0 failed")
 	p.waitStatus(t, "hsm-a", "DEGRADED")
 	p.waitStatus(t, "hsm-b", "ACTIVE")
-	line := p.log.find(func(line string) bool { return strings.Contains(line, "cannot make the proxy's test key") })
+	line := p.log.find(
+		func(line string) bool { return strings.Contains(line, "cannot make the proxy's test key") },
+	)
 	for _, want := range []string{`"level":"warn"`, `"hsm":"hsm-a"`, "CKR_TOKEN_WRITE_PROTECTED", "xks-proxy hsm create-test-key"} {
 		if !strings.Contains(line, want) {
 			t.Errorf("%s is not in %q", want, line)

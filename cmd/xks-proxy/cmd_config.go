@@ -27,8 +27,13 @@ environment it will run in.`,
 		RunE: commandOrHelp,
 	}
 	c.AddCommand(
-		newConfigCheckCommand(), newConfigShowCommand(), newConfigDiffCommand(),
-		newTryAccessCommand(), newConfigExampleCommand(), newConfigSchemaCommand(), newConfigReferenceCommand(),
+		newConfigCheckCommand(),
+		newConfigShowCommand(),
+		newConfigDiffCommand(),
+		newTryAccessCommand(),
+		newConfigExampleCommand(),
+		newConfigSchemaCommand(),
+		newConfigReferenceCommand(),
 	)
 	return c
 }
@@ -76,8 +81,18 @@ Exit code 0: good, perhaps with warnings. 1: not good, or not readable. 2: wrong
 			return checked.print(c, path, asJSON)
 		},
 	}
-	c.Flags().BoolVar(&options.noSecrets, "no-secrets", false, "do not read secrets and the keys of certificates")
-	c.Flags().BoolVar(&options.noModules, "no-modules", false, "do not look for the HSMs' modules: they are on another machine")
+	c.Flags().BoolVar(
+		&options.noSecrets,
+		"no-secrets",
+		false,
+		"do not read secrets and the keys of certificates",
+	)
+	c.Flags().BoolVar(
+		&options.noModules,
+		"no-modules",
+		false,
+		"do not look for the HSMs' modules: they are on another machine",
+	)
 	c.Flags().StringVar(&asUser, "as-user", "", "find the files that the user `NAME` could not use")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the outcome as JSON")
 	return c
@@ -113,7 +128,11 @@ as references and not read. The output can be used as a configuration file.`,
 				return err
 			}
 			if again := parseConfig(path, l.report.dir, shown.Bytes(), nil); again.report.err() != nil {
-				fmt.Fprintf(c.ErrOrStderr(), "warning: this is for reading: it does not load as one file: %v\n", again.report.err())
+				fmt.Fprintf(
+					c.ErrOrStderr(),
+					"warning: this is for reading: it does not load as one file: %v\n",
+					again.report.err(),
+				)
 			}
 			_, err = c.OutOrStdout().Write(shown.Bytes())
 			return err

@@ -45,7 +45,11 @@ func (c *configCheck) accessNeeds() []accessNeed {
 		add(directoryKey, conf.source.directory, access.List)
 	}
 	for i, file := range conf.source.stores {
-		add(storeKey(conf.source.ownStores+i, ""), filepath.Join(file.dir, filepath.Base(file.name)), access.Read)
+		add(
+			storeKey(conf.source.ownStores+i, ""),
+			filepath.Join(file.dir, filepath.Base(file.name)),
+			access.Read,
+		)
 	}
 	for _, place := range conf.certificatePlaces() {
 		add(place.path+".certificate", place.Certificate, access.Read)
@@ -68,7 +72,9 @@ func (c *configCheck) accessNeeds() []accessNeed {
 	for i, k := range conf.KeyStores {
 		for j, path := range k.Policy.Files {
 			key := fmt.Sprintf("%s[%d]", policyFilesKey(i), j)
-			files, _ := filepath.Glob(filepath.Join(escapeGlob(path), "*.cedar")) // the pattern is good
+			files, _ := filepath.Glob(
+				filepath.Join(escapeGlob(path), "*.cedar"),
+			) // the pattern is good
 			right := access.Read
 			info, err := os.Stat(path)
 			if err == nil && info.IsDir() {
@@ -89,7 +95,8 @@ func (c *configCheck) accessNeeds() []accessNeed {
 }
 
 var verbs = map[access.Right]string{
-	access.Read: "read", access.List: "list", access.Execute: "run", access.Append: "write to", access.Fill: "write to",
+	access.Read: "read", access.List: "list", access.Execute: "run",
+	access.Append: "write to", access.Fill: "write to",
 }
 
 // access reports what the user cannot use.
@@ -112,7 +119,9 @@ func (c *configCheck) access(ctx context.Context) {
 		}
 		var refused *access.Refusal
 		switch {
-		case err == nil, errors.Is(err, fs.ErrNotExist), need.isMissing(): // what is missing is reported as such
+		case err == nil,
+			errors.Is(err, fs.ErrNotExist),
+			need.isMissing(): // what is missing is reported as such
 		case errors.As(err, &refused):
 			place := places[err.Error()]
 			if place == nil {
@@ -122,20 +131,37 @@ func (c *configCheck) access(ctx context.Context) {
 			}
 			place.files[need.Path] = true
 		default:
-			c.leaveOut("whether the user %s can %s %s: %v", user.Name, verbs[need.Right], need.Path, err)
+			c.leaveOut(
+				"whether the user %s can %s %s: %v",
+				user.Name,
+				verbs[need.Right],
+				need.Path,
+				err,
+			)
 		}
 	}
 	for _, place := range order {
 		key := place.first.key
-		c.report.errorAt(c.report.origin(key), key, "the user %s cannot %s; %s", user.Name, place, strings.ReplaceAll(place.refusal.Remedy, "USER", user.Name))
+		c.report.errorAt(
+			c.report.origin(key),
+			key,
+			"the user %s cannot %s; %s",
+			user.Name,
+			place,
+			strings.ReplaceAll(place.refusal.Remedy, "USER", user.Name),
+		)
 	}
 	if !tried {
-		c.leaveOut("ACLs and file systems: the rights of %s are computed from owners and modes; as root, they are tried", user.Name)
+		c.leaveOut(
+			"ACLs and file systems: the rights of %s are computed from owners and modes; "+
+				"as root, they are tried",
+			user.Name,
+		)
 	}
 }
 
-// stateOwner: serve refuses a state directory of another user, writable or not, since that user could
-// lift a block (durable.CheckDirectory).
+// stateOwner: serve refuses a state directory of another user, writable or not, since that user
+// could lift a block (durable.CheckDirectory).
 func (c *configCheck) stateOwner(user access.User) {
 	directory := c.config.StateDirectory
 	info, err := os.Stat(directory)
@@ -144,8 +170,16 @@ func (c *configCheck) stateOwner(user access.User) {
 	}
 	owner, known := info.Sys().(*syscall.Stat_t)
 	if known && owner.Uid != user.UID && owner.Uid != 0 {
-		c.report.errorf("state_directory", "%s belongs to user id %d, and the proxy of user %s would refuse it; check its content, then run: chown %s %s",
-			directory, owner.Uid, user.Name, user.Name, directory)
+		c.report.errorf(
+			"state_directory",
+			"%s belongs to user id %d, and the proxy of user %s would refuse it; check its content, "+
+				"then run: chown %s %s",
+			directory,
+			owner.Uid,
+			user.Name,
+			user.Name,
+			directory,
+		)
 	}
 }
 
@@ -193,7 +227,11 @@ func (t triedNeed) err() error {
 }
 
 // askKernel has a process that runs as the user try; false where this one must not start such.
-func (c *configCheck) askKernel(ctx context.Context, user access.User, needs []accessNeed) ([]triedNeed, bool) {
+func (c *configCheck) askKernel(
+	ctx context.Context,
+	user access.User,
+	needs []accessNeed,
+) ([]triedNeed, bool) {
 	list := make([]access.Need, 0, len(needs))
 	for _, need := range needs {
 		list = append(list, need.Need)
@@ -208,7 +246,10 @@ func (c *configCheck) askKernel(ctx context.Context, user access.User, needs []a
 	ctx, cancel := context.WithTimeout(ctx, tryAccessTimeout)
 	defer cancel()
 	said, _, err := child{
-		arguments: []string{"config", tryAccessCommand}, directory: "/", input: input, credential: user.Credential(),
+		arguments: []string{
+			"config",
+			tryAccessCommand,
+		}, directory: "/", input: input, credential: user.Credential(),
 	}.run(ctx)
 	if err != nil {
 		return nil, false

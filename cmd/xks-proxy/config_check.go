@@ -1,6 +1,6 @@
 package main
 
-// `config check`: everything that can be known of a configuration without serving it, in one report.
+// `config check`: everything that can be known of a configuration without serving it.
 
 import (
 	"context"
@@ -30,8 +30,8 @@ type configCheck struct {
 	notChecked []string // what could not be known, a sentence each
 }
 
-// checkConfig checks the configuration at path, to the end whatever it finds on the way. The error is
-// about reading that file.
+// checkConfig checks the configuration at path, to the end whatever it finds on the way. The error
+// is about reading that file.
 func checkConfig(ctx context.Context, path string, options checkOptions) (*configCheck, error) {
 	l, err := loadFile(path)
 	if err != nil {
@@ -67,7 +67,8 @@ func (c *configCheck) files() {
 			checkKeyFile(c.report, place)
 		}
 		if place.Certificate == "" || place.Key == "" {
-			c.report.failed[place.path+".certificate"] = true // reported as missing, or below what is broken
+			// Reported as missing, or below what is broken.
+			c.report.failed[place.path+".certificate"] = true
 		}
 	}
 	checkOtherFiles(c.report, c.config)
@@ -88,12 +89,29 @@ func (c *configCheck) modules() {
 		if h.Module == "" || c.report.failed[moduleKey(i)] {
 			continue
 		}
-		missing, err := sharedlib.Check(sharedlib.Place{File: h.Module, Symbol: moduleSymbol, LibraryPath: h.libraryPath(c.config.source.dir)})
+		missing, err := sharedlib.Check(
+			sharedlib.Place{
+				File:        h.Module,
+				Symbol:      moduleSymbol,
+				LibraryPath: h.libraryPath(c.config.source.dir),
+			},
+		)
 		if err != nil {
-			c.report.errorf(moduleKey(i), "%v; correct the path, or check with --no-modules where the HSM's software is not installed", err)
+			c.report.errorf(
+				moduleKey(i),
+				"%v; correct the path, or check with --no-modules where the HSM's software is "+
+					"not installed",
+				err,
+			)
 		}
 		for _, library := range missing {
-			c.report.warnf(moduleKey(i), "%s cannot load without %s: no directory of the dynamic loader has it; install it, or add its directory to LD_LIBRARY_PATH in environment", h.Module, library)
+			c.report.warnf(
+				moduleKey(i),
+				"%s cannot load without %s: no directory of the dynamic loader has it; install it, "+
+					"or add its directory to LD_LIBRARY_PATH in environment",
+				h.Module,
+				library,
+			)
 		}
 	}
 }
@@ -115,7 +133,11 @@ func (h hsmConfig) libraryPath(dir string) []string {
 
 func (c *configCheck) secrets(ctx context.Context) {
 	if c.options.noSecrets {
-		c.leaveOut("%s and %s of certificates (--no-secrets)", plural(len(c.config.secretRefs()), "secret"), plural(len(c.config.certificatePlaces()), "key"))
+		c.leaveOut(
+			"%s and %s of certificates (--no-secrets)",
+			plural(len(c.config.secretRefs()), "secret"),
+			plural(len(c.config.certificatePlaces()), "key"),
+		)
 		return
 	}
 	resolveInto(ctx, c.report, c.config)

@@ -14,7 +14,7 @@ import (
 type checkJSON struct {
 	File       string        `json:"file"`
 	Good       bool          `json:"good"`       // no problem is an error
-	Problems   []problemJSON `json:"problems"`   // errors first, in the order of the files, then warnings
+	Problems   []problemJSON `json:"problems"`   // errors in the order of the files, then warnings
 	NotChecked []string      `json:"notChecked"` // what could not be known, a sentence each
 }
 
@@ -30,8 +30,11 @@ type problemJSON struct {
 }
 
 // remedyForm finds the last part of a message that tells somebody to do something.
-var remedyForm = regexp.MustCompile(`^(.*?); ((?:run:|did you mean|known:|write |give |remove |put |save |set |name |choose |` +
-	`end |make |use |add |install |store |unset |look at |indent |delete |correct |close |probe |xks-proxy ).*)$`)
+var remedyForm = regexp.MustCompile(
+	`^(.*?); ((?:run:|did you mean|known:|write |give |remove |put |save |set |name |choose |` +
+		`end |make |use |add |install |store |unset |look at |indent |` +
+		`delete |correct |close |probe |xks-proxy ).*)$`,
+)
 
 func (p problem) asJSON(severity string) problemJSON {
 	message, remedy := p.Message, ""
@@ -39,7 +42,8 @@ func (p problem) asJSON(severity string) problemJSON {
 		message, remedy = found[1], found[2]
 	}
 	j := problemJSON{
-		Severity: severity, File: p.File, Line: p.Origin.Line, Column: p.Origin.Column, Variable: p.Origin.Variable,
+		Severity: severity, File: p.File, Line: p.Origin.Line, Column: p.Origin.Column,
+		Variable: p.Origin.Variable,
 		Field: p.Path, Message: message, Remedy: remedy,
 	}
 	if j.Variable != "" {
@@ -70,7 +74,12 @@ func (k *configCheck) print(c *cobra.Command, path string, asJSON bool) error {
 }
 
 func (k *configCheck) printJSON(c *cobra.Command, path string, errs []problem) error {
-	j := checkJSON{File: path, Good: len(errs) == 0, Problems: []problemJSON{}, NotChecked: append([]string{}, k.notChecked...)}
+	j := checkJSON{
+		File:       path,
+		Good:       len(errs) == 0,
+		Problems:   []problemJSON{},
+		NotChecked: append([]string{}, k.notChecked...),
+	}
 	for _, p := range errs {
 		j.Problems = append(j.Problems, p.asJSON("error"))
 	}
@@ -82,7 +91,11 @@ func (k *configCheck) printJSON(c *cobra.Command, path string, errs []problem) e
 
 // printUnreadable is for a configuration of which nothing could be read.
 func printUnreadable(c *cobra.Command, path string, err error) error {
-	j := checkJSON{File: path, Problems: []problemJSON{{Severity: "error", File: path, Message: err.Error()}}, NotChecked: []string{}}
+	j := checkJSON{
+		File:       path,
+		Problems:   []problemJSON{{Severity: "error", File: path, Message: err.Error()}},
+		NotChecked: []string{},
+	}
 	failed := encodeCheck(c, j)
 	if failed != nil {
 		return failed

@@ -27,15 +27,27 @@ func brokenEverywhere(t *testing.T) {
 	writeFile(t, "text.so", strings.Repeat("a script\n", 20), 0o644)
 	writeFile(t, "key_stores.d/broken.yaml", "owner: [\n", 0o644)
 	writeFile(t, "key_stores.d/open.yaml", "nmae: x\n", 0o666)
-	writeFile(t, "key_stores.d/typed.yaml", storeText("typed", payrollKey, "quota: {burst: many}"), 0o644)
-	writeFile(t, "test.yaml", validConfig(t,
+	writeFile(
+		t,
+		"key_stores.d/typed.yaml",
+		storeText("typed", payrollKey, "quota: {burst: many}"),
+		0o644,
+	)
+	writeFile(t, "test.yaml", validConfig(
+		t,
 		"server: {tls: {certificate: server.crt, key: server.key}}",
 		"server: {budget: 200, max_in_flight: [1], tls: {certificate: server.crt, key: server.key, more: [{certificate: second.crt, key: second.key}, {certificate: none.crt, key: second.key}]}}",
-		"hsm-b, module: module.so", "hsm-b, module: text.so",
-		"{file: hsm-b.pin}", "{env: \"not a name hunter2\"}",
-		"hsm-a, module: module.so", "hsm-a, module: none.so",
-		"    hsm_group: main\n", "    hsm_group: main\n    hosts: [1.2.3.4, \"a b\", 5]\n    keys: {labels: [demo]}\n    policy: {files: [bad.cedar]}\n",
-		"{file: hsm-a.pin}", "{file: none.pin}")+"log: {output: none/log, levl: info}\n", 0o644)
+		"hsm-b, module: module.so",
+		"hsm-b, module: text.so",
+		"{file: hsm-b.pin}",
+		"{env: \"not a name hunter2\"}",
+		"hsm-a, module: module.so",
+		"hsm-a, module: none.so",
+		"    hsm_group: main\n",
+		"    hsm_group: main\n    hosts: [1.2.3.4, \"a b\", 5]\n    keys: {labels: [demo]}\n    policy: {files: [bad.cedar]}\n",
+		"{file: hsm-a.pin}",
+		"{file: none.pin}",
+	)+"log: {output: none/log, levl: info}\n", 0o644)
 }
 
 // wantEverywhere are the places of all of them.
@@ -118,7 +130,8 @@ func checkedJSON(t *testing.T, args ...string) (checkJSON, int) {
 func TestCheckJSON(t *testing.T) {
 	storeDir(t)
 	good, code := checkedJSON(t, "test.yaml")
-	if code != 0 || !good.Good || good.File != "test.yaml" || len(good.Problems) != 0 || len(good.NotChecked) != 0 {
+	if code != 0 || !good.Good || good.File != "test.yaml" || len(good.Problems) != 0 ||
+		len(good.NotChecked) != 0 {
 		t.Errorf("exit code %d, %+v", code, good)
 	}
 	writeFile(t, "hsm-a.pin", "1\n", 0o644)
@@ -126,7 +139,8 @@ func TestCheckJSON(t *testing.T) {
 	t.Setenv("XKS_SERVER_BUDGET", "300ms")
 	t.Setenv("XKS_LOG_LEVEL", "loud")
 	bad, code := checkedJSON(t, "test.yaml", "--no-modules")
-	if code != 1 || bad.Good || len(bad.NotChecked) != 1 || !strings.Contains(bad.NotChecked[0], "--no-modules") {
+	if code != 1 || bad.Good || len(bad.NotChecked) != 1 ||
+		!strings.Contains(bad.NotChecked[0], "--no-modules") {
 		t.Errorf("exit code %d, %+v", code, bad)
 	}
 	for _, want := range []problemJSON{
@@ -140,7 +154,8 @@ func TestCheckJSON(t *testing.T) {
 		}
 	}
 	missing, code := checkedJSON(t, "nowhere.yaml")
-	if code != 1 || missing.Good || len(missing.Problems) != 1 || !strings.Contains(missing.Problems[0].Message, "nowhere.yaml does not exist") {
+	if code != 1 || missing.Good || len(missing.Problems) != 1 ||
+		!strings.Contains(missing.Problems[0].Message, "nowhere.yaml does not exist") {
 		t.Errorf("exit code %d, %+v", code, missing)
 	}
 }
@@ -148,7 +163,9 @@ func TestCheckJSON(t *testing.T) {
 // hasProblem compares messages and remedies by what they contain.
 func hasProblem(problems []problemJSON, want problemJSON) bool {
 	for _, p := range problems {
-		fits := strings.Contains(p.Message, want.Message) && strings.HasPrefix(p.Remedy, want.Remedy) && (want.Remedy != "" || p.Remedy == "")
+		fits := strings.Contains(p.Message, want.Message) &&
+			strings.HasPrefix(p.Remedy, want.Remedy) &&
+			(want.Remedy != "" || p.Remedy == "")
 		p.Message, p.Remedy = want.Message, want.Remedy
 		if want.Line == 1 && p.Line > 0 {
 			p.Line, p.Column = want.Line, want.Column
@@ -171,7 +188,8 @@ func TestCheckWithoutSecrets(t *testing.T) {
 		}
 	}
 	stdout, stderr, code := execute(t, "config", "check", "--no-secrets", "test.yaml")
-	if code != 0 || stderr != "" || !strings.Contains(stdout, "xks.example.com *.wild.example.com, until 20") ||
+	if code != 0 || stderr != "" ||
+		!strings.Contains(stdout, "xks.example.com *.wild.example.com, until 20") ||
 		!strings.Contains(stdout, "3 secrets and 1 key of certificates (--no-secrets)") {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 	}

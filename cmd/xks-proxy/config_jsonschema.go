@@ -112,7 +112,14 @@ func (s *setting) jsonSchema() *jsonSchema {
 	}
 	n.Description, n.Default = s.Doc, s.jsonDefault()
 	if s.Kind == duration {
-		n.Description = strings.TrimSuffix(n.Description, ".") + fmt.Sprintf(". From %s to %s.", s.Min, s.Max)
+		n.Description = strings.TrimSuffix(
+			n.Description,
+			".",
+		) + fmt.Sprintf(
+			". From %s to %s.",
+			s.Min,
+			s.Max,
+		)
 	}
 	return n
 }
@@ -139,7 +146,11 @@ func (s *setting) elementSchema() *jsonSchema {
 	case boolean:
 		return &jsonSchema{Type: []string{"boolean"}}
 	case integer:
-		return &jsonSchema{Type: []string{"integer"}, Minimum: limitOf(s.Min), Maximum: limitOf(s.Max)}
+		return &jsonSchema{
+			Type:    []string{"integer"},
+			Minimum: limitOf(s.Min),
+			Maximum: limitOf(s.Max),
+		}
 	case duration:
 		n := &jsonSchema{Type: []string{"string"}, Pattern: durationForm}
 		if s.Min == "0s" { // written as 0

@@ -115,7 +115,8 @@ func TestJSONSchemaRefusesWhatIsWrongInOneKey(t *testing.T) {
 	}
 	for _, file := range files {
 		for _, rule := range oneKeyRules {
-			if !strings.HasPrefix(filepath.Base(file), rule) || filepath.Base(file) == "wrong-type-octal.yaml" {
+			if !strings.HasPrefix(filepath.Base(file), rule) ||
+				filepath.Base(file) == "wrong-type-octal.yaml" {
 				continue
 			}
 			seen[rule] = true

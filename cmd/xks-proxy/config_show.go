@@ -32,9 +32,13 @@ func showConfig(w io.Writer, l *loaded) error {
 
 // heading says what the rest is, and which paths start nowhere else than where it was.
 func (l *loaded) heading() string {
-	return "The configuration of " + strconv.Quote(l.report.file) + " as it is in use. Values that are not in that file are marked.\n" +
+	return "The configuration of " + strconv.Quote(
+		l.report.file,
+	) + " as it is in use. Values that are not in that file are marked.\n" +
 		"Paths are absolute, except in the arguments of secret commands and the environment of HSMs:\n" +
-		"those start at the directory of the file, " + strconv.Quote(l.report.dir) + "."
+		"those start at the directory of the file, " + strconv.Quote(
+		l.report.dir,
+	) + "."
 }
 
 func (l *loaded) node(s *setting, settings map[string]any, path string) *yaml.Node {
@@ -127,7 +131,11 @@ func (l *loaded) valueNode(s *setting, value any, path string) *yaml.Node {
 // directoryNode is no directory: its key stores are shown as those of the file.
 func (l *loaded) directoryNode() *yaml.Node {
 	n := scalarNode(&setting{Kind: text}, "")
-	n.LineComment = fmt.Sprintf("%q: its %d key stores are above", l.report.directory, len(l.report.stores))
+	n.LineComment = fmt.Sprintf(
+		"%q: its %d key stores are above",
+		l.report.directory,
+		len(l.report.stores),
+	)
 	if !l.report.found {
 		n.LineComment = fmt.Sprintf("%q does not exist", l.report.directory)
 	}

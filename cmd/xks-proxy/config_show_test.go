@@ -27,17 +27,43 @@ func shownCases(t *testing.T) []shownCase {
 		{"valid.yaml", validConfig(t), nil, nil},
 		{"the commented configuration", commented, nil, nil},
 		{"with every setting in it", strings.Replace(
-			commentedSetting.ReplaceAllString(commented, "$1$2"), "key_store_directory: key_stores.d", "key_store_directory: .", 1,
+			commentedSetting.ReplaceAllString(
+				commented,
+				"$1$2",
+			),
+			"key_store_directory: key_stores.d",
+			"key_store_directory: .",
+			1,
 		), nil, nil},
 		{"texts that look like something else", validConfig(t, "token: hsm-b", `token: "0123"`,
 			"{file: hsm-b.pin}", `{command: [./pin, "true", "a: b"]}, environment: ["A=#1"], `+
 				"overrides: {mechanism: 0x80000001, ambiguous: [5], read_only_sessions: false}"), nil, nil},
 		{"a small budget", validConfig(t, "server: {", "server: {budget: 90ms, "), nil, nil},
 		{"an odd budget", validConfig(t, "server: {", "server: {budget: 90.5ms, "), nil, nil},
-		{"a small budget of the environment", validConfig(t), []string{"XKS_SERVER_BUDGET=80ms"}, nil},
-		{"a test key's label alone", validConfig(t, "  - name: main\n", "  - name: main\n    test_key: own-key\n"), nil, nil},
-		{"a test key to be made", validConfig(t, "  - name: main\n", "  - name: main\n    test_key: {create: true}\n"), nil, nil},
-		{"a test key of the environment", validConfig(t), []string{"XKS_HSM_GROUPS_0_TEST_KEY=own-key"}, nil},
+		{
+			"a small budget of the environment",
+			validConfig(t),
+			[]string{"XKS_SERVER_BUDGET=80ms"},
+			nil,
+		},
+		{
+			"a test key's label alone",
+			validConfig(t, "  - name: main\n", "  - name: main\n    test_key: own-key\n"),
+			nil,
+			nil,
+		},
+		{
+			"a test key to be made",
+			validConfig(t, "  - name: main\n", "  - name: main\n    test_key: {create: true}\n"),
+			nil,
+			nil,
+		},
+		{
+			"a test key of the environment",
+			validConfig(t),
+			[]string{"XKS_HSM_GROUPS_0_TEST_KEY=own-key"},
+			nil,
+		},
 		{"nothing optional", validConfig(t) + "state_directory: \"\"\nkey_store_directory: \"\"\n" +
 			"health: {listen: \"\"}\nadmin: {socket: \"\"}\n", nil, nil},
 		{"overrides from the environment", validConfig(t), []string{
@@ -45,14 +71,21 @@ func shownCases(t *testing.T) []shownCase {
 			"XKS_HSMS_0_PIN_COMMAND=bin/pin,a", "XKS_HSMS_0_ENVIRONMENT=A=1,B=2", "XKS_HSMS_0_SLOT=0",
 			"XKS_HSMS_0_OVERRIDES_AMBIGUOUS=0x5,6", "XKS_KEY_STORES_0_REGIONS=eu-central-1,eu-west-1",
 		}, nil},
-		{"templates", validConfig(t, "path_prefix: /demo",
-			"path_prefix: \"/{owner}/{name}\"\n    owner: office\n    application: payroll"), nil, nil},
-		{"a directory", validConfig(t, "hsm_group: main", "hsm_group: main\n    keys: {labels: [demo]}"), nil,
+		{"templates", validConfig(
+			t,
+			"path_prefix: /demo",
+			"path_prefix: \"/{owner}/{name}\"\n    owner: office\n    application: payroll",
+		), nil, nil},
+		{
+			"a directory",
+			validConfig(t, "hsm_group: main", "hsm_group: main\n    keys: {labels: [demo]}"),
+			nil,
 			map[string]string{
 				"tax.yaml": "owner: tax\npath_prefix: /{owner}/{name}\nhsm_group: main\n" +
 					"keys: {labels: [\"{owner}-*\"]}\nquota: {requests_per_second: 10}\npolicy: {files: [\"p/{owner}\"]}\n" +
 					"credentials: [{access_key_id: XKSTESTACCESSKEYID222222, secret_access_key: {command: [bin/key, x]}}]\n",
-			}},
+			},
+		},
 	}
 }
 
@@ -110,7 +143,8 @@ func TestShowDerivedDefaults(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, shown.String())
 		}
 	}
-	if s := l.config.Server; s.MaxQueueTime != 45*time.Millisecond || s.FirstRequestBudget != 90*time.Millisecond {
+	if s := l.config.Server; s.MaxQueueTime != 45*time.Millisecond ||
+		s.FirstRequestBudget != 90*time.Millisecond {
 		t.Errorf("%+v", s)
 	}
 }
@@ -137,7 +171,11 @@ func TestShortForm(t *testing.T) {
 		{"test_key: {create: maybe}", "", testKeyConfig{}, "test.yaml:7:24: hsm_groups[0].test_key.create: must be true or false"},
 		{"", "XKS_HSM_GROUPS_0_TEST_KEY=", testKeyConfig{}, "environment variable XKS_HSM_GROUPS_0_TEST_KEY: hsm_groups[0].test_key.label: must not be empty (CKA_LABEL of the key)"},
 	} {
-		l := parseWith(t, validConfig(t, "  - name: main\n", "  - name: main\n    "+test.text+"\n"), test.variable)
+		l := parseWith(
+			t,
+			validConfig(t, "  - name: main\n", "  - name: main\n    "+test.text+"\n"),
+			test.variable,
+		)
 		err := l.report.err()
 		switch {
 		case test.problem != "":
@@ -145,14 +183,28 @@ func TestShortForm(t *testing.T) {
 				t.Errorf("%q %s: %v, want %s", test.text, test.variable, err, test.problem)
 			}
 		case err != nil || l.config.HSMGroups[0].TestKey != test.want:
-			t.Errorf("%q %s: %+v %v, want %+v", test.text, test.variable, l.config.HSMGroups[0].TestKey, err, test.want)
+			t.Errorf(
+				"%q %s: %+v %v, want %+v",
+				test.text,
+				test.variable,
+				l.config.HSMGroups[0].TestKey,
+				err,
+				test.want,
+			)
 		}
 	}
 }
 
 // What an HSM's profile says is in use, too.
 func TestShowProfile(t *testing.T) {
-	l := parseWith(t, validConfig(t, "token: hsm-b, ", "token: hsm-b, profile: cloudhsm, overrides: {max_aad: 600}, "))
+	l := parseWith(
+		t,
+		validConfig(
+			t,
+			"token: hsm-b, ",
+			"token: hsm-b, profile: cloudhsm, overrides: {max_aad: 600}, ",
+		),
+	)
 	var shown strings.Builder
 	err := showConfig(&shown, l)
 	if err != nil {

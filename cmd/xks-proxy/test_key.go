@@ -71,7 +71,13 @@ func newTestKeyMaker(
 	label string, token testKeyToken, create func(context.Context) (string, error), log *zap.Logger,
 ) *testKeyMaker {
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &testKeyMaker{label: label, token: token, make: create, log: log.With(zap.String("test_key", label)), cancel: cancel}
+	m := &testKeyMaker{
+		label:  label,
+		token:  token,
+		make:   create,
+		log:    log.With(zap.String("test_key", label)),
+		cancel: cancel,
+	}
 	changed := token.Changed(ctx)
 	m.running.Go(func() { m.run(ctx, changed) })
 	return m
@@ -127,7 +133,8 @@ func (m *testKeyMaker) ensure(ctx context.Context) bool {
 	}
 	m.failed.Add(1)
 	m.log.Warn("cannot make the proxy's test key, so probes of this HSM encrypt nothing; "+
-		"make it with an account that may: xks-proxy hsm create-test-key, or the HSM's own tools", zap.Error(err))
+		"make it with an account that may: xks-proxy hsm create-test-key, or the HSM's own tools",
+		zap.Error(err))
 	return true
 }
 
@@ -135,7 +142,8 @@ func (m *testKeyMaker) ensure(ctx context.Context) bool {
 // if one must not be made beside what is there: that is somebody's key.
 func hasTestKey(label string, found []hsm.Object) (bool, error) {
 	for _, object := range found {
-		if object.IsAES256() && object.Usage&hsm.CanEncrypt != 0 && object.Usage&hsm.CanDecrypt != 0 {
+		if object.IsAES256() && object.Usage&hsm.CanEncrypt != 0 &&
+			object.Usage&hsm.CanDecrypt != 0 {
 			return true, nil
 		}
 	}
@@ -144,8 +152,11 @@ func hasTestKey(label string, found []hsm.Object) (bool, error) {
 		return false, hsm.UnreadableError("find the test key", unreadable[0])
 	}
 	if len(found) > 0 {
-		return false, fmt.Errorf("there is a key %q that is not an AES-256 key for encrypting and decrypting; "+
-			"delete it if it is nobody's, or choose another test_key", label)
+		return false, fmt.Errorf(
+			"there is a key %q that is not an AES-256 key for encrypting and decrypting; "+
+				"delete it if it is nobody's, or choose another test_key",
+			label,
+		)
 	}
 	return false, nil
 }

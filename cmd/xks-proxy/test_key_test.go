@@ -72,7 +72,13 @@ func (k *keylessToken) set(err, refuse error) {
 }
 
 func goodTestKey() hsm.Object {
-	return hsm.Object{Label: "test", Class: hsm.SecretKey, KeyType: "AES", Bits: 8 * hsm.KeySize, Usage: hsm.CanEncrypt | hsm.CanDecrypt}
+	return hsm.Object{
+		Label:   "test",
+		Class:   hsm.SecretKey,
+		KeyType: "AES",
+		Bits:    8 * hsm.KeySize,
+		Usage:   hsm.CanEncrypt | hsm.CanDecrypt,
+	}
 }
 
 func TestServeMakesTheTestKey(t *testing.T) {
@@ -83,11 +89,19 @@ func TestServeMakesTheTestKey(t *testing.T) {
 		defer maker.close()
 		expect := func(what string, created int, made, failed int64, says string) {
 			t.Helper()
-			if token.created != created || maker.made.Load() != made || maker.failed.Load() != failed {
-				t.Errorf("%s: asked for %d keys, %d made, %d failed", what, token.created, maker.made.Load(), maker.failed.Load())
+			if token.created != created || maker.made.Load() != made ||
+				maker.failed.Load() != failed {
+				t.Errorf(
+					"%s: asked for %d keys, %d made, %d failed",
+					what,
+					token.created,
+					maker.made.Load(),
+					maker.failed.Load(),
+				)
 			}
 			said := lines.TakeAll()
-			if (says == "") != (len(said) == 0) || says != "" && !strings.Contains(said[0].Message, says) {
+			if (says == "") != (len(said) == 0) ||
+				says != "" && !strings.Contains(said[0].Message, says) {
 				t.Errorf("%s: logs %v", what, said)
 			}
 		}

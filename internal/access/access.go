@@ -25,7 +25,7 @@ const (
 	List    Right = "list"    // a directory and open what is in it
 	Execute Right = "execute" // a program
 	Append  Right = "append"  // to a file, which may have to be made
-	Fill    Right = "fill"    // a directory, which may have to be made: make and replace files in it
+	Fill    Right = "fill"    // a directory: make and replace files in it, and the directory itself
 )
 
 // Need is a right to the file at an absolute path.
@@ -110,7 +110,12 @@ func walk(n Need, may judge) error {
 	for err == nil && len(rest) > 0 {
 		refused := may(at, info, mayExecute)
 		if refused != nil {
-			return &Refusal{At: at, Detail: refused.Error(), Action: "be entered", Remedy: "run: chmod o+x " + at + ", or give the user's group the right to enter it"}
+			return &Refusal{
+				At:     at,
+				Detail: refused.Error(),
+				Action: "be entered",
+				Remedy: "run: chmod o+x " + at + ", or give the user's group the right to enter it",
+			}
 		}
 		next := filepath.Join(at, rest[0])
 		var child fs.FileInfo
@@ -157,19 +162,24 @@ func made(n Need, directory string, info fs.FileInfo, may judge) error {
 		return nil
 	}
 	return &Refusal{
-		At: directory, Detail: refused.Error(), Action: "be written to, and " + n.Path + " does not exist",
+		At:     directory,
+		Detail: refused.Error(),
+		Action: "be written to, and " + n.Path + " does not exist",
 		Remedy: "make " + n.Path + " and give it to the user",
 	}
 }
 
 func final(n Need, at string, info fs.FileInfo, may judge) error {
-	bits, action, remedy := mayRead, "be read", "run: chgrp GROUP "+at+" && chmod g+r "+at+", with a group of the user"
+	share := func(mode string) string {
+		return "run: chgrp GROUP " + at + " && chmod " + mode + " " + at + ", with a group of the user"
+	}
+	bits, action, remedy := mayRead, "be read", share("g+r")
 	switch n.Right {
 	case Read:
 	case List:
-		bits, action, remedy = mayRead|mayExecute, "be listed", "run: chgrp GROUP "+at+" && chmod g+rx "+at+", with a group of the user"
+		bits, action, remedy = mayRead|mayExecute, "be listed", share("g+rx")
 	case Execute:
-		bits, action, remedy = mayExecute, "be run", "run: chmod +x "+at+", or give the user's group the right to run it"
+		bits, action, remedy = mayExecute, "be run", share("g+x")
 	case Append:
 		bits, action, remedy = mayWrite, "be written to", "run: chown USER "+at
 	case Fill:

@@ -112,7 +112,8 @@ func TestComputed(t *testing.T) {
 			if !errors.As(err, &refused) {
 				refused = &Refusal{}
 			}
-			if refused.At != test.at || err != nil && (refused.Remedy == "" || !strings.Contains(err.Error(), "mode ")) {
+			if refused.At != test.at ||
+				err != nil && (refused.Remedy == "" || !strings.Contains(err.Error(), "mode ")) {
 				t.Errorf("%v, want a refusal at %q", err, test.at)
 			}
 		})

@@ -37,13 +37,21 @@ func Lookup(name string) (User, error) {
 func fromSystem(found *user.User) (User, error) {
 	groups, err := found.GroupIds()
 	if err != nil {
-		return User{}, fmt.Errorf("the groups of the user %s are not known: %w", found.Username, err)
+		return User{}, fmt.Errorf(
+			"the groups of the user %s are not known: %w",
+			found.Username,
+			err,
+		)
 	}
 	ids := make([]uint32, 0, len(groups)+2)
 	for _, text := range append([]string{found.Uid, found.Gid}, groups...) {
 		id, err := strconv.ParseUint(text, 10, 32)
 		if err != nil {
-			return User{}, fmt.Errorf("the user %s has an id that is not a number: %s", found.Username, text)
+			return User{}, fmt.Errorf(
+				"the user %s has an id that is not a number: %s",
+				found.Username,
+				text,
+			)
 		}
 		ids = append(ids, uint32(id))
 	}

@@ -17,10 +17,22 @@ func systemPlaces() []string {
 	for _, file := range musl {
 		data, err := os.ReadFile(file)
 		if err == nil {
-			places = append(places, strings.FieldsFunc(string(data), func(c rune) bool { return c == ':' || c == '\n' })...)
+			places = append(
+				places,
+				strings.FieldsFunc(
+					string(data),
+					func(c rune) bool { return c == ':' || c == '\n' },
+				)...)
 		}
 	}
-	usual := []string{"/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib", "/usr/local/lib64"}
+	usual := []string{
+		"/lib64",
+		"/usr/lib64",
+		"/lib",
+		"/usr/lib",
+		"/usr/local/lib",
+		"/usr/local/lib64",
+	}
 	triplets, _ := filepath.Glob("/usr/lib/*-linux-gnu*")
 	old, _ := filepath.Glob("/lib/*-linux-gnu*")
 	return append(append(append(places, usual...), triplets...), old...)

@@ -27,7 +27,8 @@ type Place struct {
 // machines are the architectures of ELF by those of Go.
 var machines = map[string]elf.Machine{
 	"amd64": elf.EM_X86_64, "386": elf.EM_386, "arm64": elf.EM_AARCH64, "arm": elf.EM_ARM,
-	"ppc64le": elf.EM_PPC64, "s390x": elf.EM_S390, "riscv64": elf.EM_RISCV, "loong64": elf.EM_LOONGARCH,
+	"ppc64le": elf.EM_PPC64, "s390x": elf.EM_S390,
+	"riscv64": elf.EM_RISCV, "loong64": elf.EM_LOONGARCH,
 }
 
 // Check returns an error if the library surely cannot be loaded by this program. The list holds the
@@ -43,7 +44,10 @@ func Check(p Place) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &search{places: append(slices.Clone(p.LibraryPath), systemPlaces()...), seen: map[string]bool{}}
+	s := &search{
+		places: append(slices.Clone(p.LibraryPath), systemPlaces()...),
+		seen:   map[string]bool{},
+	}
 	s.visit(f, p.File)
 	return s.missing, nil
 }
@@ -68,7 +72,12 @@ func open(path string) (*elf.File, error) {
 	want, known := machines[runtime.GOARCH]
 	switch {
 	case known && f.Machine != want:
-		err = fmt.Errorf("%s is for another architecture (%s), and this program for %s", path, f.Machine, want)
+		err = fmt.Errorf(
+			"%s is for another architecture (%s), and this program for %s",
+			path,
+			f.Machine,
+			want,
+		)
 	case known && f.Class != classOf(runtime.GOARCH):
 		err = fmt.Errorf("%s is %s, and this program %s", path, f.Class, classOf(runtime.GOARCH))
 	case f.Type != elf.ET_DYN:
@@ -133,7 +142,10 @@ func (s *search) visit(f *elf.File, file string) {
 		s.seen[name] = true
 		found, path := find(name, places)
 		if found == nil {
-			s.missing = append(s.missing, fmt.Sprintf("%s, which %s needs", name, filepath.Base(file)))
+			s.missing = append(
+				s.missing,
+				fmt.Sprintf("%s, which %s needs", name, filepath.Base(file)),
+			)
 			continue
 		}
 		s.visit(found, path)
@@ -176,7 +188,10 @@ func ownPlaces(f *elf.File, file string) []string {
 			for place := range strings.SplitSeq(list, ":") {
 				place = strings.NewReplacer("${ORIGIN}", origin, "$ORIGIN", origin).Replace(place)
 				for _, lib := range []string{"lib", "lib64"} {
-					places = append(places, strings.NewReplacer("${LIB}", lib, "$LIB", lib).Replace(place))
+					places = append(
+						places,
+						strings.NewReplacer("${LIB}", lib, "$LIB", lib).Replace(place),
+					)
 				}
 			}
 		}

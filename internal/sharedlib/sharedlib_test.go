@@ -83,7 +83,8 @@ func TestMissingLibrary(t *testing.T) {
 	data := bytes.Replace(softHSM(t), []byte("libcrypto.so"), []byte("libcrypt0.so"), 1)
 	file := write(t, data)
 	missing, err := Check(Place{File: file})
-	if err != nil || len(missing) != 1 || !strings.HasPrefix(missing[0], "libcrypt0.so") || !strings.HasSuffix(missing[0], ", which module.so needs") {
+	if err != nil || len(missing) != 1 || !strings.HasPrefix(missing[0], "libcrypt0.so") ||
+		!strings.HasSuffix(missing[0], ", which module.so needs") {
 		t.Fatalf("%v, missing %v", err, missing)
 	}
 	// It is found where LD_LIBRARY_PATH says.
