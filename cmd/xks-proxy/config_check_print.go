@@ -44,7 +44,7 @@ func (p problem) asJSON(severity string) problemJSON {
 	j := problemJSON{
 		Severity: severity, File: p.File, Line: p.Origin.Line, Column: p.Origin.Column,
 		Variable: p.Origin.Variable,
-		Field: p.Path, Message: message, Remedy: remedy,
+		Field:    p.Path, Message: message, Remedy: remedy,
 	}
 	if j.Variable != "" {
 		j.File = ""

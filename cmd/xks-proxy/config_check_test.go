@@ -3,6 +3,7 @@ package main
 // `config check` goes to the end whatever it finds: no class of mistakes hides another.
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"regexp"
@@ -206,6 +207,23 @@ func TestCheckAsAnUnknownUser(t *testing.T) {
 	writeFile(t, "test.yaml", validConfig(t), 0o644)
 	_, stderr, code := execute(t, "config", "check", "--as-user", "no-such-user", "test.yaml")
 	if code != 2 || !strings.Contains(stderr, "the user no-such-user does not exist") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}
+
+// A library that the module needs and that is nowhere is a warning: the loader may know more places.
+func TestCheckModuleDependencies(t *testing.T) {
+	configDir(t)
+	data, err := os.ReadFile("module.so")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data = bytes.Replace(data, []byte("libcrypto.so"), []byte("libcrypt0.so"), 1)
+	writeFile(t, "patched.so", string(data), 0o755)
+	writeFile(t, "test.yaml", validConfig(t, "hsm-b, module: module.so", "hsm-b, module: patched.so"), 0o644)
+	_, stderr, code := execute(t, "config", "check", "test.yaml")
+	if code != 0 || !strings.Contains(stderr, "warning: test.yaml:4:27: hsms[1].module: ") ||
+		!strings.Contains(stderr, "cannot load without libcrypt0.so") {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}
 }
