@@ -246,10 +246,8 @@ func (c *configCheck) askKernel(
 	ctx, cancel := context.WithTimeout(ctx, tryAccessTimeout)
 	defer cancel()
 	said, _, err := child{
-		arguments: []string{
-			"config",
-			tryAccessCommand,
-		}, directory: "/", input: input, credential: user.Credential(),
+		arguments: []string{"config", tryAccessCommand}, directory: "/",
+		environment: childEnvironment(), input: input, credential: user.Credential(),
 	}.run(ctx)
 	if err != nil {
 		return nil, false
