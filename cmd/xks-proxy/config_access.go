@@ -25,6 +25,10 @@ const (
 	tryAccessTimeout = 30 * time.Second
 )
 
+// tryAccessEnvironment is all that a process of another user gets: this one's environment may hold
+// secrets, and that user can read the memory of his processes.
+var tryAccessEnvironment = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+
 // accessNeed is a file that the proxy uses, and the key that names it.
 type accessNeed struct {
 	access.Need
@@ -72,9 +76,8 @@ func (c *configCheck) accessNeeds() []accessNeed {
 	for i, k := range conf.KeyStores {
 		for j, path := range k.Policy.Files {
 			key := fmt.Sprintf("%s[%d]", policyFilesKey(i), j)
-			files, _ := filepath.Glob(
-				filepath.Join(escapeGlob(path), "*.cedar"),
-			) // the pattern is good
+			pattern := filepath.Join(escapeGlob(path), "*.cedar")
+			files, _ := filepath.Glob(pattern) // it is a good one
 			right := access.Read
 			info, err := os.Stat(path)
 			if err == nil && info.IsDir() {
@@ -119,9 +122,8 @@ func (c *configCheck) access(ctx context.Context) {
 		}
 		var refused *access.Refusal
 		switch {
-		case err == nil,
-			errors.Is(err, fs.ErrNotExist),
-			need.isMissing(): // what is missing is reported as such
+		case err == nil:
+		case errors.Is(err, fs.ErrNotExist), need.isMissing(): // reported as such
 		case errors.As(err, &refused):
 			place := places[err.Error()]
 			if place == nil {
@@ -247,7 +249,7 @@ func (c *configCheck) askKernel(
 	defer cancel()
 	said, _, err := child{
 		arguments: []string{"config", tryAccessCommand}, directory: "/",
-		environment: childEnvironment(), input: input, credential: user.Credential(),
+		environment: tryAccessEnvironment, input: input, credential: user.Credential(),
 	}.run(ctx)
 	if err != nil {
 		return nil, false
