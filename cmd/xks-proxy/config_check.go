@@ -133,9 +133,15 @@ func (h hsmConfig) libraryPath(dir string) []string {
 
 func (c *configCheck) secrets(ctx context.Context) {
 	if c.options.noSecrets {
+		given := 0 // a token may need no PIN
+		for _, placed := range c.config.secretRefs() {
+			if !placed.ref.isZero() {
+				given++
+			}
+		}
 		c.leaveOut(
 			"%s and %s of certificates (--no-secrets)",
-			plural(len(c.config.secretRefs()), "secret"),
+			plural(given, "secret"),
 			plural(len(c.config.certificatePlaces()), "key"),
 		)
 		return
