@@ -89,6 +89,7 @@ func (c *configCheck) accessNeeds() []accessNeed {
 			}
 		}
 	}
+	add(webConfigKey, conf.Metrics.WebConfig, access.Read)
 	add("state_directory", conf.StateDirectory, access.Fill)
 	add("log.output", conf.Log.Output, access.Append)
 	if conf.Admin.Socket != "" {

@@ -71,6 +71,12 @@ func (c *configCheck) files() {
 			c.report.failed[place.path+".certificate"] = true
 		}
 	}
+	switch {
+	case !c.options.noSecrets:
+		checkWebConfig(c.report, c.config)
+	case c.config.Metrics.WebConfig != "":
+		c.leaveOut("%s, which holds passwords (--no-secrets)", c.config.Metrics.WebConfig)
+	}
 	checkOtherFiles(c.report, c.config)
 	c.material = collectTLS(c.report, c.config, read)
 	checkValidity(c.report, c.material, time.Now())

@@ -16,6 +16,7 @@ func checkFiles(r *report, c *config) {
 		checkCertificateFile(r, place)
 		checkKeyFile(r, place)
 	}
+	checkWebConfig(r, c)
 	checkOtherFiles(r, c)
 	for i, h := range c.HSMs {
 		err := checkReadable(h.Module)
