@@ -1,7 +1,6 @@
 package xks
 
-// A tenant who opens all connections that there may be, and authenticates on each, locks nobody out (requirement U15, issue 5,
-// item 6).
+// A tenant who opens all connections that there may be, and authenticates on each, locks nobody out (requirement U15).
 
 import (
 	"bufio"
