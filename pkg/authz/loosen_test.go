@@ -73,7 +73,7 @@ func TestLoosens(t *testing.T) {
 		{
 			"a forbid became a permit", []string{permitAlice, forbidBob},
 			[]string{permitAlice, strings.Replace(forbidBob, "forbid", "permit", 1)},
-			[]string{`the forbid "bob" (test.cedar:2) is gone`, `the permit "bob" (a.cedar:2) is new`},
+			[]string{`the forbid "bob" (test.cedar:2) is gone`, `the permit "bob" (test.cedar:2) is new`},
 		},
 	} {
 		got := setOf(t, test.new...).Loosens(setOf(t, test.old...))
