@@ -45,6 +45,7 @@ type setting struct {
 	Fill     string     // which values placeholders may have here; "": none are filled in
 	Identity bool       // what an element of a list is called
 	Restart  bool       // of this and all below it
+	Loosens  string     // rule of what may let in what was refused: see config_loosens_rules.go
 	Index    int        // of the field in its struct
 	Fields   []*setting // of a section, or of each element of a list of sections
 }
@@ -81,6 +82,7 @@ func compileField(f reflect.StructField) *setting {
 		Fill:     f.Tag.Get("fill"),
 		Identity: f.Tag.Get("identity") == "true",
 		Restart:  f.Tag.Get("restart") == "true",
+		Loosens:  f.Tag.Get("loosens"),
 	}
 	s.Default, s.HasValue = f.Tag.Lookup("default")
 	if values, ok := f.Tag.Lookup("oneof"); ok {
