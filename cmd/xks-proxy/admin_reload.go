@@ -12,15 +12,18 @@ import (
 	"go.uber.org/zap"
 )
 
-// adminReloadPath has no query. A reload takes as long as the HSMs that it starts, and the commands that give secrets.
+// adminReloadPath has one parameter, acceptQuery, for POST. A reload takes as long as the HSMs that it starts, and the commands that give secrets.
 const adminReloadPath = "/v1/reload"
+
+// acceptQuery is what of the protection the reload may take away: any, or what has a digest.
+const acceptQuery = "accept-loosening"
 
 // reloadPatience is how long a command waits for the answer.
 const reloadPatience = 2 * time.Minute
 
 // reloads is what the admin socket needs of the *reloader.
 type reloads interface {
-	reload(ctx context.Context, by string) (*reloadAnswer, error)
+	reload(ctx context.Context, by string, accept acceptance) (*reloadAnswer, error)
 	preview(ctx context.Context) (*reloadAnswer, error)
 	state() reloadState
 }
@@ -32,7 +35,10 @@ type reloadAnswer struct {
 	Changes         []reloadChange `json:"changes"`
 	WaitsForRestart []string       `json:"waitsForRestart"` // keys that are as they were until then
 	Warnings        []string       `json:"warnings"`
-	Took            time.Duration  `json:"took,omitempty"` // nanoseconds
+	Loosens         []loosening    `json:"loosens"`                  // what may be let in that was refused before
+	Digest          string         `json:"loosensDigest,omitempty"`  // names what changes, to accept it
+	Confirm         bool           `json:"mustBeAccepted,omitempty"` // a reload refuses that unless it is accepted
+	Took            time.Duration  `json:"took,omitempty"`           // nanoseconds
 }
 
 // reloadChange is a configChange in JSON.
@@ -66,12 +72,13 @@ func (a *admin) routeReload(r chi.Router) {
 	})
 	r.Post(adminReloadPath, func(w http.ResponseWriter, r *http.Request) {
 		by := peerOf(r.Context())
-		answer, err := a.reloads.reload(r.Context(), by.String()+" over the admin socket")
+		answer, err := a.reloads.reload(r.Context(), by.String()+" over the admin socket", acceptance(r.URL.Query().Get(acceptQuery)))
 		result := "done"
 		if err != nil {
 			result = err.Error()
 		}
-		a.log.Info("admin", zap.String("order", "reload"), zap.Inline(by), zap.String("result", result))
+		a.log.Info("admin", zap.String("order", "reload"), zap.Inline(by), zap.String("result", result),
+			zap.String("accept_loosening", r.URL.Query().Get(acceptQuery)))
 		writeReload(w, answer, err)
 	})
 }

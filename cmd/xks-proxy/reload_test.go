@@ -145,7 +145,7 @@ func TestReloadLine(t *testing.T) {
 	for i := range 200 {
 		answer.Changes = append(answer.Changes, reloadChange{Key: fmt.Sprintf("key_stores[%d]", i), Kind: added})
 	}
-	r.note("SIGHUP", time.Now(), answer, nil)
+	r.note(reloadTry{by: "SIGHUP", began: time.Now()}, answer, nil)
 	lines := logs.TakeAll()
 	if len(lines) != 1 || lines[0].Level != zapcore.InfoLevel {
 		t.Fatalf("%+v", lines)
@@ -157,7 +157,7 @@ func TestReloadLine(t *testing.T) {
 	if r.log.level.Level() != zapcore.ErrorLevel {
 		t.Errorf("the level is %s", r.log.level.Level())
 	}
-	r.note("SIGHUP", time.Now(), nil, errors.New("test.yaml:1:2: wrong"))
+	r.note(reloadTry{by: "SIGHUP", began: time.Now()}, nil, errors.New("test.yaml:1:2: wrong"))
 	if got := r.state(); got.Attempts != 2 || got.Failures != 1 || got.LastError != "test.yaml:1:2: wrong" || got.LastBy != "SIGHUP" || got.Generation != 3 {
 		t.Errorf("%+v", got)
 	}
@@ -165,8 +165,8 @@ func TestReloadLine(t *testing.T) {
 
 func TestReloadMetrics(t *testing.T) {
 	r, _ := newStateRig(t)
-	r.note("x", time.Now(), &reloadAnswer{}, nil)
-	r.note("x", time.Now(), nil, errors.New("wrong"))
+	r.note(reloadTry{by: "x", began: time.Now()}, &reloadAnswer{}, nil)
+	r.note(reloadTry{by: "x", began: time.Now()}, nil, errors.New("wrong"))
 	rig := newAdminRig(t)
 	rig.admin.reloads = r
 	text := scrape(t, newMetrics(rig.admin))
@@ -273,7 +273,7 @@ func TestReloadAtTheEnd(t *testing.T) {
 		}
 		r.end()
 	}()
-	_, err := r.reload(t.Context(), "a test")
+	_, err := r.reload(t.Context(), "a test", acceptNothing)
 	if err == nil || err.Error() != "the proxy is ending: nothing was reloaded" || r.state().Failures != 0 {
 		t.Errorf("%v, %+v", err, r.state())
 	}
@@ -284,10 +284,11 @@ type fakeReloads struct {
 	answer *reloadAnswer
 	err    error
 	by     string
+	accept acceptance
 }
 
-func (f *fakeReloads) reload(_ context.Context, by string) (*reloadAnswer, error) {
-	f.by = by
+func (f *fakeReloads) reload(_ context.Context, by string, accept acceptance) (*reloadAnswer, error) {
+	f.by, f.accept = by, accept
 	return f.answer, f.err
 }
 func (f *fakeReloads) preview(context.Context) (*reloadAnswer, error) { return f.answer, f.err }
