@@ -116,7 +116,7 @@ func (l *loosener) elements(s *setting, c settingChange, at keyPlace, addedLoose
 		case known:
 			l.section(s, c.old.Index(j), c.new.Index(i), at.element(name))
 		case addedLoosens:
-			l.add(at.element(name), "is accepted besides")
+			l.add(at.element(name), "is new")
 		}
 	}
 }

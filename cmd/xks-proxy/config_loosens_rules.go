@@ -19,7 +19,7 @@ type settingChange struct{ old, new, oldParent, newParent reflect.Value }
 
 // loosensRule is one of them.
 type loosensRule struct {
-	doc    string // for the reference: "May let in more" and this
+	doc    string // for the reference: "Loosens" and this
 	beside bool   // depends on more than the value: asked also where that is the same
 	find   func(l *loosener, s *setting, c settingChange, argument string) []string
 }
@@ -36,8 +36,8 @@ const listenersKey = "server.listeners"
 
 // structureDocs are for the reference, like loosensRule.doc.
 var structureDocs = map[string]string{
-	loosensAdded:  "by an entry more",
-	loosensStores: "by a new key store that reaches a key of another one",
+	loosensAdded:  "when an entry is added",
+	loosensStores: "when a new key store reaches a key of another one",
 }
 
 // loosensRules are the rules about values, by name. The tag may have an argument after a colon.
@@ -45,17 +45,17 @@ var loosensRules map[string]loosensRule
 
 func init() { // they ask the schema, which is made from their names
 	loosensRules = map[string]loosensRule{
-		"any":         {doc: "by any change", find: anyChange},
-		"emptied":     {doc: "when it is taken away", find: emptied},
-		"extra":       {doc: "by an entry more, or none", find: extra},
-		"missing":     {doc: "by an entry less", find: missing},
+		"any":         {doc: "when it changes", find: anyChange},
+		"emptied":     {doc: "when it is removed", find: emptied},
+		"extra":       {doc: "when an entry is added, or none is left", find: extra},
+		"missing":     {doc: "when an entry is removed", find: missing},
 		"to":          {doc: "when it becomes that", find: became},
-		"limit":       {doc: "when it is raised or taken away", find: raised},
-		"labels":      {doc: "by a pattern that more labels match", find: widerLabels},
-		"authorities": {doc: "by another CA, or none", beside: true, find: otherAuthorities},
-		"clients":     {doc: "by an entry more", find: moreClients},
-		"policies":    {doc: "by a forbid less, a permit more, a changed one of either, or no policy", beside: true, find: fewerPolicies},
-		"named":       {doc: "by any change, if the key store has a policy", find: anotherName},
+		"limit":       {doc: "when it is raised or removed", find: raised},
+		"labels":      {doc: "when it matches a label that it did not match before", find: widerLabels},
+		"authorities": {doc: "when a CA is added or replaced, or none is left", beside: true, find: otherAuthorities},
+		"clients":     {doc: "when an entry is added", find: moreClients},
+		"policies":    {doc: "when a forbid is removed or changed, a permit is added or changed, or no policy is left", beside: true, find: fewerPolicies},
+		"named":       {doc: "when it changes and the key store has a policy", find: anotherName},
 		"unenforced":  {doc: "when it becomes shadow", find: becameShadow},
 	}
 }
@@ -68,7 +68,7 @@ func emptied(_ *loosener, s *setting, c settingChange, _ string) []string {
 	if !c.new.IsZero() {
 		return nil
 	}
-	return []string{fmt.Sprintf("was %s and is taken away", shownValue(s, c.old))}
+	return []string{fmt.Sprintf("was %s and is not set any more", shownValue(s, c.old))}
 }
 
 // extra is for a list of what is accepted, where an empty list accepts everything.
@@ -78,7 +78,7 @@ func extra(_ *loosener, _ *setting, c settingChange, _ string) []string {
 	case len(old) == 0:
 		return nil
 	case len(next) == 0:
-		return []string{"is empty: any is accepted"}
+		return []string{"is empty now: it accepts any"}
 	}
 	return besides(old, next)
 }
@@ -87,7 +87,7 @@ func besides(old, next []string) []string {
 	var found []string
 	for _, one := range next {
 		if !slices.Contains(old, one) {
-			found = append(found, fmt.Sprintf("%q is accepted besides", one))
+			found = append(found, fmt.Sprintf("now accepts %q", one))
 		}
 	}
 	return found
@@ -98,7 +98,7 @@ func missing(_ *loosener, _ *setting, c settingChange, _ string) []string {
 	var found []string
 	for _, one := range textsOf(c.old) {
 		if !slices.Contains(textsOf(c.new), one) {
-			found = append(found, fmt.Sprintf("%q is gone from it", one))
+			found = append(found, fmt.Sprintf("no longer has %q", one))
 		}
 	}
 	return found
@@ -119,7 +119,7 @@ func raised(_ *loosener, s *setting, c settingChange, otherwise string) []string
 	case old == 0 || next != 0 && next <= old:
 		return nil
 	case next == 0:
-		return []string{fmt.Sprintf("was %d and is taken away", old)}
+		return []string{fmt.Sprintf("was %d and is unlimited", old)}
 	}
 	return []string{fmt.Sprintf("was %d and is %d", old, next)}
 }
@@ -196,7 +196,7 @@ func otherAuthorities(l *loosener, _ *setting, _ settingChange, _ string) []stri
 	}
 	var found []string
 	for _, name := range newAuthorities(old, next) {
-		found = append(found, fmt.Sprintf("client certificates of the CA %q are accepted besides", name))
+		found = append(found, fmt.Sprintf("now accepts client certificates of the CA %q", name))
 	}
 	return found
 }
@@ -260,5 +260,5 @@ func (s *setting) describeLoosening() string {
 	case name == "to":
 		doc = "when it becomes " + argument
 	}
-	return "**loosens** " + doc + "."
+	return "**Loosens** " + doc + "."
 }
