@@ -69,7 +69,7 @@ func (r *reloadReading) refuses(accept acceptance) error {
 	case len(r.loosens) == 0, accept == acceptAny, accept == acceptance(r.digest):
 		return nil
 	case accept != acceptNothing:
-		return fmt.Errorf("the files have changed since %s was shown: nothing was changed; see what changes now: xks-proxy config diff", accept)
+		return fmt.Errorf("the files have changed since %.40q was shown: nothing was changed; see what changes now: xks-proxy config diff", accept)
 	case r.confirm:
 		return &looseningRefused{r.loosens, r.digest}
 	}
@@ -148,7 +148,7 @@ func (s *looseningState) note(try reloadTry, answer *reloadAnswer, err error) {
 const unacceptedFor = 24 * time.Hour
 
 // attention is what an operator should look at, one sentence each.
-func (s *looseningState) attention(now time.Time) []string {
+func (s looseningState) attention(now time.Time) []string {
 	var all []string
 	if len(s.Refused) > 0 {
 		all = append(all, fmt.Sprintf("The files hold changes that may let in what is refused now (%s); they were refused, and the configuration before them is in use."+
@@ -162,7 +162,7 @@ func (s *looseningState) attention(now time.Time) []string {
 }
 
 // fact is the line of status.
-func (s *looseningState) fact(now time.Time) string {
+func (s looseningState) fact(now time.Time) string {
 	accepted := "not accepted"
 	if s.Accepted {
 		accepted = "accepted"
@@ -184,7 +184,7 @@ func someLoosenings(all []loosening) string {
 }
 
 // counts has a line for every key that can loosen, from the start.
-func (s *looseningState) counts() []oneValue {
+func (s looseningState) counts() []oneValue {
 	var values []oneValue
 	for _, setting := range looseningSettings {
 		for _, accepted := range []bool{false, true} {

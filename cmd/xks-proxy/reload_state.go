@@ -34,6 +34,7 @@ func (r *reloader) state() reloadState {
 	r.mu.Lock()
 	s := r.progress
 	s.Loosening.taken = maps.Clone(s.Loosening.taken)
+	s.Loosening.Loosens = append([]loosening{}, s.Loosening.Loosens...)
 	r.mu.Unlock()
 	g := r.fleet.current.Load()
 	s.Generation, s.LoadedAt, s.WaitsForRestart = g.number, g.loadedAt, append([]string{}, g.waits...)
