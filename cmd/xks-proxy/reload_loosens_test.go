@@ -183,7 +183,7 @@ func TestLooseningsAreLoggedAndCounted(t *testing.T) {
 	if text := said(began); text != "" || !s.Loosening.Accepted || len(s.Loosening.Loosens) != 200 {
 		t.Errorf("%s, %t", text, s.Loosening.Accepted)
 	}
-	if text := s.Loosening.fact(began.Add(time.Minute)); !strings.HasPrefix(text, "200 changes, 1m0s ago by SIGHUP, accepted: key_stores[0]") {
+	if text := s.Loosening.fact(began.Add(time.Minute)); !strings.HasPrefix(text, "200 changes, 1m ago by SIGHUP, accepted: key_stores[0]") {
 		t.Errorf("%s", text)
 	}
 	r.note(reloadTry{by: "an operator", began: began, accept: acceptAny}, &reloadAnswer{Generation: 3, Loosens: answer.Loosens[:2]}, nil)
