@@ -208,3 +208,52 @@ func TestLooseningIsWarnedOf(t *testing.T) {
 		return nil
 	})
 }
+
+// A tenant's file, cut wherever it is a good one still, at any line: by itself it lets nobody in,
+// and whole again it serves as before.
+func TestCutTenantIsConfirmed(t *testing.T) {
+	t.Parallel()
+	n := tenant{file: "payroll", owner: "finance", application: "payroll", group: "main"}
+	w := newTestWorld(t, newKey(n.key(), 1))
+	tenants := []tenant{n}
+	w.writeTenants(t, tenants)
+	n = tenants[0]
+	writeFile(t, w.file("tenant.cedar"), testPolicy)
+	whole := n.text() + "name: payroll\nregions: [us-east-1]\nquota: {requests_per_second: 1000}\npolicy:\n  files:\n    - ../tenant.cedar\n  mode: enforce\n"
+	writeFile(t, w.tenantFile(n), whole)
+	p := w.start(t, func(s *settings) {
+		s.KeyStores, s.Reload = nil, object{"interval": "0s", "loosening": "confirm"}
+	})
+	c := p.client(t, http1).at(n.prefix()).as(n.credential)
+	denied := func(what string) {
+		t.Helper()
+		r := c.post(t, encryptURI(n.key()), as(mallory, encryptBody([]byte("x"), nil)))
+		if r.status != 403 {
+			t.Fatalf("%s: mallory has %d %s; log:\n%s", what, r.status, r.body, p.log.tail(5))
+		}
+	}
+	denied("before")
+	refused := 0
+	for end, letter := range whole {
+		if letter != '\n' || end+1 == len(whole) {
+			continue
+		}
+		replaceFile(t, w.tenantFile(n), whole[:end+1])
+		_, stderr, code := command(t, "reload", "--socket", p.file+".sock")
+		switch {
+		case code == 0 && end > len(n.text()):
+			// The mode is a default.
+		case code == 0:
+			t.Errorf("cut after %d bytes, it was reloaded", end)
+		case strings.Contains(stderr, "reload.loosening is confirm"):
+			refused++
+		}
+		denied(fmt.Sprintf("cut after %d bytes", end))
+	}
+	if refused < 3 {
+		t.Errorf("%d were refused because they loosen", refused)
+	}
+	replaceFile(t, w.tenantFile(n), whole)
+	p.reload(t)
+	denied("whole again")
+}

@@ -9,7 +9,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// adminReloadPath has one parameter, acceptQuery, for POST. A reload takes as long as the HSMs that it starts, and the commands that give secrets.
+// adminReloadPath has one parameter, acceptQuery, for POST. A reload takes as long as the HSMs that it
+// starts, and the commands that give secrets.
 const adminReloadPath = "/v1/reload"
 
 // acceptQuery is what of the protection the reload may take away: any, or what has a digest.
@@ -32,10 +33,13 @@ type reloadAnswer struct {
 	Changes         []reloadChange `json:"changes"`
 	WaitsForRestart []string       `json:"waitsForRestart"` // keys that are as they were until then
 	Warnings        []string       `json:"warnings"`
-	Loosens         []loosening    `json:"loosens"`                  // what may be let in that was refused before
-	Digest          string         `json:"loosensDigest,omitempty"`  // names what changes, to accept it
-	Confirm         bool           `json:"mustBeAccepted,omitempty"` // a reload refuses that unless it is accepted
-	Took            time.Duration  `json:"took,omitempty"`           // nanoseconds
+	Took            time.Duration  `json:"took,omitempty"` // nanoseconds
+
+	// What may be let in that was refused before, the digest of all changes with which an operator
+	// accepts it, and whether one has to.
+	Loosens []loosening `json:"loosens"`
+	Digest  string      `json:"loosensDigest,omitempty"`
+	Confirm bool        `json:"mustBeAccepted,omitempty"`
 }
 
 // reloadChange is a configChange in JSON.
@@ -61,7 +65,7 @@ func (c reloadChange) sign() string {
 // reloadNow reloads for an operator, who accepts that much of what it loosens.
 func (a *admin) reloadNow(ctx context.Context, by peer, accept acceptance) (*reloadAnswer, error) {
 	answer, err := a.reloads.reload(ctx, by.String()+" over the admin socket", accept)
-	a.log.Info("admin", zap.String("order", "reload"), zap.Inline(by), zap.String("result", resultOf(err)),
-		zap.String("accept_loosening", string(accept)))
+	a.log.Info("admin", zap.String("order", "reload"), zap.Inline(by),
+		zap.String("result", resultOf(err)), zap.String("accept_loosening", string(accept)))
 	return answer, err
 }

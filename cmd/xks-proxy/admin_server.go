@@ -190,7 +190,8 @@ func (a adminRoutes) routeReload(r chi.Router) {
 		writeReload(w, answer, err)
 	})
 	r.Post(adminReloadPath, func(w http.ResponseWriter, r *http.Request) {
-		answer, err := a.reloadNow(r.Context(), peerOf(r.Context()), acceptance(r.URL.Query().Get(acceptQuery)))
+		accept := acceptance(r.URL.Query().Get(acceptQuery))
+		answer, err := a.reloadNow(r.Context(), peerOf(r.Context()), accept)
 		writeReload(w, answer, err)
 	})
 }

@@ -61,7 +61,8 @@ Exit code 0: in force. 1: not, and why. 2: wrong usage.`,
 		},
 	}
 	f.register(c)
-	c.Flags().StringVar(&accept, "accept-loosening", string(acceptNothing), "accept what may be let in that is refused now; with a `DIGEST`, only what was shown with it")
+	c.Flags().StringVar(&accept, "accept-loosening", string(acceptNothing),
+		"accept what may be let in that is refused now; with a `DIGEST`, only what was shown with it")
 	c.Flags().Lookup("accept-loosening").NoOptDefVal = string(acceptAny)
 	return c
 }
@@ -69,7 +70,8 @@ Exit code 0: in force. 1: not, and why. 2: wrong usage.`,
 // noArgsOfReload explains why a digest that stands by itself is not the flag's.
 func noArgsOfReload(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usageError(fmt.Errorf("reload takes no argument, and there is %q; a digest is joined to its flag: --accept-loosening=DIGEST", args[0]))
+		return usageError(fmt.Errorf("reload takes no argument, and there is %q; "+
+			"a digest is joined to its flag: --accept-loosening=DIGEST", args[0]))
 	}
 	return nil
 }
@@ -127,7 +129,9 @@ func samePath(a, b string) bool {
 }
 
 // reload asks for a reload (POST) or for what one would change (GET).
-func (c *adminClient) reload(ctx context.Context, method string, accept acceptance) (*reloadAnswer, []byte, error) {
+func (c *adminClient) reload(
+	ctx context.Context, method string, accept acceptance,
+) (*reloadAnswer, []byte, error) {
 	path := adminReloadPath
 	if accept != acceptNothing {
 		path += "?" + url.Values{acceptQuery: {string(accept)}}.Encode()
@@ -176,7 +180,8 @@ func printLoosenings(out *bytes.Buffer, a *reloadAnswer) {
 		printWithin(out, reloadWidth, "  ! ", "    ", one)
 	}
 	if a.Confirm && a.Generation == 0 {
-		fmt.Fprintf(out, "\nreload.loosening is confirm: a reload refuses this until you accept it:\n  %s\n", acceptCommand(a.Digest))
+		fmt.Fprintf(out, "\nreload.loosening is confirm: a reload refuses this until you accept it:\n  %s\n",
+			acceptCommand(a.Digest))
 	}
 }
 

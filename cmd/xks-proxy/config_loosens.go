@@ -2,12 +2,11 @@ package main
 
 // What protection a change of the configuration takes away. Two configurations are compared key by
 // key, as in config_diff.go; for each key the schema says which changes may let in what was refused
-// before (config_loosens_rules.go). What takes a restart is not compared: a reload does not change it.
-// A start compares nothing.
+// before (config_loosens_rules.go). What takes a restart is not compared: a reload does not change
+// it. A start compares nothing.
 
 import (
 	"crypto/sha256"
-	"crypto/x509"
 	"reflect"
 	"slices"
 	"strings"
@@ -33,7 +32,7 @@ type compared struct {
 // loosener collects what a change loosens.
 type loosener struct {
 	old, new compared
-	former   []formerStore                     // key stores to compare with: those that run, and those that ran before
+	former   []formerStore                     // key stores that run, then those that ran before
 	store    *formerStore                      // that of the key store at hand; nil outside
 	policies *authz.Policies                   // its next ones
 	port     string                            // the address of the port at hand
@@ -52,7 +51,8 @@ func looseningsOf(old, next compared, gone goneStores) []loosening {
 		old: old, new: next, former: gone.with(old.config), budget: maxPositions,
 		pairs: map[[2][sha256.Size]byte][]string{}, port: next.config.Server.Listen,
 	}
-	l.section(schema, reflect.ValueOf(old.config).Elem(), reflect.ValueOf(next.config).Elem(), keyPlace{})
+	before, now := reflect.ValueOf(old.config).Elem(), reflect.ValueOf(next.config).Elem()
+	l.section(schema, before, now, keyPlace{})
 	return l.found
 }
 
@@ -63,7 +63,9 @@ func (p keyPlace) below(name string) keyPlace {
 	return keyPlace{joinPath(p.key, name), joinPath(p.setting, name)}
 }
 
-func (p keyPlace) element(name string) keyPlace { return keyPlace{p.key + "[" + name + "]", p.setting} }
+func (p keyPlace) element(name string) keyPlace {
+	return keyPlace{p.key + "[" + name + "]", p.setting}
+}
 
 func (l *loosener) add(at keyPlace, what ...string) {
 	for _, one := range what {
@@ -76,7 +78,8 @@ func (l *loosener) section(s *setting, old, new reflect.Value, at keyPlace) {
 		if f.Restart || f.Loosens == loosensNever {
 			continue
 		}
-		l.field(f, settingChange{old.Field(f.Index), new.Field(f.Index), old, new}, at.below(f.Name))
+		c := settingChange{old.Field(f.Index), new.Field(f.Index), old, new}
+		l.field(f, c, at.below(f.Name))
 	}
 }
 
@@ -171,7 +174,7 @@ func (l *loosener) clientRules() (*clientRule, *clientRule) {
 func newAuthorities(old, next *clientRule) []string {
 	var names []string
 	for _, ca := range next.cas {
-		if !slices.ContainsFunc(old.cas, func(other *x509.Certificate) bool { return other.Equal(ca) }) {
+		if !slices.ContainsFunc(old.cas, ca.Equal) {
 			names = append(names, ca.Subject.String())
 		}
 	}

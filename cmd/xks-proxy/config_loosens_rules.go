@@ -45,18 +45,25 @@ var loosensRules map[string]loosensRule
 
 func init() { // they ask the schema, which is made from their names
 	loosensRules = map[string]loosensRule{
-		"any":         {doc: "when it changes", find: anyChange},
-		"emptied":     {doc: "when it is removed", find: emptied},
-		"extra":       {doc: "when an entry is added, or none is left", find: extra},
-		"missing":     {doc: "when an entry is removed", find: missing},
-		"to":          {doc: "when it becomes that", find: became},
-		"limit":       {doc: "when it is raised or removed", find: raised},
-		"labels":      {doc: "when it matches a label that it did not match before", find: widerLabels},
-		"authorities": {doc: "when a CA is added or replaced, or none is left", beside: true, find: otherAuthorities},
-		"clients":     {doc: "when an entry is added", find: moreClients},
-		"policies":    {doc: "when a forbid is removed or changed, a permit is added or changed, or no policy is left", beside: true, find: fewerPolicies},
-		"named":       {doc: "when it changes and the key store has a policy", find: anotherName},
-		"unenforced":  {doc: "when it becomes shadow", find: becameShadow},
+		"any":     {doc: "when it changes", find: anyChange},
+		"emptied": {doc: "when it is removed", find: emptied},
+		"extra":   {doc: "when an entry is added, or none is left", find: extra},
+		"missing": {doc: "when an entry is removed", find: missing},
+		"to":      {doc: "when it becomes that", find: became},
+		"limit":   {doc: "when it is raised or removed", find: raised},
+		"labels":  {doc: "when it matches a label that it did not", find: widerLabels},
+		"authorities": {
+			doc:    "when a CA is added or replaced, or none is left",
+			beside: true, find: otherAuthorities,
+		},
+		"clients": {doc: "when an entry is added", find: moreClients},
+		"policies": {
+			doc: "when a forbid is removed or changed, a permit is added or changed, " +
+				"or no policy is left",
+			beside: true, find: fewerPolicies,
+		},
+		"named":      {doc: "when it changes and the key store has a policy", find: anotherName},
+		"unenforced": {doc: "when it becomes shadow", find: becameShadow},
 	}
 }
 
@@ -142,7 +149,7 @@ func widerLabels(l *loosener, _ *setting, c settingChange, _ string) []string {
 	label, err := widerLabel(old, next, l.store.testKey, &l.budget)
 	switch {
 	case err != nil:
-		return []string{fmt.Sprintf("has %v to be compared with what it was: it may reach more keys", err)}
+		return []string{fmt.Sprintf("has %v to be compared: it may reach more keys", err)}
 	case label != "":
 		return []string{fmt.Sprintf("reaches the key with the label %q, which it did not", label)}
 	}

@@ -68,7 +68,9 @@ func storesOf(c *config) []formerStore {
 	all := make([]formerStore, 0, len(c.KeyStores))
 	for i := range c.KeyStores {
 		k := &c.KeyStores[i]
-		s := formerStore{config: k, policies: c.policies[k.Name], testKey: groups[k.HSMGroup].TestKey}
+		s := formerStore{
+			config: k, policies: c.policies[k.Name], testKey: groups[k.HSMGroup].TestKey,
+		}
 		for _, m := range groups[k.HSMGroup].HSMs {
 			s.hsms = append(s.hsms, m.HSM)
 		}
@@ -120,16 +122,21 @@ func (l *loosener) newStore(k *keyStoreConfig, at keyPlace) {
 	mine := reachOf(k.Keys, "")
 	for i := range l.former {
 		other := &l.former[i]
-		if !slices.ContainsFunc(other.hsms, func(hsm string) bool { return slices.Contains(hsms, hsm) }) {
+		shared := slices.ContainsFunc(other.hsms, func(hsm string) bool {
+			return slices.Contains(hsms, hsm)
+		})
+		if !shared {
 			continue
 		}
 		label, err := commonReach(mine, l.reaches[i], &l.budget)
 		if err != nil {
-			l.add(at, fmt.Sprintf("is new and has %v to be compared with key store %q: it may reach its keys", err, other.config.Name))
+			l.add(at, fmt.Sprintf("is new and has %v to be compared with key store %q: "+
+				"it may reach its keys", err, other.config.Name))
 			return
 		}
 		if label != "" {
-			l.add(at, fmt.Sprintf("is new and reaches the key with the label %q, as key store %q does", label, other.config.Name))
+			l.add(at, fmt.Sprintf("is new and reaches the key with the label %q, "+
+				"as key store %q does", label, other.config.Name))
 			return
 		}
 	}
@@ -152,7 +159,8 @@ func storeHSMs(c *config, k *keyStoreConfig) []string {
 func commonReach(first, second []reach, budget *int) (string, error) {
 	for _, a := range first {
 		for _, b := range second {
-			if !strings.HasPrefix(a.prefix, b.prefix) && !strings.HasPrefix(b.prefix, a.prefix) || surelyApart(a, b) {
+			alike := strings.HasPrefix(a.prefix, b.prefix) || strings.HasPrefix(b.prefix, a.prefix)
+			if !alike || surelyApart(a, b) {
 				continue
 			}
 			label, err := sharedLabel(a, b, budget)

@@ -99,7 +99,8 @@ func reachesOf(c *config, groups []string) []reach {
 	return all
 }
 
-// reachOf are the patterns of one key store. The test key of its group is not among what it reaches.
+// reachOf are the patterns of one key store. The test key of its group is not among what it
+// reaches.
 func reachOf(k keysConfig, testKey string) []reach {
 	before, after, ok := strings.Cut(k.Label, xks.KeyIDPlaceholder)
 	if !ok {

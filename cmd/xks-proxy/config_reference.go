@@ -90,8 +90,8 @@ func (s *setting) describeDefault() string {
 	}
 }
 
-// describeMeaning marks what needs a restart and what loosens; keys of a section that needs a restart
-// are not marked again.
+// describeMeaning marks what needs a restart and what loosens; keys of a section that needs a
+// restart are not marked again.
 func (s *setting) describeMeaning() string {
 	text := escapeTable(s.Doc)
 	if s.Restart {

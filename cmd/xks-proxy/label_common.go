@@ -150,7 +150,9 @@ func (p *product) stillLike(at position, c rune) uint8 {
 }
 
 // readableFirst are the characters in the order in which examples prefer them.
-var readableFirst = []runes{{{'a', 'z'}}, {{'0', '9'}}, {{'A', 'Z'}}, {{' ', '~'}}, {{0, utf8.MaxRune}}}
+var readableFirst = []runes{
+	{{'a', 'z'}}, {{'0', '9'}}, {{'A', 'Z'}}, {{' ', '~'}}, {{0, utf8.MaxRune}},
+}
 
 // readable is a character of set that is none of told: a letter or digit if there is one.
 func readable(set runes, told []rune) (rune, bool) {

@@ -51,7 +51,9 @@ type wideKey struct {
 // uncoveredLabel finds a label that both first and second match and none of others; "" if there
 // is none. It takes from budget what it looked at; errTooInvolved if that is not enough. It is
 // exact as far as commonLabel is.
-func uncoveredLabel(first, second labelPattern, others []labelPattern, budget *int) (string, error) {
+func uncoveredLabel(
+	first, second labelPattern, others []labelPattern, budget *int,
+) (string, error) {
 	w := wider{first: first, second: second, others: others, seen: map[wideKey]bool{}}
 	defer func() { *budget -= w.cost }()
 	var start spread
@@ -116,7 +118,8 @@ func (w *wider) expand(from int) {
 		for _, b := range waysOn(w.second, at.second) {
 			set := w.first[a.step].set.both(w.second[b.step].set)
 			for _, c := range set.cutAt(cuts).examples() {
-				w.reach(standing{first: a.next, second: b.next, others: w.follow(at.others, c), from: from, by: c})
+				others := w.follow(at.others, c)
+				w.reach(standing{a.next, b.next, others, from, c})
 			}
 		}
 	}
@@ -176,7 +179,9 @@ func (s runes) examples() []rune {
 		c, _ := readable(runes{one}, nil)
 		all = append(all, c)
 	}
-	slices.SortStableFunc(all, func(a, b rune) int { return cmp.Compare(readability(a), readability(b)) })
+	slices.SortStableFunc(all, func(a, b rune) int {
+		return cmp.Compare(readability(a), readability(b))
+	})
 	return all
 }
 

@@ -92,7 +92,9 @@ func (r *reloader) stop() {
 
 // reload reads the configuration again and puts it in force. After an error the old one is in force, untouched. by is who
 // asked for it, for the log; a caller who goes away does not stop what has begun.
-func (r *reloader) reload(ctx context.Context, by string, accept acceptance) (*reloadAnswer, error) {
+func (r *reloader) reload(
+	ctx context.Context, by string, accept acceptance,
+) (*reloadAnswer, error) {
 	work, release, err := r.take(ctx)
 	if err != nil {
 		return nil, err
@@ -107,24 +109,25 @@ func (r *reloader) reload(ctx context.Context, by string, accept acceptance) (*r
 	if reopened != nil {
 		r.log.Error("the log is written to the old file", zap.Error(reopened))
 	}
-	answer, err := r.replace(work, began, accept)
+	try := reloadTry{by: by, began: began, accept: accept}
+	answer, err := r.replace(work, try)
 	if err == nil && reopened != nil {
 		answer.Warnings = append(answer.Warnings, reopened.Error())
 	}
 	if err != nil && (errors.Is(err, errStopped) || work.Err() != nil) {
 		return nil, errors.New("the proxy is ending: nothing was reloaded")
 	}
-	r.note(reloadTry{by: by, began: began, accept: accept}, answer, err)
+	r.note(try, answer, err)
 	return answer, err
 }
 
-func (r *reloader) replace(ctx context.Context, began time.Time, accept acceptance) (*reloadAnswer, error) {
+func (r *reloader) replace(ctx context.Context, try reloadTry) (*reloadAnswer, error) {
 	reading, err := r.read(ctx)
-	r.settle(reading, began)
+	r.settle(reading, try.began)
 	if err != nil {
 		return nil, err
 	}
-	err = reading.refuses(accept)
+	err = reading.refuses(try.accept)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +161,7 @@ func (r *reloader) replace(ctx context.Context, began time.Time, accept acceptan
 		}
 	}
 	answer := r.answer(reading)
-	answer.Generation, answer.Took = next.number, time.Since(began)
+	answer.Generation, answer.Took = next.number, time.Since(try.began)
 	return answer, nil
 }
 
@@ -207,7 +210,7 @@ func (r *reloader) read(ctx context.Context) (*reloadReading, error) {
 	reading.changes = append(reading.changes, r.tls.renewals(reading.tls)...)
 	running := compared{config: old.config, rules: r.tls.current.Load().rules}
 	reading.loosens = looseningsOf(running, compared{config: c, rules: reading.tls.rules}, r.gone)
-	reading.confirm = old.config.Reload.Loosening == looseningConfirm || c.Reload.Loosening == looseningConfirm
+	reading.confirm = old.config.Reload.confirms() || c.Reload.confirms()
 	reading.digest = digestOf(reading)
 	return reading, nil
 }
@@ -229,8 +232,9 @@ func (r *reloader) answer(reading *reloadReading) *reloadAnswer {
 		file = r.file // the directory of the process is gone
 	}
 	a := &reloadAnswer{
-		File: file, Changes: []reloadChange{}, WaitsForRestart: append([]string{}, reading.waits...), Warnings: []string{},
-		Loosens: append([]loosening{}, reading.loosens...),
+		File: file, Changes: []reloadChange{}, Warnings: []string{},
+		WaitsForRestart: append([]string{}, reading.waits...),
+		Loosens:         append([]loosening{}, reading.loosens...),
 	}
 	if len(a.Loosens) > 0 {
 		a.Digest, a.Confirm = reading.digest, reading.confirm

@@ -17,10 +17,11 @@ import (
 	"go.uber.org/zap"
 )
 
-// looseningConfirm is the value of reload.loosening with which an operator has to accept.
-const looseningConfirm = "confirm"
+// confirms tells whether an operator has to accept what loosens.
+func (c reloadConfig) confirms() bool { return c.Loosening == "confirm" }
 
-// acceptance is what an order to reload accepts: nothing, anything, or what was shown with this digest.
+// acceptance is what an order to reload accepts: nothing, anything, or what was shown with this
+// digest.
 type acceptance string
 
 const (
@@ -43,7 +44,8 @@ func (e *looseningRefused) Error() string {
 	for _, one := range shownLoosenings(e.loosens) {
 		b.WriteString("\n  " + one)
 	}
-	b.WriteString("\nNothing was changed. Correct the files, or accept the change: " + acceptCommand(e.digest))
+	b.WriteString("\nNothing was changed. Correct the files, or accept the change: ")
+	b.WriteString(acceptCommand(e.digest))
 	return b.String()
 }
 
@@ -57,7 +59,7 @@ func shownLoosenings(all []loosening) []string {
 		lines = append(lines, one.String())
 	}
 	if more := len(all) - maxShownLoosenings; more > 0 {
-		lines = append(lines, fmt.Sprintf("and %d more: xks-proxy config diff --json has all", more))
+		lines = append(lines, fmt.Sprintf("and %d more: see xks-proxy config diff --json", more))
 	}
 	return lines
 }
@@ -69,7 +71,8 @@ func (r *reloadReading) refuses(accept acceptance) error {
 	case len(r.loosens) == 0, accept == acceptAny, accept == acceptance(r.digest):
 		return nil
 	case accept != acceptNothing:
-		return fmt.Errorf("the files have changed since %.40q was shown: nothing was changed; see what changes now: xks-proxy config diff", accept)
+		return fmt.Errorf("the files have changed since %.40q was shown: nothing was changed; "+
+			"see what changes now: xks-proxy config diff", accept)
 	case r.confirm:
 		return &looseningRefused{r.loosens, r.digest}
 	}
@@ -104,12 +107,16 @@ func digestOf(r *reloadReading) string {
 
 // looseningState is what reloads have loosened, for status and metrics.
 type looseningState struct {
-	Loosens  []loosening `json:"loosens"` // by the last reload that loosened something
+	// What the last reload loosened that loosened something, and whether an operator accepted that,
+	// then or since.
+	Loosens  []loosening `json:"loosens"`
 	At       time.Time   `json:"at,omitzero"`
 	By       string      `json:"by,omitempty"`
-	Accepted bool        `json:"accepted,omitempty"` // by xks-proxy reload --accept-loosening, then or since
-	Refused  []loosening `json:"refused,omitempty"`  // what the last try would have loosened, and was not let
-	Digest   string      `json:"refusedDigest,omitempty"`
+	Accepted bool        `json:"accepted,omitempty"`
+
+	// What the last try would have loosened and was refused for.
+	Refused []loosening `json:"refused,omitempty"`
+	Digest  string      `json:"refusedDigest,omitempty"`
 
 	taken map[looseningCount]int
 }
@@ -151,12 +158,15 @@ const unacceptedFor = 24 * time.Hour
 func (s looseningState) attention(now time.Time) []string {
 	var all []string
 	if len(s.Refused) > 0 {
-		all = append(all, fmt.Sprintf("The files hold changes that may let in what is refused now (%s); they were refused, and the configuration before them is in use."+
-			" Correct the files, or accept the changes: %s", someLoosenings(s.Refused), acceptCommand(s.Digest)))
+		all = append(all, fmt.Sprintf("The files hold changes that may let in what is refused now (%s); "+
+			"they were refused, and the configuration before them is in use. "+
+			"Correct the files, or accept the changes: %s",
+			someLoosenings(s.Refused), acceptCommand(s.Digest)))
 	}
 	if len(s.Loosens) > 0 && !s.Accepted && now.Sub(s.At) < unacceptedFor {
-		all = append(all, fmt.Sprintf("The reload %s ago by %s may let in what was refused before: %s."+
-			" Correct the files, or say that you meant it: xks-proxy reload --accept-loosening", shortDuration(now.Sub(s.At)), s.By, someLoosenings(s.Loosens)))
+		all = append(all, fmt.Sprintf("The reload %s ago by %s may let in what was refused before: %s. "+
+			"Correct the files, or say that you meant it: xks-proxy reload --accept-loosening",
+			shortDuration(now.Sub(s.At)), s.By, someLoosenings(s.Loosens)))
 	}
 	return all
 }
@@ -167,7 +177,8 @@ func (s looseningState) fact(now time.Time) string {
 	if s.Accepted {
 		accepted = "accepted"
 	}
-	return fmt.Sprintf("%s, %s ago by %s, %s: %s", plural(len(s.Loosens), "change"), shortDuration(now.Sub(s.At)), s.By, accepted, someLoosenings(s.Loosens))
+	return fmt.Sprintf("%s, %s ago by %s, %s: %s", plural(len(s.Loosens), "change"),
+		shortDuration(now.Sub(s.At)), s.By, accepted, someLoosenings(s.Loosens))
 }
 
 // someLoosenings are the first of them in one line.
@@ -220,11 +231,14 @@ func init() { // the rules are made then, too
 // logLoosenings writes a line for each, of a bounded number.
 func logLoosenings(log *zap.Logger, try reloadTry, answer *reloadAnswer) {
 	for _, one := range answer.Loosens[:min(len(answer.Loosens), maxLoggedChanges)] {
-		log.Warn("the reload may let in what was refused before", zap.String("by", try.by), zap.Int("generation", answer.Generation),
-			zap.Bool("accepted", try.accept != acceptNothing), zap.String("key", one.Key), zap.String("loosens", one.What))
+		log.Warn("the reload may let in what was refused before",
+			zap.String("by", try.by), zap.Int("generation", answer.Generation),
+			zap.Bool("accepted", try.accept != acceptNothing),
+			zap.String("key", one.Key), zap.String("loosens", one.What))
 	}
 	if more := len(answer.Loosens) - maxLoggedChanges; more > 0 {
-		log.Warn("the reload may let in more of what was refused before; xks-proxy status --json has all",
-			zap.String("by", try.by), zap.Int("generation", answer.Generation), zap.Int("more", more))
+		log.Warn("the reload may let in more of what was refused before: see xks-proxy status --json",
+			zap.String("by", try.by), zap.Int("generation", answer.Generation),
+			zap.Int("more", more))
 	}
 }

@@ -43,8 +43,8 @@ func fixed[T comparable](key string, field func(*config) *T) restartSetting {
 	}}
 }
 
-// keepListeners: the addresses are fixed; the rules about client certificates are not. A port that next does not have keeps
-// its rule, too.
+// keepListeners: the addresses are fixed; the rules about client certificates are not. A port that
+// next does not have keeps its rule, too.
 func keepListeners(next, running *config) bool {
 	if reflect.DeepEqual(addresses(next), addresses(running)) {
 		return false

@@ -55,7 +55,9 @@ func (r *reloader) note(try reloadTry, answer *reloadAnswer, err error) {
 	r.progress.Attempts++
 	r.progress.LastAttempt, r.progress.LastBy, r.progress.LastError = try.began, try.by, ""
 	r.progress.Loosening.note(try, answer, err)
-	fields := []zap.Field{zap.String("by", try.by), zap.String("file", r.file), zap.Duration("took", time.Since(try.began))}
+	fields := []zap.Field{
+		zap.String("by", try.by), zap.String("file", r.file), zap.Duration("took", time.Since(try.began)),
+	}
 	if err != nil {
 		r.progress.Failures++
 		r.progress.LastError = err.Error()
@@ -134,10 +136,18 @@ var reloadMetrics = []metric[reloadState]{
 		}},
 	{Name: "xks_proxy_config_waits_for_restart", Kind: gauge, Help: "Keys of the configuration whose values take effect at the next start only.",
 		Value: func(s reloadState) float64 { return float64(len(s.WaitsForRestart)) }},
-	{Name: "xks_proxy_config_loosened_total", Kind: counter, Help: "Changes taken by reloads that may let in what was refused before, by key; accepted: by xks-proxy reload --accept-loosening.", Labels: []string{"setting", "accepted"},
-		Each: func(s reloadState) []oneValue { return s.Loosening.counts() }},
-	{Name: "xks_proxy_config_loosening_refused", Kind: gauge, Help: "1 while the files hold changes that may let in what is refused now, which reload.loosening keeps out until an operator accepts them.",
-		Value: func(s reloadState) float64 { return truth(len(s.Loosening.Refused) > 0) }},
+	{
+		Name: "xks_proxy_config_loosened_total", Kind: counter, Labels: []string{"setting", "accepted"},
+		Help: "Changes taken by reloads that may let in what was refused before, by key. " +
+			"accepted: whether by xks-proxy reload --accept-loosening.",
+		Each: func(s reloadState) []oneValue { return s.Loosening.counts() },
+	},
+	{
+		Name: "xks_proxy_config_loosening_refused", Kind: gauge,
+		Help: "1 while the last reload was refused because nobody accepted what it may let in " +
+			"(reload.loosening).",
+		Value: func(s reloadState) float64 { return truth(len(s.Loosening.Refused) > 0) },
+	},
 }
 
 // reloadCollector implements prometheus.Collector.

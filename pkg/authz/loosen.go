@@ -82,7 +82,10 @@ type statements struct {
 }
 
 func (p *Policies) statements() statements {
-	s := statements{meanings: make(map[meaning]bool, len(p.all)), byID: make(map[string]*policy, len(p.all))}
+	s := statements{
+		meanings: make(map[meaning]bool, len(p.all)),
+		byID:     make(map[string]*policy, len(p.all)),
+	}
 	for _, one := range p.all {
 		s.meanings[one.meaning] = true
 		s.byID[string(one.id)] = one
