@@ -90,6 +90,11 @@ func extra(_ *loosener, _ *setting, c settingChange, _ string) []string {
 	return besides(old, next)
 }
 
+// moreEntries is for a list of what is accepted, where an empty list accepts nothing.
+func moreEntries(_ *loosener, _ *setting, c settingChange, _ string) []string {
+	return besides(textsOf(c.old), textsOf(c.new))
+}
+
 func besides(old, next []string) []string {
 	var found []string
 	for _, one := range next {

@@ -143,6 +143,8 @@ func TestLoosenings(t *testing.T) {
 		}, nil},
 		{"a listener without", inMain("{ca: clients.pem, subjects: [other]}", "{}"),
 			[]string{"server.listeners[127.0.0.1:9443].client_certificates.ca: client certificates are not asked for any more"}},
+		{"a load balancer", inMain("  listeners:", "  proxy_protocol: {trusted: [10.0.0.0/8]}\n  listeners:"),
+			[]string{`server.proxy_protocol.trusted: now accepts "10.0.0.0/8"`}},
 		{"a tenant more", newStore(`"next-*"`, "another"), nil},
 		{"a tenant less", remove("key_stores.d/tax.yaml"), nil},
 		{"another way to keys", newStore(`"pay*-1"`, "agency"), []string{`key_stores[next]: is new and reaches the key with the label "payroll-1", as key store "payroll" does`}},
