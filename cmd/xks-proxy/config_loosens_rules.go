@@ -48,6 +48,7 @@ func init() { // they ask the schema, which is made from their names
 		"any":     {doc: "when it changes", find: anyChange},
 		"emptied": {doc: "when it is removed", find: emptied},
 		"extra":   {doc: "when an entry is added, or none is left", find: extra},
+		"more":    {doc: "when an entry is added", find: moreEntries},
 		"missing": {doc: "when an entry is removed", find: missing},
 		"to":      {doc: "when it becomes that", find: became},
 		"limit":   {doc: "when it is raised or removed", find: raised},
