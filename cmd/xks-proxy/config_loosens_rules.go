@@ -127,7 +127,7 @@ func became(l *loosener, s *setting, c settingChange, looser string) []string {
 
 // raised is for a limit that is none at 0. With an argument, 0 is the value of that key instead.
 func raised(_ *loosener, s *setting, c settingChange, otherwise string) []string {
-	old, next := limitOf(c.old, c.oldParent, otherwise), limitOf(c.new, c.newParent, otherwise)
+	old, next := quotaOf(c.old, c.oldParent, otherwise), quotaOf(c.new, c.newParent, otherwise)
 	switch {
 	case old == 0 || next != 0 && next <= old:
 		return nil
@@ -137,7 +137,7 @@ func raised(_ *loosener, s *setting, c settingChange, otherwise string) []string
 	return []string{fmt.Sprintf("was %d and is %d", old, next)}
 }
 
-func limitOf(v, parent reflect.Value, otherwise string) int64 {
+func quotaOf(v, parent reflect.Value, otherwise string) int64 {
 	if v.Int() != 0 || otherwise == "" {
 		return v.Int()
 	}

@@ -69,7 +69,7 @@ func storesOf(c *config) []formerStore {
 	for i := range c.KeyStores {
 		k := &c.KeyStores[i]
 		s := formerStore{
-			config: k, policies: c.policies[k.Name], testKey: groups[k.HSMGroup].TestKey,
+			config: k, policies: c.policies[k.Name], testKey: groups[k.HSMGroup].TestKey.Label,
 		}
 		for _, m := range groups[k.HSMGroup].HSMs {
 			s.hsms = append(s.hsms, m.HSM)

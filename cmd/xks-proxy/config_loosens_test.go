@@ -113,7 +113,7 @@ func TestLoosenings(t *testing.T) {
 		{"token", inMain("required", "ignore"), []string{"hsms[hsm-a].token_initialized: was required and is ignore"}},
 		{"lost key", inMain(", lost_key: refuse", ""), []string{"hsm_groups[main].lost_key: was refuse and is encrypt"}},
 		{"test key", inMain("lost_key", "test_key: tested, lost_key", "[{hsm: hsm-b}]}", "[{hsm: hsm-b}], test_key: tested}"),
-			[]string{"hsm_groups[main].test_key: was xks-proxy-test and is tested", "hsm_groups[second].test_key: was xks-proxy-test and is tested"}},
+			[]string{"hsm_groups[main].test_key.label: was xks-proxy-test and is tested", "hsm_groups[second].test_key.label: was xks-proxy-test and is tested"}},
 		{"another HSM", inMain("[{hsm: hsm-a}, {hsm: hsm-b}]", "[{hsm: hsm-a}]"), nil},
 		{"no client certificates", inMain("  client_certificates:\n    ca: clients.pem\n    subjects:\n      - cks.kms.eu-central-1.amazonaws.com\n    usages:\n      - serverAuth\n", ""),
 			[]string{"server.client_certificates.ca: client certificates are not asked for any more"}},
