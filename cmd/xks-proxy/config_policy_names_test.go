@@ -3,7 +3,6 @@ package main
 // Names in policies that the configuration does not have.
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 )
@@ -79,6 +78,6 @@ func TestWhyNoKey(t *testing.T) {
 		}
 	}
 	if got := shortList([]string{"a", "b", "c", "d", "e", "f"}); got != "a, b, c, d, e and 1 more" {
-		t.Error(fmt.Sprintf("%q", got))
+		t.Errorf("%q", got)
 	}
 }

@@ -88,6 +88,9 @@ func openFake(_ context.Context, raw json.RawMessage) (hsm.Token, int, error) {
 	case "exit":
 		fmt.Fprintln(os.Stderr, "libvendor: cannot read its own configuration")
 		os.Exit(7)
+	case "leak":
+		leak(200 << 20)
+		hangInKernel()
 	case "hang":
 		hangInKernel()
 	case "hang-unless":

@@ -18,6 +18,7 @@ import (
 const testMemoryLimit = 128 << 20
 
 func memoryConfig(t testing.TB, s testSettings) Config {
+	t.Helper()
 	c := testConfig(t, s)
 	c.MemoryLimit = testMemoryLimit
 	return c
@@ -90,6 +91,18 @@ func TestMemoryLimitTakesTurns(t *testing.T) {
 		t.Fatalf("out of turn: %+v", s)
 	}
 	replaced(t, w, func() { takeMemory(t, w, "60") })
+}
+
+// A library that takes its memory while the token is opened.
+func TestMemoryLimitWhileOpening(t *testing.T) {
+	w := startWorker(t, memoryConfig(t, testSettings{Open: "leak"}))
+	err := w.Ready(within(t, 10*time.Second))
+	if err == nil || !strings.Contains(err.Error(), "memory_limit_mib") {
+		t.Fatal(err)
+	}
+	if s := w.State(); s.Overgrown == 0 {
+		t.Errorf("state is %+v", s)
+	}
 }
 
 func TestDiesFirst(t *testing.T) {
