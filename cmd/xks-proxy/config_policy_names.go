@@ -36,13 +36,22 @@ func (c *config) whyNoKey(keyStore, id string) string {
 	_, reached := xks.KeyStoreConfig{Labels: k.Keys.Labels, Label: k.Keys.Label}.KeyID(label)
 	switch {
 	case !reached && slices.ContainsFunc(k.Keys.Labels, isPattern):
-		return fmt.Sprintf("its label %q matches none of keys.labels, which are %s", label, shortList(k.Keys.Labels))
+		return fmt.Sprintf("its label %q matches none of keys.labels, which are %s",
+			label, shortList(k.Keys.Labels))
 	case !reached:
-		return fmt.Sprintf("its label %q is not in keys.labels; %s", label, didYouMean(label, k.Keys.Labels))
-	case slices.ContainsFunc(c.HSMGroups, func(g hsmGroupConfig) bool { return g.Name == k.HSMGroup && g.TestKey == label }):
-		return fmt.Sprintf("%q is the proxy's own test key (test_key of the HSM group %s)", label, k.HSMGroup)
+		return fmt.Sprintf("its label %q is not in keys.labels; %s",
+			label, didYouMean(label, k.Keys.Labels))
+	case c.isTestKey(k.HSMGroup, label):
+		return fmt.Sprintf("%q is the proxy's own test key (test_key of the HSM group %s)",
+			label, k.HSMGroup)
 	}
 	return ""
+}
+
+func (c *config) isTestKey(group, label string) bool {
+	return slices.ContainsFunc(c.HSMGroups, func(g hsmGroupConfig) bool {
+		return g.Name == group && g.TestKey == label
+	})
 }
 
 func isPattern(label string) bool { return strings.ContainsAny(label, `*?[\`) }
@@ -58,8 +67,8 @@ func shortList(all []string) string {
 	return text
 }
 
-// checkPolicyNames reports names that the configuration does not have, at their places in the policy
-// files. It reports false if there is an error.
+// checkPolicyNames reports names that the configuration does not have, at their places in the
+// policy files. It returns false if there is an error.
 func checkPolicyNames(r *report, c *config, at string, policies *authz.Policies) bool {
 	faults, doubts := policies.Unknown(policyNames(c))
 	for _, one := range faults {
@@ -71,8 +80,8 @@ func checkPolicyNames(r *report, c *config, at string, policies *authz.Policies)
 	return len(faults) == 0
 }
 
-// checkPolicyPermits reports a key store of which no request can be permitted: one letter wrong, and
-// all that it serves is denied.
+// checkPolicyPermits reports a key store of which no request can be permitted: one letter wrong,
+// and all that it serves is denied.
 func checkPolicyPermits(r *report, at, keyStore string, policies *authz.Policies) {
 	if !policies.Permits(keyStore) {
 		r.errorf(at, "in the key store %s %s", keyStore, authz.NothingPermitted)

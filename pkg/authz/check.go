@@ -209,7 +209,8 @@ func isSet(n xast.IsNode) bool {
 	return ok
 }
 
-// checkCompared warns of a value that the attribute never has, and notes names of the configuration.
+// checkCompared warns of a value that the attribute never has, and notes names of the
+// configuration.
 func (c *checker) checkCompared(attribute string, v types.Value) {
 	if number, ok := v.(types.Long); ok {
 		c.checkComparedNumber(attribute, int64(number))
@@ -227,36 +228,43 @@ func (c *checker) checkCompared(attribute string, v types.Value) {
 		c.mention(mentionsOwner, text)
 	case "context.operation":
 		if !slices.Contains(knownOperations, text) {
-			c.warn(text, fmt.Sprintf("AWS KMS sends no kmsOperation %q today%s", text, didYouMean(text, knownOperations)))
+			c.warn(text, fmt.Sprintf("AWS KMS sends no kmsOperation %q today%s",
+				text, didYouMean(text, knownOperations)))
 		}
 	}
 	form, known := attributeForms[attribute]
 	if known && !form.fits(text) {
-		c.warn(text, fmt.Sprintf("%s is never %q: it is %s", attribute, boundedText(text, maxName), form.what))
+		c.warn(text, fmt.Sprintf("%s is never %q: it is %s",
+			attribute, boundedText(text, maxName), form.what))
 	}
 }
 
 func (c *checker) checkComparedNumber(attribute string, number int64) {
-	bounds, known := map[string][2]int64{"context.hour": {0, 23}, "context.weekday": {1, 7}}[attribute]
+	bounds, known := numberBounds[attribute]
 	if known && (number < bounds[0] || number > bounds[1]) {
-		c.warn(fmt.Sprint(number), fmt.Sprintf("%s is never %d: it is %d to %d", attribute, number, bounds[0], bounds[1]))
+		c.warn(fmt.Sprint(number), fmt.Sprintf("%s is never %d: it is %d to %d",
+			attribute, number, bounds[0], bounds[1]))
 	}
 }
+
+var numberBounds = map[string][2]int64{"context.hour": {0, 23}, "context.weekday": {1, 7}}
 
 // attributeForms are what values look like.
 var attributeForms = map[string]struct {
 	fits func(string) bool
 	what string
 }{
-	"principal.account":      {isAccount, "12 digits"},
-	"principal.partition":    {isPartition, "aws, aws-cn, aws-us-gov, …"},
-	"context.kmsKeyAccount":  {isAccount, "12 digits"},
-	"context.kmsKeyRegion":   {isLabel, "a region such as eu-west-1"},
-	"context.region":         {isLabel, "a region such as eu-west-1"},
-	"context.viaServiceName": {isLabel, "the first label only, such as rds; the whole is context.viaService"},
-	"context.vpc":            {startsWith("vpc-"), "an id that begins with vpc-"},
-	"context.vpce":           {startsWith("vpce-"), "an id that begins with vpce-"},
-	"resource.id":            {isKeyID, "an external key id, without the key store"},
+	"principal.account":     {isAccount, "12 digits"},
+	"principal.partition":   {isPartition, "aws, aws-cn, aws-us-gov, …"},
+	"context.kmsKeyAccount": {isAccount, "12 digits"},
+	"context.kmsKeyRegion":  {isLabel, "a region such as eu-west-1"},
+	"context.region":        {isLabel, "a region such as eu-west-1"},
+	"context.viaServiceName": {
+		isLabel, "the first label only, such as rds; the whole is context.viaService",
+	},
+	"context.vpc":  {startsWith("vpc-"), "an id that begins with vpc-"},
+	"context.vpce": {startsWith("vpce-"), "an id that begins with vpce-"},
+	"resource.id":  {isKeyID, "an external key id, without the key store"},
 }
 
 func startsWith(prefix string) func(string) bool {

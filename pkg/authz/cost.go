@@ -173,7 +173,8 @@ func (p *Policies) cost(action int) int {
 	for w, sum := range sums {
 		switch {
 		case w.keyStore != "" && w.principal != "":
-			most = max(most, sum+sums[whose{keyStore: w.keyStore}]+sums[whose{principal: w.principal}])
+			both := sum + sums[whose{keyStore: w.keyStore}] + sums[whose{principal: w.principal}]
+			most = max(most, both)
 		case w.keyStore != "":
 			anyStore = max(anyStore, sum)
 		case w.principal != "":
@@ -198,9 +199,10 @@ func (p *Policies) tooDear() (Problem, bool) {
 			}
 		}
 		problem := dearest.problem
-		problem.Text = fmt.Sprintf("deciding a %s could take %s steps, and %s are allowed (one is about a "+
-			"nanosecond); of the %d policies this one takes most, %s: shorten what stands behind a * in "+
-			"`like`, write == or [\"…\"].contains(…) instead of it, or name accounts and key stores in the heads",
+		problem.Text = fmt.Sprintf("a decision about %s could take %s steps, and %s are allowed (one is "+
+			"about a nanosecond); of the %d policies this one takes most, %s: shorten what stands "+
+			"behind a * in `like`, write == or [\"…\"].contains(…) instead of it, or name accounts "+
+			"and key stores in the heads",
 			action, thousands(cost), thousands(maxCost), len(p.byAction[i]), thousands(dearest.cost))
 		return problem, true
 	}

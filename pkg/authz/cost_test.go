@@ -37,7 +37,7 @@ func TestTooDear(t *testing.T) {
 	if err == nil {
 		t.Fatal("it is loaded")
 	}
-	for _, want := range []string{"wild.cedar:1:1: policy \"p0\": deciding a Encrypt could take ", " steps, and 5,000,000 are allowed",
+	for _, want := range []string{"wild.cedar:1:1: policy \"p0\": a decision about Encrypt could take ", " steps, and 5,000,000 are allowed",
 		"shorten what stands behind a * in `like`"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v\nlacks %s", err, want)

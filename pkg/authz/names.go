@@ -39,7 +39,8 @@ const (
 
 // mention notes a name.
 func (c *checker) mention(kind mentionKind, name string) {
-	c.loader.mentions = append(c.loader.mentions, mention{problem: c.at(name, ""), kind: kind, name: name})
+	one := mention{problem: c.at(name, ""), kind: kind, name: name}
+	c.loader.mentions = append(c.loader.mentions, one)
 }
 
 // Unknown answers an error for each name in the policies that the configuration does not have, and
@@ -65,7 +66,8 @@ func (m mention) check(names Names) string {
 	switch m.kind {
 	case mentionsOwner:
 		if !slices.Contains(names.Owners, m.name) {
-			return fmt.Sprintf("no key store has the owner %q%s", boundedText(m.name, maxName), didYouMean(m.name, names.Owners))
+			return fmt.Sprintf("no key store has the owner %q%s",
+				boundedText(m.name, maxName), didYouMean(m.name, names.Owners))
 		}
 		return ""
 	case mentionsKeyStore:
@@ -80,7 +82,8 @@ func (m mention) check(names Names) string {
 	if reason == "" {
 		return ""
 	}
-	return fmt.Sprintf("the key store %s cannot have a key %q: %s", m.name[:at], m.name[at+1:], reason)
+	return fmt.Sprintf("the key store %s cannot have a key %q: %s",
+		m.name[:at], m.name[at+1:], reason)
 }
 
 const namesShown = 10 // key stores named in one error
@@ -93,7 +96,8 @@ func unknownKeyStore(name string, names Names) string {
 	if hint == "" && len(names.KeyStores) <= namesShown {
 		hint = "; there are " + strings.Join(names.KeyStores, ", ")
 	}
-	return fmt.Sprintf("there is no key store %q in the configuration%s", boundedText(name, maxName), hint)
+	return fmt.Sprintf("there is no key store %q in the configuration%s",
+		boundedText(name, maxName), hint)
 }
 
 // Permits reports whether some request for a key of the key store can be permitted, as far as heads
@@ -104,7 +108,8 @@ func (p *Policies) Permits(keyStore string) bool {
 			return !one.forbids && one.constant != alwaysFalse && one.resource.reaches(keyStore)
 		})
 		forbidden := slices.ContainsFunc(p.byAction[i], func(one *policy) bool {
-			return one.forbids && one.constant == alwaysTrue && one.principal == head{} && one.resource.covers(keyStore)
+			return one.forbids && one.constant == alwaysTrue && one.principal == head{} &&
+				one.resource.covers(keyStore)
 		})
 		if permitted && !forbidden {
 			return true
@@ -114,9 +119,9 @@ func (p *Policies) Permits(keyStore string) bool {
 }
 
 // NothingPermitted is what to say where Permits reports false.
-const NothingPermitted = "nothing can be permitted, so that every request would be denied: write a permit " +
-	"that its keys can match; to take a key store out of service, set blocked: true in its configuration " +
-	"or run xks-proxy block"
+const NothingPermitted = "nothing can be permitted, so that every request would be denied: write a " +
+	"permit that its keys can match; to take a key store out of service, set blocked: true in its " +
+	"configuration or run xks-proxy block, instead of a policy"
 
 // reaches reports whether the head lets some key of the key store through.
 func (h head) reaches(keyStore string) bool {
@@ -131,7 +136,8 @@ func (h head) reaches(keyStore string) bool {
 
 // covers reports whether the head lets every key of the key store through.
 func (h head) covers(keyStore string) bool {
-	return h.entity == types.EntityUID{} || h.in && h.entity == types.NewEntityUID(typeKeyStore, types.String(keyStore))
+	return h.entity == types.EntityUID{} ||
+		h.in && h.entity == types.NewEntityUID(typeKeyStore, types.String(keyStore))
 }
 
 // constancy is whether the conditions of a policy say the same of every request.

@@ -43,7 +43,8 @@ func syntaxProblem(file string, document []byte, err error) Problem {
 	if m := parserEffect.FindStringSubmatch(message); m != nil {
 		o.found = m[1]
 	}
-	if before, line, column, ok := tokenBefore(document, p.Line, p.Column); ok && o.isAbout(before) {
+	before, line, column, ok := tokenBefore(document, p.Line, p.Column)
+	if ok && o.isAbout(before) {
 		o.found, p.Line, p.Column = before, line, column
 	}
 	p.Text = "not Cedar: " + boundedText(o.String(), maxErrorText)

@@ -164,7 +164,8 @@ func explainTypeError(message string) (string, string) {
 			known = append(known, string(a))
 		}
 		if m[1] == operationHealth {
-			return m[1], "there is no action GetHealthStatus: health checks of AWS KMS are never subject to policies; leave it out"
+			return m[1], "there is no action GetHealthStatus: health checks of AWS KMS are never " +
+				"subject to policies; leave it out"
 		}
 		return m[1], fmt.Sprintf("there is no action %q%s; there are %s", m[1], didYouMean(m[1], known), strings.Join(known, ", "))
 	}
@@ -172,7 +173,8 @@ func explainTypeError(message string) (string, string) {
 		return "", fmt.Sprintf("%s do not go together in one set or comparison: write `… || …`", m[1])
 	}
 	if wantsEntity.MatchString(message) {
-		return "", "`in` is for entities and sets of them; for texts write `[\"…\", \"…\"].contains(…)`"
+		return "", "`in` is for entities and sets of them; " +
+			"for texts write `[\"…\", \"…\"].contains(…)`"
 	}
 	if message == noApplicableAction {
 		return "", "no request can match the head: no action has such a principal and such a resource"
