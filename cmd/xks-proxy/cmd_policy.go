@@ -70,7 +70,7 @@ func checkAgainst(c *cobra.Command, path string, policies *authz.Policies) error
 		return err
 	}
 	r := newReport(l.config.source)
-	checkPolicyNames(r, l.config, "", policies)
+	checkPolicyNames(r, policyNames(l.config), "", policies)
 	err = r.err()
 	if err != nil {
 		return err
@@ -176,7 +176,7 @@ func (t policyTest) loadConfigured(c *cobra.Command) (*authz.Policies, authz.Key
 	i := slices.IndexFunc(l.config.KeyStores, func(k keyStoreConfig) bool { return k.Name == store.Name })
 	at := policyFilesKey(i)
 	policies := loadPolicyFiles(r, at, store.Policy.Files)
-	if policies != nil && checkPolicyNames(r, l.config, at, policies) {
+	if policies != nil && checkPolicyNames(r, policyNames(l.config), at, policies) {
 		checkPolicyPermits(r, at, store.Name, policies)
 	}
 	err = r.err()

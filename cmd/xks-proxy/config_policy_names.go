@@ -18,10 +18,12 @@ func policyNames(c *config) authz.Names {
 	names := authz.Names{Key: c.whyNoKey}
 	for _, k := range c.KeyStores {
 		names.KeyStores = append(names.KeyStores, k.Name)
-		if k.Owner != "" && !slices.Contains(names.Owners, k.Owner) {
+		if k.Owner != "" {
 			names.Owners = append(names.Owners, k.Owner)
 		}
 	}
+	slices.Sort(names.Owners)
+	names.Owners = slices.Compact(names.Owners)
 	return names
 }
 
@@ -69,8 +71,8 @@ func shortList(all []string) string {
 
 // checkPolicyNames reports names that the configuration does not have, at their places in the
 // policy files. It returns false if there is an error.
-func checkPolicyNames(r *report, c *config, at string, policies *authz.Policies) bool {
-	faults, doubts := policies.Unknown(policyNames(c))
+func checkPolicyNames(r *report, names authz.Names, at string, policies *authz.Policies) bool {
+	faults, doubts := policies.Unknown(names)
 	for _, one := range faults {
 		r.problems = append(r.problems, r.policyProblem(at, one))
 	}
