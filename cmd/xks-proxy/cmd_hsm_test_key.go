@@ -199,21 +199,24 @@ func (o testKeyOrder) ensure(ctx context.Context, token *pkcs11.Token) (string, 
 	if err != nil {
 		return "", err
 	}
-	for _, object := range found {
-		if object.IsAES256() && object.Usage&hsm.CanEncrypt != 0 && object.Usage&hsm.CanDecrypt != 0 {
-			return fmt.Sprintf("has the test key %q already", o.Label), nil
-		}
+	there, err := hasTestKey(o.Label, found)
+	if there {
+		return fmt.Sprintf("has the test key %q already", o.Label), nil
 	}
-	_, unreadable := hsm.Readable(found)
-	if len(unreadable) > 0 {
-		return "", hsm.UnreadableError("find the test key", unreadable[0])
-	}
-	if len(found) > 0 {
-		return "", fmt.Errorf("there is a key %q that is no AES-256 key for encrypting and decrypting; delete it if it is nobody's, or choose another test_key", o.Label)
+	if err != nil {
+		return "", err
 	}
 	err = token.CreateKeys(ctx, []pkcs11.NewKey{{Label: o.Label, Version: testKeyVersion, HasVersion: true}})
 	if err != nil {
 		return "", err
+	}
+	found, err = token.Find(ctx, o.Label)
+	if err != nil {
+		return "", err
+	}
+	if len(found) > 1 {
+		return "", fmt.Errorf("made the test key %q, and somebody else did at the same moment: "+
+			"the HSM has %d now; delete all but one", o.Label, len(found))
 	}
 	return fmt.Sprintf("made the test key %q, version %d: AES-256, generated on the HSM, not extractable", o.Label, testKeyVersion), nil
 }

@@ -52,7 +52,7 @@ func (c *config) whyNoKey(keyStore, id string) string {
 
 func (c *config) isTestKey(group, label string) bool {
 	return slices.ContainsFunc(c.HSMGroups, func(g hsmGroupConfig) bool {
-		return g.Name == group && g.TestKey == label
+		return g.Name == group && g.TestKey.Label == label
 	})
 }
 

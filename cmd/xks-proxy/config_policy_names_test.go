@@ -58,7 +58,7 @@ func TestPolicyNames(t *testing.T) {
 
 func TestWhyNoKey(t *testing.T) {
 	c := &config{
-		HSMGroups: []hsmGroupConfig{{Name: "main", TestKey: "payroll-test"}},
+		HSMGroups: []hsmGroupConfig{{Name: "main", TestKey: testKeyConfig{Label: "payroll-test"}}},
 		KeyStores: []keyStoreConfig{
 			{Name: "patterns", HSMGroup: "main", Keys: keysConfig{Labels: []string{"payroll-*"}, Label: "{key_id}"}},
 			{Name: "list", HSMGroup: "main", Keys: keysConfig{Labels: []string{"hr-wages", "hr-pensions"}, Label: "hr-{key_id}"}},
