@@ -157,6 +157,7 @@ type hsmConfig struct {
 	HangTimeout       time.Duration `mapstructure:"hang_timeout" default:"2s" min:"100ms" max:"10m" loosens:"never" doc:"A call to the module that takes longer counts as hung; a process with four of them, or with fewer for 30s, is killed and started anew. Time in which the machine stood still does not count."`
 	// StartTimeout bounds the opening of the token, not the listing of its keys.
 	StartTimeout time.Duration `mapstructure:"start_timeout" default:"60s" min:"1s" max:"30m" loosens:"never" doc:"How long the module may take to start, find the token and log in; then its process is killed and started anew. Once it is known how long that takes, the limit is four times as long, 10s at least, and this at most. The keys are listed afterwards, in the background."`
+	MemoryLimit  int           `mapstructure:"memory_limit_mib" default:"2048" min:"0" max:"1048576" loosens:"never" doc:"Memory, in MiB, with which the HSM's process is replaced, because its library leaks: it finishes its calls, the other HSMs serve meanwhile, and no two processes are replaced at once unless one has half as much again. 0: no limit. See hsms.md."`
 	Overrides    hsmOverrides  `mapstructure:"overrides" loosens:"never" doc:"Single fields of the profile, for a module that differs from it."`
 }
 

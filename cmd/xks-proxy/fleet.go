@@ -91,6 +91,7 @@ func startHSM(spec hsmSpec, log *zap.Logger) (*runningHSM, error) {
 		HangTimeout: spec.hsm.HangTimeout,
 
 		StartTimeout: spec.hsm.StartTimeout,
+		MemoryLimit:  int64(spec.hsm.MemoryLimit) << 20,
 
 		Log: log.With(zap.String("hsm", spec.hsm.Name)),
 	})

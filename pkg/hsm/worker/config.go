@@ -56,6 +56,7 @@ type Config struct {
 	HungPatience time.Duration // with fewer hung calls it is killed when one has been hung for this long; default 30 s
 	PingInterval time.Duration // default 500 ms
 	PingTimeout  time.Duration // default 1 s
+	MemoryLimit  int64         // bytes of memory with which the process is replaced; 0: none
 	MaxInFlight  int           // calls; one more is hsm.ErrBusy; default 512
 	BackoffMin   time.Duration // before the first restart, less a jitter of up to half; default 50 ms
 	BackoffMax   time.Duration // likewise, after many; default 5 s
@@ -92,6 +93,7 @@ func (c Config) Validate() error {
 	}
 	full := c.withDefaults()
 	fault(full.BackoffMin > full.BackoffMax, "the minimum back-off %v is above the maximum %v", full.BackoffMin, full.BackoffMax)
+	fault(c.MemoryLimit < 0, "the memory limit is negative")
 	fault(c.MaxHung < 0, "the number of hung calls is negative")
 	fault(c.MaxInFlight < 0 || c.MaxInFlight > maxInFlightBound, "%d calls in flight, at most %d", c.MaxInFlight, maxInFlightBound)
 	if len(faults) > 0 {
