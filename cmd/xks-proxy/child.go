@@ -29,6 +29,9 @@ type child struct {
 	environment []string     // NAME=value, beside childEnvironment
 	input       []byte       // for its standard input; the way for secrets
 	line        func(string) // gets each line of its standard output at once; nil: none wanted
+
+	// confinement of a child that loads a module; nil: it loads none of a vendor.
+	confinement *confinement
 }
 
 // readChildOrder is the child's side of input: it reads the order as JSON. parent is the command that
@@ -50,11 +53,31 @@ func readChildOrder(c *cobra.Command, parent string, order any) error {
 	return nil
 }
 
+// firstExtraFile is the descriptor of the first of exec.Cmd.ExtraFiles.
+const firstExtraFile = 3
+
 // run returns what the child printed, the standard output whole and of the error output the
 // beginning, both trimmed.
 func (c child) run(ctx context.Context) (string, string, error) {
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", c.arguments...)
+	command := append([]string{"/proc/self/exe"}, c.arguments...)
+	var inherited []*os.File
+	var user *syscall.Credential
+	if c.confinement != nil {
+		var err error
+		inherited, user, err = c.confinement.forChild()
+		if err != nil {
+			return "", "", err
+		}
+		command = c.confinement.command(firstExtraFile, c.arguments...)
+	}
+	defer func() {
+		for _, f := range inherited {
+			_ = f.Close() // the child has a copy
+		}
+	}()
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir = c.directory
+	cmd.ExtraFiles = inherited
 	cmd.Env = append(childEnvironment(), c.environment...)
 	cmd.Stdin = bytes.NewReader(c.input)
 	var out bytes.Buffer
@@ -67,7 +90,10 @@ func (c child) run(ctx context.Context) (string, string, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	// A process group of its own: what a PKCS#11 module started in it ends with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true, Credential: user}
+	if user != nil {
+		cmd.Dir = "/" // as that of the HSM's process (see startHSM)
+	}
 	endGroup := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Cancel = endGroup
 	cmd.WaitDelay = time.Second

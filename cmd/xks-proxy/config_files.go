@@ -34,6 +34,7 @@ func checkFiles(r *report, c *config) {
 		}
 	}
 	for i, h := range c.HSMs {
+		validateUser(r, fmt.Sprintf("hsms[%d].user", i), h.User)
 		err := checkReadable(h.Module)
 		if err != nil {
 			r.warnf(fmt.Sprintf("hsms[%d].module", i), "%v", err)

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/pkg/confine"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/worker"
 )
@@ -20,6 +21,7 @@ import (
 type fleet struct {
 	log   *zap.Logger
 	start func(hsmSpec, *zap.Logger) (*runningHSM, error) // startHSM; tests have their own
+	kernel confine.Kernel // for the confinement of processes
 	turns turns                                           // of whoever does something to an HSM: orders, and a change of the fleet
 
 	current atomic.Pointer[generation] // nil before the processes have been started
@@ -48,6 +50,7 @@ type hsmSpec struct {
 	pin            secret
 	dir            string // of the configuration file
 	stateDirectory string
+	confinement    *confinement
 }
 
 // fleetProcess is what the fleet needs of a *worker.Worker.
@@ -74,7 +77,7 @@ type runningGroup struct {
 const retireGrace = time.Second
 
 func newFleet(log *zap.Logger) *fleet {
-	return &fleet{log: log, start: startHSM, closing: make(chan struct{})}
+	return &fleet{log: log, start: startHSM, kernel: confine.ThisKernel(), closing: make(chan struct{})}
 }
 
 // startHSM starts the process of an HSM and does not wait for it.
@@ -83,10 +86,24 @@ func startHSM(spec hsmSpec, log *zap.Logger) (*runningHSM, error) {
 		hsm: spec.hsm, keys: spec.keys, dir: spec.dir, pin: spec.pin,
 		refused: refusedPINs{directory: spec.stateDirectory, log: log},
 	}
+	err := spec.confinement.allowed()
+	if err != nil {
+		return nil, err
+	}
+	user, err := spec.hsm.processUser()
+	if err != nil {
+		return nil, err
+	}
+	dir := spec.dir
+	if user != nil {
+		dir = "/" // that of the configuration need not let this user in
+	}
 	c, err := keeper.watch(worker.Config{
 		Name:        spec.hsm.Name,
-		Command:     []string{"/proc/self/exe", "hsm-worker", spec.hsm.Name},
-		Dir:         spec.dir,
+		Command:     spec.confinement.command(worker.FirstInherited, "hsm-worker", spec.hsm.Name),
+		Inherit:     spec.confinement.files,
+		Credential:  user,
+		Dir:         dir,
 		Env:         spec.hsm.Environment,
 		HangTimeout: spec.hsm.HangTimeout,
 
@@ -105,15 +122,20 @@ func startHSM(spec hsmSpec, log *zap.Logger) (*runningHSM, error) {
 }
 
 // specOf is how an HSM of a configuration is started.
-func specOf(c *config, h hsmConfig, s *secrets) hsmSpec {
-	return hsmSpec{hsm: h, keys: c.keyIdentity(h.Name), pin: s.PINs[h.Name], dir: c.source.dir, stateDirectory: c.StateDirectory}
+func (f *fleet) specOf(c *config, h hsmConfig, s *secrets) hsmSpec {
+	return hsmSpec{
+		hsm: h, keys: c.keyIdentity(h.Name), pin: s.PINs[h.Name], dir: c.source.dir, stateDirectory: c.StateDirectory,
+		confinement: newConfinement(c, h, f.kernel),
+	}
 }
 
-// fits reports whether the process can go on for spec. What GetHealthStatus shows of an HSM is its group's affair.
+// fits reports whether the process can go on for spec. What GetHealthStatus shows of an HSM is its group's affair;
+// what of the proxy's own has changed, its confinement is told (see publish).
 func (r *runningHSM) fits(spec hsmSpec) bool {
 	have, want := r.spec, spec
 	samePIN := r.pin().reveal() == want.pin.reveal()
 	have.pin, want.pin = secret{}, secret{}
+	have.confinement, want.confinement = nil, nil
 	have.hsm.Vendor, have.hsm.Model = want.hsm.Vendor, want.hsm.Model
 	return samePIN && reflect.DeepEqual(have, want)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"xks-proxy/pkg/confine"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
 	"xks-proxy/pkg/hsm/worker"
@@ -32,6 +33,17 @@ func newHSMWorkerCommand() *cobra.Command {
 			}
 			return nil
 		},
+	}
+}
+
+// newConfinedCommand is what the processes that load a PKCS#11 module begin as.
+func newConfinedCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:                confine.Command + " DESCRIPTOR COMMAND...",
+		Short:              "Confine this process as told by a file descriptor, then run another command",
+		Hidden:             true,
+		DisableFlagParsing: true,
+		RunE:               func(_ *cobra.Command, args []string) error { return confine.Enter(args) },
 	}
 }
 

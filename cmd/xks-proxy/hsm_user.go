@@ -1,0 +1,88 @@
+package main
+
+// hsms[].user: the user that the process of an HSM runs as.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+const userWait = 2 * time.Second // for the name service
+
+// findUser is a user by name or number, with its primary and supplementary groups.
+func findUser(ctx context.Context, name string) (*syscall.Credential, error) {
+	ctx, cancel := context.WithTimeout(ctx, userWait)
+	defer cancel()
+	found, err := lookUp(ctx, func() (*syscall.Credential, error) { return lookUpUser(name) })
+	var unknown user.UnknownUserError
+	var unknownID user.UnknownUserIdError
+	if errors.As(err, &unknown) || errors.As(err, &unknownID) {
+		return nil, fmt.Errorf("user %q does not exist on this machine: create it or choose another", name)
+	}
+	return found, err
+}
+
+// lookUpUser may hang.
+func lookUpUser(name string) (*syscall.Credential, error) {
+	find := user.Lookup
+	if _, err := strconv.ParseUint(name, 10, 32); err == nil {
+		find = user.LookupId
+	}
+	u, err := find(name)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := u.GroupIds()
+	if err != nil {
+		return nil, err
+	}
+	numbers := make([]uint32, 0, len(groups)+2)
+	for _, text := range append([]string{u.Uid, u.Gid}, groups...) {
+		n, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("user %q has an id that is not a number: %q", name, text)
+		}
+		numbers = append(numbers, uint32(n))
+	}
+	return &syscall.Credential{Uid: numbers[0], Gid: numbers[1], Groups: numbers[2:]}, nil
+}
+
+// processUser is the user that the process of an HSM is started as; nil: the proxy's own.
+func (h hsmConfig) processUser() (*syscall.Credential, error) {
+	if h.User == "" {
+		return nil, nil
+	}
+	found, err := findUser(context.Background(), h.User)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("HSM %s: user: %w", h.Name, err)
+	case int(found.Uid) == os.Geteuid():
+		return nil, nil
+	case os.Geteuid() != 0:
+		return nil, fmt.Errorf(
+			"HSM %s: user: only root can start its process as %s: start the proxy as root, or remove user",
+			h.Name, h.User)
+	}
+	return found, nil
+}
+
+// validateUser reports a user that does not exist. A name service that does not answer says nothing
+// about the user; the start finds out.
+func validateUser(r *report, at, name string) {
+	if name == "" {
+		return
+	}
+	_, err := findUser(context.Background(), name)
+	switch {
+	case errors.Is(err, errNoName):
+		r.warnf(at, "%v, so it is not known whether %q exists", err, name)
+	case err != nil:
+		r.errorf(at, "%v", err)
+	}
+}
