@@ -33,7 +33,7 @@ func newAdminServer(a *admin) *http.Server {
 		panic(err) // zap knows the level
 	}
 	return &http.Server{
-		Handler: a.router(), ConnContext: withCaller(a.names), ErrorLog: quiet,
+		Handler: a.outsiders.only(a.router()), ConnContext: withCaller(a.names), ErrorLog: quiet,
 		ReadHeaderTimeout: adminHeaderTimeout, IdleTimeout: adminIdleTimeout, MaxHeaderBytes: adminMaxHeader,
 	}
 }

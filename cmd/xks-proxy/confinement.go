@@ -6,8 +6,11 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
+
+	"go.uber.org/zap"
 
 	"xks-proxy/pkg/confine"
 )
@@ -131,6 +134,17 @@ func (c *confinement) status() confinementStatus {
 	return s
 }
 
+// announce logs how the process that is about to start is confined.
+func (c *confinement) announce(log *zap.Logger) {
+	s := c.status()
+	level := zap.InfoLevel
+	if s.State != confinedWholly {
+		level = zap.WarnLevel
+	}
+	log.Log(level, "the HSM's process is "+s.words(), zap.String("hsm", s.HSM), zap.String("mode", s.Mode),
+		zap.String("kernel", s.Kernel), zap.String("user", s.User), zap.String("missing", s.Missing))
+}
+
 // attention is what an operator should look at; "" if nothing. That confinement is switched off is
 // known to who did it.
 func (s confinementStatus) attention() string {
@@ -169,6 +183,22 @@ func (s confinementStatus) fact() string {
 		text += ", as user " + s.User
 	}
 	return text
+}
+
+// confinementFacts are the lines of status: HSMs of which the same is true share one.
+func confinementFacts(all []confinementStatus) []string {
+	var texts []string
+	names := map[string][]string{}
+	for _, c := range all {
+		if names[c.fact()] == nil {
+			texts = append(texts, c.fact())
+		}
+		names[c.fact()] = append(names[c.fact()], c.HSM)
+	}
+	for i, text := range texts {
+		texts[i] = strings.Join(names[text], ", ") + ": " + text
+	}
+	return texts
 }
 
 // confinements are those of the HSMs that are served, in the order of the configuration.

@@ -19,10 +19,10 @@ import (
 
 // fleet is what runs. One goroutine at a time changes it, any may look.
 type fleet struct {
-	log   *zap.Logger
-	start func(hsmSpec, *zap.Logger) (*runningHSM, error) // startHSM; tests have their own
-	kernel confine.Kernel // for the confinement of processes
-	turns turns                                           // of whoever does something to an HSM: orders, and a change of the fleet
+	log    *zap.Logger
+	start  func(hsmSpec, *zap.Logger) (*runningHSM, error) // startHSM; tests have their own
+	kernel confine.Kernel                                  // for the confinement of processes
+	turns  turns                                           // of whoever does something to an HSM: orders, and a change of the fleet
 
 	current atomic.Pointer[generation] // nil before the processes have been started
 
@@ -114,6 +114,7 @@ func startHSM(spec hsmSpec, log *zap.Logger) (*runningHSM, error) {
 	if err != nil {
 		return nil, err
 	}
+	spec.confinement.announce(log)
 	w, err := worker.Start(c)
 	if err != nil {
 		return nil, err

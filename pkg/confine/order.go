@@ -58,8 +58,9 @@ func (o Order) File() (*os.File, error) {
 // Enter confines this process and becomes this program again with other arguments. arguments are
 // what follows Command. It returns only if that fails; then nothing may be done in this process.
 //
-// Whatever the order says, no_new_privs is set: no program that the process starts gains privileges
-// by a set-user-ID bit or file capabilities.
+// Whatever the order says, no_new_privs is set, so that no program that the process starts gains
+// privileges by a set-user-ID bit or file capabilities, and what root could use to reach around
+// Landlock is given up.
 func Enter(arguments []string) error {
 	if len(arguments) < 2 {
 		return errors.New("this command is not for use by hand: the proxy starts it")
@@ -73,7 +74,8 @@ func Enter(arguments []string) error {
 	if err != nil {
 		return fmt.Errorf("cannot set no_new_privs: %w", err)
 	}
-	if order.Kernel > 0 {
+	err = dropCapabilities()
+	if err == nil && order.Kernel > 0 {
 		err = order.restrict()
 	}
 	if err != nil {
