@@ -77,7 +77,7 @@ func (c *confinement) forChild() ([]*os.File, *syscall.Credential, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	user, err := c.hsm.processUser()
+	user, err := c.hsm.processUser(os.Geteuid())
 	if err != nil {
 		return nil, nil, err
 	}

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -90,7 +91,7 @@ func startHSM(spec hsmSpec, log *zap.Logger) (*runningHSM, error) {
 	if err != nil {
 		return nil, err
 	}
-	user, err := spec.hsm.processUser()
+	user, err := spec.hsm.processUser(os.Geteuid())
 	if err != nil {
 		return nil, err
 	}

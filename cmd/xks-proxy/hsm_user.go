@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/user"
 	"strconv"
 	"syscall"
@@ -53,8 +52,9 @@ func lookUpUser(name string) (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: numbers[0], Gid: numbers[1], Groups: numbers[2:]}, nil
 }
 
-// processUser is the user that the process of an HSM is started as; nil: the proxy's own.
-func (h hsmConfig) processUser() (*syscall.Credential, error) {
+// processUser is the user that the process of an HSM is started as by a process of the user euid;
+// nil: that same user.
+func (h hsmConfig) processUser(euid int) (*syscall.Credential, error) {
 	if h.User == "" {
 		return nil, nil
 	}
@@ -62,9 +62,9 @@ func (h hsmConfig) processUser() (*syscall.Credential, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("HSM %s: user: %w", h.Name, err)
-	case int(found.Uid) == os.Geteuid():
+	case int(found.Uid) == euid:
 		return nil, nil
-	case os.Geteuid() != 0:
+	case euid != 0:
 		return nil, fmt.Errorf(
 			"HSM %s: user: only root can start its process as %s: start the proxy as root, or remove user",
 			h.Name, h.User)
