@@ -45,8 +45,8 @@ type walker struct {
 func (p Plan) grants(t tree) []grant {
 	w := &walker{tree: t, protect: p.outermost()}
 	if p.Strict {
-		for _, path := range resolve(SystemPaths) {
-			if !w.isProtected(path) {
+		for _, path := range resolve(SystemPaths) { // sorted: /usr comes before what /bin is a link to
+			if !w.isProtected(path) && !w.isGranted(path) {
 				w.allowNamed(path, true)
 			}
 		}
@@ -82,6 +82,11 @@ func (p Plan) outermost() []string {
 // isProtected reports whether a path is below a protected one.
 func (w *walker) isProtected(path string) bool {
 	return slices.ContainsFunc(w.protect, func(p string) bool { return within(path, p) })
+}
+
+// isGranted reports whether a path is within one that is allowed already.
+func (w *walker) isGranted(path string) bool {
+	return slices.ContainsFunc(w.grants, func(g grant) bool { return within(path, g.path) })
 }
 
 // leadsTo reports whether something protected is at a path or below it.
