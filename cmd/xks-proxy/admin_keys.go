@@ -6,15 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"path"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/go-chi/chi/v5"
 
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/xks"
@@ -65,23 +62,6 @@ func (q keyQuery) values() url.Values {
 
 // errUnknownName is a group, key store or state that does not exist.
 var errUnknownName = errors.New("unknown name")
-
-func (a *admin) routeKeys(r chi.Router) {
-	r.Get(adminKeysPath, func(w http.ResponseWriter, r *http.Request) {
-		q := r.URL.Query()
-		answer, err := a.keys(keyQuery{Group: q.Get("group"), KeyStore: q.Get("key_store"), Label: q.Get("label"), State: q.Get("state")})
-		switch {
-		case errors.Is(err, path.ErrBadPattern):
-			writeAdmin(w, http.StatusBadRequest, adminAnswer{Error: err.Error()})
-		case err != nil:
-			writeAdmin(w, statusOf(err), adminAnswer{Error: err.Error()})
-		default:
-			writeAdmin(w, http.StatusOK, answer)
-		}
-	})
-	r.Post(adminRefreshPath, a.changing("refresh", a.refresh))
-	r.Post(adminRefreshAllPath, a.changing("refresh", a.refresh))
-}
 
 // keys gathers the keys of all groups that fit a query.
 func (a *admin) keys(q keyQuery) (*keyAnswer, error) {
@@ -162,6 +142,11 @@ func (q keyQuery) check(groups []*hsm.Group, stores []keyStoreConfig) error {
 
 // refresh lists the keys of one HSM, or of all, and says what has changed.
 func (a *admin) refresh(ctx context.Context, o adminOrder) (string, error) {
+	message, err := a.refreshHSMs(ctx, o)
+	return a.ordered("refresh", o, message, err)
+}
+
+func (a *admin) refreshHSMs(ctx context.Context, o adminOrder) (string, error) {
 	if a.starting() {
 		return "", &adminRefusal{errStarting, "the proxy is still starting and waits for its HSMs: try again in a moment, and see xks-proxy hsm list"}
 	}
