@@ -385,3 +385,29 @@ func TestWorkerOfAnotherUser(t *testing.T) {
 	}
 	p.client(t, http1).encrypt(t, "key-1", encryptBody([]byte("x"), nil))
 }
+
+// TestConfinePaths: what only the vendor's own file names, within the directory of the
+// configuration, is out of reach; the error says what to do, and it helps.
+func TestConfinePaths(t *testing.T) {
+	t.Parallel()
+	w := newTestWorld(t)
+	tokens := w.file("tokens-of-a")
+	err := os.Rename(w.A.Tokens, tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, w.A.Conf, "directories.tokendir = "+tokens+"\nobjectstore.backend = file\nlog.level = ERROR\n")
+	p := w.start(t, nil)
+	p.log.wait(t, 10*time.Second, p.exited, func(line string) bool {
+		return strings.Contains(line, "hsm-a") && strings.Contains(line, "C_Initialize") &&
+			strings.Contains(line, "name them in confine.paths (docs/hsms.md)")
+	})
+	p.stop(t)
+	for _, mode := range []string{"default", "strict"} {
+		p := w.start(t, func(s *settings) {
+			s.HSMs[0]["confine"] = object{"mode": mode, "paths": []string{"tokens-of-a"}}
+		})
+		p.waitActive(t, "hsm-a", "hsm-b")
+		p.stop(t)
+	}
+}

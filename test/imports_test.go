@@ -37,6 +37,7 @@ type importRule struct {
 var importRules = map[string]importRule{
 	"pkg/sigv4":       {standardOnly: true, pure: true},
 	"pkg/durable":     {standardOnly: true, pure: true},
+	"pkg/confine":     {},
 	"pkg/hsm":         {ours: []string{"pkg/durable"}, pure: true},
 	"pkg/authz":       {pure: true},
 	"pkg/audit":       {pure: true},
@@ -45,7 +46,7 @@ var importRules = map[string]importRule{
 	"pkg/hsm/worker":  {ours: []string{"pkg/hsm"}, pure: true},
 	"pkg/xks":         {ours: []string{"pkg/sigv4", "pkg/hsm", "pkg/authz", "pkg/audit"}, pure: true},
 	"cmd/xks-proxy": {ours: []string{"pkg/sigv4", "pkg/hsm", "pkg/hsm/pkcs11", "pkg/hsm/worker", "pkg/xks",
-		"pkg/authz", "pkg/audit", "pkg/durable"}},
+		"pkg/authz", "pkg/audit", "pkg/durable", "pkg/confine"}},
 }
 
 const miekg = "github.com/miekg/pkcs11"

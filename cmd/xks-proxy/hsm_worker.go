@@ -6,7 +6,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -55,9 +58,23 @@ func openHSM(ctx context.Context, settings json.RawMessage) (hsm.Token, int, err
 	}
 	token, err := pkcs11.Open(ctx, c)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, mentionConfinement(err)
 	}
 	watched := newWatchedToken(token)
 	go watchToken(watched)
 	return watched, token.Info().Sessions, nil
+}
+
+// mentionConfinement adds to an error of a module that cannot even begin that files may be out of
+// its reach.
+func mentionConfinement(err error) error {
+	var failed *hsm.Error
+	if os.Getenv(confine.Variable) == "" || !errors.As(err, &failed) || failed.Function != "C_Initialize" {
+		return err
+	}
+	hinted := *failed
+	hinted.Detail = strings.TrimPrefix(hinted.Detail+"; ", "; ") +
+		"files that the module needs may be out of its reach, because its process is confined: " +
+		"name them in confine.paths (docs/hsms.md)"
+	return &hinted
 }

@@ -19,6 +19,9 @@ import (
 // Command is the first argument of a program that is to call Enter.
 const Command = "confined"
 
+// Variable is set in the environment of a process that Landlock confines.
+const Variable = "XKS_CONFINED"
+
 // self is this program, even after the file on disk was replaced.
 const self = "/proc/self/exe"
 
@@ -81,7 +84,11 @@ func Enter(arguments []string) error {
 	if err != nil {
 		return fmt.Errorf("cannot confine the process: %w", err)
 	}
-	err = syscall.Exec(self, append([]string{os.Args[0]}, arguments[1:]...), os.Environ())
+	environment := os.Environ()
+	if order.Kernel > 0 {
+		environment = append(environment, Variable+"=1")
+	}
+	err = syscall.Exec(self, append([]string{os.Args[0]}, arguments[1:]...), environment)
 	return fmt.Errorf("cannot start %s again: %w", self, err)
 }
 
