@@ -29,7 +29,8 @@ type confinement struct {
 
 	mu     sync.Mutex
 	wanted confine.Plan // by the configuration in use
-	used   confine.Plan // of the process that was started last
+	used   confine.Plan // of the process that was started last; resolved
+	stale  bool         // used does not cover wanted
 }
 
 func newConfinement(c *config, h hsmConfig, kernel confine.Kernel) *confinement {
@@ -62,7 +63,7 @@ func (c *confinement) files() ([]*os.File, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.used = c.wanted.Resolve()
+	c.used, c.stale = c.wanted.Resolve(), false
 	order, err := confine.Order{Kernel: c.kernel, Plan: c.used}.File()
 	if err != nil {
 		return nil, err
@@ -88,9 +89,11 @@ func (c *confinement) forChild() ([]*os.File, *syscall.Credential, error) {
 // update is for a configuration that comes into use while the process runs on.
 func (c *confinement) update(now *config) {
 	plan := confinementPlan(now, c.hsm)
+	resolved := plan.Resolve()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.wanted = plan
+	c.stale = len(c.used.Protect) > 0 && !c.used.Covers(resolved)
 }
 
 // States of a confinementStatus.
@@ -128,9 +131,8 @@ func (c *confinement) status() confinementStatus {
 		s.State = confinedPartly
 	}
 	c.mu.Lock()
-	used, wanted := c.used, c.wanted
-	c.mu.Unlock()
-	s.Stale = len(used.Protect) > 0 && !used.Covers(wanted.Resolve())
+	defer c.mu.Unlock()
+	s.Stale = c.stale
 	return s
 }
 

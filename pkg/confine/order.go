@@ -127,7 +127,7 @@ func (o Order) restrict() error {
 		return err
 	}
 	if fd < 0 {
-		return errors.New("Landlock has nothing to confine it with")
+		return errors.New("the library found nothing to confine it with")
 	}
 	defer syscall.Close(fd)
 	return ll.LandlockRestrictSelf(fd, flags)
