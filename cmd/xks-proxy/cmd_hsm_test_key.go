@@ -68,11 +68,11 @@ func createTestKeys(ctx context.Context, file, only string, out io.Writer) error
 	if err != nil {
 		return err
 	}
-	takeVariables(l.config.secretRefs())
+	takeVariables(withoutPlaces(l.config.secretRefs())...)
 	var names []string
 	var failed []error
 	for i, h := range l.config.HSMs {
-		label := l.config.keyIdentity(h.Name).testKey
+		label := keysOf(l.config, h.Name).testKey
 		names = append(names, h.Name)
 		if only != "" && only != h.Name {
 			continue
@@ -133,7 +133,8 @@ func createTestKey(
 	ctx, cancel := context.WithTimeout(ctx, testKeyTimeout)
 	defer cancel()
 	said, complaint, err := child{
-		arguments: []string{"hsm", testKeyCommand}, directory: c.source.dir, environment: h.Environment, input: input,
+		arguments: []string{"hsm", testKeyCommand}, directory: c.source.dir,
+		environment: childEnvironment(h.Environment...), input: input,
 		confinement: newConfinement(c, h, confine.ThisKernel()),
 	}.run(ctx)
 	switch {

@@ -126,7 +126,7 @@ func startHSM(spec hsmSpec, log *zap.Logger) (*runningHSM, error) {
 // specOf is how an HSM of a configuration is started.
 func (f *fleet) specOf(c *config, h hsmConfig, s *secrets) hsmSpec {
 	return hsmSpec{
-		hsm: h, keys: c.keyIdentity(h.Name), pin: s.PINs[h.Name], dir: c.source.dir, stateDirectory: c.StateDirectory,
+		hsm: h, keys: keysOf(c, h.Name), pin: s.PINs[h.Name], dir: c.source.dir, stateDirectory: c.StateDirectory,
 		confinement: newConfinement(c, h, f.kernel),
 	}
 }

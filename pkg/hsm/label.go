@@ -52,6 +52,7 @@ type storedObject struct {
 	LabelBytes []byte `json:"labelBytes,omitempty"` // if the label is not UTF-8
 }
 
+// storeObjects prepares objects for JSON, with labels byte for byte.
 func storeObjects(objects []Object) []storedObject {
 	stored := make([]storedObject, len(objects))
 	for i, o := range objects {
@@ -61,6 +62,7 @@ func storeObjects(objects []Object) []storedObject {
 	return stored
 }
 
+// restoreObjects undoes storeObjects.
 func restoreObjects(stored []storedObject) []Object {
 	objects := make([]Object, len(stored))
 	for i, s := range stored {
@@ -83,32 +85,4 @@ func UnmarshalObjects(data []byte) ([]Object, error) {
 		return nil, fmt.Errorf("list of objects: %w", err)
 	}
 	return restoreObjects(stored), nil
-}
-
-// plainFinding is a Finding without its methods.
-type plainFinding Finding
-
-type storedFinding struct {
-	plainFinding
-	LabelBytes []byte `json:"labelBytes,omitempty"`
-}
-
-// MarshalJSON implements json.Marshaler: a label that is not UTF-8 is shown escaped, with its bytes as
-// "labelBytes" beside it.
-func (f Finding) MarshalJSON() ([]byte, error) {
-	stored := storedFinding{plainFinding: plainFinding(f)}
-	stored.Label, stored.LabelBytes = labelText(f.Label)
-	return json.Marshal(stored)
-}
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (f *Finding) UnmarshalJSON(data []byte) error {
-	var stored storedFinding
-	err := json.Unmarshal(data, &stored)
-	if err != nil {
-		return err
-	}
-	*f = Finding(stored.plainFinding)
-	f.Label = labelOf(stored.Label, stored.LabelBytes)
-	return nil
 }
