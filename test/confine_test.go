@@ -214,7 +214,7 @@ func TestHostileLibrary(t *testing.T) {
 }
 
 // TestHostileLibraryUnconfined: the module of these tests can do what it tries. Switched off, the
-// confinement keeps it from nothing, and its orders are refused all the same, because it descends
+// confinement keeps it from nothing, and its orders are refused nevertheless, because it descends
 // from the proxy.
 func TestHostileLibraryUnconfined(t *testing.T) {
 	t.Parallel()

@@ -1,8 +1,8 @@
 package main
 
 // Processes that descend from the proxy may not give it orders: a vendor's library runs in one, as
-// the proxy's user, and could otherwise take back what operators have blocked. Landlock before ABI 9
-// does not keep a process from connecting to a Unix socket by its path, so the proxy looks.
+// the proxy's user, and could otherwise take back what operators have blocked. Landlock before
+// ABI 9 does not keep a process from connecting to a Unix socket by its path, so the proxy looks.
 //
 // The proxy adopts what its children leave behind (adopt_orphans.go), so a process cannot get rid
 // of its descent by a fork whose parent ends.
@@ -23,7 +23,7 @@ import (
 // errDescends is a peer that the proxy or one of its children has started.
 var errDescends = errors.New("it was started by the proxy or by one of the proxy's processes")
 
-// errUnknownDescent is a peer of the proxy's own user of which it cannot be found out who started it.
+// errUnknownDescent is a peer of the proxy's own user whose ancestors cannot be found.
 var errUnknownDescent = errors.New(
 	"it cannot be found out whether a process of the proxy has started it: " +
 		"give orders as root, or as a member of admin.group")
@@ -32,7 +32,10 @@ var errUnknownDescent = errors.New(
 type ancestry struct {
 	self, uid int
 	parent    func(pid int) (parentage, error)
-	freeToRun func(pid int) bool // it does not have no_new_privs, which all that a worker starts has
+
+	// freeToRun reports that a process is known to lack no_new_privs, which all that a worker
+	// starts has.
+	freeToRun func(pid int) bool
 }
 
 // parentage is what is known of one process.
@@ -42,7 +45,9 @@ type parentage struct {
 }
 
 func newAncestry() ancestry {
-	return ancestry{self: os.Getpid(), uid: os.Geteuid(), parent: readParentage, freeToRun: lacksNoNewPrivs}
+	return ancestry{
+		self: os.Getpid(), uid: os.Geteuid(), parent: readParentage, freeToRun: lacksNoNewPrivs,
+	}
 }
 
 // maxAncestors bounds the walk.
@@ -155,9 +160,12 @@ func (o *outsiders) only(next http.Handler) http.Handler {
 		}
 		if !errors.Is(err, errCallerGone) {
 			o.refused.Add(1)
-			o.log.Error("a process was refused at the admin socket; if it is that of an HSM, its library is hostile",
-				zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Inline(c.peer), zap.Error(err))
+			o.log.Error("a process was refused at the admin socket; "+
+				"if it is that of an HSM, its library is hostile",
+				zap.String("method", r.Method), zap.String("path", r.URL.Path),
+				zap.Inline(c.peer), zap.Error(err))
 		}
-		writeAdmin(w, http.StatusForbidden, adminAnswer{Error: "this process may not use the admin socket: " + err.Error()})
+		writeAdmin(w, http.StatusForbidden,
+			adminAnswer{Error: "this process may not use the admin socket: " + err.Error()})
 	})
 }

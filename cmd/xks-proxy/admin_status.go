@@ -22,7 +22,7 @@ type proxyStatus struct {
 	Groups       []groupSummary      `json:"hsmGroups"`
 	Certificates []certificateStatus `json:"certificates"`
 	Confinement  []confinementStatus `json:"confinement,omitempty"` // by HSM
-	Refused      int64               `json:"adminRefused"`          // orders of processes that descend from the proxy
+	Refused      int64               `json:"adminRefused"`          // orders of descendants
 	InFlight     int                 `json:"inFlight"`
 	Connections  *connectionCounts   `json:"connections,omitempty"`
 	Log          *logState           `json:"log,omitempty"`
@@ -172,8 +172,9 @@ func (s *proxyStatus) attention(now time.Time) []string {
 		all = append(all, "What is blocked will not survive a restart: "+sentence(s.Blocks.Unsaved)+" Mend that and give one of the orders again.")
 	}
 	if s.Refused > 0 {
-		all = append(all, fmt.Sprintf("A process that the proxy has started, or may have, tried to use the admin "+
-			"socket (%s): the library of an HSM may be hostile; see the log.", plural(int(s.Refused), "time")))
+		all = append(all, fmt.Sprintf("A process that the proxy has started, or may have, tried to use "+
+			"the admin socket (%s): the library of an HSM may be hostile; see the log.",
+			plural(int(s.Refused), "time")))
 	}
 	for _, c := range s.Confinement {
 		if text := c.attention(); text != "" {

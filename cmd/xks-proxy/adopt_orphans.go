@@ -29,14 +29,12 @@ func adoptOrphans() (func(), error) {
 }
 
 func buryOrphans(end <-chan struct{}) {
-	ticker := time.NewTicker(orphanInterval)
-	defer ticker.Stop()
 	before := map[int]parentage{}
 	for {
 		select {
 		case <-end:
 			return
-		case <-ticker.C:
+		case <-time.After(orphanInterval): // no less, however late the last one was
 			before = buryEnded(before)
 		}
 	}

@@ -90,7 +90,9 @@ func (c child) run(ctx context.Context) (string, string, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	// A process group of its own: what a PKCS#11 module started in it ends with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true, Credential: user}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Pdeathsig: syscall.SIGKILL, Setpgid: true, Credential: user,
+	}
 	if user != nil {
 		cmd.Dir = "/" // as that of the HSM's process (see startHSM)
 	}

@@ -44,7 +44,8 @@ func (c *confinement) allowed() error {
 	}
 	return fmt.Errorf(
 		"HSM %s: confine.required is set and this kernel has %s: %s; "+
-			"run Linux 6.12 or later with Landlock switched on (lsm=landlock,…), or remove confine.required",
+			"run Linux 6.12 or later with Landlock switched on (lsm=landlock,…), "+
+			"or remove confine.required",
 		c.hsm.Name, c.kernel, c.kernel.Missing())
 }
 
@@ -112,7 +113,9 @@ type confinementStatus struct {
 	Kernel  string `json:"kernel"`            // what the kernel has for it
 	User    string `json:"user,omitempty"`    // that it runs as, if not the proxy's
 	Missing string `json:"missing,omitempty"` // what it can do although it should not
-	Stale   bool   `json:"stale,omitempty"`   // it can reach what the configuration names since it was started
+
+	// Stale: it can reach files that the configuration names since it was started.
+	Stale bool `json:"stale,omitempty"`
 }
 
 func (c *confinement) status() confinementStatus {
@@ -143,8 +146,9 @@ func (c *confinement) announce(log *zap.Logger) {
 	if s.State != confinedWholly {
 		level = zap.WarnLevel
 	}
-	log.Log(level, "the HSM's process is "+s.words(), zap.String("hsm", s.HSM), zap.String("mode", s.Mode),
-		zap.String("kernel", s.Kernel), zap.String("user", s.User), zap.String("missing", s.Missing))
+	log.Log(level, "the HSM's process is "+s.words(), zap.String("hsm", s.HSM),
+		zap.String("mode", s.Mode), zap.String("kernel", s.Kernel), zap.String("user", s.User),
+		zap.String("missing", s.Missing))
 }
 
 // attention is what an operator should look at; "" if nothing. That confinement is switched off is
@@ -155,8 +159,8 @@ func (s confinementStatus) attention() string {
 		return fmt.Sprintf("The process of %s is %s: this kernel has %s, so %s.",
 			s.HSM, s.words(), s.Kernel, s.Missing)
 	case s.Stale:
-		return fmt.Sprintf("The process of %s can reach files that the configuration names since it was "+
-			"started: run xks-proxy hsm restart %s.", s.HSM, s.HSM)
+		return fmt.Sprintf("The process of %s can reach files that the configuration names since it "+
+			"was started: run xks-proxy hsm restart %s.", s.HSM, s.HSM)
 	}
 	return ""
 }

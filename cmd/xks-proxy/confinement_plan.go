@@ -1,6 +1,7 @@
 package main
 
-// Which files are the proxy's own, and which of them the process of an HSM needs all the same.
+// Which files are the proxy's own, and which the process of an HSM needs although they stand among
+// them.
 
 import (
 	"os"
@@ -22,7 +23,8 @@ var commonDirectories = []string{
 // systemDirectories hold programs and what the kernel shows: another HSM's environment may name
 // them, and they are nobody's secret.
 var systemDirectories = []string{
-	"/bin", "/boot", "/dev", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin", "/sys", "/usr",
+	"/bin", "/boot", "/dev", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin", "/sys",
+	"/usr",
 }
 
 // confinementPlan is what the process of an HSM may reach.
@@ -59,7 +61,8 @@ func proxyPlaces(c *config) []string {
 	}
 	addWithDirectory := func(path string) {
 		add(path)
-		if dir := filepath.Dir(path); filepath.IsAbs(path) && !slices.Contains(commonDirectories, dir) {
+		dir := filepath.Dir(path)
+		if filepath.IsAbs(path) && !slices.Contains(commonDirectories, dir) {
 			add(dir)
 		}
 	}
@@ -107,13 +110,18 @@ func environmentPlaces(c *config, h hsmConfig) []string {
 }
 
 // placesOf are a path that the settings of an HSM name and, where that is in a directory below that
-// of the configuration, the directory: what a vendor's file names is mostly beside it.
+// of the configuration, the directory: what a vendor's file names is mostly beside it. What is not an
+// absolute path may be one from the directory of the configuration, in which the process runs.
 func placesOf(c *config, path string) []string {
+	below := c.source.dir + "/"
 	if !filepath.IsAbs(path) {
-		return nil
+		path = filepath.Join(c.source.dir, path)
+		if !strings.HasPrefix(path, below) {
+			return nil
+		}
 	}
 	path = filepath.Clean(path)
-	if dir := filepath.Dir(path); strings.HasPrefix(dir, c.source.dir+"/") {
+	if dir := filepath.Dir(path); strings.HasPrefix(dir, below) {
 		return []string{path, dir}
 	}
 	return []string{path}

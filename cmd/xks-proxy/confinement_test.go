@@ -21,7 +21,7 @@ func confinedConfig() *config {
 		Server:            serverConfig{TLS: tlsConfig{Certificate: "/etc/ssl/certs/server.crt", Key: "/etc/ssl/private/server.key"}},
 		HSMs: []hsmConfig{
 			{Name: "hsm-a", Module: "/opt/vendor/lib.so", PIN: secretRef{File: "/srv/pins/a"}, Environment: []string{
-				"CONF=/etc/xks-proxy/a/vendor.conf", "LD_LIBRARY_PATH=/opt/vendor:/usr/lib/vendor", "SHARED=/etc/vendor"}},
+				"CONF=/etc/xks-proxy/a/vendor.conf", "OTHER=relative.conf", "DIR=.", "LD_LIBRARY_PATH=/opt/vendor:/usr/lib/vendor", "SHARED=/etc/vendor"}},
 			{Name: "hsm-b", Module: "/opt/other/lib.so", PIN: secretRef{File: "/srv/pins/b"}, Environment: []string{
 				"CONF=/etc/xks-proxy/b/vendor.conf", "LD_LIBRARY_PATH=/opt/vendor:/usr/lib/vendor", "SHARED=/etc/vendor",
 				"TOKENS=/var/lib/tokens-b", "TMP=/tmp", "NUMBER=3"}},
@@ -42,7 +42,7 @@ func TestConfinementPlan(t *testing.T) {
 	slices.Sort(plan.Protect)
 	slices.Sort(plan.Keep)
 	wantProtect := []string{
-		"/etc/ssl/private/server.key", "/etc/xks-proxy", "/etc/xks-proxy/b", "/etc/xks-proxy/b/vendor.conf",
+		"/etc/ssl/private/server.key", "/etc/xks-proxy", "/etc/xks-proxy/3", "/etc/xks-proxy/b", "/etc/xks-proxy/b/vendor.conf",
 		"/etc/xks-proxy/key_stores.d", "/etc/xks-proxy/xks-proxy.yaml", "/run/credentials/xks-proxy.service",
 		"/run/xks-proxy", "/run/xks-proxy/admin.sock", "/srv/pins/a", "/srv/pins/b", "/srv/policies",
 		"/srv/private.key", "/srv/secrets/payroll", "/var/lib/tokens-b", "/var/lib/xks-proxy", "/var/log/xks-proxy.log",
@@ -52,7 +52,7 @@ func TestConfinementPlan(t *testing.T) {
 	}
 	wantKeep := []string{
 		"/etc/vendor", "/etc/xks-proxy/a", "/etc/xks-proxy/a/vendor.conf", "/etc/xks-proxy/licences",
-		"/opt/vendor", "/opt/vendor/lib.so", "/usr/lib/vendor",
+		"/etc/xks-proxy/relative.conf", "/opt/vendor", "/opt/vendor/lib.so", "/usr/lib/vendor",
 	}
 	if got := slices.Compact(plan.Keep); !slices.Equal(got, wantKeep) {
 		t.Errorf("kept:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(wantKeep, "\n"))

@@ -78,7 +78,9 @@ type runningGroup struct {
 const retireGrace = time.Second
 
 func newFleet(log *zap.Logger) *fleet {
-	return &fleet{log: log, start: startHSM, kernel: confine.ThisKernel(), closing: make(chan struct{})}
+	return &fleet{
+		log: log, start: startHSM, kernel: confine.ThisKernel(), closing: make(chan struct{}),
+	}
 }
 
 // startHSM starts the process of an HSM and does not wait for it.
@@ -126,13 +128,14 @@ func startHSM(spec hsmSpec, log *zap.Logger) (*runningHSM, error) {
 // specOf is how an HSM of a configuration is started.
 func (f *fleet) specOf(c *config, h hsmConfig, s *secrets) hsmSpec {
 	return hsmSpec{
-		hsm: h, keys: keysOf(c, h.Name), pin: s.PINs[h.Name], dir: c.source.dir, stateDirectory: c.StateDirectory,
+		hsm: h, keys: keysOf(c, h.Name), pin: s.PINs[h.Name],
+		dir: c.source.dir, stateDirectory: c.StateDirectory,
 		confinement: newConfinement(c, h, f.kernel),
 	}
 }
 
-// fits reports whether the process can go on for spec. What GetHealthStatus shows of an HSM is its group's affair;
-// what of the proxy's own has changed, its confinement is told (see publish).
+// fits reports whether the process can go on for spec. What GetHealthStatus shows of an HSM is its
+// group's affair; its confinement learns by publish what is the proxy's own now.
 func (r *runningHSM) fits(spec hsmSpec) bool {
 	have, want := r.spec, spec
 	samePIN := r.pin().reveal() == want.pin.reveal()

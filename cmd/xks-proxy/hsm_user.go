@@ -22,7 +22,8 @@ func findUser(ctx context.Context, name string) (*syscall.Credential, error) {
 	var unknown user.UnknownUserError
 	var unknownID user.UnknownUserIdError
 	if errors.As(err, &unknown) || errors.As(err, &unknownID) {
-		return nil, fmt.Errorf("user %q does not exist on this machine: create it or choose another", name)
+		return nil, fmt.Errorf(
+			"user %q does not exist on this machine: create it or choose another", name)
 	}
 	return found, err
 }
@@ -66,7 +67,8 @@ func (h hsmConfig) processUser(euid int) (*syscall.Credential, error) {
 		return nil, nil
 	case euid != 0:
 		return nil, fmt.Errorf(
-			"HSM %s: user: only root can start its process as %s: start the proxy as root, or remove user",
+			"HSM %s: user: only root can start its process as %s: "+
+				"start the proxy as root, or remove user",
 			h.Name, h.User)
 	}
 	return found, nil

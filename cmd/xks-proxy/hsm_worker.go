@@ -43,10 +43,12 @@ func newHSMWorkerCommand() *cobra.Command {
 func newConfinedCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:                confine.Command + " DESCRIPTOR COMMAND...",
-		Short:              "Confine this process as told by a file descriptor, then run another command",
+		Short:              "Confine this process as a file descriptor says, then run a command",
 		Hidden:             true,
 		DisableFlagParsing: true,
-		RunE:               func(_ *cobra.Command, args []string) error { return confine.Enter(args) },
+		RunE: func(_ *cobra.Command, args []string) error {
+			return confine.Enter(args)
+		},
 	}
 }
 
@@ -69,7 +71,8 @@ func openHSM(ctx context.Context, settings json.RawMessage) (hsm.Token, int, err
 // its reach.
 func mentionConfinement(err error) error {
 	var failed *hsm.Error
-	if os.Getenv(confine.Variable) == "" || !errors.As(err, &failed) || failed.Function != "C_Initialize" {
+	if os.Getenv(confine.Variable) == "" || !errors.As(err, &failed) ||
+		failed.Function != "C_Initialize" {
 		return err
 	}
 	hinted := *failed

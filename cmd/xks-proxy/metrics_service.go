@@ -63,7 +63,10 @@ const (
 )
 
 func figuresOf(a *admin) proxyFigures {
-	f := proxyFigures{handler: a.handler(), refused: a.outsiders.refused.Load(), blocks: map[string]int{kindKeyStore: 0, kindKey: 0}}
+	f := proxyFigures{
+		handler: a.handler(), refused: a.outsiders.refused.Load(),
+		blocks: map[string]int{kindKeyStore: 0, kindKey: 0},
+	}
 	if a.connections != nil {
 		f.connections = a.connections()
 	}
@@ -91,9 +94,11 @@ func figuresOf(a *admin) proxyFigures {
 // proxyMetrics have no label of their own.
 var proxyMetrics = []metric[proxyFigures]{
 	{Name: "xks_proxy_hsm_confined", Kind: gauge, Labels: []string{hsmLabel}, Each: confined,
-		Help: "1 while the process of the HSM is confined as it should be, 0 if the kernel cannot, if confine.mode is off, or if it needs a restart."},
+		Help: "1 while the process of the HSM is confined as it should be, 0 if the kernel cannot, " +
+			"if confine.mode is off, or if it needs a restart."},
 	{Name: "xks_proxy_admin_refused_total", Kind: counter,
-		Help:  "Orders over the admin socket refused because they came from a process that descends from the proxy.",
+		Help: "Orders over the admin socket refused because they came from a process that descends " +
+			"from the proxy.",
 		Value: func(f proxyFigures) float64 { return float64(f.refused) }},
 	{Name: "xks_proxy_refused_requests_total", Kind: counter, Help: "Requests of no key store, by outcome: unknown paths and methods, and what else was refused before a key store was known.", Labels: []string{"outcome"}, Each: refusals},
 	{Name: "xks_proxy_blocks", Kind: gauge, Help: "Blocks of operators in force.", Labels: []string{"kind"},

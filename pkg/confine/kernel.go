@@ -72,8 +72,8 @@ func (k Kernel) config() landlock.Config {
 const (
 	fileAccess = landlock.AccessFSSet(ll.AccessFSExecute | ll.AccessFSReadFile |
 		ll.AccessFSWriteFile | ll.AccessFSTruncate | ll.AccessFSIoctlDev | ll.AccessFSResolveUnix)
-	readAccess = landlock.AccessFSSet(ll.AccessFSExecute | ll.AccessFSReadFile | ll.AccessFSReadDir |
-		ll.AccessFSResolveUnix)
+	readAccess = landlock.AccessFSSet(ll.AccessFSExecute | ll.AccessFSReadFile |
+		ll.AccessFSReadDir | ll.AccessFSResolveUnix)
 	writeAccess = landlock.AccessFSSet(ll.AccessFSWriteFile | ll.AccessFSTruncate)
 )
 
@@ -97,7 +97,8 @@ func (k Kernel) rules(grants []grant) []landlock.Rule {
 		add(access, g.path)
 	}
 	add(readAccess&fileAccess, "/proc/self/exe")
-	add((readAccess|writeAccess)&all, fmt.Sprintf("/proc/%d", unix.Getpid())) // such as oom_score_adj
+	own := fmt.Sprintf("/proc/%d", unix.Getpid()) // of which oom_score_adj is written
+	add((readAccess|writeAccess)&all, own)
 	return rules
 }
 

@@ -53,7 +53,8 @@ func (o Order) File() (*os.File, error) {
 	file := os.NewFile(uintptr(fd), "confine")
 	_, err = file.WriteAt(content, 0) // the offset, which the child shares, stays at the beginning
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot write to a file in memory: %w", err), file.Close())
+		err = fmt.Errorf("cannot write to a file in memory: %w", err)
+		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
 }
@@ -72,7 +73,8 @@ func Enter(arguments []string) error {
 	if err != nil {
 		return err
 	}
-	runtime.LockOSThread() // never unlocked: what follows is about this thread, which becomes the process
+	// Never unlocked: what follows is about this thread, which becomes the process.
+	runtime.LockOSThread()
 	err = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 	if err != nil {
 		return fmt.Errorf("cannot set no_new_privs: %w", err)

@@ -45,7 +45,7 @@ type walker struct {
 func (p Plan) grants(t tree) []grant {
 	w := &walker{tree: t, protect: p.outermost()}
 	if p.Strict {
-		for _, path := range resolve(SystemPaths) { // sorted: /usr comes before what /bin is a link to
+		for _, path := range resolve(SystemPaths) { // sorted: /usr comes before /usr/bin
 			if !w.isProtected(path) && !w.isGranted(path) {
 				w.allowNamed(path, true)
 			}
@@ -110,7 +110,8 @@ func (w *walker) allowNamed(path string, readOnly bool) {
 // allow allows a path that is itself not protected, without what is protected below it.
 func (w *walker) allow(path string, directory bool) {
 	if !w.leadsTo(path) {
-		w.grants = append(w.grants, grant{path: path, directory: directory, readOnly: path == "/proc"})
+		w.grants = append(w.grants,
+			grant{path: path, directory: directory, readOnly: path == "/proc"})
 		return
 	}
 	entries, err := w.tree.ReadDir(path)
