@@ -25,12 +25,14 @@ import (
 // child is one run.
 type child struct {
 	arguments   []string
-	directory   string       // "": this process's
-	environment []string     // NAME=value, all of it
-	input       []byte       // for its standard input; the way for secrets
-	line        func(string) // gets each line of its standard output at once; nil: none wanted
+	directory   string              // "": this process's
+	environment []string            // NAME=value, all of it
+	input       []byte              // for its standard input; the way for secrets
+	credential  *syscall.Credential // nil: as this process
+	line        func(string)        // gets each line of its standard output at once; nil: none wanted
 
-	// confinement of a child that loads a module; nil: it loads none of a vendor.
+	// confinement of a child that loads a module, and with it the user that the child runs as;
+	// nil: it loads none of a vendor.
 	confinement *confinement
 }
 
@@ -61,7 +63,7 @@ const firstExtraFile = 3
 func (c child) run(ctx context.Context) (string, string, error) {
 	command := append([]string{"/proc/self/exe"}, c.arguments...)
 	var inherited []*os.File
-	var user *syscall.Credential
+	user := c.credential
 	if c.confinement != nil {
 		var err error
 		inherited, user, err = c.confinement.forChild()
@@ -77,6 +79,9 @@ func (c child) run(ctx context.Context) (string, string, error) {
 	}()
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir = c.directory
+	if c.confinement != nil && user != nil {
+		cmd.Dir = "/" // as that of the HSM's process (see startHSM)
+	}
 	cmd.ExtraFiles = inherited
 	cmd.Env = c.environment
 	cmd.Stdin = bytes.NewReader(c.input)
@@ -92,9 +97,6 @@ func (c child) run(ctx context.Context) (string, string, error) {
 	// A process group of its own: what a PKCS#11 module started in it ends with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Pdeathsig: syscall.SIGKILL, Setpgid: true, Credential: user,
-	}
-	if user != nil {
-		cmd.Dir = "/" // as that of the HSM's process (see startHSM)
 	}
 	endGroup := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Cancel = endGroup

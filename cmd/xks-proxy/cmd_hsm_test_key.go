@@ -92,7 +92,8 @@ func createTestKeys(ctx context.Context, file, only string, out io.Writer) error
 			failed = append(failed, err)
 			continue
 		}
-		said, err := createTestKey(ctx, l.config, h, pin, label)
+		said, err := createTestKey(ctx, l.config.source.dir,
+			newConfinement(l.config, h, confine.ThisKernel()), pin, label)
 		if err != nil {
 			refused.note(h, pin, err) // does nothing unless the HSM refused the PIN
 			failed = append(failed, err)
@@ -115,10 +116,11 @@ type testKeyOrder struct {
 	Label string        `json:"label"`
 }
 
-// createTestKey has a child do it and returns what that says.
+// createTestKey has a child do it, confined as the process of that HSM, and returns what it says.
 func createTestKey(
-	ctx context.Context, c *config, h hsmConfig, pin secret, label string,
+	ctx context.Context, dir string, confined *confinement, pin secret, label string,
 ) (string, error) {
+	h := confined.hsm
 	token := tokenSettings(h, pin, keyIdentity{})
 	token.Sessions = 1
 	err := token.Validate()
@@ -133,9 +135,9 @@ func createTestKey(
 	ctx, cancel := context.WithTimeout(ctx, testKeyTimeout)
 	defer cancel()
 	said, complaint, err := child{
-		arguments: []string{"hsm", testKeyCommand}, directory: c.source.dir,
+		arguments: []string{"hsm", testKeyCommand}, directory: dir,
 		environment: childEnvironment(h.Environment...), input: input,
-		confinement: newConfinement(c, h, confine.ThisKernel()),
+		confinement: confined,
 	}.run(ctx)
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
@@ -204,21 +206,24 @@ func (o testKeyOrder) ensure(ctx context.Context, token *pkcs11.Token) (string, 
 	if err != nil {
 		return "", err
 	}
-	for _, object := range found {
-		if object.IsAES256() && object.Usage&hsm.CanEncrypt != 0 && object.Usage&hsm.CanDecrypt != 0 {
-			return fmt.Sprintf("has the test key %q already", o.Label), nil
-		}
+	there, err := hasTestKey(o.Label, found)
+	if there {
+		return fmt.Sprintf("has the test key %q already", o.Label), nil
 	}
-	_, unreadable := hsm.Readable(found)
-	if len(unreadable) > 0 {
-		return "", hsm.UnreadableError("find the test key", unreadable[0])
-	}
-	if len(found) > 0 {
-		return "", fmt.Errorf("there is a key %q that is no AES-256 key for encrypting and decrypting; delete it if it is nobody's, or choose another test_key", o.Label)
+	if err != nil {
+		return "", err
 	}
 	err = token.CreateKeys(ctx, []pkcs11.NewKey{{Label: o.Label, Version: testKeyVersion, HasVersion: true}})
 	if err != nil {
 		return "", err
+	}
+	found, err = token.Find(ctx, o.Label)
+	if err != nil {
+		return "", err
+	}
+	if len(found) > 1 {
+		return "", fmt.Errorf("made the test key %q, and somebody else did at the same moment: "+
+			"the HSM has %d now; delete all but one", o.Label, len(found))
 	}
 	return fmt.Sprintf("made the test key %q, version %d: AES-256, generated on the HSM, not extractable", o.Label, testKeyVersion), nil
 }

@@ -14,7 +14,8 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-func summarize(w io.Writer, c *config, m *tlsMaterial, secretsRead bool) error {
+func summarize(w io.Writer, k *configCheck) error {
+	c, m := k.config, k.material
 	health := "none"
 	if c.Health.Listen != "" {
 		health = "http://" + c.Health.Listen + "/healthz/ready"
@@ -32,7 +33,7 @@ func summarize(w io.Writer, c *config, m *tlsMaterial, secretsRead bool) error {
 		admin = c.Admin.Socket
 	}
 	read := "all read"
-	if !secretsRead {
+	if k.options.noSecrets {
 		read = "not read (--no-secrets)"
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -47,6 +48,12 @@ func summarize(w io.Writer, c *config, m *tlsMaterial, secretsRead bool) error {
 		fmt.Fprintf(t, "certificate\t%s, until %s%s\n", namesOf(certificate.Leaf), certificate.Leaf.NotAfter.UTC().Format(time.DateOnly), describeOwner(certificate))
 	}
 	fmt.Fprintf(t, "secrets\t%s\n", read)
+	if k.options.asUser != nil {
+		fmt.Fprintf(t, "user\t%s can use all files\n", k.options.asUser.Name)
+	}
+	for _, what := range k.notChecked {
+		fmt.Fprintf(t, "not checked\t%s\n", what)
+	}
 	fmt.Fprintf(t, "key stores\t%s\n", describeStores(c))
 	fmt.Fprintf(t, "\nKEY STORE\tPATH\tREGIONS\tCREDENTIALS\tKEYS\tPOLICIES\tHSM GROUP\n")
 	for _, k := range c.KeyStores[:min(len(c.KeyStores), maxStoresSummed)] {

@@ -57,15 +57,20 @@ func (c *confinement) command(fd int, arguments ...string) []string {
 	return confine.Arguments(fd, arguments...)
 }
 
-// files are what a process inherits to confine itself: its order.
+// files are what the HSM's process inherits to confine itself.
 func (c *confinement) files() ([]*os.File, error) {
-	if c.hsm.Confine.Mode == confineOff {
-		return nil, nil
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.used, c.stale = c.wanted.Resolve(), false
-	order, err := confine.Order{Kernel: c.kernel, Plan: c.used}.File()
+	return c.order(c.used)
+}
+
+// order is the order to a process, in a list; none if it is not confined.
+func (c *confinement) order(plan confine.Plan) ([]*os.File, error) {
+	if c.hsm.Confine.Mode == confineOff {
+		return nil, nil
+	}
+	order, err := confine.Order{Kernel: c.kernel, Plan: plan}.File()
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +88,10 @@ func (c *confinement) forChild() ([]*os.File, *syscall.Credential, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	files, err := c.files()
+	c.mu.Lock()
+	plan := c.wanted
+	c.mu.Unlock()
+	files, err := c.order(plan.Resolve())
 	return files, user, err
 }
 

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	"xks-proxy/pkg/confine"
 )
 
@@ -70,6 +72,7 @@ func proxyPlaces(c *config) []string {
 	addWithDirectory(c.Admin.Socket)
 	addWithDirectory(c.Log.Output)
 	add(c.KeyStoreDirectory, c.StateDirectory, os.Getenv(credentialsVariable))
+	add(webPlaces(c.Metrics.WebConfig)...)
 	for _, place := range c.certificatePlaces() {
 		add(place.Key)
 	}
@@ -80,6 +83,21 @@ func proxyPlaces(c *config) []string {
 		add(placed.ref.File)
 	}
 	return places
+}
+
+// webPlaces are metrics.web_config and the private key that it names; the latter is left out of a
+// file that cannot be read.
+func webPlaces(path string) []string {
+	var named struct {
+		TLS struct {
+			Key string `yaml:"key_file"`
+		} `yaml:"tls_server_config"`
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || yaml.Unmarshal(text, &named) != nil || named.TLS.Key == "" {
+		return []string{path}
+	}
+	return []string{path, resolvePath(filepath.Dir(path), named.TLS.Key)}
 }
 
 // standardPlaces are where an installed proxy has what is its own (docs/install.md).

@@ -178,7 +178,7 @@ func TestProcessUser(t *testing.T) {
 	}
 	r := newReport(&source{file: "x.yaml"})
 	validateUser(r, "hsms[0].user", "no-such-user")
-	if err := r.err(); err == nil || !strings.Contains(err.Error(), `hsms[0].user: user "no-such-user" does not exist on this machine: create it or choose another`) {
+	if err := r.err(); err == nil || !strings.Contains(err.Error(), `hsms[0].user: the user no-such-user does not exist: create it or choose another`) {
 		t.Errorf("%v", err)
 	}
 }

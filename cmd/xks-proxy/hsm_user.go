@@ -6,10 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/user"
-	"strconv"
 	"syscall"
 	"time"
+
+	"xks-proxy/internal/access"
 )
 
 const userWait = 2 * time.Second // for the name service
@@ -18,39 +18,14 @@ const userWait = 2 * time.Second // for the name service
 func findUser(ctx context.Context, name string) (*syscall.Credential, error) {
 	ctx, cancel := context.WithTimeout(ctx, userWait)
 	defer cancel()
-	found, err := lookUp(ctx, func() (*syscall.Credential, error) { return lookUpUser(name) })
-	var unknown user.UnknownUserError
-	var unknownID user.UnknownUserIdError
-	if errors.As(err, &unknown) || errors.As(err, &unknownID) {
-		return nil, fmt.Errorf(
-			"user %q does not exist on this machine: create it or choose another", name)
-	}
-	return found, err
-}
-
-// lookUpUser may hang.
-func lookUpUser(name string) (*syscall.Credential, error) {
-	find := user.Lookup
-	if _, err := strconv.ParseUint(name, 10, 32); err == nil {
-		find = user.LookupId
-	}
-	u, err := find(name)
-	if err != nil {
+	found, err := lookUp(ctx, func() (access.User, error) { return access.Lookup(name) })
+	switch {
+	case errors.Is(err, errNoName):
 		return nil, err
+	case err != nil:
+		return nil, fmt.Errorf("%w: create it or choose another", err)
 	}
-	groups, err := u.GroupIds()
-	if err != nil {
-		return nil, err
-	}
-	numbers := make([]uint32, 0, len(groups)+2)
-	for _, text := range append([]string{u.Uid, u.Gid}, groups...) {
-		n, err := strconv.ParseUint(text, 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("user %q has an id that is not a number: %q", name, text)
-		}
-		numbers = append(numbers, uint32(n))
-	}
-	return &syscall.Credential{Uid: numbers[0], Gid: numbers[1], Groups: numbers[2:]}, nil
+	return found.Credential(), nil
 }
 
 // processUser is the user that the process of an HSM is started as by a process of the user euid;
