@@ -191,7 +191,8 @@ func (a adminRoutes) routeReload(r chi.Router) {
 		writeReload(w, answer, err)
 	})
 	r.Post(adminReloadPath, func(w http.ResponseWriter, r *http.Request) {
-		answer, err := a.reloadNow(r.Context(), peerOf(r.Context()))
+		accept := acceptance(r.URL.Query().Get(acceptQuery))
+		answer, err := a.reloadNow(r.Context(), peerOf(r.Context()), accept)
 		writeReload(w, answer, err)
 	})
 }

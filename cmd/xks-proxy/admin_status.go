@@ -189,7 +189,10 @@ func (s *proxyStatus) attention(now time.Time) []string {
 			all = append(all, text)
 		}
 	}
-	if s.Reload != nil && s.Reload.LastError != "" {
+	if s.Reload != nil {
+		all = append(all, s.Reload.Loosening.attention(now)...)
+	}
+	if s.Reload != nil && s.Reload.LastError != "" && len(s.Reload.Loosening.Refused) == 0 {
 		all = append(all, fmt.Sprintf("The last reload, %s ago, failed; the configuration before it is in force: %s",
 			shortDuration(now.Sub(s.Reload.LastAttempt)), sentence(s.Reload.LastError)))
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -17,8 +18,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// reloadWidth is that of the lines, columns.
+const reloadWidth = 80
+
 func newReloadCommand() *cobra.Command {
 	f := &proxyFlags{}
+	var accept string
 	c := &cobra.Command{
 		Use:   "reload",
 		Short: "Have a running proxy read its configuration again",
@@ -30,16 +35,22 @@ HSMs that are new or whose settings or PIN have changed get a process of their o
 the old one, which ends when no request uses it any more. Settings that take a restart
 are named; they stay as they are, and the others come into force.
 
+A change that may let in what is refused now (a policy or a forbid less, another client
+CA, more labels, …) is listed. Where reload.loosening is confirm, it is refused, unless
+it is accepted: --accept-loosening takes what the files say now, and
+--accept-loosening=DIGEST only what was shown with that digest.
+
 Exit code 0: in force. 1: not, and why. 2: wrong usage.`,
 		Example: `  xks-proxy reload --config /etc/xks-proxy/xks-proxy.yaml
-  xks-proxy config diff /etc/xks-proxy/xks-proxy.yaml    what would it change?`,
-		Args: cobra.NoArgs,
+  xks-proxy config diff /etc/xks-proxy/xks-proxy.yaml    what would it change?
+  xks-proxy reload --accept-loosening=3f9ab2c41d0766e1   what config diff showed, and nothing else`,
+		Args: noArgsOfReload,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
 				return err
 			}
-			answer, text, err := client.reload(c.Context(), http.MethodPost)
+			answer, text, err := client.reload(c.Context(), http.MethodPost, acceptance(accept))
 			if err != nil {
 				return err
 			}
@@ -50,7 +61,19 @@ Exit code 0: in force. 1: not, and why. 2: wrong usage.`,
 		},
 	}
 	f.register(c)
+	c.Flags().StringVar(&accept, "accept-loosening", string(acceptNothing),
+		"accept what may be let in that is refused now; with a `DIGEST`, only what was shown with it")
+	c.Flags().Lookup("accept-loosening").NoOptDefVal = string(acceptAny)
 	return c
+}
+
+// noArgsOfReload explains why a digest that stands by itself is not the flag's.
+func noArgsOfReload(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError(fmt.Errorf("reload takes no argument, and there is %q; "+
+			"a digest is joined to its flag: --accept-loosening=DIGEST", args[0]))
+	}
+	return nil
 }
 
 func newConfigDiffCommand() *cobra.Command {
@@ -64,8 +87,10 @@ proxy reads the configuration again, with all files that it names and all secret
 
   +  is added    -  is removed    ~  changes
 
+What may let in what is refused now is listed once more, under "loosens".
+
 Exit code 0: a reload would be accepted, as far as can be said without the HSMs. 1: it
-would not, and why. 2: wrong usage.`,
+would not, and why; or it has to be accepted (reload.loosening). 2: wrong usage.`,
 		Example:           `  xks-proxy config diff /etc/xks-proxy/xks-proxy.yaml`,
 		Args:              atMostOneFile,
 		ValidArgsFunction: completeYAML,
@@ -77,16 +102,20 @@ would not, and why. 2: wrong usage.`,
 			if err != nil {
 				return err
 			}
-			answer, text, err := client.reload(c.Context(), http.MethodGet)
+			answer, text, err := client.reload(c.Context(), http.MethodGet, acceptNothing)
 			if err != nil {
 				return err
 			}
-			return f.say(c.OutOrStdout(), text, func(io.Writer) error {
+			err = f.say(c.OutOrStdout(), text, func(io.Writer) error {
 				if len(args) > 0 && !samePath(args[0], answer.File) {
 					fmt.Fprintf(c.ErrOrStderr(), "note: the running proxy reads %s, not %s; this is about the former\n", answer.File, args[0])
 				}
 				return printChanges(c, answer, "A reload would change nothing.")
 			})
+			if err == nil && answer.Confirm {
+				return exitError{code: exitFailed} // the output says why
+			}
+			return err
 		},
 	}
 	f.registerSocket(c)
@@ -100,8 +129,14 @@ func samePath(a, b string) bool {
 }
 
 // reload asks for a reload (POST) or for what one would change (GET).
-func (c *adminClient) reload(ctx context.Context, method string) (*reloadAnswer, []byte, error) {
-	text, err := c.do(ctx, method, adminReloadPath, reloadPatience)
+func (c *adminClient) reload(
+	ctx context.Context, method string, accept acceptance,
+) (*reloadAnswer, []byte, error) {
+	path := adminReloadPath
+	if accept != acceptNothing {
+		path += "?" + url.Values{acceptQuery: {string(accept)}}.Encode()
+	}
+	text, err := c.do(ctx, method, path, reloadPatience)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -127,11 +162,27 @@ func printChanges(c *cobra.Command, a *reloadAnswer, none string) error {
 	if len(a.WaitsForRestart) > 0 {
 		fmt.Fprintf(out, "A restart is needed for: %s\n", strings.Join(a.WaitsForRestart, ", "))
 	}
+	printLoosenings(out, a)
 	for _, w := range a.Warnings {
 		fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)
 	}
 	_, err := out.WriteTo(c.OutOrStdout())
 	return err
+}
+
+// printLoosenings is what protection goes, in lines that fit.
+func printLoosenings(out *bytes.Buffer, a *reloadAnswer) {
+	if len(a.Loosens) == 0 {
+		return
+	}
+	fmt.Fprintln(out, "\nLoosens (this may let in what was refused before):")
+	for _, one := range shownLoosenings(a.Loosens) {
+		printWithin(out, reloadWidth, "  ! ", "    ", one)
+	}
+	if a.Confirm && a.Generation == 0 {
+		fmt.Fprintf(out, "\nreload.loosening is confirm: a reload refuses this until you accept it:\n  %s\n",
+			acceptCommand(a.Digest))
+	}
 }
 
 // describeChange is the second column; what is added or removed has its name only.

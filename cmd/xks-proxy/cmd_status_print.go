@@ -64,6 +64,9 @@ func (s *proxyStatus) printFacts(b *bytes.Buffer, now time.Time) {
 	if s.Reload != nil && len(s.Reload.WaitsForRestart) > 0 {
 		fact("", "waits for a restart: "+strings.Join(s.Reload.WaitsForRestart, ", "))
 	}
+	if s.Reload != nil && len(s.Reload.Loosening.Loosens) > 0 {
+		fact("Loosens", s.Reload.Loosening.fact(now))
+	}
 	for _, g := range s.Groups {
 		fact("HSMs", g.fact(now))
 	}

@@ -187,7 +187,12 @@ func (l *loader) addStatement(s *cedar.Policy, text span) {
 		l.places[string(id)] = place
 	}
 	tree := (*xast.Policy)(s.AST())
-	p := newPolicy(cedar.PolicyID(id), tree)
+	means, err := meaningOf(tree)
+	if err != nil {
+		c.fail("id", "cannot be written down: "+err.Error())
+		return
+	}
+	p := newPolicy(cedar.PolicyID(id), tree, means)
 	c.check(p, tree)
 	l.policies = append(l.policies, p)
 }

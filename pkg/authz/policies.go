@@ -25,6 +25,7 @@ type policy struct {
 	id      cedar.PolicyID
 	forbids bool
 	reads   reads
+	meaning meaning
 
 	// The head.
 	principal head
@@ -69,9 +70,9 @@ func newPolicies(all []*policy, places map[string]string) *Policies {
 	return p
 }
 
-func newPolicy(id cedar.PolicyID, tree *xast.Policy) *policy {
+func newPolicy(id cedar.PolicyID, tree *xast.Policy, means meaning) *policy {
 	p := &policy{
-		id: id, forbids: tree.Effect == xast.EffectForbid, reads: readsOf(tree),
+		id: id, forbids: tree.Effect == xast.EffectForbid, reads: readsOf(tree), meaning: means,
 		principal: headOf(tree.Principal), resource: headOf(tree.Resource), statement: withoutHead(tree, tree.Conditions),
 	}
 	for i := range actions {
