@@ -34,7 +34,8 @@ func newAdminServer(a *admin) *http.Server {
 		panic(err) // zap knows the level
 	}
 	return &http.Server{
-		Handler: adminRoutes{a}.handler(), ConnContext: withCaller(a.names), ErrorLog: quiet,
+		Handler:     a.outsiders.only(adminRoutes{a}.handler()),
+		ConnContext: withCaller(a.names), ErrorLog: quiet,
 		ReadHeaderTimeout: adminHeaderTimeout, IdleTimeout: adminIdleTimeout, MaxHeaderBytes: adminMaxHeader,
 	}
 }

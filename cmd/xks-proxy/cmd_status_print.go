@@ -73,6 +73,9 @@ func (s *proxyStatus) printFacts(b *bytes.Buffer, now time.Time) {
 	if len(s.Groups) == 0 {
 		fact("HSMs", "the proxy is starting and waits for them; see xks-proxy hsm list")
 	}
+	for _, text := range confinementFacts(s.Confinement) {
+		fact("Confinement", text)
+	}
 	certificates := slices.Clone(s.Certificates)
 	slices.SortStableFunc(certificates, func(a, b certificateStatus) int {
 		return cmp.Or(cmp.Compare(a.rank(now), b.rank(now)), a.NotAfter.Compare(b.NotAfter))

@@ -65,11 +65,21 @@ func init() { // they ask the schema, which is made from their names
 		},
 		"named":      {doc: "when it changes and the key store has a policy", find: anotherName},
 		"unenforced": {doc: "when it becomes shadow", find: becameShadow},
+		"confinement": {
+			doc: "when it becomes off, or is strict no longer", find: weakerConfinement,
+		},
 	}
 }
 
 func anyChange(_ *loosener, s *setting, c settingChange, _ string) []string {
 	return []string{fmt.Sprintf("was %s and is %s", shownValue(s, c.old), shownValue(s, c.new))}
+}
+
+func weakerConfinement(l *loosener, s *setting, c settingChange, _ string) []string {
+	if c.new.String() != confineOff && c.old.String() != confineStrict {
+		return nil
+	}
+	return anyChange(l, s, c, "")
 }
 
 func emptied(_ *loosener, s *setting, c settingChange, _ string) []string {

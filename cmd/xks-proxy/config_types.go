@@ -151,6 +151,8 @@ type hsmConfig struct {
 	UserType          string        `mapstructure:"user_type" default:"user" number:"true" loosens:"never" doc:"User that logs in: user (CKU_USER), crypto-user (Luna's, 0x80000001), context-specific, a number such as 0x80000001, or none for a token that needs no login; then there is no pin."`
 	PIN               secretRef     `mapstructure:"pin" loosens:"never" doc:"PIN of that user. A wrong PIN is tried once. Required unless user_type is none."`
 	Environment       []string      `mapstructure:"environment" loosens:"never" doc:"NAME=value, each set for the process of this HSM only. Paths in them are not resolved. Not for secrets: they are shown."`
+	User              string        `mapstructure:"user" loosens:"emptied" doc:"User, by name or number, that the process of this HSM runs as, with that user's groups. Only for a proxy that root starts. The user needs to be able to run the program, and to read the module and what it names; paths in environment are absolute then. Empty: the proxy's user."`
+	Confine           confineConfig `mapstructure:"confine" loosens:"below" doc:"What the process of this HSM cannot reach: see security.md."`
 	Sessions          int           `mapstructure:"sessions" default:"32" min:"1" max:"1024" loosens:"never" doc:"PKCS#11 sessions, hence calls that run at once. One HSM has to carry the load of all: requests a second times seconds an operation, and room to spare."`
 	Model             string        `mapstructure:"model" loosens:"never" doc:"Model that GetHealthStatus shows. Empty: what the token says."`
 	Vendor            string        `mapstructure:"vendor" loosens:"never" doc:"Vendor that GetHealthStatus shows. Empty: what the token says."`
@@ -159,6 +161,13 @@ type hsmConfig struct {
 	StartTimeout time.Duration `mapstructure:"start_timeout" default:"60s" min:"1s" max:"30m" loosens:"never" doc:"How long the module may take to start, find the token and log in; then its process is killed and started anew. Once it is known how long that takes, the limit is four times as long, 10s at least, and this at most. The keys are listed afterwards, in the background."`
 	MemoryLimit  int           `mapstructure:"memory_limit_mib" default:"2048" min:"0" max:"1048576" loosens:"never" doc:"Memory, in MiB, with which the HSM's process is replaced, because its library leaks: it finishes its calls, the other HSMs serve meanwhile, and no two processes are replaced at once unless one has half as much again. 0: no limit. See hsms.md."`
 	Overrides    hsmOverrides  `mapstructure:"overrides" loosens:"never" doc:"Single fields of the profile, for a module that differs from it."`
+}
+
+// confineConfig says what an HSM's process may reach.
+type confineConfig struct {
+	Mode     string   `mapstructure:"mode" default:"default" oneof:"default|strict|off" loosens:"confinement" doc:"default keeps it from everything that is the proxy's own; strict allows what every program needs, the module, paths in environment and confine.paths, and nothing else; off allows everything."`
+	Paths    []string `mapstructure:"paths" path:"true" loosens:"more" doc:"Files and directories that it may read and change in any case, also within the directory of the configuration."`
+	Required bool     `mapstructure:"required" default:"false" loosens:"to:false" doc:"Do not start where the kernel cannot do all of it (Landlock ABI 6: Linux 6.12)."`
 }
 
 // hsmOverrides changes single fields of a profile; the zero value (nil) leaves the

@@ -60,7 +60,7 @@ func newRootCommand() *cobra.Command {
 	root.SetCompletionCommandGroupID(groupOther)
 	worker := newHSMWorkerCommand()
 	worker.Hidden = true
-	root.AddCommand(worker)
+	root.AddCommand(worker, newConfinedCommand())
 	failing(root)
 	return root
 }

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,6 +31,13 @@ type Config struct {
 	// XKS_ are left out: they are for the parent's configuration. The parent takes secrets under other names
 	// out of its environment before the start.
 	Env []string
+
+	// Inherit gives files that the process finds as its descriptors from 4 on, made anew for each
+	// process and closed when it has started; default: none.
+	Inherit func() ([]*os.File, error) `json:"-"`
+
+	// Credential is the user that the process runs as; nil: the parent's.
+	Credential *syscall.Credential
 
 	// Settings go to the process's OpenFunc, over the socket and in no other way:
 	// they may hold a PIN. At most 128 KiB of JSON.
@@ -130,6 +139,9 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.BackoffMax, 5*time.Second)
 	if c.Log == nil {
 		c.Log = zap.NewNop()
+	}
+	if c.Inherit == nil {
+		c.Inherit = func() ([]*os.File, error) { return nil, nil }
 	}
 	if c.OnPIN == nil {
 		c.OnPIN = func(error) {}
