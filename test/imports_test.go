@@ -37,6 +37,7 @@ type importRule struct {
 var importRules = map[string]importRule{
 	"pkg/sigv4":          {standardOnly: true, pure: true},
 	"pkg/durable":        {standardOnly: true, pure: true},
+	"pkg/confine":        {},
 	"pkg/hsm":            {ours: []string{"pkg/durable"}, pure: true},
 	"pkg/authz":          {pure: true},
 	"pkg/audit":          {pure: true},
@@ -50,7 +51,7 @@ var importRules = map[string]importRule{
 	"internal/sharedlib": {standardOnly: true, pure: true},
 	"cmd/xks-proxy": {ours: []string{"configs", "internal/access", "internal/sharedlib", "internal/text",
 		"pkg/sigv4", "pkg/hsm", "pkg/hsm/pkcs11", "pkg/hsm/worker", "pkg/xks",
-		"pkg/authz", "pkg/audit", "pkg/durable"}},
+		"pkg/authz", "pkg/audit", "pkg/durable", "pkg/confine"}},
 }
 
 const miekg = "github.com/miekg/pkcs11"

@@ -24,6 +24,7 @@ type admin struct {
 	turns     *turns                       // shared with the reloads
 	reloads   reloads                      // nil: there are none
 	names     *userNames                   // of who gives orders
+	outsiders *outsiders                   // who may
 	proxyView
 }
 
@@ -54,7 +55,7 @@ const (
 )
 
 func newAdmin(p *parts) *admin {
-	a := &admin{log: p.log, groups: p.fleet.groups, processes: p.fleet.processes, turns: &p.fleet.turns, names: newUserNames(systemUserName), proxyView: viewOf(p)}
+	a := &admin{log: p.log, groups: p.fleet.groups, processes: p.fleet.processes, turns: &p.fleet.turns, names: newUserNames(systemUserName), outsiders: newOutsiders(p.log), proxyView: viewOf(p)}
 	if p.reloader != nil {
 		a.reloads, a.reload = p.reloader, p.reloader.state
 	}

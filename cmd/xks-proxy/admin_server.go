@@ -34,7 +34,8 @@ func newAdminServer(a *admin) *http.Server {
 		panic(err) // zap knows the level
 	}
 	return &http.Server{
-		Handler: adminRoutes{a}.handler(), ConnContext: withCaller(a.names), ErrorLog: quiet,
+		Handler:     a.outsiders.only(adminRoutes{a}.handler()),
+		ConnContext: withCaller(a.names), ErrorLog: quiet,
 		ReadHeaderTimeout: adminHeaderTimeout, IdleTimeout: adminIdleTimeout, MaxHeaderBytes: adminMaxHeader,
 	}
 }
@@ -190,7 +191,8 @@ func (a adminRoutes) routeReload(r chi.Router) {
 		writeReload(w, answer, err)
 	})
 	r.Post(adminReloadPath, func(w http.ResponseWriter, r *http.Request) {
-		answer, err := a.reloadNow(r.Context(), peerOf(r.Context()))
+		accept := acceptance(r.URL.Query().Get(acceptQuery))
+		answer, err := a.reloadNow(r.Context(), peerOf(r.Context()), accept)
 		writeReload(w, answer, err)
 	})
 }

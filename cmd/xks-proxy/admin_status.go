@@ -21,6 +21,8 @@ type proxyStatus struct {
 	Reload       *reloadState        `json:"reload,omitempty"`
 	Groups       []groupSummary      `json:"hsmGroups"`
 	Certificates []certificateStatus `json:"certificates"`
+	Confinement  []confinementStatus `json:"confinement,omitempty"` // by HSM
+	Refused      int64               `json:"adminRefused"`          // orders of descendants
 	InFlight     int                 `json:"inFlight"`
 	Connections  *connectionCounts   `json:"connections,omitempty"`
 	Log          *logState           `json:"log,omitempty"`
@@ -68,7 +70,7 @@ const (
 func (a *admin) proxyStatus(now time.Time) proxyStatus {
 	s := proxyStatus{
 		Version: programVersion().Version, Since: a.since, State: "not known", Groups: []groupSummary{}, Certificates: []certificateStatus{},
-		InFlight: a.handler().InFlight, Blocks: a.blockList(),
+		InFlight: a.handler().InFlight, Blocks: a.blockList(), Refused: a.outsiders.refused.Load(),
 	}
 	if a.config().source != nil {
 		s.ConfigFile = a.config().source.file
@@ -90,6 +92,9 @@ func (a *admin) proxyStatus(now time.Time) proxyStatus {
 	}
 	if a.certificates != nil {
 		s.Certificates = append(s.Certificates, a.certificates()...)
+	}
+	if a.confinement != nil {
+		s.Confinement = a.confinement()
 	}
 	for _, g := range a.groups() {
 		s.Groups = append(s.Groups, summarizeGroup(g.Status()))
@@ -166,6 +171,16 @@ func (s *proxyStatus) attention(now time.Time) []string {
 	if s.Blocks.Unsaved != "" {
 		all = append(all, "What is blocked will not survive a restart: "+sentence(s.Blocks.Unsaved)+" Mend that and give one of the orders again.")
 	}
+	if s.Refused > 0 {
+		all = append(all, fmt.Sprintf("A process that the proxy has started, or may have, tried to use "+
+			"the admin socket (%s): the library of an HSM may be hostile; see the log.",
+			plural(int(s.Refused), "time")))
+	}
+	for _, c := range s.Confinement {
+		if text := c.attention(); text != "" {
+			all = append(all, text)
+		}
+	}
 	if s.Log != nil {
 		all = append(all, s.Log.attention(now)...)
 	}
@@ -174,7 +189,10 @@ func (s *proxyStatus) attention(now time.Time) []string {
 			all = append(all, text)
 		}
 	}
-	if s.Reload != nil && s.Reload.LastError != "" {
+	if s.Reload != nil {
+		all = append(all, s.Reload.Loosening.attention(now)...)
+	}
+	if s.Reload != nil && s.Reload.LastError != "" && len(s.Reload.Loosening.Refused) == 0 {
 		all = append(all, fmt.Sprintf("The last reload, %s ago, failed; the configuration before it is in force: %s",
 			shortDuration(now.Sub(s.Reload.LastAttempt)), sentence(s.Reload.LastError)))
 	}

@@ -69,7 +69,7 @@ func newAdminRig(t *testing.T) *adminRig {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
 	rig := &adminRig{
-		admin: &admin{log: zap.New(core), turns: new(turns), names: newUserNames(systemUserName)}, processes: map[string]hsmProcess{},
+		admin: &admin{log: zap.New(core), turns: new(turns), names: newUserNames(systemUserName), outsiders: newOutsiders(zap.New(core))}, processes: map[string]hsmProcess{},
 		tokens: map[string]*hsmtest.Token{}, log: logs, socket: filepath.Join(t.TempDir(), "admin.sock"),
 	}
 	rig.admin.groups = func() []*hsm.Group { return rig.groups }

@@ -24,6 +24,7 @@ type proxyView struct {
 	certificates func() []certificateStatus  // likewise
 	logState     func() logState             // likewise
 	besides      func() map[string]int64     // likewise: connections closed, by listener beside the HTTPS ports
+	confinement  func() []confinementStatus  // likewise: in the order of the configuration
 	tls          *tlsHolder
 }
 
@@ -41,7 +42,7 @@ func viewOf(p *parts) proxyView {
 	return proxyView{
 		since: p.since, kill: p.kill, uses: p.uses, config: p.running,
 		keyStores: p.keyStores, handler: p.handlerStatus, certificates: p.tls.certificates, tls: p.tls,
-		logState: p.opened.state,
+		logState: p.opened.state, confinement: p.fleet.confinements,
 	}
 }
 

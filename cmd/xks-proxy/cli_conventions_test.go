@@ -283,3 +283,16 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 		}
 	}
 }
+
+// A digest behind a blank would be taken for a configuration, and everything would be accepted.
+func TestReloadTakesNoDigestBehindABlank(t *testing.T) {
+	for _, line := range []string{
+		"reload --accept-loosening 3f9ab2c41d0766e1 --socket none.sock",
+		"reload 3f9ab2c41d0766e1 --accept-loosening --socket none.sock",
+	} {
+		_, stderr, code := execute(t, strings.Fields(line)...)
+		if code != exitUsage || !strings.Contains(stderr, "a digest is joined to its flag") {
+			t.Errorf("%s: exit code %d, %s", line, code, stderr)
+		}
+	}
+}

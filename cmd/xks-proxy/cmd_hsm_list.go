@@ -138,6 +138,10 @@ func processNotes(name string, p processStatus, now time.Time) []string {
 	case p.Phase == worker.Failed:
 		notes = append(notes, "its process is started again in "+shortDuration(max(0, p.RetryAt.Sub(now))))
 	}
+	if p.Overgrown > 0 {
+		notes = append(notes, fmt.Sprintf("its process was replaced %s because of its memory "+
+			"(memory_limit_mib); it has %d MiB now", plural(p.Overgrown, "time"), p.Memory>>20))
+	}
 	if p.LastError != "" && !(p.Phase == worker.Running && strings.Contains(p.LastError, restartReason)) {
 		notes = append(notes, "its last process ended "+shortDuration(now.Sub(p.EndedAt))+" ago: "+p.LastError)
 	}

@@ -63,6 +63,7 @@ func (f *probeFlags) runProbe(ctx context.Context, o pkcs11.ProbeOptions) (probe
 	var run probeRun
 	_, complaint, err := child{
 		arguments: []string{"hsm", probeCommand}, environment: childEnvironment(f.hsm.Environment...), input: input,
+		confinement: probeConfinement(f.hsm),
 		line: func(line string) {
 			mu.Lock()
 			defer mu.Unlock()

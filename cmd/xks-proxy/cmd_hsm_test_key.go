@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"xks-proxy/pkg/confine"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
 	"xks-proxy/pkg/hsm/worker"
@@ -111,7 +112,8 @@ func createTestKeys(ctx context.Context, file, only string, report func(name, re
 			failed = append(failed, err)
 			continue
 		}
-		said, err := createTestKey(ctx, l.config.source.dir, h, pin, label)
+		said, err := createTestKey(ctx, l.config.source.dir,
+			newConfinement(l.config, h, confine.ThisKernel()), pin, label)
 		if err != nil {
 			refused.note(h, pin, err) // does nothing unless the HSM refused the PIN
 			failed = append(failed, err)
@@ -145,8 +147,11 @@ type testKeyOrder struct {
 	Label string        `json:"label"`
 }
 
-// createTestKey has a child do it and returns what that says.
-func createTestKey(ctx context.Context, dir string, h hsmConfig, pin secret, label string) (string, error) {
+// createTestKey has a child do it, confined as the process of that HSM, and returns what it says.
+func createTestKey(
+	ctx context.Context, dir string, confined *confinement, pin secret, label string,
+) (string, error) {
+	h := confined.hsm
 	token := tokenSettings(h, pin, keyIdentity{})
 	token.Sessions = 1
 	err := token.Validate()
@@ -161,7 +166,9 @@ func createTestKey(ctx context.Context, dir string, h hsmConfig, pin secret, lab
 	ctx, cancel := context.WithTimeout(ctx, testKeyTimeout)
 	defer cancel()
 	said, complaint, err := child{
-		arguments: []string{"hsm", testKeyCommand}, directory: dir, environment: childEnvironment(h.Environment...), input: input,
+		arguments: []string{"hsm", testKeyCommand}, directory: dir,
+		environment: childEnvironment(h.Environment...), input: input,
+		confinement: confined,
 	}.run(ctx)
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):

@@ -33,17 +33,22 @@ whether their files are good; "test" asks them about requests, and changes nothi
 
 func newPolicyCheckCommand() *cobra.Command {
 	var asJSON bool
+	var f configFlag
 	c := &cobra.Command{
 		Use:   "check PATH...",
 		Short: "Say whether policy files are good, and all that is wrong with them",
 		Long: `check reads policy files, and directories of *.cedar files, as one set, and checks them against
-the schema. Warnings are about policies that work and are probably not meant.
+the schema. Warnings are about policies that work and are probably not meant. With --config, the
+key stores and keys that they name must be in that configuration.
 
 Exit code 0: good, perhaps with warnings. 1: they are not. 2: wrong usage.`,
 		Example: "  xks-proxy policy check /etc/xks-proxy/policies/payroll",
 		Args:    policyPaths,
 		RunE: func(c *cobra.Command, args []string) error {
 			policies, err := loadGivenPolicies(c.ErrOrStderr(), args)
+			if err == nil && f.file != "" {
+				err = checkAgainst(c, f.file, policies)
+			}
 			if err != nil {
 				return err
 			}
@@ -54,6 +59,8 @@ Exit code 0: good, perhaps with warnings. 1: they are not. 2: wrong usage.`,
 			return err
 		},
 	}
+	c.Flags().StringVar(&f.file, "config", "", "check names against this configuration `FILE`, too")
+	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -63,6 +70,26 @@ func policyPaths(c *cobra.Command, args []string) error {
 	if len(args) == 0 || slices.Contains(args, "") {
 		return usageError(fmt.Errorf("which policies? Name files or directories: %s", c.UseLine()))
 	}
+	return nil
+}
+
+// checkAgainst checks the names in policies that a configuration does not name yet, such as drafts.
+func checkAgainst(c *cobra.Command, path string, policies *authz.Policies) error {
+	l, err := loadFile(path)
+	if err != nil {
+		return err
+	}
+	err = l.report.err()
+	if err != nil {
+		return err
+	}
+	r := newReport(l.config.source)
+	checkPolicyNames(r, policyNames(l.config), "", policies)
+	err = r.err()
+	if err != nil {
+		return err
+	}
+	printWarnings(c, r.warnings)
 	return nil
 }
 
@@ -185,7 +212,11 @@ func (t policyTest) loadConfigured(c *cobra.Command) (*authz.Policies, authz.Key
 	}
 	r := newReport(l.config.source)
 	i := slices.IndexFunc(l.config.KeyStores, func(k keyStoreConfig) bool { return k.Name == store.Name })
-	policies := loadPolicyFiles(r, policyFilesKey(i), store.Policy.Files)
+	at := policyFilesKey(i)
+	policies := loadPolicyFiles(r, at, store.Policy.Files)
+	if policies != nil && checkPolicyNames(r, policyNames(l.config), at, policies) {
+		checkPolicyPermits(r, at, store.Name, policies)
+	}
 	err = r.err()
 	if err != nil {
 		return nil, authz.KeyStore{}, err

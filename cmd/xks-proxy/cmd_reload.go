@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
@@ -20,6 +21,7 @@ import (
 
 func newReloadCommand() *cobra.Command {
 	f := &proxyFlags{}
+	var accept string
 	c := &cobra.Command{
 		Use:   "reload",
 		Short: "Have a running proxy read its configuration again",
@@ -31,15 +33,21 @@ HSMs that are new or whose settings or PIN have changed get a process of their o
 the old one, which ends when no request uses it any more. Settings that take a restart
 are named; they stay as they are, and the others come into force.
 
+A change that may let in what is refused now (a policy or a forbid less, another client
+CA, more labels, …) is listed. Where reload.loosening is confirm, it is refused, unless
+it is accepted: --accept-loosening takes what the files say now, and
+--accept-loosening=DIGEST only what was shown with that digest.
+
 Exit code 0: in force. 1: not, and why. 2: wrong usage.`,
 		Example: `  xks-proxy reload
-  xks-proxy config diff    what would it change?`,
+  xks-proxy config diff    what would it change?
+  xks-proxy reload --accept-loosening=3f9ab2c41d0766e1   what config diff showed`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
 				return err
 			}
-			answer, body, err := client.reload(c.Context(), http.MethodPost)
+			answer, body, err := client.reload(c.Context(), http.MethodPost, acceptance(accept))
 			if err != nil {
 				return err
 			}
@@ -51,7 +59,23 @@ Exit code 0: in force. 1: not, and why. 2: wrong usage.`,
 		},
 	}
 	f.registerArgument(c)
+	file := c.Args
+	c.Args = func(c *cobra.Command, args []string) error { return reloadArguments(c, args, file) }
+	c.Flags().StringVar(&accept, "accept-loosening", string(acceptNothing),
+		"accept what may be let in that is refused now; with a `DIGEST`, only what was shown with it")
+	c.Flags().Lookup("accept-loosening").NoOptDefVal = string(acceptAny)
 	return c
+}
+
+// reloadArguments takes FILE, but not beside --accept-loosening: there it is probably a digest, and
+// everything would be accepted instead.
+func reloadArguments(c *cobra.Command, args []string, file cobra.PositionalArgs) error {
+	if len(args) > 0 && c.Flags().Changed("accept-loosening") {
+		return usageError(fmt.Errorf("--accept-loosening takes no argument behind it, and there is %q; "+
+			"a digest is joined to its flag: --accept-loosening=DIGEST, a configuration is named by --config",
+			args[0]))
+	}
+	return file(c, args)
 }
 
 func newConfigDiffCommand() *cobra.Command {
@@ -65,25 +89,31 @@ proxy reads the configuration again, with all files that it names and all secret
 
   +  is added    -  is removed    ~  changes
 
+What may let in what is refused now is listed once more, under "loosens".
+
 Exit code 0: a reload would be accepted, as far as can be said without the HSMs. 1: it
-would not, and why. 2: wrong usage.`,
+would not, and why; or it has to be accepted (reload.loosening). 2: wrong usage.`,
 		Example: `  xks-proxy config diff /etc/xks-proxy/xks-proxy.yaml`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
 				return err
 			}
-			answer, body, err := client.reload(c.Context(), http.MethodGet)
+			answer, body, err := client.reload(c.Context(), http.MethodGet, acceptNothing)
 			if err != nil {
 				return err
 			}
-			return f.say(c.OutOrStdout(), body, func(p *text.Page) {
+			err = f.say(c.OutOrStdout(), body, func(p *text.Page) {
 				if f.file != "" && !samePath(f.file, answer.File) {
 					fmt.Fprintf(c.ErrOrStderr(), "note: the running proxy reads %s, not %s; this is about the former\n", answer.File, f.file)
 				}
 				printChanges(p, answer, "A reload would change nothing.")
 				warnAll(c.ErrOrStderr(), answer.Warnings)
 			})
+			if err == nil && answer.Confirm {
+				return exitError{code: exitFailed} // the output says why
+			}
+			return err
 		},
 	}
 	f.registerArgument(c)
@@ -97,8 +127,14 @@ func samePath(a, b string) bool {
 }
 
 // reload asks for a reload (POST) or for what one would change (GET).
-func (c *adminClient) reload(ctx context.Context, method string) (*reloadAnswer, []byte, error) {
-	body, err := c.do(ctx, method, adminReloadPath, reloadPatience)
+func (c *adminClient) reload(
+	ctx context.Context, method string, accept acceptance,
+) (*reloadAnswer, []byte, error) {
+	path := adminReloadPath
+	if accept != acceptNothing {
+		path += "?" + url.Values{acceptQuery: {string(accept)}}.Encode()
+	}
+	body, err := c.do(ctx, method, path, reloadPatience)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -120,6 +156,23 @@ func printChanges(p *text.Page, a *reloadAnswer, none string) {
 	}
 	if len(a.WaitsForRestart) > 0 {
 		p.Paragraph("", "  ", "A restart is needed for: "+strings.Join(a.WaitsForRestart, ", "))
+	}
+	printLoosenings(p, a)
+}
+
+// printLoosenings is what protection goes.
+func printLoosenings(p *text.Page, a *reloadAnswer) {
+	if len(a.Loosens) == 0 {
+		return
+	}
+	p.WriteString("\nLoosens (this may let in what was refused before):\n")
+	for _, one := range shownLoosenings(a.Loosens) {
+		p.Paragraph("  ! ", "    ", one)
+	}
+	if a.Confirm && a.Generation == 0 {
+		p.WriteString("\n")
+		p.Paragraph("", "", "reload.loosening is confirm: a reload refuses this until you accept it:")
+		p.WriteString("  " + acceptCommand(a.Digest) + "\n")
 	}
 }
 

@@ -61,11 +61,17 @@ func (s *proxyStatus) printFacts(p *text.Page, now time.Time) {
 	if s.Reload != nil && len(s.Reload.WaitsForRestart) > 0 {
 		fact("", "waits for a restart: "+strings.Join(s.Reload.WaitsForRestart, ", "))
 	}
+	if s.Reload != nil && len(s.Reload.Loosening.Loosens) > 0 {
+		fact("Loosens", s.Reload.Loosening.fact(now))
+	}
 	for _, g := range s.Groups {
 		fact("HSMs", g.fact(now))
 	}
 	if len(s.Groups) == 0 {
 		fact("HSMs", "the proxy is starting and waits for them; see xks-proxy hsm list")
+	}
+	for _, text := range confinementFacts(s.Confinement) {
+		fact("Confinement", text)
 	}
 	certificates := slices.Clone(s.Certificates)
 	slices.SortStableFunc(certificates, func(a, b certificateStatus) int {

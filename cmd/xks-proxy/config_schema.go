@@ -47,6 +47,7 @@ type setting struct {
 	Short    string     // of a section: what a text in its place is the value of; "": nothing
 	Identity bool       // what an element of a list is called
 	Restart  bool       // of this and all below it
+	Loosens  string     // rule of what may let in what was refused: see config_loosens_rules.go
 	Index    int        // of the field in its struct
 	Fields   []*setting // of a section, or of each element of a list of sections
 }
@@ -85,6 +86,7 @@ func compileField(f reflect.StructField) *setting {
 		Short:    f.Tag.Get("short"),
 		Identity: f.Tag.Get("identity") == "true",
 		Restart:  f.Tag.Get("restart") == "true",
+		Loosens:  f.Tag.Get("loosens"),
 	}
 	s.Default, s.HasValue = f.Tag.Lookup("default")
 	if values, ok := f.Tag.Lookup("oneof"); ok {

@@ -43,7 +43,7 @@ func (f *fleet) begin(c *config, s *secrets) (*generation, error) {
 	next := &generation{loadedAt: time.Now(), config: c, secrets: s, hsms: map[string]*runningHSM{}}
 	old := f.current.Load()
 	for _, h := range c.HSMs {
-		spec := specOf(c, h, s)
+		spec := f.specOf(c, h, s)
 		if old != nil {
 			running := old.hsms[h.Name]
 			if running != nil && running.fits(spec) {
@@ -160,6 +160,9 @@ func (f *fleet) publish(ctx context.Context, next *generation, put func() error)
 		return err
 	}
 	next.number = old.number + 1
+	for _, h := range next.hsms {
+		h.spec.confinement.update(next.config)
+	}
 	f.current.Store(next)
 	for _, group := range gone {
 		group.StopRemembering()

@@ -22,7 +22,7 @@ func TestFleetUnderStress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rig := newFleetRig(t)
 		rig.begins(t, nil)
-		orders := &admin{log: zap.NewNop(), groups: rig.groups, processes: rig.processes, turns: &rig.turns}
+		orders := &admin{log: zap.NewNop(), groups: rig.groups, processes: rig.processes, turns: &rig.turns, outsiders: newOutsiders(zap.NewNop())}
 		ctx, stop := context.WithCancel(t.Context())
 		var others sync.WaitGroup
 		for range 4 {

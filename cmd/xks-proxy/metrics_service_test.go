@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.yaml.in/yaml/v3"
 
+	"go.uber.org/zap"
+
 	"xks-proxy/pkg/xks"
 )
 
@@ -119,7 +121,7 @@ func BenchmarkScrape(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	a := &admin{proxyView: proxyView{kill: kill, keyStores: func() []xks.KeyStoreStatus { return stores }, handler: func() xks.HandlerStatus { return xks.HandlerStatus{} }}}
+	a := &admin{outsiders: newOutsiders(zap.NewNop()), proxyView: proxyView{kill: kill, keyStores: func() []xks.KeyStoreStatus { return stores }, handler: func() xks.HandlerStatus { return xks.HandlerStatus{} }}}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(newServiceCollector(a))
 	for b.Loop() {

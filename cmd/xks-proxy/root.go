@@ -85,7 +85,7 @@ func newRootCommand() *cobra.Command {
 	root.SetCompletionCommandGroupID(groupOther)
 	worker := newHSMWorkerCommand()
 	worker.Hidden = true
-	root.AddCommand(worker, newManCommand())
+	root.AddCommand(worker, newManCommand(), newConfinedCommand())
 	failing(root)
 	return root
 }

@@ -106,6 +106,11 @@ func serveWith(ctx context.Context, v serving, started func()) error {
 		return err
 	}
 	defer unlock()
+	leave, err := adoptOrphans()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	listeners, err := listen(ctx, c, log)
 	if err != nil {
 		return err

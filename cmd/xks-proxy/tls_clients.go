@@ -16,7 +16,8 @@ import (
 // clientRule is what a client certificate has to meet. It is never changed.
 type clientRule struct {
 	roots    *x509.CertPool
-	named    *x509.CertPool // roots as the server names them to clients; nil if there are too many
+	named    *x509.CertPool      // roots as the server names them to clients; nil if there are too many
+	cas      []*x509.Certificate // roots, one by one
 	subjects []string
 	usages   []x509.ExtKeyUsage
 }
@@ -46,7 +47,7 @@ func newClientRule(r *report, at string, c clientCertificatesConfig) *clientRule
 		r.errorf(at+".ca", "%v", err)
 		return nil
 	}
-	rule := &clientRule{roots: bundle.roots, named: bundle.roots, subjects: c.Subjects}
+	rule := &clientRule{roots: bundle.roots, named: bundle.roots, cas: bundle.certificates, subjects: c.Subjects}
 	size := 0
 	for i, ca := range bundle.certificates {
 		size += len(ca.RawSubject) + 2

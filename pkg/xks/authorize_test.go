@@ -97,7 +97,7 @@ func TestPolicyShadow(t *testing.T) {
 
 // H3.
 func TestPolicyHealth(t *testing.T) {
-	r := newRig(t, withPolicies(t, `forbid (principal, action, resource);`, authz.ModeEnforce))
+	r := newRig(t, withPolicies(t, `permit (principal in Account::"999999999999", action, resource);`, authz.ModeEnforce))
 	r.health().wantOK(t)
 	encryptGood(r).want(t, accessDenied)
 }
@@ -155,9 +155,9 @@ func TestPolicyOddRequests(t *testing.T) {
 func TestPolicyLogIsBounded(t *testing.T) {
 	var many strings.Builder
 	for i := range 500 {
-		fmt.Fprintf(&many, "@id(\"%0100d\") forbid (principal, action, resource);\n", i)
+		fmt.Fprintf(&many, "@id(\"%0100d\") forbid (principal is User, action, resource);\n", i)
 	}
-	r := newRig(t, withPolicies(t, many.String(), authz.ModeEnforce))
+	r := newRig(t, withPolicies(t, onlyAccount+many.String(), authz.ModeEnforce))
 	encryptGood(r).want(t, accessDenied)
 	line := r.lastLine()
 	ids, places := line["policy_ids"].([]any), line["policy_places"].([]any)

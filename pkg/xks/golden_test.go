@@ -149,7 +149,7 @@ var goldens = map[string]func(*rig) reply{
 		return r.send(prefixURI+"/health", metadataOnly("x"), func(q *http.Request) { q.Header.Del("Authorization") })
 	},
 	"access-denied": func(r *rig) reply {
-		return encryptGood(newRig(r.t, withPolicies(r.t, `@id("secret-name") forbid (principal, action, resource);`, authz.ModeEnforce)))
+		return encryptGood(newRig(r.t, withPolicies(r.t, onlyAccount+`@id("secret-name") forbid (principal is User, action, resource);`, authz.ModeEnforce)))
 	},
 	"key-not-found":    func(r *rig) reply { return r.metadata("no-such-key") },
 	"invalid-uri-path": func(r *rig) reply { return r.send("/kms/xks/v2/health", "") },
