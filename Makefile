@@ -40,11 +40,11 @@ demo-once: softhsm build ## The same with all checks, then stop: exit code 0 or 
 
 test: softhsm p11kit ## Vet, unit tests with -race, end-to-end tests with the real program
 	go vet ./...
-	go test -race -timeout 10m ./pkg/... ./cmd/...
+	go test -race -timeout 10m ./pkg/... ./internal/... ./cmd/...
 	go test -timeout 14m ./test/...
 
 lint: softhsm ## gofmt, vet, staticcheck, import rules, shell syntax
-	@unformatted=$$(gofmt -l cmd pkg test); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }
+	@unformatted=$$(gofmt -l cmd internal pkg test); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
 	go test -run '^TestImport' ./test
@@ -55,7 +55,7 @@ lint: softhsm ## gofmt, vet, staticcheck, import rules, shell syntax
 	bash -n .ci/run
 
 fuzz: ## Run every fuzz target in turn, FUZZTIME each
-	@grep -rn --include='*_test.go' '^func Fuzz' pkg cmd test | \
+	@grep -rn --include='*_test.go' '^func Fuzz' pkg internal cmd test | \
 	sed 's/^\(.*\)\/[^/]*:[0-9]*:func \(Fuzz[A-Za-z0-9_]*\).*/\1 \2/' | sort -u | \
 	while read -r package target; do \
 		echo "== $$package $$target"; \

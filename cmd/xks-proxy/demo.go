@@ -54,7 +54,7 @@ func newDemoCommand() *cobra.Command {
 		Short:   "Show the proxy at work on two software HSMs",
 		Long:    demoLong,
 		Example: demoExample,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			err := o.check(c)
 			if err != nil {
