@@ -52,6 +52,7 @@ type proxyFigures struct {
 	unsaved     bool
 	log         logState
 	besides     map[string]int64 // connections closed, by listener beside the HTTPS ports
+	ready       bool
 }
 
 // The kinds of blocks.
@@ -67,6 +68,9 @@ func figuresOf(a *admin) proxyFigures {
 	}
 	if a.logState != nil {
 		f.log = a.logState()
+	}
+	if a.ready != nil {
+		f.ready = a.ready() == readyVerdict
 	}
 	if a.besides != nil {
 		f.besides = a.besides()
@@ -85,6 +89,8 @@ func figuresOf(a *admin) proxyFigures {
 
 // proxyMetrics have no label of their own.
 var proxyMetrics = []metric[proxyFigures]{
+	{Name: "xks_proxy_ready", Kind: gauge, Help: "1 while the proxy is ready, as /healthz/ready says; 0 while it starts, drains, or no HSM can serve.",
+		Value: func(f proxyFigures) float64 { return truth(f.ready) }},
 	{Name: "xks_proxy_refused_requests_total", Kind: counter, Help: "Requests of no key store, by outcome: unknown paths and methods, and what else was refused before a key store was known.", Labels: []string{"outcome"}, Each: refusals},
 	{Name: "xks_proxy_blocks", Kind: gauge, Help: "Blocks of operators in force.", Labels: []string{"kind"},
 		Each: func(f proxyFigures) []oneValue {
