@@ -211,7 +211,7 @@ func mutualTLS(t testing.TB, s *settings) {
 	t.Helper()
 	file := t.TempDir() + "/clients.pem"
 	writeFile(t, file, newTestCA(t, "clients' CA").pem())
-	s.Server["listeners"] = []object{{"listen": "127.0.0.1:0", "client_certificates": object{"ca": file, "subjects": []string{"kms"}}}}
+	s.Server["listeners"] = []object{{"listen": "127.0.0.2:0", "client_certificates": object{"ca": file, "subjects": []string{"kms"}}}}
 }
 
 // A proxy whose HSMs are all away says so in its metrics, and has its counters already.
@@ -224,7 +224,7 @@ func TestSeriesOfAlertsWithoutHSMs(t *testing.T) {
 	all := p.series(t)
 	for _, want := range [][]string{
 		{"xks_proxy_requests_total", `key_store="main"`, `operation="Decrypt"`, `outcome="AuthenticationFailedException"`},
-		{"xks_proxy_hsm_unproven_refusals_total", `hsm="hsm-a"`, `hsm_group="pair"`},
+		{"xks_proxy_hsm_unproven_refusals_total", `hsm="hsm-a"`, `hsm_group="main"`},
 		{"xks_proxy_hsm_process_restarts_total", `hsm="hsm-b"`},
 	} {
 		if len(all.with(want[0], want[1:]...)) == 0 {

@@ -72,6 +72,10 @@ var alertReasons = map[tls.AlertError]handshakeReason{
 	90:  failedClosed,      // user_canceled
 }
 
+// badRecordMAC is our alert. Over TLS 1.3, OpenSSL (and so curl) refuses a certificate with an alert that
+// it has not encrypted, which crypto/tls takes for a record that was tampered with.
+const badRecordMAC tls.AlertError = 20
+
 // alertReason finds an alert by its text: the type of the error that crypto/tls returns is private,
 // and says the same as this one.
 func alertReason(alert error) handshakeReason {
@@ -156,6 +160,8 @@ func handshakeReasonOf(err error) handshakeReason {
 		return failedPlainHTTP
 	case errors.As(err, &record):
 		return failedNotTLS
+	case errors.As(err, &alert) && alert.Op == "local error" && alert.Err.Error() == badRecordMAC.Error():
+		return failedCertificate
 	case errors.As(err, &alert) && alert.Op == "remote error":
 		return alertReason(alert.Err)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):

@@ -133,6 +133,8 @@ func TestHandshakeReasons(t *testing.T) {
 	for err, want := range map[error]handshakeReason{
 		&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}:            failedTimeout,
 		&net.OpError{Op: "remote error", Err: tls.AlertError(48)}:        failedCertificate,
+		&net.OpError{Op: "local error", Err: tls.AlertError(20)}:         failedCertificate,
+		&net.OpError{Op: "local error", Err: tls.AlertError(50)}:         failedOther,
 		&net.OpError{Op: "remote error", Err: tls.AlertError(51)}:        failedOther,
 		fmt.Errorf("tls: no key exchanges supported by both client and"): failedCipher,
 		fmt.Errorf("tls: something new"):                                 failedOther,
