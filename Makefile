@@ -12,7 +12,7 @@ VENDORS  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/xks-proxy-vendors
 DECRYPTS ?= 100000
 
 BIN := bin/xks-proxy
-TARGETS := help build demo demo-once test lint fuzz bench faults chaos reloads attack noisy busy vendors softhsm p11kit promtool faulty clean
+TARGETS := help build man demo demo-once test lint fuzz bench faults chaos reloads attack noisy busy vendors softhsm p11kit promtool faulty clean
 
 .PHONY: $(TARGETS)
 .DEFAULT_GOAL := help
@@ -31,6 +31,9 @@ help: ## List what there is to do
 build: ## Build bin/xks-proxy
 	@mkdir -p bin
 	go build -trimpath -o $(BIN) ./cmd/xks-proxy
+
+man: build ## Write the manual pages to man/
+	$(BIN) man man
 
 demo: softhsm build ## Serve two software HSMs at https://127.0.0.1:8443 until Ctrl-C
 	@exec $(BIN) demo --dir '$(DIR)'

@@ -66,7 +66,7 @@ var errUnknownName = errors.New("unknown name")
 // keys gathers the keys of all groups that fit a query.
 func (a *admin) keys(q keyQuery) (*keyAnswer, error) {
 	groups, stores := a.groups(), a.config().KeyStores
-	err := q.check(groups, stores)
+	err := checkQuery(q, groups, stores)
 	if err != nil {
 		return nil, err
 	}
@@ -104,14 +104,14 @@ func (q keyQuery) fits(e *keyEntry) bool {
 	inStore := func(k reachingStore) bool { return k.Name == q.KeyStore }
 	matches := true
 	if q.Label != "" {
-		matches, _ = path.Match(q.Label, e.ExactLabel()) // check has refused a bad pattern
+		matches, _ = path.Match(q.Label, e.ExactLabel()) // checkQuery has refused a bad pattern
 	}
 	return matches && (q.Group == "" || e.Group == q.Group) && (q.State == "" || string(e.State) == q.State) &&
 		(q.KeyStore == "" || slices.ContainsFunc(e.KeyStores, inStore))
 }
 
-// check refuses names that do not exist, and says which do.
-func (q keyQuery) check(groups []*hsm.Group, stores []keyStoreConfig) error {
+// checkQuery refuses names that do not exist, and says which do.
+func checkQuery(q keyQuery, groups []*hsm.Group, stores []keyStoreConfig) error {
 	var groupNames, storeNames, states []string
 	for _, g := range groups {
 		groupNames = append(groupNames, g.Name())

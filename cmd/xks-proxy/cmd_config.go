@@ -43,7 +43,7 @@ contacted). It prints what would be served, or every error with its place and wh
 
 Exit code 0: good, perhaps with warnings. 1: it is not. 2: wrong usage.`,
 		Example: `  xks-proxy config check /etc/xks-proxy/xks-proxy.yaml
-  xks-proxy config check --no-secrets xks-proxy.yaml   where the secrets are not at hand`,
+  xks-proxy config check --no-secrets x.yaml   where the secrets are not at hand`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			path, err := f.path()
 			if err != nil {

@@ -36,7 +36,7 @@ func newCredentialsNewCommand() *cobra.Command {
 	n := &newCredential{}
 	c := &cobra.Command{
 		Use: "new SECRET-FILE", Short: "Make an access key, and say how to rotate to it", Long: credentialsNewLong,
-		Example: `  xks-proxy credentials new finance-2.secret --key-store finance --config xks-proxy.yaml
+		Example: `  xks-proxy credentials new finance-2.secret --key-store finance
   xks-proxy credentials new finance.secret`,
 		Args: oneArgument("SECRET-FILE"),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -75,7 +75,7 @@ func newHSMListCommand() *cobra.Command {
 func newHSMDrainCommand() *cobra.Command {
 	c := newOrderCommand(order{path: adminDrainPath, wait: "how long to wait for what is in flight", force: "drain it even if no other HSM of its group can serve"})
 	c.Use = "drain NAME"
-	c.Short = "Take an HSM out of service, and wait until nothing is in flight on it"
+	c.Short = "Take an HSM out of service, and wait until it is idle"
 	c.Long = `drain gives an HSM no new request and waits until those in flight are answered, and
 until no call that a request has given up runs on in its PKCS#11 module. It stays out,
 also when the others fail, until "resume" or the next start of the proxy.

@@ -38,7 +38,7 @@ Exit code 0: the HSM can be used, with the entry that was printed. 1: it cannot.
 3: the HSM refused the PIN.`
 
 const probeExample = `  xks-proxy hsm probe --module /usr/lib/softhsm/libsofthsm2.so
-  xks-proxy hsm probe --module libsofthsm2.so --token hsm-a --pin-file pins/hsm-a.pin`
+  xks-proxy hsm probe --module libsofthsm2.so --token hsm-a --pin-file hsm-a.pin`
 
 // probeFlags is one command line.
 type probeFlags struct {
@@ -184,7 +184,7 @@ func (f *probeFlags) probe(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	takeVariables([]placedRef{{ref: f.hsm.PIN}})
+	takeVariables(f.hsm.PIN)
 	token := tokenSettings(f.hsm, pin, keyIdentity{})
 	err = token.Validate()
 	if err != nil {

@@ -90,8 +90,8 @@ and owner and label come from the configuration where a case has none. No secret
 
 Exit code 0: every expectation is met. 1: one is not, or policies or cases cannot be read.
 2: wrong usage.`,
-		Example: `  xks-proxy policy test payroll.cases.jsonl --config xks-proxy.yaml --key-store payroll
-  grep AccessDenied xks-proxy.log | xks-proxy policy test - --policies new-policies/`,
+		Example: `  xks-proxy policy test payroll.cases.jsonl --key-store payroll
+  grep AccessDenied xks-proxy.log | xks-proxy policy test - --policies new/`,
 		Args: oneArgument("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
 			test.cases = args[0]

@@ -43,8 +43,13 @@ func summaryFacts(c *config, m *tlsMaterial, secretsRead bool) [][2]string {
 		health = "http://" + c.Health.Listen + "/healthz/ready"
 	}
 	metrics, admin := "none", "none"
-	if c.Health.Listen != "" && c.Health.Metrics {
+	switch {
+	case c.metricsOnHealth() && c.Health.Listen != "":
 		metrics = "http://" + c.Health.Listen + metricsPath
+	case c.Metrics.WebConfig != "":
+		metrics = "https://" + c.Metrics.Listen + metricsPath
+	case c.Metrics.Listen != "":
+		metrics = "http://" + c.Metrics.Listen + metricsPath
 	}
 	if c.Admin.Socket != "" {
 		admin = c.Admin.Socket
@@ -56,7 +61,8 @@ func summaryFacts(c *config, m *tlsMaterial, secretsRead bool) [][2]string {
 	var facts [][2]string
 	fact := func(name, value string) { facts = append(facts, [2]string{name, value}) }
 	for _, place := range c.listenerPlaces() {
-		fact("listens on", "https://"+place.Listen+describeClients(place.ClientCertificates))
+		fact("listens on", "https://"+place.Listen+
+			describeClients(place.ClientCertificates)+describeSources(place.ProxyProtocol))
 	}
 	fact("health", health)
 	fact("metrics", metrics)

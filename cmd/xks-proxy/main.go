@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 // Exit codes of every command.
@@ -40,6 +42,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	addCompletion(root)
+	setWidth(root, text.Width(stdout))
 	command, err := root.ExecuteContextC(context.WithValue(ctx, commandLine{}, args))
 	if err == nil {
 		return 0

@@ -31,7 +31,7 @@ Exit codes:
   3  no reply: refused, unknown CA, name mismatch, timeout, …; which one is printed`
 
 const requestExample = `  xks-proxy request health --key-store payroll
-  xks-proxy request encrypt --key-store payroll --key payroll-1 --plaintext hello
+  xks-proxy request encrypt --key-store payroll --key key-1 --plaintext hello
   xks-proxy request encrypt --key demo-key-1 --plaintext "hello" --cdiv
   xks-proxy request encrypt --plaintext hello --json | xks-proxy request decrypt
   xks-proxy request health --endpoint https://xks.example.com --path /store-1 \

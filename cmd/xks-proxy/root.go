@@ -3,6 +3,8 @@ package main
 // The root of the command line, and how its commands are grouped.
 
 import (
+	"cmp"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -53,6 +55,8 @@ func newRootCommand() *cobra.Command {
 	// A command that only has commands below it is named by them alone.
 	root.SetUsageTemplate(strings.NewReplacer(
 		"{{if .Runnable}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}",
+		`Use "{{.CommandPath}} [command] --help" for more information about a command.`,
+		`"{{.CommandPath}} COMMAND --help" says more about a command.`,
 		".FlagUsages |", ".FlagUsagesWrapped (helpWidth $) |",
 	).Replace(root.UsageTemplate()))
 	root.SetHelpTemplate(strings.Replace(root.HelpTemplate(), "{{. | trimTrailingWhitespaces}}", "{{reflow $ .}}", 1))
@@ -82,7 +86,7 @@ func newRootCommand() *cobra.Command {
 	root.SetCompletionCommandGroupID(groupOther)
 	worker := newHSMWorkerCommand()
 	worker.Hidden = true
-	root.AddCommand(worker)
+	root.AddCommand(worker, newManCommand())
 	failing(root)
 	return root
 }
@@ -98,21 +102,30 @@ func addCompletion(root *cobra.Command) {
 	}
 }
 
-// helpWidth is how wide the help of a command may be, in columns; in a pipe, too, 100.
-func helpWidth(c *cobra.Command) int {
-	width := text.Width(c.OutOrStdout())
-	if width == 0 {
-		return maxHelpWidth
+// widthAnnotation keeps the width of the terminal at the root: cobra prints parts of the help into
+// memory.
+const widthAnnotation = "width"
+
+// setWidth notes the width of the output for the help; 0 is not a terminal.
+func setWidth(root *cobra.Command, width int) {
+	root.Annotations = map[string]string{widthAnnotation: strconv.Itoa(width)}
+}
+
+// terminalWidth is what setWidth noted.
+func terminalWidth(c *cobra.Command) int {
+	width, err := strconv.Atoi(c.Root().Annotations[widthAnnotation])
+	if err != nil {
+		return 0
 	}
 	return min(width, maxHelpWidth)
 }
 
+// helpWidth is how wide the flags of a command may be, in columns.
+func helpWidth(c *cobra.Command) int { return cmp.Or(terminalWidth(c), maxHelpWidth) }
+
 // reflow fits what is said about a command to the terminal.
 func reflow(c *cobra.Command, s string) string {
-	p := text.NewPage(helpWidth(c))
-	if text.Width(c.OutOrStdout()) == 0 {
-		p = text.NewPage(0)
-	}
+	p := text.NewPage(terminalWidth(c))
 	p.Reflow(strings.TrimRight(s, " \n"))
 	return strings.TrimRight(p.String(), "\n")
 }

@@ -47,7 +47,10 @@ type listenerPlace struct {
 
 // listenerPlaces lists server.listen first.
 func (c *config) listenerPlaces() []listenerPlace {
-	first := listenerConfig{Listen: c.Server.Listen, ClientCertificates: c.Server.ClientCertificates}
+	first := listenerConfig{
+		Listen: c.Server.Listen, ClientCertificates: c.Server.ClientCertificates,
+		ProxyProtocol: c.Server.ProxyProtocol,
+	}
 	places := []listenerPlace{{listenerConfig: first, path: "server", address: "server.listen"}}
 	for i, l := range c.Server.Listeners {
 		path := fmt.Sprintf("server.listeners[%d]", i)
@@ -69,7 +72,7 @@ func readCertificate(c certificateConfig) (tls.Certificate, error) {
 		return tls.Certificate{}, fmt.Errorf("the key cannot be read: %w", err)
 	}
 	defer clear(key)
-	chain, err := readLimited(c.Certificate)
+	chain, err := readLimited(c.Certificate, maxConfigSize)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("the certificate cannot be read: %w", err)
 	}
@@ -125,7 +128,7 @@ func readCABundle(path string) (*caBundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := readLimited(path)
+	text, err := readLimited(path, maxConfigSize)
 	if err != nil {
 		return nil, err
 	}

@@ -59,11 +59,15 @@ func (t *Table) Note(note string) {
 // follow in a second table below, which repeats the first column. Nothing is ever left out.
 func (p *Page) Table(t *Table) {
 	w := t.widths(p.width)
+	need := w.least
+	if !w.oneTable(p.width) {
+		need = w.usual
+	}
 	for from := 1; ; {
 		shown := []int{0}
-		used := columnGap + w.least[0]
+		used := columnGap + need[0]
 		for from < len(t.heads) {
-			used += columnGap + w.least[from]
+			used += columnGap + need[from]
 			if p.width > 0 && used > p.width && len(shown) > 1 {
 				break
 			}
@@ -84,14 +88,30 @@ type columnWidths struct {
 	natural []int // of its longest cell
 	word    []int // of its longest word, or half the page
 	least   []int // of its longest word, or longWord
+	usual   []int // of its longest cell, or longWord: for tables that continue below
+}
+
+// oneTable reports whether all columns fit beside each other.
+func (w columnWidths) oneTable(width int) bool {
+	used := 0
+	for _, least := range w.least {
+		used += columnGap + least
+	}
+	return used <= width
 }
 
 func (t *Table) widths(page int) columnWidths {
 	n := len(t.heads)
-	w := columnWidths{natural: make([]int, n), word: make([]int, n), least: make([]int, n)}
+	w := columnWidths{
+		natural: make([]int, n),
+		word:    make([]int, n),
+		least:   make([]int, n),
+		usual:   make([]int, n),
+	}
 	look := func(cells []string) {
 		for i, cell := range cells {
 			w.natural[i] = max(w.natural[i], text.StringWidth(cell))
+			w.usual[i] = min(w.natural[i], longWord)
 			for word := range strings.FieldsSeq(cell) {
 				width := text.StringWidth(word)
 				w.word[i] = max(w.word[i], min(width, page/2))
