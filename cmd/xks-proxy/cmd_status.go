@@ -21,14 +21,14 @@ the HSMs, the certificates, the key stores and what is blocked.
 It shows 20 key stores, those with problems first; --all shows all. --json prints all there is.
 
 Exit codes:
-  0  nothing needs attention, or only what operators did on purpose (info: an HSM drained for less
-     than a day; blocks)
+  0  nothing needs attention, or only what operators did on purpose (info)
   1  the proxy did not answer
   2  the command line is wrong
-  3  warning: an HSM is out or not ACTIVE, keys differ, a certificate ends soon, the last reload failed
-  4  critical: the proxy is not ready, no HSM of a group serves, one key has different material on its
-     HSMs or is there twice, a token changed, a certificate has ended or is about to, lines of the log
-     are lost, a block would not survive a restart`
+  3  warning: an HSM is out or not ACTIVE, keys differ, a certificate ends soon,
+     the last reload failed, an HSM has been drained for more than a day
+  4  critical: the proxy is not ready, no HSM of a group serves, a key differs
+     between its HSMs or is there twice, a token changed, a certificate has
+     ended or is about to, lines of the log are lost, a block is not saved`
 
 // Exit codes of status, besides those of every command: what monitoring runs must tell "critical" from
 // "no answer" and from a mistake in its own command line.
