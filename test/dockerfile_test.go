@@ -127,7 +127,7 @@ func TestDockerfileBuilds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, tree := range []string{"cmd", "internal", "pkg"} {
+	for _, tree := range []string{"cmd", "configs", "internal", "pkg"} {
 		err := os.CopyFS(filepath.Join(source, tree), os.DirFS(filepath.Join("..", tree)))
 		if err != nil {
 			t.Fatal(err)
