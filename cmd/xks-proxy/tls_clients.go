@@ -19,7 +19,7 @@ import (
 type clientRule struct {
 	roots    *x509.CertPool
 	named    *x509.CertPool // roots as the server names them to clients; nil if there are too many
-	cas      []*clientCA
+	issuers  []*clientCA    // roots, with their place
 	subjects []string
 	usages   []x509.ExtKeyUsage
 }
@@ -68,7 +68,7 @@ func newClientRule(r *report, at string, c clientCertificatesConfig) *clientRule
 	rule := &clientRule{roots: bundle.roots, named: bundle.roots, subjects: c.Subjects}
 	size := 0
 	for i, ca := range bundle.certificates {
-		rule.cas = append(rule.cas, &clientCA{Certificate: ca, path: at + ".ca", file: c.CA})
+		rule.issuers = append(rule.issuers, &clientCA{Certificate: ca, path: at + ".ca", file: c.CA})
 		size += len(ca.RawSubject) + 2
 		if !isValid(ca, time.Now()) {
 			r.warnf(at+".ca", "certificate %d in %s (%s) is valid from %s to %s only: no client certificate is accepted from it now", i+1, c.CA, ca.Subject,

@@ -84,7 +84,7 @@ func (m *tlsMaterial) noteCAs(rule *clientRule) {
 	if rule == nil {
 		return
 	}
-	for _, ca := range rule.cas {
+	for _, ca := range rule.issuers {
 		known := func(other *clientCA) bool { return other.Equal(ca.Certificate) }
 		if !slices.ContainsFunc(m.clientCAs, known) {
 			m.clientCAs = append(m.clientCAs, ca)
