@@ -12,7 +12,7 @@ VENDORS  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/xks-proxy-vendors
 DECRYPTS ?= 100000
 
 BIN := bin/xks-proxy
-TARGETS := help build man demo demo-once test lint fuzz bench faults chaos reloads attack noisy busy vendors softhsm p11kit faulty clean
+TARGETS := help build man demo demo-once test lint fuzz bench faults chaos reloads attack noisy busy vendors softhsm p11kit promtool faulty clean
 
 .PHONY: $(TARGETS)
 .DEFAULT_GOAL := help
@@ -41,7 +41,7 @@ demo: softhsm build ## Serve two software HSMs at https://127.0.0.1:8443 until C
 demo-once: softhsm build ## The same with all checks, then stop: exit code 0 or 1
 	@exec $(BIN) demo --dir '$(DIR)' --exit
 
-test: softhsm p11kit ## Vet, unit tests with -race, end-to-end tests with the real program
+test: softhsm p11kit promtool ## Vet, unit tests with -race, end-to-end tests with the real program
 	go vet ./...
 	go test -race -timeout 10m ./pkg/... ./internal/... ./cmd/...
 	go test -timeout 14m ./test/...
@@ -53,6 +53,7 @@ lint: softhsm ## gofmt, vet, staticcheck, import rules, shell syntax
 	go test -run '^TestImport' ./test
 	sh -n test/softhsm.sh
 	sh -n test/p11kit.sh
+	sh -n test/promtool.sh
 	sh -n test/vendors/build.sh
 	sh -n test/systemd.sh
 	bash -n .ci/run
@@ -95,6 +96,9 @@ softhsm: ## Install SoftHSM if it is missing
 
 p11kit: softhsm ## Install p11-kit-proxy.so if it is missing (a member of the pair in one test)
 	@sh test/p11kit.sh install >/dev/null
+
+promtool: ## Take promtool from Debian's package if it is missing (it tests the alert rules)
+	@sh test/promtool.sh install >/dev/null
 
 faulty: softhsm ## Build bin/faulty.so, a PKCS#11 module that fails on command (test/faulty)
 	@mkdir -p bin

@@ -363,7 +363,7 @@ func TestLogOnAFullDisk(t *testing.T) {
 	}
 	eventually(t, startLimit, func() error {
 		said, _, code := command(t, "status", "--config", p.file)
-		if code != 1 || !strings.Contains(said, "The log (/dev/full) cannot be written for ") {
+		if code != 4 || !strings.Contains(said, "The log (/dev/full) cannot be written for ") {
 			return fmt.Errorf("status says %s", said)
 		}
 		return nil

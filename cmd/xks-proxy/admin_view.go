@@ -58,7 +58,7 @@ func (p *parts) keyStores() []xks.KeyStoreStatus {
 func (p *parts) handlerStatus() xks.HandlerStatus {
 	handler := p.served.Load()
 	if handler == nil {
-		return xks.HandlerStatus{}
+		return xks.NothingServed()
 	}
 	return handler.Status()
 }

@@ -18,6 +18,7 @@ const (
 	maxCertsShown  = 5
 
 	maxAttentionShown = 20
+	attentionIndent   = 12 // where the sentences begin
 	factIndent        = 19 // two more than where facts begin
 )
 
@@ -31,7 +32,7 @@ func printStatus(p *text.Page, s *proxyStatus, all bool, now time.Time) {
 	if len(s.Attention) > 0 {
 		p.WriteString("\nNeeds attention:\n")
 		for _, what := range s.Attention[:min(len(s.Attention), maxAttentionShown)] {
-			p.Paragraph("  - ", "    ", what)
+			p.Paragraph(fmt.Sprintf("  %-8s  ", what.label()), strings.Repeat(" ", attentionIndent), what.Text)
 		}
 		if more := len(s.Attention) - maxAttentionShown; more > 0 {
 			p.Printf("  and %d more: --json has all\n", more)
@@ -50,6 +51,14 @@ func printStatus(p *text.Page, s *proxyStatus, all bool, now time.Time) {
 		list.Configured, list.Unsaved = nil, "" // said above
 		writeBlocks(p, list, now, limit)
 	}
+}
+
+// label is the severity; the one that must not be overlooked in capitals.
+func (a attention) label() string {
+	if a.Severity == severityCritical {
+		return "CRITICAL"
+	}
+	return string(a.Severity)
 }
 
 // printFacts prints what takes a line each.
@@ -78,7 +87,11 @@ func (s *proxyStatus) printFacts(p *text.Page, now time.Time) {
 		return cmp.Or(cmp.Compare(a.rank(now), b.rank(now)), a.NotAfter.Compare(b.NotAfter))
 	})
 	for _, c := range certificates[:min(len(certificates), maxCertsShown)] {
-		fact("Certificate", c.fact(now))
+		name := "Certificate"
+		if c.Use == useClientCA {
+			name = "Client CA"
+		}
+		fact(name, c.fact(now))
 	}
 	if more := len(certificates) - maxCertsShown; more > 0 {
 		fact("", fmt.Sprintf("and %d more, valid for longer; --json has all", more))
@@ -124,7 +137,7 @@ func (g *groupSummary) fact(now time.Time) string {
 
 // rank puts certificates with problems first.
 func (c *certificateStatus) rank(now time.Time) int {
-	if c.attention(now) != "" {
+	if _, says := c.attention(now); says != "" {
 		return 0
 	}
 	return 1
@@ -133,7 +146,7 @@ func (c *certificateStatus) rank(now time.Time) int {
 func (c *certificateStatus) fact(now time.Time) string {
 	left := "EXPIRED"
 	if c.NotAfter.After(now) {
-		left = plural(int(c.NotAfter.Sub(now)/oneDay), "day") + " left"
+		left = timeLeft(c.NotAfter.Sub(now)) + " left"
 	}
 	text := fmt.Sprintf("%s: %s", someNames(c.Names), left)
 	if c.KeyStore != "" {

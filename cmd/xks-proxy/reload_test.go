@@ -142,7 +142,7 @@ func newStateRig(t *testing.T) (*reloader, *observer.ObservedLogs) {
 	core, logs := observer.New(level)
 	f := newFleet(zap.NewNop())
 	f.current.Store(&generation{number: 3, loadedAt: time.Unix(1000, 0), waits: []string{"server.listen"}, config: &config{Log: logConfig{Level: "error"}}})
-	return newReloader(t.Context(), "test.yaml", testLog(t, core, level), f, newTLSHolder(true, zap.NewNop()), new(fileWatch)), logs
+	return newReloader(t.Context(), "test.yaml", testLog(t, core, level), f, newTLSHolder(true, zap.NewNop(), noStrangers), new(fileWatch)), logs
 }
 
 // A reload is one line of the log, of bounded length, which is there also if the new level would hide it.

@@ -121,7 +121,7 @@ func serveWith(ctx context.Context, v serving, started func()) error {
 		return err
 	}
 	defer p.stop()
-	p.tls = newTLSHolder(c.Server.HTTP2, log)
+	p.tls = newTLSHolder(c.Server.HTTP2, log, v.log.strangers.logger)
 	p.tls.use(v.material)
 	p.reloader = newReloader(ctx, v.file, v.log, p.fleet, p.tls, v.files)
 	p.reloader.listeners, p.reloader.kill = listeners, p.kill

@@ -117,7 +117,7 @@ func (s *servers) newAPI() *http.Server {
 }
 
 func (s *servers) connState(c net.Conn, state http.ConnState) {
-	s.parts.tls.refusals.connState(c, state)
+	s.parts.tls.handshakes.connState(c, state)
 	xks.ConnState(c, state)
 }
 

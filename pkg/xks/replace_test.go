@@ -148,7 +148,7 @@ func TestReplaceKeeps(t *testing.T) {
 	if err := r.handler.Replace(r.config); err != nil {
 		t.Fatal(err)
 	}
-	if got := r.status("store-one"); len(got.Requests) != 0 {
+	if got := r.status("store-one"); len(seen(got.Requests)) != 0 {
 		t.Errorf("a key store that was removed and added is a new one, not %+v", got)
 	}
 }
