@@ -29,6 +29,7 @@ type child struct {
 	environment []string     // NAME=value, beside childEnvironment
 	input       []byte       // for its standard input; the way for secrets
 	line        func(string) // gets each line of its standard output at once; nil: none wanted
+	output      io.Writer    // its standard output, a terminal for instance; nil: run returns it
 }
 
 // readChildOrder is the child's side of input: it reads the order as JSON. parent is the command that
@@ -60,7 +61,10 @@ func (c child) run(ctx context.Context) (string, string, error) {
 	var out bytes.Buffer
 	said := &boundedBuffer{limit: maxStderrShown}
 	cmd.Stdout, cmd.Stderr = &out, said
-	if c.line != nil {
+	switch {
+	case c.output != nil:
+		cmd.Stdout = c.output
+	case c.line != nil:
 		cmd.Stdout = io.MultiWriter(&out, &lineWriter{line: c.line})
 	}
 	// It ends with this process, which the kernel ties to the thread that forks.
