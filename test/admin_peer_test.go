@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/test/asroot"
 )
 
 const (
@@ -116,9 +117,7 @@ func TestOtherUsers(t *testing.T) {
 	if err != nil || info.Mode() != os.ModeSocket|0o600 {
 		t.Fatalf("%v, mode %v", err, info.Mode())
 	}
-	if os.Getuid() != 0 {
-		return // only root can be another user
-	}
+	asroot.Needed(t, "to give orders as another user")
 	copied := filepath.Join(dir, "xks-proxy") // where a stranger can run it
 	copyProgram(t, copied)
 	for _, arguments := range [][]string{{"hsm", "list"}, {"status"}, {"block", "list"}, {"credentials", "list"}, {"block", "key-store", "main"}, {"unblock", "key-store", "main"}, {"hsm", "drain", "hsm-a"}} {
