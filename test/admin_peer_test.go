@@ -81,6 +81,7 @@ func kernelAddress(t testing.TB, s string) string {
 // The program listens on the ports of its configuration, and its processes for the HSMs on none.
 func TestNoOtherPorts(t *testing.T) {
 	t.Parallel()
+	asroot.Needed(t, "to see on which ports a process listens that is not dumpable")
 	p := newProxy(t, nil)
 	want := []string{p.listen, p.health}
 	slices.Sort(want)
