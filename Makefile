@@ -10,9 +10,11 @@ NOISY    ?=
 RELOADS  ?=
 VENDORS  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/xks-proxy-vendors
 DECRYPTS ?= 100000
+PREFIX   ?= /usr/local
+DESTDIR  ?=
 
 BIN := bin/xks-proxy
-TARGETS := help build demo demo-once test lint fuzz bench faults chaos reloads attack noisy busy vendors softhsm p11kit faulty clean
+TARGETS := help build install install-test demo demo-once test lint fuzz bench faults chaos reloads attack noisy busy vendors softhsm p11kit faulty clean
 
 .PHONY: $(TARGETS)
 .DEFAULT_GOAL := help
@@ -26,11 +28,34 @@ help: ## List what there is to do
 	@echo '           RELOADS="-reloads 500 -reload-rate 200 -reload-strict" (options of reloads)'
 	@echo '           ATTACK="-short" or "-attack smuggling -seed 7" (options of attack)'
 	@echo '           DECRYPTS=$(DECRYPTS) (of each row of busy)'
+	@echo '           PREFIX=$(PREFIX) DESTDIR="" (of install)'
 	@echo '           NOISY="-seconds 60 -quota 200 -noise 2000" (options of noisy)'
 
 build: ## Build bin/xks-proxy
 	@mkdir -p bin
 	go build -trimpath -o $(BIN) ./cmd/xks-proxy
+
+# What is in the unit follows PREFIX. Nothing below /etc is touched: that is the operator's.
+SHARED = $(DESTDIR)$(PREFIX)/share
+DOCUMENTS = $(SHARED)/doc/xks-proxy
+install: ## Install bin/xks-proxy, its unit, completions, documents and examples below PREFIX
+	@test -x $(BIN) || { echo 'bin/xks-proxy is missing: run make build first (it needs no root)' >&2; exit 1; }
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/lib/systemd/system'
+	install -m 0755 $(BIN) '$(DESTDIR)$(PREFIX)/bin/xks-proxy'
+	sed 's|/usr/local/|$(PREFIX)/|g' configs/xks-proxy.service >'$(DESTDIR)$(PREFIX)/lib/systemd/system/xks-proxy.service'
+	chmod 0644 '$(DESTDIR)$(PREFIX)/lib/systemd/system/xks-proxy.service'
+	install -d '$(DOCUMENTS)/examples/policies' '$(DOCUMENTS)/examples/key_stores.d'
+	install -m 0644 README.md docs/*.md '$(DOCUMENTS)/'
+	install -m 0644 configs/*.yaml configs/*.logrotate '$(DOCUMENTS)/examples/'
+	install -m 0644 configs/policies/* '$(DOCUMENTS)/examples/policies/'
+	install -m 0644 configs/key_stores.d/* '$(DOCUMENTS)/examples/key_stores.d/'
+	install -d '$(SHARED)/bash-completion/completions' '$(SHARED)/zsh/site-functions' '$(SHARED)/fish/vendor_completions.d'
+	$(BIN) completion bash >'$(SHARED)/bash-completion/completions/xks-proxy'
+	$(BIN) completion zsh >'$(SHARED)/zsh/site-functions/_xks-proxy'
+	$(BIN) completion fish >'$(SHARED)/fish/vendor_completions.d/xks-proxy.fish'
+
+install-test: build ## Follow docs/install.md on a clean Debian under systemd (root; debootstrap, systemd-nspawn)
+	go test ./test -run '^TestInstallDocument$$' -count 1 -v -timeout 20m -args -clean-machine
 
 demo: softhsm build ## Serve two software HSMs at https://127.0.0.1:8443 until Ctrl-C
 	@exec $(BIN) demo --dir '$(DIR)'
