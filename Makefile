@@ -81,6 +81,8 @@ lint: softhsm ## gofmt, vet, staticcheck, import rules, shell syntax
 	sh -n test/p11kit.sh
 	sh -n test/vendors/build.sh
 	sh -n test/systemd.sh
+	sh -n test/logrotate.sh
+	for script in test/install/*.sh test/install/stand-in/*; do sh -n "$$script" || exit 1; done
 	bash -n .ci/run
 
 fuzz: ## Run every fuzz target in turn, FUZZTIME each
