@@ -80,6 +80,7 @@ func installTree(t *testing.T) string {
 // TestInstallDocument needs nothing of this machine but its packages, and leaves nothing on it. With
 // -clean-machine (make install-test) it is a clean Debian that systemd boots.
 func TestInstallDocument(t *testing.T) {
+	t.Parallel() // a network of its own
 	asroot.Needed(t, "to follow docs/install.md on a copy of this machine")
 	script, packages := installScript(t)
 	file := filepath.Join(t.TempDir(), "script")
@@ -112,6 +113,7 @@ func TestInstallDocument(t *testing.T) {
 
 // The unit of make install names the paths of its prefix, and what the document names is installed.
 func TestMakeInstall(t *testing.T) {
+	t.Parallel()
 	tree, to := installTree(t), t.TempDir()
 	install := exec.Command("make", "-s", "install", "PREFIX=/usr", "DESTDIR="+to)
 	install.Dir = tree
