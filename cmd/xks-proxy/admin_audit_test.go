@@ -15,7 +15,7 @@ func TestEveryOrderIsLogged(t *testing.T) {
 	rig := newAdminRig(t)
 	client := newAdminClient(rig.socket).http
 	orders := 0
-	err := chi.Walk(rig.admin.router().(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+	err := chi.Walk(adminRoutes{rig.admin}.handler().(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		if method == http.MethodGet {
 			return nil
 		}

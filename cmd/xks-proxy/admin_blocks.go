@@ -7,9 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -66,51 +64,27 @@ func (a *admin) blockList() blockList {
 	return l
 }
 
-// blocking reads the order, has it carried out and logs it.
-func (a *admin) blocking(name string, do func(context.Context, blockOrder) (string, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		order, err := readBlockOrder(r)
-		if err != nil {
-			writeAdmin(w, http.StatusBadRequest, adminAnswer{Error: err.Error()})
-			return
-		}
-		message, err := do(r.Context(), order)
-		result := "done"
-		if err != nil {
-			result = err.Error()
-		}
-		a.log.Warn("admin", zap.String("order", name), zap.Stringer("what", order.blockTarget), zap.String("reason", order.Reason), zap.Bool("force", order.Force),
-			zap.Inline(order.By), zap.String("result", result))
-		if err != nil {
-			writeAdmin(w, statusOf(err), adminAnswer{Error: err.Error()})
-			return
-		}
-		writeAdmin(w, http.StatusOK, adminAnswer{Message: message})
-	}
-}
-
-func readBlockOrder(r *http.Request) (blockOrder, error) {
-	query := r.URL.Query()
-	o := blockOrder{
-		blockTarget: blockTarget{KeyStore: query.Get("key_store"), Key: query.Get("key")},
-		Reason:      query.Get("reason"), By: peerOf(r.Context()),
-	}
-	if text := query.Get("force"); text != "" {
-		var err error
-		o.Force, err = strconv.ParseBool(text)
-		if err != nil {
-			return o, fmt.Errorf("force is true or false, not %q", text)
-		}
-	}
-	err := o.check()
-	if err != nil {
-		return o, err
-	}
-	return o, checkReason(o.Reason)
-}
-
 // block blocks: when it answers, the next request is refused.
 func (a *admin) block(ctx context.Context, o blockOrder) (string, error) {
+	message, err := a.blockTarget(ctx, o)
+	return a.switched("block", o, message, err)
+}
+
+// unblock takes a block back. It is an error if the target stays blocked for another reason.
+func (a *admin) unblock(ctx context.Context, o blockOrder) (string, error) {
+	message, err := a.unblockTarget(ctx, o)
+	return a.switched("unblock", o, message, err)
+}
+
+// switched logs who gave an order to the kill switch, why, and what came of it.
+func (a *admin) switched(name string, o blockOrder, message string, err error) (string, error) {
+	a.log.Warn("admin", zap.String("order", name), zap.Stringer("what", o.blockTarget),
+		zap.String("reason", o.Reason), zap.Bool("force", o.Force), zap.Inline(o.By),
+		zap.String("result", resultOf(err)))
+	return message, err
+}
+
+func (a *admin) blockTarget(ctx context.Context, o blockOrder) (string, error) {
 	if o.KeyStore != "" && !o.Force && !slices.Contains(a.keyStoreNames(), o.KeyStore) {
 		return "", &adminRefusal{errUnknownKeyStore, fmt.Sprintf("there is no key store %q; %s Nothing was blocked; --force blocks it all the same, for a reload that brings it",
 			o.KeyStore, nearNames(o.KeyStore, a.keyStoreNames()))}
@@ -175,8 +149,7 @@ func (a *admin) blockNotes(o blockOrder) []string {
 	return notes
 }
 
-// unblock takes a block back. It is an error if the target is blocked all the same.
-func (a *admin) unblock(ctx context.Context, o blockOrder) (string, error) {
+func (a *admin) unblockTarget(ctx context.Context, o blockOrder) (string, error) {
 	removed, err := a.kill.remove(ctx, o.blockTarget)
 	if err != nil && !errors.Is(err, errBlockedAgain) { // of that, blockedBesides says more
 		return "", a.stillBlocked(o, err)

@@ -6,15 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"path"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/go-chi/chi/v5"
 
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/xks"
@@ -66,27 +63,10 @@ func (q keyQuery) values() url.Values {
 // errUnknownName is a group, key store or state that does not exist.
 var errUnknownName = errors.New("unknown name")
 
-func (a *admin) routeKeys(r chi.Router) {
-	r.Get(adminKeysPath, func(w http.ResponseWriter, r *http.Request) {
-		q := r.URL.Query()
-		answer, err := a.keys(keyQuery{Group: q.Get("group"), KeyStore: q.Get("key_store"), Label: q.Get("label"), State: q.Get("state")})
-		switch {
-		case errors.Is(err, path.ErrBadPattern):
-			writeAdmin(w, http.StatusBadRequest, adminAnswer{Error: err.Error()})
-		case err != nil:
-			writeAdmin(w, statusOf(err), adminAnswer{Error: err.Error()})
-		default:
-			writeAdmin(w, http.StatusOK, answer)
-		}
-	})
-	r.Post(adminRefreshPath, a.changing("refresh", a.refresh))
-	r.Post(adminRefreshAllPath, a.changing("refresh", a.refresh))
-}
-
 // keys gathers the keys of all groups that fit a query.
 func (a *admin) keys(q keyQuery) (*keyAnswer, error) {
 	groups, stores := a.groups(), a.config().KeyStores
-	err := q.check(groups, stores)
+	err := checkQuery(q, groups, stores)
 	if err != nil {
 		return nil, err
 	}
@@ -124,14 +104,14 @@ func (q keyQuery) fits(e *keyEntry) bool {
 	inStore := func(k reachingStore) bool { return k.Name == q.KeyStore }
 	matches := true
 	if q.Label != "" {
-		matches, _ = path.Match(q.Label, e.ExactLabel()) // check has refused a bad pattern
+		matches, _ = path.Match(q.Label, e.ExactLabel()) // checkQuery has refused a bad pattern
 	}
 	return matches && (q.Group == "" || e.Group == q.Group) && (q.State == "" || string(e.State) == q.State) &&
 		(q.KeyStore == "" || slices.ContainsFunc(e.KeyStores, inStore))
 }
 
-// check refuses names that do not exist, and says which do.
-func (q keyQuery) check(groups []*hsm.Group, stores []keyStoreConfig) error {
+// checkQuery refuses names that do not exist, and says which do.
+func checkQuery(q keyQuery, groups []*hsm.Group, stores []keyStoreConfig) error {
 	var groupNames, storeNames, states []string
 	for _, g := range groups {
 		groupNames = append(groupNames, g.Name())
@@ -162,6 +142,11 @@ func (q keyQuery) check(groups []*hsm.Group, stores []keyStoreConfig) error {
 
 // refresh lists the keys of one HSM, or of all, and says what has changed.
 func (a *admin) refresh(ctx context.Context, o adminOrder) (string, error) {
+	message, err := a.refreshHSMs(ctx, o)
+	return a.ordered("refresh", o, message, err)
+}
+
+func (a *admin) refreshHSMs(ctx context.Context, o adminOrder) (string, error) {
 	if a.starting() {
 		return "", &adminRefusal{errStarting, "the proxy is still starting and waits for its HSMs: try again in a moment, and see xks-proxy hsm list"}
 	}

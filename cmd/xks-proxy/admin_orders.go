@@ -74,6 +74,66 @@ func (a *admin) status() adminStatus {
 	return s
 }
 
+// adminOrder is one call that changes something.
+type adminOrder struct {
+	HSM   string
+	Force bool
+	By    peer
+}
+
+// ordered logs who gave an order and what came of it.
+func (a *admin) ordered(name string, o adminOrder, message string, err error) (string, error) {
+	a.log.Info("admin", zap.String("order", name), zap.String("hsm", o.HSM),
+		zap.Bool("force", o.Force), zap.Inline(o.By), zap.String("result", resultOf(err)))
+	return message, err
+}
+
+// resultOf is what the log says of an order.
+func resultOf(err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return "done"
+}
+
+// drain takes an HSM out of service and waits until nothing is in flight on it.
+func (a *admin) drain(ctx context.Context, o adminOrder) (string, error) {
+	message, err := a.inTurn(ctx, "a drain", o, a.drainHSM)
+	return a.ordered("drain", o, message, err)
+}
+
+// resume puts an HSM back and waits until a probe has let it serve.
+func (a *admin) resume(ctx context.Context, o adminOrder) (string, error) {
+	message, err := a.inTurn(ctx, "a resume", o, a.resumeHSM)
+	return a.ordered("resume", o, message, err)
+}
+
+// restart gives an HSM a new process. Its requests go to the others meanwhile.
+func (a *admin) restart(ctx context.Context, o adminOrder) (string, error) {
+	message, err := a.inTurn(ctx, "a restart", o, a.restartHSM)
+	return a.ordered("restart", o, message, err)
+}
+
+// inTurn carries out an order when no other is under way for its HSM. Waiting is part of
+// the time that the order has.
+func (a *admin) inTurn(ctx context.Context, what string, o adminOrder,
+	do func(context.Context, adminOrder) (string, error),
+) (string, error) {
+	if a.starting() {
+		return "", &adminRefusal{errStarting, "the proxy is still starting and waits for its HSMs: nothing was changed; ask again in a moment, and see xks-proxy hsm list"}
+	}
+	end, err := a.turns.take(ctx, o.HSM, what+" by "+o.By.String())
+	if err != nil {
+		return "", err
+	}
+	defer end()
+	err = callerGone(ctx) // it may have waited long for its turn
+	if err != nil {
+		return "", err
+	}
+	return do(ctx, o)
+}
+
 // groupsOf are the groups that an HSM serves in: one, mostly.
 func (a *admin) groupsOf(name string) []*hsm.Group {
 	var found []*hsm.Group
@@ -110,9 +170,8 @@ func (a *admin) unknown(name string) error {
 	return &adminRefusal{hsm.ErrUnknownHSM, fmt.Sprintf("no HSM group has an HSM named %s; %s", quoteName(name), didYouMean(name, known))}
 }
 
-// drain takes an HSM out of service and waits until nothing is in flight on it, calls that
-// requests have given up included: they run in the module all the same.
-func (a *admin) drain(ctx context.Context, o adminOrder) (string, error) {
+// drainHSM also waits for calls that requests have given up: they still run in the module.
+func (a *admin) drainHSM(ctx context.Context, o adminOrder) (string, error) {
 	groups := a.groupsOf(o.HSM)
 	if len(groups) == 0 {
 		return "", a.unknown(o.HSM)
@@ -170,8 +229,7 @@ func othersServe(g *hsm.Group, name string) bool {
 	return false
 }
 
-// resume puts an HSM back and waits until a probe has let it serve.
-func (a *admin) resume(ctx context.Context, o adminOrder) (string, error) {
+func (a *admin) resumeHSM(ctx context.Context, o adminOrder) (string, error) {
 	groups := a.groupsOf(o.HSM)
 	if len(groups) == 0 {
 		return "", a.unknown(o.HSM)
@@ -222,8 +280,7 @@ func (a *admin) await(ctx context.Context, done func() bool) error {
 	return nil
 }
 
-// restart gives an HSM a new process. Its requests go to the others meanwhile.
-func (a *admin) restart(ctx context.Context, o adminOrder) (string, error) {
+func (a *admin) restartHSM(ctx context.Context, o adminOrder) (string, error) {
 	process, ok := a.processes()[o.HSM]
 	if !ok {
 		return "", a.unknown(o.HSM)

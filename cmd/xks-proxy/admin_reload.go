@@ -4,11 +4,8 @@ package main
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"time"
 
-	"github.com/go-chi/chi/v5"
 	"go.uber.org/zap"
 )
 
@@ -55,35 +52,9 @@ func (c reloadChange) sign() string {
 	return "~"
 }
 
-// routeReload is the part of the router that is about reloads.
-func (a *admin) routeReload(r chi.Router) {
-	if a.reloads == nil {
-		return
-	}
-	r.Get(adminReloadPath, func(w http.ResponseWriter, r *http.Request) {
-		answer, err := a.reloads.preview(r.Context())
-		writeReload(w, answer, err)
-	})
-	r.Post(adminReloadPath, func(w http.ResponseWriter, r *http.Request) {
-		by := peerOf(r.Context())
-		answer, err := a.reloads.reload(r.Context(), by.String()+" over the admin socket")
-		result := "done"
-		if err != nil {
-			result = err.Error()
-		}
-		a.log.Info("admin", zap.String("order", "reload"), zap.Inline(by), zap.String("result", result))
-		writeReload(w, answer, err)
-	})
-}
-
-// writeReload: 409 for a call that did not have its turn, 422 for a configuration that is not good.
-func writeReload(w http.ResponseWriter, answer *reloadAnswer, err error) {
-	switch {
-	case err == nil:
-		writeAdmin(w, http.StatusOK, answer)
-	case errors.Is(err, errUnderWay), errors.Is(err, errStarting):
-		writeAdmin(w, http.StatusConflict, adminAnswer{Error: err.Error()})
-	default:
-		writeAdmin(w, http.StatusUnprocessableEntity, adminAnswer{Error: err.Error()})
-	}
+// reloadNow reloads for an operator.
+func (a *admin) reloadNow(ctx context.Context, by peer) (*reloadAnswer, error) {
+	answer, err := a.reloads.reload(ctx, by.String()+" over the admin socket")
+	a.log.Info("admin", zap.String("order", "reload"), zap.Inline(by), zap.String("result", resultOf(err)))
+	return answer, err
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path"
 	"strconv"
 	"time"
 
@@ -33,20 +34,23 @@ func newAdminServer(a *admin) *http.Server {
 		panic(err) // zap knows the level
 	}
 	return &http.Server{
-		Handler: a.router(), ConnContext: withCaller(a.names), ErrorLog: quiet,
+		Handler: adminRoutes{a}.handler(), ConnContext: withCaller(a.names), ErrorLog: quiet,
 		ReadHeaderTimeout: adminHeaderTimeout, IdleTimeout: adminIdleTimeout, MaxHeaderBytes: adminMaxHeader,
 	}
 }
 
-func (a *admin) router() http.Handler {
+// adminRoutes answers HTTP with what the service says.
+type adminRoutes struct{ *admin }
+
+func (a adminRoutes) handler() http.Handler {
 	r := chi.NewRouter()
 	r.Get(adminListPath, func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.status()) })
-	r.Post(adminDrainPath, a.changing("drain", a.inTurn("a drain", a.drain)))
-	r.Post(adminResumePath, a.changing("resume", a.inTurn("a resume", a.resume)))
-	r.Post(adminRestartPath, a.changing("restart", a.inTurn("a restart", a.restart)))
+	r.Post(adminDrainPath, a.changing(a.drain))
+	r.Post(adminResumePath, a.changing(a.resume))
+	r.Post(adminRestartPath, a.changing(a.restart))
 	r.Get(adminBlocksPath, func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.blockList()) })
-	r.Post(adminBlocksPath, a.blocking("block", a.block))
-	r.Delete(adminBlocksPath, a.blocking("unblock", a.unblock))
+	r.Post(adminBlocksPath, a.blocking(a.block))
+	r.Delete(adminBlocksPath, a.blocking(a.unblock))
 	r.Get(adminStatusPath, func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.proxyStatus(time.Now())) })
 	r.Get(adminCredentialsPath, func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.credentialList()) })
 	a.routeReload(r)
@@ -60,15 +64,8 @@ func (a *admin) router() http.Handler {
 	return r
 }
 
-// adminOrder is one call that changes something.
-type adminOrder struct {
-	HSM   string
-	Force bool
-	By    peer
-}
-
-// changing reads the order, has it carried out and logs who gave it and what came of it.
-func (a *admin) changing(name string, do func(context.Context, adminOrder) (string, error)) http.HandlerFunc {
+// changing reads an order and has it carried out.
+func (a adminRoutes) changing(do func(context.Context, adminOrder) (string, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		order := adminOrder{HSM: chi.URLParam(r, "name"), By: peerOf(r.Context())}
 		wait, err := readOrder(r, &order)
@@ -79,37 +76,11 @@ func (a *admin) changing(name string, do func(context.Context, adminOrder) (stri
 		ctx, cancel := context.WithTimeout(r.Context(), wait)
 		defer cancel()
 		message, err := do(ctx, order)
-		result := "done"
-		if err != nil {
-			result = err.Error()
-		}
-		a.log.Info("admin", zap.String("order", name), zap.String("hsm", order.HSM), zap.Bool("force", order.Force),
-			zap.Inline(order.By), zap.String("result", result))
 		if err != nil {
 			writeAdmin(w, statusOf(err), adminAnswer{Error: err.Error()})
 			return
 		}
 		writeAdmin(w, http.StatusOK, adminAnswer{Message: message})
-	}
-}
-
-// inTurn carries out an order when no other is under way for its HSM. Waiting is part of
-// the time that the order has.
-func (a *admin) inTurn(what string, do func(context.Context, adminOrder) (string, error)) func(context.Context, adminOrder) (string, error) {
-	return func(ctx context.Context, o adminOrder) (string, error) {
-		if a.starting() {
-			return "", &adminRefusal{errStarting, "the proxy is still starting and waits for its HSMs: nothing was changed; ask again in a moment, and see xks-proxy hsm list"}
-		}
-		end, err := a.turns.take(ctx, o.HSM, what+" by "+o.By.String())
-		if err != nil {
-			return "", err
-		}
-		defer end()
-		err = callerGone(ctx) // it may have waited long for its turn
-		if err != nil {
-			return "", err
-		}
-		return do(ctx, o)
 	}
 }
 
@@ -153,4 +124,85 @@ func writeAdmin(w http.ResponseWriter, status int, answer any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(answer) // a caller that is gone needs no answer
+}
+
+// blocking is changing for the orders of the kill switch.
+func (a adminRoutes) blocking(do func(context.Context, blockOrder) (string, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		order, err := readBlockOrder(r)
+		if err != nil {
+			writeAdmin(w, http.StatusBadRequest, adminAnswer{Error: err.Error()})
+			return
+		}
+		message, err := do(r.Context(), order)
+		if err != nil {
+			writeAdmin(w, statusOf(err), adminAnswer{Error: err.Error()})
+			return
+		}
+		writeAdmin(w, http.StatusOK, adminAnswer{Message: message})
+	}
+}
+
+func readBlockOrder(r *http.Request) (blockOrder, error) {
+	query := r.URL.Query()
+	o := blockOrder{
+		blockTarget: blockTarget{KeyStore: query.Get("key_store"), Key: query.Get("key")},
+		Reason:      query.Get("reason"), By: peerOf(r.Context()),
+	}
+	if text := query.Get("force"); text != "" {
+		var err error
+		o.Force, err = strconv.ParseBool(text)
+		if err != nil {
+			return o, fmt.Errorf("force is true or false, not %q", text)
+		}
+	}
+	err := o.check()
+	if err != nil {
+		return o, err
+	}
+	return o, checkReason(o.Reason)
+}
+
+func (a adminRoutes) routeKeys(r chi.Router) {
+	r.Get(adminKeysPath, func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		answer, err := a.keys(keyQuery{Group: q.Get("group"), KeyStore: q.Get("key_store"), Label: q.Get("label"), State: q.Get("state")})
+		switch {
+		case errors.Is(err, path.ErrBadPattern):
+			writeAdmin(w, http.StatusBadRequest, adminAnswer{Error: err.Error()})
+		case err != nil:
+			writeAdmin(w, statusOf(err), adminAnswer{Error: err.Error()})
+		default:
+			writeAdmin(w, http.StatusOK, answer)
+		}
+	})
+	r.Post(adminRefreshPath, a.changing(a.refresh))
+	r.Post(adminRefreshAllPath, a.changing(a.refresh))
+}
+
+// routeReload is the part of the router that is about reloads.
+func (a adminRoutes) routeReload(r chi.Router) {
+	if a.reloads == nil {
+		return
+	}
+	r.Get(adminReloadPath, func(w http.ResponseWriter, r *http.Request) {
+		answer, err := a.reloads.preview(r.Context())
+		writeReload(w, answer, err)
+	})
+	r.Post(adminReloadPath, func(w http.ResponseWriter, r *http.Request) {
+		answer, err := a.reloadNow(r.Context(), peerOf(r.Context()))
+		writeReload(w, answer, err)
+	})
+}
+
+// writeReload: 409 for a call that did not have its turn, 422 for a configuration that is not good.
+func writeReload(w http.ResponseWriter, answer *reloadAnswer, err error) {
+	switch {
+	case err == nil:
+		writeAdmin(w, http.StatusOK, answer)
+	case errors.Is(err, errUnderWay), errors.Is(err, errStarting):
+		writeAdmin(w, http.StatusConflict, adminAnswer{Error: err.Error()})
+	default:
+		writeAdmin(w, http.StatusUnprocessableEntity, adminAnswer{Error: err.Error()})
+	}
 }

@@ -120,8 +120,8 @@ type keyIdentity struct {
 	version hsm.VersionRule
 }
 
-// keyIdentity is that of the group of an HSM. All its groups agree (validateGroups).
-func (c *config) keyIdentity(name string) keyIdentity {
+// keysOf is that of the group of an HSM. All its groups agree (validateGroups).
+func keysOf(c *config, name string) keyIdentity {
 	for _, g := range c.HSMGroups {
 		for _, m := range g.HSMs {
 			if m.HSM == name {

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -26,7 +25,7 @@ import (
 type child struct {
 	arguments   []string
 	directory   string       // "": this process's
-	environment []string     // NAME=value, beside childEnvironment
+	environment []string     // NAME=value, all of it
 	input       []byte       // for its standard input; the way for secrets
 	line        func(string) // gets each line of its standard output at once; nil: none wanted
 	output      io.Writer    // its standard output, a terminal for instance; nil: run returns it
@@ -56,7 +55,7 @@ func readChildOrder(c *cobra.Command, parent string, order any) error {
 func (c child) run(ctx context.Context) (string, string, error) {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", c.arguments...)
 	cmd.Dir = c.directory
-	cmd.Env = append(childEnvironment(), c.environment...)
+	cmd.Env = c.environment
 	cmd.Stdin = bytes.NewReader(c.input)
 	var out bytes.Buffer
 	said := &boundedBuffer{limit: maxStderrShown}
@@ -101,16 +100,4 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 		w.line(string(line))
 		w.rest = rest
 	}
-}
-
-// childEnvironment is this process's without what begins with XKS_: that is for the
-// configuration. Secrets under other names are not in it any more (see takeVariables).
-func childEnvironment() []string {
-	var kept []string
-	for _, pair := range os.Environ() {
-		if !strings.HasPrefix(pair, environmentPrefix) {
-			kept = append(kept, pair)
-		}
-	}
-	return kept
 }

@@ -183,7 +183,7 @@ func (f *probeFlags) probe(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	takeVariables([]placedRef{{ref: f.hsm.PIN}})
+	takeVariables(f.hsm.PIN)
 	token := tokenSettings(f.hsm, pin, keyIdentity{})
 	err = token.Validate()
 	if err != nil {

@@ -62,7 +62,7 @@ func (f *probeFlags) runProbe(ctx context.Context, o pkcs11.ProbeOptions) (probe
 	var mu sync.Mutex // the lines come from another goroutine, which may outlast the child
 	var run probeRun
 	_, complaint, err := child{
-		arguments: []string{"hsm", probeCommand}, environment: f.hsm.Environment, input: input,
+		arguments: []string{"hsm", probeCommand}, environment: childEnvironment(f.hsm.Environment...), input: input,
 		line: func(line string) {
 			mu.Lock()
 			defer mu.Unlock()

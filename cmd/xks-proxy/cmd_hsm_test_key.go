@@ -67,11 +67,11 @@ func createTestKeys(ctx context.Context, file, only string, out io.Writer) error
 	if err != nil {
 		return err
 	}
-	takeVariables(l.config.secretRefs())
+	takeVariables(withoutPlaces(l.config.secretRefs())...)
 	var names []string
 	var failed []error
 	for i, h := range l.config.HSMs {
-		label := l.config.keyIdentity(h.Name).testKey
+		label := keysOf(l.config, h.Name).testKey
 		names = append(names, h.Name)
 		if only != "" && only != h.Name {
 			continue
@@ -130,7 +130,7 @@ func createTestKey(ctx context.Context, dir string, h hsmConfig, pin secret, lab
 	ctx, cancel := context.WithTimeout(ctx, testKeyTimeout)
 	defer cancel()
 	said, complaint, err := child{
-		arguments: []string{"hsm", testKeyCommand}, directory: dir, environment: h.Environment, input: input,
+		arguments: []string{"hsm", testKeyCommand}, directory: dir, environment: childEnvironment(h.Environment...), input: input,
 	}.run(ctx)
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):

@@ -5,6 +5,7 @@ package main
 
 import (
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -76,4 +77,16 @@ func lowerAll(names []string) []string {
 		lower = append(lower, strings.ToLower(name))
 	}
 	return lower
+}
+
+// childEnvironment is this process's without what begins with XKS_: that is for the
+// configuration. Secrets under other names are not in it any more (see takeVariables). more is NAME=value, beside that.
+func childEnvironment(more ...string) []string {
+	var kept []string
+	for _, pair := range os.Environ() {
+		if !strings.HasPrefix(pair, environmentPrefix) {
+			kept = append(kept, pair)
+		}
+	}
+	return append(kept, more...)
 }

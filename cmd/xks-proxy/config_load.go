@@ -53,7 +53,7 @@ func warnOpenConfig(r *report, path string) {
 // loadFile is loadConfig but for the files it names. The error is about reading the
 // file at path; what is wrong inside is in the report.
 func loadFile(path string) (*loaded, error) {
-	data, err := readLimited(path)
+	data, err := readLimited(path, maxConfigSize)
 	if err != nil {
 		return nil, fmt.Errorf("the configuration file cannot be read: %w", err)
 	}
@@ -64,14 +64,14 @@ func loadFile(path string) (*loaded, error) {
 	return parseTree(path, filepath.Dir(absolute), data, os.Environ(), os.DirFS), nil
 }
 
-// readLimited reads one byte more than a configuration may have, at most.
-func readLimited(path string) ([]byte, error) {
+// readLimited reads one byte more than limit, at most.
+func readLimited(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fileProblem(path, err)
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxConfigSize+1))
+	return io.ReadAll(io.LimitReader(f, limit+1))
 }
 
 // parseConfig is parseTree for a configuration without a key store directory. It touches no file.

@@ -42,7 +42,7 @@ func makeToken(ctx context.Context, h demoHSM, order tokenOrder) error {
 	}
 	defer clear(input)
 	_, said, err := child{
-		arguments: []string{"demo", "make-token"}, environment: []string{"SOFTHSM2_CONF=" + h.conf()}, input: input,
+		arguments: []string{"demo", "make-token"}, environment: childEnvironment("SOFTHSM2_CONF=" + h.conf()), input: input,
 	}.run(ctx)
 	switch {
 	case ctx.Err() != nil:

@@ -106,7 +106,7 @@ func startHSM(spec hsmSpec, log *zap.Logger) (*runningHSM, error) {
 
 // specOf is how an HSM of a configuration is started.
 func specOf(c *config, h hsmConfig, s *secrets) hsmSpec {
-	return hsmSpec{hsm: h, keys: c.keyIdentity(h.Name), pin: s.PINs[h.Name], dir: c.source.dir, stateDirectory: c.StateDirectory}
+	return hsmSpec{hsm: h, keys: keysOf(c, h.Name), pin: s.PINs[h.Name], dir: c.source.dir, stateDirectory: c.StateDirectory}
 }
 
 // fits reports whether the process can go on for spec. What GetHealthStatus shows of an HSM is its group's affair.

@@ -30,9 +30,9 @@ func TestFleetUnderStress(t *testing.T) {
 		}
 		others.Go(func() {
 			for ctx.Err() == nil {
-				rig.orders(t, orders, "a", orders.drain)
+				rig.orders(t, "a", orders.drain)
 				time.Sleep(3 * time.Millisecond)
-				rig.orders(t, orders, "a", orders.resume)
+				rig.orders(t, "a", orders.resume)
 			}
 		})
 		others.Go(func() {
@@ -66,7 +66,7 @@ func TestFleetUnderStress(t *testing.T) {
 		}
 		stop()
 		others.Wait()
-		rig.orders(t, orders, "b", orders.drain)
+		rig.orders(t, "b", orders.drain)
 		c, s := fleetConfig(nil)
 		err := rig.changes(t.Context(), c, s)
 		if err != nil {
@@ -102,10 +102,10 @@ func (rig *fleetRig) asks(ctx context.Context, t *testing.T) {
 }
 
 // orders gives an order as the admin socket does.
-func (rig *fleetRig) orders(t *testing.T, a *admin, name string, do func(context.Context, adminOrder) (string, error)) {
+func (rig *fleetRig) orders(t *testing.T, name string, do func(context.Context, adminOrder) (string, error)) {
 	ctx, cancel := context.WithTimeout(context.Background(), adminWait)
 	defer cancel()
-	_, err := a.inTurn("an order", do)(ctx, adminOrder{HSM: name})
+	_, err := do(ctx, adminOrder{HSM: name})
 	if err != nil {
 		t.Errorf("%s: %v", name, err)
 	}

@@ -156,7 +156,7 @@ func watchToken(t *watchedToken) {
 	away := waitUntilAway(t.Alive, t.look, t.lost, say)
 	fmt.Fprintln(os.Stderr, away+"; this process ends so that a new one can look for the token")
 	time.Sleep(lastWords)
-	os.Exit(exitFailed)
+	os.Exit(1)
 }
 
 // waitUntilAway returns when the token is to be given up, and says why: its module answered that it

@@ -298,7 +298,7 @@ func TestReloadCommands(t *testing.T) {
 	rig := newAdminRig(t)
 	fake := &fakeReloads{}
 	rig.admin.reloads = fake
-	handler := rig.admin.router() // the rig's server has been made without
+	handler := adminRoutes{rig.admin}.handler() // the rig's server has been made without
 	server := httptest.NewUnstartedServer(handler)
 	l, err := listenAdmin(t.Context(), adminConfig{Socket: rig.socket + "2"}, "", zap.NewNop())
 	if err != nil {

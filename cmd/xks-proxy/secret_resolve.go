@@ -62,10 +62,18 @@ func resolveSecrets(ctx context.Context, c *config) (*secrets, []warning, error)
 	return all, r.warnings, nil
 }
 
+func withoutPlaces(placed []placedRef) []secretRef {
+	refs := make([]secretRef, 0, len(placed))
+	for _, p := range placed {
+		refs = append(refs, p.ref)
+	}
+	return refs
+}
+
 // resolveInto is resolveSecrets for a report that has more in it.
 func resolveInto(ctx context.Context, r *report, c *config) *secrets {
 	refs := c.secretRefs()
-	takeVariables(refs)
+	takeVariables(withoutPlaces(refs)...)
 	values := readAll(ctx, r, refs)
 	all := &secrets{PINs: map[string]secret{}, AccessKeys: map[string][]accessKey{}}
 	for i, h := range c.HSMs {

@@ -19,10 +19,10 @@ var takenVariables struct {
 
 // takeVariables takes every variable that one of refs names out of the environment. It
 // comes before a command among them runs.
-func takeVariables(refs []placedRef) {
-	for _, placed := range refs {
-		if placed.ref.Env != "" {
-			takeVariable(placed.ref.Env)
+func takeVariables(refs ...secretRef) {
+	for _, ref := range refs {
+		if ref.Env != "" {
+			takeVariable(ref.Env)
 		}
 	}
 }

@@ -69,7 +69,7 @@ func readCertificate(c certificateConfig) (tls.Certificate, error) {
 		return tls.Certificate{}, fmt.Errorf("the key cannot be read: %w", err)
 	}
 	defer clear(key)
-	chain, err := readLimited(c.Certificate)
+	chain, err := readLimited(c.Certificate, maxConfigSize)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("the certificate cannot be read: %w", err)
 	}
@@ -125,7 +125,7 @@ func readCABundle(path string) (*caBundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := readLimited(path)
+	text, err := readLimited(path, maxConfigSize)
 	if err != nil {
 		return nil, err
 	}

@@ -29,24 +29,6 @@ type Asker struct {
 	limits lookLimits
 }
 
-// lookLimits are how many looks there may be.
-type lookLimits struct {
-	unknown *rate.Limiter // for labels that are in no catalogue
-	known   *rate.Limiter // for a further version of a key that is: strangers to the HSMs must not use it up
-}
-
-// newLookLimits takes a second's worth as the burst.
-func newLookLimits(perSecond int) lookLimits {
-	return lookLimits{unknown: rate.NewLimiter(rate.Limit(perSecond), perSecond), known: rate.NewLimiter(rate.Limit(perSecond), perSecond)}
-}
-
-func (l lookLimits) allow(known bool) bool {
-	if known {
-		return l.known.Allow()
-	}
-	return l.unknown.Allow()
-}
-
 // NewAsker is an asker with nothing used of its limits.
 func (g *Group) NewAsker() *Asker {
 	return &Asker{group: g, limits: newLookLimits(askerLooksPerSecond)}
@@ -87,12 +69,8 @@ func (a *Asker) KeyWithVersion(ctx context.Context, ref KeyRef) (*Key, error) {
 	return a.look(ctx, ref.Label, holds(ref.Version), versionNotFound(ref))
 }
 
-// holds is true of a key with this version, of one that may have had it, and of one that has none at all,
-// because it is no AES-256 key.
 func holds(version uint32) func(*Key) bool {
-	return func(key *Key) bool {
-		return key.version(version) != nil || key.guess(version) != nil || len(key.versions) == 0
-	}
+	return func(key *Key) bool { return key.mayHold(version) }
 }
 
 func versionNotFound(ref KeyRef) string {

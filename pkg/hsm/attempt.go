@@ -7,8 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 )
 
 // Trace says how a request was served, for its log line.
@@ -45,9 +43,9 @@ func (g *Group) Decrypt(ctx context.Context, ref KeyRef, aad []byte, sealed Seal
 	return serve(ctx, g, ref, apart, opening(ref, aad, sealed))
 }
 
-// Verify is Decrypt of a ciphertext that was just made. That it is good is known, so the first HSM
+// verify is Decrypt of a ciphertext that was just made. That it is good is known, so the first HSM
 // that refuses it ends the matter, with ErrInvalidCiphertext: it could not read the data later.
-func (g *Group) Verify(ctx context.Context, ref KeyRef, aad []byte, sealed Sealed, apart ...string) ([]byte, Trace, error) {
+func (g *Group) verify(ctx context.Context, ref KeyRef, aad []byte, sealed Sealed, apart ...string) ([]byte, Trace, error) {
 	op := opening(ref, aad, sealed)
 	op.verifies = true
 	return serve(ctx, g, ref, apart, op)
@@ -103,28 +101,6 @@ func (g *Group) giveUp(ctx context.Context, ref KeyRef, trace *Trace, refusal er
 	return &Error{Op: "serve", Kind: ErrUnavailable, Detail: fmt.Sprintf("no HSM in use is known to hold version %d of key %q", ref.Version, ref.Label)}
 }
 
-// listed appends errors to a sentence, on one line.
-func listed(errs []error) string {
-	var b strings.Builder
-	separator := ": "
-	for _, err := range errs {
-		b.WriteString(separator)
-		b.WriteString(err.Error())
-		separator = "; "
-	}
-	return b.String()
-}
-
-// allOf reports whether every fault is of one kind.
-func allOf(faults []error, kind error) bool {
-	return !slices.ContainsFunc(faults, func(err error) bool { return !errors.Is(err, kind) })
-}
-
-// causes puts errors into one text, so that their sentinels are no part of it.
-func causes(errs []error) string {
-	return strings.TrimPrefix(listed(errs), ": ")
-}
-
 // notCompared is why an HSM does not serve a key (requirement R6).
 const notCompared = "its token or its keys have changed, and this key was not compared with another HSM since"
 
@@ -138,16 +114,4 @@ func replacedError(op string) error {
 // token that came during the call, so what it says of them counts no more than a fault.
 func isStatement(err error) bool {
 	return err == nil || !IsFault(err) || refusalOf(err) != noRefusal || errors.Is(err, ErrKeyFault)
-}
-
-// named fills in which HSM an error came from. It does so in a copy: the error
-// is the token's, which may have answered several calls with the same one.
-func named(err error, hsm string) error {
-	e, ok := err.(*Error)
-	if !ok || e.HSM != "" {
-		return err
-	}
-	copied := *e
-	copied.HSM = hsm
-	return &copied
 }

@@ -8,11 +8,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
-
-	"go.uber.org/zap"
 )
 
 // ErrIncomplete: no version of the key is on every HSM of the group. Encrypting
@@ -188,6 +185,12 @@ func (k *Key) version(number uint32) *keyVersion {
 	return nil
 }
 
+// mayHold is true of a key with this version, of one that may have had it, and of one that has none
+// at all, because it is not an AES-256 key.
+func (k *Key) mayHold(version uint32) bool {
+	return k.version(version) != nil || k.guess(version) != nil || len(k.versions) == 0
+}
+
 func (v *keyVersion) duplicateError(label string) error {
 	return &Error{Kind: ErrDuplicateKey, Detail: fmt.Sprintf("key %q version %d: %s; delete or relabel one of them", label, v.number, v.duplicate)}
 }
@@ -302,75 +305,4 @@ func orNone(names []string) string {
 		return "none wholly, but no version is on all"
 	}
 	return strings.Join(names, ", ")
-}
-
-// rebuild makes the catalogue anew from all members. Group.mu is held.
-func (g *Group) rebuild() {
-	next := &catalogue{keys: map[string]*Key{}}
-	clear(g.parity.found)
-	for _, m := range g.members {
-		if m.objects == nil {
-			next.unknown |= m.bit
-		}
-		for label := range m.objects {
-			if next.keys[label] == nil {
-				next.keys[label] = g.newKeyOf(label)
-			}
-		}
-	}
-	g.publish(next)
-}
-
-// rebuildOne makes the catalogue anew for one label. Group.mu is held.
-func (g *Group) rebuildOne(label string) {
-	old := g.catalogue.Load()
-	next := &catalogue{keys: maps.Clone(old.keys), unknown: old.unknown}
-	delete(next.keys, label)
-	delete(g.parity.found, label)
-	if key := g.newKeyOf(label); key != nil {
-		next.keys[label] = key
-	}
-	g.publish(next)
-}
-
-// newKeyOf makes the key of a label from all members, and notes in what they differ. Group.mu is held.
-func (g *Group) newKeyOf(label string) *Key {
-	views := g.views(label)
-	key := newKey(label, views)
-	if key != nil {
-		g.judge(key)
-		g.compareViews(label, views)
-	}
-	return key
-}
-
-// loggedLabels is how many of the keys that are gone a log line names.
-const loggedLabels = 10
-
-// publish puts a catalogue in force, with the findings that come of it. Group.mu is held.
-func (g *Group) publish(next *catalogue) {
-	before := g.catalogue.Swap(next)
-	g.forgetGone(next)
-	g.settle()
-	if before == nil {
-		return
-	}
-	var gone []string
-	for label := range before.keys {
-		if next.keys[label] == nil {
-			gone = append(gone, label)
-		}
-	}
-	slices.Sort(gone)
-	if len(gone) > 0 {
-		g.log.Warn("keys are gone from every HSM of the group", zap.Int("keys", len(gone)), zap.Strings("labels", ShowLabels(gone[:min(len(gone), loggedLabels)])))
-	}
-}
-
-func (g *Group) views(label string) []view {
-	views := make([]view, len(g.members))
-	for i, m := range g.members {
-		views[i] = view{name: m.Name, bit: m.bit, seen: m.objects != nil, away: g.parity.away&m.bit != 0, hidden: m.hides(label), objects: m.objects[label]}
-	}
-	return views
 }

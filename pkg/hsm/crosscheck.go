@@ -17,12 +17,10 @@ import (
 )
 
 const (
-	crossTimeout  = 2 * time.Second  // of one comparison
-	crossAgain    = 10 * time.Second // until a version is compared again that gave no verdict, or a bad one
-	crossIdle     = time.Second      // between two looks for something to do
-	crossRemember = time.Second      // at least between two writes of what was found
-	crossRound    = time.Minute      // at least between two comparisons of a version that is well: each uses up one IV
-	crossCatchUp  = 100              // comparisons a second at least while an HSM serves some keys only after them
+	crossTimeout  = 2 * time.Second // of one comparison
+	crossIdle     = time.Second     // between two looks for something to do
+	crossRemember = time.Second     // at least between two writes of what was found
+	crossCatchUp  = 100             // comparisons a second at least while an HSM serves some keys only after them
 )
 
 var (
@@ -82,31 +80,6 @@ func crossPause(limited bool) time.Duration {
 // crossChecks reports whether this group compares key material all the time.
 func (g *Group) crossChecks() bool { return g.config.ParityRate > 0 && len(g.members) > 1 }
 
-// crossed is what one comparison found out: each member is in at most one of the sets.
-type crossed struct {
-	encrypter *member
-	agree     memberSet // decrypted what the encrypter made
-	differ    memberSet // holds other material, confirmed
-}
-
-// any is every member of which something was found out.
-func (c crossed) any() memberSet {
-	if c.agree|c.differ == 0 {
-		return 0
-	}
-	return c.agree | c.differ | c.encrypter.bit
-}
-
-// among leaves out the members whose token was replaced during the comparison.
-func (c crossed) among(set memberSet) crossed {
-	if c.encrypter == nil || set&c.encrypter.bit == 0 {
-		return crossed{}
-	}
-	c.agree &= set
-	c.differ &= set
-	return c
-}
-
 // cross compares one version and acts on the result.
 func (g *Group) cross(ctx context.Context, ref KeyRef) {
 	ctx, cancel := context.WithTimeout(ctx, crossTimeout)
@@ -159,7 +132,7 @@ func (g *Group) crossOnce(ctx context.Context, ref KeyRef, v keyVersion) crossed
 			result.agree |= m.bit
 		case g.confirm(ctx, ref, v, encrypter, m):
 			result.differ |= m.bit
-		case g.parity.lines.Allow():
+		case g.news.lines.Allow():
 			g.log.Warn("an HSM once did not decrypt what another had encrypted, and a second try does not bear out that their keys differ: one of them computes wrongly at times",
 				zap.String("label", ShowLabel(ref.Label)), zap.Uint32("version", ref.Version), zap.Strings("hsms", []string{encrypter.Name, m.Name}))
 		}
@@ -241,16 +214,16 @@ func (g *Group) diverge(ref KeyRef, result crossed) {
 		return
 	}
 	known, stands := g.parity.diverged[ref]
-	if stands && g.set(known.HSMs)&all == all {
+	if stands && g.parity.set(known.HSMs)&all == all {
 		return // as it was
 	}
 	since := time.Now()
 	if stands {
-		since, all = known.Since, all|g.set(known.HSMs)
+		since, all = known.Since, all|g.parity.set(known.HSMs)
 	}
-	names := g.namesOf(result.differ)
+	names := g.parity.namesOf(result.differ)
 	g.parity.diverged[ref] = Finding{
-		Kind: MaterialDiffers, Label: ref.Label, Version: ref.Version, HSMs: g.namesOf(all), Since: since,
+		Kind: MaterialDiffers, Label: ref.Label, Version: ref.Version, HSMs: g.parity.namesOf(all), Since: since,
 		Detail: fmt.Sprintf("%s cannot decrypt what %s encrypts, nor the other way round: find out which of them has the right key and put that on the other; "+
 			"until then nothing is encrypted under this version, and what was is only readable on the HSM that made it", strings.Join(names, ", "), result.encrypter.Name),
 	}
@@ -270,12 +243,12 @@ func (g *Group) estrange(ref KeyRef, result crossed) bool {
 	if _, stands := g.parity.estranged[ref]; stands {
 		return true
 	}
-	changed := strings.Join(g.namesOf(all&^trusted), ", ")
+	changed := strings.Join(g.parity.namesOf(all&^trusted), ", ")
 	g.parity.estranged[ref] = Finding{
-		Kind: MaterialDiffers, Label: ref.Label, Version: ref.Version, HSMs: g.namesOf(all &^ trusted),
+		Kind: MaterialDiffers, Label: ref.Label, Version: ref.Version, HSMs: g.parity.namesOf(all &^ trusted),
 		Since: time.Now(),
 		Detail: fmt.Sprintf("the token or the keys of %s changed, and its copy of this key is not the key that %s holds: "+
-			"it is not used; put the right key there", changed, strings.Join(g.namesOf(trusted), ", ")),
+			"it is not used; put the right key there", changed, strings.Join(g.parity.namesOf(trusted), ", ")),
 	}
 	g.rebuildOne(ref.Label)
 	return true
@@ -299,7 +272,7 @@ func (g *Group) converge(ref KeyRef, result crossed, holders memberSet) {
 		g.rebuildOne(ref.Label)
 	}
 	known, stands := g.parity.diverged[ref]
-	differed := g.set(known.HSMs) & holders
+	differed := g.parity.set(known.HSMs) & holders
 	if !stands || differed&^result.any() != 0 {
 		return
 	}
@@ -323,7 +296,42 @@ func (g *Group) Doubt(label string) {
 	}
 }
 
+// nextToCross is the version to compare now, if there is any.
+func (g *Group) nextToCross() (KeyRef, bool) {
+	up := g.inService(g.parity.everyone())
+	ref, found, unable, changed := g.crosses.choose(g.catalogue.Load(), up, g.config.TestKey, time.Now())
+	if changed {
+		g.log.Info("key versions whose usage allows no comparison of their material between the HSMs", zap.Int("versions", unable))
+	}
+	return ref, found
+}
+
 // crossStats are how many comparisons had a result since the start, and how many key versions wait for their first.
 func (g *Group) crossStats() (uint64, int) {
 	return g.crosses.stats()
+}
+
+// crossed is what one comparison found out: each member is in at most one of the sets.
+type crossed struct {
+	encrypter *member
+	agree     memberSet // decrypted what the encrypter made
+	differ    memberSet // holds other material, confirmed
+}
+
+// any is every member of which something was found out.
+func (c crossed) any() memberSet {
+	if c.agree|c.differ == 0 {
+		return 0
+	}
+	return c.agree | c.differ | c.encrypter.bit
+}
+
+// among leaves out the members whose token was replaced during the comparison.
+func (c crossed) among(set memberSet) crossed {
+	if c.encrypter == nil || set&c.encrypter.bit == 0 {
+		return crossed{}
+	}
+	c.agree &= set
+	c.differ &= set
+	return c
 }

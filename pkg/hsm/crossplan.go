@@ -8,8 +8,14 @@ import (
 	"slices"
 	"sync"
 	"time"
+)
 
-	"go.uber.org/zap"
+const (
+	// crossAgain is until a version is compared again that gave no verdict, or a bad one.
+	crossAgain = 10 * time.Second
+	maxDoubted = 4096 // labels
+	// crossRound is at least between two comparisons of a version that is well: each uses up one IV.
+	crossRound = time.Minute
 )
 
 // crosses is the state of the comparisons of a group. The zero value is ready.
@@ -84,7 +90,7 @@ func (c *crosses) doubt(label string, now time.Time) {
 	if now.Sub(c.doubted[label]) < crossAgain {
 		return
 	}
-	if c.doubted == nil || len(c.doubted) >= maxRecent {
+	if c.doubted == nil || len(c.doubted) >= maxDoubted {
 		c.doubted = map[string]time.Time{}
 	}
 	c.doubted[label] = now
@@ -106,31 +112,28 @@ func (c *crosses) turn(ref KeyRef) int {
 	return v.turns
 }
 
-// nextToCross is the version to compare now, if there is any.
-func (g *Group) nextToCross() (KeyRef, bool) {
-	catalogue, up, now := g.catalogue.Load(), g.inService(g.everyone()), time.Now()
-	c := &g.crosses
+// choose is the version to compare now among the HSMs that are up, if there is any. It also returns
+// how many versions cannot be compared, and whether that has changed.
+func (c *crosses) choose(from *catalogue, up memberSet, testKey string, now time.Time) (KeyRef, bool, int, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	newRound := len(c.round) == 0 && now.Sub(c.began) >= crossRound
 	if newRound {
 		c.began = now
 	}
-	if newRound || catalogue != c.from || up != c.up || len(c.renewed) > 0 || c.joined != 0 || c.hurried {
-		unable := c.unable
-		c.plan(catalogue, up, g.config.TestKey)
-		if c.unable != unable {
-			g.log.Info("key versions whose usage allows no comparison of their material between the HSMs", zap.Int("versions", c.unable))
-		}
+	before := c.unable
+	if newRound || from != c.from || up != c.up || len(c.renewed) > 0 || c.joined != 0 || c.hurried {
+		c.plan(from, up, testKey)
 	}
+	changed := c.unable != before
 	if up.size() < 2 {
-		return KeyRef{}, false
+		return KeyRef{}, false, c.unable, changed
 	}
 	next := c.next(now)
 	if next == nil {
-		return KeyRef{}, false
+		return KeyRef{}, false, c.unable, changed
 	}
-	return next.ref, true
+	return next.ref, true, c.unable, changed
 }
 
 // plan makes the lists anew.
@@ -162,7 +165,7 @@ func (c *crosses) plan(catalogue *catalogue, up memberSet, testKey string) {
 				c.unable++
 				continue
 			}
-			ref := KeyRef{label, v.number}
+			ref := KeyRef{Label: label, Version: v.number}
 			version := known[ref]
 			if version == nil {
 				version = &crossing{ref: ref}

@@ -73,31 +73,10 @@ func FindingKinds() []FindingKind {
 	}
 }
 
-// Severity says how much findings of this kind matter.
-func (k FindingKind) Severity() Severity {
-	switch k {
-	case KeyMissing, VersionMissing, DuplicateVersion, MaterialDiffers, KeyFails:
-		return Severe
-	case UnusedDiffer:
-		return Minor
-	}
-	return Warning
-}
-
-// differs reports whether a kind is about a difference between HSMs, not about one of them.
-func (k FindingKind) differs() bool {
-	return k != VersionDoubtful && k != VersionImplausible && k != DuplicateVersion && k != KeyFails
-}
-
-// newSince are the findings that are not among others.
-func newSince(others map[findingID]Finding, list []Finding) []Finding {
-	return slices.DeleteFunc(slices.Clone(list), func(f Finding) bool {
-		_, known := others[f.id()]
-		return known
-	})
-}
-
 // labels names the keys of a group for a log line, but not too many.
+// loggedLabels is how many labels a log line names.
+const loggedLabels = 10
+
 func (g FindingGroup) labels() []string {
 	labels := []string{ShowLabel(g.Label)}
 	for _, place := range g.Others[:min(len(g.Others), loggedLabels-1)] {

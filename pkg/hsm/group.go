@@ -8,10 +8,10 @@ package hsm
 // succession.go how one group takes the place of another.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"math/bits"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -78,18 +78,6 @@ type MemberConfig struct {
 	Model    string // likewise
 }
 
-// LostKey is what becomes of a key version that was once on every HSM of the
-// group and is now gone from one, while no other version is on all of them.
-type LostKey string
-
-// The ways to treat a lost key version.
-const (
-	// LostKeyEncrypt goes on with the HSMs that hold it, as if the other were down (R1).
-	LostKeyEncrypt LostKey = "encrypt"
-	// LostKeyRefuse does not encrypt under it until every HSM holds it again.
-	LostKeyRefuse LostKey = "refuse"
-)
-
 const (
 	defaultProbeInterval     = 5 * time.Second
 	defaultProbeTimeout      = 2 * time.Second
@@ -105,33 +93,16 @@ const (
 )
 
 func (c GroupConfig) withDefaults() GroupConfig {
-	for _, d := range []struct {
-		value *time.Duration
-		def   time.Duration
-	}{
-		{&c.ProbeInterval, defaultProbeInterval},
-		{&c.ProbeTimeout, defaultProbeTimeout},
-		{&c.CatalogueInterval, defaultCatalogueInterval},
-		{&c.AttemptTimeout, defaultAttemptTimeout},
-		{&c.Budget, defaultBudget},
-		{&c.HedgeAfter, defaultHedgeAfter},
-	} {
-		if *d.value == 0 {
-			*d.value = d.def
-		}
-	}
-	if c.HedgePercent == 0 {
-		c.HedgePercent = defaultHedgePercent
-	}
-	if c.ParityRate == 0 {
-		c.ParityRate = defaultParityRate
-	}
-	if c.KeyVersion == "" {
-		c.KeyVersion = VersionID4
-	}
-	if c.LostKey == "" {
-		c.LostKey = LostKeyEncrypt
-	}
+	c.ProbeInterval = cmp.Or(c.ProbeInterval, defaultProbeInterval)
+	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, defaultProbeTimeout)
+	c.CatalogueInterval = cmp.Or(c.CatalogueInterval, defaultCatalogueInterval)
+	c.AttemptTimeout = cmp.Or(c.AttemptTimeout, defaultAttemptTimeout)
+	c.Budget = cmp.Or(c.Budget, defaultBudget)
+	c.HedgeAfter = cmp.Or(c.HedgeAfter, defaultHedgeAfter)
+	c.HedgePercent = cmp.Or(c.HedgePercent, defaultHedgePercent)
+	c.ParityRate = cmp.Or(c.ParityRate, defaultParityRate)
+	c.KeyVersion = cmp.Or(c.KeyVersion, VersionID4)
+	c.LostKey = cmp.Or(c.LostKey, LostKeyEncrypt)
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
@@ -207,10 +178,12 @@ type Group struct {
 
 	predecessor *Group // until TakeOver. Guarded by mu.
 	established bool   // keys of some member were known before the start: a new one has to prove itself
-	saving      remembering
+	store       *store
 
-	parity  parity  // guarded by mu
-	crosses crosses // with a lock of its own, under mu
+	parity        *parity    // guarded by mu, except for who its HSMs are
+	parityWriting sync.Mutex // one writes it to the state directory at a time; does not need mu
+	news          newsLimits
+	crosses       crosses // with a lock of its own, under mu
 
 	ctx     context.Context // ends with the group
 	stop    context.CancelFunc
@@ -240,7 +213,7 @@ type member struct {
 	failures int           // probes in a row that failed although its process lives; the prober's own
 
 	overtaken atomic.Int32 // weight of the requests that another HSM answered first, this one being slow
-	health    atomic.Pointer[Health]
+	health    atomic.Pointer[probed]
 
 	keyFaults, unproven    atomic.Uint64 // since the start; see MemberStatus
 	requests, faults, slow atomic.Uint64 // since the start; see MemberStatus
@@ -254,18 +227,11 @@ type member struct {
 	probe   chan struct{} // capacity 1: probe soon
 
 	objects    map[string][]Object // label -> key objects as last seen; nil: never seen. Guarded by Group.mu.
+	listing    listing             // the last one, a failed one too; zero: none yet. Guarded by Group.mu.
 	listed     time.Time           // when its keys were last listed. Guarded by Group.mu.
 	unreadable []Object            // what the last listing could not read. Guarded by Group.mu.
 	unsaved    bool                // objects differ from what the state directory remembers. Guarded by Group.mu.
 }
-
-// memberSet is a set of members, by their place in the group.
-type memberSet uint16
-
-func (s memberSet) size() int { return bits.OnesCount16(uint16(s)) }
-
-// first is the lowest place in a set that is not empty.
-func (s memberSet) first() int { return bits.TrailingZeros16(uint16(s)) }
 
 // NewGroup starts a group and its background work. Close ends that; it does not
 // close the tokens, which belong to the caller.
@@ -282,6 +248,9 @@ func NewGroup(c GroupConfig) (*Group, error) {
 		log:    c.Log.With(zap.String("hsm_group", c.Name)),
 		ctx:    ctx,
 		stop:   stop,
+		store:  newStore(c.StateDirectory, c.Name),
+		parity: newParity(namesOf(c.Members), c.TestKey, c.LostKey),
+		news:   newNewsLimits(),
 		looks: looks{
 			limits: newLookLimits(looksPerSecond),
 			recent: map[string]look{},
@@ -289,10 +258,12 @@ func NewGroup(c GroupConfig) (*Group, error) {
 	}
 	g.own = g.newOwnAsker()
 	g.hedges.init(c.HedgePercent)
-	g.parity.init()
-	g.saving.off = c.Provisional
-	if !c.Provisional { // what is unfinished may just be written by the predecessor
-		g.removeLeftovers()
+	if c.Provisional {
+		g.store.pause()
+	} else { // what is unfinished may just be written by the predecessor
+		for _, err := range g.store.removeLeftovers() {
+			g.log.Warn("an unfinished file in the state directory cannot be removed", zap.Error(err))
+		}
 	}
 	for i, mc := range c.Members {
 		m := &member{
@@ -306,7 +277,7 @@ func NewGroup(c GroupConfig) (*Group, error) {
 		m.watched, _ = mc.Token.(Watched)
 		m.trust = &trust{}
 		m.standing.since = time.Now()
-		m.health.Store(&Health{HSM: mc.Name, Status: Unavailable, Reason: "not probed yet"})
+		m.health.Store(&probed{Health: Health{HSM: mc.Name, Status: Unavailable, Reason: "not probed yet"}})
 		g.members = append(g.members, m)
 	}
 	g.beginWith(predecessor)
@@ -323,6 +294,14 @@ func NewGroup(c GroupConfig) (*Group, error) {
 		g.running.Go(func() { g.keepProbing(ctx, m) })
 	}
 	return g, nil
+}
+
+func namesOf(members []MemberConfig) []string {
+	names := make([]string, 0, len(members))
+	for _, m := range members {
+		names = append(names, m.Name)
+	}
+	return names
 }
 
 // Name is the group's name in the configuration.

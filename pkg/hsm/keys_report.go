@@ -6,7 +6,6 @@ package hsm
 import (
 	"cmp"
 	"encoding/hex"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -69,37 +68,6 @@ type KeyObject struct {
 // ExactLabel is the label byte for byte.
 func (r *KeyReport) ExactLabel() string { return labelOf(r.Label, r.LabelBytes) }
 
-// Keys reports all keys for which want is true, sorted by label and version.
-func (g *Group) Keys(want func(label string) bool) []KeyReport {
-	catalogue, held := g.held()
-	notes := map[string][]Finding{}
-	for _, f := range g.findings() {
-		notes[f.Label] = append(notes[f.Label], f)
-	}
-	reports := []KeyReport{}
-	for _, label := range slices.Sorted(maps.Keys(catalogue.keys)) {
-		if want(label) {
-			reports = append(reports, g.reportKey(catalogue.keys[label], held, notes[label])...)
-		}
-	}
-	return reports
-}
-
-// held is the catalogue and what it was made from. A member's list of objects never changes
-// once it is known; only which list it is does.
-func (g *Group) held() (*catalogue, []heldKeys) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	held := make([]heldKeys, len(g.members))
-	for i, m := range g.members {
-		held[i] = heldKeys{name: m.Name, objects: maps.Clone(m.objects), unreadable: map[string]bool{}}
-		for _, o := range m.unreadable {
-			held[i].unreadable[o.Label] = true
-		}
-	}
-	return g.catalogue.Load(), held
-}
-
 // heldKeys is what one HSM is known to hold.
 type heldKeys struct {
 	name       string
@@ -107,25 +75,25 @@ type heldKeys struct {
 	unreadable map[string]bool     // labels of objects that could not be read
 }
 
-// reportKey is one report for each version of a key.
-func (g *Group) reportKey(key *Key, held []heldKeys, findings []Finding) []KeyReport {
-	base := KeyReport{Group: g.config.Name, Spec: key.Spec, TestKey: key.Label == g.config.TestKey}
-	base.Label, base.LabelBytes = labelText(key.Label)
-	if len(key.versions) == 0 {
+// report is one report for each version of a key; base has what is the same for all keys.
+func (k *Key) report(base KeyReport, held []heldKeys, findings []Finding) []KeyReport {
+	base.Spec = k.Spec
+	base.Label, base.LabelBytes = labelText(k.Label)
+	if len(k.versions) == 0 {
 		base.State = KeyUnusable
-		base.HSMs = onHSMs(key.Label, held, func(Object) bool { return true })
+		base.HSMs = onHSMs(k.Label, held, func(Object) bool { return true })
 		base.Notes = notesOf(findings, 0, false)
 		return []KeyReport{base}
 	}
-	encrypt, err := key.EncryptVersion()
+	encrypt, err := k.EncryptVersion()
 	var reports []KeyReport
-	for i := range key.versions {
-		v := &key.versions[i]
+	for i := range k.versions {
+		v := &k.versions[i]
 		r := base
 		r.Version = new(v.number)
 		r.Encrypts = err == nil && v.number == encrypt
-		r.HSMs = onHSMs(key.Label, held, func(o Object) bool { return o.IsAES256() && o.Version() == v.number })
-		r.State = key.state(v, r.HSMs, findings)
+		r.HSMs = onHSMs(k.Label, held, func(o Object) bool { return o.IsAES256() && o.Version() == v.number })
+		r.State = k.state(v, r.HSMs, findings)
 		r.Notes = notesOf(findings, v.number, true)
 		reports = append(reports, r)
 	}

@@ -84,31 +84,3 @@ func UnmarshalObjects(data []byte) ([]Object, error) {
 	}
 	return restoreObjects(stored), nil
 }
-
-// plainFinding is a Finding without its methods.
-type plainFinding Finding
-
-type storedFinding struct {
-	plainFinding
-	LabelBytes []byte `json:"labelBytes,omitempty"`
-}
-
-// MarshalJSON implements json.Marshaler: a label that is not UTF-8 is shown escaped, with its bytes as
-// "labelBytes" beside it.
-func (f Finding) MarshalJSON() ([]byte, error) {
-	stored := storedFinding{plainFinding: plainFinding(f)}
-	stored.Label, stored.LabelBytes = labelText(f.Label)
-	return json.Marshal(stored)
-}
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (f *Finding) UnmarshalJSON(data []byte) error {
-	var stored storedFinding
-	err := json.Unmarshal(data, &stored)
-	if err != nil {
-		return err
-	}
-	*f = Finding(stored.plainFinding)
-	f.Label = labelOf(stored.Label, stored.LabelBytes)
-	return nil
-}

@@ -12,14 +12,13 @@ import (
 	"sync"
 	"time"
 
+	"maps"
+
 	"go.uber.org/zap"
 )
 
 const (
-	lookTimeout  = time.Second
-	lookHolds    = 2 * time.Second        // how long the result of a look is believed
-	versionHolds = 200 * time.Millisecond // likewise, of a key that there is: another proxy may just have begun to use a new version
-	maxRecent    = 4096                   // looks remembered
+	lookTimeout = time.Second
 
 	// catalogueTimeout is far above what any HSM needs: 10,000 keys at 60 ms take 10 minutes. A listing
 	// that makes no progress is found by who runs the module (package worker).
@@ -27,20 +26,6 @@ const (
 	listingShare     = 20          // an HSM spends at most a twentieth of its time on listings
 	catalogueRetry   = time.Second // while an HSM's keys could not be listed, and between any two listings
 )
-
-type looks struct {
-	limits lookLimits
-
-	mu     sync.Mutex
-	recent map[string]look // by label; only looks that every HSM answered
-}
-
-// look is what the HSMs said, at one moment, of one label.
-type look struct {
-	key  *Key    // nil: none that answered has it
-	away []error // of the HSMs that did not answer
-	at   time.Time
-}
 
 // lookNow asks every HSM of the group at once. One that is out of service is
 // not waited for as long as the others.
@@ -105,34 +90,11 @@ func (g *Group) lookNow(label string) look {
 	}
 	key := newKey(label, views)
 	if key != nil {
-		g.mark(key)
+		g.parity.mark(key)
 	}
 	result := look{key: key, away: away, at: time.Now()}
 	g.looks.remember(label, result)
 	return result
-}
-
-func (l *looks) recall(label string) (look, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	found, ok := l.recent[label]
-	holds := lookHolds
-	if found.key != nil {
-		holds = versionHolds
-	}
-	return found, ok && time.Since(found.at) < holds
-}
-
-func (l *looks) remember(label string, result look) {
-	if len(result.away) > 0 {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.recent) >= maxRecent {
-		clear(l.recent)
-	}
-	l.recent[label] = result
 }
 
 // keepCatalogue lists a member's keys now, at every interval, and when nudged.
@@ -205,7 +167,7 @@ func (g *Group) list(ctx context.Context, m *member) error {
 	m.objects = objects
 	m.listed = time.Now()
 	m.unsaved = m.unsaved || read
-	unsaved := m.unsaved || g.forgotten(g.memoryFile(m))
+	unsaved := m.unsaved || g.store.lost(g.store.memoryFile(m.Name))
 	m.unsaved = false
 	if read {
 		g.parity.read = m.bit
@@ -237,33 +199,6 @@ func (g *Group) tellUnlisted(m *member, err error) {
 		zap.String("hsm", m.Name), zap.Error(err))
 }
 
-// changedLabels are the keys that are there now and were not, those that are not as they were, and those that are gone.
-func changedLabels(before, now map[string][]Object) []string {
-	var changed []string
-	for label, objects := range now {
-		if !sameObjects(before[label], objects) {
-			changed = append(changed, label)
-		}
-	}
-	for label := range before {
-		if len(now[label]) == 0 {
-			changed = append(changed, label)
-		}
-	}
-	return changed
-}
-
-func byLabel(list []Object) map[string][]Object {
-	objects := map[string][]Object{}
-	for _, object := range list {
-		objects[object.Label] = append(objects[object.Label], object)
-	}
-	for _, same := range objects {
-		sorted(same)
-	}
-	return objects
-}
-
 // sorted puts the objects of one label in an order of its own, since a token
 // may list the same ones in another order each time.
 func sorted(objects []Object) []Object {
@@ -279,4 +214,75 @@ func sameObjects(a, b []Object) bool {
 		a.ID, b.ID = nil, nil
 		return sameID && reflect.DeepEqual(a, b)
 	})
+}
+
+// rebuild makes the catalogue anew from all members. Group.mu is held.
+func (g *Group) rebuild() {
+	next := &catalogue{keys: map[string]*Key{}}
+	clear(g.parity.found)
+	for _, m := range g.members {
+		if m.objects == nil {
+			next.unknown |= m.bit
+		}
+		for label := range m.objects {
+			if next.keys[label] == nil {
+				next.keys[label] = g.newKeyOf(label)
+			}
+		}
+	}
+	g.publish(next)
+}
+
+// rebuildOne makes the catalogue anew for one label. Group.mu is held.
+func (g *Group) rebuildOne(label string) {
+	old := g.catalogue.Load()
+	next := &catalogue{keys: maps.Clone(old.keys), unknown: old.unknown}
+	delete(next.keys, label)
+	delete(g.parity.found, label)
+	if key := g.newKeyOf(label); key != nil {
+		next.keys[label] = key
+	}
+	g.publish(next)
+}
+
+// newKeyOf makes the key of a label from all members, and notes in what they differ. Group.mu is held.
+func (g *Group) newKeyOf(label string) *Key {
+	views := g.views(label)
+	key := newKey(label, views)
+	if key != nil {
+		g.parity.judge(key)
+		g.parity.compareViews(label, views)
+	}
+	return key
+}
+
+// loggedGone is how many of the keys that are gone a log line names.
+const loggedGone = 10
+
+// publish puts a catalogue in force, with the findings that come of it. Group.mu is held.
+func (g *Group) publish(next *catalogue) {
+	before := g.catalogue.Swap(next)
+	g.parity.forgetGone(next)
+	g.settle()
+	if before == nil {
+		return
+	}
+	var gone []string
+	for label := range before.keys {
+		if next.keys[label] == nil {
+			gone = append(gone, label)
+		}
+	}
+	slices.Sort(gone)
+	if len(gone) > 0 {
+		g.log.Warn("keys are gone from every HSM of the group", zap.Int("keys", len(gone)), zap.Strings("labels", ShowLabels(gone[:min(len(gone), loggedGone)])))
+	}
+}
+
+func (g *Group) views(label string) []view {
+	views := make([]view, len(g.members))
+	for i, m := range g.members {
+		views[i] = view{name: m.Name, bit: m.bit, seen: m.objects != nil, away: g.parity.away&m.bit != 0, hidden: m.hides(label), objects: m.objects[label]}
+	}
+	return views
 }

@@ -1,8 +1,9 @@
 package hsm
 
-// What is remembered across restarts: the last catalogue seen on each HSM. A
-// restart while one HSM is away must not begin to encrypt under a version that
-// the other never had. No secret is in it: labels, CKA_IDs and attributes.
+// A group's files in the state directory: the last catalogue seen on each HSM, and what is known of
+// the parity of its keys (parity_memory.go). A restart while one HSM is away must not begin to
+// encrypt under a version that the other never had. No secret is in them: labels, CKA_IDs and
+// attributes.
 
 import (
 	"encoding/json"
@@ -14,12 +15,91 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
-
-	"go.uber.org/zap"
 
 	"xks-proxy/pkg/durable"
 )
+
+// store is a group's part of the state directory. One without a directory keeps nothing.
+type store struct {
+	directory string // "" for none
+	group     string
+
+	mu  sync.Mutex // held while it writes, so that nothing is written once pause has returned
+	off bool       // nothing is written now
+}
+
+func newStore(directory, group string) *store { return &store{directory: directory, group: group} }
+
+// keeps reports whether there is a state directory.
+func (s *store) keeps() bool { return s.directory != "" }
+
+// pause ends what is written, and waits for a write that is under way; resume lets it go on.
+func (s *store) pause() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.off = true
+}
+
+func (s *store) resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.off = false
+}
+
+// replace puts v, in JSON, in the place of a file. A store that is paused does nothing.
+func (s *store) replace(path string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.off {
+		return nil
+	}
+	return durable.ReplaceFile(path, data)
+}
+
+// lost reports whether a file is gone that should be there: somebody emptied the state directory.
+func (s *store) lost(file string) bool {
+	if !s.keeps() {
+		return false
+	}
+	_, err := os.Stat(file)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// unfinished is what the names of this group's files begin with that are not whole yet. They are
+// each group's own: groups share the directory.
+func (s *store) unfinished() []string {
+	return []string{fmt.Sprintf(".catalogue-%s@", url.QueryEscape(s.group)), durable.Unfinished(s.parityFile())}
+}
+
+// removeLeftovers deletes what an earlier run began to write and did not finish. The errors are of
+// files that cannot be removed.
+func (s *store) removeLeftovers() []error {
+	if !s.keeps() {
+		return nil
+	}
+	entries, err := os.ReadDir(s.directory)
+	if err != nil {
+		return nil // the directory is made when it is first needed
+	}
+	var failed []error
+	for _, entry := range entries {
+		ours := func(prefix string) bool { return strings.HasPrefix(entry.Name(), prefix) }
+		if !slices.ContainsFunc(s.unfinished(), ours) {
+			continue
+		}
+		err := os.Remove(filepath.Join(s.directory, entry.Name()))
+		if err != nil {
+			failed = append(failed, err)
+		}
+	}
+	return failed
+}
 
 // memory is one HSM's file in the state directory.
 type memory struct {
@@ -37,105 +117,25 @@ const maxMemoryFile = 256 << 20
 
 // memoryFile escapes the names, so that no two pairs of them share a file and
 // none leads out of the directory.
-func memoryFile(stateDirectory, group, hsm string) string {
-	return filepath.Join(stateDirectory, fmt.Sprintf("catalogue-%s@%s.json", url.QueryEscape(group), url.QueryEscape(hsm)))
+func memoryFile(stateDirectory, group, name string) string {
+	return filepath.Join(stateDirectory, fmt.Sprintf("catalogue-%s@%s.json", url.QueryEscape(group), url.QueryEscape(name)))
 }
 
-func (g *Group) memoryFile(m *member) string {
-	return memoryFile(g.config.StateDirectory, g.config.Name, m.Name)
+func (s *store) memoryFile(name string) string { return memoryFile(s.directory, s.group, name) }
+
+// write replaces what is remembered of an HSM.
+func (s *store) write(name, serial string, objects []Object) error {
+	return s.replace(s.memoryFile(name), memory{
+		Format: memoryFormat, HSM: name, Serial: serial, Seen: time.Now().UTC(), Objects: storeObjects(objects),
+	})
 }
 
-// remember writes a member's catalogue. A failure is logged, not fatal: it
-// matters only after a restart without that HSM. It reports whether all is well.
-func (g *Group) remember(m *member, objects []Object) bool {
-	if g.config.StateDirectory == "" {
-		return true
+// read is what is remembered of an HSM; fs.ErrNotExist if nothing is.
+func (s *store) read(name string) (*memory, error) {
+	if !s.keeps() {
+		return nil, fs.ErrNotExist
 	}
-	if m.trust.limited.Load() {
-		return false // what was known before stays until all was compared: a restart begins there
-	}
-	err := g.writeMemory(m, objects)
-	if err != nil {
-		g.log.Error("key catalogue not remembered; a restart without this HSM would not know its keys",
-			zap.String("hsm", m.Name), zap.Error(err))
-	}
-	return err == nil
-}
-
-func (g *Group) writeMemory(m *member, objects []Object) error {
-	data, err := json.Marshal(memory{Format: memoryFormat, HSM: m.Name, Serial: m.Token.Info().Serial, Seen: time.Now().UTC(), Objects: storeObjects(objects)})
-	if err != nil {
-		return err
-	}
-	return g.replaceFile(g.memoryFile(m), data)
-}
-
-// replaceFile puts data in the place of a file of the state directory. A group that does not remember does nothing.
-func (g *Group) replaceFile(path string, data []byte) error {
-	g.saving.mu.Lock()
-	defer g.saving.mu.Unlock()
-	if g.saving.off {
-		return nil
-	}
-	return durable.ReplaceFile(path, data)
-}
-
-// unfinished is what the names of this group's files begin with that are not whole yet. They are each group's own: groups
-// share the directory.
-func (g *Group) unfinished() []string {
-	return []string{fmt.Sprintf(".catalogue-%s@", url.QueryEscape(g.config.Name)), durable.Unfinished(g.parityFile())}
-}
-
-// removeLeftovers deletes what an earlier run began to write and did not finish.
-func (g *Group) removeLeftovers() {
-	if g.config.StateDirectory == "" {
-		return
-	}
-	entries, err := os.ReadDir(g.config.StateDirectory)
-	if err != nil {
-		return // the directory is made when it is first needed
-	}
-	for _, entry := range entries {
-		ours := func(prefix string) bool { return strings.HasPrefix(entry.Name(), prefix) }
-		if !slices.ContainsFunc(g.unfinished(), ours) {
-			continue
-		}
-		err := os.Remove(filepath.Join(g.config.StateDirectory, entry.Name()))
-		if err != nil {
-			g.log.Warn("an unfinished file in the state directory cannot be removed", zap.Error(err))
-		}
-	}
-}
-
-// forgotten reports whether a file is gone that should be there: somebody emptied the state directory.
-func (g *Group) forgotten(file string) bool {
-	if g.config.StateDirectory == "" {
-		return false
-	}
-	_, err := os.Stat(file)
-	return errors.Is(err, fs.ErrNotExist)
-}
-
-// recall loads what was remembered of a member.
-func (g *Group) recall(m *member) {
-	if g.config.StateDirectory == "" {
-		return
-	}
-	memory, err := readMemory(g.memoryFile(m), m.Name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-	if err != nil {
-		g.log.Error("remembered key catalogue not readable; delete the file once the HSM is up",
-			zap.String("hsm", m.Name), zap.Error(err))
-		return
-	}
-	m.objects = byLabel(readBy(g.config.KeyVersion, restoreObjects(memory.Objects)))
-	m.serial, m.known, g.established = memory.Serial, true, true
-	g.log.Info("key catalogue recalled", zap.String("hsm", m.Name), zap.Int("objects", len(memory.Objects)), zap.Time("seen", memory.Seen))
-}
-
-func readMemory(path, hsm string) (*memory, error) {
+	path := s.memoryFile(name)
 	data, err := durable.ReadFile(path, maxMemoryFile)
 	if err != nil {
 		return nil, err
@@ -147,18 +147,23 @@ func readMemory(path, hsm string) (*memory, error) {
 	if m.Format != memoryFormat {
 		return nil, fmt.Errorf("%s: format %d is not known to this version", path, m.Format)
 	}
-	if m.HSM != hsm {
+	if m.HSM != name {
 		return nil, fmt.Errorf("%s: it is about HSM %q", path, m.HSM)
 	}
 	return &m, nil
 }
 
+// objects are those remembered, with the versions by a rule.
+func (m *memory) objects(rule VersionRule) map[string][]Object {
+	return byLabel(readBy(rule, restoreObjects(m.Objects)))
+}
+
 // Remembered reports whether an HSM's keys were seen before, by this or an
 // earlier run with the same state directory.
-func Remembered(stateDirectory, group, hsm string) bool {
+func Remembered(stateDirectory, group, name string) bool {
 	if stateDirectory == "" {
 		return false
 	}
-	_, err := os.Stat(memoryFile(stateDirectory, group, hsm))
+	_, err := os.Stat(memoryFile(stateDirectory, group, name))
 	return err == nil
 }

@@ -191,8 +191,8 @@ func (g *Group) Probe(hsm string) {
 	}
 }
 
-// Others names the HSMs of the group but one.
-func (g *Group) Others(hsm string) []string {
+// others names the HSMs of the group but one.
+func (g *Group) others(hsm string) []string {
 	var others []string
 	for _, m := range g.members {
 		if m.Name != hsm {

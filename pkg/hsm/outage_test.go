@@ -98,9 +98,9 @@ func TestSuspicion(t *testing.T) {
 				if w.suspects.Load() != 1 {
 					t.Errorf("the token was told %d times", w.suspects.Load())
 				}
-				status := g.Status().Members[0]
-				if status.Slow != 1 || status.LastFault == "" || status.LastFaultAt.IsZero() {
-					t.Errorf("got %+v", status)
+				state := g.Status().Members[0]
+				if state.Slow != 1 || state.LastFault == "" || state.LastFaultAt.IsZero() {
+					t.Errorf("got %+v", state)
 				}
 				if test.after > 0 {
 					time.Sleep(test.after - ms)
@@ -112,8 +112,8 @@ func TestSuspicion(t *testing.T) {
 				time.Sleep(ms)
 				synctest.Wait()
 				tokens[0].SetHook(nil)
-				if status := g.Status().Members[0]; status.Service != hsm.InService || status.Health.Status != test.health || status.Trips != 0 {
-					t.Errorf("got %+v", status)
+				if state := g.Status().Members[0]; state.Service != hsm.InService || state.Health.Status != test.health || state.Trips != 0 {
+					t.Errorf("got %+v", state)
 				}
 				served(t, g, "a")
 				for _, line := range []string{"HSM suspected", "no longer suspected"} {
@@ -292,9 +292,9 @@ func TestFlapping(t *testing.T) {
 			stream(t, g, 600, 20*ms).perfect(t, 5*ms)
 			asked = append(asked, g.Status().Members[0].Requests-before.Requests)
 		}
-		status := g.Status().Members[0]
-		if status.Trips < 5 || status.Trips > 9 || asked[4] > 6 {
-			t.Errorf("%d trips, asked %v times in a dozen seconds each", status.Trips, asked)
+		state := g.Status().Members[0]
+		if state.Trips < 5 || state.Trips > 9 || asked[4] > 6 {
+			t.Errorf("%d trips, asked %v times in a dozen seconds each", state.Trips, asked)
 		}
 		tokens[0].SetHook(nil)
 		time.Sleep(35 * time.Second)

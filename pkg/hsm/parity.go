@@ -5,7 +5,6 @@ package hsm
 // keeps and tells what is found, crosscheck.go compares the key material itself.
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -284,9 +283,4 @@ func usageList(usage Usage) []string {
 func describeUsage(usage Usage) string {
 	list := usageList(usage)
 	return "may " + choose(len(list) > 0, strings.Join(list, "+"), "do nothing")
-}
-
-// byPlace orders findings by label, version and kind.
-func byPlace(a, b Finding) int {
-	return cmp.Or(cmp.Compare(a.Label, b.Label), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Kind, b.Kind), slices.Compare(a.HSMs, b.HSMs))
 }

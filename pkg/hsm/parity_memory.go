@@ -7,16 +7,12 @@ package hsm
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"net/url"
 	"path/filepath"
-	"slices"
 	"unicode/utf8"
-
-	"go.uber.org/zap"
 
 	"xks-proxy/pkg/durable"
 )
@@ -64,71 +60,19 @@ func (m *parityMemory) complete() map[string][]uint32 {
 
 const parityFormat = 1
 
-func (g *Group) parityFile() string {
-	return filepath.Join(g.config.StateDirectory, fmt.Sprintf("complete-%s.json", url.QueryEscape(g.config.Name)))
+func (s *store) parityFile() string {
+	return filepath.Join(s.directory, fmt.Sprintf("complete-%s.json", url.QueryEscape(s.group)))
 }
 
-// rememberParity writes what has changed. It is for the background, and one writes at a time.
-func (g *Group) rememberParity() {
-	if g.config.StateDirectory == "" {
-		return
-	}
-	g.parity.writing.Lock()
-	defer g.parity.writing.Unlock()
-	g.mu.Lock()
-	unsaved := g.parity.unsaved || len(g.parity.once)+len(g.parity.diverged) > 0 && g.forgotten(g.parityFile())
-	g.parity.unsaved = false
-	memory := parityMemory{Format: parityFormat, Group: g.config.Name, HSMs: g.namesOf(g.everyone())}
-	if g.config.KeyVersion != VersionID4 {
-		memory.Rule = g.config.KeyVersion
-	}
-	if unsaved {
-		memory.setComplete(g.parity.once)
-		memory.Diverged = slices.SortedFunc(maps.Values(g.parity.diverged), byPlace)
-	}
-	g.mu.Unlock()
-	if !unsaved {
-		return
-	}
-	data, err := json.Marshal(memory)
-	if err == nil {
-		err = g.replaceFile(g.parityFile(), data)
-	}
-	if err != nil {
-		g.log.Error("not remembered which keys were on every HSM; after a restart one that is lost on an HSM would not encrypt", zap.Error(err))
-		g.mu.Lock()
-		g.parity.unsaved = true
-		g.mu.Unlock()
-	}
-}
+// writeParity replaces what is remembered of the group's parity.
+func (s *store) writeParity(m parityMemory) error { return s.replace(s.parityFile(), m) }
 
-// recallParity loads what was remembered.
-func (g *Group) recallParity() {
-	if g.config.StateDirectory == "" {
-		return
+// readParity is what is remembered of the group's parity; fs.ErrNotExist if nothing is.
+func (s *store) readParity() (*parityMemory, error) {
+	if !s.keeps() {
+		return nil, fs.ErrNotExist
 	}
-	memory, err := readParity(g.parityFile(), g.config.Name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-	if err != nil {
-		g.log.Error("what was remembered of the keys' completeness is not readable; a key that an HSM has lost does not encrypt until it is back. The file is written anew", zap.Error(err))
-		return
-	}
-	for _, f := range memory.Diverged {
-		g.parity.diverged[KeyRef{f.Label, f.Version}] = f
-	}
-	for _, m := range g.members {
-		if !slices.Contains(memory.HSMs, m.Name) {
-			return // what was on every HSM before this one joined was never on this one
-		}
-	}
-	if memory.Rule == g.config.KeyVersion || memory.Rule == "" && g.config.KeyVersion == VersionID4 {
-		maps.Copy(g.parity.once, memory.complete())
-	}
-}
-
-func readParity(path, group string) (*parityMemory, error) {
+	path := s.parityFile()
 	data, err := durable.ReadFile(path, maxMemoryFile)
 	if err != nil {
 		return nil, err
@@ -140,7 +84,7 @@ func readParity(path, group string) (*parityMemory, error) {
 	if m.Format != parityFormat {
 		return nil, fmt.Errorf("%s: format %d is not known to this version", path, m.Format)
 	}
-	if m.Group != group {
+	if m.Group != s.group {
 		return nil, fmt.Errorf("%s: it is about group %q", path, m.Group)
 	}
 	return &m, nil

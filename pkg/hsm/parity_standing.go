@@ -1,28 +1,26 @@
 package hsm
 
-// What is known of the parity of a group's keys: which findings stand, since when, which are news
-// for the log; which versions were once on every HSM; which are known to differ
-// in their material. All of it belongs to Group.mu.
+// What is known of the parity of a group's keys: which findings stand, and since when; which
+// versions were once on every HSM; which are known to differ in their material. It is not safe for
+// concurrent use: the group guards it. findings_log.go tells operators of it.
 
 import (
 	"maps"
 	"slices"
-	"sync"
 	"time"
-
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
-	"golang.org/x/time/rate"
 )
 
-// parity is what a group knows of the differences between its HSMs.
+// parity is what is known of the differences between the HSMs of a group.
 type parity struct {
-	away  memberSet            // members whose keys could not be listed at the last try
-	quick memberSet            // members whose last listing took little of their time
-	read  memberSet            // the member whose listing is being taken in
-	found map[string][]Finding // by label, as the members' objects are known now
+	hsms    []string // names; the place is the bit in a memberSet
+	testKey string   // its label: each HSM has its own
+	lostKey LostKey
 
-	listings   map[memberSet]listing    // by member: the last, failed ones included; see refresh.go
+	away  memberSet            // HSMs whose keys could not be listed at the last try
+	quick memberSet            // HSMs whose last listing took little of their time
+	read  memberSet            // the HSM whose listing is being taken in
+	found map[string][]Finding // by label, as the HSMs' objects are known now
+
 	candidates map[findingID]*candidate // all that was found, told or not
 	standing   []Finding                // that are told: sorted; a new slice at each change
 
@@ -32,18 +30,6 @@ type parity struct {
 	failing   map[KeyRef]Finding  // keys that fail on an HSM that works
 	refused   map[KeyRef]learned  // what HSMs refuse although the attributes allow it
 	unsaved   bool                // once or diverged differ from what the state directory remembers
-	writing   sync.Mutex          // one writes to the state directory at a time; does not need Group.mu
-
-	lines     *rate.Limiter // of the log
-	summaries *rate.Limiter // of what did not get a line
-	unsaid    int           // that got neither yet
-}
-
-// findingID says whether two findings are the same one, seen twice.
-type findingID struct {
-	kind    FindingKind
-	label   string
-	version uint32
 }
 
 // candidate is a difference that may be only that one HSM was listed earlier than the
@@ -53,143 +39,131 @@ type candidate struct {
 	waiting memberSet // members not yet listed since
 }
 
-const (
-	loggedFindings = 20              // lines about findings that are logged at once
-	findingsEvery  = 3 * time.Second // for one more line
-	quickListing   = 100 * time.Millisecond
-	summaryEvery   = time.Minute // for a line about those that got none
-)
+// quickListing is how long a listing may take that is repeated out of turn.
+const quickListing = 100 * time.Millisecond
 
-func (p *parity) init() {
-	p.found = map[string][]Finding{}
-	p.listings = map[memberSet]listing{}
-	p.candidates = map[findingID]*candidate{}
-	p.once = map[string][]uint32{}
-	p.diverged = map[KeyRef]Finding{}
-	p.estranged = map[KeyRef]Finding{}
-	p.failing = map[KeyRef]Finding{}
-	p.refused = map[KeyRef]learned{}
-	p.lines = rate.NewLimiter(rate.Every(findingsEvery), loggedFindings)
-	p.summaries = rate.NewLimiter(rate.Every(summaryEvery), 1)
+func newParity(hsms []string, testKey string, lostKey LostKey) *parity {
+	return &parity{
+		hsms: hsms, testKey: testKey, lostKey: lostKey,
+		found:      map[string][]Finding{},
+		candidates: map[findingID]*candidate{},
+		once:       map[string][]uint32{},
+		diverged:   map[KeyRef]Finding{},
+		estranged:  map[KeyRef]Finding{},
+		failing:    map[KeyRef]Finding{},
+		refused:    map[KeyRef]learned{},
+	}
 }
 
-// findings are the differences that stand now, sorted by label, version and kind.
-func (g *Group) findings() []Finding {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return append([]Finding{}, g.parity.standing...) // an empty list, in JSON too
-}
-
-// everyone is the set of all members.
-func (g *Group) everyone() memberSet { return 1<<len(g.members) - 1 }
+// everyone is the set of all HSMs.
+func (p *parity) everyone() memberSet { return 1<<len(p.hsms) - 1 }
 
 // judge marks the versions of a new key that differ in material, and those that are lost, and notes
-// those that are on every HSM. Group.mu is held.
+// those that are on every HSM.
 //
 // A version counts as once complete only if every HSM of the group was seen with it: one that was
 // never seen proves nothing.
-func (g *Group) judge(key *Key) {
-	g.mark(key)
-	if len(g.members) < 2 || key.complete != g.everyone() || key.Label == g.config.TestKey {
+func (p *parity) judge(key *Key) {
+	p.mark(key)
+	if len(p.hsms) < 2 || key.complete != p.everyone() || key.Label == p.testKey {
 		return
 	}
-	once := g.parity.once[key.Label]
+	once := p.once[key.Label]
 	for i := range key.versions {
 		v := &key.versions[i]
 		if v.usable() != key.complete || v.diverged || slices.Contains(once, v.number) {
 			continue
 		}
 		once = slices.Sorted(slices.Values(slices.Concat(once, []uint32{v.number}))) // a new slice: the old may just be written
-		g.parity.once[key.Label] = once
-		g.parity.unsaved = true
+		p.once[key.Label] = once
+		p.unsaved = true
 	}
 }
 
-// mark marks the versions of a key that nobody uses yet. Group.mu is held.
-func (g *Group) mark(key *Key) {
+// mark marks the versions of a key that nobody uses yet.
+func (p *parity) mark(key *Key) {
 	for i := range key.versions {
 		v := &key.versions[i]
-		finding, ok := g.parity.diverged[KeyRef{key.Label, v.number}]
-		v.diverged = ok && (v.holders&g.set(finding.HSMs)).size() > 1
-		_, estranged := g.parity.estranged[KeyRef{key.Label, v.number}]
-		_, failing := g.parity.failing[KeyRef{key.Label, v.number}]
+		finding, ok := p.diverged[KeyRef{Label: key.Label, Version: v.number}]
+		v.diverged = ok && (v.holders&p.set(finding.HSMs)).size() > 1
+		_, estranged := p.estranged[KeyRef{Label: key.Label, Version: v.number}]
+		_, failing := p.failing[KeyRef{Label: key.Label, Version: v.number}]
 		v.spoilt = estranged || failing
-		v.refused = g.parity.refused[KeyRef{key.Label, v.number}].usage
+		v.refused = p.refused[KeyRef{Label: key.Label, Version: v.number}].usage
 		key.Usage &^= v.refused
 		key.refused = key.refused || v.refused != 0
-		v.lost = g.config.LostKey == LostKeyEncrypt && v.usable() != key.complete && slices.Contains(g.parity.once[key.Label], v.number)
+		v.lost = p.lostKey == LostKeyEncrypt && v.usable() != key.complete && slices.Contains(p.once[key.Label], v.number)
 	}
 }
 
-// set is the place in the group of the members named.
-func (g *Group) set(hsms []string) memberSet {
+// set is the place of the HSMs named.
+func (p *parity) set(hsms []string) memberSet {
 	var set memberSet
-	for _, m := range g.members {
-		if slices.Contains(hsms, m.Name) {
-			set |= m.bit
+	for i, name := range p.hsms {
+		if slices.Contains(hsms, name) {
+			set |= 1 << i
 		}
 	}
 	return set
 }
 
 // namesOf is the opposite of set.
-func (g *Group) namesOf(set memberSet) []string {
+func (p *parity) namesOf(set memberSet) []string {
 	var list []string
-	for _, m := range g.members {
-		if set&m.bit != 0 {
-			list = append(list, m.Name)
+	for i, name := range p.hsms {
+		if set&(1<<i) != 0 {
+			list = append(list, name)
 		}
 	}
 	return list
 }
 
 // forgetGone drops what is remembered of versions that no HSM holds any more: a key of that name that
-// is made anew is another key. Group.mu is held.
-func (g *Group) forgetGone(next *catalogue) {
+// is made anew is another key.
+func (p *parity) forgetGone(next *catalogue) {
 	if next.unknown != 0 {
 		return // an HSM that was never seen may hold it
 	}
-	for label, once := range g.parity.once {
+	for label, once := range p.once {
 		key := next.keys[label]
 		if key != nil && !slices.ContainsFunc(once, func(number uint32) bool { return key.version(number) == nil }) {
 			continue
 		}
 		left := slices.DeleteFunc(slices.Clone(once), func(number uint32) bool { return key == nil || key.version(number) == nil })
-		g.parity.once[label] = left
+		p.once[label] = left
 		if len(left) == 0 {
-			delete(g.parity.once, label)
+			delete(p.once, label)
 		}
-		g.parity.unsaved = true
+		p.unsaved = true
 	}
 	isGone := func(ref KeyRef, _ Finding) bool {
 		key := next.keys[ref.Label]
 		return key == nil || key.version(ref.Version) == nil
 	}
-	maps.DeleteFunc(g.parity.estranged, isGone)
-	maps.DeleteFunc(g.parity.failing, isGone)
-	for ref := range g.parity.diverged {
+	maps.DeleteFunc(p.estranged, isGone)
+	maps.DeleteFunc(p.failing, isGone)
+	for ref := range p.diverged {
 		if key := next.keys[ref.Label]; key == nil || key.version(ref.Version) == nil {
-			delete(g.parity.diverged, ref)
-			g.parity.unsaved = true
+			delete(p.diverged, ref)
+			p.unsaved = true
 		}
 	}
 }
 
-// compareViews notes in what the members differ under a label. The test key is each HSM's own. Group.mu is held.
-func (g *Group) compareViews(label string, views []view) {
-	if label == g.config.TestKey {
+// compareViews notes in what the HSMs differ under a label. The test key is each HSM's own.
+func (p *parity) compareViews(label string, views []view) {
+	if label == p.testKey {
 		return
 	}
-	found := append(compare(label, views, g.parity.once[label]), doubts(label, views)...)
+	found := append(compare(label, views, p.once[label]), doubts(label, views)...)
 	if len(found) > 0 {
-		g.parity.found[label] = found
+		p.found[label] = found
 	}
 }
 
-// settle decides which findings stand, and logs those that are new or over. Group.mu is held.
-func (g *Group) settle() {
-	p := &g.parity
-	now := time.Now()
+// settle decides which findings stand. It reports whether there are new ones, for which the HSMs
+// have to be listed again.
+func (p *parity) settle(c *catalogue, now time.Time) bool {
 	candidates := make(map[findingID]*candidate, len(p.candidates))
 	var standing []Finding
 	fresh := false
@@ -198,7 +172,7 @@ func (g *Group) settle() {
 			id := finding.id()
 			known := p.candidates[id]
 			if known == nil {
-				known = &candidate{since: now, waiting: g.everyone() &^ p.away &^ p.read}
+				known = &candidate{since: now, waiting: p.everyone() &^ p.away &^ p.read}
 				fresh = true
 			}
 			candidates[id] = known
@@ -209,113 +183,67 @@ func (g *Group) settle() {
 		}
 	}
 	p.candidates = candidates
-	if fresh {
-		g.listSoon()
-	}
-	catalogue := g.catalogue.Load()
 	for ref, finding := range p.diverged {
-		if catalogue.isDiverged(ref) {
+		if c.isDiverged(ref) {
 			standing = append(standing, finding)
 		}
 	}
 	for _, more := range []map[KeyRef]Finding{p.estranged, p.failing} {
 		for ref, finding := range more {
-			if key := catalogue.keys[ref.Label]; key != nil && key.version(ref.Version) != nil {
+			if key := c.keys[ref.Label]; key != nil && key.version(ref.Version) != nil {
 				standing = append(standing, finding)
 			}
 		}
 	}
 	slices.SortFunc(standing, byPlace)
-	before := p.standing
 	p.standing = standing
-	g.tell(before, standing)
+	return fresh
 }
 
-// listSoon has the HSMs listed again, so that what is only a matter of time is known for that. Those
-// for which a listing is much work are left to their turn.
-func (g *Group) listSoon() {
-	for _, m := range g.members {
-		if g.parity.quick&m.bit != 0 {
-			nudge(m.refresh)
-		}
-	}
-}
-
-// listingDone is what a listing that began at a moment, and its failure, mean for differences. Group.mu is held.
-func (g *Group) listingDone(m *member, began time.Time, err error) {
-	g.parity.listings[m.bit] = listing{began, err}
-	g.parity.quick &^= m.bit
-	if time.Since(began) <= quickListing {
-		g.parity.quick |= m.bit
-	}
-	away := g.parity.away &^ m.bit
-	if err != nil {
-		away |= m.bit
-	}
-	if away != g.parity.away {
-		g.parity.away = away
-		g.rebuild() // for the findings to say what is old knowledge
-	}
-	settled, waiting := false, false
-	for _, c := range g.parity.candidates {
-		if c.waiting&m.bit != 0 && (err != nil || !began.Before(c.since)) {
-			c.waiting &^= m.bit
+// listed is what a listing of one HSM that began at a moment, and its failure, mean for what may be
+// only a matter of time. The results are whether the HSM has to be listed once more, and whether
+// settle has to decide.
+func (p *parity) listed(hsm memberSet, began time.Time, err error) (bool, bool) {
+	waiting, settled := false, false
+	for _, c := range p.candidates {
+		if c.waiting&hsm != 0 && (err != nil || !began.Before(c.since)) {
+			c.waiting &^= hsm
 			settled = settled || c.waiting == 0
 		}
-		waiting = waiting || c.waiting&m.bit != 0
+		waiting = waiting || c.waiting&hsm != 0
 	}
-	if waiting && g.parity.quick&m.bit != 0 {
-		nudge(m.refresh)
-	}
-	if settled {
-		g.settle()
-	}
+	return waiting, settled
 }
 
-func (f Finding) id() findingID { return findingID{f.Kind, f.Label, f.Version} }
-
-// tell logs what is new and what is over: what is the same for many keys in one line, and not so many
-// lines that the log becomes unreadable.
-func (g *Group) tell(before, now []Finding) {
-	if len(before)+len(now) == 0 {
-		return
+// tookPart notes how a listing of one HSM went. It reports whether that changes which HSMs are away.
+func (p *parity) tookPart(hsm memberSet, took time.Duration, err error) bool {
+	p.quick &^= hsm
+	if took <= quickListing {
+		p.quick |= hsm
 	}
-	for _, f := range GroupFindings(newSince(byID(before), now)) {
-		g.tellOne(levels[f.Kind.Severity()], headline(f.Kind, "the HSMs' keys differ", "a key needs attention"), f)
+	away := p.away &^ hsm
+	if err != nil {
+		away |= hsm
 	}
-	for _, f := range GroupFindings(newSince(byID(now), before)) {
-		g.tellOne(zapcore.InfoLevel, headline(f.Kind, "the HSMs' keys no longer differ", "a key no longer needs attention"), f)
-	}
-	if unsaid := g.parity.unsaid; unsaid > 0 && g.parity.summaries.Allow() {
-		g.parity.unsaid = 0
-		g.log.Warn("more has changed in how the HSMs' keys differ than is logged one by one; `xks-proxy hsm list` shows what stands",
-			zap.Int("not_logged", unsaid), zap.Int("findings", len(now)))
-	}
+	changed := away != p.away
+	p.away = away
+	return changed
 }
 
-var levels = map[Severity]zapcore.Level{Minor: zapcore.InfoLevel, Warning: zapcore.WarnLevel, Severe: zapcore.ErrorLevel}
-
-func headline(kind FindingKind, differs, alone string) string {
-	return choose(kind.differs(), differs, alone)
+// learned is what HSMs refuse to do with a key although its attributes allow it.
+type learned struct {
+	usage Usage
+	at    time.Time
 }
 
-func (g *Group) tellOne(level zapcore.Level, message string, f FindingGroup) {
-	if !g.parity.lines.Allow() {
-		g.parity.unsaid += f.Len()
-		return
-	}
-	fields := []zap.Field{zap.String("finding", string(f.Kind)), zap.String("label", ShowLabel(f.Label)),
-		zap.Uint32("version", f.Version), zap.Strings("hsms", f.HSMs), zap.String("detail", f.Detail)}
-	if f.Len() > 1 {
-		fields = append(fields, zap.Int("keys", f.Len()), zap.Strings("labels", f.labels()))
-	}
-	g.log.Log(level, message, fields...)
-}
+// LostKey is what becomes of a key version that was once on every HSM of the
+// group and is now gone from one, while no other version is on all of them.
+type LostKey string
 
-func byID(list []Finding) map[findingID]Finding {
-	ids := make(map[findingID]Finding, len(list))
-	for _, f := range list {
-		ids[f.id()] = f
-	}
-	return ids
-}
+// The ways to treat a lost key version.
+const (
+	// LostKeyEncrypt goes on with the HSMs that hold it, as if the other were down (R1).
+	LostKeyEncrypt LostKey = "encrypt"
+	// LostKeyRefuse does not encrypt under it until every HSM holds it again.
+	LostKeyRefuse LostKey = "refuse"
+)

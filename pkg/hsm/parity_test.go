@@ -130,17 +130,17 @@ func TestLostVersions(t *testing.T) {
 		{"lost on one of three, the others differ", holding([]Object{one}, []Object{one}, nil), []uint32{1}, LostKeyEncrypt, []uint32{1}, 0, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			g := &Group{config: GroupConfig{LostKey: test.policy}}
-			g.parity.init()
+			var hsms []string
 			for _, v := range test.views {
-				g.members = append(g.members, &member{MemberConfig: MemberConfig{Name: v.name}, bit: v.bit})
+				hsms = append(hsms, v.name)
 			}
-			g.parity.once["k"] = test.once
+			p := newParity(hsms, "", test.policy)
+			p.once["k"] = test.once
 			for _, number := range test.diverged {
-				g.parity.diverged[KeyRef{"k", number}] = Finding{HSMs: []string{"a", "b"}}
+				p.diverged[KeyRef{Label: "k", Version: number}] = Finding{HSMs: []string{"a", "b"}}
 			}
 			key := newKey("k", test.views)
-			g.judge(key)
+			p.judge(key)
 			version, err := key.EncryptVersion()
 			if version != test.version || (err == nil) != (test.version != 0) {
 				t.Errorf("got %d, %v; want %d", version, err, test.version)
@@ -162,23 +162,18 @@ func TestLostVersions(t *testing.T) {
 // a second HSM that is empty.
 func BenchmarkCompare(b *testing.B) {
 	for _, test := range []struct {
-		name  string
-		spoil func(*Group)
+		name   string
+		second []Object
 	}{
-		{"alike", func(*Group) {}},
-		{"one lacks all", func(g *Group) { g.members[1].objects = map[string][]Object{} }},
+		{"alike", []Object{aes256(1)}},
+		{"one lacks all", nil},
 	} {
 		b.Run(test.name, func(b *testing.B) {
-			g := groupOf(10000)
-			test.spoil(g)
-			var views [][]view
-			for i := range 10000 {
-				views = append(views, g.views(label(i)))
-			}
+			views := holding([]Object{aes256(1)}, test.second)
 			b.ReportAllocs()
 			for b.Loop() {
-				for _, v := range views {
-					compare("k", v, nil)
+				for range 10000 {
+					compare("k", views, nil)
 				}
 			}
 		})
@@ -187,9 +182,15 @@ func BenchmarkCompare(b *testing.B) {
 
 // BenchmarkCrossPlan is what a changed catalogue costs the comparison of key material: 10,000 keys, in lists by urgency.
 func BenchmarkCrossPlan(b *testing.B) {
-	g := groupOf(10000)
+	c := &catalogue{keys: map[string]*Key{}}
+	views := holding([]Object{aes256(1)}, []Object{aes256(1)})
+	for i := range 10000 {
+		label := fmt.Sprintf("key-%d", i)
+		c.keys[label] = newKey(label, views)
+	}
+	var crosses crosses
 	b.ReportAllocs()
 	for b.Loop() {
-		g.crosses.plan(g.catalogue.Load(), g.everyone(), "")
+		crosses.plan(c, 3, "")
 	}
 }

@@ -5,6 +5,7 @@ package hsm
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,27 +14,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// Status is the healthStatus of GetHealthStatus (requirement H1).
-type Status string
-
-// The three states of an HSM.
-const (
-	Active      Status = "ACTIVE"
-	Degraded    Status = "DEGRADED"    // unhealthy, but can serve
-	Unavailable Status = "UNAVAILABLE" // cannot serve
-)
-
-// Health is the result of a probe. Reason is for the operator only.
-type Health struct {
-	HSM     string        `json:"hsm"`
-	Info    Info          `json:"info"`
-	Vendor  string        `json:"vendor"` // as configured, or as the token says; "" if never reached
-	Model   string        `json:"model"`  // likewise
-	Status  Status        `json:"status"`
-	Reason  string        `json:"reason,omitempty"` // why it is not Active
-	Checked time.Time     `json:"checked"`          // when the probe ended
-	Took    time.Duration `json:"took"`             // encrypt and decrypt together
-
+// probed is the result of a probe with what only the next probe needs to know.
+type probed struct {
+	Health
 	late  bool  // it took longer than a request has
 	vague bool  // it was refused in a way that proves nothing
 	err   error // why it failed, if the HSM failed
@@ -58,7 +41,7 @@ var probePlaintext = []byte("xks-proxy health")
 func (g *Group) Health() []Health {
 	list := make([]Health, len(g.members))
 	for i, m := range g.members {
-		list[i] = *m.health.Load()
+		list[i] = m.health.Load().Health
 		if m.standing.drained.Load() {
 			list[i].Status, list[i].Reason = Unavailable, "drained by an operator"
 			continue
@@ -108,7 +91,7 @@ func (g *Group) keepProbing(ctx context.Context, m *member) {
 }
 
 // record publishes a probe's result and acts on it: only here does an HSM come back.
-func (g *Group) record(m *member, health Health) {
+func (g *Group) record(m *member, health probed) {
 	before := m.health.Swap(&health)
 	if before.Status != health.Status {
 		level := zap.WarnLevel
@@ -134,14 +117,14 @@ func (g *Group) record(m *member, health Health) {
 
 // considerRenewal has an HSM's process replaced when its probes fail although it lives: some
 // modules never find back to a token that was away. A call that hangs is for the process itself.
-func (g *Group) considerRenewal(m *member, health Health) {
+func (g *Group) considerRenewal(m *member, health probed) {
 	broken := IsFault(health.err) && !errors.Is(health.err, ErrTimeout) && !errors.Is(health.err, ErrBusy)
 	if m.watched == nil || health.Status != Unavailable || !broken || health.incarnation != m.incarnation() {
 		m.failures = 0
 		return
 	}
 	m.failures++
-	alone := g.inService(g.everyone()&^m.bit) == 0
+	alone := g.inService(g.parity.everyone()&^m.bit) == 0
 	if m.failures >= renewAfter || alone {
 		m.failures = 0
 		m.watched.Renew("its probes fail although it runs: " + health.Reason)
@@ -149,7 +132,7 @@ func (g *Group) considerRenewal(m *member, health Health) {
 }
 
 // probeOnce encrypts and decrypts with the test key.
-func (g *Group) probeOnce(ctx context.Context, m *member) Health {
+func (g *Group) probeOnce(ctx context.Context, m *member) probed {
 	ctx, cancel := context.WithTimeout(ctx, g.config.ProbeTimeout)
 	defer cancel()
 	incarnation := m.incarnation()
@@ -161,11 +144,11 @@ func (g *Group) probeOnce(ctx context.Context, m *member) Health {
 		probe.status, probe.reason = g.timely(m, probe)
 	}
 	info := m.Token.Info()
-	return Health{
-		HSM: m.Name, Info: info, Vendor: either(m.Vendor, info.Manufacturer), Model: either(m.Model, modelOf(info)),
-		Status: probe.status, Reason: probe.reason, Checked: time.Now(), Took: probe.encrypt + probe.decrypt, late: probe.late,
-		vague: probe.vague, err: probe.err, incarnation: incarnation,
+	health := Health{
+		HSM: m.Name, Info: info, Vendor: cmp.Or(m.Vendor, info.Manufacturer), Model: cmp.Or(m.Model, info.ModelText()),
+		Status: probe.status, Reason: probe.reason, Checked: time.Now(), Took: probe.encrypt + probe.decrypt,
 	}
+	return probed{Health: health, late: probe.late, vague: probe.vague, err: probe.err, incarnation: incarnation}
 }
 
 // probe is what exercising an HSM gave.
@@ -274,22 +257,4 @@ func (g *Group) testKeyOn(ctx context.Context, m *member) ([]Object, error) {
 		return nil, &Error{Op: "find the test key", Kind: ErrKeyUsage, Detail: UnreadableError("", unreadable[0]).Detail}
 	}
 	return objects, err
-}
-
-func modelOf(info Info) string {
-	model := info.Model
-	if info.HardwareVersion != "" {
-		model += ", hardware " + info.HardwareVersion
-	}
-	if info.FirmwareVersion != "" {
-		model += ", firmware " + info.FirmwareVersion
-	}
-	return model
-}
-
-func either(first, second string) string {
-	if first != "" {
-		return first
-	}
-	return second
 }

@@ -14,21 +14,8 @@ import (
 	"time"
 )
 
-// roundPauses are the waits before all HSMs are asked again.
-var roundPauses = [...]time.Duration{2 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond}
-
-const (
-	// freshOutage: for so long after an HSM went out, requests wait for its return.
-	freshOutage = time.Second
-	// crashesEnough: a request under which so many processes ended is not tried again. It may be the cause, by
-	// a fault of the module that only it meets, and must not end them again and again.
-	crashesEnough = 3
-	// leastTime is what a further round needs of the request's time.
-	leastTime = 5 * time.Millisecond
-	// doubtRounds: a ciphertext that was refused without proof is tried so often again. The token
-	// has repeated the call itself.
-	doubtRounds = 1
-)
+// freshOutage: for so long after an HSM went out, requests wait for its return.
+const freshOutage = time.Second
 
 // operation is what is asked of an HSM. drop gets answers that came too late.
 type operation[T any] struct {
@@ -91,28 +78,22 @@ func serve[T any](ctx context.Context, g *Group, ref KeyRef, apart []string, op 
 	}
 }
 
-// again reports whether the HSMs should be asked once more, after a pause: only
-// if one of them is in service or was a moment ago. While an outage lasts, requests fail fast.
+// again reports whether the HSMs should be asked once more, and waits for the pause before that.
 func (r *race[T]) again(round int) bool {
 	left := r.g.holders(r.ref) &^ r.refusals.by
-	switch {
-	case round >= len(roundPauses), r.crashes >= crashesEnough, left == 0:
-		return false
-	case r.refusals.by != 0 && r.g.able(left) == 0: // the second verdict cannot be had
-		return false
-	case r.refusals.doubts != 0 && round < doubtRounds: // a busy HSM may answer the next time
-	case len(r.trace.Faults) == 0, allOf(r.trace.Faults, ErrBusy), allOf(r.trace.Faults, ErrKeyFault):
-		return false
-	case !r.g.hopeful(left):
+	faults := r.trace.Faults
+	failed := failedRound{
+		number: round, crashes: r.crashes,
+		refused: r.refusals.by != 0, doubted: r.refusals.doubts != 0,
+		passing: len(faults) > 0 && !allOf(faults, ErrBusy) && !allOf(faults, ErrKeyFault),
+		left:    left, able: r.g.able(left), recent: r.g.hopeful(left),
+		pause: pauseAfter(round), time: r.timeLeft(),
+	}
+	next, _ := failed.next()
+	if next == giveUp {
 		return false
 	}
-	pause := roundPauses[round]
-	pause -= time.Duration(rand.Float64() * float64(pause) / 4)
-	deadline, ok := r.outer.Deadline()
-	if ok && time.Until(deadline) < pause+leastTime {
-		return false
-	}
-	timer := time.NewTimer(pause)
+	timer := time.NewTimer(failed.pause)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -120,6 +101,25 @@ func (r *race[T]) again(round int) bool {
 	case <-r.outer.Done():
 		return false
 	}
+}
+
+// pauseAfter is how long to wait before all HSMs are asked again: up to a quarter less than
+// roundPauses says, so that many requests do not ask at once.
+func pauseAfter(round int) time.Duration {
+	if round >= len(roundPauses) {
+		return 0
+	}
+	pause := roundPauses[round]
+	return pause - time.Duration(rand.Float64()*float64(pause)/4)
+}
+
+// timeLeft is until the deadline of the request, or the group's budget if it has none.
+func (r *race[T]) timeLeft() time.Duration {
+	deadline, ok := r.outer.Deadline()
+	if !ok {
+		return r.g.config.Budget
+	}
+	return time.Until(deadline)
 }
 
 // run asks HSMs until there is an answer or none is left to ask.
@@ -150,7 +150,7 @@ func (r *race[T]) next(hedge bool) *member {
 		able := left
 		left = r.g.preferred(left, r.ref, r.op.need)
 		if left == 0 && able != 0 {
-			r.fault(&Error{HSM: strings.Join(r.g.namesOf(able), ", "), Op: "serve", Kind: ErrKeyFault, Detail: notCompared})
+			r.fault(&Error{HSM: strings.Join(r.g.parity.namesOf(able), ", "), Op: "serve", Kind: ErrKeyFault, Detail: notCompared})
 		}
 		if r.settled || left == 0 || r.ctx.Err() != nil || r.crashes >= crashesEnough {
 			r.hedged = r.hedged && !hedge // this one was in vain
@@ -333,44 +333,48 @@ func (w *watch[T]) fire() {
 	w.timer.Reset(timeout / 2)
 }
 
-// second asks another HSM beside the one that is slow. When that one is overdue
-// and the other is quick, it is not a guess but a failover, and no budget holds it back; nor when
-// the overdue one's probes fail, too, and no other is able; but then not to wait in line there: a pair that is overloaded
-// has no use for twice the load.
+// second asks another HSM beside the one that is slow, if slowCall.next says so.
 func (r *race[T]) second(slow *member, overdue bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	left := r.left &^ slow.bit
-	if left == 0 { // those that failed may be asked again
-		left = r.g.able(r.g.holders(r.ref) &^ r.asking)
-	}
 	if overdue {
 		r.late |= slow.bit
 	}
-	hedged := r.hedged && (r.starting || r.asking&^r.late != 0) // one that may still answer in time is asked already
-	if r.settled || hedged || left == 0 || r.ctx.Err() != nil {
+	call := r.slowCall(slow, overdue)
+	next, why := call.next()
+	if next != askAnother {
 		return
 	}
-	within := r.g.config.Budget
-	if deadline, ok := r.outer.Deadline(); ok {
-		within = time.Until(deadline)
-	}
-	if overdue {
-		within = min(within, r.g.config.AttemptTimeout/2)
-	}
-	desperate := overdue && slow.standing.out.Load() && slow.health.Load().Status == Unavailable && r.g.able(left) == 0 && r.g.freeOnes(left) != 0
-	switch {
-	case desperate:
-	case r.g.quickOnes(left, within, overdue) == 0:
-		return
-	case !overdue && !r.g.hedges.spend():
+	if why == hedge && !r.g.hedges.spend() {
 		r.g.hedgesDenied.Add(1)
 		return
 	}
-	r.left |= left
-	r.hedged, r.starting, r.hopeful = true, true, !desperate
+	r.left |= call.others
+	r.hedged, r.starting, r.hopeful = true, true, why != lastResort
 	r.g.hedgesMade.Add(1)
 	r.runners.Go(func() { r.run(true) })
+}
+
+// slowCall is what is known of a call on an HSM that is slow. r.mu is held.
+func (r *race[T]) slowCall(slow *member, overdue bool) slowCall {
+	others := r.left &^ slow.bit
+	if others == 0 { // those that failed may be asked again
+		others = r.g.able(r.g.holders(r.ref) &^ r.asking)
+	}
+	within := r.timeLeft()
+	if overdue {
+		within = min(within, r.g.config.AttemptTimeout/2)
+	}
+	return slowCall{
+		ended:   r.settled || r.ctx.Err() != nil,
+		beside:  r.hedged && (r.starting || r.asking&^r.late != 0),
+		overdue: overdue,
+		failing: slow.standing.out.Load() && slow.health.Load().Status == Unavailable,
+		others:  others,
+		able:    r.g.able(others),
+		quick:   r.g.quickOnes(others, within, overdue),
+		free:    r.g.freeOnes(others),
+	}
 }
 
 // fault keeps what an HSM said, once.

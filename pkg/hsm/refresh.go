@@ -1,6 +1,6 @@
 package hsm
 
-// Listing the keys of an HSM because an operator asks for it.
+// What operators ask of the keys: which there are, and listing those of an HSM now.
 
 import (
 	"context"
@@ -11,15 +11,6 @@ import (
 )
 
 const refreshPoll = 20 * time.Millisecond
-
-// Refreshed is what a listing has changed.
-type Refreshed struct {
-	Keys    int      // labels on the HSM now
-	First   bool     // its keys were never listed before
-	Added   []string // labels, sorted
-	Changed []string // with other objects, or objects with other attributes, than before
-	Gone    []string
-}
 
 // listing is the last listing of an HSM.
 type listing struct {
@@ -66,21 +57,37 @@ func (g *Group) objectsOf(m *member) map[string][]Object {
 func (g *Group) listedSince(m *member, start time.Time) (listing, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	last, ok := g.parity.listings[m.bit]
-	return last, ok && !last.began.Before(start)
+	return m.listing, !m.listing.began.Before(start)
 }
 
-func difference(before, after map[string][]Object) Refreshed {
-	r := Refreshed{Keys: len(after), First: before == nil}
-	for _, label := range slices.Sorted(slices.Values(changedLabels(before, after))) {
-		switch {
-		case len(before[label]) == 0:
-			r.Added = append(r.Added, label)
-		case len(after[label]) == 0:
-			r.Gone = append(r.Gone, label)
-		default:
-			r.Changed = append(r.Changed, label)
+// Keys reports all keys for which want is true, sorted by label and version.
+func (g *Group) Keys(want func(label string) bool) []KeyReport {
+	known, held := g.held()
+	notes := map[string][]Finding{}
+	for _, f := range g.findings() {
+		notes[f.Label] = append(notes[f.Label], f)
+	}
+	reports := []KeyReport{}
+	for _, label := range slices.Sorted(maps.Keys(known.keys)) {
+		if want(label) {
+			base := KeyReport{Group: g.config.Name, TestKey: label == g.config.TestKey}
+			reports = append(reports, known.keys[label].report(base, held, notes[label])...)
 		}
 	}
-	return r
+	return reports
+}
+
+// held is the catalogue and what it was made from. A member's list of objects never changes
+// once it is known; only which list it is does.
+func (g *Group) held() (*catalogue, []heldKeys) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	held := make([]heldKeys, len(g.members))
+	for i, m := range g.members {
+		held[i] = heldKeys{name: m.Name, objects: maps.Clone(m.objects), unreadable: map[string]bool{}}
+		for _, o := range m.unreadable {
+			held[i].unreadable[o.Label] = true
+		}
+	}
+	return g.catalogue.Load(), held
 }

@@ -196,3 +196,21 @@ func (s *standing) keptOutUntil(now time.Time) time.Time {
 	}
 	return s.notBefore
 }
+
+// unasked is the rank of an HSM that gets no requests.
+const unasked = 4
+
+// rank orders HSMs as pick chooses them: one that has come back gets only a share of the requests at first.
+func (s *standing) rank() int {
+	switch {
+	case s.drained.Load():
+		return unasked
+	case s.out.Load():
+		return 3
+	case s.suspect.Load():
+		return 2
+	case s.returned.Load() != nil:
+		return 1
+	}
+	return 0
+}

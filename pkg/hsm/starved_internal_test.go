@@ -15,7 +15,7 @@ func TestStarved(t *testing.T) {
 		g := &Group{config: GroupConfig{}.withDefaults(), log: zap.NewNop()}
 		for i := range 2 {
 			m := &member{bit: 1 << i, probe: make(chan struct{}, 1), suspicions: rate.NewLimiter(rate.Inf, 1)}
-			m.health.Store(&Health{Status: Active})
+			m.health.Store(&probed{Health: Health{Status: Active}})
 			g.members = append(g.members, m)
 		}
 		m := g.members[0]
@@ -28,12 +28,12 @@ func TestStarved(t *testing.T) {
 			t.Errorf("out %t, suspected %t", m.standing.out.Load(), m.standing.suspect.Load())
 		}
 		late := &probe{encrypt: time.Second}
-		if status, _ := g.timely(m, late); status != Degraded {
-			t.Errorf("a late probe: %s", status)
+		if state, _ := g.timely(m, late); state != Degraded {
+			t.Errorf("a late probe: %s", state)
 		}
 		time.Sleep(starvedTime)
-		if status, _ := g.timely(m, late); status != Unavailable {
-			t.Errorf("a late probe afterwards: %s", status)
+		if state, _ := g.timely(m, late); state != Unavailable {
+			t.Errorf("a late probe afterwards: %s", state)
 		}
 		for range faultsToGoOut {
 			g.unanswered(m, time.Second)

@@ -205,8 +205,8 @@ func TestHungForEver(t *testing.T) {
 		if asked := g.Status().Members[0].Requests - before; asked > 100 {
 			t.Errorf("the hung HSM was asked %d times", asked)
 		}
-		if status := g.Status().Members[0]; status.Service != hsm.Out || status.InFlight != 0 || status.Health.Status != hsm.Unavailable {
-			t.Errorf("got %+v", status)
+		if state := g.Status().Members[0]; state.Service != hsm.Out || state.InFlight != 0 || state.Health.Status != hsm.Unavailable {
+			t.Errorf("got %+v", state)
 		}
 	})
 }
@@ -226,9 +226,9 @@ func TestFoundUnderLoad(t *testing.T) {
 			tokens[0].SetHook(hang)
 			total := stream(t, g, 100, time.Millisecond)
 			total.perfect(t, 20*time.Millisecond)
-			status := g.Status().Members[0]
-			if asked := status.Requests - before; status.Service != hsm.Suspected || asked > 20 {
-				t.Errorf("after 100 ms the hung HSM is %s and was asked %d times", status.Service, asked)
+			state := g.Status().Members[0]
+			if asked := state.Requests - before; state.Service != hsm.Suspected || asked > 20 {
+				t.Errorf("after 100 ms the hung HSM is %s and was asked %d times", state.Service, asked)
 			}
 		})
 	}

@@ -35,11 +35,11 @@ func TestTamperedStream(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		status := g.Status()
-		if status.Hedges+status.HedgesDenied+status.Retries != 0 {
-			t.Errorf("got %+v", status)
+		state := g.Status()
+		if state.Hedges+state.HedgesDenied+state.Retries != 0 {
+			t.Errorf("got %+v", state)
 		}
-		for _, m := range status.Members {
+		for _, m := range state.Members {
 			if m.Service != hsm.InService || m.Faults != 0 || m.Slow != 0 || m.Trips != 0 || m.LastFault != "" || m.Health.Status != hsm.Active || m.Requests < 4900 {
 				t.Errorf("got %+v", m)
 			}

@@ -123,3 +123,15 @@ type Watched interface {
 type Queued interface {
 	Waiting() int
 }
+
+// ModelText is the model with the versions of the hardware and the firmware.
+func (i Info) ModelText() string {
+	model := i.Model
+	if i.HardwareVersion != "" {
+		model += ", hardware " + i.HardwareVersion
+	}
+	if i.FirmwareVersion != "" {
+		model += ", firmware " + i.FirmwareVersion
+	}
+	return model
+}

@@ -49,14 +49,6 @@ func (m *member) hides(label string) bool {
 	return slices.ContainsFunc(m.unreadable, func(o Object) bool { return o.Label == label })
 }
 
-// UnreadableObject is an object that cannot be read, as the status shows it.
-type UnreadableObject struct {
-	Handle uint64 `json:"handle"`          // in the process that listed it
-	Class  string `json:"class,omitempty"` // "secret key", …; "" if it cannot be read either
-	Label  string `json:"label,omitempty"` // likewise
-	Code   string `json:"code"`            // what C_GetAttributeValue answered
-}
-
 // hidden is for the status. Group.mu is held.
 func (m *member) hidden() []UnreadableObject {
 	var list []UnreadableObject

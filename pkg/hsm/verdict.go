@@ -1,62 +1,11 @@
 package hsm
 
-// Whether a ciphertext is bad. KMS treats that answer as final and tells its caller that the data
-// is corrupt, so it needs proof (requirement D2): a definite code from an HSM whose key material
-// was compared since it joined, or the same verdict from a second HSM.
+// What the HSMs said of the ciphertext of one request, and what is known of each of them; whether
+// that proves anything is decided in evidence.go.
 
 import (
-	"errors"
 	"fmt"
 )
-
-// refusalKind is how sure an HSM is that a ciphertext does not authenticate.
-type refusalKind uint8
-
-const (
-	noRefusal        refusalKind = iota // the error says nothing of the ciphertext
-	unprovenRefusal                     // ErrUnprovenCiphertext: no verdict
-	ambiguousRefusal                    // ErrRefusedCiphertext: ambiguous, repeated and checked
-	definiteRefusal                     // ErrInvalidCiphertext
-)
-
-func refusalOf(err error) refusalKind {
-	switch {
-	case err == nil:
-		return noRefusal
-	case errors.Is(err, ErrInvalidCiphertext):
-		return definiteRefusal
-	case errors.Is(err, ErrRefusedCiphertext):
-		return ambiguousRefusal
-	case errors.Is(err, ErrUnprovenCiphertext):
-		return unprovenRefusal
-	}
-	return noRefusal
-}
-
-// evidence is one HSM's refusal of a ciphertext, and what is known of that HSM.
-type evidence struct {
-	kind     refusalKind
-	compared bool // its material for the key was compared since it joined, and agreed
-	diverged bool // the HSMs are known to hold different material: one may read what another cannot
-	second   bool // another HSM refused the same ciphertext before
-	last     bool // no other HSM that may hold the key can be asked
-}
-
-// proves reports whether the ciphertext is bad beyond doubt.
-func (e evidence) proves() bool {
-	switch {
-	case e.kind < ambiguousRefusal:
-		return false
-	case e.diverged:
-		return e.second && e.last // every HSM that may hold the key has to refuse
-	case e.second:
-		return true
-	case e.kind == definiteRefusal:
-		return e.compared
-	default:
-		return e.compared && e.last
-	}
-}
 
 // refusals are what the HSMs said of the ciphertext of one request. The zero value has none.
 type refusals struct {
@@ -126,4 +75,44 @@ func (g *Group) isCompared(ref KeyRef, m *member) bool {
 		return c.unknown == 0 // nobody else can have made the ciphertext
 	}
 	return g.crosses.isCompared(ref, m.bit)
+}
+
+// refuse is what a refused ciphertext does to the race. r.mu is held.
+func (r *race[T]) refuse(m *member, err error) {
+	r.g.Doubt(r.ref.Label)
+	proven := r.refusals.add(m, err, r.g.evidenceOf(r.ref, m, refusalOf(err)))
+	if proven || r.op.verifies && refusalOf(err) > unprovenRefusal {
+		r.settle(m)
+	}
+}
+
+// settle ends the race: the ciphertext is bad beyond doubt.
+func (r *race[T]) settle(m *member) {
+	r.settled, r.trace.HSM = true, m.Name
+	r.err = &Error{HSM: m.Name, Op: "decrypt", Kind: ErrInvalidCiphertext, Detail: causes(r.refusals.errs)}
+}
+
+// giveUp is the error of a race without an answer. No HSM is left to ask: what one refused may be
+// proven by that.
+func (r *race[T]) giveUp() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first := r.refusals.first
+	if r.op.verifies && len(r.refusals.errs) > 0 && r.outer.Err() == nil {
+		return &Error{Op: "verify", Kind: ErrInvalidCiphertext, Detail: causes(r.refusals.errs)}
+	}
+	if first == nil || r.outer.Err() != nil {
+		if len(r.refusals.errs) > 0 && len(r.trace.Faults) == 0 && r.outer.Err() == nil {
+			return r.refusals.unproven(r.ref)
+		}
+		return r.g.giveUp(r.outer, r.ref, &r.trace, r.refusal)
+	}
+	e := r.g.evidenceOf(r.ref, first, r.refusals.kind)
+	e.second = r.refusals.by.size() > 1
+	e.last = !e.diverged || !r.g.heldByDrained(r.ref)
+	if !e.proves() {
+		return r.refusals.unproven(r.ref)
+	}
+	r.settle(first)
+	return r.err
 }

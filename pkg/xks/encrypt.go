@@ -3,9 +3,7 @@ package xks
 // Encrypt (requirements E1–E6).
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 
 	"xks-proxy/pkg/hsm"
 )
@@ -46,7 +44,7 @@ func (x *exchange) encrypt() (response, error) {
 		if err := x.waitInLine(1); err != nil {
 			return nil, err
 		}
-		return orError(x.encryptOnce())
+		return x.encryptOnce()
 	}
 	if err := x.key.CheckDecrypt(version); err != nil {
 		return nil, err // requirement E5
@@ -57,102 +55,56 @@ func (x *exchange) encrypt() (response, error) {
 	return x.encryptVerified()
 }
 
-// encryptOnce makes one ciphertext, if possible apart from the HSMs named.
-func (x *exchange) encryptOnce(apart ...string) (*encryptResponse, error) {
-	metadata := ciphertextMetadata(x.version)
-	sealed, trace, err := x.store.group.Encrypt(x.ctx, x.keyRef(), frameAAD(x.fields.AAD, metadata), x.fields.Plaintext, apart...)
+// encryptOnce makes one ciphertext.
+func (x *exchange) encryptOnce() (response, error) {
+	sealed, trace, err := x.store.group.Encrypt(x.ctx, x.keyRef(), x.framedAAD(), x.fields.Plaintext)
 	x.hsmCalls.add(trace)
 	x.hsmCalls.servedBy = trace.HSM
-	if errors.Is(err, hsm.ErrKeyNotFound) && x.keyExists() {
-		return nil, failure(internal, "The external key has changed.", err) // its version was deleted just now (X7)
-	}
 	if err != nil {
-		return nil, err
+		return nil, x.changedMeanwhile(err)
 	}
-	return &encryptResponse{ciphertext: sealed.Ciphertext, metadata: metadata, iv: sealed.IV, tag: sealed.Tag}, nil
+	return x.sealedAnswer(sealed), nil
 }
 
-// encryptVerified answers only what was seen to decrypt (requirement E4): the
-// integrity value is computed first, then the very bytes of the answer are decrypted,
-// by another HSM where there is an equal: so that two HSMs with different keys under one
-// label are found out before data depends on it. When the two disagree they change places,
-// which mends what one of them does wrongly in one direction. If they still disagree, each is
-// asked to verify itself: one that cannot is broken, and the other's answer is good; if both can, their keys differ.
+// encryptVerified answers only what was seen to decrypt (requirement E4). The integrity value is
+// computed before that, over the very bytes that are decrypted.
 func (x *exchange) encryptVerified() (response, error) {
-	answer, err := x.encryptAndVerify(nil, nil)
-	if !errors.Is(err, errIntegrity) {
-		return orError(answer, err)
-	}
-	calls := &x.hsmCalls
-	one, other := calls.servedBy, calls.verifiedBy
-	x.store.group.Probe(one)
-	x.store.group.Probe(other)
-	calls.faults = append(calls.faults, err) // the operator must hear of it, also when the next try is good
-	answer, err = x.encryptAndVerify([]string{one}, nil)
-	if !errors.Is(err, errIntegrity) {
-		return orError(answer, err)
-	}
-	var sound []*encryptResponse
-	for _, hsm := range []string{one, other} {
-		others := x.store.group.Others(hsm)
-		answer, err := x.encryptAndVerify(others, others)
-		if err == nil && calls.servedBy == hsm && calls.verifiedBy == hsm {
-			sound = append(sound, answer)
-		}
-	}
-	if len(sound) == 1 && one != other {
-		return sound[0], nil
-	}
-	x.store.group.Doubt(x.key.Label)
-	return nil, failure(internal, "The ciphertext could not be verified.", errIntegrity)
-}
-
-func orError(answer *encryptResponse, err error) (response, error) {
-	if err != nil {
-		return nil, err // not a nil *encryptResponse
-	}
-	return answer, nil
-}
-
-// encryptAndVerify encrypts apart from some HSMs, and decrypts apart from others; if none
-// are named, on another HSM than the one that encrypted, or on the same, as the key store says.
-func (x *exchange) encryptAndVerify(encryptApart, verifyApart []string) (*encryptResponse, error) {
-	answer, err := x.encryptOnce(encryptApart...)
-	if err != nil {
-		return nil, err
-	}
-	answer.cdiv = ciphertextDataIntegrityValue(x.fields.AAD, answer.metadata, answer.iv, answer.ciphertext, answer.tag)
+	answer, trace, err := hsm.EncryptVerified(x.ctx, x.store.group, x.keyRef(), x.framedAAD(), x.fields.Plaintext,
+		hsm.Verification[*encryptResponse]{
+			OnSame: x.store.verifyOnSame,
+			Answer: func(sealed hsm.Sealed) *encryptResponse {
+				a := x.sealedAnswer(sealed)
+				a.cdiv = ciphertextDataIntegrityValue(x.fields.AAD, a.metadata, a.iv, a.ciphertext, a.tag)
+				return a
+			},
+		})
+	x.hsmCalls.add(trace.Trace)
+	x.hsmCalls.servedBy, x.hsmCalls.verifiedBy = trace.HSM, trace.VerifiedBy
 	switch {
-	case verifyApart != nil:
-	case x.store.verifyOnSame:
-		verifyApart = x.store.group.Others(x.hsmCalls.servedBy)
-	default:
-		verifyApart = []string{x.hsmCalls.servedBy}
-	}
-	err = x.verify(answer, verifyApart)
-	if err != nil {
-		return nil, err
-	}
-	return answer, nil
-}
-
-var errIntegrity = errors.New("a new ciphertext does not decrypt to its plaintext: an HSM computes wrongly, or two HSMs hold different keys under one label")
-
-func (x *exchange) verify(answer *encryptResponse, apart []string) error {
-	plaintext, trace, err := x.store.group.Verify(x.ctx, x.keyRef(), frameAAD(x.fields.AAD, answer.metadata),
-		hsm.Sealed{IV: answer.iv, Ciphertext: answer.ciphertext, Tag: answer.tag}, apart...)
-	defer clear(plaintext)
-	x.hsmCalls.add(trace)
-	x.hsmCalls.verifiedBy = trace.HSM
-	switch {
-	case errors.Is(err, hsm.ErrInvalidCiphertext):
-		return fmt.Errorf("%w: %w", errIntegrity, errors.New(err.Error())) // its sentinel is about a caller's ciphertext
+	case errors.Is(err, hsm.ErrIntegrity):
+		return nil, failure(internal, "The ciphertext could not be verified.", err)
 	case err != nil:
-		return err
-	case !bytes.Equal(plaintext, x.fields.Plaintext):
-		return fmt.Errorf("%w (encrypted by %s, decrypted by %s)", errIntegrity, x.hsmCalls.servedBy, trace.HSM)
+		return nil, x.changedMeanwhile(err)
 	}
-	return nil
+	return answer, nil
+}
+
+func (x *exchange) sealedAnswer(sealed hsm.Sealed) *encryptResponse {
+	return &encryptResponse{
+		ciphertext: sealed.Ciphertext, metadata: ciphertextMetadata(x.version), iv: sealed.IV, tag: sealed.Tag,
+	}
+}
+
+func (x *exchange) framedAAD() []byte {
+	return frameAAD(x.fields.AAD, ciphertextMetadata(x.version))
+}
+
+// changedMeanwhile is about a key whose version was deleted just now (X7).
+func (x *exchange) changedMeanwhile(err error) error {
+	if errors.Is(err, hsm.ErrKeyNotFound) && x.keyExists() {
+		return failure(internal, "The external key has changed.", err)
+	}
+	return err
 }
 
 func (x *exchange) keyRef() hsm.KeyRef {
