@@ -46,8 +46,8 @@ func (s demoShell) printHints(out io.Writer, to *connectionFile) {
 		connection = " --connection " + s.path(s.dir.connection())
 	}
 	fmt.Fprintf(out, "%s request encrypt%s --plaintext hello --cdiv\n", s.program, connection)
-	fmt.Fprintf(out, "curl --write-out '\\n' http://%s/healthz/ready\n", to.Health)
-	fmt.Fprintf(out, "curl --silent http://%s/metrics | grep ^xks_proxy_requests\n", to.Health)
+	fmt.Fprintf(out, "curl --write-out '\\n' http://%s/healthz/ready\n", addressOf(to.Health))
+	fmt.Fprintf(out, "curl --silent http://%s/metrics | grep ^xks_proxy_requests\n", addressOf(to.Health))
 	fmt.Fprintln(out, s.curl(to))
 	fmt.Fprint(out, "\nThe keys were made by this demo and put on both tokens. Real pairs of HSMs\n"+
 		"replicate keys by their vendor's own means.\n\nServing until Ctrl-C.\n")

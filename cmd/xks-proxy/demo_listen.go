@@ -3,6 +3,7 @@ package main
 // Where the demo listens: asked for, as before, or a free port.
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -22,30 +23,20 @@ func demoListen(o demoOptions, before *connectionFile) (demoAddresses, error) {
 	}
 	ports := demoPorts{prepareOnly: o.prepareOnly}
 	defer ports.release()
-	listen, err := ports.settle("--listen", firstSet(o.listen, before.Listen, defaultDemoListen))
+	listen, err := ports.settle("--listen", cmp.Or(o.listen, before.Listen, defaultDemoListen))
 	if err != nil {
 		return demoAddresses{}, err
 	}
-	chosen := firstSet(o.health, before.Health)
+	chosen := cmp.Or(o.health, before.Health)
 	if chosen == "" && strings.HasSuffix(o.listen, ":0") {
 		chosen = freeDemoHealth
 	}
-	health, err := ports.settle("--health-listen", firstSet(chosen, defaultDemoHealth))
+	health, err := ports.settle("--health-listen", cmp.Or(chosen, defaultDemoHealth))
 	var taken takenError
 	if chosen == "" && errors.As(err, &taken) {
 		health, err = ports.settle("--health-listen", freeDemoHealth)
 	}
 	return demoAddresses{listen: listen, health: health}, err
-}
-
-// firstSet is the first text that is not empty.
-func firstSet(texts ...string) string {
-	for _, text := range texts {
-		if text != "" {
-			return text
-		}
-	}
-	return ""
 }
 
 // demoPorts holds the ports that were settled until all are: two free ones are then two.
@@ -109,10 +100,13 @@ func hostOf(listen string) string {
 }
 
 // endpointOf is the XksProxyUriEndpoint of a listener.
-func endpointOf(listen string) string {
+func endpointOf(listen string) string { return "https://" + addressOf(listen) }
+
+// addressOf is the address by which clients on this machine reach a listener.
+func addressOf(listen string) string {
 	_, port, err := net.SplitHostPort(listen)
 	if err != nil {
-		return "https://" + listen
+		return listen
 	}
-	return "https://" + net.JoinHostPort(hostOf(listen), port)
+	return net.JoinHostPort(hostOf(listen), port)
 }

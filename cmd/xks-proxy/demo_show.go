@@ -39,7 +39,7 @@ func showDemo(ctx context.Context, d *demoDirectory, to *connectionFile, exit bo
 	printRows(out, []row{
 		{"ready", "after " + seconds(time.Since(start)) + ", with both HSMs"},
 		{"process", fmt.Sprintf("%d, and one for each HSM", proxy.pid)},
-		{"health port", "http://" + to.Health + ", /healthz/ready and /metrics"},
+		{"health port", "http://" + addressOf(to.Health) + ", /healthz/ready and /metrics"},
 		{"log", d.log()},
 	})
 	err = checkDemo(ctx, client, to.Keys[0], out)
