@@ -34,6 +34,7 @@ type proxy struct {
 	log    *processLog
 	listen string   // host:port of the API
 	health string   // host:port of the plain health listener
+	scrape string   // host:port of metrics.listen, "" if there is none
 	more   []string // host:port of each of server.listeners
 
 	signal func(os.Signal) error
@@ -117,14 +118,15 @@ func isServing(line string) bool { return strings.Contains(line, `"msg":"serving
 func (p *proxy) noteServing(t testing.TB, line string) {
 	t.Helper()
 	var serving struct {
-		Listen, Health string
-		More           []string `json:"more_listeners"`
+		Listen, Health, Metrics string
+		More                    []string `json:"more_listeners"`
 	}
 	err := json.Unmarshal([]byte(line), &serving)
 	if err != nil {
 		t.Fatalf("the line about serving is no JSON: %v: %s", err, line)
 	}
-	p.listen, p.health, p.more = serving.Listen, serving.Health, serving.More
+	p.listen, p.more = serving.Listen, serving.More
+	p.health, p.scrape = serving.Health, serving.Metrics
 }
 
 // stop ends the proxy as an operator does, and checks that it ends well and leaves nothing.

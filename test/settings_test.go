@@ -22,7 +22,8 @@ type settings struct {
 	Health    object
 	Log       object
 	Admin     object // without a socket: one beside the configuration file
-	Reload    object // nil: the defaults
+	Metrics   object // nil: the defaults
+	Reload    object // likewise
 	State     string
 	Without   string // start_without_hsms; "": the default
 	HSMs      []object
@@ -146,6 +147,9 @@ func (s *settings) text(t testing.TB) string {
 	}
 	if s.Second != nil {
 		all["hsm_groups"] = []object{s.Group, s.Second}
+	}
+	if s.Metrics != nil {
+		all["metrics"] = s.Metrics
 	}
 	if s.Reload != nil {
 		all["reload"] = s.Reload

@@ -32,6 +32,9 @@ type connectionCounts struct {
 	Open    int   `json:"open"`
 	Refused int64 `json:"refused"` // since the start, because there were too many
 	CutOff  int64 `json:"cutOff"`  // since the start, because much was sent and nobody authenticated
+
+	// Since the start, by what the header of the PROXY protocol came to.
+	Headers map[xks.HeaderOutcome]int64 `json:"proxyProtocol,omitempty"`
 }
 
 func viewOf(p *parts) proxyView {

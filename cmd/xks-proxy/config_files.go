@@ -23,6 +23,7 @@ func checkFiles(r *report, c *config) {
 			}
 		}
 	}
+	checkWebConfig(r, c)
 	info, err := os.Stat(c.StateDirectory) // it may still have to be made
 	if err == nil && !info.IsDir() {
 		r.errorf("state_directory", "%s is no directory", c.StateDirectory)

@@ -20,8 +20,13 @@ func summarize(w io.Writer, c *config, m *tlsMaterial, secretsRead bool) error {
 		health = "http://" + c.Health.Listen + "/healthz/ready"
 	}
 	metrics, admin := "none", "none"
-	if c.Health.Listen != "" && c.Health.Metrics {
+	switch {
+	case c.metricsOnHealth() && c.Health.Listen != "":
 		metrics = "http://" + c.Health.Listen + metricsPath
+	case c.Metrics.WebConfig != "":
+		metrics = "https://" + c.Metrics.Listen + metricsPath
+	case c.Metrics.Listen != "":
+		metrics = "http://" + c.Metrics.Listen + metricsPath
 	}
 	if c.Admin.Socket != "" {
 		admin = c.Admin.Socket
@@ -32,7 +37,8 @@ func summarize(w io.Writer, c *config, m *tlsMaterial, secretsRead bool) error {
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, place := range c.listenerPlaces() {
-		fmt.Fprintf(t, "listens on\thttps://%s%s\n", place.Listen, describeClients(place.ClientCertificates))
+		fmt.Fprintf(t, "listens on\thttps://%s%s%s\n", place.Listen,
+			describeClients(place.ClientCertificates), describeSources(place.ProxyProtocol))
 	}
 	fmt.Fprintf(t, "health\t%s\n", health)
 	fmt.Fprintf(t, "metrics\t%s\n", metrics)

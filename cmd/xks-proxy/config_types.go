@@ -31,6 +31,7 @@ import (
 type config struct {
 	Server            serverConfig     `mapstructure:"server" doc:"The HTTPS listener that AWS KMS calls, and its limits."`
 	Health            healthConfig     `mapstructure:"health" restart:"true" doc:"The listener for load balancers and monitoring."`
+	Metrics           metricsConfig    `mapstructure:"metrics" restart:"true" doc:"A listener for the metrics alone, with TLS and authentication if you like."`
 	Admin             adminConfig      `mapstructure:"admin" restart:"true" doc:"The socket for the commands of operators: status, block, reload, hsm and others."`
 	Log               logConfig        `mapstructure:"log" doc:"The proxy's log: one structured line for each request, and what happens besides."`
 	StateDirectory    string           `mapstructure:"state_directory" restart:"true" default:"state" path:"true" doc:"Directory in which the last catalogue seen on each HSM is kept, so that a restart while one HSM is away does not begin to use a key version that the other lacks. Also what operators have blocked, when each credential was last used, and which PIN an HSM refused, as a slow hash, so that it is not tried again. One directory for each proxy. Empty: none is kept."`
@@ -53,7 +54,7 @@ type serverConfig struct {
 	FirstRequestBudget time.Duration            `mapstructure:"first_request_budget" default:"180ms" min:"10ms" max:"1m" doc:"The same for the first request of a connection, from the accept on: the TLS handshake has used some of the time."`
 	IdleTimeout        time.Duration            `mapstructure:"idle_timeout" restart:"true" default:"400s" min:"1s" max:"24h" doc:"A connection without a request is closed after this. Above the 350s of a network load balancer, so that it is never the proxy who closes first."`
 	TCPKeepAlive       time.Duration            `mapstructure:"tcp_keep_alive" restart:"true" default:"60s" min:"1s" max:"24h" doc:"Interval of TCP keep-alive probes. Below the idle timeout of what stands between, so that idle connections live."`
-	ReadHeaderTimeout  time.Duration            `mapstructure:"read_header_timeout" restart:"true" default:"5s" min:"100ms" max:"5m" doc:"Time for the TLS handshake, and for a client to send the header of a request."`
+	ReadHeaderTimeout  time.Duration            `mapstructure:"read_header_timeout" restart:"true" default:"5s" min:"100ms" max:"5m" doc:"Time for the TLS handshake, and for a client to send the header of a request. A PROXY protocol header has as long from the accept on, before the handshake."`
 	ReadTimeout        time.Duration            `mapstructure:"read_timeout" restart:"true" default:"5s" min:"100ms" max:"5m" doc:"Time for a client to send a whole request, body included."`
 	DrainTimeout       time.Duration            `mapstructure:"drain_timeout" default:"10s" min:"0s" max:"10m" doc:"After SIGTERM, how long requests in flight may take to finish."`
 	DrainDelay         time.Duration            `mapstructure:"drain_delay" default:"0s" min:"0s" max:"10m" doc:"After SIGTERM, how long to go on serving while readiness already says no, so that load balancers turn away first."`
@@ -64,6 +65,7 @@ type serverConfig struct {
 	MaxAAD             int                      `mapstructure:"max_aad" default:"65535" min:"8192" max:"65535" doc:"Longest additional authenticated data, bytes."`
 	MaxQueueTime       time.Duration            `mapstructure:"max_queue_time" default:"100ms" min:"1ms" max:"1m" doc:"A request that could not be begun within this after it had arrived, or that would wait longer than this for a session of an HSM, is answered ThrottlingException. Below the budget; by default half of it if that is less."`
 	ClientCertificates clientCertificatesConfig `mapstructure:"client_certificates" doc:"mTLS on the port of server.listen. AWS documents it as deprecated."`
+	ProxyProtocol      proxyProtocolConfig      `mapstructure:"proxy_protocol" doc:"PROXY protocol, versions 1 and 2, on the port of server.listen: the log has the client's address instead of the load balancer's."`
 	Listeners          []listenerConfig         `mapstructure:"listeners" doc:"Further HTTPS ports for the same key stores, each with its own rule about client certificates."`
 	HTTP2              bool                     `mapstructure:"http2" restart:"true" default:"true" doc:"Offer HTTP/2 beside HTTP/1.1."`
 }
@@ -90,6 +92,12 @@ type clientCertificatesConfig struct {
 type listenerConfig struct {
 	Listen             string                   `mapstructure:"listen" restart:"true" identity:"true" required:"true" doc:"Address and port."`
 	ClientCertificates clientCertificatesConfig `mapstructure:"client_certificates" doc:"mTLS on this port."`
+	ProxyProtocol      proxyProtocolConfig      `mapstructure:"proxy_protocol" doc:"PROXY protocol on this port."`
+}
+
+// proxyProtocolConfig is for load balancers that state for whom they connect.
+type proxyProtocolConfig struct {
+	Trusted []string `mapstructure:"trusted" doc:"Addresses and networks (CIDR) of the load balancers that send the header. A connection from them must begin with one, one from elsewhere must not, or it is closed. They can claim to be any client: name nobody else. Empty: no header is accepted."`
 }
 
 type reloadConfig struct {
@@ -98,7 +106,12 @@ type reloadConfig struct {
 
 type healthConfig struct {
 	Listen  string `mapstructure:"listen" default:"127.0.0.1:8080" doc:"Address and port for /healthz/live, /healthz/ready and /metrics over plain HTTP. Empty: no such listener."`
-	Metrics bool   `mapstructure:"metrics" default:"true" doc:"Serve Prometheus metrics at /metrics of this listener, and of no other. They name HSMs, HSM groups, key stores and access key ids: let only load balancers and monitoring reach it."`
+	Metrics bool   `mapstructure:"metrics" default:"true" doc:"Serve Prometheus metrics at /metrics of this listener, unless they have one of their own (metrics.listen). They name HSMs, HSM groups, key stores and access key ids: let only load balancers and monitoring reach it."`
+}
+
+type metricsConfig struct {
+	Listen    string `mapstructure:"listen" doc:"Address and port for /metrics and nothing else. The health port does not serve the metrics then. Empty: no such listener."`
+	WebConfig string `mapstructure:"web_config" path:"true" doc:"File with TLS, client certificates and passwords (bcrypt) for this listener, in the form of Prometheus exporters (exporter-toolkit, web configuration). It must have tls_server_config, and is refused if others than owner and group can read it. Changes of its content take effect at once. Empty: plain HTTP."`
 }
 
 type adminConfig struct {

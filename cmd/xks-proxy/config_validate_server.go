@@ -12,7 +12,9 @@ import (
 func validateServer(r *report, c *config) {
 	s := c.Server
 	validateListeners(r, c)
+	validateMetrics(r, c)
 	validateClientCertificates(r, "server.client_certificates", s.ClientCertificates)
+	validateProxyProtocol(r, "server.proxy_protocol", s.ProxyProtocol)
 	if s.Budget > kmsPatience {
 		r.warnf("server.budget", "AWS KMS gives up after %s, network included", kmsPatience)
 	}
@@ -49,6 +51,13 @@ func validateListeners(r *report, c *config) {
 		r.errorf("health.listen", "is the address of server.listen; health checks need a port of their own")
 	}
 	users := map[string]string{c.Server.Listen: "server.listen", c.Health.Listen: "health.listen"}
+	user, taken := users[c.Metrics.Listen]
+	if c.Metrics.Listen != "" {
+		if taken && !anyPort(c.Metrics.Listen) {
+			r.errorf("metrics.listen", "is the address of %s; each listener has its own", user)
+		}
+		users[c.Metrics.Listen] = "metrics.listen"
+	}
 	for i, l := range c.Server.Listeners {
 		at := fmt.Sprintf("server.listeners[%d]", i)
 		key := at + ".listen"
@@ -59,6 +68,7 @@ func validateListeners(r *report, c *config) {
 		}
 		users[l.Listen] = key
 		validateClientCertificates(r, at+".client_certificates", l.ClientCertificates)
+		validateProxyProtocol(r, at+".proxy_protocol", l.ProxyProtocol)
 	}
 }
 

@@ -1,11 +1,12 @@
 package main
 
-// Limits on the connections of the listeners beside the HTTPS ports: health and metrics, and the
-// admin socket. Without them, idle connections there would use up the open files of the process,
+// Limits on the connections of the listeners beside the HTTPS ports: health, metrics and the admin
+// socket. Without them, idle connections there would use up the open files of the process,
 // and AWS KMS could not connect.
 
 import (
 	"container/list"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
@@ -18,8 +19,9 @@ import (
 
 // Connections at once: a few load balancers, monitoring, and operators with scripts.
 const (
-	healthConnections = 64
-	adminConnections  = 32
+	healthConnections  = 64
+	adminConnections   = 32
+	metricsConnections = 32
 )
 
 // fewConnections bounds the connections of one http.Server by its ConnState. A new connection is
@@ -57,6 +59,9 @@ func (f *fewConnections) connState(c net.Conn, state http.ConnState) {
 			zap.String("listener", f.listener), zap.Int("max", f.limit),
 			zap.Int64("closed_since_start", f.closed.Load()))
 	})
+	if secure, ok := victim.(*tls.Conn); ok {
+		victim = secure.NetConn() // a farewell in TLS may wait for a client that does not read
+	}
 	_ = victim.Close() // it may be gone already
 }
 

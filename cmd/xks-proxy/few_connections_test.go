@@ -24,6 +24,7 @@ type fewRig struct {
 	addr  string
 	letGo chan struct{}
 	began chan struct{}
+	taken chan struct{} // one for each connection that the server has accepted
 	logs  *observer.ObservedLogs
 }
 
@@ -33,6 +34,7 @@ func newFewRig(t *testing.T) *fewRig {
 	r := &fewRig{
 		t: t, few: newFewConnections(listenerHealth, fewLimit, zap.New(core)), logs: logs,
 		letGo: make(chan struct{}), began: make(chan struct{}, 100),
+		taken: make(chan struct{}, 100),
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -45,12 +47,20 @@ func newFewRig(t *testing.T) *fewRig {
 			<-r.letGo
 		}
 	}
-	server := &http.Server{ConnState: r.few.connState, Handler: http.HandlerFunc(handler)}
+	noted := func(c net.Conn, state http.ConnState) {
+		r.few.connState(c, state)
+		if state == http.StateNew {
+			r.taken <- struct{}{}
+		}
+	}
+	server := &http.Server{ConnState: noted, Handler: http.HandlerFunc(handler)}
 	go func() { _ = server.Serve(l) }() // it ends with an error
 	t.Cleanup(func() { close(r.letGo); _ = server.Close() })
 	return r
 }
 
+// dial returns when the server has accepted: otherwise several connections could come at once for
+// it, and one that was just used would be the one that is idle for longest.
 func (r *fewRig) dial() net.Conn {
 	r.t.Helper()
 	c, err := net.Dial("tcp", r.addr)
@@ -58,6 +68,7 @@ func (r *fewRig) dial() net.Conn {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { _ = c.Close() })
+	<-r.taken
 	return c
 }
 

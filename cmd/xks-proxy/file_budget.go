@@ -18,6 +18,7 @@ type fileBudget struct {
 	connections int // of the HTTPS ports together
 	health      int
 	admin       int
+	metrics     int
 }
 
 // openFiles shares out what the system lets this process open. The connections of AWS KMS are
@@ -27,7 +28,7 @@ func openFiles(configured int, log *zap.Logger) fileBudget {
 	var files syscall.Rlimit
 	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files)
 	if err != nil {
-		return fileBudget{configured, healthConnections, adminConnections}
+		return fileBudget{configured, healthConnections, adminConnections, metricsConnections}
 	}
 	budget := shareFiles(configured, files.Cur)
 	if budget.connections < configured {
@@ -41,11 +42,12 @@ func openFiles(configured int, log *zap.Logger) fileBudget {
 
 // shareFiles keeps half of very few files, at most, for what is not a connection of AWS KMS.
 func shareFiles(connections int, files uint64) fileBudget {
-	const keptFiles = otherFiles + healthConnections + adminConnections
+	const keptFiles = otherFiles + healthConnections + adminConnections + metricsConnections
 	kept := min(keptFiles, files/2)
 	return fileBudget{
 		connections: max(1, int(min(uint64(connections), files-kept))),
 		health:      max(2, int(kept*healthConnections/keptFiles)),
 		admin:       max(2, int(kept*adminConnections/keptFiles)),
+		metrics:     max(2, int(kept*metricsConnections/keptFiles)),
 	}
 }

@@ -17,7 +17,7 @@ import (
 const (
 	livePath    = "/healthz/live"
 	readyPath   = "/healthz/ready"
-	metricsPath = "/metrics" // on the plain listener only
+	metricsPath = "/metrics" // of the health port or of metrics.listen, never of the HTTPS ports
 )
 
 // health answers load balancers.
@@ -85,7 +85,7 @@ func (h *health) before(next http.Handler) http.Handler {
 
 // plain serves the health paths, and the metrics where they are wanted.
 func (h *health) plain(a *admin) http.Handler {
-	if !a.config().Health.Metrics {
+	if !a.config().metricsOnHealth() {
 		return h.router
 	}
 	r := chi.NewRouter()

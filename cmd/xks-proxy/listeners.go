@@ -18,11 +18,12 @@ import (
 // listeners are the ports, taken before anything else is started, so that a port
 // that is in use ends the program at once.
 type listeners struct {
-	budget fileBudget
-	api    *xks.Listener // server.listen
-	ports  []apiPort     // all HTTPS ports, that one first
-	health net.Listener  // nil if not configured
-	admin  net.Listener  // likewise
+	budget  fileBudget
+	api     *xks.Listener // server.listen
+	ports   []apiPort     // all HTTPS ports, that one first
+	health  net.Listener  // nil if not configured
+	metrics net.Listener  // likewise
+	admin   net.Listener  // likewise
 }
 
 // resolveWait is how long a start waits for the address of a host name to listen on.
@@ -30,7 +31,7 @@ const resolveWait = 10 * time.Second
 
 // apiPort is one HTTPS port, below TLS.
 type apiPort struct {
-	net.Listener
+	*xks.Listener
 	address string // as the configuration has it
 }
 
@@ -44,19 +45,31 @@ func listen(ctx context.Context, c *config, log *zap.Logger) (*listeners, error)
 		}
 		if l.api == nil {
 			l.api = xks.NewListener(port, l.budget.connections, log)
-			port = l.api
-		} else {
-			port = l.api.Beside(port)
+			l.ports = append(l.ports, apiPort{l.api, place.Listen})
+			continue
 		}
-		l.ports = append(l.ports, apiPort{port, place.Listen})
+		l.ports = append(l.ports, apiPort{l.api.Beside(port), place.Listen})
 	}
-	l.api.LimitBody(c.Server.MaxBody)
+	l.apply(c)
 	err := l.listenBeside(ctx, c, log)
 	if err != nil {
 		l.close()
 		return nil, err
 	}
 	return l, nil
+}
+
+// apply puts into effect, for new connections, what a reload can change about the HTTPS ports. A
+// port that c does not have goes on as it is: ports are closed at the next start only.
+func (l *listeners) apply(c *config) {
+	l.api.LimitBody(c.Server.MaxBody)
+	for _, place := range c.listenerPlaces() {
+		for _, port := range l.ports {
+			if port.address == place.Listen {
+				port.Trust(place.ProxyProtocol.sources(), c.Server.ReadHeaderTimeout)
+			}
+		}
+	}
 }
 
 // addresses are those of the HTTPS ports beside server.listen.
@@ -76,6 +89,13 @@ func (l *listeners) listenBeside(ctx context.Context, c *config, log *zap.Logger
 			return err
 		}
 		l.health = health
+	}
+	if c.Metrics.Listen != "" {
+		metrics, err := listenTCP(ctx, "metrics.listen", c.Metrics.Listen, c.Server.TCPKeepAlive)
+		if err != nil {
+			return err
+		}
+		l.metrics = metrics
 	}
 	if c.Admin.Socket != "" {
 		admin, err := listenAdmin(ctx, c.Admin, c.StateDirectory, log)
@@ -109,10 +129,9 @@ func (l *listeners) close() {
 	for _, port := range l.ports {
 		_ = port.Close() // closed already after a regular end
 	}
-	if l.health != nil {
-		_ = l.health.Close()
-	}
-	if l.admin != nil {
-		_ = l.admin.Close()
+	for _, beside := range []net.Listener{l.health, l.admin, l.metrics} {
+		if beside != nil {
+			_ = beside.Close()
+		}
 	}
 }

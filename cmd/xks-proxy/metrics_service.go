@@ -98,9 +98,20 @@ var proxyMetrics = []metric[proxyFigures]{
 		Value: func(f proxyFigures) float64 { return float64(f.connections.Refused) }},
 	{Name: "xks_proxy_connections_cut_off_total", Kind: counter, Help: "Connections ended because too much was sent on them, or too many of them were at work, before anybody had authenticated.",
 		Value: func(f proxyFigures) float64 { return float64(f.connections.CutOff) }},
-	{Name: "xks_proxy_other_connections_closed_total", Kind: counter, Help: "Connections of the health port and the admin socket closed because there were too many.", Labels: []string{"listener"},
+	{Name: "xks_proxy_proxy_protocol_connections_total", Kind: counter,
+		Help: "Connections by what their PROXY protocol header came to: client and local are " +
+			"served, missing, invalid, slow and untrusted are closed.",
+		Labels: []string{"outcome"}, Each: proxyHeaders},
+	{Name: "xks_proxy_other_connections_closed_total", Kind: counter,
+		Help: "Connections of the health port, the admin socket and the metrics listener closed " +
+			"because there were too many.",
+		Labels: []string{"listener"},
 		Each: func(f proxyFigures) []oneValue {
-			return []oneValue{sample(float64(f.besides[listenerAdmin]), listenerAdmin), sample(float64(f.besides[listenerHealth]), listenerHealth)}
+			var values []oneValue
+			for _, listener := range []string{listenerAdmin, listenerHealth, listenerMetrics} {
+				values = append(values, sample(float64(f.besides[listener]), listener))
+			}
+			return values
 		}},
 	{Name: "xks_proxy_log_lines_lost_total", Kind: counter, Help: "Lines of the log that were lost because it could not be written.",
 		Value: func(f proxyFigures) float64 { return float64(f.log.Lost) }},

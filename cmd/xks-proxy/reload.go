@@ -27,8 +27,8 @@ type reloader struct {
 	tls   *tlsHolder
 	kill  *killSwitch
 
-	listener *xks.Listener
-	handler  *xks.Handler // set before the first generation is published
+	listeners *listeners
+	handler   *xks.Handler // set before the first generation is published
 
 	life context.Context // ends with the program: a reload that is under way is called off
 	end  context.CancelFunc
@@ -47,6 +47,7 @@ type reloadReading struct {
 	waits    []string
 	warnings []warning
 	tls      *tlsMaterial
+	ports    *config // config, with the ports that its file wants
 }
 
 var errNotStarted = &adminRefusal{errStarting, "the proxy is still starting: nothing was reloaded; ask again in a moment"}
@@ -130,7 +131,7 @@ func (r *reloader) replace(ctx context.Context, began time.Time) (*reloadAnswer,
 		if err != nil {
 			return fmt.Errorf("the key stores cannot be served: %w", err)
 		}
-		r.listener.LimitBody(next.config.Server.MaxBody)
+		r.listeners.apply(reading.ports)
 		r.tls.use(reading.tls)
 		return nil
 	}
@@ -185,7 +186,8 @@ func (r *reloader) read(ctx context.Context) (*reloadReading, error) {
 	reading.changes = diffConfigs(old.config, c, old.secrets, secrets)
 	wanted := c.Server.Listeners
 	reading.waits = keepRunning(c, old.config)
-	reading.tls, more, err = prepareTLS(withListeners(c, wanted))
+	reading.ports = withListeners(c, wanted)
+	reading.tls, more, err = prepareTLS(reading.ports)
 	if err != nil {
 		return nil, err
 	}

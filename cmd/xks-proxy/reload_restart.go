@@ -26,6 +26,8 @@ var restartSettings = []restartSetting{
 	fixed("server.max_connections", func(c *config) *int { return &c.Server.MaxConnections }),
 	fixed("health.listen", func(c *config) *string { return &c.Health.Listen }),
 	fixed("health.metrics", func(c *config) *bool { return &c.Health.Metrics }),
+	fixed("metrics.listen", func(c *config) *string { return &c.Metrics.Listen }),
+	fixed("metrics.web_config", func(c *config) *string { return &c.Metrics.WebConfig }),
 	fixed("admin.socket", func(c *config) *string { return &c.Admin.Socket }),
 	fixed("admin.group", func(c *config) *string { return &c.Admin.Group }),
 	fixed("log.format", func(c *config) *string { return &c.Log.Format }),

@@ -121,7 +121,7 @@ func serveWith(ctx context.Context, v serving, started func()) error {
 	p.tls = newTLSHolder(c.Server.HTTP2, log)
 	p.tls.use(v.material)
 	p.reloader = newReloader(ctx, v.file, v.log, p.fleet, p.tls, v.files)
-	p.reloader.listener, p.reloader.kill = listeners.api, p.kill
+	p.reloader.listeners, p.reloader.kill = listeners, p.kill
 	defer p.reloader.stop() // before p.stop
 	p.reloader.told(v.warnings)
 	s := newServers(p, listeners)

@@ -35,6 +35,9 @@ func (s *servers) announce() {
 	if s.listeners.health != nil {
 		fields = append(fields, zap.Stringer("health", s.listeners.health.Addr()))
 	}
+	if s.listeners.metrics != nil {
+		fields = append(fields, zap.Stringer("metrics", s.listeners.metrics.Addr()))
+	}
 	if s.listeners.admin != nil {
 		fields = append(fields, zap.String("admin", s.parts.config.Admin.Socket))
 	}

@@ -1,7 +1,7 @@
 package main
 
-// The HTTP servers of serve: the HTTPS ports for AWS KMS, and beside them the health port
-// and the admin socket, which answer from before the HSMs have started.
+// The HTTP servers of serve: the HTTPS ports for AWS KMS, and beside them the health port, the
+// metrics and the admin socket, which answer from before the HSMs have started.
 
 import (
 	"context"
@@ -22,6 +22,7 @@ type servers struct {
 	listeners *listeners
 	health    *health
 	plain     *http.Server
+	metrics   *http.Server
 	admin     *http.Server
 	few       map[string]*fewConnections // by listener
 	broken    chan error                 // of a listener
@@ -34,7 +35,7 @@ const (
 	healthIdleTimeout   = 2 * time.Minute // above the usual intervals of probes and scrapes
 
 	writeTimeout  = 10 * time.Second // for a client that does not read its answer
-	serversBeside = 2
+	serversBeside = 3
 
 	// maxStreams bounds what one HTTP/2 connection has the proxy do at once; a client with more to ask opens another.
 	maxStreams   = 100
@@ -47,14 +48,21 @@ func newServers(p *parts, l *listeners) *servers {
 	s := &servers{parts: p, listeners: l, health: newHealth(p.groupList), broken: make(chan error, len(l.ports)+serversBeside)}
 	a := newAdmin(p)
 	a.ready = s.health.verdict
-	a.connections = func() connectionCounts { return connectionCounts{l.api.Open(), l.api.Refused(), l.api.CutOff()} }
+	a.connections = func() connectionCounts {
+		return connectionCounts{
+			Open: l.api.Open(), Refused: l.api.Refused(), CutOff: l.api.CutOff(),
+			Headers: l.api.Headers(),
+		}
+	}
 	s.few = map[string]*fewConnections{
-		listenerHealth: newFewConnections(listenerHealth, l.budget.health, p.log),
-		listenerAdmin:  newFewConnections(listenerAdmin, l.budget.admin, p.log),
+		listenerHealth:  newFewConnections(listenerHealth, l.budget.health, p.log),
+		listenerAdmin:   newFewConnections(listenerAdmin, l.budget.admin, p.log),
+		listenerMetrics: newFewConnections(listenerMetrics, l.budget.metrics, p.log),
 	}
 	a.besides = s.besides
 	s.admin = newAdminServer(a)
 	s.admin.ConnState = s.few[listenerAdmin].connState
+	s.metrics = s.newMetricsServer(a)
 	s.plain = &http.Server{
 		Handler:           s.health.plain(a),
 		ReadHeaderTimeout: healthHeaderTimeout,
@@ -70,8 +78,9 @@ func newServers(p *parts, l *listeners) *servers {
 
 // The listeners beside the HTTPS ports, as they are called in metrics.
 const (
-	listenerHealth = "health"
-	listenerAdmin  = "admin"
+	listenerHealth  = "health"
+	listenerAdmin   = "admin"
+	listenerMetrics = "metrics"
 )
 
 // besides counts the connections of these listeners that were closed because there were too many.
@@ -120,13 +129,17 @@ func (s *servers) serveAPI(api *http.Server) {
 	}
 }
 
-// serveBeside lets the health port and the admin socket answer. HSMs may take long to start: without
+// serveBeside lets the health port, the metrics and the admin socket answer. HSMs may take long to start: without
 // an answer about liveness meanwhile, a container platform would end the program.
 func (s *servers) serveBeside() {
 	fields := []zap.Field{zap.String("version", programVersion().Version)}
 	if s.listeners.health != nil {
 		go func() { s.broken <- s.plain.Serve(s.listeners.health) }()
 		fields = append(fields, zap.Stringer("health", s.listeners.health.Addr()))
+	}
+	if s.listeners.metrics != nil {
+		go func() { s.broken <- s.serveMetrics() }()
+		fields = append(fields, zap.Stringer("metrics", s.listeners.metrics.Addr()))
 	}
 	if s.listeners.admin != nil {
 		go func() { s.broken <- s.admin.Serve(s.listeners.admin) }()
@@ -138,6 +151,7 @@ func (s *servers) serveBeside() {
 // closeBeside ends what serveBeside began; a second time is harmless.
 func (s *servers) closeBeside() {
 	_ = s.plain.Close() // probes of load balancers need no farewell
+	_ = s.metrics.Close()
 	_ = s.admin.Close()
 }
 

@@ -47,7 +47,10 @@ type listenerPlace struct {
 
 // listenerPlaces lists server.listen first.
 func (c *config) listenerPlaces() []listenerPlace {
-	first := listenerConfig{Listen: c.Server.Listen, ClientCertificates: c.Server.ClientCertificates}
+	first := listenerConfig{
+		Listen: c.Server.Listen, ClientCertificates: c.Server.ClientCertificates,
+		ProxyProtocol: c.Server.ProxyProtocol,
+	}
 	places := []listenerPlace{{listenerConfig: first, path: "server", address: "server.listen"}}
 	for i, l := range c.Server.Listeners {
 		path := fmt.Sprintf("server.listeners[%d]", i)

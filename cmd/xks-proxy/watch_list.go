@@ -35,7 +35,7 @@ func (l *fileList) add(paths ...string) {
 }
 
 func (l *fileList) addConfig(c *config) {
-	l.add(c.KeyStoreDirectory)
+	l.add(c.KeyStoreDirectory, c.Metrics.WebConfig)
 	t := c.Server.TLS
 	l.add(t.Certificate, t.Key, c.Server.ClientCertificates.CA)
 	l.addCertificates(t.More)

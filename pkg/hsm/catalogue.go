@@ -16,6 +16,7 @@ import (
 // under it would make data that is lost with one HSM (requirements K2, R4).
 var ErrIncomplete = errors.New("no version of the key is on every HSM of the group")
 
+// catalogue is what all HSMs of a group hold, at one moment.
 type catalogue struct {
 	keys    map[string]*Key // by label
 	unknown memberSet       // members whose keys were never seen
@@ -39,6 +40,7 @@ type Key struct {
 	unseen   bool         // there is a member whose keys were never seen
 }
 
+// keyVersion is one version of a key: who holds it, and who can do what with it.
 type keyVersion struct {
 	number     uint32
 	holders    memberSet
@@ -176,6 +178,7 @@ func (k *Key) Versions() []uint32 {
 	return numbers
 }
 
+// version is nil if no HSM was seen with it.
 func (k *Key) version(number uint32) *keyVersion {
 	for i := range k.versions {
 		if k.versions[i].number == number {

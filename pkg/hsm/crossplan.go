@@ -97,6 +97,7 @@ func (c *crosses) doubt(label string, now time.Time) {
 	c.hurried = true
 }
 
+// stats are how many comparisons had a result, and how many versions wait for their first.
 func (c *crosses) stats() (uint64, int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -20,6 +20,7 @@ func changedLabels(before, now map[string][]Object) []string {
 	return changed
 }
 
+// byLabel sorts the objects of each label, so that two listings can be compared.
 func byLabel(list []Object) map[string][]Object {
 	objects := map[string][]Object{}
 	for _, object := range list {
@@ -40,6 +41,7 @@ type Refreshed struct {
 	Gone    []string
 }
 
+// difference is what a listing has changed; before is nil if it was the first.
 func difference(before, after map[string][]Object) Refreshed {
 	r := Refreshed{Keys: len(after), First: before == nil}
 	for _, label := range slices.Sorted(slices.Values(changedLabels(before, after))) {

@@ -98,6 +98,7 @@ type Error struct {
 	Detail   string // what else helps the operator
 }
 
+// Error names the operation, the HSM, what happened and the CKR code.
 func (e *Error) Error() string {
 	var b strings.Builder
 	if e.HSM != "" {

@@ -16,6 +16,7 @@ const (
 	definiteRefusal                     // ErrInvalidCiphertext
 )
 
+// refusalOf is what the error of a Decrypt says of the ciphertext.
 func refusalOf(err error) refusalKind {
 	switch {
 	case err == nil:

@@ -34,6 +34,7 @@ func newSince(others map[findingID]Finding, list []Finding) []Finding {
 	})
 }
 
+// byID makes findings comparable with those of another moment.
 func byID(list []Finding) map[findingID]Finding {
 	ids := make(map[findingID]Finding, len(list))
 	for _, f := range list {

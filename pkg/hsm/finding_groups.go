@@ -77,6 +77,7 @@ func FindingKinds() []FindingKind {
 // loggedLabels is how many labels a log line names.
 const loggedLabels = 10
 
+// labels are the first labels of the group, for a log line.
 func (g FindingGroup) labels() []string {
 	labels := []string{ShowLabel(g.Label)}
 	for _, place := range g.Others[:min(len(g.Others), loggedLabels-1)] {

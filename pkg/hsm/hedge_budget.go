@@ -16,6 +16,7 @@ type hedgeBudget struct {
 	saved   atomic.Int64
 }
 
+// init sets how many of a hundred requests may be hedged; negative is none.
 func (b *hedgeBudget) init(percent int) {
 	b.percent = int64(max(percent, 0))
 	if b.percent > 0 {

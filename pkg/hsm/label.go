@@ -52,6 +52,7 @@ type storedObject struct {
 	LabelBytes []byte `json:"labelBytes,omitempty"` // if the label is not UTF-8
 }
 
+// storeObjects prepares objects for JSON, with labels byte for byte.
 func storeObjects(objects []Object) []storedObject {
 	stored := make([]storedObject, len(objects))
 	for i, o := range objects {
@@ -61,6 +62,7 @@ func storeObjects(objects []Object) []storedObject {
 	return stored
 }
 
+// restoreObjects undoes storeObjects.
 func restoreObjects(stored []storedObject) []Object {
 	objects := make([]Object, len(stored))
 	for i, s := range stored {

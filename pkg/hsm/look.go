@@ -4,10 +4,7 @@ package hsm
 // the HSMs for a key that it does not have (who may ask for one: asker.go).
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -197,23 +194,6 @@ func (g *Group) tellUnlisted(m *member, err error) {
 	}
 	g.log.Error("the keys of this HSM were never seen: the other HSMs serve, and what is encrypted until it is there may be unreadable on it; no key is ENABLED for CreateKey meanwhile",
 		zap.String("hsm", m.Name), zap.Error(err))
-}
-
-// sorted puts the objects of one label in an order of its own, since a token
-// may list the same ones in another order each time.
-func sorted(objects []Object) []Object {
-	slices.SortFunc(objects, func(a, b Object) int {
-		return cmp.Or(bytes.Compare(a.ID, b.ID), cmp.Compare(a.Class, b.Class), cmp.Compare(a.KeyType, b.KeyType), cmp.Compare(a.Bits, b.Bits))
-	})
-	return objects
-}
-
-func sameObjects(a, b []Object) bool {
-	return slices.EqualFunc(a, b, func(a, b Object) bool {
-		sameID := bytes.Equal(a.ID, b.ID)
-		a.ID, b.ID = nil, nil
-		return sameID && reflect.DeepEqual(a, b)
-	})
 }
 
 // rebuild makes the catalogue anew from all members. Group.mu is held.

@@ -20,6 +20,7 @@ func newLookLimits(perSecond int) lookLimits {
 	return lookLimits{unknown: rate.NewLimiter(rate.Limit(perSecond), perSecond), known: rate.NewLimiter(rate.Limit(perSecond), perSecond)}
 }
 
+// allow reports whether there may be one more look, and counts it.
 func (l lookLimits) allow(known bool) bool {
 	if known {
 		return l.known.Allow()
@@ -33,6 +34,7 @@ const (
 	maxRecent    = 4096                   // looks remembered
 )
 
+// looks remembers the results of live looks for a moment. It is safe for concurrent use.
 type looks struct {
 	limits lookLimits
 
@@ -47,6 +49,7 @@ type look struct {
 	at   time.Time
 }
 
+// recall is the result of a recent look for a label, if there was one.
 func (l *looks) recall(label string) (look, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -58,6 +61,7 @@ func (l *looks) recall(label string) (look, bool) {
 	return found, ok && time.Since(found.at) < holds
 }
 
+// remember keeps a result that every HSM had a part in.
 func (l *looks) remember(label string, result look) {
 	if len(result.away) > 0 {
 		return

@@ -30,18 +30,20 @@ type store struct {
 	off bool       // nothing is written now
 }
 
+// newStore is for one group; an empty directory keeps nothing.
 func newStore(directory, group string) *store { return &store{directory: directory, group: group} }
 
 // keeps reports whether there is a state directory.
 func (s *store) keeps() bool { return s.directory != "" }
 
-// pause ends what is written, and waits for a write that is under way; resume lets it go on.
+// pause ends what is written. When it returns, no write is under way.
 func (s *store) pause() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.off = true
 }
 
+// resume undoes pause.
 func (s *store) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,6 +123,7 @@ func memoryFile(stateDirectory, group, name string) string {
 	return filepath.Join(stateDirectory, fmt.Sprintf("catalogue-%s@%s.json", url.QueryEscape(group), url.QueryEscape(name)))
 }
 
+// memoryFile is the file about one HSM.
 func (s *store) memoryFile(name string) string { return memoryFile(s.directory, s.group, name) }
 
 // write replaces what is remembered of an HSM.

@@ -3,7 +3,11 @@ package hsm
 // Key objects as a token lists them, and what the proxy reads out of them.
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
+	"reflect"
+	"slices"
 	"strconv"
 )
 
@@ -118,4 +122,22 @@ func (o Object) Spec() string {
 		return o.KeyType
 	}
 	return o.KeyType + "_" + strconv.Itoa(o.Bits)
+}
+
+// sorted puts the objects of one label in an order of its own, since a token
+// may list the same ones in another order each time.
+func sorted(objects []Object) []Object {
+	slices.SortFunc(objects, func(a, b Object) int {
+		return cmp.Or(bytes.Compare(a.ID, b.ID), cmp.Compare(a.Class, b.Class), cmp.Compare(a.KeyType, b.KeyType), cmp.Compare(a.Bits, b.Bits))
+	})
+	return objects
+}
+
+// sameObjects compares two lists in order.
+func sameObjects(a, b []Object) bool {
+	return slices.EqualFunc(a, b, func(a, b Object) bool {
+		sameID := bytes.Equal(a.ID, b.ID)
+		a.ID, b.ID = nil, nil
+		return sameID && reflect.DeepEqual(a, b)
+	})
 }

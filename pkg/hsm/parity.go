@@ -219,6 +219,7 @@ func doNot(views []view) string {
 
 func plural(views []view, one, many string) string { return choose(len(views) == 1, one, many) }
 
+// choose is yes if first, else no.
 func choose(first bool, yes, no string) string {
 	if first {
 		return yes

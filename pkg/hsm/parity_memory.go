@@ -60,6 +60,7 @@ func (m *parityMemory) complete() map[string][]uint32 {
 
 const parityFormat = 1
 
+// parityFile is the file about the parity of the group.
 func (s *store) parityFile() string {
 	return filepath.Join(s.directory, fmt.Sprintf("complete-%s.json", url.QueryEscape(s.group)))
 }

@@ -42,6 +42,7 @@ type candidate struct {
 // quickListing is how long a listing may take that is repeated out of turn.
 const quickListing = 100 * time.Millisecond
 
+// newParity is for HSMs in the order of the group.
 func newParity(hsms []string, testKey string, lostKey LostKey) *parity {
 	return &parity{
 		hsms: hsms, testKey: testKey, lostKey: lostKey,

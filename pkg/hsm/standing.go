@@ -169,6 +169,7 @@ func (s *standing) drain(on bool, now time.Time) {
 	}
 }
 
+// tripCount is how often the HSM was taken out of service.
 func (s *standing) tripCount() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

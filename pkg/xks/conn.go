@@ -31,6 +31,8 @@ type conn struct {
 	among     *list.List    // crowd.strangers or one of crowd.known; nil: neither. Guarded by the crowd's lock, as is place
 	place     *list.Element // in among
 	keyStore  string        // for which somebody first authenticated; likewise
+	sender    *sender       // of a PROXY header; nil if none may come
+	begun     bool          // something was read, the header of sender aside; for Read only
 
 	// A stranger is who has no credit.
 	credit    atomic.Int64  // bytes that may come before the next authenticated request
@@ -59,7 +61,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	if c.credit.Load() <= 0 && len(b) > strangerPortion {
 		b = b[:strangerPortion]
 	}
-	n, err := c.Conn.Read(b)
+	n, err := c.receive(b)
 	if n > 0 {
 		now := int64(time.Since(epoch))
 		c.lastByte.Store(now)

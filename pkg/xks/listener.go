@@ -21,6 +21,7 @@ import (
 type Listener struct {
 	net.Listener
 	*crowd
+	trust atomic.Pointer[trust] // nil: of nobody
 }
 
 // crowd is all connections, of one listener or of several.
@@ -33,6 +34,7 @@ type crowd struct {
 	alarm   rate.Sometimes
 	cutting rate.Sometimes // alarm, of the connections cut off
 	gate    gate
+	headers *headerTally
 
 	mu        sync.Mutex
 	open      int
@@ -54,7 +56,10 @@ const alarmInterval = 10 * time.Second
 // item 6). What goes beyond is cut off. Each authenticated request lifts these limits, for 512 KiB and the longest
 // body.
 func NewListener(l net.Listener, limit int, log *zap.Logger) *Listener {
-	all := &crowd{max: limit, log: log, gate: gate{free: max(1, runtime.GOMAXPROCS(0)/2)}}
+	all := &crowd{
+		max: limit, log: log, gate: gate{free: max(1, runtime.GOMAXPROCS(0)/2)},
+		headers: newHeaderTally(log),
+	}
 	all.alarm.First, all.alarm.Interval = 1, alarmInterval
 	all.cutting.First, all.cutting.Interval = 1, alarmInterval
 	all.maxBody.Store(defaultMaxBody)
@@ -103,7 +108,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 			}
 			return nil, err
 		}
-		c := &conn{Conn: raw, crowd: l.crowd, accepted: time.Now(), allowance: newAllowance(int(l.maxBody.Load()))}
+		c := l.newConn(raw)
 		victim := l.admit(c)
 		if victim != nil {
 			l.refused.Add(1)
@@ -115,6 +120,14 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if victim != c {
 			return c, nil
 		}
+	}
+}
+
+func (l *Listener) newConn(raw net.Conn) *conn {
+	now := time.Now()
+	return &conn{
+		Conn: raw, crowd: l.crowd, accepted: now, allowance: newAllowance(int(l.maxBody.Load())),
+		sender: l.sender(raw.RemoteAddr(), now),
 	}
 }
 

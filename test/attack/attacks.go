@@ -23,6 +23,9 @@ var attacks = []attack{
 	// Client certificates.
 	{"client certificates", time.Minute, clientCertificates},
 
+	// Addresses of others.
+	{"PROXY protocol headers", time.Minute, proxyHeaders},
+
 	// Two readings of one request.
 	{"request smuggling", 3 * time.Minute, smuggling},
 	{"HTTP/2 requests", time.Minute, http2Requests},

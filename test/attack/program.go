@@ -35,7 +35,9 @@ type program struct {
 	exited  chan struct{}
 	listen  string // of the API
 	mutual  string // of the port that asks for client certificates
-	health  string // of the plain listener
+
+	balanced string // of the port for a load balancer
+	health   string // of the plain listener
 
 	mu     sync.Mutex
 	lines  int
@@ -102,11 +104,11 @@ func (p *program) read(log io.Reader, serving chan<- error) {
 				More           []string `json:"more_listeners"`
 			}
 			err := json.Unmarshal(line, &s)
-			if err != nil || s.Listen == "" || len(s.More) != 1 {
+			if err != nil || s.Listen == "" || len(s.More) != 2 {
 				serving <- fmt.Errorf("the line about serving: %s", line)
 				return
 			}
-			p.listen, p.health, p.mutual = s.Listen, s.Health, s.More[0]
+			p.listen, p.health, p.mutual, p.balanced = s.Listen, s.Health, s.More[0], s.More[1]
 			serving <- nil
 		}
 	}

@@ -30,7 +30,14 @@ var errClosed = errors.New("connection closed")
 var sources atomic.Uint32
 
 // dial opens a TCP connection.
-func dial(address string) (net.Conn, error) {
+func dial(address string) (net.Conn, error) { return dialFrom(address, "") }
+
+// dialFrom is dial from one address; "": from any of a stranger's.
+func dialFrom(address, from string) (net.Conn, error) {
+	if from != "" {
+		d := net.Dialer{Timeout: replyLimit, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		return d.Dial("tcp", address)
+	}
 	n := sources.Add(1)
 	d := net.Dialer{Timeout: replyLimit, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, byte(1+n/200%50), byte(1+n%200))}}
 	return d.Dial("tcp", address)

@@ -3,7 +3,8 @@ package main
 // The world of a run: a pair of software HSMs and the program in front of it, with four key stores.
 // One path prefix begins with another, one key store reaches its keys by a template, one has no
 // prefix and every label, and one has a quota. Two more exist under a host name of their own only. Half of them stand in
-// the configuration file, half in files of their own. A second port asks for client certificates.
+// the configuration file, half in files of their own. A second port asks for client
+// certificates, a third one is for a load balancer that speaks the PROXY protocol.
 
 import (
 	"context"
@@ -96,7 +97,8 @@ func (w *world) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.target.API, w.target.Health, w.target.Mutual = w.program.listen, w.program.health, w.program.mutual
+	w.target.API, w.target.Health = w.program.listen, w.program.health
+	w.target.Mutual, w.target.Balanced = w.program.mutual, w.program.balanced
 	return w.makeCiphertexts()
 }
 
@@ -126,8 +128,13 @@ func (w *world) writeConfig(d *demo.Demo) (string, error) {
 	}
 	text, err := json.Marshal(object{
 		"server": object{"listen": "127.0.0.1:0",
-			"listeners": []object{{"listen": "127.0.0.3:0", "client_certificates": object{"ca": clientCA, "subjects": []string{clientSubject}}}},
-			"tls":       object{"certificate": d.File("server.crt"), "key": d.File("server.key")}},
+			"listeners": []object{
+				{"listen": "127.0.0.3:0", "client_certificates": object{
+					"ca": clientCA, "subjects": []string{clientSubject}}},
+				{"listen": "127.0.0.4:0", "proxy_protocol": object{
+					"trusted": []string{trustedBalancer}}},
+			},
+			"tls": object{"certificate": d.File("server.crt"), "key": d.File("server.key")}},
 		"health":          object{"listen": "127.0.0.2:0"}, // the program refuses twice the same, and takes port 0 for one
 		"state_directory": filepath.Join(w.dir, "state"), "admin": object{"socket": filepath.Join(w.dir, "admin.sock")},
 		"hsms": hsms, "hsm_groups": []object{{"name": "main", "hsms": members, "test_key": testKey}}, "key_stores": stores,
@@ -201,6 +208,7 @@ func (w *world) close() {
 type target struct {
 	API, Health string // addresses
 	Mutual      string // address of the port that asks for client certificates
+	Balanced    string // address of the port for a load balancer
 	CA          string // PEM
 	ClientCA    authority
 	Tenants     []tenant

@@ -1,0 +1,87 @@
+package main
+
+// The listener that has only the metrics, with TLS and passwords if monitoring is to show who it
+// is. Health checks stay on their own port, for load balancers that know neither.
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/exporter-toolkit/web"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+)
+
+// newMetricsServer is for metrics.listen. HTTP/1.1 is all that a scrape needs.
+func (s *servers) newMetricsServer(a *admin) *http.Server {
+	c := s.parts.config.Server
+	r := chi.NewRouter()
+	r.Method(http.MethodGet, metricsPath, metricsHandler(a))
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Server{
+		Handler:           r,
+		Protocols:         protocols,
+		ReadHeaderTimeout: healthHeaderTimeout,
+		ReadTimeout:       c.ReadTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       min(c.IdleTimeout, healthIdleTimeout),
+		MaxHeaderBytes:    maxHeaderBytes,
+		ConnState:         s.few[listenerMetrics].connState,
+		ErrorLog:          s.parts.opened.quiet(),
+	}
+}
+
+// serveMetrics blocks. The file of metrics.web_config is read again at each handshake and request.
+func (s *servers) serveMetrics() error {
+	file := s.parts.config.Metrics.WebConfig
+	problems := &webProblems{
+		log: s.parts.log, alarm: rate.Sometimes{First: 1, Interval: webProblemInterval},
+	}
+	log := slog.New(slog.NewTextHandler(problems, &slog.HandlerOptions{Level: slog.LevelError}))
+	return web.Serve(s.listeners.metrics, s.metrics, &web.FlagConfig{WebConfigFile: &file}, log)
+}
+
+// webProblems is the library's log of errors: a file that cannot be read any more. Anyone can cause
+// a line by a request.
+type webProblems struct {
+	log   *zap.Logger
+	alarm rate.Sometimes
+}
+
+const webProblemInterval = refusalLogInterval
+
+// Write implements io.Writer.
+func (w *webProblems) Write(line []byte) (int, error) {
+	w.alarm.Do(func() {
+		shown := bytes.TrimSpace(line)
+		w.log.Error("the metrics cannot be served; look at the file of metrics.web_config",
+			zap.ByteString("detail", shown[:min(len(shown), maxQuietText)]))
+	})
+	return len(line), nil
+}
+
+// metricsOnHealth: a port of their own, which may ask for a password, is then the only one.
+func (c *config) metricsOnHealth() bool {
+	return c.Health.Metrics && c.Metrics.Listen == ""
+}
+
+// validateMetrics refuses what would leave the metrics open beside their own listener.
+func validateMetrics(r *report, c *config) {
+	m := c.Metrics
+	if m.Listen == "" {
+		if m.WebConfig != "" {
+			r.errorf(webConfigKey, "is for metrics.listen, which is missing; "+
+				"give the metrics an address and port of their own, such as 0.0.0.0:9443")
+		}
+		return
+	}
+	validateAddress(r, "metrics.listen", m.Listen)
+	_, given := r.origins["health.metrics"]
+	if given && c.Health.Metrics {
+		r.errorf("health.metrics", "is true, and metrics.listen is set as well: the health port "+
+			"would serve the metrics to anybody; remove one of them")
+	}
+}
