@@ -14,7 +14,7 @@ PREFIX   ?= /usr/local
 DESTDIR  ?=
 
 BIN := bin/xks-proxy
-TARGETS := help build install install-test demo demo-once test lint fuzz bench faults chaos reloads attack noisy busy vendors softhsm p11kit faulty clean
+TARGETS := help build man install install-test demo demo-once test lint fuzz bench faults chaos reloads attack noisy busy vendors softhsm p11kit faulty clean
 
 .PHONY: $(TARGETS)
 .DEFAULT_GOAL := help
@@ -35,10 +35,13 @@ build: ## Build bin/xks-proxy
 	@mkdir -p bin
 	go build -trimpath -o $(BIN) ./cmd/xks-proxy
 
+man: build ## Write the manual pages to man/
+	$(BIN) man man
+
 # What is in the unit follows PREFIX. Nothing below /etc is touched: that is the operator's.
 SHARED = $(DESTDIR)$(PREFIX)/share
 DOCUMENTS = $(SHARED)/doc/xks-proxy
-install: ## Install bin/xks-proxy, its unit, completions, documents and examples below PREFIX
+install: ## Install bin/xks-proxy, its unit, manual pages, completions, documents and examples below PREFIX
 	@test -x $(BIN) || { echo 'bin/xks-proxy is missing: run make build first (it needs no root)' >&2; exit 1; }
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/lib/systemd/system'
 	install -m 0755 $(BIN) '$(DESTDIR)$(PREFIX)/bin/xks-proxy'
@@ -53,6 +56,8 @@ install: ## Install bin/xks-proxy, its unit, completions, documents and examples
 	$(BIN) completion bash >'$(SHARED)/bash-completion/completions/xks-proxy'
 	$(BIN) completion zsh >'$(SHARED)/zsh/site-functions/_xks-proxy'
 	$(BIN) completion fish >'$(SHARED)/fish/vendor_completions.d/xks-proxy.fish'
+	install -d '$(SHARED)/man/man1'
+	$(BIN) man '$(SHARED)/man/man1'
 
 install-test: build ## Follow docs/install.md on a clean Debian under systemd (root; debootstrap, systemd-nspawn)
 	go test ./test -run '^TestInstallDocument$$' -count 1 -v -timeout 20m -args -clean-machine
@@ -65,15 +70,15 @@ demo-once: softhsm build ## The same with all checks, then stop: exit code 0 or 
 
 test: softhsm p11kit ## Vet, unit tests with -race, end-to-end tests with the real program
 	go vet ./...
-	go test -race -timeout 10m ./pkg/... ./cmd/...
+	go test -race -timeout 10m ./pkg/... ./internal/... ./cmd/...
 	go test -timeout 14m ./test/...
 	@if test "$$(id -u)" != 0; then \
 		echo 'Not root, so these were not tried; CI tries them:'; \
-		grep -rhoE --include='*_test.go' 'asroot\.Needed\(t, "[^"]*"' cmd pkg test | cut -d '"' -f 2 | sort | sed 's/^/  - /'; \
+		grep -rhoE --include='*_test.go' 'asroot\.Needed\(t, "[^"]*"' cmd internal pkg test | cut -d '"' -f 2 | sort | sed 's/^/  - /'; \
 	fi
 
 lint: softhsm ## gofmt, vet, staticcheck, import rules, shell syntax
-	@unformatted=$$(gofmt -l cmd pkg test); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }
+	@unformatted=$$(gofmt -l cmd internal pkg test); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
 	go test -run '^TestImport' ./test
@@ -86,7 +91,7 @@ lint: softhsm ## gofmt, vet, staticcheck, import rules, shell syntax
 	bash -n .ci/run
 
 fuzz: ## Run every fuzz target in turn, FUZZTIME each
-	@grep -rn --include='*_test.go' '^func Fuzz' pkg cmd test | \
+	@grep -rn --include='*_test.go' '^func Fuzz' pkg internal cmd test | \
 	sed 's/^\(.*\)\/[^/]*:[0-9]*:func \(Fuzz[A-Za-z0-9_]*\).*/\1 \2/' | sort -u | \
 	while read -r package target; do \
 		echo "== $$package $$target"; \

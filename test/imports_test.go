@@ -44,7 +44,8 @@ var importRules = map[string]importRule{
 	"pkg/hsm/pkcs11":  {ours: []string{"pkg/hsm"}},
 	"pkg/hsm/worker":  {ours: []string{"pkg/hsm"}, pure: true},
 	"pkg/xks":         {ours: []string{"pkg/sigv4", "pkg/hsm", "pkg/authz", "pkg/audit"}, pure: true},
-	"cmd/xks-proxy": {ours: []string{"pkg/sigv4", "pkg/hsm", "pkg/hsm/pkcs11", "pkg/hsm/worker", "pkg/xks",
+	"internal/text":   {pure: true},
+	"cmd/xks-proxy": {ours: []string{"internal/text", "pkg/sigv4", "pkg/hsm", "pkg/hsm/pkcs11", "pkg/hsm/worker", "pkg/xks",
 		"pkg/authz", "pkg/audit", "pkg/durable"}},
 }
 

@@ -130,7 +130,7 @@ func checkQuery(q keyQuery, groups []*hsm.Group, stores []keyStoreConfig) error 
 		known      []string
 	}{{"HSM group", q.Group, groupNames}, {"key store", q.KeyStore, storeNames}, {"state", q.State, states}} {
 		if one.name != "" && !slices.Contains(one.known, one.name) {
-			return &adminRefusal{errUnknownName, fmt.Sprintf("%s %s does not exist; %s", one.what, quoteName(one.name), nearNames(one.name, one.known))}
+			return &adminRefusal{errUnknownName, fmt.Sprintf("%s %s does not exist; %s", one.what, quoteName(one.name), didYouMean(one.name, one.known))}
 		}
 	}
 	_, err := path.Match(q.Label, "")

@@ -153,7 +153,7 @@ func TestOrdersDuringTheStart(t *testing.T) {
 	for _, order := range []string{"drain", "resume", "restart"} {
 		rig.want(t, 1, "xks-proxy: the proxy is still starting and waits for its HSMs: nothing was changed; ", order, "hsm-a")
 	}
-	rig.want(t, 0, "The proxy is starting: it waits for its HSMs, and serves nobody yet.\n\n  HSM    PROCESS\n  hsm-a  running ", "list")
+	rig.want(t, 0, "The proxy is starting: it waits for its HSMs and serves nobody yet.\n\n  HSM    PROCESS\n  hsm-a  running ", "list")
 }
 
 // A command line that names no HSM is told what is missing.

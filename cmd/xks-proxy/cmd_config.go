@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 func newConfigCommand() *cobra.Command {
@@ -16,7 +18,8 @@ func newConfigCommand() *cobra.Command {
 		Short: "Check and show the configuration",
 		Long: `config looks at a configuration file without serving anything.
 
-FILE may be left out when XKS_CONFIG names it. Overrides from the environment
+Without FILE it is the one that XKS_CONFIG names, or else
+/etc/xks-proxy/xks-proxy.yaml. Overrides from the environment
 (XKS_SERVER_LISTEN, …) count as they do for serve: check a file in the
 environment it will run in.`,
 		Example: `  xks-proxy config check xks-proxy.yaml
@@ -29,9 +32,10 @@ environment it will run in.`,
 }
 
 func newConfigCheckCommand() *cobra.Command {
+	var f configFlag
 	var noSecrets bool
 	c := &cobra.Command{
-		Use:   "check [FILE]",
+		Use:   "check",
 		Short: "Say whether a configuration is good, and all that is wrong with it",
 		Long: `check reads a configuration as serve does, with the certificate, its key, the
 policies and all secrets (commands that print a secret are run; HSMs are not
@@ -39,33 +43,31 @@ contacted). It prints what would be served, or every error with its place and wh
 
 Exit code 0: good, perhaps with warnings. 1: it is not. 2: wrong usage.`,
 		Example: `  xks-proxy config check /etc/xks-proxy/xks-proxy.yaml
-  xks-proxy config check --no-secrets xks-proxy.yaml   where the secrets are not at hand`,
-		Args:              atMostOneFile,
-		ValidArgsFunction: completeYAML,
-		RunE: func(c *cobra.Command, args []string) error {
-			path, err := configPath(firstOf(args))
+  xks-proxy config check --no-secrets x.yaml   where the secrets are not at hand`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			path, err := f.path()
 			if err != nil {
 				return err
 			}
 			return checkConfig(c, path, !noSecrets)
 		},
 	}
+	f.registerArgument(c)
 	c.Flags().BoolVar(&noSecrets, "no-secrets", false, "do not read secrets")
 	return c
 }
 
 func newConfigShowCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "show [FILE]",
+	var f configFlag
+	c := &cobra.Command{
+		Use:   "show",
 		Short: "Print the configuration in effect, with defaults and overrides",
 		Long: `show prints the configuration as YAML: what the file says, what the environment
 overrides, and every default, each marked. Paths are absolute. Secrets are shown
 as references and not read. The output can be used as a configuration file.`,
-		Example:           `  xks-proxy config show /etc/xks-proxy/xks-proxy.yaml`,
-		Args:              atMostOneFile,
-		ValidArgsFunction: completeYAML,
-		RunE: func(c *cobra.Command, args []string) error {
-			path, err := configPath(firstOf(args))
+		Example: `  xks-proxy config show /etc/xks-proxy/xks-proxy.yaml`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			path, err := f.path()
 			if err != nil {
 				return err
 			}
@@ -81,6 +83,8 @@ as references and not read. The output can be used as a configuration file.`,
 			return showConfig(c.OutOrStdout(), l)
 		},
 	}
+	f.registerArgument(c)
+	return c
 }
 
 func newConfigReferenceCommand() *cobra.Command {
@@ -88,7 +92,7 @@ func newConfigReferenceCommand() *cobra.Command {
 		Use:   "reference",
 		Short: "Print every key with its type, default, variable and meaning",
 		Long:  "reference prints every key of the configuration file, as Markdown: its type, its\ndefault, the environment variable that overrides it, and what it means.",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return writeReference(c.OutOrStdout())
 		},
@@ -113,25 +117,27 @@ func checkConfig(c *cobra.Command, path string, withSecrets bool) error {
 		resolveInto(c.Context(), r, configuration)
 	}
 	err = r.err()
+	advice := ""
+	if withSecrets {
+		advice = needsSystemd(c.Context(), configuration.secretRefs(), false)
+	}
+	if err != nil && advice != "" {
+		return fmt.Errorf("%w\n%s", err, advice)
+	}
 	if err != nil {
 		return err
 	}
 	printWarnings(c, r.warnings)
 	fmt.Fprintf(c.OutOrStdout(), "%s: ok\n\n", path)
-	return summarize(c.OutOrStdout(), configuration, material, withSecrets)
+	return text.Print(c.OutOrStdout(), func(p *text.Page) {
+		summarize(p, configuration, material, withSecrets)
+	})
 }
 
 func printWarnings(c *cobra.Command, warnings []warning) {
 	for _, w := range warnings {
 		fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)
 	}
-}
-
-func atMostOneFile(_ *cobra.Command, args []string) error {
-	if len(args) > 1 {
-		return usageError(fmt.Errorf("one configuration file at a time, not %d", len(args)))
-	}
-	return nil
 }
 
 func firstOf(args []string) string {

@@ -3,12 +3,12 @@ package main
 // Findings about keys in `hsm list`: what is the same for many keys is one line.
 
 import (
-	"bytes"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
 )
 
@@ -17,18 +17,20 @@ const (
 	examplesSeen    = 3  // keys named in a line about many
 )
 
-func printFindings(b *bytes.Buffer, findings []hsm.Finding, now time.Time) {
+func printFindings(p *text.Page, findings []hsm.Finding, now time.Time) {
 	if len(findings) == 0 {
 		return
 	}
 	groups := hsm.GroupFindings(findings)
-	fmt.Fprintf(b, "\n  About the keys: %s\n", findingCount(groups))
+	p.Printf("\n  About the keys: %s\n", findingCount(groups))
 	for _, g := range groups[:min(len(groups), maxFindingsSeen)] {
 		since := shortDuration(now.Sub(g.Since))
-		printWrapped(b, "    ", fmt.Sprintf("%s: %s (%s, for %s): %s", g.Kind, findingKeys(g), strings.Join(g.HSMs, ", "), since, g.Detail))
+		p.Paragraph("    ", "      ", fmt.Sprintf("%s: %s (%s, for %s): %s",
+			g.Kind, findingKeys(g), strings.Join(g.HSMs, ", "), since, g.Detail))
 	}
 	if more := len(groups) - maxFindingsSeen; more > 0 {
-		fmt.Fprintf(b, "    and %d more lines: xks-proxy keys list shows every key, --json every finding\n", more)
+		p.Paragraph("    ", "      ", fmt.Sprintf(
+			"and %d more lines: xks-proxy keys list shows every key, --json every finding", more))
 	}
 }
 

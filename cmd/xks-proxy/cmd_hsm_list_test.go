@@ -3,14 +3,13 @@ package main
 // `hsm list` for eyes: what it prints in good times and in bad, within 120 columns.
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/worker"
 )
@@ -22,7 +21,7 @@ func before(d time.Duration) time.Time { return listedAt.Add(-d) }
 func goodMember(name string) hsm.MemberStatus {
 	return hsm.MemberStatus{
 		HSM: name, Service: hsm.InService, Since: before(75 * time.Hour), Health: hsm.Health{HSM: name, Status: hsm.Active},
-		InFlight: 3, Requests: 31_512_733, Faults: 12, P50: 310 * time.Microsecond, P99: 2140 * time.Microsecond, Keys: 412, KeysListed: before(3 * time.Second),
+		InFlight: 3, Requests: 31_512_733, Faults: 12, P50: hsm.Milliseconds(310 * time.Microsecond), P99: hsm.Milliseconds(2140 * time.Microsecond), Keys: 412, KeysListed: before(3 * time.Second),
 	}
 }
 
@@ -31,7 +30,7 @@ func TestPrintHSMs(t *testing.T) {
 	good.LastFault, good.LastFaultAt = "hsm-a: decrypt: the HSM is not available (C_Decrypt: CKR_DEVICE_ERROR (0x30))", before(26*time.Hour)
 	out.Service, out.Since, out.Health.Status, out.Reason = hsm.Out, before(12*time.Second), hsm.Unavailable, "no answer within 60ms, and the probe failed: hsm-b: encrypt: the HSM did not answer in time"
 	out.KeptOutUntil = listedAt.Add(48 * time.Second).UTC()
-	out.InFlight, out.P50, out.P99 = 41, 55*time.Millisecond, 1900*time.Millisecond
+	out.InFlight, out.P50, out.P99 = 41, hsm.Milliseconds(55*time.Millisecond), hsm.Milliseconds(1900*time.Millisecond)
 	drained.Service, drained.Since, drained.Reason, drained.InFlight = hsm.Drained, before(3*time.Minute), "drained by an operator", 0
 	failed.Priority, failed.Service, failed.Since, failed.Health.Status, failed.Keys, failed.KeysListed = 1, hsm.Out, before(2*time.Hour), hsm.Unavailable, 410, time.Time{}
 	failed.Requests, failed.Faults, failed.P50, failed.InFlight = 0, 0, 0, 0
@@ -67,17 +66,7 @@ func TestPrintHSMs(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var b bytes.Buffer
-			err := printHSMs(&b, status, listedAt)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for line := range strings.Lines(b.String()) {
-				if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > listWidth {
-					t.Errorf("%d columns: %s", n, line)
-				}
-			}
-			checkGolden(t, goldenPath(name), b.Bytes())
+			checkPage(t, name, func(p *text.Page) { printHSMs(p, status, listedAt) })
 		})
 	}
 }
@@ -88,25 +77,6 @@ func TestFindingAsJSON(t *testing.T) {
 		text, err := json.Marshal(hsm.Finding{Kind: hsm.KeyMissing, Label: "key", Version: version})
 		if err != nil || strings.Contains(string(text), `"version"`) != want {
 			t.Errorf("version %d: %v %s", version, err, text)
-		}
-	}
-}
-
-func TestShortDuration(t *testing.T) {
-	for want, d := range map[string]time.Duration{
-		"0s": 0, "310µs": 310 * time.Microsecond, "2.1ms": 2140 * time.Microsecond, "55ms": 55999 * time.Microsecond,
-		"1.9s": 1999 * time.Millisecond, "59s": 59999 * time.Millisecond, "2h": 2 * time.Hour, "3m": 3 * time.Minute, "3m20s": 3*time.Minute + 20*time.Second, "5h12m": 5*time.Hour + 12*time.Minute, "4d3h": 99 * time.Hour,
-	} {
-		if got := shortDuration(d); got != want {
-			t.Errorf("%v: %s, want %s", d, got, want)
-		}
-	}
-}
-
-func TestShortCount(t *testing.T) {
-	for want, n := range map[string]uint64{"0": 0, "99999": 99_999, "100k": 100_000, "31.5M": 31_512_733, "18446744073.7G": 1<<64 - 1} {
-		if got := shortCount(n); got != want {
-			t.Errorf("%d: %s, want %s", n, got, want)
 		}
 	}
 }

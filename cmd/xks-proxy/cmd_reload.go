@@ -4,7 +4,6 @@ package main
 // again, and ask it beforehand what that would change.
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,9 +11,11 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 func newReloadCommand() *cobra.Command {
@@ -31,32 +32,32 @@ the old one, which ends when no request uses it any more. Settings that take a r
 are named; they stay as they are, and the others come into force.
 
 Exit code 0: in force. 1: not, and why. 2: wrong usage.`,
-		Example: `  xks-proxy reload --config /etc/xks-proxy/xks-proxy.yaml
-  xks-proxy config diff /etc/xks-proxy/xks-proxy.yaml    what would it change?`,
-		Args: cobra.NoArgs,
+		Example: `  xks-proxy reload
+  xks-proxy config diff    what would it change?`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
 				return err
 			}
-			answer, text, err := client.reload(c.Context(), http.MethodPost)
+			answer, body, err := client.reload(c.Context(), http.MethodPost)
 			if err != nil {
 				return err
 			}
-			return f.say(c.OutOrStdout(), text, func(w io.Writer) error {
-				fmt.Fprintf(w, "%s is in force, as generation %d, after %s.\n", answer.File, answer.Generation, shortDuration(answer.Took))
-				return printChanges(c, answer, "Nothing has changed.")
+			return f.say(c.OutOrStdout(), body, func(p *text.Page) {
+				p.Printf("%s is in force, as generation %d, after %s.\n", answer.File, answer.Generation, shortDuration(time.Duration(answer.Took)))
+				printChanges(p, answer, "Nothing has changed.")
+				warnAll(c.ErrOrStderr(), answer.Warnings)
 			})
 		},
 	}
-	f.register(c)
+	f.registerArgument(c)
 	return c
 }
 
 func newConfigDiffCommand() *cobra.Command {
 	f := &proxyFlags{}
 	c := &cobra.Command{
-		Use:   "diff [FILE]",
+		Use:   "diff",
 		Short: "Say what a reload of the running proxy would change",
 		Long: `diff asks the running proxy, whose configuration FILE is, what a reload would change. The
 proxy reads the configuration again, with all files that it names and all secrets
@@ -66,30 +67,26 @@ proxy reads the configuration again, with all files that it names and all secret
 
 Exit code 0: a reload would be accepted, as far as can be said without the HSMs. 1: it
 would not, and why. 2: wrong usage.`,
-		Example:           `  xks-proxy config diff /etc/xks-proxy/xks-proxy.yaml`,
-		Args:              atMostOneFile,
-		ValidArgsFunction: completeYAML,
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				f.config = args[0]
-			}
+		Example: `  xks-proxy config diff /etc/xks-proxy/xks-proxy.yaml`,
+		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
 				return err
 			}
-			answer, text, err := client.reload(c.Context(), http.MethodGet)
+			answer, body, err := client.reload(c.Context(), http.MethodGet)
 			if err != nil {
 				return err
 			}
-			return f.say(c.OutOrStdout(), text, func(io.Writer) error {
-				if len(args) > 0 && !samePath(args[0], answer.File) {
-					fmt.Fprintf(c.ErrOrStderr(), "note: the running proxy reads %s, not %s; this is about the former\n", answer.File, args[0])
+			return f.say(c.OutOrStdout(), body, func(p *text.Page) {
+				if f.file != "" && !samePath(f.file, answer.File) {
+					fmt.Fprintf(c.ErrOrStderr(), "note: the running proxy reads %s, not %s; this is about the former\n", answer.File, f.file)
 				}
-				return printChanges(c, answer, "A reload would change nothing.")
+				printChanges(p, answer, "A reload would change nothing.")
+				warnAll(c.ErrOrStderr(), answer.Warnings)
 			})
 		},
 	}
-	f.registerSocket(c)
+	f.registerArgument(c)
 	return c
 }
 
@@ -101,47 +98,45 @@ func samePath(a, b string) bool {
 
 // reload asks for a reload (POST) or for what one would change (GET).
 func (c *adminClient) reload(ctx context.Context, method string) (*reloadAnswer, []byte, error) {
-	text, err := c.do(ctx, method, adminReloadPath, reloadPatience)
+	body, err := c.do(ctx, method, adminReloadPath, reloadPatience)
 	if err != nil {
 		return nil, nil, err
 	}
 	var answer reloadAnswer
-	err = json.Unmarshal(text, &answer)
+	err = json.Unmarshal(body, &answer)
 	if err != nil {
 		return nil, nil, fmt.Errorf("what answers at %s is no xks-proxy, or one of another version: %w", c.socket, err)
 	}
-	return &answer, text, nil
+	return &answer, body, nil
 }
 
-// printChanges is the list for eyes; warnings go to standard error.
-func printChanges(c *cobra.Command, a *reloadAnswer, none string) error {
-	out := new(bytes.Buffer)
+// printChanges is the list for eyes.
+func printChanges(p *text.Page, a *reloadAnswer, none string) {
 	if len(a.Changes) == 0 {
-		fmt.Fprintln(out, none)
+		p.WriteString(none + "\n")
 	}
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, change := range a.Changes {
-		fmt.Fprintf(table, "  %s %s%s\n", change.sign(), change.Key, describeChange(change))
+		p.Paragraph("  "+change.sign()+" ", "      ", change.Key+describeChange(change))
 	}
-	_ = table.Flush() // into a buffer
 	if len(a.WaitsForRestart) > 0 {
-		fmt.Fprintf(out, "A restart is needed for: %s\n", strings.Join(a.WaitsForRestart, ", "))
+		p.Paragraph("", "  ", "A restart is needed for: "+strings.Join(a.WaitsForRestart, ", "))
 	}
-	for _, w := range a.Warnings {
-		fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)
-	}
-	_, err := out.WriteTo(c.OutOrStdout())
-	return err
 }
 
-// describeChange is the second column; what is added or removed has its name only.
+func warnAll(w io.Writer, warnings []string) {
+	for _, warning := range warnings {
+		fmt.Fprintf(w, "warning: %s\n", warning)
+	}
+}
+
+// describeChange says what becomes of a setting; what is added or removed has its name only.
 func describeChange(c reloadChange) string {
-	var text string
+	description := ""
 	if c.Kind == changed {
-		text = "\t" + c.Old + " -> " + c.New
+		description = ": " + c.Old + " -> " + c.New
 	}
 	if c.Restart {
-		text += "   (takes a restart)"
+		description += " (takes a restart)"
 	}
-	return text
+	return description
 }

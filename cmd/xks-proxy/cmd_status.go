@@ -3,10 +3,11 @@ package main
 // The status command: the whole proxy on one screen.
 
 import (
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 const statusLong = `status prints the whole proxy on one screen: what needs attention first, then the configuration,
@@ -29,26 +30,25 @@ func newStatusCommand() *cobra.Command {
 	var all bool
 	c := &cobra.Command{
 		Use: "status", Short: "The state of a running proxy on one screen", Long: statusLong,
-		Example: "  xks-proxy status --config /etc/xks-proxy/xks-proxy.yaml",
-		Args:    cobra.NoArgs,
+		Example: "  xks-proxy status\n  xks-proxy status --json | jq .attention",
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
 				return err
 			}
 			var status proxyStatus
-			text, err := client.get(c.Context(), adminStatusPath, &status)
+			body, err := client.get(c.Context(), adminStatusPath, &status)
 			if err != nil {
 				return err
 			}
-			err = f.say(c.OutOrStdout(), text, func(w io.Writer) error { return printStatus(w, &status, all, time.Now()) })
+			err = f.say(c.OutOrStdout(), body, func(p *text.Page) { printStatus(p, &status, all, time.Now()) })
 			if err == nil && len(status.Attention) > 0 {
 				return exitError{code: exitFailed} // the output says why
 			}
 			return err
 		},
 	}
-	f.register(c)
+	f.registerArgument(c)
 	c.Flags().BoolVar(&all, "all", false, "show all key stores and blocks, not 20 of them")
 	return c
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/xks"
 )
@@ -70,13 +71,7 @@ func TestPrintStatus(t *testing.T) {
 		all    bool
 	}{"status-good": {goodStatus(), false}, "status-bad": {badStatus(), false}, "status-bad-all": {badStatus(), true}} {
 		t.Run(name, func(t *testing.T) {
-			var b strings.Builder
-			err := printStatus(&b, test.status, test.all, statusNow)
-			if err != nil {
-				t.Fatal(err)
-			}
-			checkWidth(t, b.String())
-			checkGolden(t, goldenPath(name), []byte(b.String()))
+			checkPage(t, name, func(p *text.Page) { printStatus(p, test.status, test.all, statusNow) })
 		})
 	}
 	quiet := goodStatus()

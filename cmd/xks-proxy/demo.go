@@ -34,7 +34,7 @@ The directory holds, among others:
 It is for trying things out: the keys are made in memory and put on both tokens. Real
 pairs of HSMs replicate keys by their vendor's own means.`
 
-const demoExample = `  xks-proxy demo                           two tokens, two keys, https://127.0.0.1:8443
+const demoExample = `  xks-proxy demo                           two tokens and keys, 127.0.0.1:8443
   xks-proxy demo --listen 127.0.0.1:0      on a free port
   xks-proxy demo --exit                    end after the checks, with 0 or 1
   xks-proxy demo --prepare-only            only write the directory`
@@ -57,7 +57,7 @@ func newDemoCommand() *cobra.Command {
 		Short:   "Show the proxy at work on two software HSMs",
 		Long:    demoLong,
 		Example: demoExample,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			err := o.check(c)
 			if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/xks"
 )
 
@@ -149,7 +150,7 @@ func (r *reloader) replace(ctx context.Context, began time.Time) (*reloadAnswer,
 		}
 	}
 	answer := r.answer(reading)
-	answer.Generation, answer.Took = next.number, time.Since(began)
+	answer.Generation, answer.Took = next.number, hsm.Milliseconds(time.Since(began))
 	return answer, nil
 }
 

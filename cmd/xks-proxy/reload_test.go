@@ -18,6 +18,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"xks-proxy/pkg/hsm"
 )
 
 // Every setting that takes a restart is kept as it runs, is named, and is marked by the difference of the two; every
@@ -311,12 +313,12 @@ func TestReloadCommands(t *testing.T) {
 	run := func(args ...string) (string, string, int) {
 		return execute(t, append(args, "--socket", rig.socket+"2")...)
 	}
-	fake.answer = &reloadAnswer{File: "/etc/x.yaml", Generation: 7, Took: 12 * time.Millisecond, WaitsForRestart: []string{"server.listen"}, Warnings: []string{"x.yaml:1:1: careful"},
+	fake.answer = &reloadAnswer{File: "/etc/x.yaml", Generation: 7, Took: hsm.Milliseconds(12 * time.Millisecond), WaitsForRestart: []string{"server.listen"}, Warnings: []string{"x.yaml:1:1: careful"},
 		Changes: []reloadChange{{Key: "key_stores[finance]", Kind: added}, {Key: "hsms[a].sessions", Old: "32", New: "64", Kind: changed},
 			{Key: "server.listen", Old: "a:1", New: "a:2", Restart: true, Kind: changed}, {Key: "key_stores[old]", Kind: removed}}}
 	list := `  + key_stores[finance]
-  ~ hsms[a].sessions  32 -> 64
-  ~ server.listen     a:1 -> a:2   (takes a restart)
+  ~ hsms[a].sessions: 32 -> 64
+  ~ server.listen: a:1 -> a:2 (takes a restart)
   - key_stores[old]
 A restart is needed for: server.listen
 `

@@ -146,7 +146,7 @@ func (g *Group) probeOnce(ctx context.Context, m *member) probed {
 	info := m.Token.Info()
 	health := Health{
 		HSM: m.Name, Info: info, Vendor: cmp.Or(m.Vendor, info.Manufacturer), Model: cmp.Or(m.Model, info.ModelText()),
-		Status: probe.status, Reason: probe.reason, Checked: time.Now(), Took: probe.encrypt + probe.decrypt,
+		Status: probe.status, Reason: probe.reason, Checked: time.Now(), Took: Milliseconds(probe.encrypt + probe.decrypt),
 	}
 	return probed{Health: health, late: probe.late, vague: probe.vague, err: probe.err, incarnation: incarnation}
 }

@@ -38,7 +38,7 @@ func (m *member) status(health Health, now time.Time) MemberStatus {
 		HSM: m.Name, Priority: m.Priority, Service: service, Since: since, Reason: reason, Health: health,
 		KeptOutUntil: m.standing.keptOutUntil(now),
 		InFlight:     int(m.inFlight.Load()), Requests: m.requests.Load(), Faults: m.faults.Load(), Slow: m.slow.Load(), Trips: m.standing.tripCount(),
-		P50: time.Duration(m.latency.p50.Load()), P99: time.Duration(m.latency.p99.Load()),
+		P50: Milliseconds(m.latency.p50.Load()), P99: Milliseconds(m.latency.p99.Load()),
 	}
 	status.KeyFaults, status.Unproven = m.keyFaults.Load(), m.unproven.Load()
 	status.Unverified = m.trust.why()

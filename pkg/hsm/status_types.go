@@ -17,14 +17,14 @@ const (
 
 // Health is the result of a probe. Reason is for the operator only.
 type Health struct {
-	HSM     string        `json:"hsm"`
-	Info    Info          `json:"info"`
-	Vendor  string        `json:"vendor"` // as configured, or as the token says; "" if never reached
-	Model   string        `json:"model"`  // likewise
-	Status  Status        `json:"status"`
-	Reason  string        `json:"reason,omitempty"` // why it is not Active
-	Checked time.Time     `json:"checked"`          // when the probe ended
-	Took    time.Duration `json:"took"`             // encrypt and decrypt together
+	HSM     string       `json:"hsm"`
+	Info    Info         `json:"info"`
+	Vendor  string       `json:"vendor"` // as configured, or as the token says; "" if never reached
+	Model   string       `json:"model"`  // likewise
+	Status  Status       `json:"status"`
+	Reason  string       `json:"reason,omitempty"` // why it is not Active
+	Checked time.Time    `json:"checked"`          // when the probe ended
+	Took    Milliseconds `json:"tookMs"`           // encrypt and decrypt together
 }
 
 // Service is whether an HSM gets requests.
@@ -76,8 +76,8 @@ type MemberStatus struct {
 	Slow     uint64 `json:"slow"`     // of these, so slow that another HSM answered first, or without an answer within the attempt timeout
 	Trips    uint64 `json:"trips"`    // times it was taken out by requests or a probe
 
-	P50 time.Duration `json:"p50"` // of recent answers; 0 without any
-	P99 time.Duration `json:"p99"`
+	P50 Milliseconds `json:"p50Ms"` // of recent answers; 0 without any
+	P99 Milliseconds `json:"p99Ms"`
 
 	LastFault   string    `json:"lastFault,omitempty"` // in words, the CKR name included
 	LastFaultAt time.Time `json:"lastFaultAt,omitzero"`
