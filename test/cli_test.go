@@ -37,7 +37,11 @@ func onTerminal(t testing.TB, columns uint16, arguments ...string) string {
 	}
 	program := exec.Command(program, arguments...)
 	program.Env = append(os.Environ(), "COLUMNS=")
-	program.Stdout, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	program.Stdout, err = os.OpenFile(
+		fmt.Sprintf("/dev/pts/%d", number),
+		os.O_RDWR|unix.O_NOCTTY,
+		0,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +73,8 @@ func TestOutputFitsTheTerminal(t *testing.T) {
 		shown := onTerminal(t, 80, arguments...)
 		for l := range strings.Lines(shown) {
 			l = strings.TrimSuffix(l, "\n")
-			if utf8.RuneCountInString(l) > 80 && !strings.Contains(l, p.world.Dir) { // a path stays whole
+			if utf8.RuneCountInString(l) > 80 &&
+				!strings.Contains(l, p.world.Dir) { // a path stays whole
 				t.Errorf("%s: %d columns: %s", line, utf8.RuneCountInString(l), l)
 			}
 		}
@@ -89,7 +94,16 @@ func TestOutputFitsTheTerminal(t *testing.T) {
 func TestTimesAreUTC(t *testing.T) {
 	t.Setenv("TZ", "Asia/Kolkata")
 	p := newProxy(t, nil)
-	_, stderr, code := command(t, "block", "key-store", "other", "--reason", "test", "--config", p.file)
+	_, stderr, code := command(
+		t,
+		"block",
+		"key-store",
+		"other",
+		"--reason",
+		"test",
+		"--config",
+		p.file,
+	)
 	if code != 0 {
 		t.Fatal(stderr)
 	}
@@ -127,18 +141,48 @@ func TestRequestToOneKeyStore(t *testing.T) {
 	address := free.Addr().String()
 	free.Close()
 	p := newProxy(t, func(s *settings) { s.Server["listen"] = address })
-	stdout, stderr, code := command(t, "request", "encrypt", "--config", p.file, "--key-store", "regional", "--key", "key",
-		"--plaintext", "hello", "--json")
+	stdout, stderr, code := command(
+		t,
+		"request",
+		"encrypt",
+		"--config",
+		p.file,
+		"--key-store",
+		"regional",
+		"--key",
+		"key",
+		"--plaintext",
+		"hello",
+		"--json",
+	)
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
 	}
-	decrypt := exec.Command(program, "request", "decrypt", "--config", p.file, "--key-store", "regional", "--key", "key")
+	decrypt := exec.Command(
+		program,
+		"request",
+		"decrypt",
+		"--config",
+		p.file,
+		"--key-store",
+		"regional",
+		"--key",
+		"key",
+	)
 	decrypt.Stdin = strings.NewReader(stdout)
 	answer, err := decrypt.CombinedOutput()
 	if err != nil || !strings.Contains(string(answer), "hello") {
 		t.Errorf("%v\n%s", err, answer)
 	}
-	stdout, stderr, code = command(t, "request", "health", "--config", p.file, "--key-store", "blocked")
+	stdout, stderr, code = command(
+		t,
+		"request",
+		"health",
+		"--config",
+		p.file,
+		"--key-store",
+		"blocked",
+	)
 	if code != 0 && !strings.Contains(stderr, "InvalidStateException") {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 	}

@@ -15,7 +15,9 @@ import (
 // noArguments refuses every argument.
 func noArguments(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usageError(fmt.Errorf("unexpected argument %q: %s takes none", args[0], c.CommandPath()))
+		return usageError(
+			fmt.Errorf("unexpected argument %q: %s takes none", args[0], c.CommandPath()),
+		)
 	}
 	return nil
 }
@@ -33,7 +35,9 @@ func oneArgument(what string) cobra.PositionalArgs {
 // atMostOne refuses a second argument.
 func atMostOne(c *cobra.Command, args []string) error {
 	if len(args) > 1 {
-		return usageError(fmt.Errorf("unexpected argument %q: %s takes one at a time", args[1], c.CommandPath()))
+		return usageError(
+			fmt.Errorf("unexpected argument %q: %s takes one at a time", args[1], c.CommandPath()),
+		)
 	}
 	return nil
 }
@@ -57,7 +61,9 @@ func unknownCommand(c *cobra.Command, name string) error {
 	if len(known) == 0 {
 		return noArguments(c, []string{name})
 	}
-	return usageError(fmt.Errorf("unknown command %q for %s; %s", name, c.CommandPath(), didYouMean(name, known)))
+	return usageError(
+		fmt.Errorf("unknown command %q for %s; %s", name, c.CommandPath(), didYouMean(name, known)),
+	)
 }
 
 // unknownFlag adds the flag that was probably meant.

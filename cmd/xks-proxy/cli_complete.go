@@ -27,7 +27,11 @@ type asking func(ctx context.Context, client *adminClient) ([]string, error)
 
 // offer runs find for a moment, and offers the names that begin as the user has begun. A find that
 // hangs, as on a dead file system, is left behind.
-func offer(ctx context.Context, begun string, find func(context.Context) []string) ([]string, cobra.ShellCompDirective) {
+func offer(
+	ctx context.Context,
+	begun string,
+	find func(context.Context) []string,
+) ([]string, cobra.ShellCompDirective) {
 	if ctx == nil {
 		ctx = context.Background()
 	}

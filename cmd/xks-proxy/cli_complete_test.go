@@ -28,7 +28,10 @@ func TestCompletionAsksTheProxy(t *testing.T) {
 	rig := newKeyRig(t)
 	rig.admin.keyStores = func() []xks.KeyStoreStatus {
 		return []xks.KeyStoreStatus{
-			{Name: "finance", Credentials: []xks.CredentialStatus{{AccessKeyID: "A"}, {AccessKeyID: "B"}}},
+			{
+				Name:        "finance",
+				Credentials: []xks.CredentialStatus{{AccessKeyID: "A"}, {AccessKeyID: "B"}},
+			},
 			{Name: "payroll", Credentials: []xks.CredentialStatus{{AccessKeyID: "C"}}},
 		}
 	}
@@ -45,7 +48,7 @@ func TestCompletionAsksTheProxy(t *testing.T) {
 		"credentials list --key-store pay": {"payroll"},
 	} {
 		words := strings.Split(line, " ")
-		got := completed(t, append(slices.Insert(words, 2, "--socket", rig.socket), []string{}...)...)
+		got := completed(t, slices.Insert(words, 2, "--socket", rig.socket)...)
 		if !slices.Equal(got, want) {
 			t.Errorf("%q: %q, want %q", line, got, want)
 		}

@@ -56,7 +56,8 @@ func TestEveryCommandRefusesWhatItDoesNotKnow(t *testing.T) {
 		}
 		for _, line := range lines {
 			stdout, stderr, code := execute(t, strings.Fields(line)...)
-			if code != exitUsage || stdout != "" || !strings.Contains(stderr, "\nTry: xks-proxy ") ||
+			if code != exitUsage || stdout != "" ||
+				!strings.Contains(stderr, "\nTry: xks-proxy ") ||
 				!strings.HasPrefix(stderr, "xks-proxy: ") {
 				t.Errorf("%s: exit code %d\n%s%s", line, code, stdout, stderr)
 			}
@@ -97,14 +98,16 @@ func TestEveryCommandTakesTheConfiguration(t *testing.T) {
 	}
 	ownArgument := []string{"NAME", "KEY", "FILE", "SECRET-FILE", "[NAME]"}
 	for path, c := range visibleCommands(t) {
-		if c.HasSubCommands() || strings.HasPrefix(path, "completion") || slices.Contains(without, path) {
+		if c.HasSubCommands() || strings.HasPrefix(path, "completion") ||
+			slices.Contains(without, path) {
 			continue
 		}
 		if c.Flag("config") == nil {
 			t.Errorf("%s has no --config", path)
 		}
 		_, argument, _ := strings.Cut(c.Use, " ")
-		if argument != "[FILE]" && !slices.Contains(ownArgument, argument) && !strings.HasPrefix(path, "request ") {
+		if argument != "[FILE]" && !slices.Contains(ownArgument, argument) &&
+			!strings.HasPrefix(path, "request ") {
 			t.Errorf("%s takes neither FILE nor an argument of its own: %q", path, c.Use)
 		}
 	}
@@ -117,13 +120,14 @@ func TestVersionFlag(t *testing.T) {
 	}
 }
 
-// otherPlaces gives the test default places of its own.
-func otherPlaces(t *testing.T) (config, socket string) {
+// otherPlaces gives the test a default configuration and socket of its own.
+func otherPlaces(t *testing.T) (string, string) {
 	t.Helper()
 	dir := t.TempDir()
 	oldConfig, oldSocket := defaultConfigFile, defaultSocket
 	t.Cleanup(func() { defaultConfigFile, defaultSocket = oldConfig, oldSocket })
-	defaultConfigFile, defaultSocket = filepath.Join(dir, "default.yaml"), filepath.Join(dir, "default.sock")
+	defaultConfigFile = filepath.Join(dir, "default.yaml")
+	defaultSocket = filepath.Join(dir, "default.sock")
 	for _, variable := range []string{configVariable, socketVariable} {
 		t.Setenv(variable, "") // so that it is put back
 		err := os.Unsetenv(variable)
@@ -144,7 +148,8 @@ func TestConfigPlaces(t *testing.T) {
 		}
 	}
 	_, err := (&configFlag{}).path()
-	if err == nil || err.Error() != "no configuration file: "+standard+" does not exist; name one with --config, or set XKS_CONFIG" {
+	if err == nil ||
+		err.Error() != "no configuration file: "+standard+" does not exist; name one with --config, or set XKS_CONFIG" {
 		t.Errorf("%v", err)
 	}
 	writeFile(t, standard, "", 0o644)
@@ -192,10 +197,15 @@ func TestSocketPlaces(t *testing.T) {
 
 // A time span in JSON has its unit in its name, in every struct of the program.
 func TestDurationsInJSONNameTheirUnit(t *testing.T) {
-	spans := map[string]string{"time.Duration": "Ns", "hsm.Milliseconds": "Ms", "Milliseconds": "Ms"}
+	spans := map[string]string{
+		"time.Duration":    "Ns",
+		"hsm.Milliseconds": "Ms",
+		"Milliseconds":     "Ms",
+	}
 	seen := 0
 	err := filepath.WalkDir("../..", func(path string, entry os.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") ||
+			strings.HasSuffix(path, "_test.go") {
 			return err
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
@@ -207,7 +217,10 @@ func TestDurationsInJSONNameTheirUnit(t *testing.T) {
 			if !ok || field.Tag == nil {
 				return true
 			}
-			name, _, _ := strings.Cut(reflect.StructTag(strings.Trim(field.Tag.Value, "`")).Get("json"), ",")
+			name, _, _ := strings.Cut(
+				reflect.StructTag(strings.Trim(field.Tag.Value, "`")).Get("json"),
+				",",
+			)
 			unit, span := spans[typeName(field.Type)]
 			if !span || name == "" || name == "-" {
 				return true
@@ -254,6 +267,20 @@ func TestHelpFitsTheTerminal(t *testing.T) {
 			if utf8.RuneCountInString(strings.TrimSuffix(line, "\n")) > 80 {
 				t.Errorf("%s: %s", path, line)
 			}
+		}
+	}
+}
+
+// docs/commands.md lists every command.
+func TestEveryCommandIsDocumented(t *testing.T) {
+	document, err := os.ReadFile("../../docs/commands.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, c := range visibleCommands(t) {
+		if !c.HasSubCommands() && !bytes.Contains(document, []byte("`"+path+" ")) &&
+			!bytes.Contains(document, []byte("`"+path+"`")) {
+			t.Errorf("docs/commands.md does not name %s", path)
 		}
 	}
 }

@@ -39,7 +39,9 @@ func (f *configFlag) register(c *cobra.Command) {
 	check := c.PreRunE
 	c.PreRunE = func(c *cobra.Command, args []string) error {
 		if c.Flags().Changed("config") && f.file == "" {
-			return usageError(errors.New("--config is empty: name a configuration file, or leave it out"))
+			return usageError(
+				errors.New("--config is empty: name a configuration file, or leave it out"),
+			)
 		}
 		if check != nil {
 			return check(c, args)
@@ -62,7 +64,13 @@ func (f *configFlag) registerArgument(c *cobra.Command) {
 		case args[0] == "":
 			return usageError(errors.New("the name of the configuration file is empty"))
 		case f.file != "" && filepath.Clean(f.file) != filepath.Clean(args[0]):
-			return usageError(fmt.Errorf("two configurations are named, %s and --config %s: name one", args[0], f.file))
+			return usageError(
+				fmt.Errorf(
+					"two configurations are named, %s and --config %s: name one",
+					args[0],
+					f.file,
+				),
+			)
 		}
 		f.file = args[0]
 		return nil
@@ -73,8 +81,13 @@ func (f *configFlag) registerArgument(c *cobra.Command) {
 func (f *configFlag) path() (string, error) {
 	path, err := f.find()
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", usageError(fmt.Errorf("no configuration file: %s does not exist; name one with --config, or set %s",
-			path, configVariable))
+		return "", usageError(
+			fmt.Errorf(
+				"no configuration file: %s does not exist; name one with --config, or set %s",
+				path,
+				configVariable,
+			),
+		)
 	}
 	return path, err
 }
@@ -108,7 +121,9 @@ func (f *proxyFlags) findSocket() (string, error) {
 	}
 	if given := os.Getenv(socketVariable); given != "" {
 		if !filepath.IsAbs(given) {
-			return "", usageError(fmt.Errorf("%s=%s: it must be an absolute path", socketVariable, given))
+			return "", usageError(
+				fmt.Errorf("%s=%s: it must be an absolute path", socketVariable, given),
+			)
 		}
 		return given, nil
 	}
@@ -124,7 +139,11 @@ func (f *proxyFlags) findSocket() (string, error) {
 		return defaultSocket, nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("%w\n--socket or %s finds the proxy without its configuration", err, socketVariable)
+		return "", fmt.Errorf(
+			"%w\n--socket or %s finds the proxy without its configuration",
+			err,
+			socketVariable,
+		)
 	}
 	return socket, nil
 }
@@ -145,7 +164,9 @@ func configuredSocket(path string) (string, error) {
 	}
 	if socket == "" {
 		return "", fmt.Errorf(
-			"%s: admin.socket is empty, so that the proxy cannot be reached; give it a path and restart the proxy", path)
+			"%s: admin.socket is empty, so that the proxy cannot be reached; give it a path and restart the proxy",
+			path,
+		)
 	}
 	return socket, nil
 }

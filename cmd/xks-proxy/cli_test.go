@@ -108,7 +108,13 @@ func TestExitCodes(t *testing.T) {
 		t.Run(test.args, func(t *testing.T) {
 			stdout, stderr, code := execute(t, strings.Fields(test.args)...)
 			if code != test.code || stderr != test.stderr {
-				t.Errorf("exit code %d, want %d, stderr\n%swant\n%s", code, test.code, stderr, test.stderr)
+				t.Errorf(
+					"exit code %d, want %d, stderr\n%swant\n%s",
+					code,
+					test.code,
+					stderr,
+					test.stderr,
+				)
 			}
 			if code != 0 && stdout != "" {
 				t.Errorf("prints beside the error: %s", stdout)
@@ -121,7 +127,9 @@ func TestConfigCheck(t *testing.T) {
 	configDir(t)
 	writeFile(t, "good.yaml", validConfig(t), 0o644)
 	check := func(t *testing.T, args ...string) (string, string, int) {
-		stdout, stderr, code := execute(t, append([]string{"config", "check", "good.yaml"}, args...)...)
+		stdout, stderr, code := execute(
+			t,
+			append([]string{"config", "check", "good.yaml"}, args...)...)
 		return stdout, stderr, code
 	}
 	t.Run("good", func(t *testing.T) {
@@ -153,7 +161,8 @@ func TestConfigCheck(t *testing.T) {
 			writeFile(t, "good.yaml", validConfig(t), 0o644)
 			writeFile(t, test.file, test.content, 0o600)
 			_, stderr, code := check(t)
-			if code != test.code || !strings.Contains(stderr, test.want) || strings.Contains(stderr, "too short") {
+			if code != test.code || !strings.Contains(stderr, test.want) ||
+				strings.Contains(stderr, "too short") {
 				t.Errorf("exit code %d, %q does not contain %q", code, stderr, test.want)
 			}
 			_, stderr, code = check(t, "--no-secrets")
@@ -188,7 +197,8 @@ func TestConfigCheckCertificate(t *testing.T) {
 			writeFile(t, "server.key", key, 0o600)
 			writeFile(t, "good.yaml", validConfig(t), 0o644)
 			_, stderr, code := execute(t, "config", "check", "good.yaml")
-			if code != test.code || !strings.Contains(stderr, test.want) || (test.want == "" && stderr != "") {
+			if code != test.code || !strings.Contains(stderr, test.want) ||
+				(test.want == "" && stderr != "") {
 				t.Errorf("exit code %d, %q does not contain %q", code, stderr, test.want)
 			}
 		})
@@ -199,7 +209,8 @@ func TestConfigCheckCertificate(t *testing.T) {
 		writeFile(t, "server.key", key, 0o600)
 		writeFile(t, "good.yaml", validConfig(t), 0o644)
 		_, stderr, code := execute(t, "config", "check", "good.yaml")
-		if code != 1 || !strings.Contains(stderr, "server.tls: ") || !strings.Contains(stderr, "private key does not match public key") {
+		if code != 1 || !strings.Contains(stderr, "server.tls: ") ||
+			!strings.Contains(stderr, "private key does not match public key") {
 			t.Errorf("exit code %d, %s", code, stderr)
 		}
 	})
@@ -209,7 +220,10 @@ func TestVersion(t *testing.T) {
 	v := versionOf(&debug.BuildInfo{
 		Main: debug.Module{Version: "v1.2.3"},
 		Settings: []debug.BuildSetting{
-			{Key: "vcs.revision", Value: "abcdef"}, {Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}, {Key: "vcs.modified", Value: "true"}, {Key: "GOFIPS140", Value: "v1.0.0"},
+			{
+				Key:   "vcs.revision",
+				Value: "abcdef",
+			}, {Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}, {Key: "vcs.modified", Value: "true"}, {Key: "GOFIPS140", Value: "v1.0.0"},
 		},
 	})
 	b := text.NewPage(0)

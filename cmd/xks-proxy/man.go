@@ -1,7 +1,7 @@
 package main
 
-// Manual pages, from the same texts as --help. The command is hidden: whoever packages the program
-// calls it ("make man").
+// Manual pages, from the same texts as --help. The command is hidden: it is for "make man" and for
+// those who package the program.
 
 import (
 	"bytes"
@@ -44,7 +44,11 @@ func writeManual(dir string) error {
 
 func writePages(c *cobra.Command, dir string) error {
 	version := programVersion()
-	header := doc.GenManHeader{Section: "8", Source: "xks-proxy " + version.Version, Manual: "External key store proxy"}
+	header := doc.GenManHeader{
+		Section: "8",
+		Source:  "xks-proxy " + version.Version,
+		Manual:  "External key store proxy",
+	}
 	built, err := time.Parse(time.RFC3339, version.RevisionTime)
 	if err == nil {
 		header.Date = &built // the same program makes the same pages
@@ -106,5 +110,24 @@ func asMarkdown(c *cobra.Command) {
 }
 
 var markdownEscapes = strings.NewReplacer(
-	`\`, `\\`, "*", `\*`, "_", `\_`, "`", "\\`", "<", `\<`, ">", `\>`, "[", `\[`, "]", `\]`, "#", `\#`, "~", `\~`,
+	`\`,
+	`\\`,
+	"*",
+	`\*`,
+	"_",
+	`\_`,
+	"`",
+	"\\`",
+	"<",
+	`\<`,
+	">",
+	`\>`,
+	"[",
+	`\[`,
+	"]",
+	`\]`,
+	"#",
+	`\#`,
+	"~",
+	`\~`,
 )

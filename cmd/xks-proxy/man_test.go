@@ -40,7 +40,8 @@ func TestManualPages(t *testing.T) {
 				t.Errorf("%s: %q is missing in\n%s", path, want, roff)
 			}
 		}
-		if strings.Contains(roff, "```") || strings.Contains(roff, `=""`) || strings.Contains(roff, "\n\t") {
+		if strings.Contains(roff, "```") || strings.Contains(roff, `=""`) ||
+			strings.Contains(roff, "\n\t") {
 			t.Errorf("%s: not as it should read:\n%s", path, roff)
 		}
 	}

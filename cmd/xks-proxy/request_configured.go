@@ -7,9 +7,12 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -24,7 +27,11 @@ func (f *connectionFlags) configured(ctx context.Context, warnings io.Writer) (c
 	if err != nil && f.endpoint == "" {
 		return connection{}, err
 	}
-	to := connection{URIPath: completePath(store.PathPrefix), CACertificates: names.files, TrustMachine: true}
+	to := connection{
+		URIPath:        completePath(store.PathPrefix),
+		CACertificates: names.files,
+		TrustMachine:   true,
+	}
 	if len(store.Regions) > 0 {
 		to.Region = store.Regions[0]
 	}
@@ -101,29 +108,48 @@ func concreteName(leaf *x509.Certificate) string {
 	return leaf.Subject.CommonName
 }
 
-// localEndpoint is the first port that wants no client certificate: its URL under a name that the
-// certificate has, and the address on this machine where it listens.
+// localEndpoint is the first port that serves anybody on this machine: its URL under a name that the
+// certificate has, and the address where it listens.
 func localEndpoint(c *config, name string) (string, string, error) {
 	for _, place := range c.listenerPlaces() {
-		if place.ClientCertificates.CA != "" {
-			continue
-		}
 		host, port, err := net.SplitHostPort(place.Listen)
 		if err != nil || port == "0" {
-			return "", "", fmt.Errorf("%s is %s, which does not say where the proxy listens: give --endpoint URL", place.address, place.Listen)
+			return "", "", fmt.Errorf("%s is %s, which does not say where the proxy listens: "+
+				"give --endpoint URL", place.address, place.Listen)
 		}
-		ip := net.ParseIP(host)
-		if host == "" || ip != nil && ip.IsUnspecified() {
-			host = "127.0.0.1"
-			if ip != nil && ip.To4() == nil {
-				host = "::1"
-			}
+		host = reachable(host)
+		if place.ClientCertificates.CA != "" || fromLoadBalancer(place.ProxyProtocol, host) {
+			continue
 		}
 		if name == "" {
 			name = host
 		}
 		return "https://" + net.JoinHostPort(name, port), net.JoinHostPort(host, port), nil
 	}
-	return "", "", fmt.Errorf("every port of the proxy wants AWS KMS's client certificate, which nobody else has; " +
-		"for a test, add an entry to server.listeners without client_certificates, on 127.0.0.1")
+	return "", "", errors.New("every port of the proxy wants AWS KMS's client certificate, which " +
+		"nobody else has, or a load balancer's header; for a test, add an entry to " +
+		"server.listeners on 127.0.0.1 without client_certificates and proxy_protocol")
+}
+
+// reachable is the address on this machine of a listener that may be on all addresses.
+func reachable(host string) string {
+	address, err := netip.ParseAddr(host)
+	switch {
+	case host == "", err == nil && address.Is4() && address.IsUnspecified():
+		return "127.0.0.1"
+	case err == nil && address.IsUnspecified():
+		return "::1"
+	}
+	return host
+}
+
+// fromLoadBalancer reports whether a connection from this machine is taken for a load balancer's.
+func fromLoadBalancer(p proxyProtocolConfig, host string) bool {
+	address, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(p.sources(), func(source netip.Prefix) bool {
+		return source.Contains(address)
+	})
 }

@@ -23,7 +23,8 @@ func configuredFor(t *testing.T, s *standIn, replacements ...string) {
 		t.Fatal(err)
 	}
 	standard := []string{"PORT", at.Port(), "SECRET", "{file: own.secret}", "REST", ""}
-	text := strings.NewReplacer(append(replacements, standard...)...).Replace(`server: {listen: "0.0.0.0:PORT", tls: {certificate: server.crt, key: missing.key}REST}
+	text := strings.NewReplacer(append(replacements, standard...)...).
+		Replace(`server: {listen: "0.0.0.0:PORT", tls: {certificate: server.crt, key: missing.key}REST}
 hsms:
   - {name: hsm-a, module: missing.so, token: a, pin: {file: missing.pin}}
   - {name: hsm-b, module: missing.so, token: b, pin: {credential: missing-pin}}
@@ -46,14 +47,28 @@ key_stores:
 `)
 	writeFile(t, "xks-proxy.yaml", text, 0o644)
 	writeFile(t, "own.secret", testSecret+"\n", 0o600)
-	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.server.Certificate().Raw})
+	certificate := pem.EncodeToMemory(
+		&pem.Block{Type: "CERTIFICATE", Bytes: s.server.Certificate().Raw},
+	)
 	writeFile(t, "server.crt", string(certificate), 0o644)
 }
 
 func TestRequestToAConfiguredKeyStore(t *testing.T) {
-	s := newStandIn(t, 200, `{"xksProxyFleetSize":1,"xksProxyVendor":"v","xksProxyModel":"m","ekmVendor":"e","ekmFleetDetails":[]}`)
+	s := newStandIn(
+		t,
+		200,
+		`{"xksProxyFleetSize":1,"xksProxyVendor":"v","xksProxyModel":"m","ekmVendor":"e","ekmFleetDetails":[]}`,
+	)
 	configuredFor(t, s)
-	stdout, stderr, code := request(t, "", "health", "--config", "xks-proxy.yaml", "--key-store", "own")
+	stdout, stderr, code := request(
+		t,
+		"",
+		"health",
+		"--config",
+		"xks-proxy.yaml",
+		"--key-store",
+		"own",
+	)
 	if code != 0 || !strings.HasPrefix(stdout, "health at https://example.com:") ||
 		!strings.Contains(stdout, "(127.0.0.1:") {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
@@ -65,7 +80,17 @@ func TestRequestToAConfiguredKeyStore(t *testing.T) {
 		t.Error("another tenant's secret was read")
 	}
 	// Another way to it.
-	stdout, stderr, code = request(t, "", "health", "--config", "xks-proxy.yaml", "--key-store", "own", "--endpoint", s.server.URL)
+	stdout, stderr, code = request(
+		t,
+		"",
+		"health",
+		"--config",
+		"xks-proxy.yaml",
+		"--key-store",
+		"own",
+		"--endpoint",
+		s.server.URL,
+	)
 	if code != 0 || !strings.HasPrefix(stdout, "health at "+s.server.URL) {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 	}
@@ -81,8 +106,12 @@ func TestRequestToAConfiguredKeyStore(t *testing.T) {
 		"health --config xks-proxy.yaml --key-store own --endpoint https://localhost:PORT": "name mismatch: the certificate at localhost:",
 	} {
 		at, _ := url.Parse(s.server.URL)
-		stdout, stderr, code := request(t, "", strings.Fields(strings.ReplaceAll(args, "PORT", at.Port()))...)
-		if code == 0 || stdout != "" && !strings.HasPrefix(stdout, "health at ") || !strings.Contains(stderr, want) {
+		stdout, stderr, code := request(
+			t,
+			"",
+			strings.Fields(strings.ReplaceAll(args, "PORT", at.Port()))...)
+		if code == 0 || stdout != "" && !strings.HasPrefix(stdout, "health at ") ||
+			!strings.Contains(stderr, want) {
 			t.Errorf("%s: exit code %d\n%s%s\nwant %q", args, code, stdout, stderr, want)
 		}
 	}
@@ -101,9 +130,15 @@ func TestRequestFindsTheDefaultConfiguration(t *testing.T) {
 
 func TestRequestWhereOnlyKMSMayConnect(t *testing.T) {
 	s := newStandIn(t, 200, `{}`)
-	configuredFor(t, s, "REST", ", client_certificates: {ca: server.crt, subjects: [kms.example.com]}")
+	configuredFor(
+		t,
+		s,
+		"REST",
+		", client_certificates: {ca: server.crt, subjects: [kms.example.com]}",
+	)
 	_, stderr, code := request(t, "", "health", "--config", "xks-proxy.yaml", "--key-store", "own")
-	if code != exitFailed || !strings.Contains(stderr, "every port of the proxy wants AWS KMS's client certificate") {
+	if code != exitFailed ||
+		!strings.Contains(stderr, "every port of the proxy wants AWS KMS's client certificate") {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}
 }
@@ -126,7 +161,15 @@ func TestRequestWithASystemdCredential(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"health", "--config", "xks-proxy.yaml", "--key-store", "own", "--via-service", "two words"}
+	args := []string{
+		"health",
+		"--config",
+		"xks-proxy.yaml",
+		"--key-store",
+		"own",
+		"--via-service",
+		"two words",
+	}
 	check := func(want string) {
 		t.Helper()
 		_, stderr, code := request(t, "", args...)
@@ -135,11 +178,20 @@ func TestRequestWithASystemdCredential(t *testing.T) {
 		}
 	}
 	line := func(properties string) string {
-		return "\n  systemd-run --pipe --wait --collect --quiet --same-dir " + properties + " -E XKS_LOG_LEVEL " + shellQuote(program) +
+		return "\n  systemd-run --pipe --wait --collect --quiet --same-dir " + properties + " -E XKS_LOG_LEVEL " + shellQuote(
+			program,
+		) +
 			" request health --config xks-proxy.yaml --key-store own --via-service 'two words'\n"
 	}
-	check(line("-p LoadCredential=own-secret") + "(LoadCredential=NAME is read from /etc/credstore;")
-	writeFile(t, "unit/xks-proxy.service", "[Service]\nUser=xks-proxy\n#LoadCredential=own-secret:/old\nLoadCredential=own-secret:/etc/x/own.key\nLoadCredential=missing-pin:/p\n", 0o644)
+	check(
+		line("-p LoadCredential=own-secret") + "(LoadCredential=NAME is read from /etc/credstore;",
+	)
+	writeFile(
+		t,
+		"unit/xks-proxy.service",
+		"[Service]\nUser=xks-proxy\n#LoadCredential=own-secret:/old\nLoadCredential=own-secret:/etc/x/own.key\nLoadCredential=missing-pin:/p\n",
+		0o644,
+	)
 	check(line("-p User=xks-proxy -p LoadCredential=own-secret:/etc/x/own.key"))
 	writeFile(t, "unit/z.service", "LoadCredentialEncrypted=own-secret\n", 0o644)
 	check(line("-p User=xks-proxy -p LoadCredentialEncrypted=own-secret"))
@@ -156,8 +208,19 @@ func TestRequestWithASystemdCredential(t *testing.T) {
 // export reads the one secret that it exports.
 func TestExportReadsOnlyWhatItExports(t *testing.T) {
 	configuredFor(t, newStandIn(t, 200, `{}`))
-	stdout, stderr, code := execute(t, "credentials", "export", "own.json", "--config", "xks-proxy.yaml", "--key-store", "own", "--json")
-	if code != 0 || !strings.Contains(stdout, `"uriPath": "/store/kms/xks/v1"`) || strings.Contains(stdout, testSecret) {
+	stdout, stderr, code := execute(
+		t,
+		"credentials",
+		"export",
+		"own.json",
+		"--config",
+		"xks-proxy.yaml",
+		"--key-store",
+		"own",
+		"--json",
+	)
+	if code != 0 || !strings.Contains(stdout, `"uriPath": "/store/kms/xks/v1"`) ||
+		strings.Contains(stdout, testSecret) {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 	}
 	if _, err := os.Stat("command-was-run"); err == nil {

@@ -22,7 +22,8 @@ type keyStoreChoice struct {
 // register adds --config, --key-store and --access-key-id.
 func (k *keyStoreChoice) register(c *cobra.Command) {
 	k.configFlag.register(c)
-	c.Flags().StringVar(&k.store, "key-store", "", "`NAME` of the key store (needed if there are several)")
+	c.Flags().
+		StringVar(&k.store, "key-store", "", "`NAME` of the key store (needed if there are several)")
 	c.Flags().StringVar(&k.accessKeyID, "access-key-id", "",
 		"`ID` of the access key (needed if the key store has several)")
 	completeFlag(c, "key-store", k.complete(configuredKeyStores))
@@ -55,7 +56,10 @@ func (k *keyStoreChoice) accessKey(
 	if err != nil {
 		return accessKey{}, err
 	}
-	i := slices.IndexFunc(l.config.KeyStores, func(other keyStoreConfig) bool { return other.Name == store.Name })
+	i := slices.IndexFunc(
+		l.config.KeyStores,
+		func(other keyStoreConfig) bool { return other.Name == store.Name },
+	)
 	id, path := store.Credentials[n].AccessKeyID, secretKeyPath(i, n)
 	refs := []placedRef{{path, store.Credentials[n].SecretAccessKey}}
 	takeVariables(withoutPlaces(refs)...)
@@ -86,7 +90,13 @@ func chooseAccessKey(store keyStoreConfig, id string) (int, error) {
 		ids = append(ids, key.AccessKeyID)
 	}
 	if id == "" {
-		return 0, usageError(fmt.Errorf("which access key? --access-key-id takes %s", strings.Join(ids, ", ")))
+		return 0, usageError(
+			fmt.Errorf("which access key? --access-key-id takes %s", strings.Join(ids, ", ")),
+		)
 	}
-	return 0, fmt.Errorf("key store %s has no access key with that id; it has %s", store.Name, strings.Join(ids, ", "))
+	return 0, fmt.Errorf(
+		"key store %s has no access key with that id; it has %s",
+		store.Name,
+		strings.Join(ids, ", "),
+	)
 }

@@ -60,7 +60,10 @@ func needsSystemd(ctx context.Context, refs []placedRef, writesFiles bool) strin
 		line[i] = shellQuote(word)
 	}
 	advice := "systemd gives these credentials to the unit only. As root, this gives them to one command:\n  " +
-		strings.Join(line, " ")
+		strings.Join(
+			line,
+			" ",
+		)
 	if unit.lacks(names) {
 		advice += "\n(LoadCredential=NAME is read from /etc/credstore; where the unit names a path, write NAME:PATH)"
 	}

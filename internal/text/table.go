@@ -88,7 +88,7 @@ type columnWidths struct {
 	natural []int // of its longest cell
 	word    []int // of its longest word, or half the page
 	least   []int // of its longest word, or longWord
-	usual   []int // of its longest cell, or longWord: what it gets where a second table follows anyway
+	usual   []int // of its longest cell, or longWord: for tables that continue below
 }
 
 // oneTable reports whether all columns fit beside each other.
@@ -102,7 +102,12 @@ func (w columnWidths) oneTable(width int) bool {
 
 func (t *Table) widths(page int) columnWidths {
 	n := len(t.heads)
-	w := columnWidths{natural: make([]int, n), word: make([]int, n), least: make([]int, n), usual: make([]int, n)}
+	w := columnWidths{
+		natural: make([]int, n),
+		word:    make([]int, n),
+		least:   make([]int, n),
+		usual:   make([]int, n),
+	}
 	look := func(cells []string) {
 		for i, cell := range cells {
 			w.natural[i] = max(w.natural[i], text.StringWidth(cell))
