@@ -15,6 +15,7 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY cmd cmd
+COPY configs configs
 COPY internal internal
 COPY pkg pkg
 RUN CGO_ENABLED=1 go build -trimpath -buildvcs=false -o /out/xks-proxy ./cmd/xks-proxy

@@ -117,6 +117,7 @@ func tokenSettings(h hsmConfig, pin secret, keys keyIdentity) pkcs11.Config {
 // keyIdentity is what the group that an HSM serves in says of its keys.
 type keyIdentity struct {
 	testKey string // "": it is in no group
+	create  bool   // the test key, where it is missing
 	version hsm.VersionRule
 }
 
@@ -125,7 +126,7 @@ func keysOf(c *config, name string) keyIdentity {
 	for _, g := range c.HSMGroups {
 		for _, m := range g.HSMs {
 			if m.HSM == name {
-				return keyIdentity{testKey: g.TestKey, version: hsm.VersionRule(g.KeyVersion)}
+				return keyIdentity{testKey: g.TestKey.Label, create: g.TestKey.Create, version: hsm.VersionRule(g.KeyVersion)}
 			}
 		}
 	}
@@ -142,7 +143,7 @@ func groupSettings(c *config, g hsmGroupConfig, hsms map[string]*runningHSM) hsm
 		})
 	}
 	return hsm.GroupConfig{
-		Name: g.Name, Members: members, TestKey: g.TestKey,
+		Name: g.Name, Members: members, TestKey: g.TestKey.Label,
 		ProbeInterval: g.ProbeInterval, ProbeTimeout: g.ProbeTimeout, CatalogueInterval: g.CatalogueInterval,
 		AttemptTimeout: g.AttemptTimeout, Budget: c.Server.Budget,
 		HedgeAfter: g.HedgeAfter, HedgePercent: orNone(g.HedgePercent),

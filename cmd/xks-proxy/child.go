@@ -24,11 +24,12 @@ import (
 // child is one run.
 type child struct {
 	arguments   []string
-	directory   string       // "": this process's
-	environment []string     // NAME=value, all of it
-	input       []byte       // for its standard input; the way for secrets
-	line        func(string) // gets each line of its standard output at once; nil: none wanted
-	output      io.Writer    // its standard output, a terminal for instance; nil: run returns it
+	directory   string              // "": this process's
+	environment []string            // NAME=value, all of it
+	input       []byte              // for its standard input; the way for secrets
+	credential  *syscall.Credential // nil: as this process
+	line        func(string)        // gets each line of its standard output at once; nil: none wanted
+	output      io.Writer           // its standard output, a terminal for instance; nil: run returns it
 }
 
 // readChildOrder is the child's side of input: it reads the order as JSON. parent is the command that
@@ -70,7 +71,7 @@ func (c child) run(ctx context.Context) (string, string, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	// A process group of its own: what a PKCS#11 module started in it ends with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true, Credential: c.credential}
 	endGroup := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Cancel = endGroup
 	cmd.WaitDelay = time.Second

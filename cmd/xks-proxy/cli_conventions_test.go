@@ -75,7 +75,6 @@ func TestEveryDataCommandHasJSON(t *testing.T) {
 		"config schema":    "is JSON",
 		"config example":   "prints a configuration file",
 		"config show":      "prints a configuration file",
-		"config check":     "prints a verdict: the exit code",
 	}
 	for path, c := range visibleCommands(t) {
 		_, excused := without[path]

@@ -34,6 +34,8 @@ func TestHelp(t *testing.T) {
 		"help-config-check":       {"config", "check", "--help"},
 		"help-config-show":        {"help", "config", "show"},
 		"help-config-reference":   {"config", "reference", "--help"},
+		"help-config-example":     {"config", "example", "--help"},
+		"help-config-schema":      {"config", "schema", "--help"},
 		"help-version":            {"version", "--help"},
 		"help-credentials":        {"credentials"},
 		"help-hsm":                {"hsm"},
@@ -254,7 +256,7 @@ func TestCompletion(t *testing.T) {
 		}
 	}
 	stdout, _, _ := execute(t, "__complete", "config", "")
-	for _, want := range []string{"check\tSay whether", "show\tPrint", "reference\tPrint"} {
+	for _, want := range []string{"check\tCheck a", "show\tPrint", "reference\tPrint"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%q is not offered:\n%s", want, stdout)
 		}

@@ -4,12 +4,12 @@ package main
 // reference of its keys.
 
 import (
+	"bytes"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"xks-proxy/internal/text"
+	"xks-proxy/internal/access"
 )
 
 func newConfigCommand() *cobra.Command {
@@ -18,8 +18,7 @@ func newConfigCommand() *cobra.Command {
 		Short: "Check and show the configuration",
 		Long: `config looks at a configuration file without serving anything.
 
-Without FILE it is the one that XKS_CONFIG names, or else
-/etc/xks-proxy/xks-proxy.yaml. Overrides from the environment
+FILE may be left out when XKS_CONFIG names it. Overrides from the environment
 (XKS_SERVER_LISTEN, …) count as they do for serve: check a file in the
 environment it will run in.`,
 		Example: `  xks-proxy config check xks-proxy.yaml
@@ -27,33 +26,75 @@ environment it will run in.`,
 		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
 		RunE: commandOrHelp,
 	}
-	c.AddCommand(newConfigCheckCommand(), newConfigShowCommand(), newConfigDiffCommand(), newConfigReferenceCommand())
+	c.AddCommand(
+		newConfigCheckCommand(),
+		newConfigShowCommand(),
+		newConfigDiffCommand(),
+		newTryAccessCommand(),
+		newConfigExampleCommand(),
+		newConfigSchemaCommand(),
+		newConfigReferenceCommand(),
+	)
 	return c
 }
 
 func newConfigCheckCommand() *cobra.Command {
 	var f configFlag
-	var noSecrets bool
+	var options checkOptions
+	var asUser string
+	var asJSON bool
 	c := &cobra.Command{
 		Use:   "check",
-		Short: "Say whether a configuration is good, and all that is wrong with it",
-		Long: `check reads a configuration as serve does, with the certificate, its key, the
-policies and all secrets (commands that print a secret are run; HSMs are not
-contacted). It prints what would be served, or every error with its place and what to do.
+		Short: "Check a configuration and report every mistake in it",
+		Long: `check reads a configuration as serve does, with the certificates, their keys, the policies
+and all secrets (commands that print a secret are run; HSMs are not contacted, and their
+modules are looked at and not loaded). It prints what would be served, or every mistake in
+all files, each with its place and what to do.
 
-Exit code 0: good, perhaps with warnings. 1: it is not. 2: wrong usage.`,
+With --as-user it also finds the files that this user could not use. As root it tries them
+as that user; otherwise it computes the answer from owners and modes.
+
+Exit code 0: good, perhaps with warnings. 1: not good, or not readable. 2: wrong usage.`,
 		Example: `  xks-proxy config check /etc/xks-proxy/xks-proxy.yaml
-  xks-proxy config check --no-secrets x.yaml   where the secrets are not at hand`,
+  xks-proxy config check --as-user xks-proxy /etc/xks-proxy/xks-proxy.yaml
+  xks-proxy config check --no-secrets --no-modules --json x.yaml   in a pipeline`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			path, err := f.path()
 			if err != nil {
 				return err
 			}
-			return checkConfig(c, path, !noSecrets)
+			if asUser != "" {
+				user, err := access.Lookup(asUser)
+				if err != nil {
+					return usageError(err)
+				}
+				options.asUser = &user
+			}
+			checked, err := checkConfig(c.Context(), path, options)
+			switch {
+			case err != nil && asJSON:
+				return printUnreadable(c, path, err)
+			case err != nil:
+				return err
+			}
+			return checked.print(c, path, asJSON)
 		},
 	}
 	f.registerArgument(c)
-	c.Flags().BoolVar(&noSecrets, "no-secrets", false, "do not read secrets")
+	c.Flags().BoolVar(
+		&options.noSecrets,
+		"no-secrets",
+		false,
+		"do not read secrets and the keys of certificates",
+	)
+	c.Flags().BoolVar(
+		&options.noModules,
+		"no-modules",
+		false,
+		"do not look for the HSMs' modules: they are on another machine",
+	)
+	c.Flags().StringVar(&asUser, "as-user", "", "find the files that the user `NAME` could not use")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the outcome as JSON")
 	return c
 }
 
@@ -80,58 +121,24 @@ as references and not read. The output can be used as a configuration file.`,
 				return err
 			}
 			printWarnings(c, l.report.warnings)
-			return showConfig(c.OutOrStdout(), l)
+			var shown bytes.Buffer
+			err = showConfig(&shown, l)
+			if err != nil {
+				return err
+			}
+			if again := parseConfig(path, l.report.dir, shown.Bytes(), nil); again.report.err() != nil {
+				fmt.Fprintf(
+					c.ErrOrStderr(),
+					"warning: this is for reading: it does not load as one file: %v\n",
+					again.report.err(),
+				)
+			}
+			_, err = c.OutOrStdout().Write(shown.Bytes())
+			return err
 		},
 	}
 	f.registerArgument(c)
 	return c
-}
-
-func newConfigReferenceCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "reference",
-		Short: "Print every key with its type, default, variable and meaning",
-		Long:  "reference prints every key of the configuration file, as Markdown: its type, its\ndefault, the environment variable that overrides it, and what it means.",
-		Args:  noArguments,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return writeReference(c.OutOrStdout())
-		},
-	}
-}
-
-// checkConfig is `config check`.
-func checkConfig(c *cobra.Command, path string, withSecrets bool) error {
-	configuration, warnings, err := loadConfig(path)
-	if err != nil {
-		return err
-	}
-	r := newReport(configuration.source)
-	r.warnings = warnings
-	material, more, err := prepareTLS(configuration)
-	r.add(err)
-	r.warnings = append(r.warnings, more...)
-	if err == nil {
-		checkValidity(r, material, time.Now())
-	}
-	if withSecrets {
-		resolveInto(c.Context(), r, configuration)
-	}
-	err = r.err()
-	advice := ""
-	if withSecrets {
-		advice = needsSystemd(c.Context(), configuration.secretRefs(), false)
-	}
-	if err != nil && advice != "" {
-		return fmt.Errorf("%w\n%s", err, advice)
-	}
-	if err != nil {
-		return err
-	}
-	printWarnings(c, r.warnings)
-	fmt.Fprintf(c.OutOrStdout(), "%s: ok\n\n", path)
-	return text.Print(c.OutOrStdout(), func(p *text.Page) {
-		summarize(p, configuration, material, withSecrets)
-	})
 }
 
 func printWarnings(c *cobra.Command, warnings []warning) {

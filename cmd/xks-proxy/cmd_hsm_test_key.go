@@ -99,7 +99,7 @@ func createTestKeys(ctx context.Context, file, only string, report func(name, re
 		}
 		pin := resolveSecret(ctx, l.report, pinPath(i), h.PIN)
 		err := l.report.err()
-		if advice := needsSystemd(ctx, l.config.secretRefs()[:len(l.config.HSMs)], false); err != nil && advice != "" {
+		if advice := needsSystemd(ctx, pinRefs(l.config, only), false); err != nil && advice != "" {
 			return fmt.Errorf("%w\n%s", err, advice)
 		}
 		if err != nil {
@@ -126,6 +126,17 @@ func createTestKeys(ctx context.Context, file, only string, report func(name, re
 		return oneLine(failed)
 	}
 	return nil
+}
+
+// pinRefs are the references to the PINs that are needed: all, or that of one HSM.
+func pinRefs(c *config, only string) []placedRef {
+	var refs []placedRef
+	for i, h := range c.HSMs {
+		if only == "" || only == h.Name {
+			refs = append(refs, placedRef{pinPath(i), h.PIN})
+		}
+	}
+	return refs
 }
 
 // testKeyOrder is what the child is told. The PIN in it prints as redacted.
@@ -219,21 +230,24 @@ func (o testKeyOrder) ensure(ctx context.Context, token *pkcs11.Token) (string, 
 	if err != nil {
 		return "", err
 	}
-	for _, object := range found {
-		if object.IsAES256() && object.Usage&hsm.CanEncrypt != 0 && object.Usage&hsm.CanDecrypt != 0 {
-			return fmt.Sprintf("has the test key %q already", o.Label), nil
-		}
+	there, err := hasTestKey(o.Label, found)
+	if there {
+		return fmt.Sprintf("has the test key %q already", o.Label), nil
 	}
-	_, unreadable := hsm.Readable(found)
-	if len(unreadable) > 0 {
-		return "", hsm.UnreadableError("find the test key", unreadable[0])
-	}
-	if len(found) > 0 {
-		return "", fmt.Errorf("there is a key %q that is no AES-256 key for encrypting and decrypting; delete it if it is nobody's, or choose another test_key", o.Label)
+	if err != nil {
+		return "", err
 	}
 	err = token.CreateKeys(ctx, []pkcs11.NewKey{{Label: o.Label, Version: testKeyVersion, HasVersion: true}})
 	if err != nil {
 		return "", err
+	}
+	found, err = token.Find(ctx, o.Label)
+	if err != nil {
+		return "", err
+	}
+	if len(found) > 1 {
+		return "", fmt.Errorf("made the test key %q, and somebody else did at the same moment: "+
+			"the HSM has %d now; delete all but one", o.Label, len(found))
 	}
 	return fmt.Sprintf("made the test key %q, version %d: AES-256, generated on the HSM, not extractable", o.Label, testKeyVersion), nil
 }

@@ -53,7 +53,7 @@ func TestDiff(t *testing.T) {
 		{"a default written out", inMain("server: {", "server: {budget: 200ms, "), nil},
 		{"order", inMain("[{hsm: hsm-a}, {hsm: hsm-b}]", "[{hsm: hsm-b}, {hsm: hsm-a}]"), nil},
 		{"values", inMain("server: {", "log: {level: debug}\nserver: {budget: 150ms, max_in_flight: 5, ", "token: hsm-b,", "token: hsm-b, sessions: 3, overrides: {mechanism: 0x1088, ambiguous: [5], read_only_sessions: false},"), []string{
-			"changed server.budget 200ms 150ms", "changed server.max_in_flight 1024 5", "changed log.level info debug", "changed hsms[hsm-b].sessions 32 3",
+			"changed server.budget 200ms 150ms", "changed server.first_request_budget 180ms 150ms", "changed server.max_in_flight 1024 5", "changed log.level info debug", "changed hsms[hsm-b].sessions 32 3",
 			"changed hsms[hsm-b].overrides.mechanism 0x0 0x1088", "changed hsms[hsm-b].overrides.read_only_sessions  false", "changed hsms[hsm-b].overrides.ambiguous [] [0x5]"}},
 		{"restart", inMain("server: {", "health: {metrics: false}\nlog: {format: console}\nserver: {listen: \"127.0.0.1:9999\", http2: false, "), []string{
 			"changed! server.listen 127.0.0.1:8443 127.0.0.1:9999", "changed! server.http2 true false", "changed! health.metrics true false", "changed! log.format json console"}},

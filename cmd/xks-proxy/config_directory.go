@@ -4,6 +4,7 @@ package main
 // one more file. Who can write there decides who uses the keys; it is guarded like policies.
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -51,6 +52,17 @@ func (l *loaded) readStores(open openDirectory) {
 	l.settings[keyStoresKey] = stores
 }
 
+// readDefaultStores looks at the default directory for a main file that is not YAML, so that the
+// mistakes in its files are reported as well. Not if the main file may name another one.
+func (l *loaded) readDefaultStores(open openDirectory, main []byte) {
+	f, known := schema.field(directoryKey)
+	if !known || bytes.Contains(main, []byte(directoryKey)) {
+		return
+	}
+	l.settings = map[string]any{directoryKey: resolvePath(l.report.dir, f.Default)}
+	l.readStores(open)
+}
+
 // shownDirectory names the directory as somebody would who has named the main file as it was.
 func (s *source) shownDirectory() string {
 	below, err := filepath.Rel(s.dir, s.directory)
@@ -75,7 +87,7 @@ func (r *report) listStores(directory fs.FS) ([]string, error) {
 	}
 	r.found = true
 	if info.Mode().Perm()&writableByOthers != 0 && !isReadOnly(r.directory) {
-		return nil, fmt.Errorf("%s can be changed by others (mode %04o), who could add a key store; run: chmod go-w %s", r.directory, info.Mode().Perm(), r.directory)
+		r.errorf(directoryKey, "%s can be changed by others (mode %04o), who could add a key store; run: chmod go-w %s", r.directory, info.Mode().Perm(), r.directory)
 	}
 	entries, err := fs.ReadDir(directory, ".")
 	if err != nil {
@@ -109,8 +121,12 @@ func isReadOnly(path string) bool {
 
 // readStore reads one file as the key store at the path at. Its settings are empty if it cannot be read.
 func (r *report) readStore(directory fs.FS, name, at string) map[string]any {
+	r.origins[at] = origin{Line: 1, Column: 1}
 	file, _ := r.locate(at)
-	data, err := readStoreFile(directory, name, file, r.directory)
+	data, unsafe, err := readStoreFile(directory, name, file, r.directory)
+	if unsafe != nil {
+		r.errorAt(origin{}, at, "%v", unsafe) // what else is wrong with it is reported with this
+	}
 	if err != nil {
 		r.errorAt(origin{}, at, "%v", err)
 		r.broken[at] = true
@@ -121,9 +137,8 @@ func (r *report) readStore(directory fs.FS, name, at string) map[string]any {
 		r.broken[at] = true
 		return map[string]any{}
 	}
-	r.origins[at] = origin{Line: 1, Column: 1}
 	named := nameAfterFile(root, name)
-	reading := &reader{report: r, variables: readVariables(nil), root: at}
+	reading := &reader{report: r, variables: readVariables(nil), shorts: map[string]string{}, root: at}
 	settings := reading.section(storeSchema, root, at)
 	if named {
 		delete(r.origins, joinPath(at, "name")) // it is a default
@@ -144,28 +159,35 @@ func nameAfterFile(root *yaml.Node, file string) bool {
 	return true
 }
 
-// readStoreFile reads one byte more than a file may have, at most. It refuses what others can change. Not blocking, because a
-// FIFO would be: only regular files are opened.
-func readStoreFile(directory fs.FS, name, shown, path string) ([]byte, error) {
+// readStoreFile reads one byte more than a file may have, at most. The first error is that somebody
+// else could change the file. Not blocking, because a FIFO would be: only regular files are opened.
+func readStoreFile(directory fs.FS, name, shown, path string) ([]byte, error, error) {
 	info, err := fs.Stat(directory, name)
 	if err != nil {
-		return nil, fileProblem("the file", withoutPath(err))
+		return nil, nil, fileProblem("the file", withoutPath(err))
 	}
 	if !info.Mode().IsRegular() {
-		return nil, errors.New("this is no regular file")
+		return nil, nil, errors.New("this is no regular file")
 	}
-	if owner, stranger := strangeOwner(directory, info); stranger {
-		return nil, fmt.Errorf("the file belongs to user id %d, who could change it, and not to the owner of the directory; run: chown root %s", owner, shown)
-	}
-	if info.Mode().Perm()&writableByOthers != 0 && !isReadOnly(filepath.Join(path, name)) {
-		return nil, fmt.Errorf("the file can be changed by others (mode %04o); run: chmod go-w %s", info.Mode().Perm(), shown)
-	}
+	unsafe := checkStoreOwner(directory, info, name, shown, path)
 	f, err := directory.Open(name)
 	if err != nil {
-		return nil, fileProblem("the file", withoutPath(err))
+		return nil, unsafe, fileProblem("the file", withoutPath(err))
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxConfigSize+1))
+	data, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
+	return data, unsafe, err
+}
+
+// checkStoreOwner refuses a file that somebody else could change.
+func checkStoreOwner(directory fs.FS, info fs.FileInfo, name, shown, path string) error {
+	if owner, stranger := strangeOwner(directory, info); stranger {
+		return fmt.Errorf("the file belongs to user id %d, who could change it, and not to the owner of the directory; run: chown root %s", owner, shown)
+	}
+	if info.Mode().Perm()&writableByOthers != 0 && !isReadOnly(filepath.Join(path, name)) {
+		return fmt.Errorf("the file can be changed by others (mode %04o); run: chmod go-w %s", info.Mode().Perm(), shown)
+	}
+	return nil
 }
 
 // strangeOwner reports whether a file belongs to somebody other than root, this process's user and the owner of its directory, who could

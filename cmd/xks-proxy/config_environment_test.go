@@ -142,35 +142,6 @@ func walkSchema(s *setting, path string, visit func(*setting, string)) {
 	}
 }
 
-// What `config show` prints loads to the same configuration.
-func TestShowLoadsToTheSame(t *testing.T) {
-	configDir(t)
-	for _, text := range []string{
-		validConfig(t),
-		validConfig(t, "token: hsm-b", "token: \"0123\"", "{file: hsm-b.pin}", "{command: [./pin, \"true\", \"a: b\"]}, environment: [\"A=#1\"], overrides: {mechanism: 0x80000001, ambiguous: [5], read_only_sessions: false}"),
-	} {
-		c, _ := mustLoad(t, text)
-		l, err := loadFile("test.yaml")
-		if err != nil {
-			t.Fatal(err)
-		}
-		var shown strings.Builder
-		err = showConfig(&shown, l)
-		if err != nil {
-			t.Fatal(err)
-		}
-		again, _ := mustLoad(t, shown.String())
-		c.source, again.source = nil, nil
-		if again.KeyStoreDirectory != "" {
-			t.Errorf("the key store directory, which is not there, is shown as %q", again.KeyStoreDirectory)
-		}
-		c.KeyStoreDirectory = ""
-		if !reflect.DeepEqual(c, again) {
-			t.Errorf("shown:\n%s\nloads to %+v\ninstead of %+v", shown.String(), again, c)
-		}
-	}
-}
-
 func TestShow(t *testing.T) {
 	configDir(t)
 	t.Setenv("XKS_LOG_LEVEL", "debug")

@@ -13,8 +13,23 @@ import (
 // checkFiles reports files that are missing or cannot be read.
 func checkFiles(r *report, c *config) {
 	for _, place := range c.certificatePlaces() {
-		checkCertificateFiles(r, place)
+		checkCertificateFile(r, place)
+		checkKeyFile(r, place)
 	}
+	checkWebConfig(r, c)
+	checkOtherFiles(r, c)
+	for i, h := range c.HSMs {
+		err := checkReadable(h.Module)
+		if err != nil {
+			r.warnf(moduleKey(i), "%v", err)
+		}
+	}
+}
+
+func moduleKey(hsm int) string { return fmt.Sprintf("hsms[%d].module", hsm) }
+
+// checkOtherFiles is about those that are neither certificates nor modules.
+func checkOtherFiles(r *report, c *config) {
 	for _, place := range c.listenerPlaces() {
 		if path := place.ClientCertificates.CA; path != "" {
 			err := checkReadable(path)
@@ -23,7 +38,6 @@ func checkFiles(r *report, c *config) {
 			}
 		}
 	}
-	checkWebConfig(r, c)
 	info, err := os.Stat(c.StateDirectory) // it may still have to be made
 	if err == nil && !info.IsDir() {
 		r.errorf("state_directory", "%s is no directory", c.StateDirectory)
@@ -34,30 +48,29 @@ func checkFiles(r *report, c *config) {
 			r.errorf("log.output", "%v", fileProblem(filepath.Dir(path), err))
 		}
 	}
-	for i, h := range c.HSMs {
-		err := checkReadable(h.Module)
-		if err != nil {
-			r.warnf(fmt.Sprintf("hsms[%d].module", i), "%v", err)
-		}
+}
+
+// checkCertificateFile and checkKeyFile leave to others what is not given at all.
+func checkCertificateFile(r *report, place certificatePlace) {
+	if place.Certificate == "" {
+		return
+	}
+	err := checkReadable(place.Certificate)
+	if err != nil {
+		r.errorf(place.path+".certificate", "%v", err)
 	}
 }
 
-// checkCertificateFiles leaves to others what is not given at all.
-func checkCertificateFiles(r *report, place certificatePlace) {
-	if place.Certificate != "" {
-		err := checkReadable(place.Certificate)
-		if err != nil {
-			r.errorf(place.path+".certificate", "%v", err)
-		}
+func checkKeyFile(r *report, place certificatePlace) {
+	if place.Key == "" {
+		return
 	}
-	if place.Key != "" {
-		key, err := openPrivate(place.Key)
-		if err != nil {
-			r.errorf(place.path+".key", "%v", err)
-			return
-		}
-		_ = key.Close() // nothing was written
+	key, err := openPrivate(place.Key)
+	if err != nil {
+		r.errorf(place.path+".key", "%v", err)
+		return
 	}
+	_ = key.Close() // nothing was written
 }
 
 func checkReadable(path string) error {

@@ -20,6 +20,7 @@ type loaded struct {
 	config   *config
 	settings map[string]any
 	report   *report
+	whole    bool // the main file is YAML, so that config holds what is in it
 }
 
 // loadConfig reads, completes and checks the configuration file at path, and that
@@ -86,18 +87,21 @@ type openDirectory func(path string) fs.FS
 // config holds what could be read.
 func parseTree(name, dir string, data []byte, environ []string, open openDirectory) *loaded {
 	from := &source{file: name, dir: dir, origins: map[string]origin{}}
-	r := &reader{report: newReport(from), variables: readVariables(environ)}
+	r := &reader{report: newReport(from), variables: readVariables(environ), shorts: map[string]string{}}
 	l := &loaded{report: r.report, config: &config{source: from}}
 	root, ok := parseYAML(r.report, "", data)
 	if !ok {
+		l.readDefaultStores(open, data)
 		return l
 	}
+	l.whole = true
 	l.settings = r.read(root)
 	if r.isBroken("") {
 		return l
 	}
 	l.readStores(open)
 	l.fillIn()
+	l.deriveDefaults()
 	err := decodeConfig(l.settings, l.config)
 	if err != nil {
 		r.errorf("", "%v", err)

@@ -34,7 +34,6 @@ func configDir(t *testing.T) string {
 	for name, content := range map[string]string{
 		"server.crt": certificate,
 		"server.key": key,
-		"module.so":  "",
 		"hsm-a.pin":  "1234-a\n",
 		"hsm-b.pin":  "1234-b\n",
 		"demo.key":   "N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU\n",
@@ -42,6 +41,13 @@ func configDir(t *testing.T) string {
 		writeFile(t, filepath.Join(dir, name), content, 0o600)
 	}
 	writeFile(t, filepath.Join(dir, "open.key"), key, 0o644)
+	module, err := findSoftHSM("")
+	if err == nil {
+		err = os.Symlink(module, filepath.Join(dir, "module.so"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Chdir(dir)
 	return dir
 }
@@ -262,7 +268,7 @@ func TestDefaultsAndValues(t *testing.T) {
 	if len(k.Keys.Labels) != 1 || k.Keys.Labels[0] != "*" || k.Keys.Label != "{key_id}" || k.LegacyFormat != "" {
 		t.Errorf("defaults of a key store: %+v", k)
 	}
-	if c.HSMGroups[0].TestKey != "xks-proxy-test" || c.HSMGroups[0].AttemptTimeout != 60*time.Millisecond {
+	if c.HSMGroups[0].TestKey != (testKeyConfig{Label: "xks-proxy-test"}) || c.HSMGroups[0].AttemptTimeout != 60*time.Millisecond {
 		t.Errorf("defaults of a group: %+v", c.HSMGroups[0])
 	}
 }

@@ -79,7 +79,7 @@ func groupsTogether(c *config) [][]string {
 func reachesOf(c *config, groups []string) []reach {
 	testKeys := map[string]string{}
 	for _, g := range c.HSMGroups {
-		testKeys[g.Name] = g.TestKey
+		testKeys[g.Name] = g.TestKey.Label
 	}
 	owners := map[string]int{}
 	var all []reach

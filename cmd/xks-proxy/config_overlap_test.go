@@ -19,7 +19,7 @@ type storePair struct{ pattern, label, otherPattern, otherLabel string }
 func (p storePair) config() *config {
 	return &config{
 		source:    &source{file: "test.yaml", origins: map[string]origin{}, ownStores: 2},
-		HSMGroups: []hsmGroupConfig{{Name: "main", TestKey: "ab", HSMs: []groupMemberConfig{{HSM: "hsm-a"}, {HSM: "hsm-b"}}}},
+		HSMGroups: []hsmGroupConfig{{Name: "main", TestKey: testKeyConfig{Label: "ab"}, HSMs: []groupMemberConfig{{HSM: "hsm-a"}, {HSM: "hsm-b"}}}},
 		KeyStores: []keyStoreConfig{
 			{Name: "tax", Owner: "tax", HSMGroup: "main", Keys: keysConfig{Labels: []string{p.pattern}, Label: p.label}},
 			{Name: "payroll", Owner: "payroll", HSMGroup: "main", Keys: keysConfig{Labels: []string{p.otherPattern}, Label: p.otherLabel}},
@@ -271,7 +271,7 @@ func TestIsolationAcrossGroups(t *testing.T) {
 		{[]groupMemberConfig{{HSM: "hsm-c"}, {HSM: "hsm-d"}}, 0},
 	} {
 		c := storePair{"*", "{key_id}", "*", "{key_id}"}.config()
-		c.HSMGroups = append(c.HSMGroups, hsmGroupConfig{Name: "second", TestKey: "ab", HSMs: test.members})
+		c.HSMGroups = append(c.HSMGroups, hsmGroupConfig{Name: "second", TestKey: testKeyConfig{Label: "ab"}, HSMs: test.members})
 		c.KeyStores[1].HSMGroup = "second"
 		r := newReport(c.source)
 		validateIsolation(r, c)

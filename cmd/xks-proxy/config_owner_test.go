@@ -25,7 +25,7 @@ func TestOwnersOfKeyStoreFiles(t *testing.T) {
 		{stranger, 0, true}, {stranger, administrator, true}, {stranger, uint32(os.Geteuid()), true},
 	} {
 		tree := fstest.MapFS{".": of(test.directory, fs.ModeDir|0o755), "tax.yaml": of(test.file, 0o644)}
-		_, err := readStoreFile(tree, "tax.yaml", "key_stores.d/tax.yaml", "key_stores.d")
+		_, err, _ := readStoreFile(tree, "tax.yaml", "key_stores.d/tax.yaml", "key_stores.d")
 		if (err != nil) != test.refused || err != nil && !strings.Contains(err.Error(), "belongs to user id 3000001") {
 			t.Errorf("a file of %d in a directory of %d: %v", test.file, test.directory, err)
 		}

@@ -5,7 +5,6 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -13,7 +12,8 @@ import (
 	"strings"
 )
 
-// maxProblems bounds what one check reports.
+// maxProblems bounds what one error reports: it may become a line of the log. config check reports
+// them all.
 const maxProblems = 20
 
 // origin is where a value comes from: a line of the file, or a variable of the
@@ -129,11 +129,18 @@ func (r *report) isBroken(path string) bool {
 	return r.broken[""]
 }
 
-// err is all problems, in the order of the file, or nil.
+// err is the first maxProblems problems, in the order of the file, or nil.
 func (r *report) err() error {
 	if len(r.problems) == 0 {
 		return nil
 	}
+	sorted := r.sorted()
+	kept := sorted[:min(len(sorted), maxProblems)]
+	return &configError{File: r.file, Problems: kept, More: len(sorted) - len(kept)}
+}
+
+// sorted are all problems in the order of the file.
+func (r *report) sorted() []problem {
 	sorted := slices.Clone(r.problems)
 	slices.SortStableFunc(sorted, func(a, b problem) int {
 		return cmp.Or(
@@ -143,19 +150,7 @@ func (r *report) err() error {
 			cmp.Compare(a.Origin.Column, b.Origin.Column),
 		)
 	})
-	kept := sorted[:min(len(sorted), maxProblems)]
-	return &configError{File: r.file, Problems: kept, More: len(sorted) - len(kept)}
-}
-
-// add takes over what another report of the same configuration came to.
-func (r *report) add(err error) {
-	var other *configError
-	switch {
-	case errors.As(err, &other):
-		r.problems = append(r.problems, other.Problems...)
-	case err != nil:
-		r.errorf("", "%v", err)
-	}
+	return sorted
 }
 
 // plainName is what may be quoted of a key nobody knows: anything else could be a

@@ -19,8 +19,9 @@ import (
 type reader struct {
 	*report
 	variables *variables
-	root      string // path of what the file is: "", or a key store
-	nodes     int    // values seen, against maxConfigNodes
+	shorts    map[string]string // by path of a key: the section that it is the short form of
+	root      string            // path of what the file is: "", or a key store
+	nodes     int               // values seen, against maxConfigNodes
 }
 
 // read returns the settings of the file as nested maps and lists.
@@ -107,11 +108,11 @@ func (r *reader) field(s *setting, n *yaml.Node, path string) (any, bool) {
 	case s.List:
 		return r.list(s, n, path)
 	case s.Kind == section:
-		return r.section(s, n, path), true
+		return r.section(s, r.longForm(s, n, path), path), true
 	case s.Kind == secretKind:
 		return r.secret(s, n, path), true
 	}
-	value, variable, ok := r.variables.lookup(path)
+	value, variable, ok := r.override(path)
 	if ok {
 		r.origins[path] = origin{Variable: variable}
 		return r.scalar(s, value, path)
@@ -123,6 +124,30 @@ func (r *reader) field(s *setting, n *yaml.Node, path string) (any, bool) {
 		return nil, false
 	}
 	return r.scalar(s, m.Value, path)
+}
+
+// longForm is the section that a text in its place stands for.
+func (r *reader) longForm(s *setting, n *yaml.Node, path string) *yaml.Node {
+	if s.Short == "" {
+		return n
+	}
+	r.shorts[joinPath(path, s.Short)] = path
+	m := follow(n)
+	if m == nil || m.Kind != yaml.ScalarNode || m.Tag == "!!null" {
+		return n
+	}
+	key := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s.Short, Line: m.Line, Column: m.Column}
+	return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: m.Line, Column: m.Column, Content: []*yaml.Node{key, m}}
+}
+
+// override looks up the variable for the key at path, and that of the section that it is the short
+// form of.
+func (r *reader) override(path string) (string, string, bool) {
+	value, variable, ok := r.variables.lookup(path)
+	if short, has := r.shorts[path]; has && !ok {
+		return r.variables.lookup(short)
+	}
+	return value, variable, ok
 }
 
 // absent is the value of a key that is not given.
@@ -181,64 +206,40 @@ func (r *reader) list(s *setting, n *yaml.Node, path string) (any, bool) {
 		for i, child := range m.Content {
 			at := fmt.Sprintf("%s[%d]", path, i)
 			r.origins[at] = place(child)
-			if !r.count(1) || !r.scalarNode(s, follow(child), at) {
+			if !r.count(1) {
 				return nil, false
 			}
-			values = append(values, follow(child).Value)
+			value := ""
+			if r.scalarNode(s, follow(child), at) {
+				value = follow(child).Value
+			}
+			values = append(values, value)
 		}
 	}
 	if len(values) == 0 && s.Required {
 		r.errorf(path, "must not be empty (%s)", firstSentence(s.Doc))
 	}
-	elements := make([]any, 0, len(values))
+	elements := make([]any, len(values))
 	for i, value := range values {
-		v, valid := r.scalar(s, value, fmt.Sprintf("%s[%d]", path, i))
+		at := fmt.Sprintf("%s[%d]", path, i)
+		elements[i] = s.zero() // keeps the others at their places, so that they are checked
+		if r.failed[at] {
+			continue
+		}
+		v, valid := r.scalar(s, value, at)
 		if valid {
-			elements = append(elements, v)
+			elements[i] = v
 		}
 	}
 	return elements, true
 }
 
-// secret reads a reference. A reference in the environment replaces the one of the
-// file as a whole.
-func (r *reader) secret(s *setting, n *yaml.Node, path string) map[string]any {
-	_, own, ok := r.variables.lookup(path)
-	if ok {
-		r.errorAt(origin{Variable: own}, path, "a secret is never given itself; set %s_FILE, or set %s_ENV to the name of the variable that holds it", own, own)
-		return nil
+// zero stands for an element that is wrong, in a configuration that is refused.
+func (s *setting) zero() any {
+	if s.Kind == integer {
+		return int64(0)
 	}
-	overridden := slices.ContainsFunc(s.fieldNames(), func(name string) bool { return r.variables.has(joinPath(path, name)) })
-	if overridden {
-		n = nil
-	}
-	m := follow(n)
-	if m != nil && m.Kind != yaml.MappingNode && m.Tag != "!!null" {
-		r.errorf(path, "a secret is never written into this file; say where it is: {file: PATH}, {env: NAME}, {credential: NAME} or {command: [PROGRAM, ARGUMENT]}")
-		return nil
-	}
-	given := r.section(s, n, path)
-	var names []string
-	for _, f := range s.Fields {
-		if _, ok := r.origins[joinPath(path, f.Name)]; ok {
-			names = append(names, f.Name)
-		} else {
-			delete(given, f.Name)
-		}
-	}
-	if overridden {
-		r.origins[path] = r.origin(joinPath(path, names[0]))
-	}
-	switch {
-	case len(names) > 1:
-		r.errorf(path, "has %s; exactly one of file, env, credential and command must be given", strings.Join(names, " and "))
-	case len(names) == 0 && !s.Required && (m == nil || len(m.Content) == 0):
-	case len(names) == 0:
-		r.errorf(path, "is missing: say where the secret is with one of file, env, credential and command")
-	case isEmpty(given[names[0]]):
-		r.errorf(joinPath(path, names[0]), "must not be empty")
-	}
-	return given
+	return ""
 }
 
 // scalarNode checks what YAML made of a value, before its text is looked at.

@@ -101,6 +101,9 @@ func (s *setting) describeMeaning() string {
 func describeVariable(s *setting, path string) string {
 	switch s.Kind {
 	case section:
+		if s.Short != "" {
+			return "`" + indexed(path) + "`"
+		}
 		return ""
 	case secretKind:
 		names := make([]string, 0, len(s.Fields))

@@ -42,7 +42,9 @@ type setting struct {
 	Path     string
 	Hex      bool
 	Number   bool       // a text that may be a number
+	Pattern  string     // what a text, or each of a list, looks like; for editors: the checks have it from config_validate.go
 	Fill     string     // which values placeholders may have here; "": none are filled in
+	Short    string     // of a section: what a text in its place is the value of; "": nothing
 	Identity bool       // what an element of a list is called
 	Restart  bool       // of this and all below it
 	Index    int        // of the field in its struct
@@ -78,7 +80,9 @@ func compileField(f reflect.StructField) *setting {
 		Path:     f.Tag.Get("path"),
 		Hex:      f.Tag.Get("hex") == "true",
 		Number:   f.Tag.Get("number") == "true",
+		Pattern:  f.Tag.Get("pattern"),
 		Fill:     f.Tag.Get("fill"),
+		Short:    f.Tag.Get("short"),
 		Identity: f.Tag.Get("identity") == "true",
 		Restart:  f.Tag.Get("restart") == "true",
 	}
@@ -149,6 +153,9 @@ func (s *setting) typeName() string {
 	}[s.Kind]
 	if s.Path != "" {
 		name = "path"
+	}
+	if s.Short != "" {
+		name = "section or text"
 	}
 	if s.List {
 		if s.Kind == section {

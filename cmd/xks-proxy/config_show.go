@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"xks-proxy/pkg/hsm/pkcs11"
 )
 
 // showConfig writes a configuration that loads to the same, in one file. Each value that is not
@@ -18,11 +21,24 @@ import (
 func showConfig(w io.Writer, l *loaded) error {
 	encoder := yaml.NewEncoder(w)
 	encoder.SetIndent(2)
-	err := encoder.Encode(l.node(schema, l.settings, ""))
+	root := l.node(schema, l.settings, "")
+	root.Content[0].HeadComment = l.heading()
+	err := encoder.Encode(root)
 	if err != nil {
 		return fmt.Errorf("the configuration cannot be written as YAML: %w", err)
 	}
 	return encoder.Close()
+}
+
+// heading says what the rest is, and which paths start nowhere else than where it was.
+func (l *loaded) heading() string {
+	return "The configuration of " + strconv.Quote(
+		l.report.file,
+	) + " as it is in use. Values that are not in that file are marked.\n" +
+		"Paths are absolute, except in the arguments of secret commands and the environment of HSMs:\n" +
+		"those start at the directory of the file, " + strconv.Quote(
+		l.report.dir,
+	) + "."
 }
 
 func (l *loaded) node(s *setting, settings map[string]any, path string) *yaml.Node {
@@ -33,9 +49,47 @@ func (l *loaded) node(s *setting, settings map[string]any, path string) *yaml.No
 			continue
 		}
 		at := joinPath(path, f.Name)
-		n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: f.Name}, l.valueNode(f, value, at))
+		key := &yaml.Node{Kind: yaml.ScalarNode, Value: f.Name}
+		if f.Name == "overrides" {
+			key.HeadComment = profileValues(s, settings)
+		}
+		n.Content = append(n.Content, key, l.valueNode(f, value, at))
 	}
 	return n
+}
+
+// profileValues are the fields of an HSM's profile that its overrides leave as they are. They stay
+// a comment: written out, they would not follow the profile to the next version of the program.
+func profileValues(s *setting, settings map[string]any) string {
+	name, _ := settings["profile"].(string)
+	given, _ := settings["overrides"].(map[string]any)
+	overrides, ok := s.field("overrides")
+	profile, known := pkcs11.LookupProfile(name)
+	if !ok || !known {
+		return ""
+	}
+	var kept []string
+	for _, field := range []struct{ name, value string }{
+		{"iv_source", string(profile.IVSource)},
+		{"iv_size", strconv.Itoa(profile.IVSize)},
+		{"iv_bits", string(profile.IVBits)},
+		{"mechanism", fmt.Sprintf("0x%X", profile.Mechanism)},
+		{"max_aad", strconv.Itoa(profile.MaxAAD)},
+		{"max_data", strconv.Itoa(profile.MaxData)},
+		{"read_only_sessions", strconv.FormatBool(profile.ReadOnlySessions)},
+		{"invalid_ciphertext", codeList(profile.InvalidCiphertext)},
+		{"ambiguous", codeList(profile.Ambiguous)},
+	} {
+		value, replaced := given[field.name]
+		if f, _ := overrides.field(field.name); replaced && (!f.List || !isEmpty(value)) {
+			continue
+		}
+		kept = append(kept, field.name+": "+field.value)
+	}
+	if len(kept) == 0 {
+		return ""
+	}
+	return "from the profile " + name + ":\n  " + strings.Join(kept, "\n  ")
 }
 
 func (l *loaded) valueNode(s *setting, value any, path string) *yaml.Node {
@@ -77,7 +131,11 @@ func (l *loaded) valueNode(s *setting, value any, path string) *yaml.Node {
 // directoryNode is no directory: its key stores are shown as those of the file.
 func (l *loaded) directoryNode() *yaml.Node {
 	n := scalarNode(&setting{Kind: textKind}, "")
-	n.LineComment = fmt.Sprintf("%q: its %d key stores are above", l.report.directory, len(l.report.stores))
+	n.LineComment = fmt.Sprintf(
+		"%q: its %d key stores are above",
+		l.report.directory,
+		len(l.report.stores),
+	)
 	if !l.report.found {
 		n.LineComment = fmt.Sprintf("%q does not exist", l.report.directory)
 	}

@@ -13,8 +13,9 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-func summarize(p *text.Page, c *config, m *tlsMaterial, secretsRead bool) {
-	p.Facts(summaryFacts(c, m, secretsRead))
+func summarize(p *text.Page, k *configCheck) {
+	c := k.config
+	p.Facts(summaryFacts(k))
 	p.WriteString("\n")
 	t := text.NewTable("KEY STORE", "PATH", "REGIONS", "<CREDENTIALS", "KEYS", "POLICIES", "HSM GROUP")
 	for _, k := range c.KeyStores[:min(len(c.KeyStores), maxStoresSummed)] {
@@ -37,7 +38,8 @@ func summarize(p *text.Page, c *config, m *tlsMaterial, secretsRead bool) {
 }
 
 // summaryFacts are what takes a line each.
-func summaryFacts(c *config, m *tlsMaterial, secretsRead bool) [][2]string {
+func summaryFacts(k *configCheck) [][2]string {
+	c, m := k.config, k.material
 	health := "none"
 	if c.Health.Listen != "" {
 		health = "http://" + c.Health.Listen + "/healthz/ready"
@@ -55,7 +57,7 @@ func summaryFacts(c *config, m *tlsMaterial, secretsRead bool) [][2]string {
 		admin = c.Admin.Socket
 	}
 	read := "all read"
-	if !secretsRead {
+	if k.options.noSecrets {
 		read = "not read (--no-secrets)"
 	}
 	var facts [][2]string
@@ -72,6 +74,12 @@ func summaryFacts(c *config, m *tlsMaterial, secretsRead bool) [][2]string {
 		fact("certificate", namesOf(certificate.Leaf)+", until "+until+describeOwner(certificate))
 	}
 	fact("secrets", read)
+	if k.options.asUser != nil {
+		fact("user", k.options.asUser.Name+" can use all files")
+	}
+	for _, what := range k.notChecked {
+		fact("not checked", what)
+	}
 	fact("key stores", describeStores(c))
 	return facts
 }

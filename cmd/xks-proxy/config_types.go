@@ -14,8 +14,10 @@ package main
 //	              for stderr and stdout
 //	hex           written as 0x…
 //	number        "true": a text that may also be a number
+//	pattern       regular expression of a text, or of each of a list, for JSON Schema
 //	fill          placeholders are filled in (key stores only), and what their values
 //	              may hold there: see config_template.go
+//	short         of a section: the key that a text in the place of the section gives
 //	identity      in an element of a list: what it is called when configurations are compared
 //	restart       "true": a running proxy does not take up a change, here or below
 
@@ -51,7 +53,7 @@ type serverConfig struct {
 	Listen             string                   `mapstructure:"listen" restart:"true" default:"127.0.0.1:8443" required:"true" doc:"Address and port of the HTTPS listener. AWS KMS reaches it on port 443 of the endpoint."`
 	TLS                tlsConfig                `mapstructure:"tls" doc:"The server's certificate. TLS 1.2 and 1.3 are both on."`
 	Budget             time.Duration            `mapstructure:"budget" default:"200ms" min:"10ms" max:"1m" doc:"Time in which a request is answered, from its first byte on. AWS KMS gives up after 250ms, network included."`
-	FirstRequestBudget time.Duration            `mapstructure:"first_request_budget" default:"180ms" min:"10ms" max:"1m" doc:"The same for the first request of a connection, from the accept on: the TLS handshake has used some of the time."`
+	FirstRequestBudget time.Duration            `mapstructure:"first_request_budget" default:"180ms" min:"10ms" max:"1m" doc:"The same for the first request of a connection, from the accept on: the TLS handshake has used some of the time. By default the budget if that is less."`
 	IdleTimeout        time.Duration            `mapstructure:"idle_timeout" restart:"true" default:"400s" min:"1s" max:"24h" doc:"A connection without a request is closed after this. Above the 350s of a network load balancer, so that it is never the proxy who closes first."`
 	TCPKeepAlive       time.Duration            `mapstructure:"tcp_keep_alive" restart:"true" default:"60s" min:"1s" max:"24h" doc:"Interval of TCP keep-alive probes. Below the idle timeout of what stands between, so that idle connections live."`
 	ReadHeaderTimeout  time.Duration            `mapstructure:"read_header_timeout" restart:"true" default:"5s" min:"100ms" max:"5m" doc:"Time for the TLS handshake, and for a client to send the header of a request. A PROXY protocol header has as long from the accept on, before the handshake."`
@@ -134,7 +136,7 @@ type proxyConfig struct {
 }
 
 type hsmConfig struct {
-	Name              string        `mapstructure:"name" identity:"true" required:"true" doc:"Name for logs, groups and GetHealthStatus."`
+	Name              string        `mapstructure:"name" identity:"true" required:"true" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$" doc:"Name for logs, groups and GetHealthStatus."`
 	Profile           string        `mapstructure:"profile" default:"generic" oneof:"softhsm|luna|nshield|cloudhsm|utimaco|generic" doc:"The vendor's ways: who makes the IV, what bad ciphertext is answered with, limits."`
 	Module            string        `mapstructure:"module" required:"true" path:"true" doc:"The vendor's PKCS#11 library."`
 	Token             string        `mapstructure:"token" doc:"Label of the token. Of token, serial, slot, token_manufacturer and token_model one at least is given; what is given must be the token's, and exactly one token must match."`
@@ -170,9 +172,9 @@ type hsmOverrides struct {
 }
 
 type hsmGroupConfig struct {
-	Name              string              `mapstructure:"name" identity:"true" required:"true" doc:"Name for key stores and logs."`
+	Name              string              `mapstructure:"name" identity:"true" required:"true" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$" doc:"Name for key stores and logs."`
 	HSMs              []groupMemberConfig `mapstructure:"hsms" required:"true" doc:"The members. Two at least, or there is no failover."`
-	TestKey           string              `mapstructure:"test_key" default:"xks-proxy-test" required:"true" doc:"CKA_LABEL of the proxy's own test key, on every HSM of the group. No key store can reach it."`
+	TestKey           testKeyConfig       `mapstructure:"test_key" short:"label" doc:"The proxy's own test key, on every HSM of the group: it shows that the HSM works, and no key store can reach it. A text alone is its label."`
 	ProbeInterval     time.Duration       `mapstructure:"probe_interval" default:"5s" min:"100ms" max:"30s" doc:"How often each HSM really encrypts and decrypts with the test key."`
 	ProbeTimeout      time.Duration       `mapstructure:"probe_timeout" default:"2s" min:"10ms" max:"25s" doc:"A probe that takes longer has failed."`
 	CatalogueInterval time.Duration       `mapstructure:"catalogue_interval" default:"30s" min:"1s" max:"24h" doc:"How often the keys of each HSM are listed and compared."`
@@ -184,13 +186,18 @@ type hsmGroupConfig struct {
 	ParityRate        int                 `mapstructure:"parity_rate" default:"5" min:"0" max:"1000" doc:"Comparisons of key material (one HSM decrypts what another encrypted) a second, for the whole group. 0: none."`
 }
 
+type testKeyConfig struct {
+	Label  string `mapstructure:"label" default:"xks-proxy-test" required:"true" doc:"CKA_LABEL of the key."`
+	Create bool   `mapstructure:"create" default:"false" doc:"Make it on each HSM that comes without it, at the start and whenever the HSM is back: AES-256, generated on the HSM, not extractable. A key that is there is never changed. Of several proxies for the same HSMs, one alone should do so."`
+}
+
 type groupMemberConfig struct {
 	HSM      string `mapstructure:"hsm" identity:"true" required:"true" doc:"Name of the HSM."`
 	Priority int    `mapstructure:"priority" default:"0" min:"0" max:"100" doc:"Equal priorities share the load; a higher number is standby."`
 }
 
 type keyStoreConfig struct {
-	Name         string              `mapstructure:"name" identity:"true" required:"true" doc:"Name for logs and policies."`
+	Name         string              `mapstructure:"name" identity:"true" required:"true" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$" doc:"Name for logs and policies."`
 	Owner        string              `mapstructure:"owner" doc:"Whose keys these are, in words of your own: resource.owner in policies. Key stores of different owners cannot reach one key."`
 	Application  string              `mapstructure:"application" doc:"Which application's keys these are, for {application}."`
 	Environment  string              `mapstructure:"environment" doc:"Such as production, for {environment}."`
@@ -198,7 +205,7 @@ type keyStoreConfig struct {
 	HSMGroup     string              `mapstructure:"hsm_group" required:"true" doc:"Name of the HSM group that holds its keys."`
 	Hosts        []string            `mapstructure:"hosts" fill:"host" doc:"Host names under which this key store is served; elsewhere it does not exist. Lower case, no ports, no wildcards; takes placeholders. Empty: any."`
 	Certificates []certificateConfig `mapstructure:"certificates" doc:"Certificates for the host names of this key store, beside those of server.tls."`
-	Regions      []string            `mapstructure:"regions" doc:"AWS regions accepted in the signature. Empty: any."`
+	Regions      []string            `mapstructure:"regions" pattern:"^[a-z]{2,4}(-[a-z0-9]{1,20}){1,4}$" doc:"AWS regions accepted in the signature. Empty: any."`
 	Credentials  []credentialConfig  `mapstructure:"credentials" required:"true" doc:"Access keys that AWS KMS signs with; two while one replaces the other."`
 	Keys         keysConfig          `mapstructure:"keys" doc:"The keys that this key store reaches."`
 	Policy       policyConfig        `mapstructure:"policy" doc:"Who in AWS may use the keys, and for what: see policies.md. Without files there is no policy, and what AWS KMS signs is served."`
@@ -222,14 +229,14 @@ type quotaConfig struct {
 }
 
 type credentialConfig struct {
-	AccessKeyID     string    `mapstructure:"access_key_id" identity:"true" required:"true" doc:"20 to 30 of A-Z and 2-7."`
+	AccessKeyID     string    `mapstructure:"access_key_id" identity:"true" required:"true" pattern:"^[A-Z2-7]{20,30}$" doc:"20 to 30 of A-Z and 2-7."`
 	SecretAccessKey secretRef `mapstructure:"secret_access_key" required:"true" doc:"43 to 64 of A-Z, a-z, 0-9, / + =."`
 }
 
 type keysConfig struct {
 	Labels   []string `mapstructure:"labels" fill:"label" default:"*" required:"true" doc:"Patterns on CKA_LABEL (* and ? stop at a /, [a-z] is a class): keys that match none do not exist for this key store. Takes placeholders."`
 	Label    string   `mapstructure:"label" fill:"label" default:"{key_id}" required:"true" doc:"CKA_LABEL of the key with an external key id: {key_id} is replaced by the id and stands in it once. Takes placeholders."`
-	Disabled []string `mapstructure:"disabled" doc:"External key ids that are answered as DISABLED."`
+	Disabled []string `mapstructure:"disabled" pattern:"^[A-Za-z0-9._-]{1,128}$" doc:"External key ids that are answered as DISABLED."`
 }
 
 // secretRef says where a secret is. Exactly one field is set. It is no secret

@@ -116,21 +116,23 @@ func validateReference(r *report, at, what, name string, known []string) {
 
 // warnUnused names what nothing refers to.
 func warnUnused(r *report, c *config) {
-	groups := map[string]bool{}
-	for _, k := range c.KeyStores {
+	groups, unknown := map[string]bool{}, false // a reference that is wrong may have meant any
+	for i, k := range c.KeyStores {
 		groups[k.HSMGroup] = true
+		unknown = unknown || r.failed[storeKey(i, "hsm_group")] || r.isBroken(storeKey(i, ""))
 	}
-	hsms := map[string]bool{}
+	hsms, unknownHSM := map[string]bool{}, false
 	for i, g := range c.HSMGroups {
-		if !groups[g.Name] {
+		if !groups[g.Name] && !unknown {
 			r.warnf(fmt.Sprintf("hsm_groups[%d]", i), "no key store uses the HSM group %q", g.Name)
 		}
-		for _, m := range g.HSMs {
+		for j, m := range g.HSMs {
 			hsms[m.HSM] = true
+			unknownHSM = unknownHSM || r.failed[fmt.Sprintf("hsm_groups[%d].hsms[%d].hsm", i, j)]
 		}
 	}
 	for i, h := range c.HSMs {
-		if !hsms[h.Name] {
+		if !hsms[h.Name] && !unknownHSM {
 			r.warnf(fmt.Sprintf("hsms[%d]", i), "no HSM group uses the HSM %q", h.Name)
 		}
 	}

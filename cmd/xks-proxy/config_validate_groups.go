@@ -25,8 +25,11 @@ func validateGroups(r *report, c *config) {
 			}
 			members[m.HSM] = true
 			other, isShared := shared[m.HSM]
-			if isShared && other.TestKey != g.TestKey {
-				r.errorf(key, "%s is in another group, too, whose test_key is %q; an HSM has one test key", quoteName(m.HSM), other.TestKey)
+			if isShared && other.TestKey.Label != g.TestKey.Label {
+				r.errorf(key, "%s is in another group, too, whose test_key is %q; an HSM has one test key", quoteName(m.HSM), other.TestKey.Label)
+			}
+			if isShared && other.TestKey.Create != g.TestKey.Create {
+				r.errorf(key, "%s is also in the group %s, whose test_key.create is %t: set the same for both groups", quoteName(m.HSM), quoteName(other.Name), other.TestKey.Create)
 			}
 			if isShared && other.KeyVersion != g.KeyVersion {
 				r.errorf(key, "%s is also in the group %s, whose key_version is %s: set the same for both groups", quoteName(m.HSM), quoteName(other.Name), other.KeyVersion)

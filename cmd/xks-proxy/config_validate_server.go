@@ -18,16 +18,10 @@ func validateServer(r *report, c *config) {
 	if s.Budget > kmsPatience {
 		r.warnf("server.budget", "AWS KMS gives up after %s, network included", kmsPatience)
 	}
-	_, given := r.origins["server.first_request_budget"] // or else it is the default that a lower budget is meant to undercut
-	if given && s.FirstRequestBudget > s.Budget {
+	if s.FirstRequestBudget > s.Budget && !r.failed["server.budget"] {
 		r.warnf("server.first_request_budget", "is longer than server.budget, which ends first")
 	}
-	_, given = r.origins["server.max_queue_time"]
-	switch {
-	case s.MaxQueueTime < s.Budget || r.failed["server.budget"]:
-	case !given:
-		c.Server.MaxQueueTime = s.Budget / 2 // the default is for the default budget
-	default:
+	if s.MaxQueueTime >= s.Budget && !r.failed["server.budget"] {
 		r.errorf("server.max_queue_time", "%s is not below server.budget (%s); a request that waited that long could not be answered", s.MaxQueueTime, s.Budget)
 	}
 	if s.IdleTimeout <= balancerIdle {

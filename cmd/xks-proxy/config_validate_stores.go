@@ -32,7 +32,7 @@ func validateKeyStores(r *report, c *config) {
 	groups := make([]string, 0, len(c.HSMGroups))
 	for _, g := range c.HSMGroups {
 		groups = append(groups, g.Name)
-		testKeys[g.Name] = g.TestKey
+		testKeys[g.Name] = g.TestKey.Label
 	}
 	unique := newUniqueness(r, c)
 	for i, k := range c.KeyStores {
@@ -82,7 +82,7 @@ func warnEverything(r *report, c *config) {
 	type tenant struct{ group, owner string }
 	everything := map[tenant]int{} // the key store that reaches all keys
 	for i, k := range c.KeyStores {
-		if slices.Contains(k.Keys.Labels, "*") && k.Keys.Label == xks.KeyIDPlaceholder {
+		if k.HSMGroup != "" && slices.Contains(k.Keys.Labels, "*") && k.Keys.Label == xks.KeyIDPlaceholder {
 			everything[tenant{k.HSMGroup, k.Owner}] = i
 		}
 	}

@@ -67,11 +67,7 @@ func validateLogin(r *report, at string, h hsmConfig) {
 	}
 	pin := at + ".pin"
 	switch {
-	case r.failed[pin],
-		r.failed[pin+".file"],
-		r.failed[pin+".env"],
-		r.failed[pin+".credential"],
-		r.failed[pin+".command"]:
+	case r.failedAt(pin):
 	case h.logsIn() && h.PIN.isZero():
 		r.errorf(
 			pin,

@@ -70,7 +70,7 @@ func TestExamplesOfDocuments(t *testing.T) {
 				t.Errorf("%s: %s\n%s", f.place, stderr, f.text)
 			}
 		case "json":
-			checkJSON(t, f)
+			wantJSON(t, f)
 		case "sh":
 			said, err := exec.Command("sh", "-n", "-c", f.text).CombinedOutput()
 			if err != nil {
@@ -102,7 +102,7 @@ func checkExample(t *testing.T, f fence) {
 	}
 }
 
-func checkJSON(t *testing.T, f fence) {
+func wantJSON(t *testing.T, f fence) {
 	t.Helper()
 	values := json.NewDecoder(strings.NewReader(f.text))
 	for {

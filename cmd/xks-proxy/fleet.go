@@ -101,7 +101,11 @@ func startHSM(spec hsmSpec, log *zap.Logger) (*runningHSM, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &runningHSM{fleetProcess: w, spec: spec, pin: keeper.current}, nil
+	var process fleetProcess = w
+	if spec.keys.create && spec.keys.testKey != "" {
+		process = makeTestKey(w, spec, keeper, c.Log)
+	}
+	return &runningHSM{fleetProcess: process, spec: spec, pin: keeper.current}, nil
 }
 
 // specOf is how an HSM of a configuration is started.

@@ -48,13 +48,13 @@ func TestFleetWaitsForOrders(t *testing.T) {
 		rig := newFleetRig(t)
 		rig.begins(t, func(c *config) {
 			c.HSMs = append(c.HSMs, hsmConfig{Name: "c"})
-			c.HSMGroups = append(c.HSMGroups, hsmGroupConfig{Name: "other", TestKey: "test", HSMs: []groupMemberConfig{{HSM: "c"}}})
+			c.HSMGroups = append(c.HSMGroups, hsmGroupConfig{Name: "other", TestKey: testKeyConfig{Label: "test"}, HSMs: []groupMemberConfig{{HSM: "c"}}})
 		})
 		change := func(sessions int) error {
 			c, s := fleetConfig(func(c *config) {
 				c.HSMs = append(c.HSMs, hsmConfig{Name: "c"})
 				c.HSMs[0].Sessions = sessions
-				c.HSMGroups = append(c.HSMGroups, hsmGroupConfig{Name: "other", TestKey: "test", HSMs: []groupMemberConfig{{HSM: "c"}}})
+				c.HSMGroups = append(c.HSMGroups, hsmGroupConfig{Name: "other", TestKey: testKeyConfig{Label: "test"}, HSMs: []groupMemberConfig{{HSM: "c"}}})
 			})
 			return rig.changes(t.Context(), c, s)
 		}

@@ -83,7 +83,7 @@ func fleetConfig(edit func(*config)) (*config, *secrets) {
 		source: &source{dir: "/"},
 		Server: serverConfig{Budget: 200 * time.Millisecond, FirstRequestBudget: 180 * time.Millisecond},
 		HSMs:   []hsmConfig{{Name: "a"}, {Name: "b"}},
-		HSMGroups: []hsmGroupConfig{{Name: "main", TestKey: "test", ProbeInterval: time.Second, ParityRate: 0,
+		HSMGroups: []hsmGroupConfig{{Name: "main", TestKey: testKeyConfig{Label: "test"}, ProbeInterval: time.Second, ParityRate: 0,
 			HSMs: []groupMemberConfig{{HSM: "a"}, {HSM: "b"}}}},
 	}
 	s := &secrets{PINs: map[string]secret{"a": newSecret("1"), "b": newSecret("2"), "c": newSecret("3")}}

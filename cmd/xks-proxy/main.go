@@ -25,7 +25,7 @@ const (
 )
 
 func main() {
-	time.Local = time.UTC // on screens, in JSON and in the log; a policy or a certificate sees moments, not zones
+	time.Local = time.UTC // on screens, in JSON and in the log
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)

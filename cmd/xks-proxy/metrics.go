@@ -96,6 +96,14 @@ var processMetrics = []metric[worker.State]{
 		Value: func(s worker.State) float64 { return float64(s.Hung) }},
 }
 
+// testKeyMetrics have the label hsm. Only HSMs whose test key serve makes have them.
+var testKeyMetrics = []metric[*testKeyMaker]{
+	{Name: "xks_proxy_hsm_test_keys_made_total", Kind: counter, Help: "Test keys that were made on the HSM because it came without (test_key.create).",
+		Value: func(m *testKeyMaker) float64 { return float64(m.made.Load()) }},
+	{Name: "xks_proxy_hsm_test_keys_failed_total", Kind: counter, Help: "Test keys that could not be made on the HSM.",
+		Value: func(m *testKeyMaker) float64 { return float64(m.failed.Load()) }},
+}
+
 // groupMetrics have the label hsm_group.
 var groupMetrics = []metric[hsm.GroupStatus]{
 	{Name: "xks_proxy_hsm_group_keys", Kind: gauge, Help: "Key labels of the group, all HSMs together.",

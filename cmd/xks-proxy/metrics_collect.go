@@ -62,6 +62,7 @@ type hsmCollector struct {
 	admin   *admin
 	member  []described[hsm.MemberStatus]
 	process []described[worker.State]
+	testKey []described[*testKeyMaker]
 	group   []described[hsm.GroupStatus]
 }
 
@@ -98,6 +99,7 @@ func newHSMCollector(a *admin) *hsmCollector {
 		admin:   a,
 		member:  describe(memberMetrics, groupLabel, hsmLabel),
 		process: describe(processMetrics, hsmLabel),
+		testKey: describe(testKeyMetrics, hsmLabel),
 		group:   describe(groupMetrics, groupLabel),
 	}
 }
@@ -106,6 +108,7 @@ func newHSMCollector(a *admin) *hsmCollector {
 func (c *hsmCollector) Describe(to chan<- *prometheus.Desc) {
 	announce(to, c.member)
 	announce(to, c.process)
+	announce(to, c.testKey)
 	announce(to, c.group)
 }
 
@@ -126,6 +129,11 @@ func (c *hsmCollector) Collect(to chan<- prometheus.Metric) {
 	}
 	for name, p := range c.admin.processes() {
 		send(to, c.process, p.State(), name)
+		if running, ok := p.(*runningHSM); ok {
+			if made, ok := running.fleetProcess.(*testKeyProcess); ok {
+				send(to, c.testKey, made.maker, name)
+			}
+		}
 	}
 }
 

@@ -150,6 +150,7 @@ func metricsTable() string {
 	fmt.Fprintf(&b, "| `%s` | histogram | `%s` | %s |\n", durationName, durationLabel, durationHelp)
 	writeMetrics(&b, memberMetrics, groupLabel, hsmLabel)
 	writeMetrics(&b, processMetrics, hsmLabel)
+	writeMetrics(&b, testKeyMetrics, hsmLabel)
 	writeMetrics(&b, groupMetrics, groupLabel)
 	writeMetrics(&b, reloadMetrics)
 	writeMetrics(&b, certificateMetrics, keyStoreLabel, certificateLabel)

@@ -195,11 +195,17 @@ func TestRequestWithASystemdCredential(t *testing.T) {
 	check(line("-p User=xks-proxy -p LoadCredential=own-secret:/etc/x/own.key"))
 	writeFile(t, "unit/z.service", "LoadCredentialEncrypted=own-secret\n", 0o644)
 	check(line("-p User=xks-proxy -p LoadCredentialEncrypted=own-secret"))
+	// The PIN of one HSM, and no other secret.
+	stdout, stderr, code := execute(t, "hsm", "create-test-key", "hsm-b", "--config", "xks-proxy.yaml")
+	want := " -p User=xks-proxy -p LoadCredential=missing-pin:/p -E XKS_LOG_LEVEL "
+	if code != exitFailed || !strings.Contains(stderr, want) {
+		t.Errorf("exit code %d\n%s%s\nwant\n%s", code, stdout, stderr, want)
+	}
 	// Inside such a unit it is there.
 	dir := t.TempDir()
 	writeFile(t, dir+"/own-secret", testSecret, 0o400)
 	t.Setenv(credentialsVariable, dir)
-	_, stderr, code := request(t, "", args...)
+	_, stderr, code = request(t, "", args...)
 	if code != 0 {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}

@@ -59,9 +59,8 @@ func newRootCommand() *cobra.Command {
 		`"{{.CommandPath}} COMMAND --help" says more about a command.`,
 		".FlagUsages |", ".FlagUsagesWrapped (helpWidth $) |",
 	).Replace(root.UsageTemplate()))
-	root.SetHelpTemplate(strings.Replace(root.HelpTemplate(), "{{. | trimTrailingWhitespaces}}", "{{reflow $ .}}", 1))
-	cobra.AddTemplateFunc("helpWidth", helpWidth)
-	cobra.AddTemplateFunc("reflow", reflow)
+	root.SetHelpTemplate(strings.Replace(
+		root.HelpTemplate(), "{{. | trimTrailingWhitespaces}}", "{{reflow $ .}}", 1))
 	root.AddGroup(
 		&cobra.Group{ID: groupRun, Title: "Run:"},
 		&cobra.Group{ID: groupOperate, Title: "Operate:"},
@@ -118,6 +117,12 @@ func terminalWidth(c *cobra.Command) int {
 		return 0
 	}
 	return min(width, maxHelpWidth)
+}
+
+// init: cobra keeps the functions of all templates in one map of the program.
+func init() {
+	cobra.AddTemplateFunc("helpWidth", helpWidth)
+	cobra.AddTemplateFunc("reflow", reflow)
 }
 
 // helpWidth is how wide the flags of a command may be, in columns.

@@ -102,8 +102,8 @@ func readAll(ctx context.Context, r *report, refs []placedRef) []secret {
 	var running sync.WaitGroup
 	free := make(chan struct{}, commandsAtOnce)
 	for i, placed := range refs {
-		if placed.ref.isZero() {
-			continue // the PIN of a token that needs no login
+		if placed.ref.isZero() || r.failedAt(placed.path) {
+			continue // the PIN of a token that needs no login, or a reference that is wrong itself
 		}
 		dir := r.dirOf(placed.path)
 		if len(placed.ref.Command) == 0 {
@@ -123,6 +123,16 @@ func readAll(ctx context.Context, r *report, refs []placedRef) []secret {
 		}
 	}
 	return values
+}
+
+// failedAt reports whether a reference, or a key of it, has a problem.
+func (r *report) failedAt(path string) bool {
+	for _, place := range []string{"file", "env", "credential", "command"} {
+		if r.failed[joinPath(path, place)] {
+			return true
+		}
+	}
+	return r.failed[path] || r.isBroken(path)
 }
 
 // resolveSecret reads one secret.
@@ -153,7 +163,7 @@ func checkShared(r *report, c *config, owners map[string]int, i, j int, value se
 
 // checkCredential is requirement A6.
 func checkCredential(r *report, path, id string, value secret) {
-	if r.failed[path] {
+	if r.failedAt(path) {
 		return
 	}
 	credential := sigv4.Credential{AccessKeyID: id, SecretAccessKey: value.reveal()}

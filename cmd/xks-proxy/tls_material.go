@@ -34,18 +34,33 @@ type tlsMaterial struct {
 // valid yet, is none: see tlsHolder.refuses and certificateStatus.
 func prepareTLS(c *config) (*tlsMaterial, []warning, error) {
 	r := newReport(c.source)
+	m := collectTLS(r, c, readCertificate)
+	err := r.err()
+	if err != nil {
+		return nil, nil, err
+	}
+	return m, r.warnings, nil
+}
+
+// collectTLS is prepareTLS for a report that has more in it: it holds what could be read. Certificates
+// whose files are known to be bad are left out.
+func collectTLS(r *report, c *config, read func(certificateConfig) (tls.Certificate, error)) *tlsMaterial {
 	m := &tlsMaterial{
 		source: c.source, names: map[string][]*serverCertificate{}, hosts: map[string][]*serverCertificate{}, rules: map[string]*clientRule{},
 	}
-	for _, place := range c.certificatePlaces() {
-		read, err := readCertificate(place.certificateConfig)
+	places := c.certificatePlaces()
+	for _, place := range places {
+		if r.failed[place.path+".certificate"] || r.failed[place.path+".key"] {
+			continue
+		}
+		certificate, err := read(place.certificateConfig)
 		if err != nil {
 			r.errorf(place.path, "%v", err)
 			continue
 		}
-		certificate := &serverCertificate{Certificate: read, path: place.path, file: place.Certificate, keyStore: place.keyStore}
-		checkCertificate(r, certificate)
-		m.certificates = append(m.certificates, certificate)
+		with := &serverCertificate{Certificate: certificate, path: place.path, file: place.Certificate, keyStore: place.keyStore}
+		checkCertificate(r, with)
+		m.certificates = append(m.certificates, with)
 	}
 	for _, place := range c.listenerPlaces() {
 		if _, repeated := m.rules[place.Listen]; repeated {
@@ -54,17 +69,11 @@ func prepareTLS(c *config) (*tlsMaterial, []warning, error) {
 		}
 		m.rules[place.Listen] = newClientRule(r, place.path+".client_certificates", place.ClientCertificates)
 	}
-	err := r.err()
-	if err != nil {
-		return nil, nil, err
-	}
 	m.indexNames(r)
-	m.indexHosts(r, c.KeyStores)
-	err = r.err()
-	if err != nil {
-		return nil, nil, err
+	if len(m.certificates) == len(places) { // or else the one for a host may be among the others
+		m.indexHosts(r, c.KeyStores)
 	}
-	return m, r.warnings, nil
+	return m
 }
 
 // standard is the certificate for names that no other has.

@@ -86,6 +86,28 @@ func readCertificate(c certificateConfig) (tls.Certificate, error) {
 	return certificate, nil
 }
 
+// readChain is readCertificate without the key, for someone who may not read it.
+func readChain(c certificateConfig) (tls.Certificate, error) {
+	text, err := readLimited(c.Certificate, maxConfigSize)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("the certificate cannot be read: %w", err)
+	}
+	var chain tls.Certificate
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			chain.Certificate = append(chain.Certificate, block.Bytes)
+		}
+	}
+	if len(chain.Certificate) == 0 {
+		return tls.Certificate{}, fmt.Errorf("%s holds no certificate in PEM", c.Certificate)
+	}
+	chain.Leaf, err = x509.ParseCertificate(chain.Certificate[0])
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("the first certificate in %s cannot be read: %w", c.Certificate, err)
+	}
+	return chain, nil
+}
+
 // isEncrypted knows both forms: of PKCS#8, and of OpenSSL before it (RFC 1421).
 func isEncrypted(key []byte) bool {
 	for block, rest := pem.Decode(key); block != nil; block, rest = pem.Decode(rest) {

@@ -41,14 +41,15 @@ type conn struct {
 	lease     *time.Timer   // of its turn; for Read only
 }
 
-// prove notes that a request on this connection was authenticated for a key store.
-func (c *conn) prove(s *keyStore) {
+// prove notes that a request on this connection was authenticated for a key store. shared says that
+// there are several key stores, which share the connections.
+func (c *conn) prove(keyStore string, shared bool) {
 	if c == nil {
 		return
 	}
 	c.credit.Store(knownBytes + c.crowd.maxBody.Load())
 	if !c.proven.Load() && c.proven.CompareAndSwap(false, true) {
-		c.crowd.prove(c, s)
+		c.crowd.prove(c, keyStore, shared)
 	}
 	c.endTurn()
 }
@@ -162,45 +163,29 @@ func connectionOf(r *http.Request) *conn {
 	return mine
 }
 
-// EndIfAmbiguous has the connection closed with the answer to a request of which a server in front of this one may have read
-// another end: one with Transfer-Encoding, beside or in place of Content-Length, and any of HTTP/1.0, of which
-// net/http forgets that it had a Transfer-Encoding (RFC 9112 sections 6.1 and 11.2). What follows on the connection might be
-// a request that somebody hid in the body of his own. AWS KMS sends neither: for it connections are kept (U15).
-func EndIfAmbiguous(w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0) {
-		w.Header()["Connection"] = closing
-	}
+// arrival is when a request began to arrive.
+type arrival struct {
+	start    time.Time // of the request; now, if that is not known
+	accepted time.Time // its connection
+	first    bool      // it is the first request of its connection
 }
 
-var closing = []string{"close"}
-
-// clock is the time that one request has.
-type clock struct {
-	start    time.Time
-	deadline time.Time
-	newConn  bool
-}
-
-// startClock reads when the request began and says when it must be answered.
-func (c *Config) startClock(r *http.Request) clock {
+// arrivalOf is for one call for each request.
+func arrivalOf(r *http.Request) arrival {
 	now := time.Now()
-	k := clock{start: now}
 	mine := connectionOf(r)
-	if mine != nil {
-		k.newConn = mine.requests.Add(1) == 1
-		if first := mine.firstByte.Load(); r.ProtoMajor == 1 && first != 0 {
-			// From now backwards: epoch's wall clock may have been wrong, and signatures are held against it (A3).
-			k.start = now.Add(time.Duration(first) - time.Since(epoch))
-		}
+	if mine == nil {
+		return arrival{start: now}
 	}
-	k.deadline = k.start.Add(c.Budget)
-	if k.newConn {
-		// A connection that was opened long before its first request, as pools and
-		// load balancers do, was not opened for it.
-		first := mine.accepted.Add(c.FirstRequestBudget)
-		if first.Before(k.deadline) && k.start.Before(first) {
-			k.deadline = first
-		}
+	a := arrival{start: now, accepted: mine.accepted, first: mine.requests.Add(1) == 1}
+	if first := mine.firstByte.Load(); r.ProtoMajor == 1 && first != 0 {
+		// From now backwards: epoch's wall clock may have been wrong, and signatures are held against it (A3).
+		a.start = now.Add(time.Duration(first) - time.Since(epoch))
 	}
-	return k
+	return a
+}
+
+// silence is how long nothing has arrived on the connection.
+func (c *conn) silence() time.Duration {
+	return time.Since(epoch) - time.Duration(c.lastByte.Load())
 }

@@ -156,7 +156,7 @@ func (x *exchange) authenticate() error {
 		return err
 	}
 	x.identity = identity
-	x.conn.prove(x.store)
+	x.conn.prove(x.store.name, x.store.shares)
 	return nil
 }
 

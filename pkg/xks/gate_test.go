@@ -181,12 +181,12 @@ func TestGateLifted(t *testing.T) {
 		if got := outcome(waiting); got != "waits" {
 			t.Fatal(got)
 		}
-		c.prove(new(keyStore))
+		c.prove("", false)
 		if got := outcome(waiting); got != "read" {
 			t.Errorf("the turn of a connection that is known now: %s", got)
 		}
 		for range 100 {
-			c.prove(new(keyStore))
+			c.prove("", false)
 			if err := <-g.knock(c, client, 128<<10); err != nil {
 				t.Fatalf("requests of a tenant: %v", err)
 			}
@@ -205,7 +205,7 @@ func TestGateTenantFloods(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGated(t, 1)
 		c, client := g.connect()
-		c.prove(new(keyStore))
+		c.prove("", false)
 		for range 5 {
 			if err := <-g.knock(c, client, 128<<10); err != nil {
 				t.Fatalf("what a tenant may send: %v", err)
@@ -220,7 +220,7 @@ func TestGateTenantFloods(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		c.prove(new(keyStore))
+		c.prove("", false)
 		g.wantTurns(1)
 		g.gate.free = 0
 		if err := <-g.knock(c, client, 128<<10); err != nil {
@@ -244,7 +244,7 @@ func TestGateWhileWaiting(t *testing.T) {
 			done := g.knock(c, client, 10)
 			synctest.Wait()
 			if what == "known" {
-				c.prove(new(keyStore))
+				c.prove("", false)
 			} else {
 				c.Close()
 			}
@@ -334,7 +334,7 @@ func TestGateLosesNoTurn(t *testing.T) {
 							return
 						}
 						if (worker+i)%3 == 0 {
-							c.prove(new(keyStore))
+							c.prove("", false)
 						}
 					}
 				})

@@ -80,10 +80,13 @@ func (x *exchange) timeQueued() time.Duration {
 	if x.conn == nil {
 		return 0
 	}
-	return time.Duration(sinceEpoch() - x.conn.lastByte.Load())
+	return x.conn.silence()
 }
 
-func sinceEpoch() int64 { return int64(time.Since(epoch)) }
+// quotaEpoch is when the quotas' clock began.
+var quotaEpoch = time.Now()
+
+func sinceEpoch() int64 { return int64(time.Since(quotaEpoch)) }
 
 // waitInLine refuses a request that the HSMs cannot answer in time, before they are asked: calls is how often they will be. It may wait
 // for a session for MaxQueueTime, and half of that if its key store has more than its share in flight, so that the

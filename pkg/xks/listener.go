@@ -43,6 +43,9 @@ type crowd struct {
 	shared    bool                  // there are several key stores
 }
 
+// leastMaxBody is the length of body, in bytes, that a connection may send at least.
+const leastMaxBody = 128 << 10
+
 // alarmInterval keeps what anyone can cause from flooding the log.
 const alarmInterval = 10 * time.Second
 
@@ -52,8 +55,7 @@ const alarmInterval = 10 * time.Second
 // more than its share (crowd.greedy), so that no tenant can lock out another; or else it is closed.
 //
 // Until somebody has authenticated on a connection, it may send 2 MiB and a body of the default maximum (LimitBody), and
-// 1 KiB a second beside; and all such connections together keep no more than half the processors busy (issue 5,
-// item 6). What goes beyond is cut off. Each authenticated request lifts these limits, for 512 KiB and the longest
+// 1 KiB a second beside; and all such connections together keep no more than half the processors busy. What goes beyond is cut off. Each authenticated request lifts these limits, for 512 KiB and the longest
 // body.
 func NewListener(l net.Listener, limit int, log *zap.Logger) *Listener {
 	all := &crowd{
@@ -62,7 +64,7 @@ func NewListener(l net.Listener, limit int, log *zap.Logger) *Listener {
 	}
 	all.alarm.First, all.alarm.Interval = 1, alarmInterval
 	all.cutting.First, all.cutting.Interval = 1, alarmInterval
-	all.maxBody.Store(defaultMaxBody)
+	all.maxBody.Store(leastMaxBody)
 	return &Listener{Listener: l, crowd: all}
 }
 
@@ -73,7 +75,7 @@ func (l *Listener) Beside(other net.Listener) *Listener {
 
 // LimitBody says how long the body of a request may be, in bytes (Config.MaxBody), so that a legal first request is not
 // cut off. It holds for connections from now on.
-func (l *crowd) LimitBody(bytes int) { l.maxBody.Store(int64(max(bytes, defaultMaxBody))) }
+func (l *crowd) LimitBody(bytes int) { l.maxBody.Store(int64(max(bytes, leastMaxBody))) }
 
 // Open is the number of connections now.
 func (l *crowd) Open() int {
@@ -185,22 +187,22 @@ func leastMissed(conns *list.List) *conn {
 }
 
 // prove takes a connection out of the strangers.
-func (l *crowd) prove(c *conn, s *keyStore) {
+func (l *crowd) prove(c *conn, keyStore string, shared bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.shared = s.shares
+	l.shared = shared
 	if c.among == nil {
 		return // it was closed meanwhile
 	}
 	l.forget(c)
-	c.keyStore = s.name
-	if l.known[s.name] == nil {
+	c.keyStore = keyStore
+	if l.known[keyStore] == nil {
 		if l.known == nil {
 			l.known = map[string]*list.List{}
 		}
-		l.known[s.name] = list.New()
+		l.known[keyStore] = list.New()
 	}
-	l.put(c, l.known[s.name])
+	l.put(c, l.known[keyStore])
 }
 
 // leave counts a connection out.

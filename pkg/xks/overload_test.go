@@ -5,6 +5,7 @@ package xks
 
 import (
 	"context"
+	"net"
 	"net/http/httptest"
 	"sync"
 	"sync/atomic"
@@ -213,11 +214,10 @@ func TestHalfIsForOthers(t *testing.T) {
 func TestLate(t *testing.T) {
 	r := newRig(t, func(c *Config, _ *hsm.GroupConfig) { c.MaxQueueTime = 100 * time.Millisecond })
 	for waited, shed := range map[time.Duration]bool{150 * time.Millisecond: true, 20 * time.Millisecond: false} {
-		mine := &conn{crowd: new(crowd), accepted: time.Now()}
-		mine.proven.Store(true)
-		mine.lastByte.Store(sinceEpoch() - int64(waited))
+		connection := hasRead(t)
+		time.Sleep(waited)
 		q := newCall(t, testCredential, keyURI(goodKey, "encrypt"), encryptFields(nil)).request()
-		p := r.serve(q.WithContext(context.WithValue(q.Context(), connKey{}, mine)))
+		p := r.serve(q.WithContext(ConnContext(q.Context(), connection)))
 		if queued, _ := r.lastLine()["queued_ms"].(float64); queued < float64(waited/time.Millisecond) {
 			t.Errorf("the log says queued_ms %v of %v", queued, waited)
 		}
@@ -228,4 +228,34 @@ func TestLate(t *testing.T) {
 			p.wantOK(t)
 		}
 	}
+}
+
+// hasRead is a connection of a Listener that has read a byte just now.
+func hasRead(t *testing.T) net.Conn {
+	t.Helper()
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := NewListener(raw, 1, zap.NewNop())
+	t.Cleanup(func() { _ = l.Close() })
+	client, err := net.Dial("tcp", raw.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	connection, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = connection.Close() })
+	_, err = client.Write([]byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = connection.Read(make([]byte, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return connection
 }

@@ -5,19 +5,12 @@ package xks
 import (
 	"bufio"
 	"bytes"
-	"crypto/tls"
-	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"go.uber.org/zap"
-
-	"xks-proxy/pkg/hsm"
 )
 
 // FuzzPROXYHeader: whatever a trusted source sends, the address is that of a good header or the
@@ -74,40 +67,6 @@ func BenchmarkPROXYHeader(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-			}
-		})
-	}
-}
-
-// BenchmarkConnection is a connection, its handshake and one request, with a header and without.
-func BenchmarkConnection(b *testing.B) {
-	for _, header := range []string{"", v2(0x21, 0x11, tcp4)} {
-		b.Run(fmt.Sprintf("header of %d bytes", len(header)), func(b *testing.B) {
-			r := newRig(b, func(c *Config, _ *hsm.GroupConfig) { c.Log = zap.NewNop() })
-			s := r.listen("HTTP/1.1")
-			if header != "" {
-				s.listener.Trust([]netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, time.Minute)
-			}
-			address := s.Server.Listener.Addr().String()
-			for b.Loop() {
-				raw, err := net.Dial("tcp", address)
-				if err != nil {
-					b.Fatal(err)
-				}
-				_, err = io.WriteString(raw, header)
-				if err != nil {
-					b.Fatal(err)
-				}
-				c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
-				request := s.raw(prefixURI+"/health", metadataOnly("KmsHealthCheck"))
-				_, err = io.WriteString(c, request)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if got := s.read(bufio.NewReader(c)); got.status != http.StatusOK {
-					b.Fatal(got)
-				}
-				c.Close()
 			}
 		})
 	}

@@ -1,0 +1,297 @@
+package main
+
+// Whether the user that the proxy will run as can use every file of a configuration. Root, who
+// usually checks, can read them all and would notice nothing.
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/access"
+)
+
+const (
+	tryAccessCommand = "try-access"
+	tryAccessTimeout = 30 * time.Second
+)
+
+// tryAccessEnvironment is all that a process of another user gets: this one's environment may hold
+// secrets, and that user can read the memory of his processes.
+var tryAccessEnvironment = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+
+// accessNeed is a file that the proxy uses, and the key that names it.
+type accessNeed struct {
+	access.Need
+	key string
+}
+
+// accessNeeds lists everything that serve reads or writes.
+func (c *configCheck) accessNeeds() []accessNeed {
+	var needs []accessNeed
+	add := func(key, path string, right access.Right) {
+		if filepath.IsAbs(path) {
+			needs = append(needs, accessNeed{access.Need{Path: path, Right: right}, key})
+		}
+	}
+	conf := c.config
+	add("", filepath.Join(conf.source.dir, filepath.Base(conf.source.file)), access.Read)
+	if conf.source.found {
+		add(directoryKey, conf.source.directory, access.List)
+	}
+	for i, file := range conf.source.stores {
+		add(
+			storeKey(conf.source.ownStores+i, ""),
+			filepath.Join(file.dir, filepath.Base(file.name)),
+			access.Read,
+		)
+	}
+	for _, place := range conf.certificatePlaces() {
+		add(place.path+".certificate", place.Certificate, access.Read)
+		add(place.path+".key", place.Key, access.Read)
+	}
+	for _, place := range conf.listenerPlaces() {
+		add(place.path+".client_certificates.ca", place.ClientCertificates.CA, access.Read)
+	}
+	for i, h := range conf.HSMs {
+		if !c.options.noModules {
+			add(moduleKey(i), h.Module, access.Read)
+		}
+	}
+	for _, placed := range conf.secretRefs() {
+		add(joinPath(placed.path, "file"), placed.ref.File, access.Read)
+		if len(placed.ref.Command) > 0 {
+			add(joinPath(placed.path, "command"), placed.ref.Command[0], access.Execute)
+		}
+	}
+	for i, k := range conf.KeyStores {
+		for j, path := range k.Policy.Files {
+			key := fmt.Sprintf("%s[%d]", policyFilesKey(i), j)
+			pattern := filepath.Join(escapeGlob(path), "*.cedar")
+			files, _ := filepath.Glob(pattern) // it is a good one
+			right := access.Read
+			info, err := os.Stat(path)
+			if err == nil && info.IsDir() {
+				right = access.List
+			}
+			add(key, path, right)
+			for _, file := range files {
+				add(key, file, access.Read)
+			}
+		}
+	}
+	add(webConfigKey, conf.Metrics.WebConfig, access.Read)
+	add("state_directory", conf.StateDirectory, access.Fill)
+	add("log.output", conf.Log.Output, access.Append)
+	if conf.Admin.Socket != "" {
+		add("admin.socket", filepath.Dir(conf.Admin.Socket), access.Fill)
+	}
+	return needs
+}
+
+var verbs = map[access.Right]string{
+	access.Read: "read", access.List: "list", access.Execute: "run",
+	access.Append: "write to", access.Fill: "write to",
+}
+
+// access reports what the user cannot use.
+func (c *configCheck) access(ctx context.Context) {
+	if c.options.asUser == nil {
+		return
+	}
+	user := *c.options.asUser
+	needs := c.accessNeeds()
+	refusals, tried := c.askKernel(ctx, user, needs)
+	c.stateOwner(user)
+	places := map[string]*closedPlace{}
+	var order []*closedPlace
+	for i, need := range needs {
+		var err error
+		if tried {
+			err = refusals[i].err()
+		} else {
+			err = user.Computed(need.Need)
+		}
+		var refused *access.Refusal
+		switch {
+		case err == nil:
+		case errors.Is(err, fs.ErrNotExist), need.isMissing(): // reported as such
+		case errors.As(err, &refused):
+			place := places[err.Error()]
+			if place == nil {
+				place = &closedPlace{first: need, files: map[string]bool{}, refusal: refused}
+				places[err.Error()] = place
+				order = append(order, place)
+			}
+			place.files[need.Path] = true
+		default:
+			c.leaveOut(
+				"whether the user %s can %s %s: %v",
+				user.Name,
+				verbs[need.Right],
+				need.Path,
+				err,
+			)
+		}
+	}
+	for _, place := range order {
+		key := place.first.key
+		c.report.errorAt(
+			c.report.origin(key),
+			key,
+			"the user %s cannot %s; %s",
+			user.Name,
+			place,
+			strings.ReplaceAll(place.refusal.Remedy, "USER", user.Name),
+		)
+	}
+	if !tried {
+		c.leaveOut(
+			"ACLs and file systems: the rights of %s are computed from owners and modes; "+
+				"as root, they are tried",
+			user.Name,
+		)
+	}
+}
+
+// stateOwner: serve refuses a state directory of another user, writable or not, since that user
+// could lift a block (durable.CheckDirectory).
+func (c *configCheck) stateOwner(user access.User) {
+	directory := c.config.StateDirectory
+	info, err := os.Stat(directory)
+	if err != nil || directory == "" {
+		return
+	}
+	owner, known := info.Sys().(*syscall.Stat_t)
+	if known && owner.Uid != user.UID && owner.Uid != 0 {
+		c.report.errorf(
+			"state_directory",
+			"%s belongs to user id %d, and the proxy of user %s would refuse it; check its content, "+
+				"then run: chown %s %s",
+			directory,
+			owner.Uid,
+			user.Name,
+			user.Name,
+			directory,
+		)
+	}
+}
+
+// closedPlace refuses the user one file, or all that are below it.
+type closedPlace struct {
+	first   accessNeed
+	files   map[string]bool // by path
+	refusal *access.Refusal
+}
+
+func (p *closedPlace) String() string {
+	first := verbs[p.first.Right] + " " + p.first.Path
+	if p.refusal.At == p.first.Path {
+		return first + " (" + p.refusal.Detail + ")"
+	}
+	if more := len(p.files) - 1; more > 0 {
+		first += ", and use " + plural(more, "other file") + " of the configuration"
+	}
+	return first + ": " + p.refusal.Error()
+}
+
+// isMissing reports whether a file that has to be there is not, as far as this process sees.
+func (n accessNeed) isMissing() bool {
+	_, err := os.Stat(n.Path)
+	return errors.Is(err, fs.ErrNotExist) && n.Right != access.Fill && n.Right != access.Append
+}
+
+// triedNeed is the child's answer about one need.
+type triedNeed struct {
+	Refusal *access.Refusal `json:"refusal,omitempty"`
+	Missing bool            `json:"missing,omitempty"`
+	Other   string          `json:"other,omitempty"`
+}
+
+func (t triedNeed) err() error {
+	switch {
+	case t.Refusal != nil:
+		return t.Refusal
+	case t.Missing:
+		return fs.ErrNotExist
+	case t.Other != "":
+		return errors.New(t.Other)
+	}
+	return nil
+}
+
+// askKernel has a process that runs as the user try; false where this one must not start such.
+func (c *configCheck) askKernel(
+	ctx context.Context,
+	user access.User,
+	needs []accessNeed,
+) ([]triedNeed, bool) {
+	list := make([]access.Need, 0, len(needs))
+	for _, need := range needs {
+		list = append(list, need.Need)
+	}
+	if user.IsSelf() {
+		return tryAll(list), true
+	}
+	input, err := json.Marshal(list)
+	if err != nil {
+		return nil, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, tryAccessTimeout)
+	defer cancel()
+	said, _, err := child{
+		arguments: []string{"config", tryAccessCommand}, directory: "/",
+		environment: tryAccessEnvironment, input: input, credential: user.Credential(),
+	}.run(ctx)
+	if err != nil {
+		return nil, false
+	}
+	var answers []triedNeed
+	err = json.Unmarshal([]byte(said), &answers)
+	return answers, err == nil && len(answers) == len(needs)
+}
+
+func tryAll(needs []access.Need) []triedNeed {
+	answers := make([]triedNeed, len(needs))
+	for i, need := range needs {
+		err := access.Tried(need)
+		var refused *access.Refusal
+		switch {
+		case err == nil:
+		case errors.As(err, &refused):
+			answers[i].Refusal = refused
+		case errors.Is(err, fs.ErrNotExist):
+			answers[i].Missing = true
+		default:
+			answers[i].Other = strings.TrimSpace(err.Error())
+		}
+	}
+	return answers
+}
+
+// newTryAccessCommand is the child's side.
+func newTryAccessCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    tryAccessCommand,
+		Short:  "Try to use files, as told on standard input",
+		Hidden: true,
+		Args:   noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var needs []access.Need
+			err := readChildOrder(c, "config check --as-user", &needs)
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(c.OutOrStdout()).Encode(tryAll(needs))
+		},
+	}
+}

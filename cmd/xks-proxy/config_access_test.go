@@ -1,0 +1,63 @@
+package main
+
+// Every path that a configuration can hold is among the files that --as-user looks at.
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestAccessNeedsHoldEveryPath(t *testing.T) {
+	all := commentedSetting.ReplaceAllString(readCommented(t), "$1$2")
+	l := parseConfig("xks-proxy.yaml", "/etc/xks-proxy", []byte(all), nil)
+	err := l.report.err()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := &configCheck{report: l.report, config: l.config}
+	var needed []string
+	for _, need := range check.accessNeeds() {
+		needed = append(needed, need.Path)
+	}
+	seen := 0
+	visitPaths(schema, l.settings, "", func(key, path string) {
+		seen++
+		if key == "admin.socket" {
+			path = filepath.Dir(path) // in which the socket is made
+		}
+		if key != directoryKey && filepath.IsAbs(path) && !slices.Contains(needed, path) {
+			t.Errorf("%s: nobody looks at %s", key, path)
+		}
+	})
+	if seen < 15 {
+		t.Errorf("only %d paths in the commented configuration", seen)
+	}
+}
+
+// visitPaths visits the values of all settings that are paths.
+func visitPaths(s *setting, settings map[string]any, at string, visit func(key, path string)) {
+	for _, f := range s.Fields {
+		key := strings.TrimPrefix(at+"."+f.Name, ".")
+		switch value := settings[f.Name].(type) {
+		case map[string]any:
+			visitPaths(f, value, key, visit)
+		case string:
+			if f.Path != "" && value != "" {
+				visit(key, value)
+			}
+		case []any:
+			for _, element := range value {
+				section, isSection := element.(map[string]any)
+				path, isText := element.(string)
+				switch {
+				case isSection:
+					visitPaths(f, section, key, visit)
+				case isText && f.Path != "":
+					visit(key, path)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,38 @@
+package main
+
+// Defaults that depend on other settings. They are part of the settings before anything is decoded
+// or checked, so that what `config show` prints is what is in use.
+
+import "time"
+
+// deriveDefaults lowers the defaults that are meant for the default budget to a smaller one.
+func (l *loaded) deriveDefaults() {
+	server, ok := l.settings["server"].(map[string]any)
+	if !ok {
+		return
+	}
+	budget, known := durationIn(server, "budget")
+	if !known {
+		return // it is wrong, and that is reported
+	}
+	l.lowerDefault(server, "max_queue_time", budget-1, budget/2)
+	l.lowerDefault(server, "first_request_budget", budget, budget)
+}
+
+// lowerDefault replaces a default of the section server that is above most.
+func (l *loaded) lowerDefault(server map[string]any, key string, most, lower time.Duration) {
+	_, given := l.report.origins[joinPath("server", key)]
+	value, known := durationIn(server, key)
+	if !given && known && value > most {
+		server[key] = lower.String()
+	}
+}
+
+func durationIn(settings map[string]any, key string) (time.Duration, bool) {
+	text, ok := settings[key].(string)
+	if !ok {
+		return 0, false
+	}
+	d, err := parseDuration(text)
+	return d, err == nil
+}
