@@ -38,6 +38,7 @@ type connectionFile struct {
 	SpecialKeys   map[string]string `json:"specialKeys,omitempty"` // encryptOnly, decryptOnly, impotent: external key ids
 	HSMs          []connectionHSM   `json:"hsms,omitempty"`
 	Listen        string            `json:"listen,omitempty"` // server.listen of the configuration
+	Health        string            `json:"health,omitempty"` // health.listen of the configuration
 }
 
 type connectionSecret struct {
