@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/test/asroot"
 )
 
@@ -130,7 +130,7 @@ func TestOtherUsers(t *testing.T) {
 	if list := p.says(t, 0, "", "block", "list"); strings.Contains(list, "key store main") {
 		t.Errorf("a stranger has blocked: %s", list)
 	}
-	if service := p.list(t).member(t, "hsm-a").Service; service == hsm.Drained {
+	if service := p.list(t).member(t, "hsm-a").Service; service == status.Drained {
 		t.Error("a stranger has drained an HSM")
 	}
 	p.stop(t)

@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"xks-proxy/internal/text"
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
+	"xks-proxy/pkg/hsm/status"
 )
 
 // severity is how urgent something is.
@@ -101,13 +102,13 @@ func (g *groupSummary) attention(now time.Time) []attention {
 		switch {
 		case g.InService == 0:
 			how = severityCritical // every request to its keys fails
-		case h.Service == hsm.Drained && since < forgottenDrain:
+		case h.Service == status.Drained && since < forgottenDrain:
 			how = severityInfo
 		}
 		switch {
-		case h.Service == hsm.Out || h.Service == hsm.Drained:
+		case h.Service == status.Out || h.Service == status.Drained:
 			add(how, "%s of the group %s is %s for %s%s", h.Name, g.Name, h.Service, text.Duration(since), reason)
-		case h.Health != hsm.Active:
+		case h.Health != status.Active:
 			add(severityWarning, "%s of the group %s is %s%s", h.Name, g.Name, h.Health, reason)
 		}
 		if h.Unverified != "" {
@@ -127,9 +128,9 @@ func (g *groupSummary) attention(now time.Time) []attention {
 }
 
 // dangerousFindings are those for which a ciphertext may become unreadable.
-var dangerousFindings = []hsm.FindingKind{hsm.MaterialDiffers, hsm.DuplicateVersion}
+var dangerousFindings = []catalogue.FindingKind{catalogue.MaterialDiffers, catalogue.DuplicateVersion}
 
-func dangerous(findings []hsm.Finding) int {
+func dangerous(findings []catalogue.Finding) int {
 	count := 0
 	for _, f := range findings {
 		if slices.Contains(dangerousFindings, f.Kind) {

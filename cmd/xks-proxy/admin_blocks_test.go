@@ -16,7 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"xks-proxy/internal/text"
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/xks"
 )
 
@@ -111,7 +111,7 @@ func TestBlockWithoutAStateDirectory(t *testing.T) {
 // Blocks do not wait for HSMs.
 func TestBlockWhileTheProxyStarts(t *testing.T) {
 	rig := newAdminRig(t)
-	rig.admin.groups = func() []*hsm.Group { return nil }
+	rig.admin.groups = func() []*group.Group { return nil }
 	rig.admin.kill.enforcer = nil // no handler yet
 	rig.wantSaid(t, 0, `The key with the label "key" is blocked in every key store: from now on Encrypt and Decrypt are answered InvalidStateException.
 Note: the proxy is starting; whether an HSM has such a key is not known yet.`, "block", "key", "key")

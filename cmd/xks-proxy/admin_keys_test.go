@@ -14,6 +14,7 @@ import (
 
 	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
 	"xks-proxy/pkg/hsm/hsmtest"
 )
 
@@ -102,15 +103,15 @@ func TestKeysAsJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	states := map[string]hsm.KeyState{}
+	states := map[string]catalogue.KeyState{}
 	for _, k := range answer.Keys {
 		if k.Version != nil {
 			states[fmt.Sprintf("%s %d", k.ExactLabel(), *k.Version)] = k.State
 		}
 	}
-	for key, want := range map[string]hsm.KeyState{
-		"finance-1 2": hsm.KeyComplete, "finance-1 3": hsm.KeyIsMissing, "finance-id01 0": hsm.KeyDoubtful, "differs 1": hsm.KeyDiffers,
-		"vendor 1": hsm.KeyComplete, "nul\x00 1": hsm.KeyComplete, "\xff 1": hsm.KeyComplete, "\xfe 1": hsm.KeyComplete,
+	for key, want := range map[string]catalogue.KeyState{
+		"finance-1 2": catalogue.KeyComplete, "finance-1 3": catalogue.KeyIsMissing, "finance-id01 0": catalogue.KeyDoubtful, "differs 1": catalogue.KeyDiffers,
+		"vendor 1": catalogue.KeyComplete, "nul\x00 1": catalogue.KeyComplete, "\xff 1": catalogue.KeyComplete, "\xfe 1": catalogue.KeyComplete,
 	} {
 		if states[key] != want {
 			t.Errorf("%q is %q, not %q", key, states[key], want)

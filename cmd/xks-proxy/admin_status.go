@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/xks"
 )
 
@@ -41,12 +41,12 @@ type groupSummary struct {
 }
 
 type hsmSummary struct {
-	Name       string      `json:"name"`
-	Service    hsm.Service `json:"service"`
-	Since      time.Time   `json:"since"`
-	Health     hsm.Status  `json:"health"`
-	Reason     string      `json:"reason,omitempty"`
-	Unverified string      `json:"unverified,omitempty"`
+	Name       string         `json:"name"`
+	Service    status.Service `json:"service"`
+	Since      time.Time      `json:"since"`
+	Health     status.Status  `json:"health"`
+	Reason     string         `json:"reason,omitempty"`
+	Unverified string         `json:"unverified,omitempty"`
 }
 
 // keyStoreSummary is one row of the table. Counts are since the start.
@@ -105,13 +105,13 @@ func (a *admin) proxyStatus(now time.Time) proxyStatus {
 	return s
 }
 
-func summarizeGroup(g hsm.GroupStatus) groupSummary {
+func summarizeGroup(g status.Group) groupSummary {
 	s := groupSummary{Name: g.Name, HSMs: len(g.Members), Findings: mattering(g.Findings), Dangerous: dangerous(g.Findings)}
 	for _, m := range g.Members {
 		if serves(m) {
 			s.InService++
 		}
-		if !serves(m) || m.Health.Status != hsm.Active || m.Unverified != "" {
+		if !serves(m) || m.Health.Status != status.Active || m.Unverified != "" {
 			s.Others = append(s.Others, hsmSummary{Name: m.HSM, Service: m.Service, Since: m.Since, Health: m.Health.Status, Reason: m.Reason, Unverified: m.Unverified})
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
 )
 
 const (
@@ -199,7 +200,7 @@ func (f *proxyFlags) completeKeys(keyStore *string) completion {
 // completeStates offers the states of keys.
 func completeStates(_ *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	var names []string
-	for _, state := range hsm.KeyStates() {
+	for _, state := range catalogue.KeyStates() {
 		names = append(names, string(state))
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"xks-proxy/internal/text"
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
 )
 
 const (
@@ -17,11 +17,11 @@ const (
 	examplesSeen    = 3  // keys named in a line about many
 )
 
-func printFindings(p *text.Page, findings []hsm.Finding, now time.Time) {
+func printFindings(p *text.Page, findings []catalogue.Finding, now time.Time) {
 	if len(findings) == 0 {
 		return
 	}
-	groups := hsm.GroupFindings(findings)
+	groups := catalogue.GroupFindings(findings)
 	p.Printf("\n  About the keys: %s\n", findingCount(groups))
 	for _, g := range groups[:min(len(groups), maxFindingsSeen)] {
 		since := shortDuration(now.Sub(g.Since))
@@ -35,11 +35,11 @@ func printFindings(p *text.Page, findings []hsm.Finding, now time.Time) {
 }
 
 // findingCount says how many findings there are, and how many of them matter.
-func findingCount(groups []hsm.FindingGroup) string {
+func findingCount(groups []catalogue.FindingGroup) string {
 	all, minor := 0, 0
 	for _, g := range groups {
 		all += g.Len()
-		if g.Kind.Severity() == hsm.Minor {
+		if g.Kind.Severity() == catalogue.Minor {
 			minor += g.Len()
 		}
 	}
@@ -54,8 +54,8 @@ func findingCount(groups []hsm.FindingGroup) string {
 }
 
 // findingKeys names the key of a finding, or counts the keys and names some.
-func findingKeys(g hsm.FindingGroup) string {
-	first := findingPlace(hsm.FindingPlace{Label: g.Label, Version: g.Version})
+func findingKeys(g catalogue.FindingGroup) string {
+	first := findingPlace(catalogue.FindingPlace{Label: g.Label, Version: g.Version})
 	if g.Len() == 1 {
 		return first
 	}
@@ -72,7 +72,7 @@ func findingKeys(g hsm.FindingGroup) string {
 	return text + " " + strings.Join(examples, ", ")
 }
 
-func findingPlace(p hsm.FindingPlace) string {
+func findingPlace(p catalogue.FindingPlace) string {
 	if p.Version == 0 {
 		return strconv.Quote(p.Label)
 	}
@@ -80,10 +80,10 @@ func findingPlace(p hsm.FindingPlace) string {
 }
 
 // mattering counts the findings that are more than minor.
-func mattering(findings []hsm.Finding) int {
+func mattering(findings []catalogue.Finding) int {
 	n := 0
 	for _, f := range findings {
-		if f.Kind.Severity() > hsm.Minor {
+		if f.Kind.Severity() > catalogue.Minor {
 			n++
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/hsm/worker"
 )
 
@@ -44,7 +45,7 @@ func printStarting(p *text.Page, processes map[string]processStatus, now time.Ti
 }
 
 func printGroup(
-	p *text.Page, g hsm.GroupStatus, processes map[string]processStatus, now time.Time,
+	p *text.Page, g status.Group, processes map[string]processStatus, now time.Time,
 ) {
 	p.Paragraph("", "  ", g.Name+": "+groupFigures(g))
 	p.WriteString("\n")
@@ -60,7 +61,7 @@ func printGroup(
 	printFindings(p, g.Findings, now)
 }
 
-func groupFigures(g hsm.GroupStatus) string {
+func groupFigures(g status.Group) string {
 	keys := plural(g.Keys, "key")
 	if g.CrossChecked > 0 {
 		keys += ", " + plural(int(g.CrossChecked), "version") + " compared"
@@ -75,7 +76,7 @@ func groupFigures(g hsm.GroupStatus) string {
 	return keys + "; " + requests + ", " + shortCount(g.Retries) + " retried"
 }
 
-func memberRow(m hsm.MemberStatus, p processStatus, now time.Time) []string {
+func memberRow(m status.Member, p processStatus, now time.Time) []string {
 	process := string(p.Phase)
 	if p.Phase == worker.Running {
 		process = strconv.Itoa(p.PID)
@@ -91,7 +92,7 @@ func memberRow(m hsm.MemberStatus, p processStatus, now time.Time) []string {
 	}
 }
 
-func serviceSince(m hsm.MemberStatus, now time.Time) string {
+func serviceSince(m status.Member, now time.Time) string {
 	if m.Since.IsZero() {
 		return string(m.Service)
 	}
@@ -99,11 +100,11 @@ func serviceSince(m hsm.MemberStatus, now time.Time) string {
 }
 
 // printNotes says of an HSM what does not fit the table.
-func printNotes(page *text.Page, m hsm.MemberStatus, p processStatus, now time.Time) {
+func printNotes(page *text.Page, m status.Member, p processStatus, now time.Time) {
 	var notes []string
-	if m.Reason != "" && m.Service != hsm.Drained { // the table says that
+	if m.Reason != "" && m.Service != status.Drained { // the table says that
 		state := string(m.Service)
-		if m.Service == hsm.InService {
+		if m.Service == status.InService {
 			state = string(m.Health.Status)
 		}
 		notes = append(notes, state+": "+m.Reason)

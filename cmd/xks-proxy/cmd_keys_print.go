@@ -12,6 +12,7 @@ import (
 
 	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
 )
 
 // keys asks for the keys that fit a query, as JSON too.
@@ -52,7 +53,7 @@ func keyTable(keys []keyEntry, attributes bool) *text.Table {
 	for i := range keys {
 		k := &keys[i]
 		t.Row(hsm.ShowLabel(k.ExactLabel()), keyVersionText(k), string(k.State), holdersText(k), commonUsage(k))
-		if k.State != hsm.KeyComplete {
+		if k.State != catalogue.KeyComplete {
 			for _, note := range k.Notes {
 				t.Note(note)
 			}
@@ -115,7 +116,7 @@ func noteAttributes(t *text.Table, k *keyEntry) {
 }
 
 // objectText is one object in words.
-func objectText(o hsm.KeyObject) string {
+func objectText(o catalogue.KeyObject) string {
 	id := "no CKA_ID"
 	if o.ID != "" {
 		id = "CKA_ID 0x" + o.ID
@@ -143,13 +144,13 @@ func keySummary(answer *keyAnswer) string {
 	if len(answer.Keys) == 0 {
 		return fmt.Sprintf("No key fits; there are %s in all.", plural(answer.All, "version"))
 	}
-	labels, states := map[string]bool{}, map[hsm.KeyState]int{}
+	labels, states := map[string]bool{}, map[catalogue.KeyState]int{}
 	for _, k := range answer.Keys {
 		labels[k.Group+"\x00"+k.ExactLabel()] = true
 		states[k.State]++
 	}
 	var counts []string
-	for _, state := range slices.Backward(hsm.KeyStates()) {
+	for _, state := range slices.Backward(catalogue.KeyStates()) {
 		if n := states[state]; n > 0 {
 			counts = append(counts, fmt.Sprintf("%d %s", n, state))
 		}

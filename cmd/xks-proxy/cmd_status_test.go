@@ -10,7 +10,8 @@ import (
 	"time"
 
 	"xks-proxy/internal/text"
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
+	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/xks"
 )
 
@@ -40,10 +41,10 @@ func badStatus() *proxyStatus {
 	s.Reload.WaitsForRestart = []string{"server.listen", "log.output"}
 	s.Groups = []groupSummary{
 		{Name: "main", HSMs: 2, Findings: 3, Dangerous: 1, Others: []hsmSummary{
-			{Name: "hsm-a", Service: hsm.Out, Since: ago(12 * time.Second), Health: hsm.Unavailable, Reason: "no answer within 60ms, and the probe failed: encrypt: the HSM did not answer in time"},
-			{Name: "hsm-b", Service: hsm.Drained, Since: ago(time.Hour), Health: hsm.Active},
+			{Name: "hsm-a", Service: status.Out, Since: ago(12 * time.Second), Health: status.Unavailable, Reason: "no answer within 60ms, and the probe failed: encrypt: the HSM did not answer in time"},
+			{Name: "hsm-b", Service: status.Drained, Since: ago(time.Hour), Health: status.Active},
 		}},
-		{Name: "second", HSMs: 2, InService: 2, Others: []hsmSummary{{Name: "hsm-d", Service: hsm.InService, Since: ago(time.Hour), Health: hsm.Degraded, Reason: "it lacks the test key"}}},
+		{Name: "second", HSMs: 2, InService: 2, Others: []hsmSummary{{Name: "hsm-d", Service: status.InService, Since: ago(time.Hour), Health: status.Degraded, Reason: "it lacks the test key"}}},
 	}
 	s.Certificates = append(s.Certificates,
 		certificateStatus{Names: []string{"a.example.com", "b.example.com", "c.example.com", "d.example.com"}, KeyStore: "finance", File: "a.crt", NotAfter: statusNow.Add(9*24*time.Hour + time.Hour)},
@@ -164,8 +165,8 @@ func TestAttention(t *testing.T) {
 			s.Groups = []groupSummary{{Name: "main", HSMs: 2, InService: inService, Others: others}}
 		}
 	}
-	member := func(service hsm.Service, since time.Time) hsmSummary {
-		return hsmSummary{Name: "hsm-b", Service: service, Since: since, Health: hsm.Active}
+	member := func(service status.Service, since time.Time) hsmSummary {
+		return hsmSummary{Name: "hsm-b", Service: service, Since: since, Health: status.Active}
 	}
 	ca := func(left time.Duration) certificateStatus {
 		end := statusNow.Add(left)
@@ -178,12 +179,12 @@ func TestAttention(t *testing.T) {
 	}{
 		{"well", func(*proxyStatus) {}, nil},
 		{"not ready", func(s *proxyStatus) { s.State = "starting" }, []severity{severityCritical}},
-		{"a planned drain", group(1, member(hsm.Drained, statusNow)), []severity{severityInfo}},
-		{"a forgotten drain", group(1, member(hsm.Drained, ago)), []severity{severityWarning}},
-		{"one HSM out", group(1, member(hsm.Out, ago)), []severity{severityWarning}},
-		{"all out", group(0, member(hsm.Out, ago), member(hsm.Drained, statusNow)), []severity{severityCritical, severityCritical}},
-		{"a token that changed", group(2, hsmSummary{Service: hsm.InService, Health: hsm.Active, Unverified: "why"}), []severity{severityCritical}},
-		{"not well", group(2, hsmSummary{Service: hsm.InService, Health: hsm.Degraded}), []severity{severityWarning}},
+		{"a planned drain", group(1, member(status.Drained, statusNow)), []severity{severityInfo}},
+		{"a forgotten drain", group(1, member(status.Drained, ago)), []severity{severityWarning}},
+		{"one HSM out", group(1, member(status.Out, ago)), []severity{severityWarning}},
+		{"all out", group(0, member(status.Out, ago), member(status.Drained, statusNow)), []severity{severityCritical, severityCritical}},
+		{"a token that changed", group(2, hsmSummary{Service: status.InService, Health: status.Active, Unverified: "why"}), []severity{severityCritical}},
+		{"not well", group(2, hsmSummary{Service: status.InService, Health: status.Degraded}), []severity{severityWarning}},
 		{"keys", func(s *proxyStatus) { s.Groups[0].Findings, s.Groups[0].Dangerous = 3, 1 }, []severity{severityCritical, severityWarning}},
 		{"blocks unsaved", func(s *proxyStatus) { s.Blocks.Unsaved = "why" }, []severity{severityCritical}},
 		{"lines lost", func(s *proxyStatus) { s.Log = &logState{Lost: 1, LastLost: statusNow} }, []severity{severityCritical}},
@@ -207,7 +208,7 @@ func TestAttention(t *testing.T) {
 // A proxy that starts says so.
 func TestStatusWhileTheProxyStarts(t *testing.T) {
 	rig := newAdminRig(t)
-	rig.admin.groups = func() []*hsm.Group { return nil }
+	rig.admin.groups = func() []*group.Group { return nil }
 	rig.admin.ready = func() string { return "starting" }
 	stdout, stderr, code := execute(t, "status", "--socket", rig.socket)
 	if code != exitCritical || stderr != "" || !strings.Contains(stdout, "NOT READY: starting\n") || !strings.Contains(stdout, "the proxy is starting and waits for them") || !strings.Contains(stdout, "finance") {

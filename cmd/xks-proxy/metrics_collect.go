@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/hsm/worker"
 	"xks-proxy/pkg/xks"
 )
@@ -60,10 +60,10 @@ func newMetrics(a *admin) *prometheus.Registry {
 // hsmCollector implements prometheus.Collector.
 type hsmCollector struct {
 	admin   *admin
-	member  []described[hsm.MemberStatus]
+	member  []described[status.Member]
 	process []described[worker.State]
 	testKey []described[*testKeyMaker]
-	group   []described[hsm.GroupStatus]
+	group   []described[status.Group]
 }
 
 // described is a metric with its description for the library.
@@ -145,9 +145,9 @@ func (c *hsmCollector) Collect(to chan<- prometheus.Metric) {
 // counter that begins with what happened in the first seconds would hide it from increase().
 func (c *hsmCollector) collectStarting(to chan<- prometheus.Metric) {
 	for _, g := range c.admin.config().HSMGroups {
-		send(to, counters(c.group), hsm.GroupStatus{Name: g.Name}, g.Name)
+		send(to, counters(c.group), status.Group{Name: g.Name}, g.Name)
 		for _, m := range g.HSMs {
-			send(to, counters(c.member), hsm.MemberStatus{HSM: m.HSM}, g.Name, m.HSM)
+			send(to, counters(c.member), status.Member{HSM: m.HSM}, g.Name, m.HSM)
 		}
 	}
 }

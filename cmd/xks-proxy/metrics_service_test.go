@@ -17,7 +17,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/xks"
 )
 
@@ -133,7 +134,7 @@ func BenchmarkScrape(b *testing.B) {
 // A proxy that starts has its counters at 0, and no gauge that is not true yet.
 func TestMetricsWhileTheProxyStarts(t *testing.T) {
 	rig := newAdminRig(t)
-	rig.admin.groups = func() []*hsm.Group { return nil }
+	rig.admin.groups = func() []*group.Group { return nil }
 	rig.admin.keyStores = func() []xks.KeyStoreStatus { return nil }
 	rig.admin.handler = xks.NothingServed
 	rig.admin.ready = func() string { return "starting" }
@@ -169,11 +170,11 @@ func TestAlertsOnKeyFindings(t *testing.T) {
 		t.Fatal("the rules on findings are not found")
 	}
 	var dangers, minor []string
-	for _, kind := range hsm.FindingKinds() {
+	for _, kind := range catalogue.FindingKinds() {
 		switch {
 		case slices.Contains(dangerousFindings, kind):
 			dangers = append(dangers, kindValue(kind))
-		case kind.Severity() == hsm.Minor:
+		case kind.Severity() == catalogue.Minor:
 			minor = append(minor, kindValue(kind))
 		}
 	}

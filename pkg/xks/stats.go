@@ -2,7 +2,9 @@ package xks
 
 // What the key stores have been asked and answered, for metrics and for the operator.
 
-import "time"
+import (
+	"time"
+)
 
 // KeyStoreStatus is one key store as it is served now. Counts are since the program started, reloads included; those of a
 // key store that was removed are gone.
