@@ -79,13 +79,20 @@ func (r *reloadReading) refuses(accept acceptance) error {
 	return nil
 }
 
-// digestOf names what a reading changes, as it is shown, and the policies and CAs that decide who
-// gets in: two with one digest change the same.
+// digestOf names what a reading changes, as it is shown, and everything that decides who gets in:
+// the whole configuration, since what is added is shown by its name alone, the access keys, the
+// policies and the CAs. Two with one digest change the same. PINs are not in it: they let nobody in,
+// and can be guessed from a digest.
 func digestOf(r *reloadReading) string {
 	h := sha256.New()
-	for _, what := range []any{r.changes, r.loosens} {
-		text, _ := json.Marshal(what) // of texts
+	for _, what := range []any{r.changes, r.loosens, r.config} {
+		text, _ := json.Marshal(what) // of texts and numbers
 		fmt.Fprintf(h, "%s\n", text)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.secrets.AccessKeys)) {
+		for _, key := range r.secrets.AccessKeys[name] {
+			fmt.Fprintf(h, "access key %q %q %q\n", name, key.ID, key.Secret.reveal())
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.config.policies)) {
 		if policies := r.config.policies[name]; policies != nil {
