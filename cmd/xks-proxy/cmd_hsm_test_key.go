@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os/exec"
 	"slices"
 	"time"
@@ -30,7 +29,8 @@ const (
 )
 
 func newCreateTestKeyCommand() *cobra.Command {
-	var path string
+	var f configFlag
+	var asJSON bool
 	c := &cobra.Command{
 		Use:   "create-test-key [NAME]",
 		Short: "Make the proxy's own test key on each HSM, where it is missing",
@@ -39,23 +39,40 @@ group): AES-256, generated on the HSM, sensitive, not extractable, for encryptin
 decrypting. It does so on every HSM of the configuration, or on the one named. Where the key
 is already, nothing is changed. The keys of two HSMs need not be equal; no key store can
 reach them. A running proxy takes a new one up by itself.`,
-		Example: "  xks-proxy hsm create-test-key --config /etc/xks-proxy/xks-proxy.yaml",
-		Args:    cobra.MaximumNArgs(1),
+		Example: "  xks-proxy hsm create-test-key",
+		Args:    atMostOne,
 		RunE: func(c *cobra.Command, args []string) error {
-			file, err := configPath(path)
+			file, err := f.path()
 			if err != nil {
 				return err
 			}
-			return createTestKeys(c.Context(), file, firstOf(args), c.OutOrStdout())
+			results := []testKeyResult{}
+			err = createTestKeys(c.Context(), file, firstOf(args), func(name, result string) {
+				results = append(results, testKeyResult{HSM: name, Result: result})
+				if !asJSON {
+					fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", name, result)
+				}
+			})
+			if asJSON {
+				err = errors.Join(writeJSON(c.OutOrStdout(), results), err)
+			}
+			return err
 		},
 	}
-	c.Flags().StringVar(&path, "config", "", "configuration `FILE` (or set XKS_CONFIG)")
-	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
+	f.register(c)
+	c.ValidArgsFunction = onlyFirst(f.complete(configuredHSMs))
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
 
-// createTestKeys goes on with the next HSM after one has failed.
-func createTestKeys(ctx context.Context, file, only string, out io.Writer) error {
+// testKeyResult is what became of the test key on one HSM.
+type testKeyResult struct {
+	HSM    string `json:"hsm"`
+	Result string `json:"result"` // in words
+}
+
+// createTestKeys goes on with the next HSM after one has failed, and reports each that has not.
+func createTestKeys(ctx context.Context, file, only string, report func(name, result string)) error {
 	err := worker.ForbidDumps() // PINs are in this process's memory
 	if err != nil {
 		return err
@@ -78,11 +95,14 @@ func createTestKeys(ctx context.Context, file, only string, out io.Writer) error
 			continue
 		}
 		if label == "" {
-			fmt.Fprintf(out, "%s: is in no HSM group, hence needs no test key\n", h.Name)
+			report(h.Name, "is in no HSM group, hence needs no test key")
 			continue
 		}
 		pin := resolveSecret(ctx, l.report, pinPath(i), h.PIN)
 		err := l.report.err()
+		if advice := needsSystemd(ctx, pinRefs(l.config, only), false); err != nil && advice != "" {
+			return fmt.Errorf("%w\n%s", err, advice)
+		}
 		if err != nil {
 			return err
 		}
@@ -99,7 +119,7 @@ func createTestKeys(ctx context.Context, file, only string, out io.Writer) error
 			failed = append(failed, err)
 			continue
 		}
-		fmt.Fprintf(out, "%s: %s\n", h.Name, said)
+		report(h.Name, said)
 	}
 	if only != "" && !slices.Contains(names, only) {
 		return fmt.Errorf("%s has no HSM named %s; %s", file, quoteName(only), didYouMean(only, names))
@@ -108,6 +128,17 @@ func createTestKeys(ctx context.Context, file, only string, out io.Writer) error
 		return oneLine(failed)
 	}
 	return nil
+}
+
+// pinRefs are the references to the PINs that are needed: all, or that of one HSM.
+func pinRefs(c *config, only string) []placedRef {
+	var refs []placedRef
+	for i, h := range c.HSMs {
+		if only == "" || only == h.Name {
+			refs = append(refs, placedRef{pinPath(i), h.PIN})
+		}
+	}
+	return refs
 }
 
 // testKeyOrder is what the child is told. The PIN in it prints as redacted.
@@ -168,7 +199,7 @@ func newMakeTestKeyCommand() *cobra.Command {
 		Use:    testKeyCommand,
 		Short:  "Make one test key, as told on standard input",
 		Hidden: true,
-		Args:   cobra.NoArgs,
+		Args:   noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var o testKeyOrder
 			err := readChildOrder(c, "create-test-key", &o)
