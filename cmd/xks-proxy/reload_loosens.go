@@ -32,13 +32,19 @@ const (
 // maxShownLoosenings bounds what an error and the log name; the answers in JSON have all.
 const maxShownLoosenings = 20
 
-// looseningRefused is the error of a reload that nobody has accepted.
+// looseningRefused is the error of a reload that nobody has accepted. asked is another digest, if
+// that was accepted instead.
 type looseningRefused struct {
 	loosens []loosening
 	digest  string
+	asked   acceptance
 }
 
 func (e *looseningRefused) Error() string {
+	if e.asked != acceptNothing {
+		return fmt.Sprintf("the files have changed since %.40q was shown: nothing was changed; "+
+			"see what changes now: xks-proxy config diff", e.asked)
+	}
 	var b strings.Builder
 	b.WriteString("this change may let in what is refused now, and reload.loosening is confirm:")
 	for _, one := range shownLoosenings(e.loosens) {
@@ -70,11 +76,8 @@ func (r *reloadReading) refuses(accept acceptance) error {
 	switch {
 	case len(r.loosens) == 0, accept == acceptAny, accept == acceptance(r.digest):
 		return nil
-	case accept != acceptNothing:
-		return fmt.Errorf("the files have changed since %.40q was shown: nothing was changed; "+
-			"see what changes now: xks-proxy config diff", accept)
-	case r.confirm:
-		return &looseningRefused{r.loosens, r.digest}
+	case accept != acceptNothing, r.confirm:
+		return &looseningRefused{r.loosens, r.digest, accept}
 	}
 	return nil
 }

@@ -128,6 +128,10 @@ func TestRefusedLooseningChangesNothing(t *testing.T) {
 	if len(s.Loosening.Refused) != 1 || s.Loosening.Digest != refused.digest || len(s.Loosening.Loosens) != 0 || s.Failures != 1 {
 		t.Errorf("%+v", s)
 	}
+	_, err = r.reload(t.Context(), "a test", "0123456789abcdef") // still refused, by another error
+	if s := r.state(); err == nil || len(s.Loosening.Refused) != 1 || s.Loosening.Digest != refused.digest {
+		t.Errorf("%v, %+v", err, s)
+	}
 	preview, err := r.preview(t.Context())
 	if err != nil || !preview.Confirm || preview.Digest != refused.digest || len(preview.Loosens) != 1 {
 		t.Errorf("%v, %+v", err, preview)
