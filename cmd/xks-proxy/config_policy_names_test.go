@@ -47,6 +47,9 @@ func TestPolicyNames(t *testing.T) {
 		} {
 			writeFile(t, "cases.jsonl", "", 0o600)
 			stdout, stderr, _ := execute(t, command...)
+			if command[1] == "check" && strings.Contains(stderr, file+" has ") {
+				t.Errorf("%s: the configuration is blamed: %s", test.name, stderr)
+			}
 			for _, want := range test.want {
 				if !strings.Contains(stderr, want) {
 					t.Errorf("%s: %v says\n%s%s\nwant %s", test.name, command, stdout, stderr, want)
