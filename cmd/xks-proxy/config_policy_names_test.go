@@ -20,6 +20,8 @@ func TestPolicyNames(t *testing.T) {
 	}{
 		{"a key store", `permit (principal, action, resource in KeyStore::"demmo");`,
 			[]string{`policies/a.cedar:1:50: policy "a.cedar:1": there is no key store "demmo" in the configuration (did you mean demo?)`}},
+		{"two key stores", `permit (principal, action, resource in KeyStore::"demmo");` + "\n" + `permit (principal, action, resource in KeyStore::"domo");`,
+			[]string{`policies/a.cedar:1:50: `, `policies/a.cedar:2:50: `}},
 		{"a key", `permit (principal, action, resource == Key::"demo/1");`, nil},
 		{"a key of another key store", `permit (principal, action, resource == Key::"demmo/1");`, []string{`there is no key store "demmo"`}},
 		{"no request", `permit (principal in Account::"111122223333", action, resource); @id("x") forbid (principal, action, resource in KeyStore::"demo");`,
