@@ -199,7 +199,7 @@ func (p *closedPlace) String() string {
 		return first + " (" + p.refusal.Detail + ")"
 	}
 	if more := len(p.files) - 1; more > 0 {
-		first += ", and use " + plural(more, "other file") + " of the configuration"
+		first += " or use " + plural(more, "other file") + " of the configuration"
 	}
 	return first + ": " + p.refusal.Error()
 }

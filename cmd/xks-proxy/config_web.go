@@ -162,6 +162,8 @@ var (
 	webValue   = regexp.MustCompile("`[^`]*`") // may be part of a secret
 )
 
+const webNotShown = "(not shown)"
+
 // addErrors takes over what the library says, each line with its place.
 func (f *webFile) addErrors(err error) {
 	if err == nil {
@@ -180,7 +182,7 @@ func (f *webFile) addErrors(err error) {
 		if m := webType.FindStringSubmatch(p.Message); m != nil {
 			p.Message = "a value of this type (" + m[1] + ") cannot stand here"
 		}
-		p.Message = webValue.ReplaceAllString(p.Message, "(not shown)")
+		p.Message = webValue.ReplaceAllString(p.Message, webNotShown)
 		f.report.problems = append(f.report.problems, p)
 	}
 }
