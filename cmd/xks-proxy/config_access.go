@@ -90,6 +90,11 @@ func (c *configCheck) accessNeeds() []accessNeed {
 		}
 	}
 	add(webConfigKey, conf.Metrics.WebConfig, access.Read)
+	if conf.Metrics.WebConfig != "" && !c.options.noSecrets {
+		for _, file := range webFiles(conf.Metrics.WebConfig) {
+			add(webConfigKey, file, access.Read)
+		}
+	}
 	add("state_directory", conf.StateDirectory, access.Fill)
 	add("log.output", conf.Log.Output, access.Append)
 	if conf.Admin.Socket != "" {
