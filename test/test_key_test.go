@@ -83,6 +83,25 @@ func TestServeCreatesTestKey(t *testing.T) {
 	}
 }
 
+// Proxies that share their HSMs and start at the same moment make one key on each, not one each.
+func TestProxiesCreateOneTestKey(t *testing.T) {
+	t.Parallel()
+	w := keylessPair(t)
+	file := w.config(t, createsTestKey)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			out, err := exec.Command(program, "hsm", "create-test-key", "--config", file).CombinedOutput()
+			if err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+	all.Wait()
+	p := w.start(t, createsTestKey)
+	p.waitActive(t, "hsm-a", "hsm-b") // two keys of one version would be in the way of the probes
+}
+
 func TestServeCannotCreateTestKey(t *testing.T) {
 	t.Parallel()
 	w := keylessPair(t)

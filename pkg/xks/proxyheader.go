@@ -45,7 +45,7 @@ var headerAdvice = map[HeaderOutcome]string{
 		"enable the PROXY protocol on the load balancer, for its health checks too",
 	HeaderInvalid: "the load balancer must send a header of version 1 or 2 for TCP: " +
 		"version 1 in one piece, version 2 of at most 4 KiB",
-	HeaderSlow:    "the header must come within server.read_header_timeout",
+	HeaderSlow: "the header must come within server.read_header_timeout",
 	HeaderUntrusted: "if this is a load balancer, add its address to proxy_protocol.trusted; " +
 		"otherwise somebody is trying to forge an address",
 }
