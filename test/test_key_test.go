@@ -83,23 +83,26 @@ func TestServeCreatesTestKey(t *testing.T) {
 	}
 }
 
-// Proxies that share their HSMs and start at the same moment make one key on each, not one each.
+// Proxies that share their HSMs and start at the same moment make one key on each HSM, and not one
+// each: two keys of one version would be in the way of every probe.
 func TestProxiesCreateOneTestKey(t *testing.T) {
 	t.Parallel()
 	w := keylessPair(t)
-	file := w.config(t, createsTestKey)
-	var all sync.WaitGroup
-	for range 4 {
-		all.Go(func() {
-			out, err := exec.Command(program, "hsm", "create-test-key", "--config", file).CombinedOutput()
-			if err != nil {
-				t.Errorf("%v: %s", err, out)
-			}
+	var proxies []*proxy
+	for i := range 4 {
+		p := w.launch(t, func(s *settings) {
+			createsTestKey(s)
+			s.State = w.file(fmt.Sprintf("state-%d", i)) // one proxy locks it
 		})
+		t.Cleanup(func() { p.stop(t) })
+		proxies = append(proxies, p)
 	}
-	all.Wait()
-	p := w.start(t, createsTestKey)
-	p.waitActive(t, "hsm-a", "hsm-b") // two keys of one version would be in the way of the probes
+	for _, p := range proxies {
+		p.waitServing(t)
+		p.waitActive(t, "hsm-a", "hsm-b")
+		p.expectTestKeys(t, "hsm-a", "1 made, 0 failed")
+		p.expectTestKeys(t, "hsm-b", "1 made, 0 failed")
+	}
 }
 
 func TestServeCannotCreateTestKey(t *testing.T) {
