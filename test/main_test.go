@@ -30,6 +30,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(provisionEnv) != "" {
 		os.Exit(provisionChild())
 	}
+	if len(os.Args) > 2 && os.Args[1] == withoutLandlock {
+		fmt.Fprintln(os.Stderr, runWithoutLandlock(os.Args[2:]))
+		os.Exit(1)
+	}
 	flag.Parse()
 	os.Exit(runTests(m))
 }

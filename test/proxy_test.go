@@ -231,15 +231,25 @@ func waitGone(t testing.TB, pid int) {
 // residentMemory is the RSS of a process in bytes.
 func residentMemory(t testing.TB, pid int) int64 {
 	t.Helper()
+	bytes, err := residentOf(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes
+}
+
+// residentOf is residentMemory for a process that may end meanwhile.
+func residentOf(pid int) (int64, error) {
 	text, err := os.ReadFile(procPath(pid, "statm"))
 	if err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
-	pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
-	if err != nil {
-		t.Fatal(err)
+	fields := strings.Fields(string(text))
+	if len(fields) < 2 {
+		return 0, fmt.Errorf("statm of %d is %q", pid, text)
 	}
-	return pages * int64(os.Getpagesize())
+	pages, err := strconv.ParseInt(fields[1], 10, 64)
+	return pages * int64(os.Getpagesize()), err
 }
 
 // eventually tries until check is content or the time is over.

@@ -57,6 +57,22 @@ func TestBadReloads(t *testing.T) {
 			replaceFile(t, policy, "permit (principal, action, resource);\npermit (\n")
 		},
 			func() { replaceFile(t, policy, "permit (principal, action, resource);\n") }, []string{"reload.cedar:"}},
+		{"a policy for a key store that is not there", func() {
+			p.configure(t, good)
+			replaceFile(t, policy, `permit (principal, action, resource in KeyStore::"mian");`)
+		}, func() { replaceFile(t, policy, "permit (principal, action, resource);\n") },
+			[]string{"reload.cedar:1:50:", `there is no key store "mian" in the configuration (did you mean main?)`}},
+		{"policies that permit nothing", func() {
+			p.configure(t, good)
+			replaceFile(t, policy, "forbid (principal, action, resource);\n")
+		}, func() { replaceFile(t, policy, "permit (principal, action, resource);\n") },
+			[]string{"nothing can be permitted", "blocked: true"}},
+		{"policies of which each decision takes long", func() {
+			p.configure(t, good)
+			replaceFile(t, policy, strings.Repeat(`permit (principal, action == Action::"Decrypt", resource) when { context.kmsKeyArn like "*`+
+				strings.Repeat("a", 2000)+`b*" };`+"\n", 100))
+		}, func() { replaceFile(t, policy, "permit (principal, action, resource);\n") },
+			[]string{"reload.cedar:1:1:", "steps, and 5,000,000 are allowed"}},
 		{"no certificate", change(func(s *settings) { s.Server["tls"].(object)["certificate"] = w.file("none.crt") }), nil, []string{name + ":", "server.tls.certificate: ", "none.crt does not exist"}},
 		{"a certificate of another key", change(func(s *settings) { s.Server["tls"].(object)["key"] = otherKey(t, w) }), nil, []string{"server.crt"}},
 		{"a module that is none", change(func(s *settings) { s.HSMs[1]["module"] = w.file("no-module.so") }), nil, []string{"the HSM hsm-b works with its old settings and not with the new ones: ", "no-module.so"}},
@@ -88,6 +104,11 @@ func TestBadReloads(t *testing.T) {
 			}
 			return nil
 		})
+		stdout, _, _ := command(t, "status", "--config", p.file)
+		words := strings.Join(strings.Fields(stdout), " ")
+		if strings.Contains(bad.name, "polic") && !strings.Contains(words, bad.says[len(bad.says)-1]) {
+			t.Errorf("%s: status says\n%s", bad.name, stdout)
+		}
 		c.encrypt(t, "key-1", encryptBody([]byte("x"), nil))
 		c.at(otherPrefix).as(w.Other).post(t, healthURI, healthBody()).wantOK(t, new(object))
 		if bad.undo != nil {

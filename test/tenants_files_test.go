@@ -98,7 +98,7 @@ func TestFilesDoNotCross(t *testing.T) {
 	}
 	p := startFiles(t, tenants, func(w *world) {
 		policy := filepath.Join(w.Dir, "key_stores.d", "denied.cedar")
-		writeFile(t, policy, "@id(\"nobody\")\nforbid (principal, action, resource);\n")
+		writeFile(t, policy, "@id(\"nobody\")\npermit (principal in Account::\"999999999999\", action, resource);\n")
 		for i, more := range []string{"", "quota: {requests_per_second: 1, burst: 1}\n", "policy: {files: [\"{name}.cedar\"]}\n", "blocked: true\n", "hosts: [named.example.com]\n"} {
 			writeFile(t, w.tenantFile(tenants[i]), tenants[i].text()+more)
 		}

@@ -6,7 +6,7 @@ package main
 import (
 	"time"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/hsm/worker"
 )
 
@@ -27,7 +27,7 @@ const (
 type adminStatus struct {
 	Version   string                   `json:"version"`
 	Starting  bool                     `json:"starting,omitempty"` // it waits for its HSMs; no groups yet
-	Groups    []hsm.GroupStatus        `json:"groups"`             // in the order of the configuration
+	Groups    []status.Group           `json:"groups"`             // in the order of the configuration
 	Processes map[string]processStatus `json:"processes"`          // by HSM
 }
 
@@ -40,6 +40,8 @@ type processStatus struct {
 	Sessions  int          `json:"sessions"`
 	Busy      int          `json:"busy"`                // sessions with a call in them
 	Hung      int          `json:"hung"`                // of these, longer than hang_timeout
+	Memory    int64        `json:"memoryBytes"`         // that it has for itself
+	Overgrown int          `json:"memoryReplacements"`  // of the restarts, those because of memory_limit_mib
 	InFlight  int          `json:"inFlight"`            // calls without an answer, those that no request waits for included
 	LastError string       `json:"lastError,omitempty"` // why the last process ended or did not start
 	EndedAt   time.Time    `json:"endedAt,omitzero"`    // of that
@@ -49,7 +51,7 @@ type processStatus struct {
 func describeProcess(s worker.State) processStatus {
 	p := processStatus{
 		Phase: s.Phase, Since: s.Since, PID: s.PID, Restarts: s.Restarts, Sessions: s.Sessions,
-		Busy: s.Busy, Hung: s.Hung, InFlight: s.InFlight, EndedAt: s.EndedAt, RetryAt: s.RetryAt,
+		Busy: s.Busy, Hung: s.Hung, Memory: s.Memory, Overgrown: s.Overgrown, InFlight: s.InFlight, EndedAt: s.EndedAt, RetryAt: s.RetryAt,
 	}
 	if s.LastErr != nil {
 		p.LastError = s.LastErr.Error()

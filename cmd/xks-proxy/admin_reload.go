@@ -7,29 +7,41 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"xks-proxy/pkg/hsm"
 )
 
-// adminReloadPath has no query. A reload takes as long as the HSMs that it starts, and the commands that give secrets.
+// adminReloadPath has one parameter, acceptQuery, for POST. A reload takes as long as the HSMs that it
+// starts, and the commands that give secrets.
 const adminReloadPath = "/v1/reload"
+
+// acceptQuery is what of the protection the reload may take away: any, or what has a digest.
+const acceptQuery = "accept-loosening"
 
 // reloadPatience is how long a command waits for the answer.
 const reloadPatience = 2 * time.Minute
 
 // reloads is what the admin socket needs of the *reloader.
 type reloads interface {
-	reload(ctx context.Context, by string) (*reloadAnswer, error)
+	reload(ctx context.Context, by string, accept acceptance) (*reloadAnswer, error)
 	preview(ctx context.Context) (*reloadAnswer, error)
 	state() reloadState
 }
 
 // reloadAnswer is the answer of both methods.
 type reloadAnswer struct {
-	File            string         `json:"file"`                 // that was read
-	Generation      int            `json:"generation,omitempty"` // now in force; 0 in the answer to GET
-	Changes         []reloadChange `json:"changes"`
-	WaitsForRestart []string       `json:"waitsForRestart"` // keys that are as they were until then
-	Warnings        []string       `json:"warnings"`
-	Took            time.Duration  `json:"took,omitempty"` // nanoseconds
+	File            string           `json:"file"`                 // that was read
+	Generation      int              `json:"generation,omitempty"` // now in force; 0 in the answer to GET
+	Changes         []reloadChange   `json:"changes"`
+	WaitsForRestart []string         `json:"waitsForRestart"` // keys that are as they were until then
+	Warnings        []string         `json:"warnings"`
+	Took            hsm.Milliseconds `json:"tookMs,omitempty"`
+
+	// What may be let in that was refused before, the digest of all changes with which an operator
+	// accepts it, and whether one has to.
+	Loosens []loosening `json:"loosens"`
+	Digest  string      `json:"loosensDigest,omitempty"`
+	Confirm bool        `json:"mustBeAccepted,omitempty"`
 }
 
 // reloadChange is a configChange in JSON.
@@ -52,9 +64,10 @@ func (c reloadChange) sign() string {
 	return "~"
 }
 
-// reloadNow reloads for an operator.
-func (a *admin) reloadNow(ctx context.Context, by peer) (*reloadAnswer, error) {
-	answer, err := a.reloads.reload(ctx, by.String()+" over the admin socket")
-	a.log.Info("admin", zap.String("order", "reload"), zap.Inline(by), zap.String("result", resultOf(err)))
+// reloadNow reloads for an operator, who accepts that much of what it loosens.
+func (a *admin) reloadNow(ctx context.Context, by peer, accept acceptance) (*reloadAnswer, error) {
+	answer, err := a.reloads.reload(ctx, by.String()+" over the admin socket", accept)
+	a.log.Info("admin", zap.String("order", "reload"), zap.Inline(by),
+		zap.String("result", resultOf(err)), zap.String("accept_loosening", string(accept)))
 	return answer, err
 }

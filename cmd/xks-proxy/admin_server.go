@@ -16,7 +16,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"go.uber.org/zap"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 )
 
 const (
@@ -34,7 +34,8 @@ func newAdminServer(a *admin) *http.Server {
 		panic(err) // zap knows the level
 	}
 	return &http.Server{
-		Handler: adminRoutes{a}.handler(), ConnContext: withCaller(a.names), ErrorLog: quiet,
+		Handler:     a.outsiders.only(adminRoutes{a}.handler()),
+		ConnContext: withCaller(a.names), ErrorLog: quiet,
 		ReadHeaderTimeout: adminHeaderTimeout, IdleTimeout: adminIdleTimeout, MaxHeaderBytes: adminMaxHeader,
 	}
 }
@@ -109,9 +110,9 @@ func readOrder(r *http.Request, order *adminOrder) (time.Duration, error) {
 // carried out without reaching its end in time.
 func statusOf(err error) int {
 	switch {
-	case errors.Is(err, hsm.ErrUnknownHSM), errors.Is(err, errUnknownKeyStore), errors.Is(err, errUnknownName):
+	case errors.Is(err, group.ErrUnknownHSM), errors.Is(err, errUnknownKeyStore), errors.Is(err, errUnknownName):
 		return http.StatusNotFound
-	case errors.Is(err, hsm.ErrLastHSM), errors.Is(err, errUnderWay), errors.Is(err, errStarting), errors.Is(err, errStaysBlocked), errors.Is(err, errTooManyBlocks):
+	case errors.Is(err, group.ErrLastHSM), errors.Is(err, errUnderWay), errors.Is(err, errStarting), errors.Is(err, errStaysBlocked), errors.Is(err, errTooManyBlocks):
 		return http.StatusConflict
 	case errors.Is(err, errUnsaved):
 		return http.StatusInternalServerError
@@ -190,7 +191,8 @@ func (a adminRoutes) routeReload(r chi.Router) {
 		writeReload(w, answer, err)
 	})
 	r.Post(adminReloadPath, func(w http.ResponseWriter, r *http.Request) {
-		answer, err := a.reloadNow(r.Context(), peerOf(r.Context()))
+		accept := acceptance(r.URL.Query().Get(acceptQuery))
+		answer, err := a.reloadNow(r.Context(), peerOf(r.Context()), accept)
 		writeReload(w, answer, err)
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"xks-proxy/pkg/xks"
+	"xks-proxy/pkg/xks/listener"
 )
 
 // proxyView is where the answers come from.
@@ -24,6 +25,7 @@ type proxyView struct {
 	certificates func() []certificateStatus  // likewise
 	logState     func() logState             // likewise
 	besides      func() map[string]int64     // likewise: connections closed, by listener beside the HTTPS ports
+	confinement  func() []confinementStatus  // likewise: in the order of the configuration
 	tls          *tlsHolder
 }
 
@@ -34,14 +36,14 @@ type connectionCounts struct {
 	CutOff  int64 `json:"cutOff"`  // since the start, because much was sent and nobody authenticated
 
 	// Since the start, by what the header of the PROXY protocol came to.
-	Headers map[xks.HeaderOutcome]int64 `json:"proxyProtocol,omitempty"`
+	Headers map[listener.HeaderOutcome]int64 `json:"proxyProtocol,omitempty"`
 }
 
 func viewOf(p *parts) proxyView {
 	return proxyView{
 		since: p.since, kill: p.kill, uses: p.uses, config: p.running,
 		keyStores: p.keyStores, handler: p.handlerStatus, certificates: p.tls.certificates, tls: p.tls,
-		logState: p.opened.state,
+		logState: p.opened.state, confinement: p.fleet.confinements,
 	}
 }
 
@@ -57,7 +59,7 @@ func (p *parts) keyStores() []xks.KeyStoreStatus {
 func (p *parts) handlerStatus() xks.HandlerStatus {
 	handler := p.served.Load()
 	if handler == nil {
-		return xks.HandlerStatus{}
+		return xks.NothingServed()
 	}
 	return handler.Status()
 }

@@ -63,6 +63,7 @@ func (f *probeFlags) runProbe(ctx context.Context, o pkcs11.ProbeOptions) (probe
 	var run probeRun
 	_, complaint, err := child{
 		arguments: []string{"hsm", probeCommand}, environment: childEnvironment(f.hsm.Environment...), input: input,
+		confinement: probeConfinement(f.hsm),
 		line: func(line string) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -152,7 +153,7 @@ func newProbeModuleCommand() *cobra.Command {
 		Use:    probeCommand,
 		Short:  "Try a module, as told on standard input",
 		Hidden: true,
-		Args:   cobra.NoArgs,
+		Args:   noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var o pkcs11.ProbeOptions
 			err := readChildOrder(c, "hsm probe", &o)

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os/exec"
 	"slices"
@@ -18,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"xks-proxy/pkg/confine"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
 	"xks-proxy/pkg/hsm/worker"
@@ -33,7 +33,8 @@ const (
 )
 
 func newCreateTestKeyCommand() *cobra.Command {
-	var path string
+	var f configFlag
+	var asJSON bool
 	c := &cobra.Command{
 		Use:   "create-test-key [NAME]",
 		Short: "Make the proxy's own test key on each HSM, where it is missing",
@@ -42,23 +43,40 @@ group): AES-256, generated on the HSM, sensitive, not extractable, for encryptin
 decrypting. It does so on every HSM of the configuration, or on the one named. Where the key
 is already, nothing is changed. The keys of two HSMs need not be equal; no key store can
 reach them. A running proxy takes a new one up by itself.`,
-		Example: "  xks-proxy hsm create-test-key --config /etc/xks-proxy/xks-proxy.yaml",
-		Args:    cobra.MaximumNArgs(1),
+		Example: "  xks-proxy hsm create-test-key",
+		Args:    atMostOne,
 		RunE: func(c *cobra.Command, args []string) error {
-			file, err := configPath(path)
+			file, err := f.path()
 			if err != nil {
 				return err
 			}
-			return createTestKeys(c.Context(), file, firstOf(args), c.OutOrStdout())
+			results := []testKeyResult{}
+			err = createTestKeys(c.Context(), file, firstOf(args), func(name, result string) {
+				results = append(results, testKeyResult{HSM: name, Result: result})
+				if !asJSON {
+					fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", name, result)
+				}
+			})
+			if asJSON {
+				err = errors.Join(writeJSON(c.OutOrStdout(), results), err)
+			}
+			return err
 		},
 	}
-	c.Flags().StringVar(&path, "config", "", "configuration `FILE` (or set XKS_CONFIG)")
-	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
+	f.register(c)
+	c.ValidArgsFunction = onlyFirst(f.complete(configuredHSMs))
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
 
-// createTestKeys goes on with the next HSM after one has failed.
-func createTestKeys(ctx context.Context, file, only string, out io.Writer) error {
+// testKeyResult is what became of the test key on one HSM.
+type testKeyResult struct {
+	HSM    string `json:"hsm"`
+	Result string `json:"result"` // in words
+}
+
+// createTestKeys goes on with the next HSM after one has failed, and reports each that has not.
+func createTestKeys(ctx context.Context, file, only string, report func(name, result string)) error {
 	err := worker.ForbidDumps() // PINs are in this process's memory
 	if err != nil {
 		return err
@@ -81,11 +99,14 @@ func createTestKeys(ctx context.Context, file, only string, out io.Writer) error
 			continue
 		}
 		if label == "" {
-			fmt.Fprintf(out, "%s: is in no HSM group, hence needs no test key\n", h.Name)
+			report(h.Name, "is in no HSM group, hence needs no test key")
 			continue
 		}
 		pin := resolveSecret(ctx, l.report, pinPath(i), h.PIN)
 		err := l.report.err()
+		if advice := needsSystemd(ctx, pinRefs(l.config, only), false); err != nil && advice != "" {
+			return fmt.Errorf("%w\n%s", err, advice)
+		}
 		if err != nil {
 			return err
 		}
@@ -95,13 +116,14 @@ func createTestKeys(ctx context.Context, file, only string, out io.Writer) error
 			failed = append(failed, err)
 			continue
 		}
-		said, err := createTestKey(ctx, l.config.source.dir, h, pin, label)
+		said, err := createTestKey(ctx, l.config.source.dir,
+			newConfinement(l.config, h, confine.ThisKernel()), pin, label)
 		if err != nil {
 			refused.note(h, pin, err) // does nothing unless the HSM refused the PIN
 			failed = append(failed, err)
 			continue
 		}
-		fmt.Fprintf(out, "%s: %s\n", h.Name, said)
+		report(h.Name, said)
 	}
 	if only != "" && !slices.Contains(names, only) {
 		return fmt.Errorf("%s has no HSM named %s; %s", file, quoteName(only), didYouMean(only, names))
@@ -112,14 +134,28 @@ func createTestKeys(ctx context.Context, file, only string, out io.Writer) error
 	return nil
 }
 
+// pinRefs are the references to the PINs that are needed: all, or that of one HSM.
+func pinRefs(c *config, only string) []placedRef {
+	var refs []placedRef
+	for i, h := range c.HSMs {
+		if only == "" || only == h.Name {
+			refs = append(refs, placedRef{pinPath(i), h.PIN})
+		}
+	}
+	return refs
+}
+
 // testKeyOrder is what the child is told. The PIN in it prints as redacted.
 type testKeyOrder struct {
 	Token pkcs11.Config `json:"token"`
 	Label string        `json:"label"`
 }
 
-// createTestKey has a child do it and returns what that says.
-func createTestKey(ctx context.Context, dir string, h hsmConfig, pin secret, label string) (string, error) {
+// createTestKey has a child do it, confined as the process of that HSM, and returns what it says.
+func createTestKey(
+	ctx context.Context, dir string, confined *confinement, pin secret, label string,
+) (string, error) {
+	h := confined.hsm
 	token := tokenSettings(h, pin, keyIdentity{})
 	token.Sessions = 1
 	err := token.Validate()
@@ -134,7 +170,9 @@ func createTestKey(ctx context.Context, dir string, h hsmConfig, pin secret, lab
 	ctx, cancel := context.WithTimeout(ctx, testKeyTimeout)
 	defer cancel()
 	said, complaint, err := child{
-		arguments: []string{"hsm", testKeyCommand}, directory: dir, environment: childEnvironment(h.Environment...), input: input,
+		arguments: []string{"hsm", testKeyCommand}, directory: dir,
+		environment: childEnvironment(h.Environment...), input: input,
+		confinement: confined,
 	}.run(ctx)
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
@@ -165,7 +203,7 @@ func newMakeTestKeyCommand() *cobra.Command {
 		Use:    testKeyCommand,
 		Short:  "Make one test key, as told on standard input",
 		Hidden: true,
-		Args:   cobra.NoArgs,
+		Args:   noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var o testKeyOrder
 			err := readChildOrder(c, "create-test-key", &o)

@@ -289,7 +289,7 @@ func newTryAccessCommand() *cobra.Command {
 		Use:    tryAccessCommand,
 		Short:  "Try to use files, as told on standard input",
 		Hidden: true,
-		Args:   cobra.NoArgs,
+		Args:   noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var needs []access.Need
 			err := readChildOrder(c, "config check --as-user", &needs)

@@ -40,6 +40,9 @@ func checkOtherFiles(r *report, c *config) {
 			}
 		}
 	}
+	for i, h := range c.HSMs {
+		validateUser(r, fmt.Sprintf("hsms[%d].user", i), h.User)
+	}
 	info, err := os.Stat(c.StateDirectory) // it may still have to be made
 	if err == nil && !info.IsDir() {
 		r.errorf("state_directory", "%s is no directory", c.StateDirectory)

@@ -5,7 +5,6 @@ package main
 // between sections -> checks of the files it names.
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -139,16 +138,4 @@ func secretVariables(c *config) []string {
 		}
 	}
 	return names
-}
-
-// configPath is the configuration file a command was given: its argument or flag,
-// or else what XKS_CONFIG names.
-func configPath(given string) (string, error) {
-	if given != "" {
-		return given, nil
-	}
-	if path := os.Getenv(configVariable); path != "" {
-		return path, nil
-	}
-	return "", usageError(errors.New("no configuration file: name it, or set " + configVariable))
 }

@@ -84,36 +84,50 @@ func reachesOf(c *config, groups []string) []reach {
 	owners := map[string]int{}
 	var all []reach
 	for i, k := range c.KeyStores {
-		before, after, ok := strings.Cut(k.Keys.Label, xks.KeyIDPlaceholder)
-		if !slices.Contains(groups, k.HSMGroup) || !ok {
+		if !slices.Contains(groups, k.HSMGroup) {
 			continue
 		}
 		if _, known := owners[k.Owner]; !known {
 			owners[k.Owner] = len(owners)
 		}
-		template := templatePattern(before, after)
-		excluded := []string{testKeys[k.HSMGroup], before + "." + after, before + ".." + after} // U3
-		for j, text := range k.Keys.Labels {
-			pattern, good := parseLabelPattern(text)
-			if !good {
-				continue // validateLabels has said so
-			}
-			one := reach{store: i, index: j, owner: owners[k.Owner], text: text, pattern: pattern, template: template, excluded: excluded}
-			one.prefix, one.literal = pattern.prefix()
-			one.suffix = pattern.suffix()
-			if strings.HasSuffix(after, one.suffix) {
-				one.suffix = after
-			}
-			switch {
-			case strings.HasPrefix(one.prefix, before):
-				all = append(all, one)
-			case !one.literal && strings.HasPrefix(before, one.prefix):
-				one.prefix = before
-				all = append(all, one)
-			}
+		for _, one := range reachOf(k.Keys, testKeys[k.HSMGroup]) {
+			one.store, one.owner = i, owners[k.Owner]
+			all = append(all, one)
 		}
 	}
 	slices.SortStableFunc(all, func(a, b reach) int { return cmp.Compare(a.prefix, b.prefix) })
+	return all
+}
+
+// reachOf are the patterns of one key store. The test key of its group is not among what it
+// reaches.
+func reachOf(k keysConfig, testKey string) []reach {
+	before, after, ok := strings.Cut(k.Label, xks.KeyIDPlaceholder)
+	if !ok {
+		return nil
+	}
+	template := templatePattern(before, after)
+	excluded := []string{testKey, before + "." + after, before + ".." + after} // U3
+	var all []reach
+	for j, text := range k.Labels {
+		pattern, good := parseLabelPattern(text)
+		if !good {
+			continue // validateLabels has said so
+		}
+		one := reach{index: j, text: text, pattern: pattern, template: template, excluded: excluded}
+		one.prefix, one.literal = pattern.prefix()
+		one.suffix = pattern.suffix()
+		if strings.HasSuffix(after, one.suffix) {
+			one.suffix = after
+		}
+		switch {
+		case strings.HasPrefix(one.prefix, before):
+			all = append(all, one)
+		case !one.literal && strings.HasPrefix(before, one.prefix):
+			one.prefix = before
+			all = append(all, one)
+		}
+	}
 	return all
 }
 

@@ -22,6 +22,8 @@ const writableByOthers = 0o022 // group and others, as for secrets
 func loadPolicies(r *report, c *config) map[string]*authz.Policies {
 	byStore := map[string]*authz.Policies{}
 	byFiles := map[string]*authz.Policies{}
+	good := map[string]bool{} // likewise
+	names := policyNames(c)
 	for i, k := range c.KeyStores {
 		if len(k.Policy.Files) == 0 {
 			continue
@@ -31,6 +33,10 @@ func loadPolicies(r *report, c *config) map[string]*authz.Policies {
 		if !known {
 			policies = loadPolicyFiles(r, policyFilesKey(i), k.Policy.Files)
 			byFiles[files] = policies
+			good[files] = policies != nil && checkPolicyNames(r, names, policyFilesKey(i), policies)
+		}
+		if good[files] { // a wrong name is the cause then, and reported
+			checkPolicyPermits(r, policyFilesKey(i), k.Name, policies)
 		}
 		byStore[k.Name] = policies
 	}

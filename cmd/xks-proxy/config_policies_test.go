@@ -31,7 +31,7 @@ func policyDir(t *testing.T) string {
 
 func TestPoliciesAreLoaded(t *testing.T) {
 	policyDir(t)
-	writeFile(t, "b.cedar", "@id(\"never\") forbid (principal, action, resource);\n", 0o600)
+	writeFile(t, "b.cedar", "@id(\"never\") forbid (principal, action, resource) when { context.hour > 3 };\n", 0o600)
 	c, warnings := mustLoad(t, policyConfiguration(t, "{files: [policies, b.cedar], mode: shadow}"))
 	if got := fmt.Sprint(c.policies["demo"].IDs()); got != "[never all]" || len(warnings) > 0 {
 		t.Errorf("policies %s, warnings %v", got, warnings)

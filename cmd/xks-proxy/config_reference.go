@@ -90,12 +90,17 @@ func (s *setting) describeDefault() string {
 	}
 }
 
-// describeMeaning marks what needs a restart; keys of a section that does are not marked again.
+// describeMeaning marks what needs a restart and what loosens; keys of a section that needs a
+// restart are not marked again.
 func (s *setting) describeMeaning() string {
+	text := escapeTable(s.Doc)
 	if s.Restart {
-		return "**restart** " + escapeTable(s.Doc)
+		text = "**restart** " + text
 	}
-	return escapeTable(s.Doc)
+	if loosens := s.describeLoosening(); loosens != "" {
+		text += " " + loosens
+	}
+	return text
 }
 
 func describeVariable(s *setting, path string) string {

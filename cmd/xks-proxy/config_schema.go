@@ -20,7 +20,7 @@ const environmentPrefix = "XKS_"
 type kind int
 
 const (
-	text kind = iota
+	textKind kind = iota
 	integer
 	boolean
 	duration
@@ -47,6 +47,7 @@ type setting struct {
 	Short    string     // of a section: what a text in its place is the value of; "": nothing
 	Identity bool       // what an element of a list is called
 	Restart  bool       // of this and all below it
+	Loosens  string     // rule of what may let in what was refused: see config_loosens_rules.go
 	Index    int        // of the field in its struct
 	Fields   []*setting // of a section, or of each element of a list of sections
 }
@@ -85,6 +86,7 @@ func compileField(f reflect.StructField) *setting {
 		Short:    f.Tag.Get("short"),
 		Identity: f.Tag.Get("identity") == "true",
 		Restart:  f.Tag.Get("restart") == "true",
+		Loosens:  f.Tag.Get("loosens"),
 	}
 	s.Default, s.HasValue = f.Tag.Lookup("default")
 	if values, ok := f.Tag.Lookup("oneof"); ok {
@@ -111,7 +113,7 @@ func compileField(f reflect.StructField) *setting {
 		s.Kind = section
 		s.Fields = compileFields(t)
 	case t.Kind() == reflect.String:
-		s.Kind = text
+		s.Kind = textKind
 	case t.Kind() == reflect.Bool:
 		s.Kind = boolean
 	case t.Kind() == reflect.Int, t.Kind() == reflect.Uint32:
@@ -149,7 +151,7 @@ func (s *setting) isMapping() bool {
 // typeName is what the documentation and errors call the value.
 func (s *setting) typeName() string {
 	name := map[kind]string{
-		text: "text", integer: "number", boolean: "true or false", duration: "duration", section: "section", secretKind: "secret reference",
+		textKind: "text", integer: "number", boolean: "true or false", duration: "duration", section: "section", secretKind: "secret reference",
 	}[s.Kind]
 	if s.Path != "" {
 		name = "path"

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -12,15 +13,18 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/pkg/confine"
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/worker"
 )
 
 // fleet is what runs. One goroutine at a time changes it, any may look.
 type fleet struct {
-	log   *zap.Logger
-	start func(hsmSpec, *zap.Logger) (*runningHSM, error) // startHSM; tests have their own
-	turns turns                                           // of whoever does something to an HSM: orders, and a change of the fleet
+	log    *zap.Logger
+	start  func(hsmSpec, *zap.Logger) (*runningHSM, error) // startHSM; tests have their own
+	kernel confine.Kernel                                  // for the confinement of processes
+	turns  turns                                           // of whoever does something to an HSM: orders, and a change of the fleet
 
 	current atomic.Pointer[generation] // nil before the processes have been started
 
@@ -48,6 +52,7 @@ type hsmSpec struct {
 	pin            secret
 	dir            string // of the configuration file
 	stateDirectory string
+	confinement    *confinement
 }
 
 // fleetProcess is what the fleet needs of a *worker.Worker.
@@ -66,15 +71,17 @@ type runningHSM struct {
 
 // runningGroup is a group with the settings that it was made with.
 type runningGroup struct {
-	*hsm.Group
-	settings hsm.GroupConfig
+	*group.Group
+	settings group.Config
 }
 
 // retireGrace is how long what is no longer used lives beyond the longest budget of a request.
 const retireGrace = time.Second
 
 func newFleet(log *zap.Logger) *fleet {
-	return &fleet{log: log, start: startHSM, closing: make(chan struct{})}
+	return &fleet{
+		log: log, start: startHSM, kernel: confine.ThisKernel(), closing: make(chan struct{}),
+	}
 }
 
 // startHSM starts the process of an HSM and does not wait for it.
@@ -83,20 +90,36 @@ func startHSM(spec hsmSpec, log *zap.Logger) (*runningHSM, error) {
 		hsm: spec.hsm, keys: spec.keys, dir: spec.dir, pin: spec.pin,
 		refused: refusedPINs{directory: spec.stateDirectory, log: log},
 	}
+	err := spec.confinement.allowed()
+	if err != nil {
+		return nil, err
+	}
+	user, err := spec.hsm.processUser(os.Geteuid())
+	if err != nil {
+		return nil, err
+	}
+	dir := spec.dir
+	if user != nil {
+		dir = "/" // that of the configuration need not let this user in
+	}
 	c, err := keeper.watch(worker.Config{
 		Name:        spec.hsm.Name,
-		Command:     []string{"/proc/self/exe", "hsm-worker", spec.hsm.Name},
-		Dir:         spec.dir,
+		Command:     spec.confinement.command(worker.FirstInherited, "hsm-worker", spec.hsm.Name),
+		Inherit:     spec.confinement.files,
+		Credential:  user,
+		Dir:         dir,
 		Env:         spec.hsm.Environment,
 		HangTimeout: spec.hsm.HangTimeout,
 
 		StartTimeout: spec.hsm.StartTimeout,
+		MemoryLimit:  int64(spec.hsm.MemoryLimit) << 20,
 
 		Log: log.With(zap.String("hsm", spec.hsm.Name)),
 	})
 	if err != nil {
 		return nil, err
 	}
+	spec.confinement.announce(log)
 	w, err := worker.Start(c)
 	if err != nil {
 		return nil, err
@@ -109,26 +132,32 @@ func startHSM(spec hsmSpec, log *zap.Logger) (*runningHSM, error) {
 }
 
 // specOf is how an HSM of a configuration is started.
-func specOf(c *config, h hsmConfig, s *secrets) hsmSpec {
-	return hsmSpec{hsm: h, keys: keysOf(c, h.Name), pin: s.PINs[h.Name], dir: c.source.dir, stateDirectory: c.StateDirectory}
+func (f *fleet) specOf(c *config, h hsmConfig, s *secrets) hsmSpec {
+	return hsmSpec{
+		hsm: h, keys: keysOf(c, h.Name), pin: s.PINs[h.Name],
+		dir: c.source.dir, stateDirectory: c.StateDirectory,
+		confinement: newConfinement(c, h, f.kernel),
+	}
 }
 
-// fits reports whether the process can go on for spec. What GetHealthStatus shows of an HSM is its group's affair.
+// fits reports whether the process can go on for spec. What GetHealthStatus shows of an HSM is its
+// group's affair; its confinement learns by publish what is the proxy's own now.
 func (r *runningHSM) fits(spec hsmSpec) bool {
 	have, want := r.spec, spec
 	samePIN := r.pin().reveal() == want.pin.reveal()
 	have.pin, want.pin = secret{}, secret{}
+	have.confinement, want.confinement = nil, nil
 	have.hsm.Vendor, have.hsm.Model = want.hsm.Vendor, want.hsm.Model
 	return samePIN && reflect.DeepEqual(have, want)
 }
 
 // groups are those of the current generation, in the order of the configuration; none while the program starts.
-func (f *fleet) groups() []*hsm.Group {
+func (f *fleet) groups() []*group.Group {
 	g := f.current.Load()
 	if g == nil {
 		return nil
 	}
-	list := make([]*hsm.Group, 0, len(g.groups))
+	list := make([]*group.Group, 0, len(g.groups))
 	for _, group := range g.groups {
 		list = append(list, group.Group)
 	}

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/status"
 )
 
 // No request fails, what an operator drained last is drained in the end, and of all processes only those of the last
@@ -22,7 +23,7 @@ func TestFleetUnderStress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rig := newFleetRig(t)
 		rig.begins(t, nil)
-		orders := &admin{log: zap.NewNop(), groups: rig.groups, processes: rig.processes, turns: &rig.turns}
+		orders := &admin{log: zap.NewNop(), groups: rig.groups, processes: rig.processes, turns: &rig.turns, outsiders: newOutsiders(zap.NewNop())}
 		ctx, stop := context.WithCancel(t.Context())
 		var others sync.WaitGroup
 		for range 4 {
@@ -72,7 +73,7 @@ func TestFleetUnderStress(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if b := memberOf(rig.groups()[0], "b").Service; b != hsm.Drained {
+		if b := memberOf(rig.groups()[0], "b").Service; b != status.Drained {
 			t.Errorf("b is %s", b)
 		}
 		time.Sleep(time.Minute)

@@ -6,10 +6,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"xks-proxy/pkg/confine"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
 	"xks-proxy/pkg/hsm/worker"
@@ -35,6 +39,19 @@ func newHSMWorkerCommand() *cobra.Command {
 	}
 }
 
+// newConfinedCommand is what the processes that load a PKCS#11 module begin as.
+func newConfinedCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:                confine.Command + " DESCRIPTOR COMMAND...",
+		Short:              "Confine this process as a file descriptor says, then run a command",
+		Hidden:             true,
+		DisableFlagParsing: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			return confine.Enter(args)
+		},
+	}
+}
+
 // openHSM opens the token that serve described.
 func openHSM(ctx context.Context, settings json.RawMessage) (hsm.Token, int, error) {
 	var c pkcs11.Config
@@ -43,9 +60,24 @@ func openHSM(ctx context.Context, settings json.RawMessage) (hsm.Token, int, err
 	}
 	token, err := pkcs11.Open(ctx, c)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, mentionConfinement(err)
 	}
 	watched := newWatchedToken(token)
 	go watchToken(watched)
 	return watched, token.Info().Sessions, nil
+}
+
+// mentionConfinement adds to an error of a module that cannot even begin that files may be out of
+// its reach.
+func mentionConfinement(err error) error {
+	var failed *hsm.Error
+	if os.Getenv(confine.Variable) == "" || !errors.As(err, &failed) ||
+		failed.Function != "C_Initialize" {
+		return err
+	}
+	hinted := *failed
+	hinted.Detail = strings.TrimPrefix(hinted.Detail+"; ", "; ") +
+		"files that the module needs may be out of its reach, because its process is confined: " +
+		"name them in confine.paths (docs/hsms.md)"
+	return &hinted
 }

@@ -149,9 +149,14 @@ func (p *product) stillLike(at position, c rune) uint8 {
 	return like
 }
 
+// readableFirst are the characters in the order in which examples prefer them.
+var readableFirst = []runes{
+	{{'a', 'z'}}, {{'0', '9'}}, {{'A', 'Z'}}, {{' ', '~'}}, {{0, utf8.MaxRune}},
+}
+
 // readable is a character of set that is none of told: a letter or digit if there is one.
 func readable(set runes, told []rune) (rune, bool) {
-	for _, wish := range []runes{{{'a', 'z'}}, {{'0', '9'}}, {{'A', 'Z'}}, {{' ', '~'}}, {{0, utf8.MaxRune}}} {
+	for _, wish := range readableFirst {
 		for _, r := range set.both(wish) {
 			for c := r.low; c <= r.high; c++ {
 				if !slices.Contains(told, c) {

@@ -52,6 +52,9 @@ type proxyFigures struct {
 	unsaved     bool
 	log         logState
 	besides     map[string]int64 // connections closed, by listener beside the HTTPS ports
+	confinement []confinementStatus
+	refused     int64 // orders of descendants
+	ready       bool
 }
 
 // The kinds of blocks.
@@ -61,12 +64,21 @@ const (
 )
 
 func figuresOf(a *admin) proxyFigures {
-	f := proxyFigures{handler: a.handler(), blocks: map[string]int{kindKeyStore: 0, kindKey: 0}}
+	f := proxyFigures{
+		handler: a.handler(), refused: a.outsiders.refused.Load(),
+		blocks: map[string]int{kindKeyStore: 0, kindKey: 0},
+	}
 	if a.connections != nil {
 		f.connections = a.connections()
 	}
 	if a.logState != nil {
 		f.log = a.logState()
+	}
+	if a.confinement != nil {
+		f.confinement = a.confinement()
+	}
+	if a.ready != nil {
+		f.ready = a.ready() == readyVerdict
 	}
 	if a.besides != nil {
 		f.besides = a.besides()
@@ -85,6 +97,15 @@ func figuresOf(a *admin) proxyFigures {
 
 // proxyMetrics have no label of their own.
 var proxyMetrics = []metric[proxyFigures]{
+	{Name: "xks_proxy_hsm_confined", Kind: gauge, Labels: []string{hsmLabel}, Each: confined,
+		Help: "1 while the process of the HSM is confined as it should be, 0 if the kernel cannot, " +
+			"if confine.mode is off, or if it needs a restart."},
+	{Name: "xks_proxy_admin_refused_total", Kind: counter,
+		Help: "Orders over the admin socket refused because they came from a process that descends " +
+			"from the proxy.",
+		Value: func(f proxyFigures) float64 { return float64(f.refused) }},
+	{Name: "xks_proxy_ready", Kind: gauge, Help: "1 while the proxy is ready, as /healthz/ready says; 0 while it starts, drains, or no HSM can serve.",
+		Value: func(f proxyFigures) float64 { return truth(f.ready) }},
 	{Name: "xks_proxy_refused_requests_total", Kind: counter, Help: "Requests of no key store, by outcome: unknown paths and methods, and what else was refused before a key store was known.", Labels: []string{"outcome"}, Each: refusals},
 	{Name: "xks_proxy_blocks", Kind: gauge, Help: "Blocks of operators in force.", Labels: []string{"kind"},
 		Each: func(f proxyFigures) []oneValue {
@@ -119,6 +140,14 @@ var proxyMetrics = []metric[proxyFigures]{
 		Value: func(f proxyFigures) float64 { return truth(f.log.Failing != "") }},
 	{Name: "xks_proxy_log_lines_suppressed_total", Kind: counter, Help: "Lines about requests that nobody authenticated that were only counted (log.unauthenticated_per_second).",
 		Value: func(f proxyFigures) float64 { return float64(f.log.Suppressed) }},
+}
+
+func confined(f proxyFigures) []oneValue {
+	values := make([]oneValue, 0, len(f.confinement))
+	for _, c := range f.confinement {
+		values = append(values, sample(truth(c.State == confinedWholly && !c.Stale), c.HSM))
+	}
+	return values
 }
 
 func refusals(f proxyFigures) []oneValue {

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/xks"
 )
 
@@ -34,6 +35,8 @@ type reloader struct {
 	end  context.CancelFunc
 	turn chan struct{} // capacity 1: full while a reload is under way
 
+	gone goneStores // requires the turn
+
 	mu       sync.Mutex // guards what follows
 	progress reloadState
 	known    map[string]bool // warnings that the log has
@@ -48,6 +51,9 @@ type reloadReading struct {
 	warnings []warning
 	tls      *tlsMaterial
 	ports    *config // config, with the ports that its file wants
+	loosens  []loosening
+	confirm  bool   // what loosens is taken only when an operator accepts it
+	digest   string // of what changes: what an operator accepts
 }
 
 var errNotStarted = &adminRefusal{errStarting, "the proxy is still starting: nothing was reloaded; ask again in a moment"}
@@ -88,7 +94,9 @@ func (r *reloader) stop() {
 
 // reload reads the configuration again and puts it in force. After an error the old one is in force, untouched. by is who
 // asked for it, for the log; a caller who goes away does not stop what has begun.
-func (r *reloader) reload(ctx context.Context, by string) (*reloadAnswer, error) {
+func (r *reloader) reload(
+	ctx context.Context, by string, accept acceptance,
+) (*reloadAnswer, error) {
 	work, release, err := r.take(ctx)
 	if err != nil {
 		return nil, err
@@ -103,20 +111,25 @@ func (r *reloader) reload(ctx context.Context, by string) (*reloadAnswer, error)
 	if reopened != nil {
 		r.log.Error("the log is written to the old file", zap.Error(reopened))
 	}
-	answer, err := r.replace(work, began)
+	try := reloadTry{by: by, began: began, accept: accept}
+	answer, err := r.replace(work, try)
 	if err == nil && reopened != nil {
 		answer.Warnings = append(answer.Warnings, reopened.Error())
 	}
 	if err != nil && (errors.Is(err, errStopped) || work.Err() != nil) {
 		return nil, errors.New("the proxy is ending: nothing was reloaded")
 	}
-	r.note(by, began, answer, err)
+	r.note(try, answer, err)
 	return answer, err
 }
 
-func (r *reloader) replace(ctx context.Context, began time.Time) (*reloadAnswer, error) {
+func (r *reloader) replace(ctx context.Context, try reloadTry) (*reloadAnswer, error) {
 	reading, err := r.read(ctx)
-	r.settle(reading, began)
+	r.settle(reading, try.began)
+	if err != nil {
+		return nil, err
+	}
+	err = reading.refuses(try.accept)
 	if err != nil {
 		return nil, err
 	}
@@ -143,13 +156,14 @@ func (r *reloader) replace(ctx context.Context, began time.Time) (*reloadAnswer,
 		}
 		return nil, err
 	}
+	r.gone = r.gone.after(old.config, next.config)
 	for _, g := range next.groups {
 		if !slices.Contains(old.groups, g) {
 			announceHSMs(r.log.Logger, g.Group)
 		}
 	}
 	answer := r.answer(reading)
-	answer.Generation, answer.Took = next.number, time.Since(began)
+	answer.Generation, answer.Took = next.number, hsm.Milliseconds(time.Since(try.began))
 	return answer, nil
 }
 
@@ -197,6 +211,10 @@ func (r *reloader) read(ctx context.Context) (*reloadReading, error) {
 	}
 	reading.warnings = append(reading.warnings, more...)
 	reading.changes = append(reading.changes, r.tls.renewals(reading.tls)...)
+	running := compared{config: old.config, rules: r.tls.current.Load().rules}
+	reading.loosens = looseningsOf(running, compared{config: c, rules: reading.tls.rules}, r.gone)
+	reading.confirm = old.config.Reload.confirms() || c.Reload.confirms()
+	reading.digest = digestOf(reading)
 	return reading, nil
 }
 
@@ -216,7 +234,14 @@ func (r *reloader) answer(reading *reloadReading) *reloadAnswer {
 	if err != nil {
 		file = r.file // the directory of the process is gone
 	}
-	a := &reloadAnswer{File: file, Changes: []reloadChange{}, WaitsForRestart: append([]string{}, reading.waits...), Warnings: []string{}}
+	a := &reloadAnswer{
+		File: file, Changes: []reloadChange{}, Warnings: []string{},
+		WaitsForRestart: append([]string{}, reading.waits...),
+		Loosens:         append([]loosening{}, reading.loosens...),
+	}
+	if len(a.Loosens) > 0 {
+		a.Digest, a.Confirm = reading.digest, reading.confirm
+	}
 	for _, change := range reading.changes {
 		a.Changes = append(a.Changes, reloadChange(change))
 	}
@@ -240,6 +265,6 @@ func (r *reloader) run(hangups <-chan os.Signal) {
 }
 
 // reloadBy waits for its turn as long as it takes; the log has the result.
-func (r *reloader) reloadBy(whom string) { _, _ = r.reload(r.life, whom) }
+func (r *reloader) reloadBy(whom string) { _, _ = r.reload(r.life, whom, acceptNothing) }
 
 func (r *reloader) interval() time.Duration { return r.fleet.current.Load().config.Reload.Interval }

@@ -45,12 +45,21 @@ func fixed[T comparable](key string, field func(*config) *T) restartSetting {
 	}}
 }
 
-// keepListeners: the addresses are fixed; the rules about client certificates are not, as long as the addresses are those.
+// keepListeners: the addresses are fixed; the rules about client certificates are not. A port that
+// next does not have keeps its rule, too.
 func keepListeners(next, running *config) bool {
 	if reflect.DeepEqual(addresses(next), addresses(running)) {
 		return false
 	}
-	next.Server.Listeners = running.Server.Listeners
+	kept := slices.Clone(running.Server.Listeners)
+	for i := range kept {
+		for _, wanted := range next.Server.Listeners {
+			if wanted.Listen == kept[i].Listen {
+				kept[i] = wanted
+			}
+		}
+	}
+	next.Server.Listeners = kept
 	return true
 }
 

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,8 @@ type reloadState struct {
 	LastBy          string    `json:"lastBy,omitempty"`
 	LastError       string    `json:"lastError,omitempty"` // "" if the last one succeeded
 	WaitsForRestart []string  `json:"waitsForRestart"`     // keys
+
+	Loosening looseningState `json:"loosening"`
 }
 
 // maxLoggedChanges bounds a line of the log.
@@ -30,19 +33,31 @@ const maxLoggedChanges = 30
 func (r *reloader) state() reloadState {
 	r.mu.Lock()
 	s := r.progress
+	s.Loosening.taken = maps.Clone(s.Loosening.taken)
+	s.Loosening.Loosens = append([]loosening{}, s.Loosening.Loosens...)
 	r.mu.Unlock()
 	g := r.fleet.current.Load()
 	s.Generation, s.LoadedAt, s.WaitsForRestart = g.number, g.loadedAt, append([]string{}, g.waits...)
 	return s
 }
 
+// reloadTry is who asked for a reload, when it began, and what it may loosen.
+type reloadTry struct {
+	by     string
+	began  time.Time
+	accept acceptance
+}
+
 // note counts a reload and writes its line of the log.
-func (r *reloader) note(by string, began time.Time, answer *reloadAnswer, err error) {
+func (r *reloader) note(try reloadTry, answer *reloadAnswer, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.progress.Attempts++
-	r.progress.LastAttempt, r.progress.LastBy, r.progress.LastError = began, by, ""
-	fields := []zap.Field{zap.String("by", by), zap.String("file", r.file), zap.Duration("took", time.Since(began))}
+	r.progress.LastAttempt, r.progress.LastBy, r.progress.LastError = try.began, try.by, ""
+	r.progress.Loosening.note(try, answer, err)
+	fields := []zap.Field{
+		zap.String("by", try.by), zap.String("file", r.file), zap.Duration("took", time.Since(try.began)),
+	}
 	if err != nil {
 		r.progress.Failures++
 		r.progress.LastError = err.Error()
@@ -61,6 +76,7 @@ func (r *reloader) note(by string, began time.Time, answer *reloadAnswer, err er
 	} else {
 		r.log.Info("the configuration was reloaded", fields...)
 	}
+	logLoosenings(r.log.Logger, try, answer)
 	r.tellWarnings(answer.Warnings)
 }
 
@@ -120,6 +136,18 @@ var reloadMetrics = []metric[reloadState]{
 		}},
 	{Name: "xks_proxy_config_waits_for_restart", Kind: gauge, Help: "Keys of the configuration whose values take effect at the next start only.",
 		Value: func(s reloadState) float64 { return float64(len(s.WaitsForRestart)) }},
+	{
+		Name: "xks_proxy_config_loosened_total", Kind: counter, Labels: []string{"setting", "accepted"},
+		Help: "Changes taken by reloads that may let in what was refused before, by key. " +
+			"accepted: whether by xks-proxy reload --accept-loosening.",
+		Each: func(s reloadState) []oneValue { return s.Loosening.counts() },
+	},
+	{
+		Name: "xks_proxy_config_loosening_refused", Kind: gauge,
+		Help: "1 while the last reload was refused because nobody accepted what it may let in " +
+			"(reload.loosening).",
+		Value: func(s reloadState) float64 { return truth(len(s.Loosening.Refused) > 0) },
+	},
 }
 
 // reloadCollector implements prometheus.Collector.

@@ -18,6 +18,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"xks-proxy/pkg/hsm"
 )
 
 // Every setting that takes a restart is kept as it runs, is named, and is marked by the difference of the two; every
@@ -87,6 +89,11 @@ func TestKeepListeners(t *testing.T) {
 	if waits := keepRunning(next, with("a:1", "old")); len(waits) != 0 || next.Server.Listeners[0].ClientCertificates.CA != "new" {
 		t.Errorf("%q wait: %+v", waits, next.Server.Listeners)
 	}
+	next = with("a:1", "")
+	next.Server.Listeners = append(next.Server.Listeners, listenerConfig{Listen: "a:3"})
+	if waits := keepRunning(next, with("a:1", "old")); !slices.Equal(waits, []string{"server.listeners"}) || len(next.Server.Listeners) != 1 || next.Server.Listeners[0].ClientCertificates.CA != "" {
+		t.Errorf("with another port: %q wait: %+v", waits, next.Server.Listeners)
+	}
 	next = with("a:2", "new")
 	if waits := keepRunning(next, with("a:1", "old")); !slices.Equal(waits, []string{"server.listeners"}) || next.Server.Listeners[0].Listen != "a:1" {
 		t.Errorf("%q wait: %+v", waits, next.Server.Listeners)
@@ -135,7 +142,7 @@ func newStateRig(t *testing.T) (*reloader, *observer.ObservedLogs) {
 	core, logs := observer.New(level)
 	f := newFleet(zap.NewNop())
 	f.current.Store(&generation{number: 3, loadedAt: time.Unix(1000, 0), waits: []string{"server.listen"}, config: &config{Log: logConfig{Level: "error"}}})
-	return newReloader(t.Context(), "test.yaml", testLog(t, core, level), f, newTLSHolder(true, zap.NewNop()), new(fileWatch)), logs
+	return newReloader(t.Context(), "test.yaml", testLog(t, core, level), f, newTLSHolder(true, zap.NewNop(), noStrangers), new(fileWatch)), logs
 }
 
 // A reload is one line of the log, of bounded length, which is there also if the new level would hide it.
@@ -145,7 +152,7 @@ func TestReloadLine(t *testing.T) {
 	for i := range 200 {
 		answer.Changes = append(answer.Changes, reloadChange{Key: fmt.Sprintf("key_stores[%d]", i), Kind: added})
 	}
-	r.note("SIGHUP", time.Now(), answer, nil)
+	r.note(reloadTry{by: "SIGHUP", began: time.Now()}, answer, nil)
 	lines := logs.TakeAll()
 	if len(lines) != 1 || lines[0].Level != zapcore.InfoLevel {
 		t.Fatalf("%+v", lines)
@@ -157,7 +164,7 @@ func TestReloadLine(t *testing.T) {
 	if r.log.level.Level() != zapcore.ErrorLevel {
 		t.Errorf("the level is %s", r.log.level.Level())
 	}
-	r.note("SIGHUP", time.Now(), nil, errors.New("test.yaml:1:2: wrong"))
+	r.note(reloadTry{by: "SIGHUP", began: time.Now()}, nil, errors.New("test.yaml:1:2: wrong"))
 	if got := r.state(); got.Attempts != 2 || got.Failures != 1 || got.LastError != "test.yaml:1:2: wrong" || got.LastBy != "SIGHUP" || got.Generation != 3 {
 		t.Errorf("%+v", got)
 	}
@@ -165,8 +172,8 @@ func TestReloadLine(t *testing.T) {
 
 func TestReloadMetrics(t *testing.T) {
 	r, _ := newStateRig(t)
-	r.note("x", time.Now(), &reloadAnswer{}, nil)
-	r.note("x", time.Now(), nil, errors.New("wrong"))
+	r.note(reloadTry{by: "x", began: time.Now()}, &reloadAnswer{}, nil)
+	r.note(reloadTry{by: "x", began: time.Now()}, nil, errors.New("wrong"))
 	rig := newAdminRig(t)
 	rig.admin.reloads = r
 	text := scrape(t, newMetrics(rig.admin))
@@ -273,7 +280,7 @@ func TestReloadAtTheEnd(t *testing.T) {
 		}
 		r.end()
 	}()
-	_, err := r.reload(t.Context(), "a test")
+	_, err := r.reload(t.Context(), "a test", acceptNothing)
 	if err == nil || err.Error() != "the proxy is ending: nothing was reloaded" || r.state().Failures != 0 {
 		t.Errorf("%v, %+v", err, r.state())
 	}
@@ -284,10 +291,11 @@ type fakeReloads struct {
 	answer *reloadAnswer
 	err    error
 	by     string
+	accept acceptance
 }
 
-func (f *fakeReloads) reload(_ context.Context, by string) (*reloadAnswer, error) {
-	f.by = by
+func (f *fakeReloads) reload(_ context.Context, by string, accept acceptance) (*reloadAnswer, error) {
+	f.by, f.accept = by, accept
 	return f.answer, f.err
 }
 func (f *fakeReloads) preview(context.Context) (*reloadAnswer, error) { return f.answer, f.err }
@@ -311,12 +319,12 @@ func TestReloadCommands(t *testing.T) {
 	run := func(args ...string) (string, string, int) {
 		return execute(t, append(args, "--socket", rig.socket+"2")...)
 	}
-	fake.answer = &reloadAnswer{File: "/etc/x.yaml", Generation: 7, Took: 12 * time.Millisecond, WaitsForRestart: []string{"server.listen"}, Warnings: []string{"x.yaml:1:1: careful"},
+	fake.answer = &reloadAnswer{File: "/etc/x.yaml", Generation: 7, Took: hsm.Milliseconds(12 * time.Millisecond), WaitsForRestart: []string{"server.listen"}, Warnings: []string{"x.yaml:1:1: careful"},
 		Changes: []reloadChange{{Key: "key_stores[finance]", Kind: added}, {Key: "hsms[a].sessions", Old: "32", New: "64", Kind: changed},
 			{Key: "server.listen", Old: "a:1", New: "a:2", Restart: true, Kind: changed}, {Key: "key_stores[old]", Kind: removed}}}
 	list := `  + key_stores[finance]
-  ~ hsms[a].sessions  32 -> 64
-  ~ server.listen     a:1 -> a:2   (takes a restart)
+  ~ hsms[a].sessions: 32 -> 64
+  ~ server.listen: a:1 -> a:2 (takes a restart)
   - key_stores[old]
 A restart is needed for: server.listen
 `
@@ -330,6 +338,37 @@ A restart is needed for: server.listen
 	stdout, stderr, code = run("config", "diff", "/etc/y.yaml")
 	if stdout != list || code != 0 || !strings.HasPrefix(stderr, "note: the running proxy reads /etc/x.yaml, not /etc/y.yaml;") {
 		t.Errorf("%d\n%s%s", code, stdout, stderr)
+	}
+	fake.answer.Loosens = []loosening{{Key: "key_stores[payroll].policy.files", What: `the forbid "not-mallory" (payroll.cedar:9) is gone`}}
+	fake.answer.Digest, fake.answer.Confirm = "a197f1acc340053b", true
+	const loosens = `
+Loosens (this may let in what was refused before):
+  ! key_stores[payroll].policy.files: the forbid "not-mallory" (payroll.cedar:9) is gone
+`
+	stdout, _, code = run("reload", "--accept-loosening")
+	if !strings.HasSuffix(stdout, list+loosens) || code != 0 || fake.accept != acceptAny {
+		t.Errorf("%d\n%s, accepts %q", code, stdout, fake.accept)
+	}
+	_, _, code = run("reload", "--accept-loosening=a197f1acc340053b")
+	if code != 0 || fake.accept != "a197f1acc340053b" {
+		t.Errorf("%d, accepts %q", code, fake.accept)
+	}
+	_, stderr, code = run("reload", "--accept-loosening", "a197f1acc340053b")
+	if code != exitUsage || !strings.Contains(stderr, "--accept-loosening=DIGEST") {
+		t.Errorf("%d %s", code, stderr)
+	}
+	_, _, _ = run("reload")
+	if fake.accept != acceptNothing {
+		t.Errorf("accepts %q", fake.accept)
+	}
+	fake.answer.Generation = 0 // of a preview
+	stdout, _, code = run("config", "diff", "/etc/x.yaml")
+	const confirm = `
+reload.loosening is confirm: a reload refuses this until you accept it:
+  xks-proxy reload --accept-loosening=a197f1acc340053b
+`
+	if stdout != list+loosens+confirm || code != exitFailed {
+		t.Errorf("%d\n%s", code, stdout)
 	}
 	fake.answer = &reloadAnswer{File: "/etc/x.yaml"}
 	stdout, _, code = run("config", "diff", "/etc/x.yaml")

@@ -58,7 +58,7 @@ func (p *testKeyProcess) Close(ctx context.Context) error {
 func makeTestKey(w *worker.Worker, spec hsmSpec, keeper *pinKeeper, log *zap.Logger) fleetProcess {
 	maker := newTestKeyMaker(spec.keys.testKey, w, func(ctx context.Context) (string, error) {
 		pin := keeper.current()
-		said, err := createTestKey(ctx, spec.dir, spec.hsm, pin, spec.keys.testKey)
+		said, err := createTestKey(ctx, spec.dir, spec.confinement, pin, spec.keys.testKey)
 		if err != nil { // that the PIN was good the worker has noted
 			keeper.refused.note(spec.hsm, pin, err)
 		}

@@ -81,7 +81,7 @@ func (c *checker) checkNode(n xast.IsNode) {
 	if isIn, ok := n.(xast.NodeTypeIsIn); ok {
 		c.checkType(isIn.EntityType)
 	}
-	c.checkOperation(n)
+	c.checkComparison(n)
 }
 
 func (c *checker) checkValue(v types.Value) {
@@ -133,11 +133,15 @@ func (c *checker) checkEntity(e types.EntityUID) {
 	case typeKeyStore:
 		if !isReadable(id) {
 			want = "the name of a key store"
+		} else {
+			c.mention(mentionsKeyStore, id)
 		}
 	case typeKey:
 		at := strings.LastIndexByte(id, '/')
 		if at <= 0 || !isKeyID(id[at+1:]) {
 			want = `"key store/external key id"`
+		} else {
+			c.mention(mentionsKey, id)
 		}
 	}
 	if want != "" && !c.reported[id] {
@@ -172,8 +176,8 @@ func (c *checker) checkNeverCarried(p *policy) {
 // knownOperations are the values of kmsOperation to expect (U11).
 var knownOperations = []string{"Encrypt", "Decrypt", "ReEncrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "CreateKey", "DescribeKey"}
 
-// checkOperation warns where context.operation is compared with a text that AWS KMS does not send today.
-func (c *checker) checkOperation(n xast.IsNode) {
+// checkComparison looks at what attributes are compared with: ==, != and contains.
+func (c *checker) checkComparison(n xast.IsNode) {
 	var sides xast.BinaryNode
 	switch b := n.(type) {
 	case xast.NodeTypeEquals:
@@ -187,16 +191,82 @@ func (c *checker) checkOperation(n xast.IsNode) {
 	}
 	for _, pair := range [...][2]xast.IsNode{{sides.Left, sides.Right}, {sides.Right, sides.Left}} {
 		of, name, ok := attribute(pair[0])
-		if !ok || of != "context" || name != "operation" {
+		if !ok {
 			continue
 		}
 		xast.Inspect(xast.NewNode(pair[1]), func(n xast.IsNode) bool {
-			v, ok := n.(xast.NodeValue)
-			text, isText := v.Value.(types.String)
-			if ok && isText && !slices.Contains(knownOperations, string(text)) {
-				c.warn(string(text), fmt.Sprintf("AWS KMS sends no kmsOperation %q today%s", text, didYouMean(string(text), knownOperations)))
+			v, isValue := n.(xast.NodeValue)
+			if isValue {
+				c.checkCompared(string(of)+"."+string(name), v.Value)
 			}
-			return true
+			return isValue || isSet(n)
 		})
 	}
+}
+
+func isSet(n xast.IsNode) bool {
+	_, ok := n.(xast.NodeTypeSet)
+	return ok
+}
+
+// checkCompared warns of a value that the attribute never has, and notes names of the
+// configuration.
+func (c *checker) checkCompared(attribute string, v types.Value) {
+	if number, ok := v.(types.Long); ok {
+		c.checkComparedNumber(attribute, int64(number))
+		return
+	}
+	value, ok := v.(types.String)
+	if !ok {
+		return
+	}
+	text := string(value)
+	switch attribute {
+	case "resource.keyStore":
+		c.mention(mentionsKeyStore, text)
+	case "resource.owner":
+		c.mention(mentionsOwner, text)
+	case "context.operation":
+		if !slices.Contains(knownOperations, text) {
+			c.warn(text, fmt.Sprintf("AWS KMS sends no kmsOperation %q today%s",
+				text, didYouMean(text, knownOperations)))
+		}
+	}
+	form, known := attributeForms[attribute]
+	if known && !form.fits(text) {
+		c.warn(text, fmt.Sprintf("%s is never %q: it is %s",
+			attribute, boundedText(text, maxName), form.what))
+	}
+}
+
+func (c *checker) checkComparedNumber(attribute string, number int64) {
+	bounds, known := numberBounds[attribute]
+	if known && (number < bounds[0] || number > bounds[1]) {
+		c.warn(fmt.Sprint(number), fmt.Sprintf("%s is never %d: it is %d to %d",
+			attribute, number, bounds[0], bounds[1]))
+	}
+}
+
+var numberBounds = map[string][2]int64{"context.hour": {0, 23}, "context.weekday": {1, 7}}
+
+// attributeForms are what values look like.
+var attributeForms = map[string]struct {
+	fits func(string) bool
+	what string
+}{
+	"principal.account":     {isAccount, "12 digits"},
+	"principal.partition":   {isPartition, "aws, aws-cn, aws-us-gov, …"},
+	"context.kmsKeyAccount": {isAccount, "12 digits"},
+	"context.kmsKeyRegion":  {isLabel, "a region such as eu-west-1"},
+	"context.region":        {isLabel, "a region such as eu-west-1"},
+	"context.viaServiceName": {
+		isLabel, "the first label only, such as rds; the whole is context.viaService",
+	},
+	"context.vpc":  {startsWith("vpc-"), "an id that begins with vpc-"},
+	"context.vpce": {startsWith("vpce-"), "an id that begins with vpce-"},
+	"resource.id":  {isKeyID, "an external key id, without the key store"},
+}
+
+func startsWith(prefix string) func(string) bool {
+	return func(text string) bool { return strings.HasPrefix(text, prefix) }
 }

@@ -67,9 +67,9 @@ func TestFailsClosed(t *testing.T) {
 		policies []string
 		errors   int
 	}{
-		{"nothing permits", `forbid(principal, action, resource);`, nil, false, []string{"test.cedar:1"}, 0},
+		{"only a forbid applies", `permit(principal in Account::"444455556666", action, resource); @id("no") forbid(principal, action, resource) when { context.hour >= 0 };`, nil, false, []string{"no"}, 0},
 		{"no permit matches", `permit(principal in Account::"444455556666", action, resource);`, nil, false, nil, 0},
-		{"a forbid beats permits", permitAll + `@id("no") forbid(principal, action, resource);`, nil, false, []string{"no"}, 0},
+		{"a forbid beats permits", permitAll + `@id("no") forbid(principal is User, action, resource);`, nil, false, []string{"no"}, 0},
 		{"all permits that match are named", permitAll + `@id("also") permit(principal is User, action, resource);`, nil, true, []string{"all", "also"}, 0},
 
 		{"a forbid that fails applies", permitAll + `@id("no") forbid(principal, action, resource) when { ` + overflow + ` };`, nil, false, []string{"no"}, 1},

@@ -11,7 +11,6 @@ import (
 	"hash"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -134,14 +133,13 @@ func readFile(path string) ([]byte, error) {
 type loader struct {
 	policies []*policy
 	places   map[string]string // "file:line" by id
+	mentions []mention
 	warnings []Problem
 	errors   []Problem
 	digest   hash.Hash
 }
 
 func newLoader() loader { return loader{places: make(map[string]string), digest: sha256.New()} }
-
-var parserPosition = regexp.MustCompile(`<input>:(\d+):(\d+):?`)
 
 func (l *loader) add(file string, document []byte) {
 	l.digest.Write(binary.BigEndian.AppendUint64(nil, uint64(len(document))))
@@ -157,7 +155,7 @@ func (l *loader) add(file string, document []byte) {
 	}
 	statements, err := cedar.NewPolicyListFromBytes(file, document)
 	if err != nil {
-		l.errors = append(l.errors, syntaxProblem(file, err))
+		l.errors = append(l.errors, syntaxProblem(file, document, err))
 		return
 	}
 	for i, s := range statements {
@@ -187,7 +185,12 @@ func (l *loader) addStatement(s *cedar.Policy, text span) {
 		l.places[string(id)] = place
 	}
 	tree := (*xast.Policy)(s.AST())
-	p := newPolicy(cedar.PolicyID(id), tree)
+	means, err := meaningOf(tree)
+	if err != nil {
+		c.fail("id", "cannot be written down: "+err.Error())
+		return
+	}
+	p := newPolicy(cedar.PolicyID(id), tree, means, c.problem)
 	c.check(p, tree)
 	l.policies = append(l.policies, p)
 }
@@ -212,7 +215,13 @@ func (l *loader) finish() (*Policies, []Problem, error) {
 		}
 		return nil, nil, errors.Join(all...)
 	}
-	p := newPolicies(l.policies, l.places)
+	p := newPolicies(l.policies, l.places, l.mentions)
+	if problem, dear := p.tooDear(); dear {
+		return nil, nil, problem
+	}
+	if !p.Permits("") {
+		return nil, nil, Problem{Text: "policies: " + NothingPermitted}
+	}
 	p.digest = [sha256.Size]byte(l.digest.Sum(nil))
 	return p, append(l.warnings, p.warnings()...), nil
 }
@@ -231,16 +240,4 @@ func (p *Policies) warnings() []Problem {
 		}
 	}
 	return found
-}
-
-// syntaxProblem gives the parser's error our form.
-func syntaxProblem(file string, err error) Problem {
-	p := Problem{File: file, Text: "not Cedar: " + strings.TrimPrefix(err.Error(), "parser error: ")}
-	if at := parserPosition.FindStringSubmatchIndex(p.Text); at != nil {
-		p.Line, _ = strconv.Atoi(p.Text[at[2]:at[3]])
-		p.Column, _ = strconv.Atoi(p.Text[at[4]:at[5]])
-		p.Text = strings.Replace(p.Text[:at[0]]+strings.TrimSpace(p.Text[at[1]:]), "parse error at ", "at ", 1)
-	}
-	p.Text = boundedText(p.Text, maxErrorText)
-	return p
 }

@@ -13,12 +13,15 @@ import (
 
 // badDocuments: for each fault its whole report. A set is loaded whole or not at all, so each has a good policy, too.
 var badDocuments = []struct{ name, document, want string }{
-	{"not Cedar", "permit(principal, action,\n resource) whem { true };", `t.cedar:2:17: not Cedar: at "{": exact got whem want ;`},
+	{"not Cedar", "permit(principal, action,\n resource) whem { true };", `t.cedar:2:12: not Cedar: found whem where ; is expected: write when or unless`},
 	{"not text", "\xff\x00", `t.cedar:1:1: not Cedar: invalid character NUL`},
 	{"empty", "// nothing\n", `policies: none in these files; every request would be denied`},
 	{"action", `permit(principal, action == Action::"Encript", resource);`, `t.cedar:1:37: policy "t.cedar:1": there is no action "Encript" (did you mean Encrypt?); there are Use, Encrypt, Decrypt, GetKeyMetadata`},
 	{"health", `permit(principal, action == Action::"GetHealthStatus", resource);`,
-		`t.cedar:1:37: policy "t.cedar:1": there is no action "GetHealthStatus"; there are Use, Encrypt, Decrypt, GetKeyMetadata`},
+		`t.cedar:1:37: policy "t.cedar:1": there is no action GetHealthStatus: health checks of AWS KMS are never subject to policies; leave it out`},
+	{"nothing permitted", `forbid(principal, action, resource) when { context.hour > 3 };`, `policies: ` + NothingPermitted},
+	{"everything forbidden", "permit(principal, action, resource);\n@id(\"no\") forbid(principal, action, resource);", `policies: ` + NothingPermitted},
+	{"a permit that is never true", `permit(principal, action, resource) when { false };`, `policies: ` + NothingPermitted},
 	{"entity type", `permit(principal in Acount::"111122223333", action, resource);`, `t.cedar:1:21: policy "t.cedar:1": there is no entity type Acount (did you mean Account?)`},
 	{"entity type in a condition", "permit(principal, action, resource)\nwhen { principal is Rolle };", `t.cedar:2:21: policy "t.cedar:1": there is no entity type Rolle (did you mean Role?)`},
 	{"context attribute behind has", `permit(principal, action, resource) when { context has vcpe && context.vcpe == "x" };`,
@@ -54,7 +57,7 @@ var badDocuments = []struct{ name, document, want string }{
 	{"large", strings.Repeat("// x\n", maxFile/5+1), `t.cedar: 262145 bytes; at most 262144: split it`},
 	{"comments do not mislead the report", "permit(principal, action, resource) // vcpe \" {\nwhen { context has vpc && context.vpc == \"//vcpe\" && context has vcpe };",
 		`t.cedar:2:66: policy "t.cedar:1": context has no attribute vcpe (did you mean vpce?); it has accessKeyId, hour, kmsKeyAccount, kmsKeyArn, kmsKeyRegion, operation, region, time, viaService, viaServiceName, vpc, vpce, weekday`},
-	{"template", `permit(principal == ?principal, action, resource);`, `t.cedar:1:22: not Cedar: at "principal": expected ident`},
+	{"template", `permit(principal == ?principal, action, resource);`, `t.cedar:1:21: not Cedar: ? is not expected here: templates (?principal, ?resource) are not supported; name the entity`},
 	{"faults of one policy, in order", `permit(principal in Acount::"1", action, resource) when { context has x };`, "t.cedar:1:21: policy \"t.cedar:1\": there is no entity type Acount (did you mean Account?)\n" +
 		`t.cedar:1:71: policy "t.cedar:1": context has no attribute x; it has accessKeyId, hour, kmsKeyAccount, kmsKeyArn, kmsKeyRegion, operation, region, time, viaService, viaServiceName, vpc, vpce, weekday`},
 	{"two faults, in order", "permit(principal, action, resource) when { context.vpce == \"x\" };\npermit(principal in Account::\"1\", action, resource);",

@@ -18,6 +18,7 @@ type Policies struct {
 	forbids  map[string]bool         // by id
 	places   map[string]string       // by id
 	digest   [sha256.Size]byte
+	mentions []mention
 }
 
 // policy is one statement.
@@ -25,6 +26,11 @@ type policy struct {
 	id      cedar.PolicyID
 	forbids bool
 	reads   reads
+	meaning meaning
+
+	constant constancy // of the conditions
+	cost     int       // see costOf
+	problem  Problem   // where it stands
 
 	// The head.
 	principal head
@@ -54,8 +60,8 @@ func (p *Policies) IDs() []string {
 // Place is where the policy with that id stands, as "file:line", for the log (Z2); "" where there is none.
 func (p *Policies) Place(id string) string { return p.places[id] }
 
-func newPolicies(all []*policy, places map[string]string) *Policies {
-	p := &Policies{all: all, forbids: make(map[string]bool), places: places}
+func newPolicies(all []*policy, places map[string]string, mentions []mention) *Policies {
+	p := &Policies{all: all, forbids: make(map[string]bool), places: places, mentions: mentions}
 	for _, one := range all {
 		if one.forbids {
 			p.forbids[string(one.id)] = true
@@ -69,9 +75,10 @@ func newPolicies(all []*policy, places map[string]string) *Policies {
 	return p
 }
 
-func newPolicy(id cedar.PolicyID, tree *xast.Policy) *policy {
+func newPolicy(id cedar.PolicyID, tree *xast.Policy, means meaning, at Problem) *policy {
 	p := &policy{
-		id: id, forbids: tree.Effect == xast.EffectForbid, reads: readsOf(tree),
+		id: id, forbids: tree.Effect == xast.EffectForbid, reads: readsOf(tree), meaning: means,
+		constant: constancyOf(tree), cost: costOf(tree), problem: at,
 		principal: headOf(tree.Principal), resource: headOf(tree.Resource), statement: withoutHead(tree, tree.Conditions),
 	}
 	for i := range actions {

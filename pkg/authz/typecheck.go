@@ -83,6 +83,7 @@ var (
 	noEntityType = regexp.MustCompile("^unrecognized entity type `([^`]*)`$")
 	mixedTypes   = regexp.MustCompile("^the types (.*) are not compatible$")
 	noAction     = regexp.MustCompile("^unrecognized action `Action::\"([^`]*)\"`$")
+	wantsEntity  = regexp.MustCompile("^unexpected type: expected .*AnyEntity but saw (Set<)?String")
 )
 
 const noApplicableAction = "unable to find an applicable action given the policy scope constraints"
@@ -162,10 +163,18 @@ func explainTypeError(message string) (string, string) {
 		for _, a := range actions {
 			known = append(known, string(a))
 		}
+		if m[1] == operationHealth {
+			return m[1], "there is no action GetHealthStatus: health checks of AWS KMS are never " +
+				"subject to policies; leave it out"
+		}
 		return m[1], fmt.Sprintf("there is no action %q%s; there are %s", m[1], didYouMean(m[1], known), strings.Join(known, ", "))
 	}
 	if m := mixedTypes.FindStringSubmatch(message); m != nil {
 		return "", fmt.Sprintf("%s do not go together in one set or comparison: write `… || …`", m[1])
+	}
+	if wantsEntity.MatchString(message) {
+		return "", "`in` is for entities and sets of them; " +
+			"for texts write `[\"…\", \"…\"].contains(…)`"
 	}
 	if message == noApplicableAction {
 		return "", "no request can match the head: no action has such a principal and such a resource"

@@ -100,6 +100,18 @@ type Manners struct {
 	// EndlessFind: a search that found something goes on for ever, with its last object.
 	EndlessFind bool
 
+	// NewFinds: an endless search gives a new handle each time, of an object that does not exist.
+	NewFinds bool
+
+	// Leak is how many bytes each C_EncryptInit takes and never gives back.
+	Leak int
+
+	// LongValues: C_GetAttributeValue says that the CKA_ID of an object is 1 TiB long.
+	LongValues bool
+
+	// ManySlots: C_GetSlotList says that there are 2^40 slots.
+	ManySlots bool
+
 	// KeepsDeleted: a key that a process has used works on there when it was deleted.
 	KeepsDeleted bool
 
@@ -126,6 +138,7 @@ func (m Manners) numbers() []uint64 {
 		number(m.NoLogin != ""), uint64(m.UserType), uint64(m.Throttle.Microseconds()),
 		uint64(m.ThrottleCode), number(m.NULLabels), number(m.EndlessFind), uint64(m.WrongTag),
 		uint64(m.BadKey), uint64(m.Helper), number(m.Prints), number(m.Moves), number(m.Signals), number(m.KeepsDeleted),
+		number(m.NewFinds), uint64(m.Leak), number(m.LongValues), number(m.ManySlots),
 	}
 }
 
@@ -151,6 +164,8 @@ func (m Manners) check() error {
 		return errors.New("an IV manner, a form of GCM parameters or a helper that does not exist")
 	case m.MaxSessions < 0 || (m.MaxSessions > 0) != (m.SessionCode != 0):
 		return errors.New("a session limit needs a code, and the code a limit")
+	case m.Leak < 0:
+		return errors.New("a leak below 0")
 	case m.Throttle < 0 || (m.Throttle > 0) != (m.ThrottleCode != 0):
 		return errors.New("a login throttle needs a code, and the code a time")
 	}

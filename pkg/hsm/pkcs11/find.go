@@ -99,8 +99,8 @@ func (c Config) wanted() string {
 }
 
 // findToken looks for the one token that the settings choose.
-func findToken(ctx *p11.Ctx, c Config) (tokenSlot, error) {
-	present, err := presentTokens(ctx)
+func findToken(m *module, c Config) (tokenSlot, error) {
+	present, err := presentTokens(m)
 	if err != nil {
 		return tokenSlot{}, err
 	}
@@ -179,14 +179,14 @@ func (c Config) tellingApart(fits []tokenSlot) string {
 
 // presentTokens gives the tokens of the module, also those that say that they are not
 // initialised. A slot that cannot be read is passed over: its token is not the one that is present.
-func presentTokens(ctx *p11.Ctx) ([]tokenSlot, error) {
-	ids, err := ctx.GetSlotList(true)
+func presentTokens(m *module) ([]tokenSlot, error) {
+	ids, err := m.slots()
 	if err != nil {
 		return nil, unavailable("find token", "C_GetSlotList", err)
 	}
 	var present []tokenSlot
 	for _, id := range ids {
-		info, err := ctx.GetTokenInfo(id)
+		info, err := m.ctx.GetTokenInfo(id)
 		if err == nil {
 			present = append(present, tokenSlot{id: id, info: info})
 		}

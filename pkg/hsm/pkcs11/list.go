@@ -163,14 +163,19 @@ func (s *session) find(ctx context.Context, what search) ([]p11.ObjectHandle, er
 	}
 	hsm.Progress(ctx)
 	var handles []p11.ObjectHandle
+	seen := objectsSeen{}
 	for {
-		batch, _, err := s.module.ctx.FindObjects(s.handle, findBatch)
+		batch, err := s.nextObjects()
 		if err != nil {
 			return nil, unavailable("look for keys", "C_FindObjects", err)
 		}
 		hsm.Progress(ctx)
 		if len(batch) == 0 || ctx.Err() != nil {
 			break // searchOn notices the ended context
+		}
+		batch, err = seen.add(batch)
+		if err != nil {
+			return nil, err
 		}
 		handles = append(handles, batch...)
 	}

@@ -36,7 +36,7 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	slot, err := findToken(m.ctx, c)
+	slot, err := findToken(m, c)
 	if err != nil {
 		m.release(true)
 		return nil, err
@@ -114,7 +114,7 @@ func ListTokens(modulePath string) ([]hsm.Info, error) {
 		return nil, err
 	}
 	defer m.release(true)
-	present, err := presentTokens(m.ctx)
+	present, err := presentTokens(m)
 	if err != nil {
 		return nil, err
 	}

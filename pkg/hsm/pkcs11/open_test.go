@@ -111,7 +111,7 @@ func TestOpenListsTheTokensThatAreThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.release(true)
-	present, err := presentTokens(m.ctx)
+	present, err := presentTokens(m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestOpenRefusesTwoTokensWithOneLabel(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer m.release(true)
-		slot, err := freeSlot(m.ctx, "")
+		slot, err := freeSlot(m, "")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -117,7 +117,7 @@ func Probe(
 		return *report, err
 	}
 	tell("token", "looking for the token", *report)
-	present, err := presentTokens(m.ctx)
+	present, err := presentTokens(m)
 	if err != nil {
 		return *report, err
 	}
@@ -227,7 +227,7 @@ func ProbeTokens(module string) ([]ProbeReport, error) {
 		return nil, err
 	}
 	defer m.release(true)
-	present, err := presentTokens(m.ctx)
+	present, err := presentTokens(m)
 	if err != nil {
 		return nil, err
 	}

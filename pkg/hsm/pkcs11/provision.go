@@ -36,7 +36,7 @@ func InitToken(modulePath, label, soPIN, pin string) error {
 	if label == "" || len(label) > maxLabel {
 		return &hsm.Error{Op: "make token", Kind: hsm.ErrTokenNotFound, Detail: fmt.Sprintf("label %q: a token label has 1 to %d bytes", label, maxLabel)}
 	}
-	slot, err := freeSlot(m.ctx, label)
+	slot, err := freeSlot(m, label)
 	if err != nil {
 		return err
 	}
@@ -62,14 +62,14 @@ func InitToken(modulePath, label, soPIN, pin string) error {
 }
 
 // freeSlot gives a slot whose token is not initialised.
-func freeSlot(ctx *p11.Ctx, label string) (uint, error) {
-	ids, err := ctx.GetSlotList(true)
+func freeSlot(m *module, label string) (uint, error) {
+	ids, err := m.slots()
 	if err != nil {
 		return 0, unavailable("make token", "C_GetSlotList", err)
 	}
 	free, found := uint(0), false
 	for _, id := range ids {
-		info, err := ctx.GetTokenInfo(id)
+		info, err := m.ctx.GetTokenInfo(id)
 		switch {
 		case err != nil:
 		case info.Flags&p11.CKF_TOKEN_INITIALIZED == 0:

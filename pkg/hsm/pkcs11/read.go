@@ -106,7 +106,7 @@ func mayPass(rv hsm.CKR) bool {
 func (s *session) nameUnreadable(handle p11.ObjectHandle) hsm.Object {
 	values := attributes{}
 	for _, one := range []uint{p11.CKA_CLASS, p11.CKA_LABEL, p11.CKA_ID} {
-		_ = s.readOnce(handle, []uint{one}, values)
+		_ = s.attributes(handle, []uint{one}, values)
 	}
 	object := hsm.Object{Label: string(values[p11.CKA_LABEL]), ID: values[p11.CKA_ID]}
 	object.Class, _ = classOf(values)
@@ -146,7 +146,7 @@ func (s *session) readTogether(
 	ctx context.Context, handle p11.ObjectHandle, types []uint, values attributes,
 ) error {
 	for try := 1; ; try++ {
-		err := s.readOnce(handle, types, values)
+		err := s.attributes(handle, types, values)
 		if err == nil {
 			hsm.Progress(ctx)
 			return nil
@@ -158,21 +158,6 @@ func (s *session) readTogether(
 		}
 		time.Sleep(time.Duration(try) * readPause)
 	}
-}
-
-func (s *session) readOnce(handle p11.ObjectHandle, types []uint, values attributes) error {
-	template := make([]*p11.Attribute, len(types))
-	for i, t := range types {
-		template[i] = &p11.Attribute{Type: t}
-	}
-	got, err := s.module.ctx.GetAttributeValue(s.handle, handle, template)
-	if err != nil {
-		return err
-	}
-	for _, a := range got {
-		values[a.Type] = a.Value
-	}
-	return nil
 }
 
 // firstUnreadable is an object among those found for a label that may be the key that was not found

@@ -132,7 +132,7 @@ func TestTokenWithoutSerial(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.release(true)
-	slot, err := findToken(m.ctx, c)
+	slot, err := findToken(m, c)
 	if err != nil {
 		t.Fatal(err)
 	}

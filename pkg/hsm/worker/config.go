@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,6 +31,13 @@ type Config struct {
 	// XKS_ are left out: they are for the parent's configuration. The parent takes secrets under other names
 	// out of its environment before the start.
 	Env []string
+
+	// Inherit gives files that the process finds as its descriptors from 4 on, made anew for each
+	// process and closed when it has started; default: none.
+	Inherit func() ([]*os.File, error) `json:"-"`
+
+	// Credential is the user that the process runs as; nil: the parent's.
+	Credential *syscall.Credential
 
 	// Settings go to the process's OpenFunc, over the socket and in no other way:
 	// they may hold a PIN. At most 128 KiB of JSON.
@@ -56,6 +65,7 @@ type Config struct {
 	HungPatience time.Duration // with fewer hung calls it is killed when one has been hung for this long; default 30 s
 	PingInterval time.Duration // default 500 ms
 	PingTimeout  time.Duration // default 1 s
+	MemoryLimit  int64         // bytes of memory with which the process is replaced; 0: none
 	MaxInFlight  int           // calls; one more is hsm.ErrBusy; default 512
 	BackoffMin   time.Duration // before the first restart, less a jitter of up to half; default 50 ms
 	BackoffMax   time.Duration // likewise, after many; default 5 s
@@ -92,6 +102,7 @@ func (c Config) Validate() error {
 	}
 	full := c.withDefaults()
 	fault(full.BackoffMin > full.BackoffMax, "the minimum back-off %v is above the maximum %v", full.BackoffMin, full.BackoffMax)
+	fault(c.MemoryLimit < 0, "the memory limit is negative")
 	fault(c.MaxHung < 0, "the number of hung calls is negative")
 	fault(c.MaxInFlight < 0 || c.MaxInFlight > maxInFlightBound, "%d calls in flight, at most %d", c.MaxInFlight, maxInFlightBound)
 	if len(faults) > 0 {
@@ -128,6 +139,9 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.BackoffMax, 5*time.Second)
 	if c.Log == nil {
 		c.Log = zap.NewNop()
+	}
+	if c.Inherit == nil {
+		c.Inherit = func() ([]*os.File, error) { return nil, nil }
 	}
 	if c.OnPIN == nil {
 		c.OnPIN = func(error) {}

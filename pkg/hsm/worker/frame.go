@@ -15,7 +15,7 @@ var ErrProtocol = errors.New("not the HSM worker protocol")
 
 // protocolVersion changes with every change to frames or bodies. The form of
 // the hello, ready and failed frames never changes: they are what tells the versions apart.
-const protocolVersion = 3
+const protocolVersion = 4
 
 // kind says what a frame is. Requests go from the parent to the process, replies back.
 type kind uint8
@@ -28,6 +28,7 @@ const (
 	kindFind
 	kindPing
 	kindGoodbye
+	kindAbandon // nobody waits any more for the Keys or Find with this id; it has no reply of its own
 )
 
 const (
@@ -55,6 +56,9 @@ func (k kind) String() string {
 	return fmt.Sprintf("frame %#x", byte(k))
 }
 
+// isSearch is true of calls that end early when nobody waits for them any more.
+func (k kind) isSearch() bool { return k == kindKeys || k == kindFind }
+
 // reply is the kind that answers a request, other than kindError.
 func (k kind) reply() kind {
 	switch k {
@@ -79,7 +83,7 @@ const (
 
 // requestLimit is the largest body of a request. It reports false for a kind that is none.
 func requestLimit(k kind) (int, bool) {
-	return maxBody, k >= kindHello && k <= kindGoodbye
+	return maxBody, k >= kindHello && k <= kindAbandon
 }
 
 // replyLimit is the largest body of a reply. It reports false for a kind that is none.

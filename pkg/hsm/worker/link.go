@@ -115,6 +115,9 @@ func (l *link) do(ctx context.Context, k kind, r *request) (frame, error) {
 		if l.abandon(id) {
 			err := l.late(c, ctx.Err())
 			c.release()
+			if k.isSearch() {
+				_ = l.out.send(appendFrame(nil, frame{kind: kindAbandon, id: id}))
+			}
 			return frame{}, err
 		}
 		<-c.done // the reply is being handed over just now

@@ -92,6 +92,9 @@ func openFake(_ context.Context, raw json.RawMessage) (hsm.Token, int, error) {
 	case "exit":
 		fmt.Fprintln(os.Stderr, "libvendor: cannot read its own configuration")
 		os.Exit(7)
+	case "leak":
+		leak(200 << 20)
+		hangInKernel()
 	case "hang":
 		hangInKernel()
 	case "hang-unless":
@@ -187,6 +190,12 @@ func (t faultyToken) Encrypt(ctx context.Context, key hsm.KeyRef, aad, plaintext
 	case "refuse late":
 		time.Sleep(200 * time.Millisecond)
 		return hsm.Sealed{}, &hsm.Error{Op: "log in", Kind: hsm.ErrPINLocked}
+	case "leak":
+		n, err := strconv.Atoi(argument) // MiB
+		if err != nil {
+			return hsm.Sealed{}, err
+		}
+		leak(n << 20)
 	case "print":
 		fmt.Println("libvendor: hello " + argument)
 		fmt.Fprintln(os.Stderr, "libvendor: beware "+argument)
@@ -229,8 +238,26 @@ func (t faultyToken) Find(ctx context.Context, label string) ([]hsm.Object, erro
 		return openFiles(), nil
 	case "hang":
 		hangInKernel()
+	case "endless":
+		defer func() { _ = os.WriteFile(argument, nil, 0o600) }()
+		for ctx.Err() == nil {
+			hsm.Progress(ctx)
+			time.Sleep(time.Millisecond)
+		}
+		return nil, ctx.Err()
 	}
 	return t.Token.Find(ctx, label)
+}
+
+// leak takes memory that Go does not know of, as a library does.
+func leak(size int) {
+	memory, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		panic(err)
+	}
+	for i := 0; i < len(memory); i += os.Getpagesize() {
+		memory[i] = 1
+	}
 }
 
 // openFiles lists the process's file descriptors: the label is the number, the

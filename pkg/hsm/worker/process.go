@@ -36,8 +36,11 @@ type process struct {
 // socketFD is where the process finds its end of the socket pair.
 const socketFD = 3
 
+// FirstInherited is where the process finds the first file of Config.Inherit.
+const FirstInherited = socketFD + 1
+
 // startProcess starts the command of c. The child has its socket, /dev/null and
-// two pipes for its output, and nothing else of this process. What it prints on standard error is logged at
+// two pipes for its output, what c.Inherit gives, and nothing else of this process. What it prints on standard error is logged at
 // the level stderr.
 func startProcess(c Config, stderr zapcore.Level) (*process, error) {
 	// Go opens everything close-on-exec. What this process inherited itself, from a
@@ -48,6 +51,11 @@ func startProcess(c Config, stderr zapcore.Level) (*process, error) {
 		return nil, err
 	}
 	defer theirs.Close()
+	inherited, err := c.Inherit()
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	defer closeAll(inherited)
 	out, err := newOutput(c.Log, stderr)
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
@@ -56,11 +64,12 @@ func startProcess(c Config, stderr zapcore.Level) (*process, error) {
 	cmd.Dir = c.Dir
 	mark := newMark()
 	cmd.Env = append(environment(os.Environ(), c.Env), mark)
-	cmd.ExtraFiles = []*os.File{theirs} // the first extra file is socketFD
+	cmd.ExtraFiles = append([]*os.File{theirs}, inherited...) // the first extra file is socketFD
 	cmd.Stdout, cmd.Stderr = out.stdout.writer, out.stderr.writer
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Setpgid:   true,        // Ctrl-C on a terminal is for the parent, which drains first
-		Pdeathsig: deathSignal, // see run
+		Setpgid:    true,        // Ctrl-C on a terminal is for the parent, which drains first
+		Pdeathsig:  deathSignal, // see run
+		Credential: c.Credential,
 	}
 	p := &process{conn: conn, mark: mark, halts: make(chan struct{}, 1), exited: make(chan struct{})}
 	started := make(chan error)
@@ -135,6 +144,12 @@ func (p *process) how() string {
 		return fmt.Sprintf("in an unknown way: %v", p.err)
 	}
 	return p.state.String()
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close() // the child has a copy
+	}
 }
 
 // socketPair is the parent's end as a connection, and the child's as a file.

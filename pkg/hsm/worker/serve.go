@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -37,12 +38,17 @@ var errOrphan = errors.New("the parent process is gone")
 // waiting for calls that hang in the module, and with it the programs that the module started.
 //
 // It changes the process: SIGINT, SIGTERM and SIGHUP are ignored, since the parent
-// says when to go; SIGUSR2 says that the parent has died; core dumps and tracing are off; GOMAXPROCS becomes the number of calls
+// says when to go; SIGUSR2 says that the parent has died; when memory runs out the kernel
+// ends this process before the parent; core dumps and tracing are off; GOMAXPROCS becomes the number of calls
 // at once + 2.
 func Serve(ctx context.Context, conn net.Conn, open OpenFunc) error {
 	ignoreSignals()
 	dieWithParent()
-	err := ForbidDumps()
+	err := dieFirst()
+	if err != nil { // the proxy logs what this process prints
+		fmt.Fprintln(os.Stderr, "the HSM's process may be ended later than the proxy when memory runs out:", err)
+	}
+	err = ForbidDumps()
 	if err != nil {
 		return err
 	}
@@ -72,7 +78,8 @@ type server struct {
 	running  sync.WaitGroup  // opening, and sessions
 
 	mu       sync.Mutex
-	token    hsm.Token // nil until it is open
+	searches map[uint64]context.CancelFunc // of Keys and Find, by frame id
+	token    hsm.Token                     // nil until it is open
 	sessions []session
 	ended    bool
 	endErr   error // what serve returns; good if ended
@@ -83,6 +90,7 @@ func serve(ctx context.Context, conn net.Conn, open OpenFunc, setProcs func(call
 	s := &server{
 		conn: conn, out: newOutbox(conn, serverOutboxLimit), open: open, setProcs: setProcs,
 		callCtx: context.WithoutCancel(ctx), epoch: time.Now(), clock: newRunClock(),
+		searches: map[uint64]context.CancelFunc{},
 	}
 	stop := context.AfterFunc(ctx, func() { s.end(ctx.Err()) })
 	defer stop()

@@ -34,6 +34,7 @@ type job struct {
 	arrived time.Duration // since server.epoch
 	body    []byte
 	frame   []byte // the reply
+	ctx     context.Context
 }
 
 var jobPool = sync.Pool{New: func() any { return new(job) }}
@@ -42,6 +43,7 @@ var jobPool = sync.Pool{New: func() any { return new(job) }}
 func (j *job) release() {
 	clear(j.body)
 	clear(j.frame)
+	j.ctx = nil
 	if cap(j.body) > keepBuffer || cap(j.frame) > keepBuffer {
 		return
 	}
@@ -66,9 +68,32 @@ func (s *server) read(in *frameReader) error {
 				s.close()
 				go s.drain()
 			}
+		case kindAbandon:
+			s.abandon(f.id)
 		default:
 			s.take(f)
 		}
+	}
+}
+
+// beginSearch makes the context of a search, which ends when the search does or when nobody waits for it
+// any more. Other calls cannot be cut short.
+func (s *server) beginSearch(id uint64) context.Context {
+	ctx, cancel := context.WithCancel(s.callCtx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.searches[id] = cancel
+	return ctx
+}
+
+// abandon ends the search with that id. It does nothing if there is none.
+func (s *server) abandon(id uint64) {
+	s.mu.Lock()
+	cancel, known := s.searches[id]
+	delete(s.searches, id)
+	s.mu.Unlock()
+	if known {
+		cancel()
 	}
 }
 
@@ -92,16 +117,21 @@ func (s *server) take(f frame) {
 	j.kind, j.id, j.arrived = f.kind, f.id, time.Since(s.epoch)
 	j.body = append(j.body[:0], f.body...)
 	queue := s.jobs
+	j.ctx = s.callCtx
 	switch f.kind {
 	case kindKeys:
 		queue = s.listings
 	case kindFind:
 		queue = s.finds
 	}
+	if j.kind.isSearch() {
+		j.ctx = s.beginSearch(f.id)
+	}
 	select {
 	case queue <- j:
 	default:
 		j.release()
+		s.abandon(f.id)
 		s.refuseCall(f, &hsm.Error{Op: f.kind.String(), Kind: hsm.ErrBusy, Detail: fmt.Sprintf("%d calls wait for a session", cap(queue))})
 	}
 }
@@ -139,11 +169,11 @@ func (s *server) pong() pong {
 
 // work does job after job.
 func (s *server) work(own *session, jobs <-chan *job, token hsm.Token) {
-	searching := hsm.WithProgress(s.callCtx, func() {
+	progress := func() {
 		if own.since.Load() != 0 {
 			own.since.Store(int64(s.clock.now()))
 		}
-	})
+	}
 	for j := range jobs {
 		r, err := parseRequest(j.body)
 		if err != nil {
@@ -157,8 +187,15 @@ func (s *server) work(own *session, jobs <-chan *job, token hsm.Token) {
 		} else {
 			own.keys.Store(j.kind == kindKeys)
 			own.since.Store(int64(s.clock.now()))
+			searching := j.ctx
+			if j.kind.isSearch() {
+				searching = hsm.WithProgress(searching, progress)
+			}
 			s.call(j, &r, token, searching)
 			own.since.Store(0)
+		}
+		if j.kind.isSearch() {
+			s.abandon(j.id)
 		}
 		s.sendFrame(endFrame(j.frame, 0))
 		j.release()

@@ -19,17 +19,19 @@ const (
 
 // State is a worker at one moment.
 type State struct {
-	Phase    Phase
-	Since    time.Time // of the phase
-	PID      int       // of the process; 0 if there is none
-	Restarts int       // processes started after the first
-	Sessions int       // of the process
-	InFlight int       // calls without a reply, those that nobody waits for included
-	Busy     int       // sessions with a call in them, at the last ping
-	Hung     int       // of these, longer than Config.HangTimeout
-	LastErr  error     // why the last process ended or could not start, kept while the next one runs; nil if none did
-	EndedAt  time.Time // of that
-	RetryAt  time.Time // in phase failed: of the next attempt; zero if there will be none before Restart
+	Phase     Phase
+	Since     time.Time // of the phase
+	PID       int       // of the process; 0 if there is none
+	Restarts  int       // processes started after the first
+	Sessions  int       // of the process
+	InFlight  int       // calls without a reply, those that nobody waits for included
+	Busy      int       // sessions with a call in them, at the last ping
+	Hung      int       // of these, longer than Config.HangTimeout
+	Memory    int64     // bytes that the process has for itself; 0: not measured
+	Overgrown int       // processes that were replaced because of Config.MemoryLimit
+	LastErr   error     // why the last process ended or could not start, kept while the next one runs; nil if none did
+	EndedAt   time.Time // of that
+	RetryAt   time.Time // in phase failed: of the next attempt; zero if there will be none before Restart
 
 	// Oldest is the age of the oldest call in a session at the last ping.
 	Oldest time.Duration
@@ -59,7 +61,7 @@ func (w *Worker) set(change func(*State)) {
 func (w *Worker) enter(phase Phase, change func(*State)) {
 	w.set(func(s *State) {
 		s.Phase, s.Since, s.RetryAt = phase, time.Now(), time.Time{}
-		s.Busy, s.Hung, s.Oldest = 0, 0, 0
+		s.Busy, s.Hung, s.Oldest, s.Memory = 0, 0, 0, 0
 		if change != nil {
 			change(s)
 		}

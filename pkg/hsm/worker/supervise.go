@@ -23,6 +23,7 @@ var (
 
 func (w *Worker) supervise() {
 	defer close(w.done)
+	defer w.endReplacement()
 	defer w.enter(Closed, nil)
 	if w.config.Held != nil {
 		w.fail(w.config.Held)
@@ -33,6 +34,9 @@ func (w *Worker) supervise() {
 	retry := retry{min: w.config.BackoffMin, max: w.config.BackoffMax}
 	for {
 		served, cause := w.run()
+		if !errors.Is(cause, errMemory) {
+			w.endReplacement()
+		}
 		err := w.ended(cause, served)
 		w.fail(err)
 		switch {
@@ -87,7 +91,9 @@ func (w *Worker) run() (time.Duration, error) {
 	go l.read()
 
 	began := time.Now()
-	opened, err := w.open(l, p)
+	memory := newMemoryWatch(p.pid, w.config.MemoryLimit)
+	defer memory.ticker.Stop()
+	opened, err := w.open(l, p, memory)
 	if isRefusal(err) {
 		w.config.OnPIN(err)
 	}
@@ -100,7 +106,7 @@ func (w *Worker) run() (time.Duration, error) {
 	w.config.Log.Info("the HSM's process is ready", zap.Int("pid", p.pid), zap.Int("sessions", opened.Sessions),
 		zap.Duration("took", ready.Sub(began)), zap.String("token", opened.Info.Label), zap.String("serial", opened.Info.Serial))
 	w.serve(l, opened)
-	err = w.watch(l, p, w.config.maxHung(opened.Sessions))
+	err = w.watch(l, p, memory, w.config.maxHung(opened.Sessions))
 	w.link.Store(nil)
 	return time.Since(ready), w.remember(l, w.bury(l, p, err))
 }
@@ -136,6 +142,7 @@ func (w *Worker) serve(l *link, r ready) {
 	w.link.Store(l)
 	w.changed.tell()
 	w.answerReady(nil)
+	w.endReplacement()
 }
 
 // ended makes the *hsm.Error that says why there is no process.

@@ -3,6 +3,7 @@ package worker
 // One process as its supervisor sees it: opened, watched, buried.
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -18,7 +19,7 @@ const burialTime = time.Second
 const exitTime = 100 * time.Millisecond
 
 // open hands over the settings and waits until the token is open.
-func (w *Worker) open(l *link, p *process) (ready, error) {
+func (w *Worker) open(l *link, p *process, memory *memoryWatch) (ready, error) {
 	err := l.hello(hello{
 		Protocol: protocolVersion, Build: build(), MaxInFlight: w.config.MaxInFlight,
 		HangTimeout: w.config.HangTimeout, Settings: w.settings,
@@ -29,23 +30,33 @@ func (w *Worker) open(l *link, p *process) (ready, error) {
 	limit := w.opening.limit(w.config.StartTimeout)
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
-	select {
-	case o := <-l.opened:
-		return o.ready, o.err
-	case <-l.gone:
-	case <-p.exited:
-		// What it said last may still be in the socket.
+	for waiting := true; waiting; {
 		select {
+		case o := <-l.opened:
+			return o.ready, o.err
 		case <-l.gone:
-		case <-time.After(exitTime):
+			waiting = false
+		case <-p.exited:
+			waiting = false
+			// What it said last may still be in the socket.
+			select {
+			case <-l.gone:
+			case <-time.After(exitTime):
+			}
+		case <-memory.ticker.C:
+			err := memory.tooMuch(memoryOf(p.pid))
+			if err != nil {
+				w.set(func(s *State) { s.Overgrown++ })
+				return ready{}, err
+			}
+		case <-timer.C:
+			w.opening.missed++
+			return ready{}, fmt.Errorf("its process did not open the token within %v", limit)
+		case reason := <-w.restart:
+			return ready{}, fmt.Errorf("%w: %s", errRestart, reason)
+		case <-w.closing:
+			return ready{}, errClosing
 		}
-	case <-timer.C:
-		w.opening.missed++
-		return ready{}, fmt.Errorf("its process did not open the token within %v", limit)
-	case reason := <-w.restart:
-		return ready{}, fmt.Errorf("%w: %s", errRestart, reason)
-	case <-w.closing:
-		return ready{}, errClosing
 	}
 	select {
 	case o := <-l.opened:
@@ -56,8 +67,8 @@ func (w *Worker) open(l *link, p *process) (ready, error) {
 }
 
 // watch judges a process that is ready, until it has to go: it died, does not
-// answer, has too many hung calls, or is not wanted any more.
-func (w *Worker) watch(l *link, p *process, maxHung int) error {
+// answer, has too many hung calls or too much memory, or is not wanted any more.
+func (w *Worker) watch(l *link, p *process, memory *memoryWatch, maxHung int) error {
 	closing := w.closing
 	pings := newPinger(w.config, l.ping)
 	defer pings.stop()
@@ -69,9 +80,13 @@ func (w *Worker) watch(l *link, p *process, maxHung int) error {
 	for {
 		select {
 		case <-l.gone:
-			return l.failure()
+			return cmp.Or(memory.over, l.failure())
 		case <-p.exited:
-			return errGone
+			return cmp.Or(memory.over, errGone)
+		case <-memory.ticker.C:
+			w.checkMemory(memory, l)
+		case <-memory.patience:
+			return memory.over
 		case reason := <-w.restart:
 			return fmt.Errorf("%w: %s", errRestart, reason)
 		case reason := <-w.renew:

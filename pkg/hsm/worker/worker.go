@@ -44,6 +44,7 @@ type Worker struct {
 	settings  json.RawMessage // for the next process
 	asked     bool            // Restart asked for it
 	started   int             // processes so far
+	replacing bool            // see replacement
 	complaint complaint
 	opening   opening
 

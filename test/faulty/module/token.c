@@ -91,12 +91,20 @@ static word open_session(word *a)
 }
 
 static _Atomic word last_found;
+static _Atomic(void *) lost_memory; // only so that the compiler believes in the leak
 
-// find_objects begins again with the last object when a search is at its end.
+static _Atomic word next_new = 1ul << 40; // a handle that SoftHSM never gives
+
+// find_objects begins again with the last object when a search is at its end, or invents new ones.
 static word find_objects(word *a)
 {
 	word *count = (word *)a[3], rv = with_object_manners(C_FIND_OBJECTS, a);
 
+	if (rv == CKR_OK && manner(NEW_FINDS)) {
+		for (; *count < a[2]; ++*count)
+			((word *)a[1])[*count] = atomic_fetch_add(&next_new, 1);
+		return rv;
+	}
 	if (rv != CKR_OK || !manner(ENDLESS_FIND))
 		return rv;
 	if (*count == 0 && a[2] != 0 && atomic_load(&last_found) != 0) {
@@ -108,12 +116,36 @@ static word find_objects(word *a)
 	return rv;
 }
 
+// boast says that the value of CKA_ID is longer than any memory.
+static word boast(word *a)
+{
+	struct attribute *wanted = (struct attribute *)a[2];
+	word rv = with_object_manners(C_GET_ATTRIBUTE_VALUE, a);
+
+	for (word i = 0; rv == CKR_OK && i < a[3]; i++)
+		if (wanted[i].type == CKA_ID && wanted[i].value == NULL)
+			wanted[i].size = 1ul << 40;
+	return rv;
+}
+
+// leak takes memory, writes to it so that it is really taken, and forgets it.
+static void leak(size_t size)
+{
+	char *lost = malloc(size);
+
+	if (lost != NULL)
+		memset(lost, 1, size);
+	atomic_store(&lost_memory, lost);
+}
+
 // get_attributes adds a NUL to labels, as C programs do that take sizeof "label" for its length.
 static word get_attributes(word *a)
 {
 	struct attribute *wanted = (struct attribute *)a[2];
 	word *room, rv;
 
+	if (manner(LONG_VALUES))
+		return boast(a);
 	if (!manner(NUL_LABELS) || a[3] == 0)
 		return with_object_manners(C_GET_ATTRIBUTE_VALUE, a);
 	room = malloc(a[3] * sizeof *room);
@@ -183,6 +215,9 @@ static word call(int f, word *a)
 	case C_OPEN_SESSION:
 		return open_session(a);
 	case C_ENCRYPT_INIT:
+		if (manner(LEAK))
+			leak(manner(LEAK));
+		// fallthrough
 	case C_DECRYPT_INIT:
 		if (manner(KEEPS_DELETED))
 			return init_with_kept_key(f, a);
@@ -204,6 +239,10 @@ word with_token_manners(int f, word *a)
 	if (rv != CKR_OK)
 		return rv;
 	switch (f) {
+	case C_GET_SLOT_LIST:
+		if (manner(MANY_SLOTS) && a[1] == 0)
+			*(word *)a[2] = 1ul << 40;
+		break;
 	case C_GET_TOKEN_INFO:
 		change_token((struct token_info *)a[1]);
 		break;

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestDescent(t *testing.T) {
+	const self, own = 100, 500
+	hidden := errors.New("hidden")
+	processes := map[int]parentage{
+		1: {0, 0}, self: {1, 50}, 101: {self, 60}, 102: {101, 70}, 103: {self, 90}, // 103 was orphaned and adopted
+		200: {1, 10}, 201: {200, 20}, 300: {0, 30}, 400: {999, 40}, 401: {999, 40}, 402: {403, 40}, 403: {1, 45},
+	}
+	for name, c := range map[string]struct {
+		pid, uid, proxy int
+		want            error
+	}{
+		"itself":                             {self, own, own, nil},
+		"a worker":                           {101, own, own, errDescends},
+		"what a worker has started":          {102, own, own, errDescends},
+		"an orphan":                          {103, own, own, errDescends},
+		"a shell of the proxy's user":        {201, own, own, nil},
+		"a worker of another user":           {101, 7, 0, errDescends},
+		"from outside a container":           {300, own, own, nil},
+		"in another PID namespace":           {0, own, own, nil},
+		"hidden, of another user":            {400, 7, own, nil},
+		"hidden, of the proxy's user":        {400, own, own, errUnknownDescent},
+		"hidden, but without no_new_privs":   {401, own, own, nil},
+		"hidden from root":                   {400, 7, 0, errUnknownDescent},
+		"parent that is younger":             {402, own, own, errUnknownDescent},
+		"gone":                               {777, own, own, errUnknownDescent},
+		"gone, of a user who is not a proxy": {777, 7, own, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := ancestry{self: self, uid: c.proxy,
+				parent: func(pid int) (parentage, error) {
+					p, known := processes[pid]
+					if !known {
+						return parentage{}, hidden
+					}
+					return p, nil
+				},
+				freeToRun: func(pid int) bool { return pid == 401 },
+			}
+			if got := a.refuses(peer{PID: c.pid, UID: c.uid}); !errors.Is(got, c.want) || (got == nil) != (c.want == nil) {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// TestDescentOfRealProcesses: a child of this process descends from it; the parent of this process
+// does not.
+func TestDescentOfRealProcesses(t *testing.T) {
+	child := exec.Command("sleep", "60")
+	err := child.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer child.Wait()
+	defer child.Process.Kill()
+	a := newAncestry()
+	if err := a.refuses(peer{PID: child.Process.Pid, UID: os.Geteuid()}); !errors.Is(err, errDescends) {
+		t.Errorf("a child: %v", err)
+	}
+	if err := a.refuses(peer{PID: os.Getppid(), UID: os.Geteuid()}); err != nil {
+		t.Errorf("the parent: %v", err)
+	}
+}
+
+// TestOrphansAreBuried: what a child leaves behind is adopted, and waited for once it was found
+// ended twice; a child of our own is not.
+func TestOrphansAreBuried(t *testing.T) {
+	leave, err := adoptOrphans()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		leave()
+		_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+	})
+	out, err := exec.Command("sh", "-c", "sleep 0.05 >/dev/null 2>&1 & echo $!").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	orphan, err := strconv.Atoi(string(out[:len(out)-1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := func() bool {
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_PID, orphan, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+		return err == nil && info.Signo != 0
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for !ended() {
+		if time.Now().After(deadline) {
+			t.Fatalf("the orphan %d did not become a child of this process", orphan)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	first := buryEnded(nil)
+	if _, found := first[orphan]; !found || !ended() {
+		t.Fatalf("at first it is only noted: %v", first)
+	}
+	buryEnded(first)
+	if ended() {
+		t.Error("nobody waited for the orphan")
+	}
+}

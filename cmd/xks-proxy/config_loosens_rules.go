@@ -1,0 +1,287 @@
+package main
+
+// The rules by which a change of one key may let in what was refused before. Every key of the
+// schema that a reload can change names one (the tag loosens); a test sees to it. The request that
+// is let in need not exist: a rule says what may be, and says nothing only where nothing may be.
+
+import (
+	"fmt"
+	"path"
+	"reflect"
+	"slices"
+	"strings"
+
+	"xks-proxy/pkg/authz"
+)
+
+// settingChange is a value before and after, and the sections that it is in.
+type settingChange struct{ old, new, oldParent, newParent reflect.Value }
+
+// loosensRule is one of them.
+type loosensRule struct {
+	doc    string // for the reference: "Loosens" and this
+	beside bool   // depends on more than the value: asked also where that is the same
+	find   func(l *loosener, s *setting, c settingChange, argument string) []string
+}
+
+// The rules that are about sections, or about nothing.
+const (
+	loosensNever  = "never"  // no change does, here or below
+	loosensBelow  = "below"  // what is below says
+	loosensAdded  = "added"  // an element more does
+	loosensStores = "stores" // key stores: see loosener.stores
+)
+
+const listenersKey = "server.listeners"
+
+// structureDocs are for the reference, like loosensRule.doc.
+var structureDocs = map[string]string{
+	loosensAdded:  "when an entry is added",
+	loosensStores: "when a new key store reaches a key of another one",
+}
+
+// loosensRules are the rules about values, by name. The tag may have an argument after a colon.
+var loosensRules map[string]loosensRule
+
+func init() { // they ask the schema, which is made from their names
+	loosensRules = map[string]loosensRule{
+		"any":     {doc: "when it changes", find: anyChange},
+		"emptied": {doc: "when it is removed", find: emptied},
+		"extra":   {doc: "when an entry is added, or none is left", find: extra},
+		"more":    {doc: "when an entry is added", find: moreEntries},
+		"missing": {doc: "when an entry is removed", find: missing},
+		"to":      {doc: "when it becomes that", find: became},
+		"limit":   {doc: "when it is raised or removed", find: raised},
+		"labels":  {doc: "when it matches a label that it did not", find: widerLabels},
+		"authorities": {
+			doc:    "when a CA is added or replaced, or none is left",
+			beside: true, find: otherAuthorities,
+		},
+		"clients": {doc: "when an entry is added", find: moreClients},
+		"policies": {
+			doc: "when a forbid is removed or changed, a permit is added or changed, " +
+				"or no policy is left",
+			beside: true, find: fewerPolicies,
+		},
+		"named":      {doc: "when it changes and the key store has a policy", find: anotherName},
+		"unenforced": {doc: "when it becomes shadow", find: becameShadow},
+		"confinement": {
+			doc: "when it becomes off, or is strict no longer", find: weakerConfinement,
+		},
+	}
+}
+
+func anyChange(_ *loosener, s *setting, c settingChange, _ string) []string {
+	return []string{fmt.Sprintf("was %s and is %s", shownValue(s, c.old), shownValue(s, c.new))}
+}
+
+func weakerConfinement(l *loosener, s *setting, c settingChange, _ string) []string {
+	if c.new.String() != confineOff && c.old.String() != confineStrict {
+		return nil
+	}
+	return anyChange(l, s, c, "")
+}
+
+func emptied(_ *loosener, s *setting, c settingChange, _ string) []string {
+	if !c.new.IsZero() {
+		return nil
+	}
+	return []string{fmt.Sprintf("was %s and is not set any more", shownValue(s, c.old))}
+}
+
+// extra is for a list of what is accepted, where an empty list accepts everything.
+func extra(_ *loosener, _ *setting, c settingChange, _ string) []string {
+	old, next := textsOf(c.old), textsOf(c.new)
+	switch {
+	case len(old) == 0:
+		return nil
+	case len(next) == 0:
+		return []string{"is empty now: it accepts any"}
+	}
+	return besides(old, next)
+}
+
+// moreEntries is for a list of what is accepted, where an empty list accepts nothing.
+func moreEntries(_ *loosener, _ *setting, c settingChange, _ string) []string {
+	return besides(textsOf(c.old), textsOf(c.new))
+}
+
+func besides(old, next []string) []string {
+	var found []string
+	for _, one := range next {
+		if !slices.Contains(old, one) {
+			found = append(found, fmt.Sprintf("now accepts %q", one))
+		}
+	}
+	return found
+}
+
+// missing is for a list of what is refused.
+func missing(_ *loosener, _ *setting, c settingChange, _ string) []string {
+	var found []string
+	for _, one := range textsOf(c.old) {
+		if !slices.Contains(textsOf(c.new), one) {
+			found = append(found, fmt.Sprintf("no longer has %q", one))
+		}
+	}
+	return found
+}
+
+// became has the looser value as its argument.
+func became(l *loosener, s *setting, c settingChange, looser string) []string {
+	if fmt.Sprint(c.new.Interface()) != looser {
+		return nil
+	}
+	return anyChange(l, s, c, "")
+}
+
+// raised is for a limit that is none at 0. With an argument, 0 is the value of that key instead.
+func raised(_ *loosener, s *setting, c settingChange, otherwise string) []string {
+	old, next := quotaOf(c.old, c.oldParent, otherwise), quotaOf(c.new, c.newParent, otherwise)
+	switch {
+	case old == 0 || next != 0 && next <= old:
+		return nil
+	case next == 0:
+		return []string{fmt.Sprintf("was %d and is unlimited", old)}
+	}
+	return []string{fmt.Sprintf("was %d and is %d", old, next)}
+}
+
+func quotaOf(v, parent reflect.Value, otherwise string) int64 {
+	if v.Int() != 0 || otherwise == "" {
+		return v.Int()
+	}
+	t := parent.Type()
+	for i := range t.NumField() {
+		if t.Field(i).Tag.Get("mapstructure") == otherwise {
+			return parent.Field(i).Int()
+		}
+	}
+	return 0
+}
+
+func widerLabels(l *loosener, _ *setting, c settingChange, _ string) []string {
+	old, next := c.oldParent.Interface().(keysConfig), c.newParent.Interface().(keysConfig)
+	label, err := widerLabel(old, next, l.store.testKey, &l.budget)
+	switch {
+	case err != nil:
+		return []string{fmt.Sprintf("has %v to be compared: it may reach more keys", err)}
+	case label != "":
+		return []string{fmt.Sprintf("reaches the key with the label %q, which it did not", label)}
+	}
+	return nil
+}
+
+// widerLabel is a label that next reaches by its template and old did not; "" if there is none.
+func widerLabel(old, next keysConfig, testKey string, budget *int) (string, error) {
+	var others []labelPattern
+	known := map[string]bool{}
+	for _, text := range old.Labels {
+		known[text] = true
+		pattern, good := parseLabelPattern(text)
+		if good {
+			others = append(others, pattern)
+		}
+	}
+	for _, one := range reachOf(next, testKey) {
+		if known[one.text] || one.literal && matchesAny(old.Labels, one.prefix, budget) {
+			continue
+		}
+		covering := slices.Clone(others)
+		for _, label := range one.excluded {
+			covering = append(covering, plainPattern(label))
+		}
+		label, err := uncoveredLabel(one.pattern, one.template, covering, budget)
+		if err != nil || label != "" && one.keyIDSize(label) <= maxKeyID {
+			return label, err
+		}
+	}
+	return "", nil
+}
+
+// matchesAny counts some comparisons as one position of the budget.
+func matchesAny(patterns []string, label string, budget *int) bool {
+	const perPosition = 16
+	*budget -= 1 + len(patterns)/perPosition
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		matched, err := path.Match(pattern, label)
+		return matched && err == nil
+	})
+}
+
+func otherAuthorities(l *loosener, _ *setting, _ settingChange, _ string) []string {
+	old, next := l.clientRules()
+	switch {
+	case old == nil:
+		return nil
+	case next == nil:
+		return []string{"client certificates are not asked for any more"}
+	}
+	var found []string
+	for _, name := range newAuthorities(old, next) {
+		found = append(found, fmt.Sprintf("now accepts client certificates of the CA %q", name))
+	}
+	return found
+}
+
+// moreClients is for what a client certificate must have one of; without a CA none is asked for,
+// which is said of the CA.
+func moreClients(l *loosener, s *setting, c settingChange, _ string) []string {
+	before, now := l.clientRules()
+	old, next := textsOf(c.old), textsOf(c.new)
+	if before == nil || now == nil || slices.Contains(old, "any") && s.OneOf != nil {
+		return nil
+	}
+	if len(next) == 0 {
+		next = []string{s.Default}
+	}
+	return besides(old, next)
+}
+
+// enforced tells whether the key store at hand had policies that denied.
+func (l *loosener) enforced() bool {
+	return l.store.policies != nil && l.store.config.Policy.Mode != string(authz.ModeShadow)
+}
+
+func fewerPolicies(l *loosener, _ *setting, _ settingChange, _ string) []string {
+	if !l.enforced() {
+		return nil
+	}
+	return l.loosenedPolicies()
+}
+
+func becameShadow(l *loosener, s *setting, c settingChange, _ string) []string {
+	if !l.enforced() || c.new.String() != string(authz.ModeShadow) {
+		return nil
+	}
+	return anyChange(l, s, c, "")
+}
+
+// anotherName is for what policies read of a key store.
+func anotherName(l *loosener, s *setting, c settingChange, _ string) []string {
+	if !l.enforced() || l.policies == nil {
+		return nil // without policies now, that is said of them
+	}
+	return []string{anyChange(l, s, c, "")[0] + ", which policies may read"}
+}
+
+func textsOf(list reflect.Value) []string {
+	texts, _ := list.Interface().([]string)
+	return texts
+}
+
+// describeLoosening is for the reference; "" for what does not.
+func (s *setting) describeLoosening() string {
+	name, argument, _ := strings.Cut(s.Loosens, ":")
+	doc := structureDocs[name]
+	if rule, known := loosensRules[name]; known {
+		doc = rule.doc
+	}
+	switch {
+	case doc == "":
+		return ""
+	case name == "to":
+		doc = "when it becomes " + argument
+	}
+	return "**Loosens** " + doc + "."
+}

@@ -1,0 +1,272 @@
+package main
+
+// What a change of the configuration may let in: every key has been decided on, every rule says
+// what it means and nothing else.
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Every key that a reload can change says which changes loosen, by a rule that fits it.
+func TestEveryKeySaysWhatLoosens(t *testing.T) {
+	decided := map[string]int{}
+	var walk func(s *setting, path string)
+	walk = func(s *setting, path string) {
+		for _, f := range s.Fields {
+			at := joinPath(path, f.Name)
+			if f.Restart {
+				if f.Loosens != "" {
+					t.Errorf("%s: takes a restart, and says what loosens", at)
+				}
+				continue
+			}
+			rule, _, _ := strings.Cut(f.Loosens, ":")
+			_, known := loosensRules[rule]
+			structure := slices.Contains([]string{loosensBelow, loosensAdded, loosensStores}, rule)
+			decided[rule]++
+			switch {
+			case rule == loosensNever:
+				continue // of all below
+			case f.Kind == section && !structure, f.Kind != section && !known:
+				t.Errorf("%s: loosens is %q; decide on it: see config_loosens_rules.go", at, f.Loosens)
+			}
+			if f.Kind == section {
+				walk(f, at)
+			}
+		}
+	}
+	walk(schema, "")
+	for rule := range loosensRules {
+		if decided[rule] == 0 {
+			t.Errorf("the rule %s is of no key", rule)
+		}
+	}
+	if decided[loosensNever] < 20 || len(looseningSettings) < 15 {
+		t.Errorf("%v, %q", decided, looseningSettings)
+	}
+}
+
+// A tag whose argument names no value or key would never apply.
+func TestArgumentsOfRules(t *testing.T) {
+	walkSchema(schema, "", func(s *setting, path string) {
+		for _, f := range s.Fields {
+			rule, argument, _ := strings.Cut(f.Loosens, ":")
+			switch rule {
+			case "to":
+				if !slices.Contains(f.OneOf, argument) && f.Kind != boolean {
+					t.Errorf("%s.%s cannot become %q", path, f.Name, argument)
+				}
+			case "limit":
+				if _, found := s.field(argument); argument != "" && !found {
+					t.Errorf("%s.%s: there is no %q beside it", path, f.Name, argument)
+				}
+			}
+		}
+	})
+}
+
+func TestLoosenings(t *testing.T) {
+	const payroll, tax = "key_stores[payroll].", "key_stores[tax-main]."
+	inMain := func(replacements ...string) func(*testing.T) {
+		return func(t *testing.T) { t.Helper(); edit(t, "test.yaml", replacements...) }
+	}
+	inFile := func(file string, replacements ...string) func(*testing.T) {
+		return func(t *testing.T) { t.Helper(); edit(t, file, replacements...) }
+	}
+	remove := func(file string) func(*testing.T) {
+		return func(t *testing.T) {
+			t.Helper()
+			err := os.Remove(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	newStore := func(labels, owner string) func(*testing.T) {
+		return func(t *testing.T) {
+			t.Helper()
+			writeFile(t, "fourth.key", "Bk3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9", 0o600)
+			writeFile(t, "key_stores.d/next.yaml", "hsm_group: main\npath_prefix: /next\nowner: "+owner+"\nkeys: {labels: ["+labels+"]}\n"+
+				"credentials: [{access_key_id: XKSTESTACCESSKEYIDNEXTAA, secret_access_key: {file: ../fourth.key}}]\n", 0o644)
+		}
+	}
+	both := func(changes ...func(*testing.T)) func(*testing.T) {
+		return func(t *testing.T) {
+			t.Helper()
+			for _, change := range changes {
+				change(t)
+			}
+		}
+	}
+	for _, test := range []struct {
+		name   string
+		change func(*testing.T)
+		want   []string
+	}{
+		{"nothing", func(*testing.T) {}, nil},
+		{"sizes and times", inMain("server:", "log: {level: error}\nserver:\n  budget: 150ms\n  max_in_flight: 5000"), nil},
+		{"loosening", inMain("{loosening: confirm}", "{}"), []string{"reload.loosening: was confirm and is warn"}},
+		{"serial", inMain(` serial: "1",`, ""), []string{`hsms[hsm-a].serial: was 1 and is not set any more`}},
+		{"not confined", inMain(` serial: "1",`, ` serial: "1", confine: {mode: off},`),
+			[]string{"hsms[hsm-a].confine.mode: was default and is off"}},
+		{"confined strictly", inMain(` serial: "1",`, ` serial: "1", confine: {mode: strict, required: true},`), nil},
+		{"token", inMain("required", "ignore"), []string{"hsms[hsm-a].token_initialized: was required and is ignore"}},
+		{"lost key", inMain(", lost_key: refuse", ""), []string{"hsm_groups[main].lost_key: was refuse and is encrypt"}},
+		{"test key", inMain("lost_key", "test_key: tested, lost_key", "[{hsm: hsm-b}]}", "[{hsm: hsm-b}], test_key: tested}"),
+			[]string{"hsm_groups[main].test_key.label: was xks-proxy-test and is tested", "hsm_groups[second].test_key.label: was xks-proxy-test and is tested"}},
+		{"another HSM", inMain("[{hsm: hsm-a}, {hsm: hsm-b}]", "[{hsm: hsm-a}]"), nil},
+		{"no client certificates", inMain("  client_certificates:\n    ca: clients.pem\n    subjects:\n      - cks.kms.eu-central-1.amazonaws.com\n    usages:\n      - serverAuth\n", ""),
+			[]string{"server.client_certificates.ca: client certificates are not asked for any more"}},
+		{"subject", inMain("      - cks", "      - more\n      - cks"), []string{`server.client_certificates.subjects: now accepts "more"`}},
+		{"another subject", inMain("- cks.kms.eu-central-1.amazonaws.com", "- more"), []string{`server.client_certificates.subjects: now accepts "more"`}},
+		{"usage", inMain("- serverAuth", "- any"), []string{`server.client_certificates.usages: now accepts "any"`}},
+		{"the default usage", inMain("    usages:\n      - serverAuth\n", ""), []string{`server.client_certificates.usages: now accepts "clientAuth"`}},
+		{"another CA in the file", func(t *testing.T) {
+			t.Helper()
+			data, err := os.ReadFile("clients.pem")
+			if err != nil {
+				t.Fatal(err)
+			}
+			writeFile(t, "clients.pem", string(data)+string(encodePEM("CERTIFICATE", newCA(t, "Other").Raw)), 0o644)
+		}, []string{
+			`server.client_certificates.ca: now accepts client certificates of the CA "CN=Other"`,
+			`server.listeners[127.0.0.1:9443].client_certificates.ca: now accepts client certificates of the CA "CN=Other"`,
+		}},
+		{"the same CA from elsewhere", func(t *testing.T) {
+			t.Helper()
+			data, err := os.ReadFile("clients.pem")
+			if err != nil {
+				t.Fatal(err)
+			}
+			writeFile(t, "copy.pem", string(data), 0o644)
+			edit(t, "test.yaml", "ca: clients.pem", "ca: copy.pem")
+		}, nil},
+		{"a listener without", inMain("{ca: clients.pem, subjects: [other]}", "{}"),
+			[]string{"server.listeners[127.0.0.1:9443].client_certificates.ca: client certificates are not asked for any more"}},
+		{"a load balancer", inMain("  listeners:", "  proxy_protocol: {trusted: [10.0.0.0/8]}\n  listeners:"),
+			[]string{`server.proxy_protocol.trusted: now accepts "10.0.0.0/8"`}},
+		{"a tenant more", newStore(`"next-*"`, "another"), nil},
+		{"a tenant less", remove("key_stores.d/tax.yaml"), nil},
+		{"another way to keys", newStore(`"pay*-1"`, "agency"), []string{`key_stores[next]: is new and reaches the key with the label "payroll-1", as key store "payroll" does`}},
+		{"a way to keys that are free now", both(remove("key_stores.d/tax.yaml"), newStore(`"tax-1"`, "another")),
+			[]string{`key_stores[next]: is new and reaches the key with the label "tax-1", as key store "tax-main" does`}},
+		{"renamed, with a policy", inFile("key_stores.d/tax.yaml", "tax-main", "records"), []string{"key_stores[records].name: was tax-main and is records, which policies may read"}},
+		{"renamed, without rules", inFile("key_stores.d/tax.yaml", "tax-main\npolicy: {files: [../more.cedar]}", "records", "[tax-old]", "[]"), []string{
+			`key_stores[records].keys.disabled: no longer has "tax-old"`,
+			"key_stores[records].policy.files: there is no policy any more: every request that AWS KMS signs is permitted"}},
+		{"renamed and moved", inFile("key_stores.d/tax.yaml", "tax-main", "records", "/tax", "/records"),
+			[]string{`key_stores[records]: is new and reaches the key with the label "tax-", as key store "tax-main" does`}},
+		{"owner", inMain("owner: agency", "owner: ministry"), []string{payroll + "owner: was agency and is ministry, which policies may read"}},
+		{"group", inMain("name: payroll\n    hsm_group: main", "name: payroll\n    hsm_group: second"), []string{payroll + "hsm_group: was main and is second"}},
+		{"path", inMain("path_prefix: /payroll", "path_prefix: /wages"), nil},
+		{"host", inMain("- xks.example.com", "- xks.example.com\n      - xks.example.org"), []string{payroll + `hosts: now accepts "xks.example.org"`}},
+		{"region", inMain("- eu-west-1", "- eu-west-2"), []string{payroll + `regions: now accepts "eu-west-2"`}},
+		{"a region less", inMain("      - eu-west-1\n", ""), nil},
+		{"any region", inMain("    regions:\n      - eu-central-1\n      - eu-west-1\n", ""), []string{payroll + "regions: is empty now: it accepts any"}},
+		{"credential", inMain("- access_key_id: XKSTESTACCESSKEYIDPAYPAY", "- access_key_id: XKSTESTACCESSKEYIDPAYNEW\n        secret_access_key: {file: demo.key}\n      - access_key_id: XKSTESTACCESSKEYIDPAYPAY"),
+			[]string{payroll + "credentials[XKSTESTACCESSKEYIDPAYNEW]: is new"}},
+		{"wider labels", inMain("- payroll-*", "- pay*"), []string{payroll + `keys.labels: reaches the key with the label "pay", which it did not`}},
+		{"all labels", inMain("- payroll-*", `- "payroll*"`), []string{payroll + `keys.labels: reaches the key with the label "payroll", which it did not`}},
+		{"narrower labels", inMain("- payroll-*", "- payroll-[a-m]*\n        - payroll-x"), nil},
+		{"labels put otherwise", inMain("- payroll-*", `- "payroll-"`+"\n        - payroll-?*\n        - payroll-??"), nil},
+		{"template", inMain("keys:\n", "keys:\n      label: \"payroll-{key_id}\"\n"), []string{payroll + "keys.label: was {key_id} and is payroll-{key_id}"}},
+		{"disabled", inMain("        - payroll-older\n", ""), []string{payroll + `keys.disabled: no longer has "payroll-older"`}},
+		{"disabled more", inMain("- payroll-older", "- payroll-older\n        - payroll-oldest"), nil},
+		{"policy", inMain("    policy:\n      files:\n        - policies\n      mode: enforce\n", ""),
+			[]string{payroll + "policy.files: there is no policy any more: every request that AWS KMS signs is permitted"}},
+		{"shadow", inMain("mode: enforce", "mode: shadow"), []string{payroll + "policy.mode: was enforce and is shadow"}},
+		{"a forbid", inFile("more.cedar", "@id(\"bob-decrypts-nothing\")\nforbid (principal == User::\"arn:aws:iam::111122223333:user/Bob\", action == Action::\"Decrypt\", resource);\n", ""),
+			[]string{tax + `policy.files: the forbid "bob-decrypts-nothing" (more.cedar:3) is gone`}},
+		{"a permit", inFile("policies/a.cedar", "user/Bob", "user/Carol"), []string{payroll + `policy.files: the permit "bob" (a.cedar:2) has changed: it may permit more`}},
+		{"a permit less", inFile("policies/a.cedar", `@id("alice") permit (principal == User::"arn:aws:iam::111122223333:user/Alice", action, resource);`, ""), nil},
+		{"rate", inMain("requests_per_second: 100", "requests_per_second: 150"), []string{payroll + "quota.requests_per_second: was 100 and is 150"}},
+		{"no rate", inMain("      requests_per_second: 100\n      burst: 200\n", "      max_in_flight: 0\n"), []string{
+			payroll + "quota.requests_per_second: was 100 and is unlimited", payroll + "quota.burst: was 200 and is unlimited"}},
+		{"a burst of a second's worth", inMain("burst: 200", "burst: 0"), nil},
+		{"burst", inMain("burst: 200", "burst: 201"), []string{payroll + "quota.burst: was 200 and is 201"}},
+		{"integrity", inMain("check: other", "check: same"), []string{payroll + "integrity_check: was other and is same"}},
+		{"unblocked", inMain("    blocked: true\n", ""), []string{"key_stores[archive].blocked: was true and is false"}},
+		{"secret", func(t *testing.T) {
+			t.Helper()
+			writeFile(t, "demo.key", "Ck3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9", 0o600)
+		}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			protectedDir(t)
+			old := mustCompare(t)
+			test.change(t)
+			var got []string
+			for _, one := range looseningsOf(old, mustCompare(t), nil) {
+				got = append(got, one.String())
+				if !slices.Contains(looseningSettings, one.Setting) {
+					t.Errorf("%s is not among the settings of the metric", one.Setting)
+				}
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("got\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(test.want, "\n  "))
+			}
+		})
+	}
+}
+
+// What was not enforced takes no protection away.
+func TestLooseningsOfShadow(t *testing.T) {
+	protectedDir(t)
+	edit(t, "test.yaml", "mode: enforce", "mode: shadow")
+	old := mustCompare(t)
+	edit(t, "test.yaml", "    policy:\n      files:\n        - policies\n      mode: shadow\n", "", "owner: agency", "owner: ministry")
+	if found := looseningsOf(old, mustCompare(t), nil); len(found) > 0 {
+		t.Errorf("%v", found)
+	}
+}
+
+// A key store that comes back is compared with what it was; one that nobody knows is the next tenant.
+func TestLooseningsOfAReturn(t *testing.T) {
+	protectedDir(t)
+	first := mustCompare(t)
+	err := os.Rename("key_stores.d/tax.yaml", "tax.kept")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := mustCompare(t)
+	gone := goneStores(nil).after(first.config, second.config)
+	if len(gone) != 1 || gone[0].config.Name != "tax-main" {
+		t.Fatalf("%+v", gone)
+	}
+	gone = gone.after(second.config, second.config)
+	err = os.Rename("tax.kept", "key_stores.d/tax.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := looseningsOf(second, mustCompare(t), gone); len(found) > 0 {
+		t.Errorf("as it was: %v", found)
+	}
+	edit(t, "key_stores.d/tax.yaml", "policy: {files: [../more.cedar]}\n", "")
+	third := mustCompare(t)
+	found := looseningsOf(second, third, gone)
+	if len(found) != 1 || found[0].Key != "key_stores[tax-main].policy.files" {
+		t.Errorf("without its policy: %v", found)
+	}
+	if left := gone.after(second.config, third.config); len(left) != 0 {
+		t.Errorf("it is back: %+v", left)
+	}
+}
+
+func TestLooseningsOfAThousandAreQuick(t *testing.T) {
+	storeDir(t)
+	thousandStores(t)
+	old, replacement := mustCompare(t), mustCompare(t)
+	slices.Reverse(replacement.config.KeyStores)
+	replacement.config.KeyStores[17].Quota.Rate = 0
+	replacement.config.KeyStores[18].Name = "another" // at the same path
+	if found := looseningsOf(old, replacement, nil); len(found) != 0 {
+		t.Errorf("%v", found)
+	}
+	replacement.config.KeyStores[18].PathPrefix = "/another"
+	if found := looseningsOf(old, replacement, nil); len(found) != 1 || !strings.Contains(found[0].What, "is new and reaches the key") {
+		t.Errorf("%v", found)
+	}
+}

@@ -1,0 +1,91 @@
+package main
+
+// Policies against the configuration: the key stores and keys that they name are there, and every
+// key store with policies can have a request permitted.
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"xks-proxy/pkg/authz"
+	"xks-proxy/pkg/xks"
+)
+
+// policyNames is what policies can name. Only what the configuration says counts: the HSM may get a
+// key later.
+func policyNames(c *config) authz.Names {
+	names := authz.Names{Key: c.whyNoKey}
+	for _, k := range c.KeyStores {
+		names.KeyStores = append(names.KeyStores, k.Name)
+		if k.Owner != "" {
+			names.Owners = append(names.Owners, k.Owner)
+		}
+	}
+	slices.Sort(names.Owners)
+	names.Owners = slices.Compact(names.Owners)
+	return names
+}
+
+// whyNoKey says why a key store cannot have a key with that external key id; "" if it can.
+func (c *config) whyNoKey(keyStore, id string) string {
+	i := slices.IndexFunc(c.KeyStores, func(k keyStoreConfig) bool { return k.Name == keyStore })
+	if i < 0 {
+		return ""
+	}
+	k := c.KeyStores[i]
+	label := strings.Replace(k.Keys.Label, xks.KeyIDPlaceholder, id, 1)
+	_, reached := xks.KeyStoreConfig{Labels: k.Keys.Labels, Label: k.Keys.Label}.KeyID(label)
+	switch {
+	case !reached && slices.ContainsFunc(k.Keys.Labels, isPattern):
+		return fmt.Sprintf("its label %q matches none of keys.labels, which are %s",
+			label, shortList(k.Keys.Labels))
+	case !reached:
+		return fmt.Sprintf("its label %q is not in keys.labels; %s",
+			label, didYouMean(label, k.Keys.Labels))
+	case c.isTestKey(k.HSMGroup, label):
+		return fmt.Sprintf("%q is the proxy's own test key (test_key of the HSM group %s)",
+			label, k.HSMGroup)
+	}
+	return ""
+}
+
+func (c *config) isTestKey(group, label string) bool {
+	return slices.ContainsFunc(c.HSMGroups, func(g hsmGroupConfig) bool {
+		return g.Name == group && g.TestKey.Label == label
+	})
+}
+
+func isPattern(label string) bool { return strings.ContainsAny(label, `*?[\`) }
+
+const listShown = 5
+
+// shortList names the first few of a list.
+func shortList(all []string) string {
+	text := strings.Join(all[:min(len(all), listShown)], ", ")
+	if more := len(all) - listShown; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// checkPolicyNames reports names that the configuration does not have, at their places in the
+// policy files. It returns false if there is an error.
+func checkPolicyNames(r *report, names authz.Names, at string, policies *authz.Policies) bool {
+	faults, doubts := policies.Unknown(names)
+	for _, one := range faults {
+		r.problems = append(r.problems, r.policyProblem(at, one))
+	}
+	for _, one := range doubts {
+		r.warnings = append(r.warnings, warning(r.policyProblem(at, one)))
+	}
+	return len(faults) == 0
+}
+
+// checkPolicyPermits reports a key store of which no request can be permitted: one letter wrong,
+// and all that it serves is denied.
+func checkPolicyPermits(r *report, at, keyStore string, policies *authz.Policies) {
+	if !policies.Permits(keyStore) {
+		r.errorf(at, "in the key store %s %s", keyStore, authz.NothingPermitted)
+	}
+}

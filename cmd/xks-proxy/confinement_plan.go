@@ -1,0 +1,158 @@
+package main
+
+// Which files are the proxy's own, and which the process of an HSM needs although they stand among
+// them.
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"xks-proxy/pkg/confine"
+)
+
+// commonDirectories are everybody's: a file of ours in one of them is protected by itself, not
+// with the directory.
+var commonDirectories = []string{
+	"/", "/dev", "/dev/shm", "/etc", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv",
+	"/tmp", "/usr", "/usr/local", "/usr/local/etc", "/var", "/var/lib", "/var/log", "/var/run",
+	"/var/tmp", "/etc/opt", "/var/opt", "/usr/etc",
+}
+
+// systemDirectories hold programs and what the kernel shows: another HSM's environment may name
+// them, and they are nobody's secret.
+var systemDirectories = []string{
+	"/bin", "/boot", "/dev", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin", "/sys",
+	"/usr",
+}
+
+// confinementPlan is what the process of an HSM may reach.
+func confinementPlan(c *config, h hsmConfig) confine.Plan {
+	own := append(environmentPlaces(c, h), placesOf(c, h.Module)...)
+	plan := confine.Plan{
+		Strict:  h.Confine.Mode == confineStrict,
+		Keep:    slices.Concat(own, h.Confine.Paths),
+		Protect: proxyPlaces(c),
+	}
+	for _, other := range c.HSMs {
+		if other.Name == h.Name {
+			continue
+		}
+		for _, path := range environmentPlaces(c, other) {
+			if !isCommon(path) && !leadsToOne(path, own) {
+				plan.Protect = append(plan.Protect, path)
+			}
+		}
+	}
+	return plan
+}
+
+// proxyPlaces are files and directories of the proxy that no library needs. Certificates and CA
+// bundles are not among them: they are public, and a library may use the same.
+func proxyPlaces(c *config) []string {
+	var places []string
+	add := func(paths ...string) {
+		for _, path := range paths {
+			if filepath.IsAbs(path) {
+				places = append(places, path)
+			}
+		}
+	}
+	addWithDirectory := func(path string) {
+		add(path)
+		dir := filepath.Dir(path)
+		if filepath.IsAbs(path) && !slices.Contains(commonDirectories, dir) {
+			add(dir)
+		}
+	}
+	addWithDirectory(filepath.Join(c.source.dir, filepath.Base(c.source.file)))
+	addWithDirectory(c.Admin.Socket)
+	addWithDirectory(c.Log.Output)
+	add(c.KeyStoreDirectory, c.StateDirectory, os.Getenv(credentialsVariable))
+	add(webPlaces(c.Metrics.WebConfig)...)
+	for _, place := range c.certificatePlaces() {
+		add(place.Key)
+	}
+	for _, k := range c.KeyStores {
+		add(k.Policy.Files...)
+	}
+	for _, placed := range c.secretRefs() {
+		add(placed.ref.File)
+	}
+	return places
+}
+
+// webPlaces are metrics.web_config and the private key that it names; the latter is left out of a
+// file that cannot be read.
+func webPlaces(path string) []string {
+	var named struct {
+		TLS struct {
+			Key string `yaml:"key_file"`
+		} `yaml:"tls_server_config"`
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || yaml.Unmarshal(text, &named) != nil || named.TLS.Key == "" {
+		return []string{path}
+	}
+	return []string{path, resolvePath(filepath.Dir(path), named.TLS.Key)}
+}
+
+// standardPlaces are where an installed proxy has what is its own (docs/install.md).
+var standardPlaces = []string{
+	"/etc/xks-proxy", "/run/xks-proxy", "/var/lib/xks-proxy", "/var/log/xks-proxy",
+}
+
+// probeConfinement is for a module that is tried without a configuration.
+func probeConfinement(h hsmConfig) *confinement {
+	c := &config{source: &source{dir: standardPlaces[0]}}
+	plan := confine.Plan{
+		Keep:    append(environmentPlaces(c, h), placesOf(c, h.Module)...),
+		Protect: append([]string{h.PIN.File}, standardPlaces...),
+	}
+	return &confinement{hsm: h, kernel: confine.ThisKernel(), wanted: plan}
+}
+
+// environmentPlaces are the paths in the environment of an HSM.
+func environmentPlaces(c *config, h hsmConfig) []string {
+	var places []string
+	for _, pair := range h.Environment {
+		_, value, _ := strings.Cut(pair, "=")
+		for path := range strings.SplitSeq(value, ":") {
+			places = append(places, placesOf(c, path)...)
+		}
+	}
+	return places
+}
+
+// placesOf are a path that the settings of an HSM name and, where that is in a directory below that
+// of the configuration, the directory: what a vendor's file names is mostly beside it. What is not an
+// absolute path may be one from the directory of the configuration, in which the process runs.
+func placesOf(c *config, path string) []string {
+	below := c.source.dir + "/"
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(c.source.dir, path)
+		if !strings.HasPrefix(path, below) {
+			return nil
+		}
+	}
+	path = filepath.Clean(path)
+	if dir := filepath.Dir(path); strings.HasPrefix(dir, below) {
+		return []string{path, dir}
+	}
+	return []string{path}
+}
+
+// isCommon reports whether a path is of the system or a directory of everybody.
+func isCommon(path string) bool {
+	return slices.Contains(commonDirectories, path) || slices.ContainsFunc(systemDirectories,
+		func(dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") })
+}
+
+// leadsToOne reports whether a path is one of others or contains one.
+func leadsToOne(path string, others []string) bool {
+	return slices.ContainsFunc(others,
+		func(other string) bool { return other == path || strings.HasPrefix(other, path+"/") })
+}

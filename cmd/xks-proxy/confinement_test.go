@@ -1,0 +1,201 @@
+package main
+
+import (
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"xks-proxy/pkg/confine"
+)
+
+// confinedConfig has its own files in /etc/xks-proxy.
+func confinedConfig() *config {
+	return &config{
+		source:            &source{file: "xks-proxy.yaml", dir: "/etc/xks-proxy"},
+		Admin:             adminConfig{Socket: "/run/xks-proxy/admin.sock"},
+		Log:               logConfig{Output: "/var/log/xks-proxy.log"},
+		StateDirectory:    "/var/lib/xks-proxy",
+		KeyStoreDirectory: "/etc/xks-proxy/key_stores.d",
+		Server:            serverConfig{TLS: tlsConfig{Certificate: "/etc/ssl/certs/server.crt", Key: "/etc/ssl/private/server.key"}},
+		HSMs: []hsmConfig{
+			{Name: "hsm-a", Module: "/opt/vendor/lib.so", PIN: secretRef{File: "/srv/pins/a"}, Environment: []string{
+				"CONF=/etc/xks-proxy/a/vendor.conf", "OTHER=relative.conf", "DIR=.", "LD_LIBRARY_PATH=/opt/vendor:/usr/lib/vendor", "SHARED=/etc/vendor"}},
+			{Name: "hsm-b", Module: "/opt/other/lib.so", PIN: secretRef{File: "/srv/pins/b"}, Environment: []string{
+				"CONF=/etc/xks-proxy/b/vendor.conf", "LD_LIBRARY_PATH=/opt/vendor:/usr/lib/vendor", "SHARED=/etc/vendor",
+				"TOKENS=/var/lib/tokens-b", "TMP=/tmp", "NUMBER=3"}},
+		},
+		KeyStores: []keyStoreConfig{{
+			Credentials:  []credentialConfig{{SecretAccessKey: secretRef{File: "/srv/secrets/payroll"}}},
+			Policy:       policyConfig{Files: []string{"/srv/policies"}},
+			Certificates: []certificateConfig{{Certificate: "/srv/public.crt", Key: "/srv/private.key"}},
+		}},
+	}
+}
+
+func TestConfinementPlan(t *testing.T) {
+	t.Setenv(credentialsVariable, "/run/credentials/xks-proxy.service")
+	c := confinedConfig()
+	c.HSMs[0].Confine = confineConfig{Mode: confineDefault, Paths: []string{"/etc/xks-proxy/licences"}}
+	plan := confinementPlan(c, c.HSMs[0])
+	slices.Sort(plan.Protect)
+	slices.Sort(plan.Keep)
+	wantProtect := []string{
+		"/etc/ssl/private/server.key", "/etc/xks-proxy", "/etc/xks-proxy/3", "/etc/xks-proxy/b", "/etc/xks-proxy/b/vendor.conf",
+		"/etc/xks-proxy/key_stores.d", "/etc/xks-proxy/xks-proxy.yaml", "/run/credentials/xks-proxy.service",
+		"/run/xks-proxy", "/run/xks-proxy/admin.sock", "/srv/pins/a", "/srv/pins/b", "/srv/policies",
+		"/srv/private.key", "/srv/secrets/payroll", "/var/lib/tokens-b", "/var/lib/xks-proxy", "/var/log/xks-proxy.log",
+	}
+	if got := slices.Compact(plan.Protect); !slices.Equal(got, wantProtect) {
+		t.Errorf("protected:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(wantProtect, "\n"))
+	}
+	wantKeep := []string{
+		"/etc/vendor", "/etc/xks-proxy/a", "/etc/xks-proxy/a/vendor.conf", "/etc/xks-proxy/licences",
+		"/etc/xks-proxy/relative.conf", "/opt/vendor", "/opt/vendor/lib.so", "/usr/lib/vendor",
+	}
+	if got := slices.Compact(plan.Keep); !slices.Equal(got, wantKeep) {
+		t.Errorf("kept:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(wantKeep, "\n"))
+	}
+}
+
+// A configuration directly in a directory of everybody takes that directory from no library.
+func TestConfinementOfCommonDirectories(t *testing.T) {
+	c := confinedConfig()
+	c.source.dir, c.Admin.Socket = "/etc", "/tmp/admin.sock"
+	plan := confinementPlan(c, c.HSMs[0])
+	for _, path := range []string{"/etc", "/tmp", "/var/log"} {
+		if slices.Contains(plan.Protect, path) {
+			t.Errorf("%s is protected", path)
+		}
+	}
+	for _, path := range []string{"/etc/xks-proxy.yaml", "/tmp/admin.sock"} {
+		if !slices.Contains(plan.Protect, path) {
+			t.Errorf("%s is not protected", path)
+		}
+	}
+}
+
+func TestConfinementStatus(t *testing.T) {
+	c := confinedConfig()
+	for name, one := range map[string]struct {
+		kernel    confine.Kernel
+		settings  confineConfig
+		fact      string
+		attention string
+		refused   bool
+	}{
+		"whole":             {7, confineConfig{Mode: confineDefault, Required: true}, "confined, Landlock ABI 7", "", false},
+		"strict":            {6, confineConfig{Mode: confineStrict}, "confined, Landlock ABI 6, strict", "", false},
+		"off":               {7, confineConfig{Mode: confineOff}, "not confined (confine.mode: off)", "", false},
+		"old":               {4, confineConfig{}, "only partly confined, Landlock ABI 4", "The process of hsm-a is only partly confined: this kernel has Landlock ABI 4, so it can send signals to processes of its user.", false},
+		"very old":          {1, confineConfig{Required: true}, "only partly confined, Landlock ABI 1", "The process of hsm-a is only partly confined: this kernel has Landlock ABI 1, so it can truncate files and send signals to processes of its user.", true},
+		"none":              {0, confineConfig{}, "not confined, no Landlock", "The process of hsm-a is not confined: this kernel has no Landlock, so it can read and change what its user can.", false},
+		"none and required": {0, confineConfig{Required: true}, "not confined, no Landlock", "The process of hsm-a is not confined: this kernel has no Landlock, so it can read and change what its user can.", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := c.HSMs[0]
+			h.Confine = one.settings
+			k := newConfinement(c, h, one.kernel)
+			if got := k.status().fact(); got != one.fact {
+				t.Errorf("fact: %s, want %s", got, one.fact)
+			}
+			if got := k.status().attention(); got != one.attention {
+				t.Errorf("attention: %s, want %s", got, one.attention)
+			}
+			err := k.allowed()
+			if (err != nil) != one.refused {
+				t.Errorf("allowed: %v", err)
+			}
+		})
+	}
+}
+
+// A process that was started before the configuration named a file is said to reach it, until it is
+// started again.
+func TestConfinementStale(t *testing.T) {
+	c := confinedConfig()
+	k := newConfinement(c, c.HSMs[0], 7)
+	start := func() {
+		t.Helper()
+		files, err := k.files()
+		if err != nil || len(files) != 1 {
+			t.Fatalf("%v, %d files", err, len(files))
+		}
+		files[0].Close()
+	}
+	start()
+	within := confinedConfig()
+	within.KeyStores[0].Credentials[0].SecretAccessKey.File = "/etc/xks-proxy/secrets/payroll"
+	k.update(within)
+	if k.status().Stale {
+		t.Error("a file in the directory of the configuration is out of reach anyway")
+	}
+	beside := confinedConfig()
+	beside.KeyStores[0].Credentials[0].SecretAccessKey.File = "/home/operator/payroll"
+	k.update(beside)
+	if s := k.status(); !s.Stale || !strings.Contains(s.attention(), "run xks-proxy hsm restart hsm-a") {
+		t.Errorf("%+v: %s", s, s.attention())
+	}
+	start()
+	if k.status().Stale {
+		t.Error("it was started again")
+	}
+}
+
+func TestConfinementFacts(t *testing.T) {
+	got := confinementFacts([]confinementStatus{
+		{HSM: "a", State: confinedWholly, Kernel: "Landlock ABI 7"}, {HSM: "b", State: confinedWholly, Kernel: "Landlock ABI 7"},
+		{HSM: "c", State: confinedOff, Mode: confineOff},
+	})
+	want := []string{"a, b: confined, Landlock ABI 7", "c: not confined (confine.mode: off)"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestProcessUser(t *testing.T) {
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := hsmConfig{Name: "hsm-a", User: "nobody"}
+	found, err := h.processUser(0)
+	if err != nil || found == nil || found.Uid != 65534 {
+		t.Errorf("root and nobody (%s): %v, %v", nobody.Uid, found, err)
+	}
+	_, err = h.processUser(12345)
+	if err == nil || !strings.Contains(err.Error(), "HSM hsm-a: user: only root can start its process as nobody") {
+		t.Errorf("not root: %v", err)
+	}
+	found, err = hsmConfig{User: me.Uid}.processUser(os.Geteuid())
+	if err != nil || found != nil {
+		t.Errorf("the proxy's own: %v, %v", found, err)
+	}
+	r := newReport(&source{file: "x.yaml"})
+	validateUser(r, "hsms[0].user", "no-such-user")
+	if err := r.err(); err == nil || !strings.Contains(err.Error(), `hsms[0].user: the user no-such-user does not exist: create it or choose another`) {
+		t.Errorf("%v", err)
+	}
+}
+
+// The listener of metrics has a private key that only its own file names.
+func TestConfinementOfWebConfig(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "web.yaml")
+	err := os.WriteFile(file, []byte("tls_server_config: {cert_file: m.crt, key_file: keys/m.key}\n"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{file, filepath.Join(filepath.Dir(file), "keys/m.key")}
+	if got := webPlaces(file); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := webPlaces("/nowhere/web.yaml"); !slices.Equal(got, []string{"/nowhere/web.yaml"}) {
+		t.Errorf("%q", got)
+	}
+}

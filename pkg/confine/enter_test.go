@@ -1,0 +1,128 @@
+package confine
+
+// The test program itself is confined, as another ABI of Landlock where the kernel has more.
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+const probeArgument = "probe-what-is-reachable"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == Command {
+		fmt.Println(Enter(os.Args[2:]))
+		os.Exit(1)
+	}
+	if len(os.Args) > 2 && os.Args[1] == probeArgument {
+		probe(os.Args[2:])
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// probe prints what became of reading each file, and of truncating the first.
+func probe(files []string) {
+	for _, file := range files {
+		_, err := os.ReadFile(file)
+		fmt.Printf("read %s: %v\n", filepath.Base(file), errors.Is(err, os.ErrPermission))
+	}
+	fmt.Printf("truncate: %v\n", errors.Is(os.Truncate(files[0], 0), os.ErrPermission))
+	fmt.Printf("signal: %v\n", errors.Is(syscall.Kill(os.Getppid(), 0), os.ErrPermission))
+}
+
+func TestEnter(t *testing.T) {
+	dir := t.TempDir()
+	secret, kept := filepath.Join(dir, "own", "secret"), filepath.Join(dir, "own", "hsm", "conf")
+	err := os.MkdirAll(filepath.Dir(kept), 0o700)
+	if err == nil {
+		err = errors.Join(os.WriteFile(secret, []byte("x"), 0o600), os.WriteFile(kept, []byte("x"), 0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := Plan{Protect: []string{filepath.Join(dir, "own")}, Keep: []string{filepath.Join(dir, "own", "hsm")}}.Resolve()
+	have := ThisKernel()
+	if !have.Whole() {
+		t.Fatalf("this test needs Landlock ABI %d, the kernel has %s", whole, have)
+	}
+	for kernel := Kernel(0); kernel <= have; kernel++ {
+		t.Run(kernel.String(), func(t *testing.T) {
+			order, err := Order{Kernel: kernel, Plan: plan}.File()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer order.Close()
+			argv := Arguments(3, probeArgument, secret, kept)
+			cmd := exec.Command(argv[0], argv[1:]...)
+			cmd.ExtraFiles = []*os.File{order}
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			want := fmt.Sprintf("read secret: %v\nread conf: false\ntruncate: %v\nsignal: %v\n",
+				kernel > 0, kernel >= withTruncate, kernel >= whole)
+			if string(out) != want {
+				t.Errorf("refused:\n%s\nwant:\n%s", out, want)
+			}
+		})
+	}
+}
+
+// What the proxy found must be there.
+func TestEnterNeedsWhatWasFound(t *testing.T) {
+	for name, c := range map[string]struct {
+		order, want string
+	}{
+		"more than there is": {`{"kernel":12,"plan":{}}`, "there is no Landlock ABI 12"},
+		"not an order":       {`[]`, "cannot read what this process may reach"},
+	} {
+		file := filepath.Join(t.TempDir(), "order")
+		err := os.WriteFile(file, []byte(c.order), 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		order, err := os.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		argv := Arguments(3, probeArgument, file)
+		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.ExtraFiles = []*os.File{order}
+		out, err := cmd.CombinedOutput()
+		order.Close()
+		if err == nil || !strings.Contains(string(out), c.want) {
+			t.Errorf("%s: %v: %s", name, err, out)
+		}
+	}
+	for _, arguments := range [][]string{nil, {"3"}, {"x", "hsm-worker"}, {strconv.Itoa(1), "hsm-worker"}} {
+		err := Enter(arguments)
+		if err == nil || !strings.Contains(err.Error(), "not for use by hand") {
+			t.Errorf("%q: %v", arguments, err)
+		}
+	}
+}
+
+func TestResolve(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	real := filepath.Join(dir, "real")
+	err = errors.Join(os.Mkdir(real, 0o700), os.Symlink(real, filepath.Join(dir, "link")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := Plan{Protect: []string{filepath.Join(dir, "link", "later", "key"), dir + "/link/", real, "relative", ""}}.Resolve()
+	want := fmt.Sprint([]string{real, filepath.Join(real, "later", "key")})
+	if got := fmt.Sprint(p.Protect); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

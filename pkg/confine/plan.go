@@ -1,0 +1,88 @@
+package confine
+
+// What a child may reach, as paths.
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Plan says which files a process can reach. Paths are absolute and stand for all that is below
+// them. Where several contain a file, the longest decides, and of two equal ones Keep.
+type Plan struct {
+	// Strict allows SystemPaths and Keep only. Otherwise all is allowed but Protect.
+	Strict bool `json:"strict"`
+
+	Protect []string `json:"protect"`
+	Keep    []string `json:"keep"`
+}
+
+// SystemPaths are what a dynamically linked program needs to start, to resolve host names and to
+// verify certificates: what a strict Plan allows, for reading.
+var SystemPaths = []string{
+	"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/usr", "/proc", "/sys",
+	"/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime",
+	"/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf",
+	"/etc/services", "/etc/protocols", "/etc/passwd", "/etc/group",
+	"/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/crypto-policies", "/etc/alternatives",
+	"/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager",
+}
+
+// devicePaths are the devices that every program expects. A strict Plan allows them, for writing
+// as well.
+var devicePaths = []string{
+	"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/shm",
+}
+
+// Resolve is the plan with the targets of symbolic links instead of the links, as they are now: the
+// kernel decides about targets. A path that does not exist keeps its name below the first directory
+// that does.
+func (p Plan) Resolve() Plan {
+	return Plan{Strict: p.Strict, Protect: resolve(p.Protect), Keep: resolve(p.Keep)}
+}
+
+func resolve(paths []string) []string {
+	all := []string{}
+	for _, path := range paths {
+		if filepath.IsAbs(path) {
+			all = append(all, resolveOne(filepath.Clean(path)))
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+func resolveOne(path string) string {
+	rest := ""
+	for {
+		real, err := filepath.EvalSymlinks(path)
+		if err == nil {
+			return filepath.Join(real, rest)
+		}
+		if path == "/" || !errors.Is(err, fs.ErrNotExist) {
+			return filepath.Join(path, rest)
+		}
+		path, rest = filepath.Dir(path), filepath.Join(filepath.Base(path), rest)
+	}
+}
+
+// Covers reports whether a process that was started with p reaches nothing that other protects:
+// every path that other protects is within one that p protects. (Of a path beside those it is not
+// known when it was made.)
+func (p Plan) Covers(other Plan) bool {
+	if p.Strict {
+		return true
+	}
+	return !slices.ContainsFunc(other.Protect, func(path string) bool {
+		return !slices.ContainsFunc(p.Protect, func(own string) bool { return within(path, own) })
+	})
+}
+
+// within reports whether path is directory or below it.
+func within(path, directory string) bool {
+	return path == directory || directory == "/" ||
+		strings.HasPrefix(path, directory) && path[len(directory)] == '/'
+}
