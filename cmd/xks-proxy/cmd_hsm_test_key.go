@@ -269,6 +269,6 @@ func (o testKeyOrder) ensureOnce(ctx context.Context, token *pkcs11.Token) (stri
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("made the test key %q, version %d: AES-256, generated on the HSM, not extractable",
-		o.Label, testKeyVersion), nil
+	return fmt.Sprintf("made the test key %q, version %d: AES-256, generated on the HSM, "+
+		"not extractable", o.Label, testKeyVersion), nil
 }

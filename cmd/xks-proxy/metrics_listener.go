@@ -75,7 +75,8 @@ func (w *webProblems) Write(line []byte) (int, error) {
 func (w *webProblems) report(detail []byte) {
 	shown := webValue.ReplaceAll(bytes.TrimSpace(detail), []byte(webNotShown))
 	w.log.Error("the metrics cannot be served: correct the file of metrics.web_config, "+
-		"which is read at each connection", zap.ByteString("detail", shown[:min(len(shown), maxQuietText)]))
+		"which is read at each connection",
+		zap.ByteString("detail", shown[:min(len(shown), maxQuietText)]))
 }
 
 // webHandshakes is the server's log of errors. A file that cannot be used any more shows there as a
