@@ -231,8 +231,8 @@ type otherPattern struct {
 	prefix string
 }
 
-// alike are the patterns that can match a label that begins with prefix. Of a thousand patterns, most
-// cannot.
+// alike are the patterns that can match a label that begins with prefix. Of a thousand patterns,
+// most cannot.
 func alike(others []otherPattern, prefix string, budget *int) []labelPattern {
 	*budget -= 1 + len(others)/perPosition
 	var found []labelPattern
@@ -247,6 +247,7 @@ func alike(others []otherPattern, prefix string, budget *int) []labelPattern {
 // perPosition is how many quick comparisons count as one position of the budget.
 const perPosition = 16
 
+// matchesAny tells whether one of the patterns matches the label.
 func matchesAny(patterns []string, label string, budget *int) bool {
 	*budget -= 1 + len(patterns)/perPosition
 	return slices.ContainsFunc(patterns, func(pattern string) bool {

@@ -75,11 +75,9 @@ func (g goneStores) after(old, next *config) goneStores {
 
 // reaches tells whether s reaches all keys that other does. It is false if that is not known.
 func (s *formerStore) reaches(other formerStore, budget *int) bool {
-	missing := func(token string) bool { return !slices.Contains(s.tokens, token) }
-	if slices.ContainsFunc(other.tokens, missing) {
-		return false
-	}
 	switch {
+	case !shareToken(s.tokens, other.tokens): // the HSMs of a group have the same keys
+		return false
 	case s.config.Keys.Label != other.config.Keys.Label:
 		return false
 	case slices.Equal(s.config.Keys.Labels, other.config.Keys.Labels):
@@ -87,6 +85,10 @@ func (s *formerStore) reaches(other formerStore, budget *int) bool {
 	}
 	label, err := widerLabel(s.config.Keys, other.config.Keys, other.testKey, budget)
 	return err == nil && label == ""
+}
+
+func shareToken(first, second []string) bool {
+	return slices.ContainsFunc(first, func(token string) bool { return slices.Contains(second, token) })
 }
 
 // reach says which keys s reaches: the same text, the same keys.
@@ -157,10 +159,7 @@ func (l *loosener) newStore(k *keyStoreConfig, at keyPlace) {
 	mine := reachOf(k.Keys, "")
 	for i := range l.former {
 		other := &l.former[i]
-		shared := slices.ContainsFunc(other.tokens, func(token string) bool {
-			return slices.Contains(tokens, token)
-		})
-		if !shared {
+		if !shareToken(tokens, other.tokens) {
 			continue
 		}
 		label, err := commonReach(mine, l.reaches[i], &l.budget)
@@ -201,19 +200,18 @@ func tokensOf(c *config) map[string][]string {
 	return tokens
 }
 
-// members reports HSMs that come to a group from another one: the key stores of this group may reach
-// the keys of that one's.
+// members reports HSMs that come to a group from another one, perhaps under new names: the key
+// stores of this group may reach the keys of that one's.
 func (l *loosener) members(c settingChange, at keyPlace) {
-	old, next := c.old.Interface().([]groupMemberConfig), c.new.Interface().([]groupMemberConfig)
 	group := c.newParent.Interface().(hsmGroupConfig).Name
-	for _, member := range next {
-		same := func(m groupMemberConfig) bool { return m.HSM == member.HSM }
-		if slices.ContainsFunc(old, same) {
+	old := tokensOf(l.old.config)
+	for member := range slices.Chunk(l.tokens[group], 2) { // name and selection
+		if shareToken(member, old[group]) {
 			continue
 		}
 		for _, other := range l.old.config.HSMGroups {
-			if other.Name != group && slices.ContainsFunc(other.HSMs, same) {
-				l.add(at.element(member.HSM), fmt.Sprintf("is new here and was in the group %s: "+
+			if shareToken(member, old[other.Name]) {
+				l.add(at.element(member[0]), fmt.Sprintf("is new here and was in the group %s: "+
 					"key stores of this group may reach keys of that one", other.Name))
 			}
 		}

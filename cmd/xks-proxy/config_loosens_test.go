@@ -121,6 +121,10 @@ func TestLoosenings(t *testing.T) {
 		{"an HSM of another group", inMain("[{hsm: hsm-b}]}", "[{hsm: hsm-b}, {hsm: hsm-a}]}"),
 			[]string{"hsm_groups[second].hsms[hsm-a]: is new here and was in the group main: " +
 				"key stores of this group may reach keys of that one"}},
+		{"an HSM of another group, renamed", inMain("name: hsm-a,", "name: one,", "{hsm: hsm-a}, ", "",
+			"[{hsm: hsm-b}]}", "[{hsm: hsm-b}, {hsm: one}]}"),
+			[]string{"hsm_groups[second].hsms[one]: is new here and was in the group main: " +
+				"key stores of this group may reach keys of that one"}},
 		{"an HSM more", inMain("hsm_groups:", "  - {name: hsm-c, module: ./module.so, token: hsm-c, "+
 			"pin: {file: hsm-b.pin}}\nhsm_groups:", "{hsm: hsm-b}]}", "{hsm: hsm-b}, {hsm: hsm-c}]}"), nil},
 		{"two tokens change places", inMain("token: hsm-a", "token: x", "token: hsm-b", "token: hsm-a", "token: x", "token: hsm-b"),
