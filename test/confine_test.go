@@ -101,6 +101,12 @@ func attacksOn(w *world, phase, config string) []string {
 	add("peek", "PARENT")
 	add("trace", "PARENT")
 	add("gain-privileges", "-")
+	add("limit", "PARENT")
+	add("pin", "PARENT")
+	add("slow-down", "PARENT")
+	add("handle", w.file("server.key"))
+	add("watch", w.Dir)
+	add("write", "/sys/fs/cgroup/unified/cgroup.procs", w.B.Conf, "/proc/sys/kernel/core_pattern", module)
 	return orders
 }
 
