@@ -102,11 +102,8 @@ func attacksOn(w *world, phase, config string) []string {
 	add("trace", "PARENT")
 	add("gain-privileges", "-")
 	add("limit", "PARENT")
-	add("pin", "PARENT")
-	add("slow-down", "PARENT")
 	add("handle", w.file("server.key"))
-	add("watch", w.Dir)
-	add("write", "/sys/fs/cgroup/unified/cgroup.procs", w.B.Conf, "/proc/sys/kernel/core_pattern", module)
+	add("write", "/sys/fs/cgroup/unified/cgroup.procs", w.B.Conf, "/proc/sys/kernel/core_pattern")
 	return orders
 }
 

@@ -53,17 +53,33 @@ func newAncestry() ancestry {
 // maxAncestors bounds the walk.
 const maxAncestors = 1000
 
+// maxWalks bounds how often a walk begins anew. Who keeps changing its ancestors is refused.
+const maxWalks = 10
+
+// errChanging is a process that got another parent during the walk.
+var errChanging = errors.New("its ancestors change")
+
 // refuses is why a peer may not give orders; nil if it may. This process itself may.
 func (a ancestry) refuses(p peer) error {
 	if p.PID == a.self || p.PID <= 0 { // 0: it is outside this PID namespace, hence no descendant
 		return nil
 	}
-	below := parentage{start: ^uint64(0)}
-	pid := p.PID
+	for range maxWalks {
+		err := a.walk(p)
+		if !errors.Is(err, errChanging) {
+			return err
+		}
+	}
+	return errUnknownDescent
+}
+
+func (a ancestry) walk(p peer) error {
+	pid, below := p.PID, parentage{start: ^uint64(0)}
+	child := 0
 	for range maxAncestors {
 		now, err := a.parent(pid)
-		if err != nil || now.start > below.start {
-			return a.judgeUnknown(p) // hidden, or gone and its number is another's
+		if err != nil || now.start > below.start { // hidden, or gone and its number is another's
+			return a.judgeBroken(p, child, below)
 		}
 		switch {
 		case now.parent == a.self:
@@ -71,7 +87,19 @@ func (a ancestry) refuses(p peer) error {
 		case now.parent <= 1:
 			return nil
 		}
-		pid, below = now.parent, now
+		child, pid, below = pid, now.parent, now
+	}
+	return errUnknownDescent // nobody has as many who has nothing to hide
+}
+
+// judgeBroken is for a peer of whose ancestors the parent of child cannot be followed. If child has
+// another parent by now, there is more to see.
+func (a ancestry) judgeBroken(p peer, child int, before parentage) error {
+	if child != 0 {
+		now, err := a.parent(child)
+		if err != nil || now != before {
+			return errChanging
+		}
 	}
 	return a.judgeUnknown(p)
 }

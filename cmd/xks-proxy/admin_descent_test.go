@@ -56,6 +56,43 @@ func TestDescent(t *testing.T) {
 	}
 }
 
+// TestDescentOfChangingAncestors: a process does not get rid of its descent by an ancestor that ends
+// while the proxy looks, or by more ancestors than the proxy follows. None of these has
+// no_new_privs: confine.mode is off.
+func TestDescentOfChangingAncestors(t *testing.T) {
+	const self, peerID = 10, 100
+	for name, processes := range map[string]func(look, pid int) (parentage, error){
+		"an ancestor ends": func(look, pid int) (parentage, error) {
+			switch {
+			case pid == 101:
+				return parentage{}, errors.New("it has just ended")
+			case look == 1:
+				return parentage{101, 60}, nil
+			}
+			return parentage{self, 60}, nil // adopted
+		},
+		"all ancestors always end": func(look, pid int) (parentage, error) {
+			if pid != peerID {
+				return parentage{}, errors.New("it has just ended")
+			}
+			return parentage{1000 + look, 60}, nil
+		},
+		"more than are followed": func(_, pid int) (parentage, error) { return parentage{pid + 1, 60}, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			looks := 0
+			a := ancestry{self: self, uid: 500, freeToRun: func(int) bool { return true },
+				parent: func(pid int) (parentage, error) {
+					looks++
+					return processes(looks, pid)
+				}}
+			if a.refuses(peer{PID: peerID, UID: 500}) == nil {
+				t.Error("it may give orders")
+			}
+		})
+	}
+}
+
 // TestDescentOfRealProcesses: a child of this process descends from it; the parent of this process
 // does not.
 func TestDescentOfRealProcesses(t *testing.T) {

@@ -63,8 +63,8 @@ func (o Order) File() (*os.File, error) {
 // what follows Command. It returns only if that fails; then nothing may be done in this process.
 //
 // Whatever the order says, no_new_privs is set, so that no program that the process starts gains
-// privileges by a set-user-ID bit or file capabilities, and what root could use to reach around
-// Landlock is given up.
+// privileges by a set-user-ID bit or file capabilities, what root could use to reach around Landlock
+// is given up, and limits of other processes cannot be set.
 func Enter(arguments []string) error {
 	if len(arguments) < 2 {
 		return errors.New("this command is not for use by hand: the proxy starts it")
@@ -80,6 +80,9 @@ func Enter(arguments []string) error {
 		return fmt.Errorf("cannot set no_new_privs: %w", err)
 	}
 	err = dropCapabilities()
+	if err == nil {
+		err = refuseLimitsOfOthers()
+	}
 	if err == nil && order.Kernel > 0 {
 		err = order.restrict()
 	}
