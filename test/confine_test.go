@@ -35,11 +35,21 @@ func attacked(t *testing.T, w *world, confine object, orders []string, edit func
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What an earlier process of the library may have left: links where its settings name files.
+	lures := map[string]string{"LURE_STATE": w.file("state"), "LURE_KEY": w.file("server.key"), "LURE_B": w.B.Conf}
+	variables := []string{hostile.DirectoryVariable + "=" + dir}
+	for name, target := range lures {
+		err = os.Symlink(target, filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		variables = append(variables, name+"="+filepath.Join(dir, name))
+	}
 	writeFile(t, filepath.Join(dir, "orders"), strings.Join(orders, "\n")+"\n")
 	p := w.start(t, func(s *settings) {
 		s.HSMs[0]["module"] = library
 		s.HSMs[0]["confine"] = confine
-		s.HSMs[0]["environment"] = append(s.HSMs[0]["environment"].([]string), hostile.DirectoryVariable+"="+dir)
+		s.HSMs[0]["environment"] = append(s.HSMs[0]["environment"].([]string), variables...)
 		s.Admin["socket"] = w.file("admin.sock")
 		s.Log["output"] = "stderr"
 		edit(s)

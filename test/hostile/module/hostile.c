@@ -240,7 +240,7 @@ static int watch(const char *path)
 	return failed;
 }
 
-/* has_terminal: whoever has one can type into it. */
+/* has_terminal: a process that has one can type into it. */
 static int has_terminal(void)
 {
 	int fd = open("/dev/tty", O_RDWR);
