@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -189,6 +190,10 @@ func TestHostileLibrary(t *testing.T) {
 			})
 			p.waitActive(t, "hsm-a", "hsm-b")
 			other := p.worker(t, "hsm-b")
+			// By these the next proxy knows what is left of this one (see admin_descent.go).
+			if of, own := seccompFilters(t, p.worker(t, "hsm-a")), seccompFilters(t, p.pid); of <= own {
+				t.Errorf("the process of hsm-a has %d seccomp filters, the proxy %d", of, own)
+			}
 			outcomes := p.report(t, "initialize", orders)
 			for attack, outcome := range p.report(t, "encrypt", orders) {
 				outcomes[attack] = outcome
@@ -224,6 +229,21 @@ func TestHostileLibrary(t *testing.T) {
 			t.Logf("%d attacks were refused", len(orders))
 		})
 	}
+}
+
+func seccompFilters(t *testing.T, pid int) int {
+	t.Helper()
+	text, err := os.ReadFile(procPath(pid, "status"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, found := strings.Cut(string(text), "Seccomp_filters:")
+	line, _, _ := strings.Cut(after, "\n")
+	number, err := strconv.Atoi(strings.TrimSpace(line))
+	if !found || err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	return number
 }
 
 // TestHostileLibraryUnconfined: the module of these tests can do what it tries. Switched off, the
