@@ -94,10 +94,9 @@ func (c child) run(ctx context.Context) (string, string, error) {
 	// It ends with this process, which the kernel ties to the thread that forks.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	// A process group of its own: what a PKCS#11 module started in it ends with it. A session of its
-	// own: the module has no terminal into which it could type orders (TIOCSTI).
+	// A process group of its own: what a PKCS#11 module started in it ends with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Pdeathsig: syscall.SIGKILL, Setsid: true, Credential: user,
+		Pdeathsig: syscall.SIGKILL, Setpgid: true, Credential: user,
 	}
 	endGroup := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Cancel = endGroup

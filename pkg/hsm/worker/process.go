@@ -67,9 +67,7 @@ func startProcess(c Config, stderr zapcore.Level) (*process, error) {
 	cmd.ExtraFiles = append([]*os.File{theirs}, inherited...) // the first extra file is socketFD
 	cmd.Stdout, cmd.Stderr = out.stdout.writer, out.stderr.writer
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		// Ctrl-C on a terminal is for the parent, which drains first. In a session of its own, the
-		// child has no terminal into which its library could type orders (TIOCSTI).
-		Setsid:     true,
+		Setpgid:    true,        // Ctrl-C on a terminal is for the parent, which drains first
 		Pdeathsig:  deathSignal, // see run
 		Credential: c.Credential,
 	}

@@ -22,7 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -197,18 +196,6 @@ static int limit(pid_t pid)
 	return prlimit(pid, RLIMIT_NOFILE, &now, NULL);
 }
 
-/* pin has a process run on the processors on which it runs. */
-static int pin(pid_t pid)
-{
-	cpu_set_t now;
-
-	if (sched_getaffinity(pid, sizeof now, &now) < 0)
-		return -1;
-	return sched_setaffinity(pid, sizeof now, &now);
-}
-
-static int slow_down(pid_t pid) { return setpriority(PRIO_PROCESS, pid, 10); }
-
 /* by_handle opens a file by its number in the file system. */
 static int by_handle(const char *path)
 {
@@ -225,26 +212,6 @@ static int by_handle(const char *path)
 		return -1;
 	fd = open_by_handle_at(mount_fd, &handle.head, O_RDONLY);
 	close(mount_fd);
-	if (fd < 0)
-		return -1;
-	close(fd);
-	return 0;
-}
-
-static int watch(const char *path)
-{
-	int fd = inotify_init1(IN_CLOEXEC);
-	int failed = inotify_add_watch(fd, path, IN_ALL_EVENTS) < 0 ? -1 : 0;
-
-	close(fd);
-	return failed;
-}
-
-/* has_terminal: a process that has one can type into it. */
-static int has_terminal(void)
-{
-	int fd = open("/dev/tty", O_RDWR);
-
 	if (fd < 0)
 		return -1;
 	close(fd);
@@ -443,16 +410,8 @@ static void attack(const char *phase, const char *verb, const char *named)
 		failed = sibling() ? kill(sibling(), SIGKILL) : -1;
 	else if (!strcmp(verb, "limit"))
 		failed = limit(atoi(target));
-	else if (!strcmp(verb, "pin"))
-		failed = pin(atoi(target));
-	else if (!strcmp(verb, "slow-down"))
-		failed = slow_down(atoi(target));
 	else if (!strcmp(verb, "handle"))
 		failed = by_handle(target);
-	else if (!strcmp(verb, "watch"))
-		failed = watch(target);
-	else if (!strcmp(verb, "terminal"))
-		failed = has_terminal();
 	else if (!strcmp(verb, "abstract"))
 		failed = abstract(target);
 	else if (!strcmp(verb, "gain-privileges"))
