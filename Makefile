@@ -10,27 +10,57 @@ NOISY    ?=
 RELOADS  ?=
 VENDORS  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/xks-proxy-vendors
 DECRYPTS ?= 100000
+PREFIX   ?= /usr/local
+DESTDIR  ?=
 
 BIN := bin/xks-proxy
-TARGETS := help build demo demo-once test lint fuzz bench faults chaos reloads attack noisy busy vendors softhsm p11kit faulty clean
+TARGETS := help build man install install-test demo demo-once test lint fuzz bench faults chaos reloads attack noisy busy vendors softhsm p11kit promtool faulty clean
 
 .PHONY: $(TARGETS)
 .DEFAULT_GOAL := help
 
 help: ## List what there is to do
 	@echo 'make TARGET, where TARGET is one of'
-	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 	@echo
 	@echo 'Variables: DIR=$(DIR) (of the demo)  FUZZTIME=$(FUZZTIME) (of each fuzz target)  BENCH="-keys 1 -rounds 5" or "-stores 1000" (options)'
 	@echo '           FAULTS="-short" or "-fault hang -rate 600 -target hsm-a" or "-for 1m -seed 7" (options of faults and chaos)'
 	@echo '           RELOADS="-reloads 500 -reload-rate 200 -reload-strict" (options of reloads)'
 	@echo '           ATTACK="-short" or "-attack smuggling -seed 7" (options of attack)'
 	@echo '           DECRYPTS=$(DECRYPTS) (of each row of busy)'
+	@echo '           PREFIX=$(PREFIX) DESTDIR="" (of install)'
 	@echo '           NOISY="-seconds 60 -quota 200 -noise 2000" (options of noisy)'
 
 build: ## Build bin/xks-proxy
 	@mkdir -p bin
 	go build -trimpath -o $(BIN) ./cmd/xks-proxy
+
+man: build ## Write the manual pages to man/
+	$(BIN) man man
+
+# What is in the unit follows PREFIX. Nothing below /etc is touched: that is the operator's.
+SHARED = $(DESTDIR)$(PREFIX)/share
+DOCUMENTS = $(SHARED)/doc/xks-proxy
+install: ## Install bin/xks-proxy, its unit, manual pages, completions, documents and examples below PREFIX
+	@test -x $(BIN) || { echo 'bin/xks-proxy is missing: run make build first (it needs no root)' >&2; exit 1; }
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/lib/systemd/system'
+	install -m 0755 $(BIN) '$(DESTDIR)$(PREFIX)/bin/xks-proxy'
+	sed 's|/usr/local/|$(PREFIX)/|g' configs/xks-proxy.service >'$(DESTDIR)$(PREFIX)/lib/systemd/system/xks-proxy.service'
+	chmod 0644 '$(DESTDIR)$(PREFIX)/lib/systemd/system/xks-proxy.service'
+	install -d '$(DOCUMENTS)/examples/policies' '$(DOCUMENTS)/examples/key_stores.d'
+	install -m 0644 README.md docs/*.md '$(DOCUMENTS)/'
+	install -m 0644 configs/*.yaml configs/*.logrotate '$(DOCUMENTS)/examples/'
+	install -m 0644 configs/policies/* '$(DOCUMENTS)/examples/policies/'
+	install -m 0644 configs/key_stores.d/* '$(DOCUMENTS)/examples/key_stores.d/'
+	install -d '$(SHARED)/bash-completion/completions' '$(SHARED)/zsh/site-functions' '$(SHARED)/fish/vendor_completions.d'
+	$(BIN) completion bash >'$(SHARED)/bash-completion/completions/xks-proxy'
+	$(BIN) completion zsh >'$(SHARED)/zsh/site-functions/_xks-proxy'
+	$(BIN) completion fish >'$(SHARED)/fish/vendor_completions.d/xks-proxy.fish'
+	install -d '$(SHARED)/man/man1'
+	$(BIN) man '$(SHARED)/man/man1'
+
+install-test: build ## Follow docs/install.md on a clean Debian under systemd (root; debootstrap, systemd-nspawn)
+	go test ./test -run '^TestInstallDocument$$' -count 1 -v -timeout 20m -args -clean-machine
 
 demo: softhsm build ## Serve two software HSMs at https://127.0.0.1:8443 until Ctrl-C
 	@exec $(BIN) demo --dir '$(DIR)'
@@ -38,24 +68,31 @@ demo: softhsm build ## Serve two software HSMs at https://127.0.0.1:8443 until C
 demo-once: softhsm build ## The same with all checks, then stop: exit code 0 or 1
 	@exec $(BIN) demo --dir '$(DIR)' --exit
 
-test: softhsm p11kit ## Vet, unit tests with -race, end-to-end tests with the real program
+test: softhsm p11kit promtool ## Vet, unit tests with -race, end-to-end tests with the real program
 	go vet ./...
-	go test -race -timeout 10m ./pkg/... ./cmd/...
+	go test -race -timeout 10m ./pkg/... ./internal/... ./cmd/...
 	go test -timeout 14m ./test/...
+	@if test "$$(id -u)" != 0; then \
+		echo 'Not root, so these were not tried; CI tries them:'; \
+		grep -rhoE --include='*_test.go' 'asroot\.Needed\(t, "[^"]*"' cmd internal pkg test | cut -d '"' -f 2 | sort | sed 's/^/  - /'; \
+	fi
 
 lint: softhsm ## gofmt, vet, staticcheck, import rules, shell syntax
-	@unformatted=$$(gofmt -l cmd pkg test); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }
+	@unformatted=$$(gofmt -l cmd internal pkg test); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
 	go test -run '^TestImport' ./test
 	sh -n test/softhsm.sh
 	sh -n test/p11kit.sh
+	sh -n test/promtool.sh
 	sh -n test/vendors/build.sh
 	sh -n test/systemd.sh
+	sh -n test/logrotate.sh
+	for script in test/install/*.sh test/install/stand-in/*; do sh -n "$$script" || exit 1; done
 	bash -n .ci/run
 
 fuzz: ## Run every fuzz target in turn, FUZZTIME each
-	@grep -rn --include='*_test.go' '^func Fuzz' pkg cmd test | \
+	@grep -rn --include='*_test.go' '^func Fuzz' pkg internal cmd test | \
 	sed 's/^\(.*\)\/[^/]*:[0-9]*:func \(Fuzz[A-Za-z0-9_]*\).*/\1 \2/' | sort -u | \
 	while read -r package target; do \
 		echo "== $$package $$target"; \
@@ -92,6 +129,9 @@ softhsm: ## Install SoftHSM if it is missing
 
 p11kit: softhsm ## Install p11-kit-proxy.so if it is missing (a member of the pair in one test)
 	@sh test/p11kit.sh install >/dev/null
+
+promtool: ## Take promtool from Debian's package if it is missing (it tests the alert rules)
+	@sh test/promtool.sh install >/dev/null
 
 faulty: softhsm ## Build bin/faulty.so, a PKCS#11 module that fails on command (test/faulty)
 	@mkdir -p bin

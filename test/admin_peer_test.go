@@ -18,7 +18,8 @@ import (
 	"testing"
 	"time"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/status"
+	"xks-proxy/test/asroot"
 )
 
 const (
@@ -80,6 +81,7 @@ func kernelAddress(t testing.TB, s string) string {
 // The program listens on the ports of its configuration, and its processes for the HSMs on none.
 func TestNoOtherPorts(t *testing.T) {
 	t.Parallel()
+	asroot.Needed(t, "to see on which ports a process listens that is not dumpable")
 	p := newProxy(t, nil)
 	want := []string{p.listen, p.health}
 	slices.Sort(want)
@@ -116,9 +118,7 @@ func TestOtherUsers(t *testing.T) {
 	if err != nil || info.Mode() != os.ModeSocket|0o600 {
 		t.Fatalf("%v, mode %v", err, info.Mode())
 	}
-	if os.Getuid() != 0 {
-		return // only root can be another user
-	}
+	asroot.Needed(t, "to give orders as another user")
 	copied := filepath.Join(dir, "xks-proxy") // where a stranger can run it
 	copyProgram(t, copied)
 	for _, arguments := range [][]string{{"hsm", "list"}, {"status"}, {"block", "list"}, {"credentials", "list"}, {"block", "key-store", "main"}, {"unblock", "key-store", "main"}, {"hsm", "drain", "hsm-a"}} {
@@ -130,7 +130,7 @@ func TestOtherUsers(t *testing.T) {
 	if list := p.says(t, 0, "", "block", "list"); strings.Contains(list, "key store main") {
 		t.Errorf("a stranger has blocked: %s", list)
 	}
-	if service := p.list(t).member(t, "hsm-a").Service; service == hsm.Drained {
+	if service := p.list(t).member(t, "hsm-a").Service; service == status.Drained {
 		t.Error("a stranger has drained an HSM")
 	}
 	p.stop(t)

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
+	"xks-proxy/pkg/hsm/status"
 )
 
 // command runs the program to its end.
@@ -53,7 +53,7 @@ func (p *proxy) hsmFails(t testing.TB, says string, arguments ...string) {
 
 // hsmList is what `hsm list --json` prints.
 type hsmList struct {
-	Groups    []hsm.GroupStatus
+	Groups    []status.Group
 	Processes map[string]struct{ PID, Restarts, Sessions int }
 }
 
@@ -68,7 +68,7 @@ func (p *proxy) list(t testing.TB) hsmList {
 	return l
 }
 
-func (l hsmList) member(t testing.TB, name string) hsm.MemberStatus {
+func (l hsmList) member(t testing.TB, name string) status.Member {
 	t.Helper()
 	for _, g := range l.Groups {
 		for _, m := range g.Members {
@@ -78,7 +78,7 @@ func (l hsmList) member(t testing.TB, name string) hsm.MemberStatus {
 		}
 	}
 	t.Fatalf("%s is not listed", name)
-	return hsm.MemberStatus{}
+	return status.Member{}
 }
 
 // Draining, resuming and restarting one of two HSMs at load fails nothing.
@@ -93,7 +93,7 @@ func TestMaintenanceUnderLoad(t *testing.T) {
 		}
 		p.hsm(t, name+" is drained: nothing is in flight on it, and it gets no request until you resume it.\n", "drain", name)
 		before := p.list(t).member(t, name)
-		if before.Service != hsm.Drained || before.InFlight != 0 {
+		if before.Service != status.Drained || before.InFlight != 0 {
 			t.Errorf("%s after the drain: %+v", name, before)
 		}
 		answered := l.count()
@@ -118,7 +118,7 @@ func TestMaintenanceUnderLoad(t *testing.T) {
 		if now := p.worker(t, name); now == old {
 			t.Errorf("%s has its old process", name)
 		}
-		if s := p.list(t).member(t, name); s.Service != hsm.InService && s.Service != hsm.Returning {
+		if s := p.list(t).member(t, name); s.Service != status.InService && s.Service != status.Returning {
 			t.Errorf("%s is %s after its restart", name, s.Service)
 		}
 	}

@@ -172,7 +172,7 @@ func TestBlockThatCannotBeSaved(t *testing.T) {
 	p.says(t, 1, "xks-proxy: the key store main IS BLOCKED now, but the block will not survive a restart: ", "block", "key-store", "main")
 	c.post(t, encryptURI("key-1"), encryptBody([]byte("x"), nil)).wantError(t, 400, "InvalidStateException")
 	stdout, _, code := command(t, "status", "--config", p.file)
-	if code != 1 || !strings.Contains(stdout, "What is blocked will not survive a restart") {
+	if code != 4 || !strings.Contains(stdout, "What is blocked will not survive a restart") {
 		t.Errorf("exit code %d: %s", code, stdout)
 	}
 	p.says(t, 1, "xks-proxy: the key store main stays blocked, ", "unblock", "key-store", "main")
@@ -199,7 +199,6 @@ func TestBlockShows(t *testing.T) {
 	}
 	var status struct {
 		State     string
-		Attention []string
 		KeyStores []struct {
 			Name, Blocked string
 			Requests      int

@@ -54,7 +54,7 @@ func authenticationRequirements() []requirement {
 		{number: "A10", status: met, says: "A command writes the file that AWS's console imports, mode 0600",
 			also: []string{"TestRotation", "cmd/xks-proxy: TestCredentialsExport", "cmd/xks-proxy: TestCredentialsNewForAKeyStore"}},
 		{number: "C1", status: met,
-			says:   "The certificate that KMS wants, intermediates served; several by SNI; reload without a restart; the end of each as a metric and in `status`, told in the log 30 and 10 days before",
+			says:   "The certificate that KMS wants, intermediates served; several by SNI; reload without a restart; the end of each as a metric and in `status`, told in the log by its lifetime: a quarter left (at most 30 days), a tenth (at most 10)",
 			checks: []check{{"the intermediate of the configured file is served, and a client that knows the root only is content", checkChain}},
 			also: []string{"TestCertificatesByName", "TestCertificateIsRenewed", "cmd/xks-proxy: TestBadCertificates", "cmd/xks-proxy: TestCertificateIsChosenByName",
 				"cmd/xks-proxy: TestCertificatesAreReplacedUnderLoad", "cmd/xks-proxy: TestEndsOfCertificatesAreTold", "cmd/xks-proxy: TestPrintStatus"}},

@@ -117,20 +117,14 @@ func TestDockerfile(t *testing.T) {
 func TestDockerfileBuilds(t *testing.T) {
 	build := readDockerfile(t)[0]
 	source, out := t.TempDir(), t.TempDir()
-	for _, entry := range []string{"go.mod", "go.sum"} {
-		data, err := os.ReadFile(filepath.Join("..", entry))
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = os.WriteFile(filepath.Join(source, entry), data, 0o600)
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, tree := range []string{"cmd", "configs", "internal", "pkg"} {
-		err := os.CopyFS(filepath.Join(source, tree), os.DirFS(filepath.Join("..", tree)))
-		if err != nil {
-			t.Fatal(err)
+	ignore := strings.Fields(readText(t, "../.dockerignore"))
+	for _, copied := range build.all("COPY") {
+		words := strings.Fields(copied)
+		for _, name := range words[:len(words)-1] {
+			if !slices.Contains(ignore, "!"+name) {
+				t.Errorf(".dockerignore leaves out %s, which the Dockerfile copies", name)
+			}
+			copyInto(t, filepath.Join("..", name), filepath.Join(source, name))
 		}
 	}
 	// .dockerignore leaves them out.
@@ -157,5 +151,21 @@ func TestDockerfileBuilds(t *testing.T) {
 	said, err := exec.Command(filepath.Join(out, "xks-proxy"), "version").CombinedOutput()
 	if err != nil || !strings.Contains(string(said), "xks-proxy") {
 		t.Errorf("the program built says %q, %v", said, err)
+	}
+}
+
+// copyInto copies a file or a tree.
+func copyInto(t *testing.T, from, to string) {
+	t.Helper()
+	info, err := os.Stat(from)
+	switch {
+	case err != nil:
+	case info.IsDir():
+		err = os.CopyFS(to, os.DirFS(from))
+	default:
+		writeFile(t, to, readText(t, from))
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -1,8 +1,10 @@
 #!/bin/sh
-# Installs logrotate, with which the shipped configs/xks-proxy.logrotate is tried.
+# Finds logrotate, with which the shipped configs/xks-proxy.logrotate is tried, installs it if it is
+# missing, and prints its path. It is in /usr/sbin, where an ordinary user's PATH does not look.
 set -eu
 
-if command -v logrotate >/dev/null 2>&1; then
+PATH=$PATH:/usr/sbin:/sbin
+if command -v logrotate; then
 	exit 0
 fi
 if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" != 0 ]; then
@@ -14,4 +16,4 @@ export DEBIAN_FRONTEND=noninteractive
 	apt-get update -q
 	apt-get install -q -y --no-install-recommends logrotate
 } </dev/null >&2
-command -v logrotate >/dev/null
+command -v logrotate

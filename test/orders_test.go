@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/test/faulty"
 )
 
@@ -32,7 +32,7 @@ func TestOrdersAtOnce(t *testing.T) {
 		}
 		orders.Wait()
 		time.Sleep(1500 * time.Millisecond) // a probe at least
-		if m := p.list(t).member(t, "hsm-a"); m.Service != hsm.Drained {
+		if m := p.list(t).member(t, "hsm-a"); m.Service != status.Drained {
 			t.Errorf("hsm-a was drained and is %s", m.Service)
 		}
 		p.hsm(t, "hsm-a is in service", "resume", "hsm-a")

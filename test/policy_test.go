@@ -183,13 +183,13 @@ func TestPolicyReplay(t *testing.T) {
 	cases := filepath.Join(p.world.Dir, "replay.jsonl")
 	writeFile(t, cases, denied+"\n"+allowed+"\n")
 	stdout, stderr, code := command(t, "policy", "test", cases, "--config", p.file, "--key-store", "main")
-	if code != 0 || stderr != "" || !strings.Contains(stdout, "deny   forbidden by not-mallory") || !strings.Contains(stdout, "allow  permitted by account-from-endpoint") {
+	if code != 0 || stderr != "" || !strings.Contains(stdout, "deny      forbidden by not-mallory") || !strings.Contains(stdout, "allow     permitted by account-from-endpoint") {
 		t.Errorf("exit code %d:\n%s%s", code, stdout, stderr)
 	}
 	milder := filepath.Join(p.world.Dir, "milder.cedar")
 	writeFile(t, milder, strings.Replace(testPolicy, mallory, "arn:aws:iam::123456789012:user/Eve", 1))
 	stdout, _, code = command(t, "policy", "test", cases, "--policies", milder)
-	if code != 0 || strings.Count(stdout, "allow  permitted by account-from-endpoint") != 2 {
+	if code != 0 || strings.Count(stdout, "allow     permitted by account-from-endpoint") != 2 {
 		t.Errorf("exit code %d:\n%s", code, stdout)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/status"
 )
 
 // byHand keeps the program from looking at files itself.
@@ -284,10 +284,10 @@ func TestReloadKeepsDrained(t *testing.T) {
 		p.configure(t, func(s *settings) { byHand(s); edit(s) })
 		p.reload(t)
 		l := p.list(t)
-		if got := l.member(t, "hsm-a").Service; got != hsm.Drained {
+		if got := l.member(t, "hsm-a").Service; got != status.Drained {
 			t.Errorf("after a change of %s hsm-a is %s", name, got)
 		}
-		if got := l.member(t, "hsm-b").Service; got == hsm.Drained {
+		if got := l.member(t, "hsm-b").Service; got == status.Drained {
 			t.Errorf("after a change of %s hsm-b is %s", name, got)
 		}
 		p.client(t, http1).encrypt(t, "key-1", encryptBody([]byte("x"), nil))
@@ -295,7 +295,7 @@ func TestReloadKeepsDrained(t *testing.T) {
 	p.hsm(t, "hsm-a is in service", "resume", "hsm-a")
 	p.configure(t, byHand)
 	p.reload(t)
-	if got := p.list(t).member(t, "hsm-a").Service; got == hsm.Drained {
+	if got := p.list(t).member(t, "hsm-a").Service; got == status.Drained {
 		t.Error("resumed, and drained again by a reload")
 	}
 }

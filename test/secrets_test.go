@@ -74,13 +74,13 @@ func TestNoSecretAnywhere(t *testing.T) {
 		t.Fatalf("processes: %v", pids)
 	}
 	for name, pid := range pids {
-		for _, file := range []string{"environ", "cmdline"} {
-			text, err := os.ReadFile(procPath(pid, file))
-			if err != nil {
-				t.Errorf("%s of the %s: %v", file, name, err)
-			}
-			searchFor(t, secrets, file+" of the "+name, text)
+		text, _ := readEnvironment(t, "the "+name, pid)
+		searchFor(t, secrets, "environment of the "+name, text)
+		text, err := os.ReadFile(procPath(pid, "cmdline"))
+		if err != nil {
+			t.Errorf("command line of the %s: %v", name, err)
 		}
+		searchFor(t, secrets, "command line of the "+name, text)
 	}
 	p.stop(t)
 	log := []byte(p.log.tail(1 << 20))

@@ -102,8 +102,8 @@ func TestCertificatesByName(t *testing.T) {
 	}
 	metrics := curl(t, "http://"+p.health+"/metrics")
 	for _, want := range []string{
-		`xks_proxy_certificate_expiry_timestamp_seconds{key_store="main",name="main.xks.example.com"} `,
-		`xks_proxy_certificate_expiry_timestamp_seconds{key_store="",name="localhost"} `,
+		`xks_proxy_certificate_expiry_timestamp_seconds{key_store="main",name="main.xks.example.com",use="server"} `,
+		`xks_proxy_certificate_expiry_timestamp_seconds{key_store="",name="localhost",use="server"} `,
 	} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("no %s in the metrics", want)

@@ -4,6 +4,7 @@ package test
 // starts has them, whatever the variables are called.
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -92,14 +93,30 @@ func TestSecretVariables(t *testing.T) {
 
 func searchEnvironment(t *testing.T, w *world, whose string, pid int) {
 	t.Helper()
-	text, err := os.ReadFile(procPath(pid, "environ"))
-	if err != nil {
-		t.Errorf("environment of %s: %v", whose, err)
+	text, visible := readEnvironment(t, whose, pid)
+	if !visible {
+		return
 	}
 	if !strings.Contains(string(text), "SOFTHSM2_CONF=") {
 		t.Errorf("environment of %s: %q is not the one of an HSM's process", whose, text)
 	}
 	searchFor(t, w.secrets(), "environment of "+whose, text)
+}
+
+// readEnvironment is for root. Without the right to read it, it makes sure that it cannot be read.
+func readEnvironment(t testing.TB, whose string, pid int) ([]byte, bool) {
+	t.Helper()
+	text, err := os.ReadFile(procPath(pid, "environ"))
+	if os.Getuid() != 0 {
+		if !errors.Is(err, os.ErrPermission) {
+			t.Errorf("environment of %s: its own user can read it: %v", whose, err)
+		}
+		return nil, false
+	}
+	if err != nil {
+		t.Errorf("environment of %s: %v", whose, err)
+	}
+	return text, true
 }
 
 // childOf is the only child of a process.

@@ -6,7 +6,7 @@ package main
 import (
 	"time"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/hsm/worker"
 )
 
@@ -27,7 +27,7 @@ const (
 type adminStatus struct {
 	Version   string                   `json:"version"`
 	Starting  bool                     `json:"starting,omitempty"` // it waits for its HSMs; no groups yet
-	Groups    []hsm.GroupStatus        `json:"groups"`             // in the order of the configuration
+	Groups    []status.Group           `json:"groups"`             // in the order of the configuration
 	Processes map[string]processStatus `json:"processes"`          // by HSM
 }
 

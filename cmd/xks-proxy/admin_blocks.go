@@ -23,8 +23,7 @@ var (
 )
 
 const (
-	shownBlocks = 5  // in a sentence
-	shownNames  = 10 // of key stores, likewise
+	shownBlocks = 5 // in a sentence
 )
 
 // blockOrder is one call that blocks or unblocks.
@@ -87,7 +86,7 @@ func (a *admin) switched(name string, o blockOrder, message string, err error) (
 func (a *admin) blockTarget(ctx context.Context, o blockOrder) (string, error) {
 	if o.KeyStore != "" && !o.Force && !slices.Contains(a.keyStoreNames(), o.KeyStore) {
 		return "", &adminRefusal{errUnknownKeyStore, fmt.Sprintf("there is no key store %q; %s Nothing was blocked; --force blocks it all the same, for a reload that brings it",
-			o.KeyStore, nearNames(o.KeyStore, a.keyStoreNames()))}
+			o.KeyStore, sentence(didYouMean(o.KeyStore, a.keyStoreNames())))}
 	}
 	by := o.By.String()
 	stands, before, err := a.kill.add(ctx, block{
@@ -166,7 +165,7 @@ func (a *admin) unblockTarget(ctx context.Context, o blockOrder) (string, error)
 	case len(removed) > 0:
 		return done + ".", nil
 	case o.KeyStore != "" && !slices.Contains(names, o.KeyStore):
-		return "", &adminRefusal{errUnknownKeyStore, fmt.Sprintf("there is no key store %q, and no block of that name; %s", o.KeyStore, nearNames(o.KeyStore, names))}
+		return "", &adminRefusal{errUnknownKeyStore, fmt.Sprintf("there is no key store %q, and no block of that name; %s", o.KeyStore, didYouMean(o.KeyStore, names))}
 	default:
 		return fmt.Sprintf("The %s is not blocked; nothing was changed.%s", o.blockTarget, a.blockedInstead()), nil
 	}
@@ -259,19 +258,6 @@ func (a *admin) listed(label string) bool {
 		}
 	}
 	return false
-}
-
-// nearNames is the end of a sentence about an unknown key store: the one that was probably meant, or some of those that there are.
-func nearNames(name string, known []string) string {
-	if near := suggest(name, known); near != "" {
-		return fmt.Sprintf("did you mean %q?", near)
-	}
-	shown := known[:min(len(known), shownNames)]
-	text := "known: " + strings.Join(shown, ", ")
-	if more := len(known) - len(shown); more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return text + "."
 }
 
 // placeOf says where in the configuration a key stands.

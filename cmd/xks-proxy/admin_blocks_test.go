@@ -15,7 +15,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/internal/text"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/xks"
 )
 
@@ -110,7 +111,7 @@ func TestBlockWithoutAStateDirectory(t *testing.T) {
 // Blocks do not wait for HSMs.
 func TestBlockWhileTheProxyStarts(t *testing.T) {
 	rig := newAdminRig(t)
-	rig.admin.groups = func() []*hsm.Group { return nil }
+	rig.admin.groups = func() []*group.Group { return nil }
 	rig.admin.kill.enforcer = nil // no handler yet
 	rig.wantSaid(t, 0, `The key with the label "key" is blocked in every key store: from now on Encrypt and Decrypt are answered InvalidStateException.
 Note: the proxy is starting; whether an HSM has such a key is not known yet.`, "block", "key", "key")
@@ -223,26 +224,10 @@ func TestBlockList(t *testing.T) {
 	long := blockOf("finance", "key-"+strings.Repeat("0123456789", 12))
 	long.Reason = strings.Repeat("because ", 60)
 	list = blockList{Blocks: []block{blockOf("finance", ""), blockOf("", "finance-payroll-production"), long}, Configured: list.Configured, Unsaved: "no space left on device"}
-	var b strings.Builder
-	err = printBlocks(&b, list, now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkWidth(t, b.String())
-	checkGolden(t, goldenPath("block-list"), []byte(b.String()))
-	b.Reset()
-	err = printBlocks(&b, blockList{Survive: true}, now)
-	if err != nil || b.String() != "Nothing is blocked.\n" {
-		t.Errorf("%q, %v", b.String(), err)
-	}
-}
-
-// checkWidth is about what eyes see at once.
-func checkWidth(t *testing.T, text string) {
-	t.Helper()
-	for line := range strings.Lines(text) {
-		if len([]rune(line)) > listWidth+1 {
-			t.Errorf("a line of more than %d columns: %s", listWidth, line)
-		}
+	checkPage(t, "block-list", func(p *text.Page) { printBlocks(p, list, now) })
+	p := text.NewPage(80)
+	printBlocks(p, blockList{Survive: true}, now)
+	if p.String() != "Nothing is blocked.\n" {
+		t.Error(p.String())
 	}
 }

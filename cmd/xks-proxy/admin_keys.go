@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/xks"
 )
 
@@ -35,7 +37,7 @@ type keyAnswer struct {
 
 // keyEntry is a key version, and who can use it.
 type keyEntry struct {
-	hsm.KeyReport
+	catalogue.KeyReport
 	KeyStores []reachingStore `json:"keyStores"`
 }
 
@@ -85,7 +87,7 @@ func (a *admin) keys(q keyQuery) (*keyAnswer, error) {
 }
 
 // reachedBy lists the key stores that reach a key.
-func reachedBy(r *hsm.KeyReport, stores []keyStoreConfig) []reachingStore {
+func reachedBy(r *catalogue.KeyReport, stores []keyStoreConfig) []reachingStore {
 	list := []reachingStore{}
 	if r.TestKey {
 		return list
@@ -111,7 +113,7 @@ func (q keyQuery) fits(e *keyEntry) bool {
 }
 
 // checkQuery refuses names that do not exist, and says which do.
-func checkQuery(q keyQuery, groups []*hsm.Group, stores []keyStoreConfig) error {
+func checkQuery(q keyQuery, groups []*group.Group, stores []keyStoreConfig) error {
 	var groupNames, storeNames, states []string
 	for _, g := range groups {
 		groupNames = append(groupNames, g.Name())
@@ -119,7 +121,7 @@ func checkQuery(q keyQuery, groups []*hsm.Group, stores []keyStoreConfig) error 
 	for _, k := range stores {
 		storeNames = append(storeNames, k.Name)
 	}
-	for _, s := range hsm.KeyStates() {
+	for _, s := range catalogue.KeyStates() {
 		states = append(states, string(s))
 	}
 	if len(groups) == 0 {
@@ -130,7 +132,7 @@ func checkQuery(q keyQuery, groups []*hsm.Group, stores []keyStoreConfig) error 
 		known      []string
 	}{{"HSM group", q.Group, groupNames}, {"key store", q.KeyStore, storeNames}, {"state", q.State, states}} {
 		if one.name != "" && !slices.Contains(one.known, one.name) {
-			return &adminRefusal{errUnknownName, fmt.Sprintf("%s %s does not exist; %s", one.what, quoteName(one.name), nearNames(one.name, one.known))}
+			return &adminRefusal{errUnknownName, fmt.Sprintf("%s %s does not exist; %s", one.what, quoteName(one.name), didYouMean(one.name, one.known))}
 		}
 	}
 	_, err := path.Match(q.Label, "")
@@ -181,9 +183,9 @@ func (a *admin) refreshHSMs(ctx context.Context, o adminOrder) (string, error) {
 
 // refreshing is one HSM of one group.
 type refreshing struct {
-	group  *hsm.Group
+	group  *group.Group
 	hsm    string
-	result hsm.Refreshed
+	result catalogue.Refreshed
 	took   time.Duration
 	err    error
 }

@@ -12,7 +12,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
 	"xks-proxy/pkg/hsm/hsmtest"
 )
 
@@ -77,10 +79,10 @@ func TestKeysList(t *testing.T) {
 		})
 	}
 	for want, args := range map[string][]string{
-		`xks-proxy: key store "finanse" does not exist; did you mean "finance"?`:                                  {"--key-store", "finanse"},
-		`xks-proxy: HSM group "zzzzzzzzz" does not exist; known: main, other.`:                                    {"--group", "zzzzzzzzz"},
-		`xks-proxy: state "good" does not exist; known: differs, doubtful, missing, unusable, unknown, complete.`: {"--state", "good"},
-		`xks-proxy: label pattern "[a": syntax error in pattern`:                                                  {"--label", "[a"},
+		`xks-proxy: key store "finanse" does not exist; did you mean "finance"?`:                                 {"--key-store", "finanse"},
+		`xks-proxy: HSM group "zzzzzzzzz" does not exist; known: main, other`:                                    {"--group", "zzzzzzzzz"},
+		`xks-proxy: state "good" does not exist; known: differs, doubtful, missing, unusable, unknown, complete`: {"--state", "good"},
+		`xks-proxy: label pattern "[a": syntax error in pattern`:                                                 {"--label", "[a"},
 	} {
 		_, stderr, code := rig.keys(t, args...)
 		if code != 1 || stderr != want+"\n" {
@@ -101,15 +103,15 @@ func TestKeysAsJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	states := map[string]hsm.KeyState{}
+	states := map[string]catalogue.KeyState{}
 	for _, k := range answer.Keys {
 		if k.Version != nil {
 			states[fmt.Sprintf("%s %d", k.ExactLabel(), *k.Version)] = k.State
 		}
 	}
-	for key, want := range map[string]hsm.KeyState{
-		"finance-1 2": hsm.KeyComplete, "finance-1 3": hsm.KeyIsMissing, "finance-id01 0": hsm.KeyDoubtful, "differs 1": hsm.KeyDiffers,
-		"vendor 1": hsm.KeyComplete, "nul\x00 1": hsm.KeyComplete, "\xff 1": hsm.KeyComplete, "\xfe 1": hsm.KeyComplete,
+	for key, want := range map[string]catalogue.KeyState{
+		"finance-1 2": catalogue.KeyComplete, "finance-1 3": catalogue.KeyIsMissing, "finance-id01 0": catalogue.KeyDoubtful, "differs 1": catalogue.KeyDiffers,
+		"vendor 1": catalogue.KeyComplete, "nul\x00 1": catalogue.KeyComplete, "\xff 1": catalogue.KeyComplete, "\xfe 1": catalogue.KeyComplete,
 	} {
 		if states[key] != want {
 			t.Errorf("%q is %q, not %q", key, states[key], want)
@@ -117,27 +119,24 @@ func TestKeysAsJSON(t *testing.T) {
 	}
 }
 
-// 80 columns on a terminal, and nothing cut in a pipe.
+// 80 columns on a terminal, and whole lines in a pipe.
 func TestKeysFitTheTerminal(t *testing.T) {
 	rig := newKeyRig(t)
 	answer, err := rig.admin.keys(keyQuery{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var narrow, wide bytes.Buffer
-	for b, width := range map[*bytes.Buffer]int{&narrow: 80, &wide: 0} {
-		err := keyPrinter{width: width}.print(b, answer)
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	narrow, wide := text.NewPage(80), text.NewPage(0)
+	printKeys(narrow, answer, false)
+	printKeys(wide, answer, false)
 	for line := range strings.Lines(narrow.String()) {
 		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
 	label := "payroll-" + strings.Repeat("long-", 20) + "end"
-	if !strings.Contains(wide.String(), label) || strings.Contains(narrow.String(), label) || !strings.Contains(narrow.String(), "…") {
+	if !strings.Contains(wide.String(), label+"       1   missing") || strings.Contains(narrow.String(), label) ||
+		!strings.Contains(narrow.String(), label[:30]) {
 		t.Errorf("narrow:\n%swide:\n%s", narrow.String(), wide.String())
 	}
 }

@@ -12,14 +12,15 @@ import (
 
 	"go.uber.org/zap"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
+	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/hsm/worker"
 )
 
 // admin carries out the orders.
 type admin struct {
 	log       *zap.Logger
-	groups    func() []*hsm.Group          // in the order of the configuration; none while the proxy starts
+	groups    func() []*group.Group        // in the order of the configuration; none while the proxy starts
 	processes func() map[string]hsmProcess // by HSM
 	turns     *turns                       // shared with the reloads
 	reloads   reloads                      // nil: there are none
@@ -65,7 +66,7 @@ func newAdmin(p *parts) *admin {
 func (a *admin) starting() bool { return len(a.groups()) == 0 }
 
 func (a *admin) status() adminStatus {
-	s := adminStatus{Version: programVersion().Version, Starting: a.starting(), Groups: []hsm.GroupStatus{}, Processes: map[string]processStatus{}}
+	s := adminStatus{Version: programVersion().Version, Starting: a.starting(), Groups: []status.Group{}, Processes: map[string]processStatus{}}
 	for _, g := range a.groups() {
 		s.Groups = append(s.Groups, g.Status())
 	}
@@ -136,8 +137,8 @@ func (a *admin) inTurn(ctx context.Context, what string, o adminOrder,
 }
 
 // groupsOf are the groups that an HSM serves in: one, mostly.
-func (a *admin) groupsOf(name string) []*hsm.Group {
-	var found []*hsm.Group
+func (a *admin) groupsOf(name string) []*group.Group {
+	var found []*group.Group
 	for _, g := range a.groups() {
 		if memberOf(g, name).HSM != "" {
 			found = append(found, g)
@@ -147,18 +148,18 @@ func (a *admin) groupsOf(name string) []*hsm.Group {
 }
 
 // memberOf is the zero status for an HSM that is not in the group.
-func memberOf(g *hsm.Group, name string) hsm.MemberStatus {
+func memberOf(g *group.Group, name string) status.Member {
 	for _, m := range g.Status().Members {
 		if m.HSM == name {
 			return m
 		}
 	}
-	return hsm.MemberStatus{}
+	return status.Member{}
 }
 
 // serves reports whether an HSM gets requests.
-func serves(m hsm.MemberStatus) bool {
-	return m.Service == hsm.InService || m.Service == hsm.Returning
+func serves(m status.Member) bool {
+	return m.Service == status.InService || m.Service == status.Returning
 }
 
 func (a *admin) unknown(name string) error {
@@ -168,7 +169,7 @@ func (a *admin) unknown(name string) error {
 			known = append(known, m.HSM)
 		}
 	}
-	return &adminRefusal{hsm.ErrUnknownHSM, fmt.Sprintf("no HSM group has an HSM named %s; %s", quoteName(name), didYouMean(name, known))}
+	return &adminRefusal{group.ErrUnknownHSM, fmt.Sprintf("no HSM group has an HSM named %s; %s", quoteName(name), didYouMean(name, known))}
 }
 
 // drainHSM also waits for calls that requests have given up: they still run in the module.
@@ -197,16 +198,16 @@ func (a *admin) drainHSM(ctx context.Context, o adminOrder) (string, error) {
 }
 
 // drainAll is for every group or, where one refuses, for none.
-func (a *admin) drainAll(ctx context.Context, groups []*hsm.Group, name string, force bool, what string) error {
-	var began []*hsm.Group // that did not have it drained before
+func (a *admin) drainAll(ctx context.Context, groups []*group.Group, name string, force bool, what string) error {
+	var began []*group.Group // that did not have it drained before
 	var late error
 	for _, g := range groups {
 		before := memberOf(g, name).Service
 		err := g.Drain(ctx, name, force)
 		switch {
-		case errors.Is(err, hsm.ErrLastHSM):
+		case errors.Is(err, group.ErrLastHSM):
 			resumeAll(began, name)
-			return &adminRefusal{hsm.ErrLastHSM, fmt.Sprintf("%s is the only HSM of the group %s that can serve: %s it would fail every request to its keys. Nothing was changed; --force does it all the same",
+			return &adminRefusal{group.ErrLastHSM, fmt.Sprintf("%s is the only HSM of the group %s that can serve: %s it would fail every request to its keys. Nothing was changed; --force does it all the same",
 				name, g.Name(), what)}
 		case ctx.Err() != nil && err != nil:
 			late = fmt.Errorf("%s gets no new request, but %d were still in flight after the time given; it stays drained: ask again, or resume it",
@@ -214,14 +215,14 @@ func (a *admin) drainAll(ctx context.Context, groups []*hsm.Group, name string, 
 		case err != nil:
 			return err
 		}
-		if before != hsm.Drained {
+		if before != status.Drained {
 			began = append(began, g)
 		}
 	}
 	return late
 }
 
-func othersServe(g *hsm.Group, name string) bool {
+func othersServe(g *group.Group, name string) bool {
 	for _, m := range g.Status().Members {
 		if m.HSM != name && serves(m) {
 			return true
@@ -245,7 +246,7 @@ func (a *admin) resumeHSM(ctx context.Context, o adminOrder) (string, error) {
 
 // putBack waits for a probe that ended after it began: an older one says nothing of what
 // was done to the HSM meanwhile.
-func (a *admin) putBack(ctx context.Context, groups []*hsm.Group, name string) error {
+func (a *admin) putBack(ctx context.Context, groups []*group.Group, name string) error {
 	start := time.Now()
 	for _, g := range groups {
 		err := g.Resume(name)
@@ -257,7 +258,7 @@ func (a *admin) putBack(ctx context.Context, groups []*hsm.Group, name string) e
 	for _, g := range groups {
 		err := a.await(ctx, func() bool {
 			m := memberOf(g, name)
-			return serves(m) && m.Health.Status != hsm.Unavailable && m.Health.Checked.After(start)
+			return serves(m) && m.Health.Status != status.Unavailable && m.Health.Checked.After(start)
 		})
 		if err != nil {
 			m := memberOf(g, name)
@@ -290,9 +291,9 @@ func (a *admin) restartHSM(ctx context.Context, o adminOrder) (string, error) {
 	deadline, _ := ctx.Deadline() // the server sets one
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
-	var drained []*hsm.Group // by this order
+	var drained []*group.Group // by this order
 	for _, g := range a.groupsOf(o.HSM) {
-		if memberOf(g, o.HSM).Service != hsm.Drained {
+		if memberOf(g, o.HSM).Service != status.Drained {
 			drained = append(drained, g)
 		}
 	}
@@ -329,13 +330,13 @@ func (a *admin) restartHSM(ctx context.Context, o adminOrder) (string, error) {
 
 // drainForRestart waits a moment for calls in flight; what hangs is not waited for. An HSM
 // that does not serve costs nobody anything, also as the last one.
-func (a *admin) drainForRestart(ctx context.Context, groups []*hsm.Group, o adminOrder) error {
+func (a *admin) drainForRestart(ctx context.Context, groups []*group.Group, o adminOrder) error {
 	ctx, cancel := context.WithTimeout(ctx, restartDrain)
 	defer cancel()
 	for i, g := range groups {
 		force := o.Force || !serves(memberOf(g, o.HSM))
-		err := a.drainAll(ctx, []*hsm.Group{g}, o.HSM, force, "restarting")
-		if errors.Is(err, hsm.ErrLastHSM) {
+		err := a.drainAll(ctx, []*group.Group{g}, o.HSM, force, "restarting")
+		if errors.Is(err, group.ErrLastHSM) {
 			resumeAll(groups[:i], o.HSM)
 			return err
 		}
@@ -344,7 +345,7 @@ func (a *admin) drainForRestart(ctx context.Context, groups []*hsm.Group, o admi
 }
 
 // resumeAll takes back what an order began. The groups know the HSM: they drained it.
-func resumeAll(groups []*hsm.Group, name string) {
+func resumeAll(groups []*group.Group, name string) {
 	for _, g := range groups {
 		_ = g.Resume(name)
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"xks-proxy/pkg/hsm"
 )
 
 // adminReloadPath has one parameter, acceptQuery, for POST. A reload takes as long as the HSMs that it
@@ -28,12 +30,12 @@ type reloads interface {
 
 // reloadAnswer is the answer of both methods.
 type reloadAnswer struct {
-	File            string         `json:"file"`                 // that was read
-	Generation      int            `json:"generation,omitempty"` // now in force; 0 in the answer to GET
-	Changes         []reloadChange `json:"changes"`
-	WaitsForRestart []string       `json:"waitsForRestart"` // keys that are as they were until then
-	Warnings        []string       `json:"warnings"`
-	Took            time.Duration  `json:"took,omitempty"` // nanoseconds
+	File            string           `json:"file"`                 // that was read
+	Generation      int              `json:"generation,omitempty"` // now in force; 0 in the answer to GET
+	Changes         []reloadChange   `json:"changes"`
+	WaitsForRestart []string         `json:"waitsForRestart"` // keys that are as they were until then
+	Warnings        []string         `json:"warnings"`
+	Took            hsm.Milliseconds `json:"tookMs,omitempty"`
 
 	// What may be let in that was refused before, the digest of all changes with which an operator
 	// accepts it, and whether one has to.

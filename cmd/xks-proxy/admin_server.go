@@ -16,7 +16,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"go.uber.org/zap"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 )
 
 const (
@@ -110,9 +110,9 @@ func readOrder(r *http.Request, order *adminOrder) (time.Duration, error) {
 // carried out without reaching its end in time.
 func statusOf(err error) int {
 	switch {
-	case errors.Is(err, hsm.ErrUnknownHSM), errors.Is(err, errUnknownKeyStore), errors.Is(err, errUnknownName):
+	case errors.Is(err, group.ErrUnknownHSM), errors.Is(err, errUnknownKeyStore), errors.Is(err, errUnknownName):
 		return http.StatusNotFound
-	case errors.Is(err, hsm.ErrLastHSM), errors.Is(err, errUnderWay), errors.Is(err, errStarting), errors.Is(err, errStaysBlocked), errors.Is(err, errTooManyBlocks):
+	case errors.Is(err, group.ErrLastHSM), errors.Is(err, errUnderWay), errors.Is(err, errStarting), errors.Is(err, errStaysBlocked), errors.Is(err, errTooManyBlocks):
 		return http.StatusConflict
 	case errors.Is(err, errUnsaved):
 		return http.StatusInternalServerError

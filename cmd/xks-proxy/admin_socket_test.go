@@ -162,12 +162,12 @@ func TestHSMCommandWithoutAProxy(t *testing.T) {
 		stderr string
 	}{
 		{"hsm list --config good.yaml", 1, "xks-proxy: no xks-proxy runs here, or its socket was deleted: there is no socket " + dir + "/state/admin.sock. Start it (again), or name the configuration that it runs with (--config) or its socket (--socket)\n"},
-		{"hsm list --config none.yaml", 1, "xks-proxy: none.yaml: admin.socket is empty, so that the proxy cannot be reached; give it a path and restart the proxy\n"},
-		{"hsm list", 2, "xks-proxy: which proxy? Name its configuration (--config, or XKS_CONFIG) or its socket (--socket)\nTry: xks-proxy hsm list --help\n"},
+		{"hsm list --config none.yaml", 1, "xks-proxy: none.yaml: admin.socket is empty, so that the proxy cannot be reached; give it a path and restart the proxy\n--socket or XKS_ADMIN_SOCKET finds the proxy without its configuration\n"},
+		{"hsm list", 1, "xks-proxy: no xks-proxy runs here, or its socket was deleted: there is no socket " + defaultSocket + ". Start it (again), or name the configuration that it runs with (--config) or its socket (--socket)\n"},
 		{"hsm drain", 2, "xks-proxy: which HSM? Give its name: xks-proxy hsm drain NAME (xks-proxy hsm list prints the names)\nTry: xks-proxy hsm drain --help\n"},
 		{"hsm drain hsm-a --timeout 11m --config good.yaml", 2, "xks-proxy: --timeout 11m0s: it takes up to 10m0s\nTry: xks-proxy hsm drain --help\n"},
 		{"hsm resume hsm-a --force", 2, "xks-proxy: unknown flag: --force\nTry: xks-proxy hsm resume --help\n"},
-		{"hsm drian hsm-a", 2, "xks-proxy: \"drian\" is no command of xks-proxy hsm; did you mean drain?\nTry: xks-proxy hsm --help\n"},
+		{"hsm drian hsm-a", 2, "xks-proxy: unknown command \"drian\" for xks-proxy hsm; did you mean \"drain\"?\nTry: xks-proxy hsm --help\n"},
 	} {
 		stdout, stderr, code := execute(t, strings.Fields(test.args)...)
 		if code != test.code || stderr != test.stderr || stdout != "" {

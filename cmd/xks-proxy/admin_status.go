@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/xks"
 )
 
@@ -16,7 +16,7 @@ type proxyStatus struct {
 	Version      string              `json:"version"`
 	Since        time.Time           `json:"since"`               // the start of the program
 	State        string              `json:"state"`               // readyVerdict, or why it is not
-	Attention    []string            `json:"attention,omitempty"` // what an operator should look at, one sentence each
+	Attention    []attention         `json:"attention,omitempty"` // what an operator should look at, the most urgent first
 	ConfigFile   string              `json:"configFile"`
 	Reload       *reloadState        `json:"reload,omitempty"`
 	Groups       []groupSummary      `json:"hsmGroups"`
@@ -35,17 +35,18 @@ type groupSummary struct {
 	Name      string       `json:"name"`
 	HSMs      int          `json:"hsms"`
 	InService int          `json:"inService"`
-	Others    []hsmSummary `json:"others,omitempty"`      // that are not in service, or not well
-	Findings  int          `json:"keyFindings,omitempty"` // about their keys, without the minor ones
+	Others    []hsmSummary `json:"others,omitempty"`              // that are not in service, or not well
+	Findings  int          `json:"keyFindings,omitempty"`         // about their keys, without the minor ones
+	Dangerous int          `json:"keyFindingsCritical,omitempty"` // of these, dangerousFindings
 }
 
 type hsmSummary struct {
-	Name       string      `json:"name"`
-	Service    hsm.Service `json:"service"`
-	Since      time.Time   `json:"since"`
-	Health     hsm.Status  `json:"health"`
-	Reason     string      `json:"reason,omitempty"`
-	Unverified string      `json:"unverified,omitempty"`
+	Name       string         `json:"name"`
+	Service    status.Service `json:"service"`
+	Since      time.Time      `json:"since"`
+	Health     status.Status  `json:"health"`
+	Reason     string         `json:"reason,omitempty"`
+	Unverified string         `json:"unverified,omitempty"`
 }
 
 // keyStoreSummary is one row of the table. Counts are since the start.
@@ -104,13 +105,13 @@ func (a *admin) proxyStatus(now time.Time) proxyStatus {
 	return s
 }
 
-func summarizeGroup(g hsm.GroupStatus) groupSummary {
-	s := groupSummary{Name: g.Name, HSMs: len(g.Members), Findings: mattering(g.Findings)}
+func summarizeGroup(g status.Group) groupSummary {
+	s := groupSummary{Name: g.Name, HSMs: len(g.Members), Findings: mattering(g.Findings), Dangerous: dangerous(g.Findings)}
 	for _, m := range g.Members {
 		if serves(m) {
 			s.InService++
 		}
-		if !serves(m) || m.Health.Status != hsm.Active || m.Unverified != "" {
+		if !serves(m) || m.Health.Status != status.Active || m.Unverified != "" {
 			s.Others = append(s.Others, hsmSummary{Name: m.HSM, Service: m.Service, Since: m.Since, Health: m.Health.Status, Reason: m.Reason, Unverified: m.Unverified})
 		}
 	}
@@ -157,83 +158,6 @@ func (s *keyStoreSummary) count(requests []xks.RequestCount) {
 			s.Failed += r.Count
 		}
 	}
-}
-
-// attention is what is not as it should be, the most urgent first. What operators have blocked on purpose is not among it.
-func (s *proxyStatus) attention(now time.Time) []string {
-	var all []string
-	if s.State != readyVerdict {
-		all = append(all, "The proxy is not ready: "+s.State+".")
-	}
-	for _, g := range s.Groups {
-		all = append(all, g.attention(now)...)
-	}
-	if s.Blocks.Unsaved != "" {
-		all = append(all, "What is blocked will not survive a restart: "+sentence(s.Blocks.Unsaved)+" Mend that and give one of the orders again.")
-	}
-	if s.Refused > 0 {
-		all = append(all, fmt.Sprintf("A process that the proxy has started, or may have, tried to use "+
-			"the admin socket (%s): the library of an HSM may be hostile; see the log.",
-			plural(int(s.Refused), "time")))
-	}
-	for _, c := range s.Confinement {
-		if text := c.attention(); text != "" {
-			all = append(all, text)
-		}
-	}
-	if s.Log != nil {
-		all = append(all, s.Log.attention(now)...)
-	}
-	for _, c := range s.Certificates {
-		if text := c.attention(now); text != "" {
-			all = append(all, text)
-		}
-	}
-	if s.Reload != nil {
-		all = append(all, s.Reload.Loosening.attention(now)...)
-	}
-	if s.Reload != nil && s.Reload.LastError != "" && len(s.Reload.Loosening.Refused) == 0 {
-		all = append(all, fmt.Sprintf("The last reload, %s ago, failed; the configuration before it is in force: %s",
-			shortDuration(now.Sub(s.Reload.LastAttempt)), sentence(s.Reload.LastError)))
-	}
-	return all
-}
-
-func (g *groupSummary) attention(now time.Time) []string {
-	var all []string
-	for _, h := range g.Others {
-		reason := ""
-		if h.Reason != "" {
-			reason = ": " + h.Reason
-		}
-		switch {
-		case h.Service == hsm.Out || h.Service == hsm.Drained:
-			all = append(all, sentence(fmt.Sprintf("%s of the group %s is %s for %s%s", h.Name, g.Name, h.Service, shortDuration(now.Sub(h.Since)), reason)))
-		case h.Health != hsm.Active:
-			all = append(all, sentence(fmt.Sprintf("%s of the group %s is %s%s", h.Name, g.Name, h.Health, reason)))
-		}
-		if h.Unverified != "" {
-			all = append(all, sentence(fmt.Sprintf("%s of the group %s serves a key only after it was compared with another HSM: %s", h.Name, g.Name, h.Unverified)))
-		}
-	}
-	if g.Findings > 0 {
-		all = append(all, fmt.Sprintf("The keys of the group %s need attention: %s; see xks-proxy hsm list.", g.Name, plural(g.Findings, "finding")))
-	}
-	return all
-}
-
-func (c *certificateStatus) attention(now time.Time) string {
-	left := c.NotAfter.Sub(now)
-	what := fmt.Sprintf("The certificate %s (%s)", c.File, someNames(c.Names))
-	switch {
-	case left <= 0:
-		return fmt.Sprintf("%s expired %s ago.", what, shortDuration(-left))
-	case c.Problem != "":
-		return sentence(what + ": " + c.Problem)
-	case left < certificateWarning:
-		return fmt.Sprintf("%s expires in %s.", what, plural(int(left/oneDay), "day"))
-	}
-	return ""
 }
 
 // someNames are the first of a certificate's names.

@@ -22,7 +22,9 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/hsmtest"
+	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/hsm/worker"
 )
 
@@ -58,7 +60,7 @@ func (p *fakeProcess) Restart(reason string) {
 // hsm-b and hsm-c.
 type adminRig struct {
 	admin     *admin
-	groups    []*hsm.Group
+	groups    []*group.Group
 	processes map[string]hsmProcess
 	tokens    map[string]*hsmtest.Token
 	socket    string
@@ -72,7 +74,7 @@ func newAdminRig(t *testing.T) *adminRig {
 		admin: &admin{log: zap.New(core), turns: new(turns), names: newUserNames(systemUserName), outsiders: newOutsiders(zap.New(core))}, processes: map[string]hsmProcess{},
 		tokens: map[string]*hsmtest.Token{}, log: logs, socket: filepath.Join(t.TempDir(), "admin.sock"),
 	}
-	rig.admin.groups = func() []*hsm.Group { return rig.groups }
+	rig.admin.groups = func() []*group.Group { return rig.groups }
 	rig.admin.proxyView = newFakeView(t, rig.admin.log)
 	rig.admin.reloads = &fakeReloads{answer: &reloadAnswer{}}
 	rig.admin.processes = func() map[string]hsmProcess { return rig.processes }
@@ -106,11 +108,11 @@ func newAdminRig(t *testing.T) *adminRig {
 
 func (rig *adminRig) addGroup(t *testing.T, name string, members ...string) {
 	t.Helper()
-	c := hsm.GroupConfig{Name: name, TestKey: "test", ProbeInterval: 50 * time.Millisecond, ParityRate: -1}
+	c := group.Config{Name: name, TestKey: "test", ProbeInterval: 50 * time.Millisecond, ParityRate: -1}
 	for _, m := range members {
-		c.Members = append(c.Members, hsm.MemberConfig{Name: m, Token: rig.tokens[m]})
+		c.Members = append(c.Members, group.MemberConfig{Name: m, Token: rig.tokens[m]})
 	}
-	g, err := hsm.NewGroup(c)
+	g, err := group.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +140,7 @@ func (rig *adminRig) want(t *testing.T, code int, start string, args ...string) 
 	}
 }
 
-func (rig *adminRig) service(group int, name string) hsm.Service {
+func (rig *adminRig) service(group int, name string) status.Service {
 	return memberOf(rig.groups[group], name).Service
 }
 
@@ -146,16 +148,16 @@ func TestDrainAndResume(t *testing.T) {
 	rig := newAdminRig(t)
 	rig.want(t, 0, "hsm-a is drained: nothing is in flight on it, and it gets no request until you resume it.\n", "drain", "hsm-a")
 	rig.want(t, 0, "hsm-a is drained", "drain", "hsm-a") // asked for again
-	if s := rig.service(0, "hsm-a"); s != hsm.Drained {
+	if s := rig.service(0, "hsm-a"); s != status.Drained {
 		t.Errorf("hsm-a is %s", s)
 	}
 	// hsm-b is the last of main, and in another group as well: nothing changes in either.
 	rig.want(t, 1, "xks-proxy: hsm-b is the only HSM of the group main that can serve: draining it would fail every request to its keys. Nothing was changed; --force does it all the same\n", "drain", "hsm-b")
-	if rig.service(0, "hsm-b") == hsm.Drained || rig.service(1, "hsm-b") == hsm.Drained {
+	if rig.service(0, "hsm-b") == status.Drained || rig.service(1, "hsm-b") == status.Drained {
 		t.Error("hsm-b is drained although that was refused")
 	}
 	rig.want(t, 0, "hsm-b is drained: nothing is in flight on it, and it gets no request until you resume it.\nNo other HSM of main serves: requests to its keys fail until one does.\n", "drain", "hsm-b", "--force")
-	if rig.service(0, "hsm-b") != hsm.Drained || rig.service(1, "hsm-b") != hsm.Drained {
+	if rig.service(0, "hsm-b") != status.Drained || rig.service(1, "hsm-b") != status.Drained {
 		t.Error("hsm-b is not drained in both groups")
 	}
 	rig.want(t, 0, "hsm-a is in service, after ", "resume", "hsm-a")
@@ -172,7 +174,7 @@ func TestDrainIsForAllGroupsOrNone(t *testing.T) {
 	rig := newAdminRig(t)
 	rig.want(t, 0, "hsm-c is drained", "drain", "hsm-c")
 	rig.want(t, 1, "xks-proxy: hsm-b is the only HSM of the group other ", "drain", "hsm-b")
-	if s := rig.service(0, "hsm-b"); s == hsm.Drained {
+	if s := rig.service(0, "hsm-b"); s == status.Drained {
 		t.Error("hsm-b stays drained in the group that had agreed")
 	}
 }
@@ -201,7 +203,7 @@ func TestDrainWaitsForWhatIsInFlight(t *testing.T) {
 	}()
 	busy := <-began
 	rig.want(t, 1, "xks-proxy: "+busy+" gets no new request, but 1 were still in flight after the time given; it stays drained: ask again, or resume it\n", "drain", busy, "--timeout", "100ms", "--force")
-	if s := rig.service(0, busy); s != hsm.Drained {
+	if s := rig.service(0, busy); s != status.Drained {
 		t.Errorf("%s is %s", busy, s)
 	}
 	close(let)
@@ -236,7 +238,7 @@ func TestRestart(t *testing.T) {
 	rig.want(t, 0, "hsm-b is drained", "drain", "hsm-b", "--force")
 	rig.want(t, 0, "hsm-b has a new process, 1101; it stays drained.\n", "restart", "hsm-b")
 	rig.want(t, 1, "xks-proxy: hsm-a is the only HSM of the group main that can serve: restarting it would fail ", "restart", "hsm-a")
-	if s := rig.service(0, "hsm-a"); s == hsm.Drained {
+	if s := rig.service(0, "hsm-a"); s == status.Drained {
 		t.Error("hsm-a stays drained although its restart was refused")
 	}
 	rig.want(t, 0, "hsm-a has a new process, 1200, and is in service again", "restart", "hsm-a", "--force")
@@ -251,7 +253,7 @@ func TestRestartOfWhatDoesNotStart(t *testing.T) {
 	}
 	rig.want(t, 1, "xks-proxy: hsm-a was restarted, and its process has failed: hsm-a: login: the HSM refused the PIN (C_Login: CKR_PIN_INCORRECT (0xA0)); mend that and restart it again\n",
 		"restart", "hsm-a", "--timeout", "200ms")
-	if s := rig.service(0, "hsm-a"); s == hsm.Drained {
+	if s := rig.service(0, "hsm-a"); s == status.Drained {
 		t.Error("hsm-a stays drained")
 	}
 }
@@ -331,7 +333,7 @@ func TestAdminAPI(t *testing.T) {
 			t.Errorf("%s %s: %d, want %d: %v %s", test.method, test.path, response.StatusCode, test.status, err, body.String())
 		}
 	}
-	if s := rig.service(0, "hsm-a"); s == hsm.Drained {
+	if s := rig.service(0, "hsm-a"); s == status.Drained {
 		t.Error("an order that could not be read was carried out")
 	}
 }

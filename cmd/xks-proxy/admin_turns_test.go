@@ -12,7 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
+	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/hsm/worker"
 )
 
@@ -93,7 +94,7 @@ func TestDrainDuringARestart(t *testing.T) {
 	rig.want(t, 0, "hsm-a is drained", "drain", "hsm-a")
 	restart.Wait()
 	time.Sleep(200 * time.Millisecond) // several probes
-	if s := rig.service(0, "hsm-a"); s != hsm.Drained {
+	if s := rig.service(0, "hsm-a"); s != status.Drained {
 		t.Errorf("hsm-a was drained during a restart and is %s", s)
 	}
 }
@@ -120,7 +121,7 @@ func TestTwoRestartsAtOnce(t *testing.T) {
 		if n := process.State().Restarts; n != 2 {
 			t.Errorf("%d restarts", n)
 		}
-		if s := rig.service(0, "hsm-a"); (s == hsm.Drained) != drained {
+		if s := rig.service(0, "hsm-a"); (s == status.Drained) != drained {
 			t.Errorf("drained before: %t; now %s", drained, s)
 		}
 	}
@@ -133,7 +134,7 @@ func TestDrainWaitsForTheModule(t *testing.T) {
 	process.setInFlight(8)
 	rig.want(t, 1, "xks-proxy: hsm-a gets no new request, and no request waits for it; yet 8 calls hang in the module: it stays drained; xks-proxy hsm restart hsm-a ends its process and leaves it drained\n",
 		"drain", "hsm-a", "--timeout", "100ms")
-	if s := rig.service(0, "hsm-a"); s != hsm.Drained {
+	if s := rig.service(0, "hsm-a"); s != status.Drained {
 		t.Errorf("hsm-a is %s", s)
 	}
 	time.AfterFunc(100*time.Millisecond, func() { process.setInFlight(0) })
@@ -149,11 +150,11 @@ func (p *fakeProcess) setInFlight(n int) {
 // While the proxy starts there are processes and no groups yet: list says so, orders are refused.
 func TestOrdersDuringTheStart(t *testing.T) {
 	rig := newAdminRig(t)
-	rig.admin.groups = func() []*hsm.Group { return nil }
+	rig.admin.groups = func() []*group.Group { return nil }
 	for _, order := range []string{"drain", "resume", "restart"} {
 		rig.want(t, 1, "xks-proxy: the proxy is still starting and waits for its HSMs: nothing was changed; ", order, "hsm-a")
 	}
-	rig.want(t, 0, "The proxy is starting: it waits for its HSMs, and serves nobody yet.\n\n  HSM    PROCESS\n  hsm-a  running ", "list")
+	rig.want(t, 0, "The proxy is starting: it waits for its HSMs and serves nobody yet.\n\n  HSM    PROCESS\n  hsm-a  running ", "list")
 }
 
 // A command line that names no HSM is told what is missing.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"xks-proxy/pkg/xks"
+	"xks-proxy/pkg/xks/listener"
 )
 
 // proxyView is where the answers come from.
@@ -35,7 +36,7 @@ type connectionCounts struct {
 	CutOff  int64 `json:"cutOff"`  // since the start, because much was sent and nobody authenticated
 
 	// Since the start, by what the header of the PROXY protocol came to.
-	Headers map[xks.HeaderOutcome]int64 `json:"proxyProtocol,omitempty"`
+	Headers map[listener.HeaderOutcome]int64 `json:"proxyProtocol,omitempty"`
 }
 
 func viewOf(p *parts) proxyView {
@@ -58,7 +59,7 @@ func (p *parts) keyStores() []xks.KeyStoreStatus {
 func (p *parts) handlerStatus() xks.HandlerStatus {
 	handler := p.served.Load()
 	if handler == nil {
-		return xks.HandlerStatus{}
+		return xks.NothingServed()
 	}
 	return handler.Status()
 }

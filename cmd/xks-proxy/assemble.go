@@ -12,6 +12,8 @@ import (
 
 	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/pkcs11"
 	"xks-proxy/pkg/sigv4"
 	"xks-proxy/pkg/xks"
@@ -89,7 +91,7 @@ func (p *parts) running() *config { return p.fleet.current.Load().config }
 
 // groupList is the groups in the order of the configuration; none before they have started. Any
 // goroutine may ask.
-func (p *parts) groupList() []*hsm.Group { return p.fleet.groups() }
+func (p *parts) groupList() []*group.Group { return p.fleet.groups() }
 
 // stop ends what start began. No reload may be under way.
 func (p *parts) stop() {
@@ -134,20 +136,20 @@ func keysOf(c *config, name string) keyIdentity {
 }
 
 // groupSettings is how a group of a configuration is made. Two that are equal (sameGroup) are one group.
-func groupSettings(c *config, g hsmGroupConfig, hsms map[string]*runningHSM) hsm.GroupConfig {
-	var members []hsm.MemberConfig
+func groupSettings(c *config, g hsmGroupConfig, hsms map[string]*runningHSM) group.Config {
+	var members []group.MemberConfig
 	for _, m := range g.HSMs {
 		h := c.hsm(m.HSM)
-		members = append(members, hsm.MemberConfig{
+		members = append(members, group.MemberConfig{
 			Name: m.HSM, Priority: m.Priority, Token: hsms[m.HSM].fleetProcess, Vendor: h.Vendor, Model: h.Model,
 		})
 	}
-	return hsm.GroupConfig{
+	return group.Config{
 		Name: g.Name, Members: members, TestKey: g.TestKey.Label,
 		ProbeInterval: g.ProbeInterval, ProbeTimeout: g.ProbeTimeout, CatalogueInterval: g.CatalogueInterval,
 		AttemptTimeout: g.AttemptTimeout, Budget: c.Server.Budget,
 		HedgeAfter: g.HedgeAfter, HedgePercent: orNone(g.HedgePercent),
-		LostKey: hsm.LostKey(g.LostKey), KeyVersion: hsm.VersionRule(g.KeyVersion), ParityRate: orNone(g.ParityRate),
+		LostKey: catalogue.LostKey(g.LostKey), KeyVersion: hsm.VersionRule(g.KeyVersion), ParityRate: orNone(g.ParityRate),
 		StateDirectory: c.StateDirectory,
 	}
 }
@@ -172,7 +174,7 @@ func handlerConfig(g *generation, log *openedLog) xks.Config {
 	if result.Model == "" {
 		result.Model = "xks-proxy " + programVersion().Version
 	}
-	groups := map[string]*hsm.Group{}
+	groups := map[string]*group.Group{}
 	for _, group := range g.groups {
 		groups[group.Name()] = group.Group
 	}

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
 	"xks-proxy/pkg/hsm/worker"
 )
 
@@ -224,7 +225,7 @@ const startExit = "exit"
 
 func (s hsmStart) reachedBefore(name string) bool {
 	for _, g := range s.config.HSMGroups {
-		if hsm.Remembered(s.config.StateDirectory, g.Name, name) {
+		if catalogue.Remembered(s.config.StateDirectory, g.Name, name) {
 			return true
 		}
 	}

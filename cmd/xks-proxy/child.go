@@ -30,6 +30,7 @@ type child struct {
 	input       []byte              // for its standard input; the way for secrets
 	credential  *syscall.Credential // nil: as this process
 	line        func(string)        // gets each line of its standard output at once; nil: none wanted
+	output      io.Writer           // its standard output, a terminal for instance; nil: run returns it
 
 	// confinement of a child that loads a module, and with it the user that the child runs as;
 	// nil: it loads none of a vendor.
@@ -88,7 +89,10 @@ func (c child) run(ctx context.Context) (string, string, error) {
 	var out bytes.Buffer
 	said := &boundedBuffer{limit: maxStderrShown}
 	cmd.Stdout, cmd.Stderr = &out, said
-	if c.line != nil {
+	switch {
+	case c.output != nil:
+		cmd.Stdout = c.output
+	case c.line != nil:
 		cmd.Stdout = io.MultiWriter(&out, &lineWriter{line: c.line})
 	}
 	// It ends with this process, which the kernel ties to the thread that forks.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"xks-proxy/internal/text"
 )
 
 // execute runs a command line.
@@ -91,18 +93,30 @@ func TestExitCodes(t *testing.T) {
 		{"config show bad.yaml", 1, "xks-proxy: bad.yaml:11:16: key_stores[0].hsm_group: there is no HSM group named \"mian\"; did you mean \"main\"?\n"},
 		{"config check nowhere.yaml", 1, "xks-proxy: the configuration file cannot be read: nowhere.yaml does not exist\n"},
 		{"config check .", 1, "xks-proxy: the configuration file cannot be read: read .: is a directory\n"},
-		{"config check", 2, "xks-proxy: no configuration file: name it, or set XKS_CONFIG\nTry: xks-proxy config check --help\n"},
+		{"config check", 2, "xks-proxy: no configuration file: " + defaultConfigFile + " does not exist; name one with --config, or set XKS_CONFIG\nTry: xks-proxy config check --help\n"},
 		{"config check a.yaml b.yaml", 2, "xks-proxy: one configuration file at a time, not 2\nTry: xks-proxy config check --help\n"},
 		{"config check --fast", 2, "xks-proxy: unknown flag: --fast\nTry: xks-proxy config check --help\n"},
-		{"config chekc", 2, "xks-proxy: \"chekc\" is no command of xks-proxy config; did you mean check?\nTry: xks-proxy config --help\n"},
-		{"vresion", 2, "xks-proxy: \"vresion\" is no command of xks-proxy; did you mean version?\nTry: xks-proxy --help\n"},
+		{"config chekc", 2, "xks-proxy: unknown command \"chekc\" for xks-proxy config; did you mean \"check\"?\nTry: xks-proxy config --help\n"},
+		{"vresion", 2, "xks-proxy: unknown command \"vresion\" for xks-proxy; did you mean \"version\"?\nTry: xks-proxy --help\n"},
 		{"--verbose", 2, "xks-proxy: unknown flag: --verbose\nTry: xks-proxy --help\n"},
-		{"version now", 2, "xks-proxy: unknown command \"now\" for \"xks-proxy version\"\nTry: xks-proxy version --help\n"},
+		{"help nonsense", 2, "xks-proxy: unknown command \"nonsense\" for xks-proxy; known: block, completion, config, credentials, demo, help, hsm, keys, policy, reload, request, serve, status, unblock, version\nTry: xks-proxy help --help\n"},
+		{"help config chekc", 2, "xks-proxy: unknown command \"chekc\" for xks-proxy config; did you mean \"check\"?\nTry: xks-proxy help --help\n"},
+		{"help version now", 2, "xks-proxy: unexpected argument \"now\": xks-proxy version takes none\nTry: xks-proxy help --help\n"},
+		{"config check a.yaml --config b.yaml", 2, "xks-proxy: two configurations are named, a.yaml and --config b.yaml: name one\nTry: xks-proxy config check --help\n"},
+		{"config check good.yaml --config ./good.yaml", 0, ""},
+		{"config check --config=", 2, "xks-proxy: --config is empty: name a configuration file, or leave it out\nTry: xks-proxy config check --help\n"},
+		{"version now", 2, "xks-proxy: unexpected argument \"now\": xks-proxy version takes none\nTry: xks-proxy version --help\n"},
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			stdout, stderr, code := execute(t, strings.Fields(test.args)...)
 			if code != test.code || stderr != test.stderr {
-				t.Errorf("exit code %d, want %d, stderr\n%swant\n%s", code, test.code, stderr, test.stderr)
+				t.Errorf(
+					"exit code %d, want %d, stderr\n%swant\n%s",
+					code,
+					test.code,
+					stderr,
+					test.stderr,
+				)
 			}
 			if code != 0 && stdout != "" {
 				t.Errorf("prints beside the error: %s", stdout)
@@ -115,7 +129,9 @@ func TestConfigCheck(t *testing.T) {
 	configDir(t)
 	writeFile(t, "good.yaml", validConfig(t), 0o644)
 	check := func(t *testing.T, args ...string) (string, string, int) {
-		stdout, stderr, code := execute(t, append([]string{"config", "check", "good.yaml"}, args...)...)
+		stdout, stderr, code := execute(
+			t,
+			append([]string{"config", "check", "good.yaml"}, args...)...)
 		return stdout, stderr, code
 	}
 	t.Run("good", func(t *testing.T) {
@@ -147,7 +163,8 @@ func TestConfigCheck(t *testing.T) {
 			writeFile(t, "good.yaml", validConfig(t), 0o644)
 			writeFile(t, test.file, test.content, 0o600)
 			_, stderr, code := check(t)
-			if code != test.code || !strings.Contains(stderr, test.want) || strings.Contains(stderr, "too short") {
+			if code != test.code || !strings.Contains(stderr, test.want) ||
+				strings.Contains(stderr, "too short") {
 				t.Errorf("exit code %d, %q does not contain %q", code, stderr, test.want)
 			}
 			_, stderr, code = check(t, "--no-secrets")
@@ -182,7 +199,8 @@ func TestConfigCheckCertificate(t *testing.T) {
 			writeFile(t, "server.key", key, 0o600)
 			writeFile(t, "good.yaml", validConfig(t), 0o644)
 			_, stderr, code := execute(t, "config", "check", "good.yaml")
-			if code != test.code || !strings.Contains(stderr, test.want) || (test.want == "" && stderr != "") {
+			if code != test.code || !strings.Contains(stderr, test.want) ||
+				(test.want == "" && stderr != "") {
 				t.Errorf("exit code %d, %q does not contain %q", code, stderr, test.want)
 			}
 		})
@@ -193,7 +211,8 @@ func TestConfigCheckCertificate(t *testing.T) {
 		writeFile(t, "server.key", key, 0o600)
 		writeFile(t, "good.yaml", validConfig(t), 0o644)
 		_, stderr, code := execute(t, "config", "check", "good.yaml")
-		if code != 1 || !strings.Contains(stderr, "server.tls: ") || !strings.Contains(stderr, "private key does not match public key") {
+		if code != 1 || !strings.Contains(stderr, "server.tls: ") ||
+			!strings.Contains(stderr, "private key does not match public key") {
 			t.Errorf("exit code %d, %s", code, stderr)
 		}
 	})
@@ -203,14 +222,14 @@ func TestVersion(t *testing.T) {
 	v := versionOf(&debug.BuildInfo{
 		Main: debug.Module{Version: "v1.2.3"},
 		Settings: []debug.BuildSetting{
-			{Key: "vcs.revision", Value: "abcdef"}, {Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}, {Key: "vcs.modified", Value: "true"}, {Key: "GOFIPS140", Value: "v1.0.0"},
+			{
+				Key:   "vcs.revision",
+				Value: "abcdef",
+			}, {Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}, {Key: "vcs.modified", Value: "true"}, {Key: "GOFIPS140", Value: "v1.0.0"},
 		},
 	})
-	var b bytes.Buffer
-	err := printVersion(&b, v)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := text.NewPage(0)
+	printVersion(b, v)
 	for _, want := range []string{"xks-proxy   v1.2.3\n", "revision    abcdef of 2026-01-02T03:04:05Z, with changes\n", "built with GOFIPS140=v1.0.0\n"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is not in\n%s", want, b.String())
@@ -218,7 +237,7 @@ func TestVersion(t *testing.T) {
 	}
 	stdout, _, code := execute(t, "version", "--json")
 	var fields map[string]any
-	err = json.Unmarshal([]byte(stdout), &fields)
+	err := json.Unmarshal([]byte(stdout), &fields)
 	if err != nil || code != 0 {
 		t.Fatalf("exit code %d, %v: %s", code, err, stdout)
 	}

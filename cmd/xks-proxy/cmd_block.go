@@ -1,17 +1,18 @@
 package main
 
-// The block and unblock commands: the kill switch (issue 5, item 7).
+// The block and unblock commands: the kill switch.
 
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 const blockLong = `block makes a key store, or a key, unusable for AWS at once, and keeps it so through reloads and
@@ -80,6 +81,7 @@ func newBlockKeyStoreCommand(method string) *cobra.Command {
 		c.Long = "key-store takes back the block of a key store. Blocks of single keys stay."
 	}
 	f.register(c)
+	c.ValidArgsFunction = onlyFirst(f.completeKeyStores())
 	c.Flags().StringVar(&f.reason, "reason", "", "why, for the log and the list: `TEXT` of at most 500 bytes")
 	if method == http.MethodPost {
 		c.Flags().BoolVar(&f.force, "force", false, "also if there is no such key store (yet)")
@@ -105,7 +107,9 @@ func newBlockKeyCommand(method string) *cobra.Command {
 		c.Long = "key takes back the block of a key. It is named as it was blocked: by external key id and\n--key-store, or by CKA_LABEL alone."
 	}
 	f.register(c)
+	c.ValidArgsFunction = onlyFirst(f.completeKeys(&f.KeyStore))
 	c.Flags().StringVar(&f.KeyStore, "key-store", "", "KEY is an external key id of the key store `NAME`")
+	completeFlag(c, "key-store", f.completeKeyStores())
 	c.Flags().StringVar(&f.reason, "reason", "", "why, for the log and the list: `TEXT` of at most 500 bytes")
 	if method == http.MethodPost {
 		c.Flags().BoolVar(&f.force, "force", false, "also if there is no such key store (yet)")
@@ -137,35 +141,30 @@ func (f *blockFlags) order(c *cobra.Command, method string) error {
 		return err
 	}
 	query := url.Values{"key_store": {f.KeyStore}, "key": {f.Key}, "reason": {f.reason}, "force": {strconv.FormatBool(f.force)}}
-	message, text, err := client.change(c.Context(), method, adminBlocksPath, query, adminPatience)
+	message, body, err := client.change(c.Context(), method, adminBlocksPath, query, adminPatience)
 	if err != nil {
 		return err
 	}
-	return f.say(c.OutOrStdout(), text, func(w io.Writer) error {
-		_, err := fmt.Fprintln(w, message)
-		return err
-	})
+	return f.say(c.OutOrStdout(), body, func(p *text.Page) { p.WriteString(message + "\n") })
 }
 
 func newBlockListCommand() *cobra.Command {
 	f := &proxyFlags{}
 	c := &cobra.Command{
 		Use: "list", Short: "Print what is blocked, since when, by whom and why",
-		Long: `list prints what operators have blocked, and the key stores that the configuration blocks. Long
-names and reasons are shortened; --json prints all of them.`,
-		Args: cobra.NoArgs,
+		Long: `list prints what operators have blocked, and the key stores that the configuration blocks.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
 				return err
 			}
-			list, text, err := client.blocks(c.Context())
+			list, body, err := client.blocks(c.Context())
 			if err != nil {
 				return err
 			}
-			return f.say(c.OutOrStdout(), text, func(w io.Writer) error { return printBlocks(w, *list, time.Now()) })
+			return f.say(c.OutOrStdout(), body, func(p *text.Page) { printBlocks(p, *list, time.Now()) })
 		},
 	}
-	f.register(c)
+	f.registerArgument(c)
 	return c
 }

@@ -1,76 +1,49 @@
 package main
 
-// The list of what is blocked, for eyes: 120 columns.
+// The list of what is blocked, for eyes.
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"strings"
 	"time"
-	"unicode/utf8"
+
+	"xks-proxy/internal/text"
 )
 
-const (
-	maxWhatShown  = 50 // columns
-	maxByShown    = 20
-	blockedWidths = 2 + 2 + 2 + 2 // between the columns
-)
-
-func printBlocks(w io.Writer, list blockList, now time.Time) error {
-	var b bytes.Buffer
-	writeBlocks(&b, list, now, len(list.Blocks)+len(list.Configured))
-	_, err := w.Write(b.Bytes())
-	return err
+// printBlocks prints all rows.
+func printBlocks(p *text.Page, list blockList, now time.Time) {
+	writeBlocks(p, list, now, len(list.Blocks)+len(list.Configured))
 }
 
 // writeBlocks prints at most limit rows.
-func writeBlocks(b *bytes.Buffer, list blockList, now time.Time, limit int) {
+func writeBlocks(p *text.Page, list blockList, now time.Time, limit int) {
 	if len(list.Blocks)+len(list.Configured) == 0 {
-		b.WriteString("Nothing is blocked.\n")
+		p.WriteString("Nothing is blocked.\n")
 		return
 	}
-	var rows [][]string
-	for _, one := range list.Blocks {
-		since := one.Since.Format("2006-01-02 15:04Z") + " (" + shortDuration(now.Sub(one.Since).Truncate(time.Second)) + ")"
-		rows = append(rows, []string{one.String(), since, one.By, one.Reason})
-	}
-	for _, one := range list.Configured {
-		place, _, _ := strings.Cut(one.Place, ": ")
-		rows = append(rows, []string{blockTarget{KeyStore: one.KeyStore}.String(), "-", configurationBlocks, place})
-	}
-	more := len(rows) - limit
-	rows = rows[:min(len(rows), limit)]
-	t := table{{"WHAT", "SINCE", "BY", "REASON"}}
-	left := listWidth - blockedWidths // for the last column
-	for i, most := range []int{maxWhatShown, listWidth, maxByShown} {
-		width := len(t[0][i])
-		for _, row := range rows {
-			row[i] = shortText(row[i], most)
-			width = max(width, utf8.RuneCountInString(row[i]))
+	t := text.NewTable("WHAT", "SINCE", "BY")
+	for _, one := range list.Blocks[:min(len(list.Blocks), limit)] {
+		since := text.Time(one.Since) + " (" + shortDuration(now.Sub(one.Since).Truncate(time.Second)) + ")"
+		t.Row(one.String(), since, one.By)
+		if one.Reason != "" {
+			t.Note("reason: " + one.Reason)
 		}
-		left -= width
 	}
-	for _, row := range rows {
-		row[3] = shortText(row[3], left)
-		t = append(t, row)
+	for _, one := range list.Configured[:min(len(list.Configured), limit-min(len(list.Blocks), limit))] {
+		t.Row(blockTarget{KeyStore: one.KeyStore}.String(), "-", configurationBlocks)
+		place, _, _ := strings.Cut(one.Place, ": ")
+		t.Note("in " + place)
 	}
-	t.print(b)
-	if more > 0 {
-		fmt.Fprintf(b, "  and %d more: xks-proxy block list\n", more)
+	p.Table(t)
+	if more := len(list.Blocks) + len(list.Configured) - limit; more > 0 {
+		p.Printf("  and %d more: xks-proxy block list\n", more)
 	}
 	switch {
 	case list.Unsaved != "":
-		fmt.Fprintf(b, "\nThis will not survive a restart as it is: %s\n", sentence(list.Unsaved))
+		p.WriteString("\n")
+		p.Paragraph("", "", fmt.Sprintf("This will not survive a restart as it is: %s", sentence(list.Unsaved)))
 	case !list.Survive && len(list.Blocks) > 0:
-		b.WriteString("\nBlocks of operators will not survive a restart: state_directory is \"\".\n")
+		p.WriteString("\n")
+		p.Paragraph("", "", `Blocks of operators will not survive a restart: state_directory is "".`)
 	}
-}
-
-// shortText cuts a text to so many columns.
-func shortText(s string, columns int) string {
-	if utf8.RuneCountInString(s) <= columns {
-		return s
-	}
-	return string([]rune(s)[:columns-1]) + "…"
 }

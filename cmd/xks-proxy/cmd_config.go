@@ -39,11 +39,12 @@ environment it will run in.`,
 }
 
 func newConfigCheckCommand() *cobra.Command {
+	var f configFlag
 	var options checkOptions
 	var asUser string
 	var asJSON bool
 	c := &cobra.Command{
-		Use:   "check [FILE]",
+		Use:   "check",
 		Short: "Check a configuration and report every mistake in it",
 		Long: `check reads a configuration as serve does, with the certificates, their keys, the policies
 and all secrets (commands that print a secret are run; HSMs are not contacted, and their
@@ -56,11 +57,9 @@ as that user; otherwise it computes the answer from owners and modes.
 Exit code 0: good, perhaps with warnings. 1: not good, or not readable. 2: wrong usage.`,
 		Example: `  xks-proxy config check /etc/xks-proxy/xks-proxy.yaml
   xks-proxy config check --as-user xks-proxy /etc/xks-proxy/xks-proxy.yaml
-  xks-proxy config check --no-secrets --no-modules --json xks-proxy.yaml   in a pipeline`,
-		Args:              atMostOneFile,
-		ValidArgsFunction: completeYAML,
-		RunE: func(c *cobra.Command, args []string) error {
-			path, err := configPath(firstOf(args))
+  xks-proxy config check --no-secrets --no-modules --json x.yaml   in a pipeline`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			path, err := f.path()
 			if err != nil {
 				return err
 			}
@@ -81,6 +80,7 @@ Exit code 0: good, perhaps with warnings. 1: not good, or not readable. 2: wrong
 			return checked.print(c, path, asJSON)
 		},
 	}
+	f.registerArgument(c)
 	c.Flags().BoolVar(
 		&options.noSecrets,
 		"no-secrets",
@@ -99,17 +99,16 @@ Exit code 0: good, perhaps with warnings. 1: not good, or not readable. 2: wrong
 }
 
 func newConfigShowCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "show [FILE]",
+	var f configFlag
+	c := &cobra.Command{
+		Use:   "show",
 		Short: "Print the configuration in effect, with defaults and overrides",
 		Long: `show prints the configuration as YAML: what the file says, what the environment
 overrides, and every default, each marked. Paths are absolute. Secrets are shown
 as references and not read. The output can be used as a configuration file.`,
-		Example:           `  xks-proxy config show /etc/xks-proxy/xks-proxy.yaml`,
-		Args:              atMostOneFile,
-		ValidArgsFunction: completeYAML,
-		RunE: func(c *cobra.Command, args []string) error {
-			path, err := configPath(firstOf(args))
+		Example: `  xks-proxy config show /etc/xks-proxy/xks-proxy.yaml`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			path, err := f.path()
 			if err != nil {
 				return err
 			}
@@ -138,19 +137,14 @@ as references and not read. The output can be used as a configuration file.`,
 			return err
 		},
 	}
+	f.registerArgument(c)
+	return c
 }
 
 func printWarnings(c *cobra.Command, warnings []warning) {
 	for _, w := range warnings {
 		fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)
 	}
-}
-
-func atMostOneFile(_ *cobra.Command, args []string) error {
-	if len(args) > 1 {
-		return usageError(fmt.Errorf("one configuration file at a time, not %d", len(args)))
-	}
-	return nil
 }
 
 func firstOf(args []string) string {

@@ -19,7 +19,7 @@ key is in it, explained, and commented out where it is at its default. With --mi
 prints only what has to be given. With --key-store it prints a file of key_store_directory.`,
 		Example: `  xks-proxy config example > xks-proxy.yaml
   xks-proxy config example --key-store > key_stores.d/payroll.yaml`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			text := configs.Proxy
 			if keyStore {
@@ -48,7 +48,7 @@ file of key_store_directory. Editors complete keys with it and mark mistakes: wr
 The schema knows single keys; config check knows the rest.`,
 		Example: `  xks-proxy config schema > xks-proxy.schema.json
   xks-proxy config schema --key-store > key-store.schema.json`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return writeJSONSchema(c.OutOrStdout(), keyStore)
 		},
@@ -63,7 +63,7 @@ func newConfigReferenceCommand() *cobra.Command {
 		Short: "Print every key with its type, default, variable and meaning",
 		Long: `reference prints every key of the configuration file, as Markdown: its type, its
 default, the environment variable that overrides it, and what it means.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return writeReference(c.OutOrStdout())
 		},

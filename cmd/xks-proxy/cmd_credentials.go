@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -53,57 +52,54 @@ func writeConsoleFile(path, prefix string, credential sigv4.Credential) error {
 }
 
 func newCredentialsExportCommand() *cobra.Command {
-	var config, store, id string
+	k := &keyStoreChoice{}
+	var asJSON bool
 	c := &cobra.Command{
-		Use:   "export FILE --key-store NAME",
+		Use:   "export FILE",
 		Short: "Write the file that the AWS console imports",
 		Long: `export writes the XksProxyUriPath of a key store and one of its access keys to
 FILE, which must not exist (mode 0600): import it in the AWS console when you create
-or edit the external key store, then delete it.`,
-		Example: "  xks-proxy credentials export finance.json --config xks-proxy.yaml --key-store finance",
-		Args:    cobra.ExactArgs(1),
+or edit the external key store, then delete it. Of all secrets in the configuration
+it reads only this one.`,
+		Example: "  xks-proxy credentials export finance.json --key-store finance",
+		Args:    oneArgument("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
-			path, err := configPath(config)
-			if err != nil {
-				return err
-			}
-			return exportCredential(c, path, store, id, args[0])
+			return k.export(c, args[0], asJSON)
 		},
 	}
-	c.Flags().StringVar(&config, "config", "", "configuration file (or set XKS_CONFIG)")
-	c.Flags().StringVar(&store, "key-store", "", "name of the key store (needed if there are several)")
-	c.Flags().StringVar(&id, "access-key-id", "", "which of its access keys (needed if there are several)")
-	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
+	c.Flags().SortFlags = false
+	k.register(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON (the secret is only in FILE)")
 	return c
 }
 
-func exportCredential(c *cobra.Command, path, store, id, output string) error {
-	conf, _, err := loadConfig(path)
-	if err != nil {
-		return err
-	}
-	chosen, err := chooseKeyStore(conf, store)
-	if err != nil {
-		return err
-	}
-	secrets, _, err := resolveSecrets(c.Context(), conf)
-	if err != nil {
-		return err
-	}
-	key, err := chooseAccessKey(chosen.Name, secrets.AccessKeys[chosen.Name], id)
-	if err != nil {
-		return err
-	}
-	err = writeConsoleFile(output, chosen.PathPrefix, sigv4.Credential{AccessKeyID: key.ID, SecretAccessKey: key.Secret.reveal()})
-	if err != nil {
-		return err
-	}
-	return sayExported(c.OutOrStdout(), output, chosen, key)
+// exported is what export did, without the secret.
+type exported struct {
+	File        string `json:"file"`
+	KeyStore    string `json:"keyStore"`
+	URIPath     string `json:"uriPath"`
+	AccessKeyID string `json:"accessKeyId"`
 }
 
-func sayExported(w io.Writer, output string, store keyStoreConfig, key accessKey) error {
-	_, err := fmt.Fprintf(w, "%s holds %s and access key %s of key store %s.\nIt is a secret: delete it once AWS has it.\n",
-		output, xks.URIPath(store.PathPrefix), key.ID, store.Name)
+func (k *keyStoreChoice) export(c *cobra.Command, output string, asJSON bool) error {
+	l, store, err := k.load()
+	if err != nil {
+		return err
+	}
+	key, err := k.accessKey(c.Context(), c.ErrOrStderr(), l, store, true)
+	if err != nil {
+		return err
+	}
+	err = writeConsoleFile(output, store.PathPrefix, sigv4.Credential{AccessKeyID: key.ID, SecretAccessKey: key.Secret.reveal()})
+	if err != nil {
+		return err
+	}
+	e := exported{File: output, KeyStore: store.Name, URIPath: xks.URIPath(store.PathPrefix), AccessKeyID: key.ID}
+	if asJSON {
+		return writeJSON(c.OutOrStdout(), e)
+	}
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%s holds %s and access key %s of key store %s.\nIt is a secret: delete it once AWS has it.\n",
+		e.File, e.URIPath, e.AccessKeyID, e.KeyStore)
 	return err
 }
 
@@ -119,20 +115,6 @@ func chooseKeyStore(c *config, name string) (keyStoreConfig, error) {
 		return keyStoreConfig{}, usageError(fmt.Errorf("which key store? --key-store takes %s", strings.Join(names, ", ")))
 	}
 	return keyStoreConfig{}, fmt.Errorf("there is no key store named %q; there are %s", name, strings.Join(names, ", "))
-}
-
-func chooseAccessKey(store string, keys []accessKey, id string) (accessKey, error) {
-	var ids []string
-	for _, key := range keys {
-		if key.ID == id || id == "" && len(keys) == 1 {
-			return key, nil
-		}
-		ids = append(ids, key.ID)
-	}
-	if id == "" {
-		return accessKey{}, usageError(fmt.Errorf("which access key? --access-key-id takes %s", strings.Join(ids, ", ")))
-	}
-	return accessKey{}, fmt.Errorf("key store %s has no access key with that id; it has %s", store, strings.Join(ids, ", "))
 }
 
 // createPrivate writes a new file that only its owner can read. An existing one is

@@ -3,14 +3,14 @@ package main
 // `credentials list`: which access keys there are, and when each was last used.
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 func newCredentialsListCommand() *cobra.Command {
@@ -22,29 +22,29 @@ func newCredentialsListCommand() *cobra.Command {
 proxy's clock. With a state_directory that is remembered across restarts (the last minute before
 a crash may be missing). One that was replaced is safe to remove when it has not been used for some
 ten minutes while the other was. Of several proxies each knows its own requests only.`,
-		Example: "  xks-proxy credentials list --key-store finance --config /etc/xks-proxy/xks-proxy.yaml",
-		Args:    cobra.NoArgs,
+		Example: "  xks-proxy credentials list --key-store finance",
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
 				return err
 			}
 			var uses credentialUses
-			text, err := client.get(c.Context(), adminCredentialsPath, &uses)
+			body, err := client.get(c.Context(), adminCredentialsPath, &uses)
 			if err != nil {
 				return err
 			}
 			if store != "" {
-				text, err = uses.only(store)
+				body, err = uses.only(store)
 				if err != nil {
 					return err
 				}
 			}
-			return f.say(c.OutOrStdout(), text, func(w io.Writer) error { return printCredentials(w, uses, time.Now()) })
+			return f.say(c.OutOrStdout(), body, func(p *text.Page) { printCredentials(p, uses, time.Now()) })
 		},
 	}
-	f.register(c)
+	f.registerArgument(c)
 	c.Flags().StringVar(&store, "key-store", "", "only those of the key store `NAME`")
+	completeFlag(c, "key-store", f.completeKeyStores())
 	return c
 }
 
@@ -61,28 +61,25 @@ func (u *credentialUses) only(store string) ([]byte, error) {
 		}
 	}
 	if kept == nil && len(names) > 0 {
-		return nil, fmt.Errorf("the proxy serves no key store %q; %s", store, nearNames(store, names))
+		return nil, fmt.Errorf("the proxy serves no key store %q; %s", store, didYouMean(store, names))
 	}
 	u.Credentials = kept
-	text, err := json.Marshal(u)
-	return append(text, '\n'), err
+	body, err := json.Marshal(u)
+	return append(body, '\n'), err
 }
 
-func printCredentials(w io.Writer, uses credentialUses, now time.Time) error {
+func printCredentials(p *text.Page, uses credentialUses, now time.Time) {
 	if len(uses.Credentials) == 0 {
-		_, err := fmt.Fprintln(w, "The proxy is starting: it serves no key store yet.")
-		return err
+		p.WriteString("The proxy is starting: it serves no key store yet.\n")
+		return
 	}
-	t := table{{"KEY STORE", "ACCESS KEY ID", "LAST USED"}}
+	t := text.NewTable("KEY STORE", "ACCESS KEY ID", "LAST USED")
 	for _, c := range uses.Credentials {
-		last := "not since " + uses.Since.UTC().Format(time.DateTime) + "Z"
+		last := "not since " + text.Time(uses.Since)
 		if !c.LastUsed.IsZero() {
-			last = shortDuration(max(0, now.Sub(c.LastUsed))) + " ago (" + c.LastUsed.UTC().Format(time.DateTime) + "Z)"
+			last = shortDuration(max(0, now.Sub(c.LastUsed))) + " ago (" + text.Time(c.LastUsed) + ")"
 		}
-		t = append(t, []string{c.KeyStore, c.AccessKeyID, last})
+		t.Row(c.KeyStore, c.AccessKeyID, last)
 	}
-	var b bytes.Buffer
-	t.print(&b)
-	_, err := w.Write(b.Bytes())
-	return err
+	p.Table(t)
 }

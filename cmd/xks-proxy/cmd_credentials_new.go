@@ -26,24 +26,26 @@ never printed.`
 
 // newCredential is what `credentials new` is told.
 type newCredential struct {
-	config, keyStore, console string
-	secretFile                string // absolute
+	configFlag
+	keyStore, console string
+	secretFile        string // absolute
+	json              bool
 }
 
 func newCredentialsNewCommand() *cobra.Command {
 	n := &newCredential{}
 	c := &cobra.Command{
 		Use: "new SECRET-FILE", Short: "Make an access key, and say how to rotate to it", Long: credentialsNewLong,
-		Example: `  xks-proxy credentials new finance-2.secret --key-store finance --config xks-proxy.yaml
+		Example: `  xks-proxy credentials new finance-2.secret --key-store finance
   xks-proxy credentials new finance.secret`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument("SECRET-FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
 			var err error
 			n.secretFile, err = filepath.Abs(args[0])
 			if err != nil {
 				return err
 			}
-			if n.keyStore == "" && (n.config != "" || n.console != "") {
+			if n.keyStore == "" && (n.file != "" || n.console != "") {
 				return usageError(errors.New("which key store? Name it (--key-store)"))
 			}
 			return n.run(c)
@@ -52,9 +54,10 @@ func newCredentialsNewCommand() *cobra.Command {
 	flags := c.Flags()
 	flags.SortFlags = false
 	flags.StringVar(&n.keyStore, "key-store", "", "`NAME` of the key store that the access key is for")
-	flags.StringVar(&n.config, "config", "", "configuration `FILE` that has the key store (or set XKS_CONFIG)")
+	completeFlag(c, "key-store", n.complete(configuredKeyStores))
+	n.configFlag.register(c)
+	flags.BoolVar(&n.json, "json", false, "print JSON instead of the steps (the secret is only in the files)")
 	flags.StringVar(&n.console, "console", "", "`FILE` for AWS, which must not exist, instead of SECRET-FILE.json")
-	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
 	return c
 }
 
@@ -69,10 +72,13 @@ func (n *newCredential) run(c *cobra.Command) error {
 		if err != nil {
 			return err
 		}
+		if n.json {
+			return writeJSON(c.OutOrStdout(), n.made(credential.AccessKeyID))
+		}
 		_, err = fmt.Fprintln(c.OutOrStdout(), strings.Join(credentialLines(credential.AccessKeyID, n.secretFile), "\n"))
 		return err
 	}
-	path, err := configPath(n.config)
+	path, err := n.path()
 	if err != nil {
 		return err
 	}
@@ -98,8 +104,23 @@ func (n *newCredential) run(c *cobra.Command) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(n.secretFile)) // so that the command can be given again
 	}
+	if n.json {
+		return writeJSON(c.OutOrStdout(), n.made(credential.AccessKeyID))
+	}
 	_, err = fmt.Fprint(c.OutOrStdout(), n.steps(l.config, store, path, credential.AccessKeyID))
 	return err
+}
+
+// madeCredential is a new access key without its secret.
+type madeCredential struct {
+	AccessKeyID string `json:"accessKeyId"`
+	SecretFile  string `json:"secretFile"`
+	KeyStore    string `json:"keyStore,omitempty"`
+	Console     string `json:"console,omitempty"` // the file for AWS
+}
+
+func (n *newCredential) made(id string) madeCredential {
+	return madeCredential{AccessKeyID: id, SecretFile: n.secretFile, KeyStore: n.keyStore, Console: n.console}
 }
 
 // credentialLines is an element of a key store's credentials.

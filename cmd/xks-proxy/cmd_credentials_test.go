@@ -147,7 +147,7 @@ func TestCredentialsNewForAKeyStore(t *testing.T) {
 	for args, want := range map[string]string{
 		"credentials new x --config good.yaml":                     "which key store? Name it (--key-store)",
 		"credentials new x --console x.json":                       "which key store? Name it (--key-store)",
-		"credentials new x --key-store demo":                       "no configuration file: name it, or set XKS_CONFIG",
+		"credentials new x --key-store demo":                       "no configuration file: " + defaultConfigFile + " does not exist",
 		"credentials new x --key-store dmeo --config good.yaml":    `there is no key store named "dmeo"; there are demo`,
 		"credentials new x --key-store demo --config nowhere.yaml": "the configuration file cannot be read: nowhere.yaml does not exist",
 	} {
@@ -183,9 +183,9 @@ func TestCredentialsList(t *testing.T) {
 	}
 	stdout, _, code := execute(t, "credentials", "list", "--socket", rig.socket)
 	want := `  KEY STORE  ACCESS KEY ID         LAST USED
-  finance    AAAABBBBCCCCDDDDEEEE  1m30s ago (` + used.UTC().Format(time.DateTime) + `Z)
-  finance    AAAABBBBCCCCDDDDFFFF  not since 2026-11-20 08:00:00Z
-  payroll    AAAABBBBCCCCDDDDEEEE  not since 2026-11-20 08:00:00Z
+  finance    AAAABBBBCCCCDDDDEEEE  1m30s ago (` + used.UTC().Format(time.RFC3339) + `)
+  finance    AAAABBBBCCCCDDDDFFFF  not since 2026-11-20T08:00:00Z
+  payroll    AAAABBBBCCCCDDDDEEEE  not since 2026-11-20T08:00:00Z
 `
 	if code != 0 || regexp.MustCompile(`1m3\ds ago`).ReplaceAllString(stdout, "1m30s ago") != want {
 		t.Errorf("exit code %d\n%swant\n%s", code, stdout, want)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 const hsmLong = `hsm looks at the HSMs of a running proxy and takes them out of service, through the
@@ -31,7 +33,7 @@ const hsmListLong = `list prints the HSMs of each group:
 
 Below: why an HSM is not in service, its last fault, and what is wrong with the keys: what
 is the same for many keys is one line, the worst first. "keys list" shows every key.
---json prints all there is, durations in nanoseconds.`
+--json prints all there is.`
 
 func newHSMCommand() *cobra.Command {
 	c := &cobra.Command{
@@ -53,32 +55,27 @@ func newHSMListCommand() *cobra.Command {
 		Use:     "list",
 		Short:   "Print the HSMs of each group, and how they are",
 		Long:    hsmListLong,
-		Example: "  xks-proxy hsm list --config /etc/xks-proxy/xks-proxy.yaml",
-		Args:    cobra.NoArgs,
+		Example: "  xks-proxy hsm list",
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
 				return err
 			}
-			status, text, err := client.list(c.Context())
+			status, body, err := client.list(c.Context())
 			if err != nil {
 				return err
 			}
-			if f.json {
-				_, err := c.OutOrStdout().Write(text)
-				return err
-			}
-			return printHSMs(c.OutOrStdout(), status, time.Now())
+			return f.say(c.OutOrStdout(), body, func(p *text.Page) { printHSMs(p, status, time.Now()) })
 		},
 	}
-	f.register(c)
+	f.registerArgument(c)
 	return c
 }
 
 func newHSMDrainCommand() *cobra.Command {
 	c := newOrderCommand(order{path: adminDrainPath, wait: "how long to wait for what is in flight", force: "drain it even if no other HSM of its group can serve"})
 	c.Use = "drain NAME"
-	c.Short = "Take an HSM out of service, and wait until nothing is in flight on it"
+	c.Short = "Take an HSM out of service, and wait until it is idle"
 	c.Long = `drain gives an HSM no new request and waits until those in flight are answered, and
 until no call that a request has given up runs on in its PKCS#11 module. It stays out,
 also when the others fail, until "resume" or the next start of the proxy.
@@ -86,7 +83,7 @@ The last HSM of a group that can serve is refused without --force. Of two orders
 HSM the second waits for the first, within its --timeout.
 
 Exit code 0: nothing is in flight on it. 1: refused, or something still was.`
-	c.Example = "  xks-proxy hsm drain hsm-a --config /etc/xks-proxy/xks-proxy.yaml"
+	c.Example = "  xks-proxy hsm drain hsm-a"
 	return c
 }
 
@@ -99,7 +96,7 @@ that is out for another reason is probed, too.
 
 Exit code 0: it is in service. 1: it is not yet; what keeps it is printed, and it comes
 back by itself once a probe succeeds.`
-	c.Example = "  xks-proxy hsm resume hsm-a --config /etc/xks-proxy/xks-proxy.yaml"
+	c.Example = "  xks-proxy hsm resume hsm-a"
 	return c
 }
 
@@ -113,7 +110,7 @@ meanwhile. A PIN that was refused is tried again, once. An HSM that was drained 
 The last HSM of a group that can serve is refused without --force.
 
 Exit code 0: it has a new process and is in service. 1: refused, or it is not.`
-	c.Example = "  xks-proxy hsm restart hsm-a --config /etc/xks-proxy/xks-proxy.yaml"
+	c.Example = "  xks-proxy hsm restart hsm-a"
 	return c
 }
 
@@ -163,6 +160,7 @@ func newOrderCommand(o order) *cobra.Command {
 		},
 	}
 	f.register(c)
+	c.ValidArgsFunction = onlyFirst(f.completeHSMs())
 	c.Flags().DurationVar(&wait, "timeout", adminWait, o.wait)
 	if o.force != "" {
 		c.Flags().BoolVar(&force, "force", false, o.force)

@@ -3,13 +3,13 @@ package main
 // Findings about keys in `hsm list`: what is the same for many keys is one line.
 
 import (
-	"bytes"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/internal/text"
+	"xks-proxy/pkg/hsm/catalogue"
 )
 
 const (
@@ -17,27 +17,29 @@ const (
 	examplesSeen    = 3  // keys named in a line about many
 )
 
-func printFindings(b *bytes.Buffer, findings []hsm.Finding, now time.Time) {
+func printFindings(p *text.Page, findings []catalogue.Finding, now time.Time) {
 	if len(findings) == 0 {
 		return
 	}
-	groups := hsm.GroupFindings(findings)
-	fmt.Fprintf(b, "\n  About the keys: %s\n", findingCount(groups))
+	groups := catalogue.GroupFindings(findings)
+	p.Printf("\n  About the keys: %s\n", findingCount(groups))
 	for _, g := range groups[:min(len(groups), maxFindingsSeen)] {
 		since := shortDuration(now.Sub(g.Since))
-		printWrapped(b, "    ", fmt.Sprintf("%s: %s (%s, for %s): %s", g.Kind, findingKeys(g), strings.Join(g.HSMs, ", "), since, g.Detail))
+		p.Paragraph("    ", "      ", fmt.Sprintf("%s: %s (%s, for %s): %s",
+			g.Kind, findingKeys(g), strings.Join(g.HSMs, ", "), since, g.Detail))
 	}
 	if more := len(groups) - maxFindingsSeen; more > 0 {
-		fmt.Fprintf(b, "    and %d more lines: xks-proxy keys list shows every key, --json every finding\n", more)
+		p.Paragraph("    ", "      ", fmt.Sprintf(
+			"and %d more lines: xks-proxy keys list shows every key, --json every finding", more))
 	}
 }
 
 // findingCount says how many findings there are, and how many of them matter.
-func findingCount(groups []hsm.FindingGroup) string {
+func findingCount(groups []catalogue.FindingGroup) string {
 	all, minor := 0, 0
 	for _, g := range groups {
 		all += g.Len()
-		if g.Kind.Severity() == hsm.Minor {
+		if g.Kind.Severity() == catalogue.Minor {
 			minor += g.Len()
 		}
 	}
@@ -52,8 +54,8 @@ func findingCount(groups []hsm.FindingGroup) string {
 }
 
 // findingKeys names the key of a finding, or counts the keys and names some.
-func findingKeys(g hsm.FindingGroup) string {
-	first := findingPlace(hsm.FindingPlace{Label: g.Label, Version: g.Version})
+func findingKeys(g catalogue.FindingGroup) string {
+	first := findingPlace(catalogue.FindingPlace{Label: g.Label, Version: g.Version})
 	if g.Len() == 1 {
 		return first
 	}
@@ -70,7 +72,7 @@ func findingKeys(g hsm.FindingGroup) string {
 	return text + " " + strings.Join(examples, ", ")
 }
 
-func findingPlace(p hsm.FindingPlace) string {
+func findingPlace(p catalogue.FindingPlace) string {
 	if p.Version == 0 {
 		return strconv.Quote(p.Label)
 	}
@@ -78,10 +80,10 @@ func findingPlace(p hsm.FindingPlace) string {
 }
 
 // mattering counts the findings that are more than minor.
-func mattering(findings []hsm.Finding) int {
+func mattering(findings []catalogue.Finding) int {
 	n := 0
 	for _, f := range findings {
-		if f.Kind.Severity() > hsm.Minor {
+		if f.Kind.Severity() > catalogue.Minor {
 			n++
 		}
 	}

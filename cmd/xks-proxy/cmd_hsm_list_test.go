@@ -3,15 +3,16 @@ package main
 // `hsm list` for eyes: what it prints in good times and in bad, within 120 columns.
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
+	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/hsm/worker"
 )
 
@@ -19,65 +20,55 @@ var listedAt = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func before(d time.Duration) time.Time { return listedAt.Add(-d) }
 
-func goodMember(name string) hsm.MemberStatus {
-	return hsm.MemberStatus{
-		HSM: name, Service: hsm.InService, Since: before(75 * time.Hour), Health: hsm.Health{HSM: name, Status: hsm.Active},
-		InFlight: 3, Requests: 31_512_733, Faults: 12, P50: 310 * time.Microsecond, P99: 2140 * time.Microsecond, Keys: 412, KeysListed: before(3 * time.Second),
+func goodMember(name string) status.Member {
+	return status.Member{
+		HSM: name, Service: status.InService, Since: before(75 * time.Hour), Health: status.Health{HSM: name, Status: status.Active},
+		InFlight: 3, Requests: 31_512_733, Faults: 12, P50: hsm.Milliseconds(310 * time.Microsecond), P99: hsm.Milliseconds(2140 * time.Microsecond), Keys: 412, KeysListed: before(3 * time.Second),
 	}
 }
 
 func TestPrintHSMs(t *testing.T) {
 	good, out, drained, failed := goodMember("hsm-a"), goodMember("hsm-b"), goodMember("hsm-c"), goodMember("hsm-standby")
 	good.LastFault, good.LastFaultAt = "hsm-a: decrypt: the HSM is not available (C_Decrypt: CKR_DEVICE_ERROR (0x30))", before(26*time.Hour)
-	out.Service, out.Since, out.Health.Status, out.Reason = hsm.Out, before(12*time.Second), hsm.Unavailable, "no answer within 60ms, and the probe failed: hsm-b: encrypt: the HSM did not answer in time"
+	out.Service, out.Since, out.Health.Status, out.Reason = status.Out, before(12*time.Second), status.Unavailable, "no answer within 60ms, and the probe failed: hsm-b: encrypt: the HSM did not answer in time"
 	out.KeptOutUntil = listedAt.Add(48 * time.Second).UTC()
-	out.InFlight, out.P50, out.P99 = 41, 55*time.Millisecond, 1900*time.Millisecond
-	drained.Service, drained.Since, drained.Reason, drained.InFlight = hsm.Drained, before(3*time.Minute), "drained by an operator", 0
-	failed.Priority, failed.Service, failed.Since, failed.Health.Status, failed.Keys, failed.KeysListed = 1, hsm.Out, before(2*time.Hour), hsm.Unavailable, 410, time.Time{}
+	out.InFlight, out.P50, out.P99 = 41, hsm.Milliseconds(55*time.Millisecond), hsm.Milliseconds(1900*time.Millisecond)
+	drained.Service, drained.Since, drained.Reason, drained.InFlight = status.Drained, before(3*time.Minute), "drained by an operator", 0
+	failed.Priority, failed.Service, failed.Since, failed.Health.Status, failed.Keys, failed.KeysListed = 1, status.Out, before(2*time.Hour), status.Unavailable, 410, time.Time{}
 	failed.Requests, failed.Faults, failed.P50, failed.InFlight = 0, 0, 0, 0
 	failed.Reason = "hsm-standby: encrypt: the HSM is not available: no process is ready (failed): hsm-standby: login: the HSM refused the PIN (C_Login: CKR_PIN_INCORRECT (0xA0))"
 	running := processStatus{Phase: worker.Running, PID: 4711, Sessions: 8, Busy: 2}
 	refused := processStatus{Phase: worker.Failed, EndedAt: before(2 * time.Hour), LastError: "hsm-standby: login: the HSM refused the PIN (C_Login: CKR_PIN_INCORRECT (0xA0))"}
 	restarted := processStatus{Phase: worker.Running, PID: 31733, Restarts: 3, Sessions: 8, Busy: 8, Hung: 4, EndedAt: before(5 * time.Minute), LastError: "hsm-b: serve: the HSM is not available: 4 of 8 calls hang"}
 	asked := processStatus{Phase: worker.Running, PID: 4712, Restarts: 1, Sessions: 8, EndedAt: before(3 * time.Minute), LastError: "hsm-c: serve: the HSM is not available: restarted: " + restartReason + "user root"}
-	findings := []hsm.Finding{
-		{Kind: hsm.VersionMissing, Label: "finance-3", Version: 2, HSMs: []string{"hsm-b"}, Since: before(90 * time.Minute), Detail: "version 2 is on hsm-a and not on hsm-b; replicate it, or Encrypt stays with version 1"},
-		{Kind: hsm.MaterialDiffers, Label: "finance-9", HSMs: []string{"hsm-a", "hsm-b"}, Since: before(time.Second), Detail: "hsm-b cannot decrypt what hsm-a encrypted; replace one of them"},
+	findings := []catalogue.Finding{
+		{Kind: catalogue.VersionMissing, Label: "finance-3", Version: 2, HSMs: []string{"hsm-b"}, Since: before(90 * time.Minute), Detail: "version 2 is on hsm-a and not on hsm-b; replicate it, or Encrypt stays with version 1"},
+		{Kind: catalogue.MaterialDiffers, Label: "finance-9", HSMs: []string{"hsm-a", "hsm-b"}, Since: before(time.Second), Detail: "hsm-b cannot decrypt what hsm-a encrypted; replace one of them"},
 	}
 	for i := range 30 {
-		findings = append(findings, hsm.Finding{Kind: hsm.KeyMissing, Label: fmt.Sprint("new-", i), HSMs: []string{"hsm-b"}, Since: before(time.Minute), Detail: "replicate it"})
+		findings = append(findings, catalogue.Finding{Kind: catalogue.KeyMissing, Label: fmt.Sprint("new-", i), HSMs: []string{"hsm-b"}, Since: before(time.Minute), Detail: "replicate it"})
 	}
 	for i := range 10_000 {
-		findings = append(findings, hsm.Finding{Kind: hsm.UnusedDiffer, Label: fmt.Sprint("k-", i), Version: 1, HSMs: []string{"hsm-a", "hsm-b"}, Since: before(time.Minute), Detail: "hsm-a holds a key that may sign, hsm-b holds a key that may do nothing: nothing that the proxy uses; vendors have different defaults"})
+		findings = append(findings, catalogue.Finding{Kind: catalogue.UnusedDiffer, Label: fmt.Sprint("k-", i), Version: 1, HSMs: []string{"hsm-a", "hsm-b"}, Since: before(time.Minute), Detail: "hsm-a holds a key that may sign, hsm-b holds a key that may do nothing: nothing that the proxy uses; vendors have different defaults"})
 	}
 	for i := range 25 {
-		findings = append(findings, hsm.Finding{Kind: hsm.VersionDoubtful, Label: fmt.Sprint("old-", i), HSMs: []string{"hsm-a"}, Since: before(time.Minute), Detail: fmt.Sprintf("CKA_ID 0x%X is not 4 bytes long", i)})
+		findings = append(findings, catalogue.Finding{Kind: catalogue.VersionDoubtful, Label: fmt.Sprint("old-", i), HSMs: []string{"hsm-a"}, Since: before(time.Minute), Detail: fmt.Sprintf("CKA_ID 0x%X is not 4 bytes long", i)})
 	}
 	for name, status := range map[string]*adminStatus{
 		"hsm-list-good": {
-			Groups:    []hsm.GroupStatus{{Name: "main", Keys: 412, CrossChecked: 412, Hedges: 1, HedgesDenied: 2, Retries: 15, Members: []hsm.MemberStatus{goodMember("hsm-a"), goodMember("hsm-b")}}},
+			Groups:    []status.Group{{Name: "main", Keys: 412, CrossChecked: 412, Hedges: 1, HedgesDenied: 2, Retries: 15, Members: []status.Member{goodMember("hsm-a"), goodMember("hsm-b")}}},
 			Processes: map[string]processStatus{"hsm-a": running, "hsm-b": running},
 		},
 		"hsm-list-bad": {
-			Groups: []hsm.GroupStatus{
-				{Name: "main", Keys: 442, CrossChecked: 100, CrossPending: 312, Members: []hsm.MemberStatus{good, out, drained}, Findings: findings},
-				{Name: "second", Keys: 1, Members: []hsm.MemberStatus{failed}},
+			Groups: []status.Group{
+				{Name: "main", Keys: 442, CrossChecked: 100, CrossPending: 312, Members: []status.Member{good, out, drained}, Findings: findings},
+				{Name: "second", Keys: 1, Members: []status.Member{failed}},
 			},
 			Processes: map[string]processStatus{"hsm-a": running, "hsm-b": restarted, "hsm-c": asked, "hsm-standby": refused},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var b bytes.Buffer
-			err := printHSMs(&b, status, listedAt)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for line := range strings.Lines(b.String()) {
-				if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > listWidth {
-					t.Errorf("%d columns: %s", n, line)
-				}
-			}
-			checkGolden(t, goldenPath(name), b.Bytes())
+			checkPage(t, name, func(p *text.Page) { printHSMs(p, status, listedAt) })
 		})
 	}
 }
@@ -85,28 +76,9 @@ func TestPrintHSMs(t *testing.T) {
 // A finding about a whole key has no version.
 func TestFindingAsJSON(t *testing.T) {
 	for version, want := range map[uint32]bool{0: false, 2: true} {
-		text, err := json.Marshal(hsm.Finding{Kind: hsm.KeyMissing, Label: "key", Version: version})
+		text, err := json.Marshal(catalogue.Finding{Kind: catalogue.KeyMissing, Label: "key", Version: version})
 		if err != nil || strings.Contains(string(text), `"version"`) != want {
 			t.Errorf("version %d: %v %s", version, err, text)
-		}
-	}
-}
-
-func TestShortDuration(t *testing.T) {
-	for want, d := range map[string]time.Duration{
-		"0s": 0, "310µs": 310 * time.Microsecond, "2.1ms": 2140 * time.Microsecond, "55ms": 55999 * time.Microsecond,
-		"1.9s": 1999 * time.Millisecond, "59s": 59999 * time.Millisecond, "2h": 2 * time.Hour, "3m": 3 * time.Minute, "3m20s": 3*time.Minute + 20*time.Second, "5h12m": 5*time.Hour + 12*time.Minute, "4d3h": 99 * time.Hour,
-	} {
-		if got := shortDuration(d); got != want {
-			t.Errorf("%v: %s, want %s", d, got, want)
-		}
-	}
-}
-
-func TestShortCount(t *testing.T) {
-	for want, n := range map[string]uint64{"0": 0, "99999": 99_999, "100k": 100_000, "31.5M": 31_512_733, "18446744073.7G": 1<<64 - 1} {
-		if got := shortCount(n); got != want {
-			t.Errorf("%d: %s, want %s", n, got, want)
 		}
 	}
 }

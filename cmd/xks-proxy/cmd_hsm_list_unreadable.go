@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"strconv"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/status"
 )
 
 const maxUnreadableSeen = 5 // of an HSM
 
-func unreadableNotes(objects []hsm.UnreadableObject) []string {
+func unreadableNotes(objects []status.UnreadableObject) []string {
 	var notes []string
 	for _, o := range objects[:min(len(objects), maxUnreadableSeen)] {
 		class, label := "object", "unknown label"

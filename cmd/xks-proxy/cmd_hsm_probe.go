@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm/pkcs11"
 	"xks-proxy/pkg/hsm/worker"
 )
@@ -37,7 +38,7 @@ Exit code 0: the HSM can be used, with the entry that was printed. 1: it cannot.
 3: the HSM refused the PIN.`
 
 const probeExample = `  xks-proxy hsm probe --module /usr/lib/softhsm/libsofthsm2.so
-  xks-proxy hsm probe --module libsofthsm2.so --token hsm-a --pin-file pins/hsm-a.pin`
+  xks-proxy hsm probe --module libsofthsm2.so --token hsm-a --pin-file hsm-a.pin`
 
 // probeFlags is one command line.
 type probeFlags struct {
@@ -58,7 +59,7 @@ func newProbeCommand() *cobra.Command {
 		Short:   "Try a PKCS#11 module and print the configuration that fits it",
 		Long:    probeLong,
 		Example: probeExample,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			f.progress = func(format string, args ...any) {
 				fmt.Fprintf(c.ErrOrStderr(), format+"\n", args...)
@@ -253,7 +254,7 @@ func (f *probeFlags) listTokens(c *cobra.Command) error {
 	if f.json {
 		return writeJSON(c.OutOrStdout(), run.tokens)
 	}
-	return printTokens(c.OutOrStdout(), run.tokens)
+	return text.Print(c.OutOrStdout(), func(p *text.Page) { printTokens(p, run.tokens) })
 }
 
 func writeJSON(out io.Writer, value any) error {

@@ -153,7 +153,7 @@ func newProbeModuleCommand() *cobra.Command {
 		Use:    probeCommand,
 		Short:  "Try a module, as told on standard input",
 		Hidden: true,
-		Args:   cobra.NoArgs,
+		Args:   noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var o pkcs11.ProbeOptions
 			err := readChildOrder(c, "hsm probe", &o)

@@ -7,10 +7,10 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode/utf8"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
 )
@@ -265,8 +265,8 @@ func probeFindings(r pkcs11.ProbeReport) []string {
 	add(
 		"%d keys are visible; listing them took %v, one encryption %v.",
 		r.Keys,
-		r.ListTime.Round(10*time.Microsecond),
-		r.EncryptTime.Round(time.Microsecond),
+		time.Duration(r.ListTime).Round(10*time.Microsecond),
+		time.Duration(r.EncryptTime).Round(time.Microsecond),
 	)
 	if len(r.Skipped) > 0 {
 		add("Left out, because the module crashed or hung: %s.", strings.Join(r.Skipped, ", "))
@@ -284,33 +284,20 @@ func numbers(list []int) string {
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // printTokens is the answer to a command line that chooses no token.
-func printTokens(out io.Writer, tokens []pkcs11.ProbeReport) error {
+func printTokens(p *text.Page, tokens []pkcs11.ProbeReport) {
 	if len(tokens) == 0 {
-		_, err := fmt.Fprintln(
-			out,
-			"The module shows no token: is the HSM reachable, and does the module read the right configuration?",
-		)
-		return err
+		p.Paragraph("", "", "The module shows no token: is the HSM reachable, and does the module read "+
+			"the right configuration?")
+		return
 	}
-	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "SLOT\tLABEL\tSERIAL\tMANUFACTURER\tMODEL\tINITIALIZED\tLOGIN\tCHOOSE IT BY\n")
+	t := text.NewTable("<SLOT", "LABEL", "SERIAL", "MANUFACTURER", "MODEL", "INITIALIZED", "LOGIN",
+		"CHOOSE IT BY")
 	for _, r := range tokens {
-		fmt.Fprintf(
-			t,
-			"%d\t%s\t%s\t%s\t%s\t%v\t%v\t%s\n",
-			r.Slot,
-			quoted(r.Token.Label),
-			quoted(r.Token.Serial),
-			quoted(
-				r.Token.Manufacturer,
-			),
-			quoted(r.Token.Model),
-			yesNo(r.Initialized),
-			yesNo(r.LoginRequired),
-			choiceText(r.Choice),
-		)
+		t.Row(fmt.Sprint(r.Slot), quoted(r.Token.Label), quoted(r.Token.Serial),
+			quoted(r.Token.Manufacturer), quoted(r.Token.Model), yesNo(r.Initialized),
+			yesNo(r.LoginRequired), choiceText(r.Choice))
 	}
-	return t.Flush()
+	p.Table(t)
 }
 
 func yesNo(b bool) string {

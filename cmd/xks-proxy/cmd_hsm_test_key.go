@@ -9,7 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"math/rand/v2"
 	"os/exec"
 	"slices"
 	"time"
@@ -26,11 +26,15 @@ import (
 const (
 	testKeyTimeout = time.Minute // for each HSM
 	testKeyVersion = 1
-	testKeyCommand = "make-test-key"
+
+	testKeyAttempts = 10
+	testKeyPause    = 500 * time.Millisecond // at most, before the second attempt; then more
+	testKeyCommand  = "make-test-key"
 )
 
 func newCreateTestKeyCommand() *cobra.Command {
-	var path string
+	var f configFlag
+	var asJSON bool
 	c := &cobra.Command{
 		Use:   "create-test-key [NAME]",
 		Short: "Make the proxy's own test key on each HSM, where it is missing",
@@ -39,23 +43,40 @@ group): AES-256, generated on the HSM, sensitive, not extractable, for encryptin
 decrypting. It does so on every HSM of the configuration, or on the one named. Where the key
 is already, nothing is changed. The keys of two HSMs need not be equal; no key store can
 reach them. A running proxy takes a new one up by itself.`,
-		Example: "  xks-proxy hsm create-test-key --config /etc/xks-proxy/xks-proxy.yaml",
-		Args:    cobra.MaximumNArgs(1),
+		Example: "  xks-proxy hsm create-test-key",
+		Args:    atMostOne,
 		RunE: func(c *cobra.Command, args []string) error {
-			file, err := configPath(path)
+			file, err := f.path()
 			if err != nil {
 				return err
 			}
-			return createTestKeys(c.Context(), file, firstOf(args), c.OutOrStdout())
+			results := []testKeyResult{}
+			err = createTestKeys(c.Context(), file, firstOf(args), func(name, result string) {
+				results = append(results, testKeyResult{HSM: name, Result: result})
+				if !asJSON {
+					fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", name, result)
+				}
+			})
+			if asJSON {
+				err = errors.Join(writeJSON(c.OutOrStdout(), results), err)
+			}
+			return err
 		},
 	}
-	c.Flags().StringVar(&path, "config", "", "configuration `FILE` (or set XKS_CONFIG)")
-	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
+	f.register(c)
+	c.ValidArgsFunction = onlyFirst(f.complete(configuredHSMs))
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
 
-// createTestKeys goes on with the next HSM after one has failed.
-func createTestKeys(ctx context.Context, file, only string, out io.Writer) error {
+// testKeyResult is what became of the test key on one HSM.
+type testKeyResult struct {
+	HSM    string `json:"hsm"`
+	Result string `json:"result"` // in words
+}
+
+// createTestKeys goes on with the next HSM after one has failed, and reports each that has not.
+func createTestKeys(ctx context.Context, file, only string, report func(name, result string)) error {
 	err := worker.ForbidDumps() // PINs are in this process's memory
 	if err != nil {
 		return err
@@ -78,11 +99,14 @@ func createTestKeys(ctx context.Context, file, only string, out io.Writer) error
 			continue
 		}
 		if label == "" {
-			fmt.Fprintf(out, "%s: is in no HSM group, hence needs no test key\n", h.Name)
+			report(h.Name, "is in no HSM group, hence needs no test key")
 			continue
 		}
 		pin := resolveSecret(ctx, l.report, pinPath(i), h.PIN)
 		err := l.report.err()
+		if advice := needsSystemd(ctx, pinRefs(l.config, only), false); err != nil && advice != "" {
+			return fmt.Errorf("%w\n%s", err, advice)
+		}
 		if err != nil {
 			return err
 		}
@@ -99,7 +123,7 @@ func createTestKeys(ctx context.Context, file, only string, out io.Writer) error
 			failed = append(failed, err)
 			continue
 		}
-		fmt.Fprintf(out, "%s: %s\n", h.Name, said)
+		report(h.Name, said)
 	}
 	if only != "" && !slices.Contains(names, only) {
 		return fmt.Errorf("%s has no HSM named %s; %s", file, quoteName(only), didYouMean(only, names))
@@ -108,6 +132,17 @@ func createTestKeys(ctx context.Context, file, only string, out io.Writer) error
 		return oneLine(failed)
 	}
 	return nil
+}
+
+// pinRefs are the references to the PINs that are needed: all, or that of one HSM.
+func pinRefs(c *config, only string) []placedRef {
+	var refs []placedRef
+	for i, h := range c.HSMs {
+		if only == "" || only == h.Name {
+			refs = append(refs, placedRef{pinPath(i), h.PIN})
+		}
+	}
+	return refs
 }
 
 // testKeyOrder is what the child is told. The PIN in it prints as redacted.
@@ -168,7 +203,7 @@ func newMakeTestKeyCommand() *cobra.Command {
 		Use:    testKeyCommand,
 		Short:  "Make one test key, as told on standard input",
 		Hidden: true,
-		Args:   cobra.NoArgs,
+		Args:   noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var o testKeyOrder
 			err := readChildOrder(c, "create-test-key", &o)
@@ -199,9 +234,24 @@ func (o testKeyOrder) carryOut(ctx context.Context) (string, error) {
 	return said, errors.Join(err, token.Close(ctx))
 }
 
-// ensure makes the key unless the token has a good one. It never makes a second version of a bad
-// one: that is somebody's key.
+// ensure makes the key unless the token has a good one. Several proxies that share an HSM may start
+// at the same moment: those that are not alone with their key look again a random time later.
 func (o testKeyOrder) ensure(ctx context.Context, token *pkcs11.Token) (string, error) {
+	for attempt := 1; ; attempt++ {
+		said, err := o.ensureOnce(ctx, token)
+		if !errors.Is(err, hsm.ErrDuplicateKey) || attempt == testKeyAttempts {
+			return said, err
+		}
+		select {
+		case <-time.After(time.Duration(rand.Int64N(int64(testKeyPause) * int64(attempt)))):
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+}
+
+// ensureOnce never makes a second version of a bad key: that is somebody's key.
+func (o testKeyOrder) ensureOnce(ctx context.Context, token *pkcs11.Token) (string, error) {
 	found, err := token.Find(ctx, o.Label)
 	if err != nil {
 		return "", err
@@ -213,17 +263,12 @@ func (o testKeyOrder) ensure(ctx context.Context, token *pkcs11.Token) (string, 
 	if err != nil {
 		return "", err
 	}
-	err = token.CreateKeys(ctx, []pkcs11.NewKey{{Label: o.Label, Version: testKeyVersion, HasVersion: true}})
+	err = token.CreateLoneKey(ctx, pkcs11.NewKey{
+		Label: o.Label, Version: testKeyVersion, HasVersion: true,
+	})
 	if err != nil {
 		return "", err
 	}
-	found, err = token.Find(ctx, o.Label)
-	if err != nil {
-		return "", err
-	}
-	if len(found) > 1 {
-		return "", fmt.Errorf("made the test key %q, and somebody else did at the same moment: "+
-			"the HSM has %d now; delete all but one", o.Label, len(found))
-	}
-	return fmt.Sprintf("made the test key %q, version %d: AES-256, generated on the HSM, not extractable", o.Label, testKeyVersion), nil
+	return fmt.Sprintf("made the test key %q, version %d: AES-256, generated on the HSM, "+
+		"not extractable", o.Label, testKeyVersion), nil
 }

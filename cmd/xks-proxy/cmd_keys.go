@@ -3,10 +3,11 @@ package main
 // The keys command: the keys of a running proxy.
 
 import (
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 const keysListLong = `list prints every version of every key that the HSMs of a running proxy hold, as they
@@ -23,7 +24,6 @@ were last listed ("hsm refresh" lists them now):
   HSMS     how many HSMs hold it, of those in the group that could be listed
   USAGE    which of encrypt and decrypt every HSM allows
 
-On a terminal long labels are shortened; in a pipe, and with --json, nothing is.
 Labels with characters that do not print are shown as quoted strings, such as "key\x00".`
 
 func newKeysCommand() *cobra.Command {
@@ -46,31 +46,30 @@ func newKeysListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "Print all keys, their versions, and whether every HSM holds them",
 		Long:  keysListLong,
-		Example: `  xks-proxy keys list --config /etc/xks-proxy/xks-proxy.yaml
+		Example: `  xks-proxy keys list
   xks-proxy keys list --key-store finance --state missing
   xks-proxy keys list --label 'finance-*' --attributes`,
-		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
 				return err
 			}
-			answer, text, err := client.keys(c.Context(), q)
+			answer, body, err := client.keys(c.Context(), q)
 			if err != nil {
 				return err
 			}
-			return f.say(c.OutOrStdout(), text, func(w io.Writer) error {
-				p := keyPrinter{width: terminalWidth(c.OutOrStdout()), attributes: attributes}
-				return p.print(w, answer)
-			})
+			return f.say(c.OutOrStdout(), body, func(p *text.Page) { printKeys(p, answer, attributes) })
 		},
 	}
-	f.register(c)
+	f.registerArgument(c)
 	flags := c.Flags()
 	flags.StringVar(&q.KeyStore, "key-store", "", "only keys that the key store `NAME` reaches")
 	flags.StringVar(&q.Label, "label", "", "only keys whose label matches `PATTERN`; * and ? stop at a /")
 	flags.StringVar(&q.State, "state", "", "only versions in this `STATE`")
 	flags.StringVar(&q.Group, "group", "", "only keys of the HSM group `NAME`")
+	completeFlag(c, "key-store", f.completeKeyStores())
+	completeFlag(c, "group", f.completeGroups())
+	completeFlag(c, "state", completeStates)
 	flags.BoolVar(&attributes, "attributes", false, "print the CKA_ID and the attributes on each HSM")
 	return c
 }

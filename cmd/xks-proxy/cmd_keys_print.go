@@ -1,62 +1,33 @@
 package main
 
-// `keys list` for eyes: 80 columns on a terminal, whole lines in a pipe.
+// `keys list` for eyes.
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
-	"golang.org/x/sys/unix"
-
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
 )
-
-const (
-	shortestLabel = 12 // columns that a label is never shortened below
-	usualWidth    = 80 // of a terminal that does not tell its width
-)
-
-// terminalWidth is the number of columns of a terminal; 0 for what is none.
-func terminalWidth(w io.Writer) int {
-	file, ok := w.(*os.File)
-	if !ok {
-		return 0
-	}
-	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
-	if err != nil {
-		return 0
-	}
-	return cmp.Or(int(size.Col), usualWidth)
-}
 
 // keys asks for the keys that fit a query, as JSON too.
 func (c *adminClient) keys(ctx context.Context, q keyQuery) (*keyAnswer, []byte, error) {
 	var answer keyAnswer
-	text, err := c.do(ctx, http.MethodGet, adminKeysPath+"?"+q.values().Encode(), keysPatience)
+	body, err := c.do(ctx, http.MethodGet, adminKeysPath+"?"+q.values().Encode(), keysPatience)
 	if err != nil {
 		return nil, nil, err
 	}
-	err = c.read(text, &answer)
-	return &answer, text, err
+	err = c.read(body, &answer)
+	return &answer, body, err
 }
 
-// keyPrinter prints keys.
-type keyPrinter struct {
-	width      int // columns; 0: any number
-	attributes bool
-}
-
-func (p keyPrinter) print(w io.Writer, answer *keyAnswer) error {
-	var b bytes.Buffer
+// printKeys prints a table for each group, and what is wrong with a version below its row.
+func printKeys(p *text.Page, answer *keyAnswer, attributes bool) {
 	group, rest := "", answer.Keys
 	for len(rest) > 0 {
 		n := slices.IndexFunc(rest, func(k keyEntry) bool { return k.Group != rest[0].Group })
@@ -64,66 +35,34 @@ func (p keyPrinter) print(w io.Writer, answer *keyAnswer) error {
 			n = len(rest)
 		}
 		if group != "" {
-			b.WriteString("\n")
+			p.WriteString("\n")
 		}
 		group = rest[0].Group
-		fmt.Fprintf(&b, "%s:\n\n", group)
-		p.printGroup(&b, rest[:n])
+		p.Printf("%s:\n\n", group)
+		p.Table(keyTable(rest[:n], attributes))
 		rest = rest[n:]
 	}
 	if len(answer.Keys) > 0 {
-		b.WriteString("\n")
+		p.WriteString("\n")
 	}
-	printWithin(&b, cmp.Or(p.width, listWidth), "", "", keySummary(answer))
-	_, err := w.Write(b.Bytes())
-	return err
+	p.Paragraph("", "", keySummary(answer))
 }
 
-// printGroup prints the rows, and below a row its notes.
-func (p keyPrinter) printGroup(b *bytes.Buffer, keys []keyEntry) {
-	t := table{{"LABEL", "<VERSION", "STATE", "HSMS", "USAGE"}}
+func keyTable(keys []keyEntry, attributes bool) *text.Table {
+	t := text.NewTable("LABEL", "<VERSION", "STATE", "HSMS", "USAGE")
 	for i := range keys {
 		k := &keys[i]
-		t = append(t, []string{hsm.ShowLabel(k.ExactLabel()), keyVersionText(k), string(k.State), holdersText(k), commonUsage(k)})
-	}
-	p.shorten(t)
-	var rows bytes.Buffer
-	t.print(&rows)
-	lines := strings.SplitAfter(rows.String(), "\n")
-	b.WriteString(lines[0])
-	for i := range keys {
-		b.WriteString(lines[i+1])
-		p.printNotes(b, &keys[i])
-	}
-}
-
-// shorten cuts labels so that the lines fit the terminal.
-func (p keyPrinter) shorten(t table) {
-	if p.width == 0 {
-		return
-	}
-	others := 0
-	for column := 1; column < len(t[0]); column++ {
-		widest := 0
-		for _, row := range t {
-			widest = max(widest, utf8.RuneCountInString(strings.TrimPrefix(row[column], "<")))
+		t.Row(hsm.ShowLabel(k.ExactLabel()), keyVersionText(k), string(k.State), holdersText(k), commonUsage(k))
+		if k.State != catalogue.KeyComplete {
+			for _, note := range k.Notes {
+				t.Note(note)
+			}
 		}
-		others += widest + 2
+		if attributes {
+			noteAttributes(t, k)
+		}
 	}
-	room := max(shortestLabel, p.width-others-2)
-	for _, row := range t {
-		row[0] = shortenedLabel(row[0], room)
-	}
-}
-
-// shortenedLabel leaves the beginning and the end: names differ there.
-func shortenedLabel(text string, room int) string {
-	runes := []rune(text)
-	if len(runes) <= room {
-		return text
-	}
-	tail := room / 3
-	return string(runes[:room-tail-1]) + "…" + string(runes[len(runes)-tail:])
+	return t
 }
 
 func keyVersionText(k *keyEntry) string {
@@ -161,31 +100,23 @@ func commonUsage(k *keyEntry) string {
 	return orElse(strings.Join(common, "+"), "none")
 }
 
-func (p keyPrinter) printNotes(b *bytes.Buffer, k *keyEntry) {
-	wrap := func(text string) { printWithin(b, cmp.Or(p.width, listWidth), "      ", "        ", text) }
-	if k.State != hsm.KeyComplete {
-		for _, note := range k.Notes {
-			wrap(note)
-		}
-	}
-	if !p.attributes {
-		return
-	}
+// noteAttributes says which key stores reach a key, and what each HSM holds of it.
+func noteAttributes(t *text.Table, k *keyEntry) {
 	for _, store := range k.KeyStores {
-		wrap(fmt.Sprintf("key store %s: external key id %s", store.Name, store.KeyID))
+		t.Note(fmt.Sprintf("key store %s: external key id %s", store.Name, store.KeyID))
 	}
 	for _, on := range k.HSMs {
 		if len(on.Objects) == 0 {
-			wrap(on.HSM + ": none")
+			t.Note(on.HSM + ": none")
 		}
 		for _, o := range on.Objects {
-			wrap(on.HSM + ": " + objectText(o))
+			t.Note(on.HSM + ": " + objectText(o))
 		}
 	}
 }
 
 // objectText is one object in words.
-func objectText(o hsm.KeyObject) string {
+func objectText(o catalogue.KeyObject) string {
 	id := "no CKA_ID"
 	if o.ID != "" {
 		id = "CKA_ID 0x" + o.ID
@@ -213,20 +144,20 @@ func keySummary(answer *keyAnswer) string {
 	if len(answer.Keys) == 0 {
 		return fmt.Sprintf("No key fits; there are %s in all.", plural(answer.All, "version"))
 	}
-	labels, states := map[string]bool{}, map[hsm.KeyState]int{}
+	labels, states := map[string]bool{}, map[catalogue.KeyState]int{}
 	for _, k := range answer.Keys {
 		labels[k.Group+"\x00"+k.ExactLabel()] = true
 		states[k.State]++
 	}
 	var counts []string
-	for _, state := range slices.Backward(hsm.KeyStates()) {
+	for _, state := range slices.Backward(catalogue.KeyStates()) {
 		if n := states[state]; n > 0 {
 			counts = append(counts, fmt.Sprintf("%d %s", n, state))
 		}
 	}
-	text := fmt.Sprintf("%s with %s: %s.", plural(len(labels), "key"), plural(len(answer.Keys), "version"), strings.Join(counts, ", "))
+	summary := fmt.Sprintf("%s with %s: %s.", plural(len(labels), "key"), plural(len(answer.Keys), "version"), strings.Join(counts, ", "))
 	if left := answer.All - len(answer.Keys); left > 0 {
-		text += fmt.Sprintf(" %d more not shown.", left)
+		summary += fmt.Sprintf(" %d more not shown.", left)
 	}
-	return text
+	return summary
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/xks"
 )
@@ -31,7 +32,8 @@ whether their files are good; "test" asks them about requests, and changes nothi
 }
 
 func newPolicyCheckCommand() *cobra.Command {
-	var config string
+	var asJSON bool
+	var f configFlag
 	c := &cobra.Command{
 		Use:   "check PATH...",
 		Short: "Say whether policy files are good, and all that is wrong with them",
@@ -41,22 +43,34 @@ key stores and keys that they name must be in that configuration.
 
 Exit code 0: good, perhaps with warnings. 1: they are not. 2: wrong usage.`,
 		Example: "  xks-proxy policy check /etc/xks-proxy/policies/payroll",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    policyPaths,
 		RunE: func(c *cobra.Command, args []string) error {
 			policies, err := loadGivenPolicies(c.ErrOrStderr(), args)
-			if err == nil && config != "" {
-				err = checkAgainst(c, config, policies)
+			if err == nil && f.file != "" {
+				err = checkAgainst(c, f.file, policies)
 			}
 			if err != nil {
 				return err
+			}
+			if asJSON {
+				return writeJSON(c.OutOrStdout(), map[string]int{"policies": policies.Len()})
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "ok: %d in the set\n", policies.Len())
 			return err
 		},
 	}
-	c.Flags().StringVar(&config, "config", "", "check names against this configuration file, too")
+	c.Flags().StringVar(&f.file, "config", "", "check names against this configuration `FILE`, too")
 	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// policyPaths wants at least one argument.
+func policyPaths(c *cobra.Command, args []string) error {
+	if len(args) == 0 || slices.Contains(args, "") {
+		return usageError(fmt.Errorf("which policies? Name files or directories: %s", c.UseLine()))
+	}
+	return nil
 }
 
 // checkAgainst checks the names in policies that a configuration does not name yet, such as drafts.
@@ -81,15 +95,17 @@ func checkAgainst(c *cobra.Command, path string, policies *authz.Policies) error
 
 // policyTest is what `policy test` is told.
 type policyTest struct {
-	config, keyStore string
-	policies         []string
-	cases            string // file; "-": standard input
+	configFlag
+	keyStore string
+	policies []string
+	cases    string // file; "-": standard input
+	json     bool
 }
 
 func newPolicyTestCommand() *cobra.Command {
 	var test policyTest
 	c := &cobra.Command{
-		Use:   "test FILE {--config FILE [--key-store NAME] | --policies PATH...}",
+		Use:   "test FILE",
 		Short: "Ask policies about cases, or about requests out of the log",
 		Long: `test decides the requests in FILE ("-" is standard input): JSON objects, one a line, that are
 lines of the proxy's log or cases of your own with what is expected of them (docs/policies.md).
@@ -101,18 +117,19 @@ and owner and label come from the configuration where a case has none. No secret
 
 Exit code 0: every expectation is met. 1: one is not, or policies or cases cannot be read.
 2: wrong usage.`,
-		Example: `  xks-proxy policy test payroll.cases.jsonl --config xks-proxy.yaml --key-store payroll
-  grep AccessDenied xks-proxy.log | xks-proxy policy test - --policies new-policies/`,
-		Args: cobra.ExactArgs(1),
+		Example: `  xks-proxy policy test payroll.cases.jsonl --key-store payroll
+  grep AccessDenied xks-proxy.log | xks-proxy policy test - --policies new/`,
+		Args: oneArgument("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
 			test.cases = args[0]
 			return test.run(c)
 		},
 	}
-	c.Flags().StringVar(&test.config, "config", "", "configuration file (or set XKS_CONFIG)")
-	c.Flags().StringVar(&test.keyStore, "key-store", "", "name of the key store (needed if there are several)")
+	test.configFlag.register(c)
+	c.Flags().BoolVar(&test.json, "json", false, "print JSON")
+	c.Flags().StringVar(&test.keyStore, "key-store", "", "`NAME` of the key store (needed if there are several)")
+	completeFlag(c, "key-store", test.complete(configuredKeyStores))
 	c.Flags().StringArrayVar(&test.policies, "policies", nil, "policy file or directory, instead of a key store's; may be repeated")
-	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
 	return c
 }
 
@@ -130,7 +147,11 @@ func (t policyTest) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	err = results.WriteTable(c.OutOrStdout())
+	if t.json {
+		err = writeJSON(c.OutOrStdout(), policyResults{results.Rows(), results.Failures(), results.PassedOver})
+	} else {
+		err = text.Print(c.OutOrStdout(), func(p *text.Page) { printPolicyResults(p, results) })
+	}
 	if err != nil {
 		return err
 	}
@@ -140,11 +161,28 @@ func (t policyTest) run(c *cobra.Command) error {
 	return nil
 }
 
+// policyResults are the results of `policy test` as JSON.
+type policyResults struct {
+	Cases      []authz.Row `json:"cases"`
+	Failed     int         `json:"failed"`
+	PassedOver int         `json:"passedOver"` // entries that policies have no say in
+}
+
+func printPolicyResults(p *text.Page, results authz.Results) {
+	t := text.NewTable("RESULT", "CASE", "DECISION", "WHY")
+	for _, row := range results.Rows() {
+		t.Row(row.Result, row.Case, row.Decision, row.Why)
+	}
+	p.Table(t)
+	p.Printf("\n%s, %d failed; %d other entries passed over\n",
+		plural(len(results.Cases), "case"), results.Failures(), results.PassedOver)
+}
+
 func (t policyTest) load(c *cobra.Command) (*authz.Policies, authz.KeyStore, error) {
 	if len(t.policies) == 0 {
 		return t.loadConfigured(c)
 	}
-	if t.config != "" || t.keyStore != "" {
+	if t.file != "" || t.keyStore != "" {
 		return nil, authz.KeyStore{}, usageError(errors.New("--policies names the policies; leave --config and --key-store out"))
 	}
 	policies, err := loadGivenPolicies(c.ErrOrStderr(), t.policies)
@@ -153,7 +191,7 @@ func (t policyTest) load(c *cobra.Command) (*authz.Policies, authz.KeyStore, err
 
 // loadConfigured reads no more of the configuration than the policies: certificate, secrets and modules are elsewhere.
 func (t policyTest) loadConfigured(c *cobra.Command) (*authz.Policies, authz.KeyStore, error) {
-	path, err := configPath(t.config)
+	path, err := t.path()
 	if err != nil {
 		return nil, authz.KeyStore{}, err
 	}

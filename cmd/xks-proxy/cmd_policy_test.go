@@ -34,15 +34,19 @@ func TestPolicyTest(t *testing.T) {
 		stdout string
 		stderr string
 	}{
-		{"cases.jsonl --config with.yaml --key-store demo", 0, `  ok  payroll     allow  permitted by payroll
-  ok  strangers   deny   no policy permits it
-   -  of-the-log  allow  permitted by payroll
-3 cases, 0 failed, 2 entries passed over
+		{"cases.jsonl --config with.yaml --key-store demo", 0, `  RESULT  CASE        DECISION  WHY
+  ok      payroll     allow     permitted by payroll
+  ok      strangers   deny      no policy permits it
+  -       of-the-log  allow     permitted by payroll
+
+3 cases, 0 failed; 2 other entries passed over
 `, ""},
-		{"wrong.jsonl --config with.yaml", 1, `  ok  payroll     allow  permitted by payroll
-FAIL  strangers   deny   no policy permits it; expected allow
-   -  of-the-log  allow  permitted by payroll
-3 cases, 1 failed, 2 entries passed over
+		{"wrong.jsonl --config with.yaml", 1, `  RESULT  CASE        DECISION  WHY
+  ok      payroll     allow     permitted by payroll
+  FAIL    strangers   deny      no policy permits it; expected allow
+  -       of-the-log  allow     permitted by payroll
+
+3 cases, 1 failed; 2 other entries passed over
 `, ""},
 		{"stray.jsonl --config with.yaml", 1, "", `xks-proxy: stray.jsonl: policy cases: entry 1: key_store "dmeo": the policies are those of "demo"` + "\n"},
 		{"cases.jsonl --config without.yaml", 1, "", "xks-proxy: key store demo has no policy: every request that AWS KMS signs is served\n"},
@@ -73,7 +77,7 @@ func TestPolicyCheck(t *testing.T) {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 	_, stderr, code = execute(t, "policy", "check")
-	if code != 2 || !strings.Contains(stderr, "requires at least 1 arg") {
+	if code != 2 || !strings.Contains(stderr, "which policies?") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 }

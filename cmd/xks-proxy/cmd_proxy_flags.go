@@ -3,63 +3,55 @@ package main
 // The flags of every command that talks to a running proxy: which one is meant, and in which form the answer is printed.
 
 import (
-	"errors"
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 // proxyFlags say which proxy is meant.
 type proxyFlags struct {
-	config, socket string
-	json           bool
+	configFlag
+	socket string
+	json   bool
 }
 
+// register is for a command that has arguments of its own.
 func (f *proxyFlags) register(c *cobra.Command) {
 	c.Flags().SortFlags = false
-	c.Flags().StringVar(&f.config, "config", "", "configuration `FILE` of the proxy (or set XKS_CONFIG)")
-	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
+	f.configFlag.register(c)
 	f.registerSocket(c)
 }
 
-// registerSocket is register for a command whose argument is the configuration.
+// registerArgument is for a command whose only argument may be the configuration.
+func (f *proxyFlags) registerArgument(c *cobra.Command) {
+	c.Flags().SortFlags = false
+	f.configFlag.registerArgument(c)
+	f.registerSocket(c)
+}
+
 func (f *proxyFlags) registerSocket(c *cobra.Command) {
 	flags := c.Flags()
-	flags.SortFlags = false
-	flags.StringVar(&f.socket, "socket", "", "`PATH` of its admin socket, instead of a configuration")
+	flags.StringVar(&f.socket, "socket", "",
+		"admin socket `PATH` (default: what the configuration says)")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
 }
 
-// client finds the socket. A mistake elsewhere in the configuration does not keep an operator from a proxy that runs: the
-// kill switch is for bad days.
+// client finds the proxy. It does not connect.
 func (f *proxyFlags) client() (*adminClient, error) {
-	if f.socket != "" {
-		return newAdminClient(f.socket), nil
-	}
-	path, err := configPath(f.config)
-	if err != nil {
-		return nil, usageError(errors.New("which proxy? Name its configuration (--config, or " + configVariable + ") or its socket (--socket)"))
-	}
-	l, err := loadFile(path)
+	socket, err := f.findSocket()
 	if err != nil {
 		return nil, err
 	}
-	err = l.report.err()
-	if err != nil && (l.config.Admin.Socket == "" || l.report.failed["admin.socket"]) {
-		return nil, fmt.Errorf("%w\n--socket finds the proxy without its configuration", err)
-	}
-	if l.config.Admin.Socket == "" {
-		return nil, fmt.Errorf("%s: admin.socket is empty, so that the proxy cannot be reached; give it a path and restart the proxy", path)
-	}
-	return newAdminClient(l.config.Admin.Socket), nil
+	return newAdminClient(socket), nil
 }
 
 // say prints an answer: its JSON if that is wanted, or what print makes of it.
-func (f *proxyFlags) say(w io.Writer, text []byte, print func(io.Writer) error) error {
+func (f *proxyFlags) say(w io.Writer, json []byte, print func(*text.Page)) error {
 	if !f.json {
-		return print(w)
+		return text.Print(w, print)
 	}
-	_, err := w.Write(text)
+	_, err := w.Write(json)
 	return err
 }

@@ -4,7 +4,6 @@ package main
 // again, and ask it beforehand what that would change.
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,13 +12,12 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
-)
 
-// reloadWidth is that of the lines, columns.
-const reloadWidth = 80
+	"xks-proxy/internal/text"
+)
 
 func newReloadCommand() *cobra.Command {
 	f := &proxyFlags{}
@@ -41,45 +39,49 @@ it is accepted: --accept-loosening takes what the files say now, and
 --accept-loosening=DIGEST only what was shown with that digest.
 
 Exit code 0: in force. 1: not, and why. 2: wrong usage.`,
-		Example: `  xks-proxy reload --config /etc/xks-proxy/xks-proxy.yaml
-  xks-proxy config diff /etc/xks-proxy/xks-proxy.yaml    what would it change?
-  xks-proxy reload --accept-loosening=3f9ab2c41d0766e1   what config diff showed, and nothing else`,
-		Args: noArgsOfReload,
+		Example: `  xks-proxy reload
+  xks-proxy config diff    what would it change?
+  xks-proxy reload --accept-loosening=3f9ab2c41d0766e1   what config diff showed`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
 				return err
 			}
-			answer, text, err := client.reload(c.Context(), http.MethodPost, acceptance(accept))
+			answer, body, err := client.reload(c.Context(), http.MethodPost, acceptance(accept))
 			if err != nil {
 				return err
 			}
-			return f.say(c.OutOrStdout(), text, func(w io.Writer) error {
-				fmt.Fprintf(w, "%s is in force, as generation %d, after %s.\n", answer.File, answer.Generation, shortDuration(answer.Took))
-				return printChanges(c, answer, "Nothing has changed.")
+			return f.say(c.OutOrStdout(), body, func(p *text.Page) {
+				p.Printf("%s is in force, as generation %d, after %s.\n", answer.File, answer.Generation, shortDuration(time.Duration(answer.Took)))
+				printChanges(p, answer, "Nothing has changed.")
+				warnAll(c.ErrOrStderr(), answer.Warnings)
 			})
 		},
 	}
-	f.register(c)
+	f.registerArgument(c)
+	file := c.Args
+	c.Args = func(c *cobra.Command, args []string) error { return reloadArguments(c, args, file) }
 	c.Flags().StringVar(&accept, "accept-loosening", string(acceptNothing),
 		"accept what may be let in that is refused now; with a `DIGEST`, only what was shown with it")
 	c.Flags().Lookup("accept-loosening").NoOptDefVal = string(acceptAny)
 	return c
 }
 
-// noArgsOfReload explains why a digest that stands by itself is not the flag's.
-func noArgsOfReload(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usageError(fmt.Errorf("reload takes no argument, and there is %q; "+
-			"a digest is joined to its flag: --accept-loosening=DIGEST", args[0]))
+// reloadArguments takes FILE, but not beside --accept-loosening: there it is probably a digest, and
+// everything would be accepted instead.
+func reloadArguments(c *cobra.Command, args []string, file cobra.PositionalArgs) error {
+	if len(args) > 0 && c.Flags().Changed("accept-loosening") {
+		return usageError(fmt.Errorf("--accept-loosening takes no argument behind it, and there is %q; "+
+			"a digest is joined to its flag: --accept-loosening=DIGEST, a configuration is named by --config",
+			args[0]))
 	}
-	return nil
+	return file(c, args)
 }
 
 func newConfigDiffCommand() *cobra.Command {
 	f := &proxyFlags{}
 	c := &cobra.Command{
-		Use:   "diff [FILE]",
+		Use:   "diff",
 		Short: "Say what a reload of the running proxy would change",
 		Long: `diff asks the running proxy, whose configuration FILE is, what a reload would change. The
 proxy reads the configuration again, with all files that it names and all secrets
@@ -91,26 +93,22 @@ What may let in what is refused now is listed once more, under "loosens".
 
 Exit code 0: a reload would be accepted, as far as can be said without the HSMs. 1: it
 would not, and why; or it has to be accepted (reload.loosening). 2: wrong usage.`,
-		Example:           `  xks-proxy config diff /etc/xks-proxy/xks-proxy.yaml`,
-		Args:              atMostOneFile,
-		ValidArgsFunction: completeYAML,
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				f.config = args[0]
-			}
+		Example: `  xks-proxy config diff /etc/xks-proxy/xks-proxy.yaml`,
+		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
 				return err
 			}
-			answer, text, err := client.reload(c.Context(), http.MethodGet, acceptNothing)
+			answer, body, err := client.reload(c.Context(), http.MethodGet, acceptNothing)
 			if err != nil {
 				return err
 			}
-			err = f.say(c.OutOrStdout(), text, func(io.Writer) error {
-				if len(args) > 0 && !samePath(args[0], answer.File) {
-					fmt.Fprintf(c.ErrOrStderr(), "note: the running proxy reads %s, not %s; this is about the former\n", answer.File, args[0])
+			err = f.say(c.OutOrStdout(), body, func(p *text.Page) {
+				if f.file != "" && !samePath(f.file, answer.File) {
+					fmt.Fprintf(c.ErrOrStderr(), "note: the running proxy reads %s, not %s; this is about the former\n", answer.File, f.file)
 				}
-				return printChanges(c, answer, "A reload would change nothing.")
+				printChanges(p, answer, "A reload would change nothing.")
+				warnAll(c.ErrOrStderr(), answer.Warnings)
 			})
 			if err == nil && answer.Confirm {
 				return exitError{code: exitFailed} // the output says why
@@ -118,7 +116,7 @@ would not, and why; or it has to be accepted (reload.loosening). 2: wrong usage.
 			return err
 		},
 	}
-	f.registerSocket(c)
+	f.registerArgument(c)
 	return c
 }
 
@@ -136,63 +134,62 @@ func (c *adminClient) reload(
 	if accept != acceptNothing {
 		path += "?" + url.Values{acceptQuery: {string(accept)}}.Encode()
 	}
-	text, err := c.do(ctx, method, path, reloadPatience)
+	body, err := c.do(ctx, method, path, reloadPatience)
 	if err != nil {
 		return nil, nil, err
 	}
 	var answer reloadAnswer
-	err = json.Unmarshal(text, &answer)
+	err = json.Unmarshal(body, &answer)
 	if err != nil {
 		return nil, nil, fmt.Errorf("what answers at %s is no xks-proxy, or one of another version: %w", c.socket, err)
 	}
-	return &answer, text, nil
+	return &answer, body, nil
 }
 
-// printChanges is the list for eyes; warnings go to standard error.
-func printChanges(c *cobra.Command, a *reloadAnswer, none string) error {
-	out := new(bytes.Buffer)
+// printChanges is the list for eyes.
+func printChanges(p *text.Page, a *reloadAnswer, none string) {
 	if len(a.Changes) == 0 {
-		fmt.Fprintln(out, none)
+		p.WriteString(none + "\n")
 	}
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, change := range a.Changes {
-		fmt.Fprintf(table, "  %s %s%s\n", change.sign(), change.Key, describeChange(change))
+		p.Paragraph("  "+change.sign()+" ", "      ", change.Key+describeChange(change))
 	}
-	_ = table.Flush() // into a buffer
 	if len(a.WaitsForRestart) > 0 {
-		fmt.Fprintf(out, "A restart is needed for: %s\n", strings.Join(a.WaitsForRestart, ", "))
+		p.Paragraph("", "  ", "A restart is needed for: "+strings.Join(a.WaitsForRestart, ", "))
 	}
-	printLoosenings(out, a)
-	for _, w := range a.Warnings {
-		fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)
-	}
-	_, err := out.WriteTo(c.OutOrStdout())
-	return err
+	printLoosenings(p, a)
 }
 
-// printLoosenings is what protection goes, in lines that fit.
-func printLoosenings(out *bytes.Buffer, a *reloadAnswer) {
+// printLoosenings is what protection goes.
+func printLoosenings(p *text.Page, a *reloadAnswer) {
 	if len(a.Loosens) == 0 {
 		return
 	}
-	fmt.Fprintln(out, "\nLoosens (this may let in what was refused before):")
+	p.WriteString("\nLoosens (this may let in what was refused before):\n")
 	for _, one := range shownLoosenings(a.Loosens) {
-		printWithin(out, reloadWidth, "  ! ", "    ", one)
+		p.Paragraph("  ! ", "    ", one)
 	}
 	if a.Confirm && a.Generation == 0 {
-		fmt.Fprintf(out, "\nreload.loosening is confirm: a reload refuses this until you accept it:\n  %s\n",
-			acceptCommand(a.Digest))
+		p.WriteString("\n")
+		p.Paragraph("", "", "reload.loosening is confirm: a reload refuses this until you accept it:")
+		p.WriteString("  " + acceptCommand(a.Digest) + "\n")
 	}
 }
 
-// describeChange is the second column; what is added or removed has its name only.
+func warnAll(w io.Writer, warnings []string) {
+	for _, warning := range warnings {
+		fmt.Fprintf(w, "warning: %s\n", warning)
+	}
+}
+
+// describeChange says what becomes of a setting; what is added or removed has its name only.
 func describeChange(c reloadChange) string {
-	var text string
+	description := ""
 	if c.Kind == changed {
-		text = "\t" + c.Old + " -> " + c.New
+		description = ": " + c.Old + " -> " + c.New
 	}
 	if c.Restart {
-		text += "   (takes a restart)"
+		description += " (takes a restart)"
 	}
-	return text
+	return description
 }

@@ -3,10 +3,11 @@ package main
 // The status command: the whole proxy on one screen.
 
 import (
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 const statusLong = `status prints the whole proxy on one screen: what needs attention first, then the configuration,
@@ -19,36 +20,49 @@ the HSMs, the certificates, the key stores and what is blocked.
 
 It shows 20 key stores, those with problems first; --all shows all. --json prints all there is.
 
-Exit code 0: nothing needs attention. 1: something does (the proxy is not ready, an HSM is out,
-drained or not ACTIVE, keys need attention, a certificate is bad or has less than 30 days left,
-the last reload failed, a block would not survive a restart), or the proxy does not answer.
-What is blocked on purpose does not count.`
+Exit codes:
+  0  nothing needs attention, or only what operators did on purpose (info)
+  1  the proxy did not answer
+  2  the command line is wrong
+  3  warning: an HSM is out or not ACTIVE, keys differ, a certificate ends soon,
+     the last reload failed, an HSM has been drained for more than a day
+  4  critical: the proxy is not ready, no HSM of a group serves, a key differs
+     between its HSMs or is there twice, a token changed, a certificate has
+     ended or is about to, lines of the log are lost, a block is not saved`
+
+// Exit codes of status, besides those of every command: what monitoring runs must tell "critical" from
+// "no answer" and from a mistake in its own command line.
+const (
+	exitWarning  = 3
+	exitCritical = 4
+)
+
+var severityExit = map[severity]int{severityWarning: exitWarning, severityCritical: exitCritical}
 
 func newStatusCommand() *cobra.Command {
 	f := &proxyFlags{}
 	var all bool
 	c := &cobra.Command{
 		Use: "status", Short: "The state of a running proxy on one screen", Long: statusLong,
-		Example: "  xks-proxy status --config /etc/xks-proxy/xks-proxy.yaml",
-		Args:    cobra.NoArgs,
+		Example: "  xks-proxy status\n  xks-proxy status --json | jq -r '.attention[]?.text'",
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
 			if err != nil {
 				return err
 			}
 			var status proxyStatus
-			text, err := client.get(c.Context(), adminStatusPath, &status)
+			body, err := client.get(c.Context(), adminStatusPath, &status)
 			if err != nil {
 				return err
 			}
-			err = f.say(c.OutOrStdout(), text, func(w io.Writer) error { return printStatus(w, &status, all, time.Now()) })
-			if err == nil && len(status.Attention) > 0 {
-				return exitError{code: exitFailed} // the output says why
+			err = f.say(c.OutOrStdout(), body, func(p *text.Page) { printStatus(p, &status, all, time.Now()) })
+			if code := severityExit[worst(status.Attention)]; err == nil && code != 0 {
+				return exitError{code: code} // the output says why
 			}
 			return err
 		},
 	}
-	f.register(c)
+	f.registerArgument(c)
 	c.Flags().BoolVar(&all, "all", false, "show all key stores and blocks, not 20 of them")
 	return c
 }

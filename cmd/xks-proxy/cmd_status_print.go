@@ -1,64 +1,70 @@
 package main
 
-// `status` for eyes: what is wrong first, everything within 120 columns.
+// `status` for eyes: what is wrong first.
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"xks-proxy/internal/text"
 )
 
 const (
 	maxStoresShown = 20 // without --all; of blocks as many
 	maxCertsShown  = 5
-	maxOwnerShown  = 24 // columns
 
 	maxAttentionShown = 20
+	attentionIndent   = 12 // where the sentences begin
 	factIndent        = 19 // two more than where facts begin
 )
 
-func printStatus(w io.Writer, s *proxyStatus, all bool, now time.Time) error {
-	var b bytes.Buffer
+func printStatus(p *text.Page, s *proxyStatus, all bool, now time.Time) {
 	state := s.State
 	if state != readyVerdict {
 		state = "NOT READY: " + state
 	}
-	fmt.Fprintf(&b, "xks-proxy %s, up %s (since %s): %s\n", s.Version, shortDuration(now.Sub(s.Since)), s.Since.In(now.Location()).Format(time.DateTime), state)
+	p.Paragraph("", "  ", fmt.Sprintf("xks-proxy %s, up %s (since %s): %s",
+		s.Version, shortDuration(now.Sub(s.Since)), text.Time(s.Since), state))
 	if len(s.Attention) > 0 {
-		b.WriteString("\nNeeds attention:\n")
-		for _, text := range s.Attention[:min(len(s.Attention), maxAttentionShown)] {
-			printHanging(&b, "  - ", "    ", text)
+		p.WriteString("\nNeeds attention:\n")
+		for _, what := range s.Attention[:min(len(s.Attention), maxAttentionShown)] {
+			p.Paragraph(fmt.Sprintf("  %-8s  ", what.label()), strings.Repeat(" ", attentionIndent), what.Text)
 		}
 		if more := len(s.Attention) - maxAttentionShown; more > 0 {
-			fmt.Fprintf(&b, "  and %d more: --json has all\n", more)
+			p.Printf("  and %d more: --json has all\n", more)
 		}
 	}
-	b.WriteString("\n")
-	s.printFacts(&b, now)
-	s.printKeyStores(&b, all, now)
+	p.WriteString("\n")
+	s.printFacts(p, now)
+	s.printKeyStores(p, all, now)
 	if len(s.Blocks.Blocks) > 0 {
-		fmt.Fprintf(&b, "\nBlocked by operators: %d\n\n", len(s.Blocks.Blocks))
+		p.Printf("\nBlocked by operators: %d\n\n", len(s.Blocks.Blocks))
 		limit := maxStoresShown
 		if all {
 			limit = len(s.Blocks.Blocks)
 		}
 		list := s.Blocks
 		list.Configured, list.Unsaved = nil, "" // said above
-		writeBlocks(&b, list, now, limit)
+		writeBlocks(p, list, now, limit)
 	}
-	_, err := w.Write(b.Bytes())
-	return err
+}
+
+// label is the severity; the one that must not be overlooked in capitals.
+func (a attention) label() string {
+	if a.Severity == severityCritical {
+		return "CRITICAL"
+	}
+	return string(a.Severity)
 }
 
 // printFacts prints what takes a line each.
-func (s *proxyStatus) printFacts(b *bytes.Buffer, now time.Time) {
-	fact := func(name, text string) {
-		printHanging(b, fmt.Sprintf("  %-14s ", name), strings.Repeat(" ", factIndent), text)
+func (s *proxyStatus) printFacts(p *text.Page, now time.Time) {
+	fact := func(name, what string) {
+		p.Paragraph(fmt.Sprintf("  %-14s ", name), strings.Repeat(" ", factIndent), what)
 	}
 	fact("Configuration", s.configFact(now))
 	if s.Reload != nil && len(s.Reload.WaitsForRestart) > 0 {
@@ -81,7 +87,11 @@ func (s *proxyStatus) printFacts(b *bytes.Buffer, now time.Time) {
 		return cmp.Or(cmp.Compare(a.rank(now), b.rank(now)), a.NotAfter.Compare(b.NotAfter))
 	})
 	for _, c := range certificates[:min(len(certificates), maxCertsShown)] {
-		fact("Certificate", c.fact(now))
+		name := "Certificate"
+		if c.Use == useClientCA {
+			name = "Client CA"
+		}
+		fact(name, c.fact(now))
 	}
 	if more := len(certificates) - maxCertsShown; more > 0 {
 		fact("", fmt.Sprintf("and %d more, valid for longer; --json has all", more))
@@ -127,7 +137,7 @@ func (g *groupSummary) fact(now time.Time) string {
 
 // rank puts certificates with problems first.
 func (c *certificateStatus) rank(now time.Time) int {
-	if c.attention(now) != "" {
+	if _, says := c.attention(now); says != "" {
 		return 0
 	}
 	return 1
@@ -136,7 +146,7 @@ func (c *certificateStatus) rank(now time.Time) int {
 func (c *certificateStatus) fact(now time.Time) string {
 	left := "EXPIRED"
 	if c.NotAfter.After(now) {
-		left = plural(int(c.NotAfter.Sub(now)/oneDay), "day") + " left"
+		left = timeLeft(c.NotAfter.Sub(now)) + " left"
 	}
 	text := fmt.Sprintf("%s: %s", someNames(c.Names), left)
 	if c.KeyStore != "" {
@@ -148,30 +158,31 @@ func (c *certificateStatus) fact(now time.Time) string {
 	return text
 }
 
-func (s *proxyStatus) printKeyStores(b *bytes.Buffer, all bool, now time.Time) {
+func (s *proxyStatus) printKeyStores(p *text.Page, all bool, now time.Time) {
 	stores := slices.Clone(s.KeyStores)
 	slices.SortStableFunc(stores, func(a, b keyStoreSummary) int { return cmp.Compare(b.trouble(), a.trouble()) })
 	limit := maxStoresShown
 	if all {
 		limit = len(stores)
 	}
-	fmt.Fprintf(b, "\nKey stores: %d\n\n", len(stores))
-	t := table{{"KEY STORE", "OWNER", "STATE", "<REQUESTS", "<FAILED", "<THROTTLED", "<IN FLIGHT", "<LAST REQUEST"}}
+	p.Printf("\nKey stores: %d\n\n", len(stores))
+	t := text.NewTable("KEY STORE", "OWNER", "STATE", "<REQUESTS", "<FAILED", "<THROTTLED", "<IN FLIGHT",
+		"<LAST REQUEST")
 	for _, k := range stores[:min(len(stores), limit)] {
 		state := "enabled"
 		if k.Blocked != "" {
-			state = "blocked by " + shortText(k.Blocked, maxByShown)
+			state = "blocked by " + k.Blocked
 		}
 		last := "-"
 		if !k.LastRequest.IsZero() {
 			last = shortDuration(max(0, now.Sub(k.LastRequest))) + " ago"
 		}
-		t = append(t, []string{shortText(k.Name, maxOwnerShown), shortText(orElse(k.Owner, "-"), maxOwnerShown), state,
-			shortCount(k.Requests), shortCount(k.Failed), shortCount(k.Throttled), strconv.Itoa(k.InFlight), last})
+		t.Row(k.Name, orElse(k.Owner, "-"), state, shortCount(k.Requests), shortCount(k.Failed),
+			shortCount(k.Throttled), strconv.Itoa(k.InFlight), last)
 	}
-	t.print(b)
+	p.Table(t)
 	if more := len(stores) - limit; more > 0 {
-		fmt.Fprintf(b, "  and %d more, with less to look at: --all\n", more)
+		p.Printf("  and %d more, with less to look at: --all\n", more)
 	}
 }
 

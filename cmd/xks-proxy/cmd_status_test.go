@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/internal/text"
+	"xks-proxy/pkg/hsm/group"
+	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/xks"
 )
 
@@ -38,11 +40,11 @@ func badStatus() *proxyStatus {
 	s.Reload.LastError = `xks-proxy.yaml:40:14: key_stores[2].hsm_group: there is no HSM group named "mian"; did you mean "main"?`
 	s.Reload.WaitsForRestart = []string{"server.listen", "log.output"}
 	s.Groups = []groupSummary{
-		{Name: "main", HSMs: 2, Findings: 3, Others: []hsmSummary{
-			{Name: "hsm-a", Service: hsm.Out, Since: ago(12 * time.Second), Health: hsm.Unavailable, Reason: "no answer within 60ms, and the probe failed: encrypt: the HSM did not answer in time"},
-			{Name: "hsm-b", Service: hsm.Drained, Since: ago(time.Hour), Health: hsm.Active},
+		{Name: "main", HSMs: 2, Findings: 3, Dangerous: 1, Others: []hsmSummary{
+			{Name: "hsm-a", Service: status.Out, Since: ago(12 * time.Second), Health: status.Unavailable, Reason: "no answer within 60ms, and the probe failed: encrypt: the HSM did not answer in time"},
+			{Name: "hsm-b", Service: status.Drained, Since: ago(time.Hour), Health: status.Active},
 		}},
-		{Name: "second", HSMs: 2, InService: 2, Others: []hsmSummary{{Name: "hsm-d", Service: hsm.InService, Since: ago(time.Hour), Health: hsm.Degraded, Reason: "it lacks the test key"}}},
+		{Name: "second", HSMs: 2, InService: 2, Others: []hsmSummary{{Name: "hsm-d", Service: status.InService, Since: ago(time.Hour), Health: status.Degraded, Reason: "it lacks the test key"}}},
 	}
 	s.Certificates = append(s.Certificates,
 		certificateStatus{Names: []string{"a.example.com", "b.example.com", "c.example.com", "d.example.com"}, KeyStore: "finance", File: "a.crt", NotAfter: statusNow.Add(9*24*time.Hour + time.Hour)},
@@ -70,13 +72,7 @@ func TestPrintStatus(t *testing.T) {
 		all    bool
 	}{"status-good": {goodStatus(), false}, "status-bad": {badStatus(), false}, "status-bad-all": {badStatus(), true}} {
 		t.Run(name, func(t *testing.T) {
-			var b strings.Builder
-			err := printStatus(&b, test.status, test.all, statusNow)
-			if err != nil {
-				t.Fatal(err)
-			}
-			checkWidth(t, b.String())
-			checkGolden(t, goldenPath(name), []byte(b.String()))
+			checkPage(t, name, func(p *text.Page) { printStatus(p, test.status, test.all, statusNow) })
 		})
 	}
 	quiet := goodStatus()
@@ -118,7 +114,8 @@ func TestStatusCommand(t *testing.T) {
 	stdout, stderr, code = execute(t, "status", "--json", "--socket", rig.socket)
 	var status proxyStatus
 	err := json.Unmarshal([]byte(stdout), &status)
-	if code != 1 || stderr != "" || err != nil || len(status.Attention) != 1 || !strings.HasPrefix(status.Attention[0], "hsm-a of the group main is drained for ") {
+	if code != 0 || stderr != "" || err != nil || len(status.Attention) != 1 || status.Attention[0].Severity != severityInfo ||
+		!strings.HasPrefix(status.Attention[0].Text, "hsm-a of the group main is drained for ") {
 		t.Errorf("exit code %d, %v, %q: %q", code, err, stderr, status.Attention)
 	}
 	finance := status.KeyStores[slices.IndexFunc(status.KeyStores, func(k keyStoreSummary) bool { return k.Name == "finance" })]
@@ -127,13 +124,94 @@ func TestStatusCommand(t *testing.T) {
 	}
 }
 
+// Monitoring that runs status tells what is urgent from what is not, and both from no answer.
+func TestStatusExitCodes(t *testing.T) {
+	rig := newAdminRig(t)
+	rig.admin.ready = func() string { return readyVerdict }
+	expires := func(left, lifetime time.Duration) {
+		rig.admin.certificates = func() []certificateStatus {
+			end := time.Now().Add(left)
+			return []certificateStatus{{Use: useServer, Names: []string{"a"}, NotBefore: end.Add(-lifetime), NotAfter: end}}
+		}
+	}
+	want := func(code int, says string) {
+		t.Helper()
+		stdout, stderr, got := execute(t, "status", "--socket", rig.socket)
+		if got != code || stderr != "" || !strings.Contains(stdout, says) {
+			t.Errorf("exit code %d, want %d and %q: %s%s", got, code, says, stdout, stderr)
+		}
+	}
+	expires(2*oneDay, 6*oneDay)
+	want(0, ": ready\n")
+	expires(1*oneDay, 6*oneDay)
+	want(exitWarning, "  warning   The certificate ")
+	expires(14*time.Hour, 6*oneDay)
+	want(exitCritical, "  CRITICAL  The certificate ")
+	_, _, code := execute(t, "status", "--socket", rig.socket+"-other")
+	if code != exitFailed {
+		t.Errorf("no answer: exit code %d", code)
+	}
+	_, _, code = execute(t, "status", "--nonsense")
+	if code != exitUsage {
+		t.Errorf("a wrong command line: exit code %d", code)
+	}
+}
+
+// Each kind of thing to look at has its severity.
+func TestAttention(t *testing.T) {
+	ago := statusNow.Add(-25 * time.Hour)
+	group := func(inService int, others ...hsmSummary) func(*proxyStatus) {
+		return func(s *proxyStatus) {
+			s.Groups = []groupSummary{{Name: "main", HSMs: 2, InService: inService, Others: others}}
+		}
+	}
+	member := func(service status.Service, since time.Time) hsmSummary {
+		return hsmSummary{Name: "hsm-b", Service: service, Since: since, Health: status.Active}
+	}
+	ca := func(left time.Duration) certificateStatus {
+		end := statusNow.Add(left)
+		return certificateStatus{Use: useClientCA, Names: []string{"CA"}, NotBefore: end.Add(-3650 * oneDay), NotAfter: end}
+	}
+	for _, c := range []struct {
+		name string
+		edit func(*proxyStatus)
+		want []severity
+	}{
+		{"well", func(*proxyStatus) {}, nil},
+		{"not ready", func(s *proxyStatus) { s.State = "starting" }, []severity{severityCritical}},
+		{"a planned drain", group(1, member(status.Drained, statusNow)), []severity{severityInfo}},
+		{"a forgotten drain", group(1, member(status.Drained, ago)), []severity{severityWarning}},
+		{"one HSM out", group(1, member(status.Out, ago)), []severity{severityWarning}},
+		{"all out", group(0, member(status.Out, ago), member(status.Drained, statusNow)), []severity{severityCritical, severityCritical}},
+		{"a token that changed", group(2, hsmSummary{Service: status.InService, Health: status.Active, Unverified: "why"}), []severity{severityCritical}},
+		{"not well", group(2, hsmSummary{Service: status.InService, Health: status.Degraded}), []severity{severityWarning}},
+		{"keys", func(s *proxyStatus) { s.Groups[0].Findings, s.Groups[0].Dangerous = 3, 1 }, []severity{severityCritical, severityWarning}},
+		{"blocks unsaved", func(s *proxyStatus) { s.Blocks.Unsaved = "why" }, []severity{severityCritical}},
+		{"lines lost", func(s *proxyStatus) { s.Log = &logState{Lost: 1, LastLost: statusNow} }, []severity{severityCritical}},
+		{"the log fails", func(s *proxyStatus) { s.Log = &logState{Failing: "why"} }, []severity{severityCritical}},
+		{"a reload failed", func(s *proxyStatus) { s.Reload.LastError = "why" }, []severity{severityWarning}},
+		{"one of two CAs of clients ended", func(s *proxyStatus) { s.Certificates = []certificateStatus{ca(-oneDay), ca(100 * oneDay)} }, []severity{severityWarning}},
+		{"the only CA of clients ends", func(s *proxyStatus) { s.Certificates = []certificateStatus{ca(9 * oneDay)} }, []severity{severityCritical}},
+	} {
+		s := goodStatus()
+		c.edit(s)
+		var got []severity
+		for _, a := range s.attention(statusNow) {
+			got = append(got, a.Severity)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
 // A proxy that starts says so.
 func TestStatusWhileTheProxyStarts(t *testing.T) {
 	rig := newAdminRig(t)
-	rig.admin.groups = func() []*hsm.Group { return nil }
+	rig.admin.groups = func() []*group.Group { return nil }
 	rig.admin.ready = func() string { return "starting" }
 	stdout, stderr, code := execute(t, "status", "--socket", rig.socket)
-	if code != 1 || stderr != "" || !strings.Contains(stdout, "NOT READY: starting\n") || !strings.Contains(stdout, "the proxy is starting and waits for them") || !strings.Contains(stdout, "finance") {
+	if code != exitCritical || stderr != "" || !strings.Contains(stdout, "NOT READY: starting\n") || !strings.Contains(stdout, "the proxy is starting and waits for them") || !strings.Contains(stdout, "finance") {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"regexp"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 // checkJSON is the answer of `config check --json`.
@@ -67,10 +69,18 @@ func (k *configCheck) print(c *cobra.Command, path string, asJSON bool) error {
 		for _, what := range k.notChecked {
 			fmt.Fprintf(c.ErrOrStderr(), "not checked: %s\n", what)
 		}
-		return &configError{File: k.report.file, Problems: errs}
+		var err error = &configError{File: k.report.file, Problems: errs}
+		advice := ""
+		if !k.options.noSecrets && k.config != nil {
+			advice = needsSystemd(c.Context(), k.config.secretRefs(), false)
+		}
+		if advice != "" {
+			err = fmt.Errorf("%w\n%s", err, advice)
+		}
+		return err
 	}
 	fmt.Fprintf(c.OutOrStdout(), "%s: ok\n\n", path)
-	return summarize(c.OutOrStdout(), k)
+	return text.Print(c.OutOrStdout(), func(p *text.Page) { summarize(p, k) })
 }
 
 func (k *configCheck) printJSON(c *cobra.Command, path string, errs []problem) error {

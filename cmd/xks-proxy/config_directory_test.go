@@ -255,7 +255,7 @@ func TestExampleTenant(t *testing.T) {
 		t.Fatal(err)
 	}
 	storeDir(t)
-	writeFile(t, "test.yaml", strings.Replace(string(main), `#labels: ["*"]`, "labels: [demo]", 1), 0o644)
+	writeFile(t, "test.yaml", strings.Replace(string(main), `labels: ["demo", "demo-*"]`, "labels: [demo]", 1), 0o644)
 	example := string(data)
 	next := strings.NewReplacer("owner: ministry-of-finance", "owner: ministry-of-health", "application: payroll", "application: records",
 		"XKSEXAMPLEPAYROLL2345672", "XKSEXAMPLERECORDS2345672").Replace(example)

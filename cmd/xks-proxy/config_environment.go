@@ -11,9 +11,6 @@ import (
 	"strings"
 )
 
-// configVariable names the configuration file, for commands that need one.
-const configVariable = environmentPrefix + "CONFIG"
-
 // variables are the XKS_ variables of an environment and what became of them.
 type variables struct {
 	values map[string]string // by name

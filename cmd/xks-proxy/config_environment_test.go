@@ -142,23 +142,6 @@ func walkSchema(s *setting, path string, visit func(*setting, string)) {
 	}
 }
 
-func TestConfigPath(t *testing.T) {
-	t.Setenv(configVariable, "")
-	_, err := configPath("")
-	if err == nil || err.Error() != "no configuration file: name it, or set XKS_CONFIG" {
-		t.Errorf("nothing given: %v", err)
-	}
-	t.Setenv(configVariable, "from-environment.yaml")
-	got, err := configPath("")
-	if err != nil || got != "from-environment.yaml" {
-		t.Errorf("XKS_CONFIG: %q %v", got, err)
-	}
-	got, err = configPath("given.yaml")
-	if err != nil || got != "given.yaml" {
-		t.Errorf("a file that is given: %q %v", got, err)
-	}
-}
-
 func TestShow(t *testing.T) {
 	configDir(t)
 	t.Setenv("XKS_LOG_LEVEL", "debug")

@@ -244,7 +244,7 @@ func (s *setting) zero() any {
 
 // scalarNode checks what YAML made of a value, before its text is looked at.
 func (r *reader) scalarNode(s *setting, m *yaml.Node, path string) bool {
-	want := map[kind]string{text: "text", integer: "a number", boolean: "true or false", duration: "a duration such as 200ms"}[s.Kind]
+	want := map[kind]string{textKind: "text", integer: "a number", boolean: "true or false", duration: "a duration such as 200ms"}[s.Kind]
 	switch {
 	case m.Kind != yaml.ScalarNode:
 		r.errorf(path, "must be %s, not a list or a section", want)
@@ -252,7 +252,7 @@ func (r *reader) scalarNode(s *setting, m *yaml.Node, path string) bool {
 		r.errorf(path, "has no value; give it %s or remove the line", want)
 	case s.Number && m.Tag == "!!int":
 		return true
-	case s.Kind == text && m.Tag != "!!str" && m.Tag != "!!timestamp":
+	case s.Kind == textKind && m.Tag != "!!str" && m.Tag != "!!timestamp":
 		r.errorf(path, "must be text; put quotes around the value")
 	case s.Kind == boolean && m.Tag != "!!bool", s.Kind == integer && m.Tag != "!!int":
 		r.errorf(path, "must be %s", want)

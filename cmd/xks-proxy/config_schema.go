@@ -20,7 +20,7 @@ const environmentPrefix = "XKS_"
 type kind int
 
 const (
-	text kind = iota
+	textKind kind = iota
 	integer
 	boolean
 	duration
@@ -113,7 +113,7 @@ func compileField(f reflect.StructField) *setting {
 		s.Kind = section
 		s.Fields = compileFields(t)
 	case t.Kind() == reflect.String:
-		s.Kind = text
+		s.Kind = textKind
 	case t.Kind() == reflect.Bool:
 		s.Kind = boolean
 	case t.Kind() == reflect.Int, t.Kind() == reflect.Uint32:
@@ -151,7 +151,7 @@ func (s *setting) isMapping() bool {
 // typeName is what the documentation and errors call the value.
 func (s *setting) typeName() string {
 	name := map[kind]string{
-		text: "text", integer: "number", boolean: "true or false", duration: "duration", section: "section", secretKind: "secret reference",
+		textKind: "text", integer: "number", boolean: "true or false", duration: "duration", section: "section", secretKind: "secret reference",
 	}[s.Kind]
 	if s.Path != "" {
 		name = "path"

@@ -130,7 +130,7 @@ func (l *loaded) valueNode(s *setting, value any, path string) *yaml.Node {
 
 // directoryNode is not a directory: its key stores are shown as those of the file.
 func (l *loaded) directoryNode() *yaml.Node {
-	n := scalarNode(&setting{Kind: text}, "")
+	n := scalarNode(&setting{Kind: textKind}, "")
 	n.LineComment = fmt.Sprintf(
 		"%q: its %d key stores are above",
 		l.report.directory,

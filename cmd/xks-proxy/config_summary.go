@@ -5,16 +5,40 @@ package main
 import (
 	"crypto/x509"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/xks"
 )
 
-func summarize(w io.Writer, k *configCheck) error {
+func summarize(p *text.Page, k *configCheck) {
+	c := k.config
+	p.Facts(summaryFacts(k))
+	p.WriteString("\n")
+	t := text.NewTable("KEY STORE", "PATH", "REGIONS", "<CREDENTIALS", "KEYS", "POLICIES", "HSM GROUP")
+	for _, k := range c.KeyStores[:min(len(c.KeyStores), maxStoresSummed)] {
+		t.Row(k.Name, xks.URIPath(k.PathPrefix), orAny(k.Regions), strconv.Itoa(len(k.Credentials)),
+			strings.Join(k.Keys.Labels, " "), describePolicies(c, k), k.HSMGroup)
+	}
+	p.Table(t)
+	if more := len(c.KeyStores) - maxStoresSummed; more > 0 {
+		p.Printf("  and %d more; config show prints them all\n", more)
+	}
+	p.WriteString("\n")
+	t = text.NewTable("HSM GROUP", "HSM", "<PRIORITY", "PROFILE", "TOKEN", "MODULE")
+	for _, g := range c.HSMGroups {
+		for _, m := range g.HSMs {
+			h := c.hsm(m.HSM)
+			t.Row(g.Name, m.HSM, strconv.Itoa(m.Priority), h.Profile, h.tokenText(), h.Module)
+		}
+	}
+	p.Table(t)
+}
+
+// summaryFacts are what takes a line each.
+func summaryFacts(k *configCheck) [][2]string {
 	c, m := k.config, k.material
 	health := "none"
 	if c.Health.Listen != "" {
@@ -36,40 +60,28 @@ func summarize(w io.Writer, k *configCheck) error {
 	if k.options.noSecrets {
 		read = "not read (--no-secrets)"
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var facts [][2]string
+	fact := func(name, value string) { facts = append(facts, [2]string{name, value}) }
 	for _, place := range c.listenerPlaces() {
-		fmt.Fprintf(t, "listens on\thttps://%s%s%s\n", place.Listen,
-			describeClients(place.ClientCertificates), describeSources(place.ProxyProtocol))
+		fact("listens on", "https://"+place.Listen+
+			describeClients(place.ClientCertificates)+describeSources(place.ProxyProtocol))
 	}
-	fmt.Fprintf(t, "health\t%s\n", health)
-	fmt.Fprintf(t, "metrics\t%s\n", metrics)
-	fmt.Fprintf(t, "admin socket\t%s\n", admin)
+	fact("health", health)
+	fact("metrics", metrics)
+	fact("admin socket", admin)
 	for _, certificate := range m.certificates {
-		fmt.Fprintf(t, "certificate\t%s, until %s%s\n", namesOf(certificate.Leaf), certificate.Leaf.NotAfter.UTC().Format(time.DateOnly), describeOwner(certificate))
+		until := certificate.Leaf.NotAfter.UTC().Format(time.DateOnly)
+		fact("certificate", namesOf(certificate.Leaf)+", until "+until+describeOwner(certificate))
 	}
-	fmt.Fprintf(t, "secrets\t%s\n", read)
+	fact("secrets", read)
 	if k.options.asUser != nil {
-		fmt.Fprintf(t, "user\t%s can use all files\n", k.options.asUser.Name)
+		fact("user", k.options.asUser.Name+" can use all files")
 	}
 	for _, what := range k.notChecked {
-		fmt.Fprintf(t, "not checked\t%s\n", what)
+		fact("not checked", what)
 	}
-	fmt.Fprintf(t, "key stores\t%s\n", describeStores(c))
-	fmt.Fprintf(t, "\nKEY STORE\tPATH\tREGIONS\tCREDENTIALS\tKEYS\tPOLICIES\tHSM GROUP\n")
-	for _, k := range c.KeyStores[:min(len(c.KeyStores), maxStoresSummed)] {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", k.Name, xks.URIPath(k.PathPrefix), orAny(k.Regions), len(k.Credentials), strings.Join(k.Keys.Labels, " "), describePolicies(c, k), k.HSMGroup)
-	}
-	if more := len(c.KeyStores) - maxStoresSummed; more > 0 {
-		fmt.Fprintf(t, "and %d more; config show prints them all\n", more)
-	}
-	fmt.Fprintf(t, "\nHSM GROUP\tHSM\tPRIORITY\tPROFILE\tTOKEN\tMODULE\n")
-	for _, g := range c.HSMGroups {
-		for _, m := range g.HSMs {
-			h := c.hsm(m.HSM)
-			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\n", g.Name, m.HSM, m.Priority, h.Profile, h.tokenText(), h.Module)
-		}
-	}
-	return t.Flush()
+	fact("key stores", describeStores(c))
+	return facts
 }
 
 // maxStoresSummed bounds the table of key stores.

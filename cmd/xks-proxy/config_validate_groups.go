@@ -65,9 +65,6 @@ func validatePatience(r *report, at string, s serverConfig, g hsmGroupConfig) {
 // maxSocketPath is what sun_path of a Unix socket's address holds beside its final zero (unix(7)), bytes.
 const maxSocketPath = 107
 
-// defaultAdminSocket is the default of admin.socket.
-const defaultAdminSocket = "state/admin.sock"
-
 func validateAdmin(r *report, a adminConfig) {
 	if n := len(a.Socket); n > maxSocketPath {
 		r.errorf("admin.socket", "%s has %d bytes, and the path of a Unix socket at most %d; choose a shorter one, such as /run/xks-proxy/admin.sock", a.Socket, n, maxSocketPath)

@@ -15,14 +15,16 @@ import (
 const (
 	defaultDemoDirectory = "demo"
 	defaultDemoListen    = "127.0.0.1:8443"
+	defaultDemoHealth    = "127.0.0.1:8080" // health.listen of the configuration, by default
+	freeDemoHealth       = "127.0.0.1:0"
 	defaultDemoKeys      = 2
 	maxDemoKeys          = 100000
 )
 
 const demoLong = `demo shows the proxy at work. It makes two SoftHSM tokens that hold the same keys, a
 certificate, a credential and a configuration file, all in one directory; starts the
-proxy; asks it for everything that AWS KMS asks; and serves until Ctrl-C. Run again, it
-serves the same keys from the same directory.
+proxy; asks it for everything that AWS KMS asks; prints what "xks-proxy status" shows; and
+serves until Ctrl-C. Run again, it serves the same keys from the same directory.
 
 The directory holds, among others:
   xks-proxy.yaml    a complete configuration to copy and edit
@@ -32,7 +34,7 @@ The directory holds, among others:
 It is for trying things out: the keys are made in memory and put on both tokens. Real
 pairs of HSMs replicate keys by their vendor's own means.`
 
-const demoExample = `  xks-proxy demo                           two tokens, two keys, https://127.0.0.1:8443
+const demoExample = `  xks-proxy demo                           two tokens and keys, 127.0.0.1:8443
   xks-proxy demo --listen 127.0.0.1:0      on a free port
   xks-proxy demo --exit                    end after the checks, with 0 or 1
   xks-proxy demo --prepare-only            only write the directory`
@@ -41,6 +43,7 @@ const demoExample = `  xks-proxy demo                           two tokens, two 
 type demoOptions struct {
 	dir         string
 	listen      string // "": as before, or the default
+	health      string // "": as before, or the default, or a free port
 	module      string // "": searched for
 	keys        int    // 0: as before, or the default
 	prepareOnly bool
@@ -54,7 +57,7 @@ func newDemoCommand() *cobra.Command {
 		Short:   "Show the proxy at work on two software HSMs",
 		Long:    demoLong,
 		Example: demoExample,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			err := o.check(c)
 			if err != nil {
@@ -66,7 +69,9 @@ func newDemoCommand() *cobra.Command {
 	flags := c.Flags()
 	flags.SortFlags = false
 	flags.StringVar(&o.dir, "dir", defaultDemoDirectory, "`directory` for everything the demo makes")
-	flags.StringVar(&o.listen, "listen", "", "`address` to serve at; port 0 picks a free one (default "+defaultDemoListen+")")
+	flags.StringVar(&o.listen, "listen", "", "`address` to serve at; port 0: a free one (default "+defaultDemoListen+")")
+	flags.StringVar(&o.health, "health-listen", "",
+		"`address` of health and metrics (default "+defaultDemoHealth+" or a free one)")
 	flags.IntVar(&o.keys, "keys", 0, "`number` of keys demo-key-1, demo-key-2, … (default 2, or as before)")
 	flags.BoolVar(&o.prepareOnly, "prepare-only", false, "write the directory and start nothing")
 	flags.BoolVar(&o.exit, "exit", false, "end after the checks: 0 if all went well, 1 if not")
@@ -103,7 +108,7 @@ func runDemo(ctx context.Context, o demoOptions, out io.Writer) error {
 		return err
 	}
 	p := plan{module: module, dir: d, before: before, keys: demoKeyCount(o, before)}
-	p.listen, err = demoListen(o, before)
+	p.at, err = demoListen(o, before)
 	if err != nil {
 		return err
 	}

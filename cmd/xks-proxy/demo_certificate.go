@@ -57,7 +57,7 @@ func (d *demoDirectory) certificateUntil(names []string, now time.Time) (time.Ti
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
 	for _, name := range names {
-		_, err := certificate.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: name, CurrentTime: now.Add(certificateWarning)})
+		_, err := certificate.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: name, CurrentTime: now.Add(longestWarning)})
 		if err != nil {
 			return time.Time{}, false
 		}

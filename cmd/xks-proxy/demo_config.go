@@ -25,13 +25,17 @@ server:
     key: server.key
 
 health:
-  listen: ""                     # /healthz/ready is served over HTTPS, too
+  listen: {{quote .Health}}      # plain HTTP: /healthz/live, /healthz/ready, /metrics
 
 state_directory: state
-{{if not .Admin}}
+
 admin:
+{{- if .Admin}}
+  socket: state/admin.sock       # of "xks-proxy status", "block", "hsm", …
+{{- else}}
   socket: ""                     # state/admin.sock has too long a path here for a Unix socket
-{{end}}
+{{- end}}
+
 # Each HSM is served by a process of its own. These are two SoftHSM tokens.
 hsms:
 {{- range .HSMs}}
@@ -66,8 +70,8 @@ key_stores:
 func demoConfig(p plan, to *connectionFile) ([]byte, error) {
 	var text bytes.Buffer
 	err := demoConfigTemplate.Execute(&text, map[string]any{
-		"Listen": p.listen, "HSMs": to.HSMs, "TestKey": demoTestKey, "PathPrefix": demoPathPrefix,
-		"URIPath": to.URIPath, "Admin": len(p.dir.file(defaultAdminSocket)) <= maxSocketPath, "AccessKeyID": to.Credential.AccessKeyID,
+		"Listen": p.at.listen, "Health": p.at.health, "HSMs": to.HSMs, "TestKey": demoTestKey, "PathPrefix": demoPathPrefix,
+		"URIPath": to.URIPath, "Admin": p.dir.hasSocket(), "AccessKeyID": to.Credential.AccessKeyID,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("the configuration file cannot be written: %w", err)

@@ -11,7 +11,10 @@ import (
 	"syscall"
 )
 
-const demoMarker = ".xks-proxy-demo"
+const (
+	demoMarker      = ".xks-proxy-demo"
+	demoAdminSocket = "state/admin.sock" // as in the configuration
+)
 
 // What the marker says. An unfinished directory holds nothing that was ever served.
 const (
@@ -42,6 +45,9 @@ func (d *demoDirectory) key() string             { return d.file("server.key") }
 func (d *demoDirectory) secret() string          { return d.file("credential.secret") }
 func (d *demoDirectory) log() string             { return d.file("xks-proxy.log") }
 func (d *demoDirectory) state() string           { return d.file("state") }
+
+// hasSocket: the path of the admin socket fits into the address of a Unix socket.
+func (d *demoDirectory) hasSocket() bool { return len(d.file(demoAdminSocket)) <= maxSocketPath }
 
 func (d *demoDirectory) hsms() []demoHSM {
 	return []demoHSM{{"hsm-a", d.file("hsm-a")}, {"hsm-b", d.file("hsm-b")}}

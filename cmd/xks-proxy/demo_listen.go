@@ -3,6 +3,7 @@ package main
 // Where the demo listens: asked for, as before, or a free port.
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -10,34 +11,76 @@ import (
 	"syscall"
 )
 
-// demoListen settles the address, so that a port that is taken is reported before
-// anything is made.
-func demoListen(o demoOptions, before *connectionFile) (string, error) {
-	address := o.listen
-	if address == "" && before != nil {
-		address = before.Listen
+// demoAddresses are where the demo serves AWS KMS, and health and metrics.
+type demoAddresses struct{ listen, health string }
+
+// demoListen settles the addresses, so that a port that is taken is reported before
+// anything is made. The health port of a first run gives way to a free one: many programs have
+// 8080, and what the demo prints names the port.
+func demoListen(o demoOptions, before *connectionFile) (demoAddresses, error) {
+	if before == nil {
+		before = &connectionFile{}
 	}
-	if address == "" {
-		address = defaultDemoListen
+	ports := demoPorts{prepareOnly: o.prepareOnly}
+	defer ports.release()
+	listen, err := ports.settle("--listen", cmp.Or(o.listen, before.Listen, defaultDemoListen))
+	if err != nil {
+		return demoAddresses{}, err
 	}
+	chosen := cmp.Or(o.health, before.Health)
+	if chosen == "" && strings.HasSuffix(o.listen, ":0") {
+		chosen = freeDemoHealth
+	}
+	health, err := ports.settle("--health-listen", cmp.Or(chosen, defaultDemoHealth))
+	var taken takenError
+	if chosen == "" && errors.As(err, &taken) {
+		health, err = ports.settle("--health-listen", freeDemoHealth)
+	}
+	return demoAddresses{listen: listen, health: health}, err
+}
+
+// demoPorts holds the ports that were settled until all are: two free ones are then two.
+type demoPorts struct {
+	prepareOnly bool
+	held        []net.Listener
+}
+
+// settle tries an address and returns it with the port that it has. flag is where the user can
+// choose another one.
+func (p *demoPorts) settle(flag, address string) (string, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return "", usageError(fmt.Errorf("--listen %q is not of the form ADDRESS:PORT", address))
+		return "", usageError(fmt.Errorf("%s %q is not of the form ADDRESS:PORT", flag, address))
 	}
-	if o.prepareOnly && port != "0" {
+	if p.prepareOnly && port != "0" {
 		return address, nil
 	}
 	l, err := net.Listen("tcp", address)
+	free := flag + " " + net.JoinHostPort(host, "0")
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return "", fmt.Errorf("another program listens on %s: stop it, or take a free port with --listen %s", address, net.JoinHostPort(host, "0"))
+		return "", takenError{address: address, free: free}
 	case errors.Is(err, syscall.EACCES):
-		return "", fmt.Errorf("not allowed to listen on %s: take a free port with --listen %s", address, net.JoinHostPort(host, "0"))
+		return "", fmt.Errorf("not allowed to listen on %s: take a free port with %s", address, free)
 	case err != nil:
-		return "", fmt.Errorf("cannot listen on %s: %w", address, err)
+		return "", fmt.Errorf("cannot listen on %s (%s): %w", address, flag, err)
 	}
+	p.held = append(p.held, l)
 	_, port, err = net.SplitHostPort(l.Addr().String())
-	return net.JoinHostPort(host, port), errors.Join(err, l.Close())
+	return net.JoinHostPort(host, port), err
+}
+
+func (p *demoPorts) release() {
+	for _, l := range p.held {
+		_ = l.Close() // nothing was accepted
+	}
+}
+
+// takenError: the port is another program's.
+type takenError struct{ address, free string }
+
+func (e takenError) Error() string {
+	return fmt.Sprintf("another program listens on %s: stop it, or take a free port with %s", e.address, e.free)
 }
 
 // hostOf is the name or address by which clients on this machine reach a listener.
@@ -57,10 +100,13 @@ func hostOf(listen string) string {
 }
 
 // endpointOf is the XksProxyUriEndpoint of a listener.
-func endpointOf(listen string) string {
+func endpointOf(listen string) string { return "https://" + addressOf(listen) }
+
+// addressOf is the address by which clients on this machine reach a listener.
+func addressOf(listen string) string {
 	_, port, err := net.SplitHostPort(listen)
 	if err != nil {
-		return "https://" + listen
+		return listen
 	}
-	return "https://" + net.JoinHostPort(hostOf(listen), port)
+	return net.JoinHostPort(hostOf(listen), port)
 }

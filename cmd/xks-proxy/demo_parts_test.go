@@ -4,6 +4,8 @@ package main
 
 import (
 	"crypto/x509"
+	"errors"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -150,5 +152,38 @@ func TestYAMLQuote(t *testing.T) {
 		if err != nil || got != s {
 			t.Errorf("%q as %s became %q (%v)", s, quoted, got, err)
 		}
+	}
+}
+
+// The health port that nobody chose gives way; one that was chosen, now or before, does not.
+func TestDemoHealthPort(t *testing.T) {
+	l, err := net.Listen("tcp", defaultDemoHealth)
+	if err == nil {
+		defer l.Close() // else another program has it, which is as good
+	}
+	at, err := demoListen(demoOptions{listen: freeDemoHealth}, nil)
+	if err != nil || at.listen == at.health || at.health == defaultDemoHealth {
+		t.Errorf("free ports: %+v, %v", at, err)
+	}
+	first := demoOptions{listen: at.listen}
+	at, err = demoListen(first, nil)
+	if err != nil || at.health == defaultDemoHealth || !strings.HasPrefix(at.health, "127.0.0.1:") {
+		t.Errorf("with the default taken: %+v, %v", at, err)
+	}
+	first.prepareOnly = true
+	at, err = demoListen(first, nil)
+	if err != nil || at.health != defaultDemoHealth {
+		t.Errorf("where nothing is started: %+v, %v", at, err)
+	}
+	for name, o := range map[string]demoOptions{"asked for": {listen: first.listen, health: defaultDemoHealth}, "as before": {listen: first.listen}} {
+		_, err := demoListen(o, &connectionFile{Health: defaultDemoHealth})
+		var taken takenError
+		if !errors.As(err, &taken) || !strings.Contains(err.Error(), "take a free port with --health-listen 127.0.0.1:0") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, err = demoListen(demoOptions{listen: first.listen, health: "8080"}, nil)
+	if err == nil || !strings.Contains(err.Error(), `--health-listen "8080" is not of the form ADDRESS:PORT`) {
+		t.Errorf("a port alone: %v", err)
 	}
 }

@@ -43,7 +43,7 @@ type plan struct {
 	dir    *demoDirectory
 	before *connectionFile // of the run before; nil: the directory is new
 	module string
-	listen string
+	at     demoAddresses
 	keys   int
 }
 
@@ -58,7 +58,7 @@ func (p plan) prepare(ctx context.Context, out io.Writer) (*connectionFile, erro
 	if err != nil {
 		return nil, err
 	}
-	certificate, err := p.dir.ensureCertificate(hostOf(p.listen), time.Now())
+	certificate, err := p.dir.ensureCertificate(hostOf(p.at.listen), time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -193,9 +193,10 @@ func (p plan) credential() (sigv4.Credential, error) {
 // connection describes what will be served.
 func (p plan) connection(credential sigv4.Credential) *connectionFile {
 	c := &connectionFile{
-		Endpoint: endpointOf(p.listen), URIPath: xks.URIPath(demoPathPrefix),
+		Endpoint: endpointOf(p.at.listen), URIPath: xks.URIPath(demoPathPrefix),
 		Credential: connectionSecret{AccessKeyID: credential.AccessKeyID, SecretAccessKey: credential.SecretAccessKey},
-		Region:     defaultRegion, CACertificate: p.dir.ca(), SpecialKeys: map[string]string{}, Listen: p.listen,
+		Region:     defaultRegion, CACertificate: p.dir.ca(), SpecialKeys: map[string]string{},
+		Listen: p.at.listen, Health: p.at.health,
 	}
 	for n := range p.keys {
 		c.Keys = append(c.Keys, demoKey(n+1))

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -16,7 +15,7 @@ import (
 )
 
 const (
-	demoPlaintext = "Hello from your HSMs!"
+	demoPlaintext = "Hello HSM!"
 	demoAAD       = "any context that belongs to it"
 )
 
@@ -40,6 +39,7 @@ func showDemo(ctx context.Context, d *demoDirectory, to *connectionFile, exit bo
 	printRows(out, []row{
 		{"ready", "after " + seconds(time.Since(start)) + ", with both HSMs"},
 		{"process", fmt.Sprintf("%d, and one for each HSM", proxy.pid)},
+		{"health port", "http://" + addressOf(to.Health) + ", /healthz/ready and /metrics"},
 		{"log", d.log()},
 	})
 	err = checkDemo(ctx, client, to.Keys[0], out)
@@ -47,6 +47,11 @@ func showDemo(ctx context.Context, d *demoDirectory, to *connectionFile, exit bo
 		return errors.Join(err, proxy.stop())
 	}
 	client.close() // an idle HTTP/2 connection delays the end of the proxy by a second
+	shell := newDemoShell(d)
+	err = showStatus(ctx, shell, out)
+	if err != nil {
+		return errors.Join(err, proxy.stop())
+	}
 	if exit {
 		err := proxy.stop()
 		if err == nil {
@@ -54,7 +59,7 @@ func showDemo(ctx context.Context, d *demoDirectory, to *connectionFile, exit bo
 		}
 		return err
 	}
-	printHints(out, d, to)
+	shell.printHints(out, to)
 	select {
 	case <-ctx.Done():
 		fmt.Fprint(out, "\nStopping … ")
@@ -66,6 +71,25 @@ func showDemo(ctx context.Context, d *demoDirectory, to *connectionFile, exit bo
 	case <-proxy.ended:
 		return proxy.endedError()
 	}
+}
+
+// showStatus prints what "xks-proxy status" prints of the proxy. That something needs attention
+// (exit code 1) is worth seeing, and no reason to end the demo.
+func showStatus(ctx context.Context, shell demoShell, out io.Writer) error {
+	if !shell.dir.hasSocket() {
+		fmt.Fprint(out, "\nThere is no status: the path of this directory is too long for an admin socket.\n")
+		return nil
+	}
+	fmt.Fprintf(out, "\n$ %s\n", shell.status())
+	// It writes to our terminal itself, because it fits its lines to the terminal's width.
+	_, said, err := child{arguments: []string{"status", "--config", shell.dir.config()}, output: out}.run(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return errInterrupted
+	case err != nil && said != "":
+		return fmt.Errorf("status: %s (%w)", said, err)
+	}
+	return nil
 }
 
 // demoCheck is one line of what is shown.
@@ -180,22 +204,9 @@ func healthText(a healthAnswer) string {
 
 // shortBytes is the beginning of some bytes, in hex.
 func shortBytes(b []byte) string {
-	const shown = 8
+	const shown = 4
 	if len(b) <= shown {
 		return fmt.Sprintf("%x", b)
 	}
 	return fmt.Sprintf("%x… (%d bytes)", b[:shown], len(b))
-}
-
-// printHints says what the user can do now.
-func printHints(out io.Writer, d *demoDirectory, to *connectionFile) {
-	fmt.Fprintf(out, "\nTry it yourself, in another terminal:\n\n%s\n\n", curlLine(d, to))
-	connection := ""
-	if relative, err := filepath.Rel(workingDirectory(), d.connection()); err != nil || relative != filepath.Join(defaultDemoDirectory, connectionFileName) {
-		connection = " --connection " + shellQuote(d.connection())
-	}
-	fmt.Fprintf(out, "%s request encrypt%s --plaintext hello --cdiv\n", shellQuote(programName()), connection)
-	fmt.Fprintf(out, "%s hsm list \\\n    --config %s\n", shellQuote(programName()), shellQuote(d.config()))
-	fmt.Fprint(out, "\nThe keys were made by this demo and put on both tokens. Real pairs of HSMs replicate keys by\n"+
-		"their vendor's own means.\n\nServing until Ctrl-C.\n")
 }

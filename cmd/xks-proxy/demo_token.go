@@ -61,7 +61,7 @@ func newDemoTokenCommand() *cobra.Command {
 		Use:    "make-token",
 		Short:  "Make one token of the demo, as told on standard input",
 		Hidden: true,
-		Args:   cobra.NoArgs,
+		Args:   noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			data, err := io.ReadAll(c.InOrStdin())
 			if err != nil {

@@ -58,7 +58,7 @@ func newFakeView(t *testing.T, log *zap.Logger) proxyView {
 	view := proxyView{
 		since: time.Now().Add(-75 * time.Hour), kill: kill, uses: openLastUses(state, time.Now(), log), config: func() *config { return c },
 		keyStores: func() []xks.KeyStoreStatus { return nil }, handler: func() xks.HandlerStatus { return xks.HandlerStatus{} },
-		tls: newTLSHolder(true, log),
+		tls: newTLSHolder(true, log, noStrangers),
 	}
 	return view
 }
@@ -80,10 +80,9 @@ func busyStores(n int) []xks.KeyStoreStatus {
 			InFlight: i % 3, LastRequest: time.Now().Add(-time.Duration(i) * time.Second),
 			Credentials: []xks.CredentialStatus{{AccessKeyID: fmt.Sprintf("AAAABBBBCCCCDDDD%04d", i), LastUsed: time.Now()}, {AccessKeyID: fmt.Sprintf("ZZZZBBBBCCCCDDDD%04d", i)}},
 		}
-		for _, operation := range []string{"Encrypt", "Decrypt", "GetKeyMetadata", "GetHealthStatus"} {
-			for j, outcome := range []string{"ok", "ThrottlingException", "KeyNotFoundException", "InternalException", "AccessDeniedException"} {
-				k.Requests = append(k.Requests, xks.RequestCount{Operation: operation, Outcome: outcome, Count: uint64(i * (5 - j))})
-			}
+		k.Requests = xks.Unserved(k.Name, k.Owner).Requests
+		for j := range k.Requests {
+			k.Requests[j].Count = uint64(i * (len(k.Requests) - j))
 		}
 		stores = append(stores, k)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"xks-proxy/pkg/confine"
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/worker"
 )
 
@@ -70,8 +71,8 @@ type runningHSM struct {
 
 // runningGroup is a group with the settings that it was made with.
 type runningGroup struct {
-	*hsm.Group
-	settings hsm.GroupConfig
+	*group.Group
+	settings group.Config
 }
 
 // retireGrace is how long what is no longer used lives beyond the longest budget of a request.
@@ -151,12 +152,12 @@ func (r *runningHSM) fits(spec hsmSpec) bool {
 }
 
 // groups are those of the current generation, in the order of the configuration; none while the program starts.
-func (f *fleet) groups() []*hsm.Group {
+func (f *fleet) groups() []*group.Group {
 	g := f.current.Load()
 	if g == nil {
 		return nil
 	}
-	list := make([]*hsm.Group, 0, len(g.groups))
+	list := make([]*group.Group, 0, len(g.groups))
 	for _, group := range g.groups {
 		list = append(list, group.Group)
 	}

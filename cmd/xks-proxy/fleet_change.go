@@ -12,7 +12,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
+	"xks-proxy/pkg/hsm/status"
 )
 
 const (
@@ -89,13 +90,13 @@ func (f *fleet) finish(ctx context.Context, next *generation) error {
 }
 
 // startGroup makes a group; one that takes the place of another, or that may not come to serve, leaves the state directory alone.
-func (f *fleet) startGroup(settings hsm.GroupConfig, before *runningGroup, provisional bool) (*runningGroup, error) {
+func (f *fleet) startGroup(settings group.Config, before *runningGroup, provisional bool) (*runningGroup, error) {
 	full := settings
 	full.Log, full.Provisional = f.log, provisional
 	if before != nil {
 		full.Predecessor = before.Group
 	}
-	group, err := hsm.NewGroup(full)
+	group, err := group.New(full)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +104,7 @@ func (f *fleet) startGroup(settings hsm.GroupConfig, before *runningGroup, provi
 }
 
 // sameGroup compares settings as groupSettings makes them. Tokens are compared by identity.
-func sameGroup(a, b hsm.GroupConfig) bool {
+func sameGroup(a, b group.Config) bool {
 	sameMembers := slices.Equal(a.Members, b.Members)
 	a.Members, b.Members = nil, nil
 	return sameMembers && reflect.DeepEqual(a, b)
@@ -203,7 +204,7 @@ func keepDrained(ctx context.Context, old *generation, made []*runningGroup) {
 	drained := map[string]bool{}
 	for _, group := range old.groups {
 		for _, m := range group.Status().Members {
-			if m.Service == hsm.Drained {
+			if m.Service == status.Drained {
 				drained[m.HSM] = true
 			}
 		}

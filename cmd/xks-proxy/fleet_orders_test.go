@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/status"
 )
 
 // Whatever is made anew around an HSM that is drained, it stays so: in its group, and in another that it moves to.
@@ -33,7 +33,7 @@ func TestFleetKeepsDrained(t *testing.T) {
 					t.Fatal(err)
 				}
 				g := rig.groups()[0]
-				if a, b := memberOf(g, "a").Service, memberOf(g, "b").Service; a != hsm.Drained || b == hsm.Drained {
+				if a, b := memberOf(g, "a").Service, memberOf(g, "b").Service; a != status.Drained || b == status.Drained {
 					t.Errorf("a is %s, b is %s", a, b)
 				}
 			})
@@ -84,7 +84,7 @@ func TestFleetWaitsForOrders(t *testing.T) {
 		if err != nil || time.Since(began) < 10*time.Second {
 			t.Errorf("%v after %v; the restart takes 10 s", err, time.Since(began))
 		}
-		if got := memberOf(rig.groups()[0], "a").Service; got == hsm.Drained {
+		if got := memberOf(rig.groups()[0], "a").Service; got == status.Drained {
 			t.Error("a was drained by the restart for a while, and stays so for ever")
 		}
 

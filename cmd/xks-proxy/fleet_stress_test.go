@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/status"
 )
 
 // No request fails, what an operator drained last is drained in the end, and of all processes only those of the last
@@ -72,7 +73,7 @@ func TestFleetUnderStress(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if b := memberOf(rig.groups()[0], "b").Service; b != hsm.Drained {
+		if b := memberOf(rig.groups()[0], "b").Service; b != status.Drained {
 			t.Errorf("b is %s", b)
 		}
 		time.Sleep(time.Minute)

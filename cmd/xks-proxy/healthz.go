@@ -10,7 +10,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/xks"
 )
 
@@ -23,12 +23,12 @@ const (
 // health answers load balancers.
 type health struct {
 	router   *chi.Mux
-	groups   func() []*hsm.Group
+	groups   func() []*group.Group
 	serving  atomic.Bool // false while the proxy starts
 	draining atomic.Bool
 }
 
-func newHealth(groups func() []*hsm.Group) *health {
+func newHealth(groups func() []*group.Group) *health {
 	h := &health{router: chi.NewRouter(), groups: groups}
 	h.router.Get(livePath, func(w http.ResponseWriter, _ *http.Request) {
 		answerHealth(w, http.StatusOK, "live")

@@ -12,18 +12,18 @@ import (
 
 	"go.uber.org/zap"
 
-	"xks-proxy/pkg/xks"
+	"xks-proxy/pkg/xks/listener"
 )
 
 // listeners are the ports, taken before anything else is started, so that a port
 // that is in use ends the program at once.
 type listeners struct {
 	budget  fileBudget
-	api     *xks.Listener // server.listen
-	ports   []apiPort     // all HTTPS ports, that one first
-	health  net.Listener  // nil if not configured
-	metrics net.Listener  // likewise
-	admin   net.Listener  // likewise
+	api     *listener.Listener // server.listen
+	ports   []apiPort          // all HTTPS ports, that one first
+	health  net.Listener       // nil if not configured
+	metrics net.Listener       // likewise
+	admin   net.Listener       // likewise
 }
 
 // resolveWait is how long a start waits for the address of a host name to listen on.
@@ -31,7 +31,7 @@ const resolveWait = 10 * time.Second
 
 // apiPort is one HTTPS port, below TLS.
 type apiPort struct {
-	*xks.Listener
+	*listener.Listener
 	address string // as the configuration has it
 }
 
@@ -44,7 +44,7 @@ func listen(ctx context.Context, c *config, log *zap.Logger) (*listeners, error)
 			return nil, err
 		}
 		if l.api == nil {
-			l.api = xks.NewListener(port, l.budget.connections, log)
+			l.api = listener.New(port, l.budget.connections, log)
 			l.ports = append(l.ports, apiPort{l.api, place.Listen})
 			continue
 		}

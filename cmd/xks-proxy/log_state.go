@@ -31,16 +31,17 @@ func (q *logQueue) state(now time.Time) logState {
 }
 
 // attention is what an operator should know about the log.
-func (s *logState) attention(now time.Time) []string {
-	var all []string
+func (s *logState) attention(now time.Time) []attention {
+	var all []attention
 	if s.Failing != "" {
-		all = append(all, fmt.Sprintf(
+		all = append(all, attention{severityCritical, fmt.Sprintf(
 			"The log (%s) cannot be written for %s: %s Up to 8 MiB of lines wait in memory.",
-			s.Output, shortDuration(now.Sub(s.Since)), sentence(s.Failing)))
+			s.Output, shortDuration(now.Sub(s.Since)), sentence(s.Failing))})
 	}
 	if s.Lost > 0 && now.Sub(s.LastLost) < oneDay {
-		all = append(all, fmt.Sprintf("%s of the log were lost since the start, the last %s ago.",
-			plural(int(s.Lost), "line"), shortDuration(now.Sub(s.LastLost))))
+		all = append(all, attention{severityCritical, fmt.Sprintf(
+			"%s of the log were lost since the start, the last %s ago.",
+			plural(int(s.Lost), "line"), shortDuration(now.Sub(s.LastLost)))})
 	}
 	return all
 }

@@ -11,8 +11,11 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 // Exit codes of every command.
@@ -22,6 +25,7 @@ const (
 )
 
 func main() {
+	time.Local = time.UTC // on screens, in JSON and in the log
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
@@ -37,7 +41,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	command, err := root.ExecuteContextC(ctx)
+	addCompletion(root)
+	setWidth(root, text.Width(stdout))
+	command, err := root.ExecuteContextC(context.WithValue(ctx, commandLine{}, args))
 	if err == nil {
 		return 0
 	}

@@ -10,7 +10,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
+	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/hsm/worker"
 )
 
@@ -38,48 +39,48 @@ const (
 )
 
 // memberMetrics have the labels hsm_group and hsm.
-var memberMetrics = []metric[hsm.MemberStatus]{
+var memberMetrics = []metric[status.Member]{
 	{Name: "xks_proxy_hsm_in_service", Kind: gauge, Help: "1 while the HSM gets requests, 0 while it does not.",
-		Value: func(m hsm.MemberStatus) float64 { return truth(serves(m)) }},
+		Value: func(m status.Member) float64 { return truth(serves(m)) }},
 	{Name: "xks_proxy_hsm_service", Kind: gauge, Help: "1 for the state of service that the HSM is in, 0 for the others.", Labels: []string{"state"},
-		Each: func(m hsm.MemberStatus) []oneValue { return oneHot(m.Service, serviceStates) }},
+		Each: func(m status.Member) []oneValue { return oneHot(m.Service, serviceStates) }},
 	{Name: "xks_proxy_hsm_service_since_timestamp_seconds", Kind: gauge, Help: "Since when the HSM is in that state.",
-		Value: func(m hsm.MemberStatus) float64 { return timestamp(m.Since) }},
+		Value: func(m status.Member) float64 { return timestamp(m.Since) }},
 	{Name: "xks_proxy_hsm_health", Kind: gauge, Help: "1 for the health that the last probe found, 0 for the others; it is what AWS KMS is told.", Labels: []string{"status"},
-		Each: func(m hsm.MemberStatus) []oneValue { return oneHot(m.Health.Status, healthStates) }},
+		Each: func(m status.Member) []oneValue { return oneHot(m.Health.Status, healthStates) }},
 	{Name: "xks_proxy_hsm_probe_timestamp_seconds", Kind: gauge, Help: "When the last probe ended; 0 before the first.",
-		Value: func(m hsm.MemberStatus) float64 { return timestamp(m.Health.Checked) }},
+		Value: func(m status.Member) float64 { return timestamp(m.Health.Checked) }},
 	{Name: "xks_proxy_hsm_probe_duration_seconds", Kind: gauge, Help: "How long the last probe's encrypt and decrypt took together.",
-		Value: func(m hsm.MemberStatus) float64 { return m.Health.Took.Seconds() }},
+		Value: func(m status.Member) float64 { return time.Duration(m.Health.Took).Seconds() }},
 	{Name: "xks_proxy_hsm_in_flight", Kind: gauge, Help: "Requests that wait for the HSM.",
-		Value: func(m hsm.MemberStatus) float64 { return float64(m.InFlight) }},
+		Value: func(m status.Member) float64 { return float64(m.InFlight) }},
 	{Name: "xks_proxy_hsm_requests_total", Kind: counter, Help: "Attempts of requests on the HSM, second ones included, probes not.",
-		Value: func(m hsm.MemberStatus) float64 { return float64(m.Requests) }},
+		Value: func(m status.Member) float64 { return float64(m.Requests) }},
 	{Name: "xks_proxy_hsm_faults_total", Kind: counter, Help: "Of these, those that failed by a fault of the HSM.",
-		Value: func(m hsm.MemberStatus) float64 { return float64(m.Faults) }},
+		Value: func(m status.Member) float64 { return float64(m.Faults) }},
 	{Name: "xks_proxy_hsm_key_faults_total", Kind: counter, Help: "Attempts that failed because of one key, while the HSM works.",
-		Value: func(m hsm.MemberStatus) float64 { return float64(m.KeyFaults) }},
+		Value: func(m status.Member) float64 { return float64(m.KeyFaults) }},
 	{Name: "xks_proxy_hsm_unproven_refusals_total", Kind: counter, Help: "Ciphertexts that the HSM refused with a code that may also mean that it is busy, without proof that they are bad.",
-		Value: func(m hsm.MemberStatus) float64 { return float64(m.Unproven) }},
+		Value: func(m status.Member) float64 { return float64(m.Unproven) }},
 	{Name: "xks_proxy_hsm_unverified", Kind: gauge, Help: "1 while the HSM serves keys only after they were compared, because its token or its keys have changed.",
-		Value: func(m hsm.MemberStatus) float64 { return truth(m.Unverified != "") }},
+		Value: func(m status.Member) float64 { return truth(m.Unverified != "") }},
 	{Name: "xks_proxy_hsm_slow_total", Kind: counter, Help: "Of these, those without an answer within attempt_timeout.",
-		Value: func(m hsm.MemberStatus) float64 { return float64(m.Slow) }},
+		Value: func(m status.Member) float64 { return float64(m.Slow) }},
 	{Name: "xks_proxy_hsm_trips_total", Kind: counter, Help: "Times the HSM was taken out of service by requests or a probe.",
-		Value: func(m hsm.MemberStatus) float64 { return float64(m.Trips) }},
+		Value: func(m status.Member) float64 { return float64(m.Trips) }},
 	{Name: "xks_proxy_hsm_last_fault_timestamp_seconds", Kind: gauge, Help: "When the HSM last failed a request; 0 if it has not.",
-		Value: func(m hsm.MemberStatus) float64 { return timestamp(m.LastFaultAt) }},
+		Value: func(m status.Member) float64 { return timestamp(m.LastFaultAt) }},
 	{Name: "xks_proxy_hsm_latency_p50_seconds", Kind: gauge, Help: "Time within which half of the recent answers of the HSM came; 0 without any.",
-		Value: func(m hsm.MemberStatus) float64 { return m.P50.Seconds() }},
+		Value: func(m status.Member) float64 { return time.Duration(m.P50).Seconds() }},
 	{Name: "xks_proxy_hsm_latency_p99_seconds", Kind: gauge, Help: "Time within which 99 of 100 recent answers of the HSM came; 0 without any.",
-		Value: func(m hsm.MemberStatus) float64 { return m.P99.Seconds() }},
+		Value: func(m status.Member) float64 { return time.Duration(m.P99).Seconds() }},
 	{Name: "xks_proxy_hsm_keys", Kind: gauge, Help: "Key labels on the HSM.",
-		Value: func(m hsm.MemberStatus) float64 { return float64(m.Keys) }},
+		Value: func(m status.Member) float64 { return float64(m.Keys) }},
 	{Name: "xks_proxy_hsm_keys_listed_timestamp_seconds", Kind: gauge, Help: "When the keys of the HSM were last listed; 0 if not since the start.",
-		Value: func(m hsm.MemberStatus) float64 { return timestamp(m.KeysListed) }},
+		Value: func(m status.Member) float64 { return timestamp(m.KeysListed) }},
 	{Name: "xks_proxy_hsm_unreadable_objects", Kind: gauge,
 		Help:  "Objects that the HSM lists and does not let be read; they are left out.",
-		Value: func(m hsm.MemberStatus) float64 { return float64(len(m.Unreadable)) }},
+		Value: func(m status.Member) float64 { return float64(len(m.Unreadable)) }},
 }
 
 // processMetrics have the label hsm.
@@ -109,26 +110,26 @@ var testKeyMetrics = []metric[*testKeyMaker]{
 }
 
 // groupMetrics have the label hsm_group.
-var groupMetrics = []metric[hsm.GroupStatus]{
+var groupMetrics = []metric[status.Group]{
 	{Name: "xks_proxy_hsm_group_keys", Kind: gauge, Help: "Key labels of the group, all HSMs together.",
-		Value: func(g hsm.GroupStatus) float64 { return float64(g.Keys) }},
+		Value: func(g status.Group) float64 { return float64(g.Keys) }},
 	{Name: "xks_proxy_hsm_group_hedges_total", Kind: counter, Help: "Second attempts because the first was slow.",
-		Value: func(g hsm.GroupStatus) float64 { return float64(g.Hedges) }},
+		Value: func(g status.Group) float64 { return float64(g.Hedges) }},
 	{Name: "xks_proxy_hsm_group_hedges_denied_total", Kind: counter, Help: "Second attempts that were not made because hedge_percent was used up.",
-		Value: func(g hsm.GroupStatus) float64 { return float64(g.HedgesDenied) }},
+		Value: func(g status.Group) float64 { return float64(g.HedgesDenied) }},
 	{Name: "xks_proxy_hsm_group_retries_total", Kind: counter, Help: "Attempts after a fault, on another HSM or the same.",
-		Value: func(g hsm.GroupStatus) float64 { return float64(g.Retries) }},
+		Value: func(g status.Group) float64 { return float64(g.Retries) }},
 	{Name: "xks_proxy_hsm_group_key_findings", Kind: gauge, Help: "Differences between the keys of the HSMs, and doubtful keys, that stand now.", Labels: []string{"kind"}, Each: findings},
 	{Name: "xks_proxy_hsm_group_key_comparisons_total", Kind: counter, Help: "Key versions whose material was compared between the HSMs.",
-		Value: func(g hsm.GroupStatus) float64 { return float64(g.CrossChecked) }},
+		Value: func(g status.Group) float64 { return float64(g.CrossChecked) }},
 	{Name: "xks_proxy_hsm_group_key_comparisons_pending", Kind: gauge, Help: "Key versions that wait for their first comparison.",
-		Value: func(g hsm.GroupStatus) float64 { return float64(g.CrossPending) }},
+		Value: func(g status.Group) float64 { return float64(g.CrossPending) }},
 }
 
 var (
-	serviceStates = []hsm.Service{hsm.InService, hsm.Returning, hsm.Suspected, hsm.Out, hsm.Drained}
-	healthStates  = []hsm.Status{hsm.Active, hsm.Degraded, hsm.Unavailable}
-	findingKinds  = hsm.FindingKinds()
+	serviceStates = []status.Service{status.InService, status.Returning, status.Suspected, status.Out, status.Drained}
+	healthStates  = []status.Status{status.Active, status.Degraded, status.Unavailable}
+	findingKinds  = catalogue.FindingKinds()
 )
 
 // oneHot is 1 for the value that holds and 0 for the others, so that each series lives for ever.
@@ -140,8 +141,8 @@ func oneHot[T ~string](holds T, all []T) []oneValue {
 	return values
 }
 
-func findings(g hsm.GroupStatus) []oneValue {
-	count := map[hsm.FindingKind]int{}
+func findings(g status.Group) []oneValue {
+	count := map[catalogue.FindingKind]int{}
 	for _, f := range g.Findings {
 		count[f.Kind]++
 	}
@@ -156,7 +157,7 @@ func findings(g hsm.GroupStatus) []oneValue {
 func labelValue(s string) string { return strings.ReplaceAll(s, " ", "_") }
 
 // kindValue is a label value in small letters: not_aes_256_everywhere.
-func kindValue(kind hsm.FindingKind) string {
+func kindValue(kind catalogue.FindingKind) string {
 	return strings.ToLower(strings.ReplaceAll(labelValue(string(kind)), "-", "_"))
 }
 

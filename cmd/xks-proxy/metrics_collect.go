@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/hsm/worker"
 	"xks-proxy/pkg/xks"
 )
@@ -60,10 +60,10 @@ func newMetrics(a *admin) *prometheus.Registry {
 // hsmCollector implements prometheus.Collector.
 type hsmCollector struct {
 	admin   *admin
-	member  []described[hsm.MemberStatus]
+	member  []described[status.Member]
 	process []described[worker.State]
 	testKey []described[*testKeyMaker]
-	group   []described[hsm.GroupStatus]
+	group   []described[status.Group]
 }
 
 // described is a metric with its description for the library.
@@ -120,7 +120,11 @@ func announce[T any](to chan<- *prometheus.Desc, metrics []described[T]) {
 
 // Collect implements prometheus.Collector.
 func (c *hsmCollector) Collect(to chan<- prometheus.Metric) {
-	for _, g := range c.admin.groups() {
+	groups := c.admin.groups()
+	if len(groups) == 0 {
+		c.collectStarting(to)
+	}
+	for _, g := range groups {
 		status := g.Status()
 		send(to, c.group, status, status.Name)
 		for _, m := range status.Members {
@@ -135,6 +139,22 @@ func (c *hsmCollector) Collect(to chan<- prometheus.Metric) {
 			}
 		}
 	}
+}
+
+// collectStarting is for the time before the HSMs have started: their counters are there at 0. A
+// counter that begins with what happened in the first seconds would hide it from increase().
+func (c *hsmCollector) collectStarting(to chan<- prometheus.Metric) {
+	for _, g := range c.admin.config().HSMGroups {
+		send(to, counters(c.group), status.Group{Name: g.Name}, g.Name)
+		for _, m := range g.HSMs {
+			send(to, counters(c.member), status.Member{HSM: m.HSM}, g.Name, m.HSM)
+		}
+	}
+}
+
+// counters are those of the metrics whose 0 is true of what has not begun.
+func counters[T any](metrics []described[T]) []described[T] {
+	return slices.DeleteFunc(slices.Clone(metrics), func(m described[T]) bool { return m.Kind != counter })
 }
 
 // serviceCollector implements prometheus.Collector.
@@ -163,8 +183,14 @@ func (c *serviceCollector) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *serviceCollector) Collect(to chan<- prometheus.Metric) {
-	for _, k := range c.admin.keyStores() {
+	served := c.admin.keyStores()
+	for _, k := range served {
 		send(to, c.store, k, k.Name)
+	}
+	if served == nil { // the proxy starts
+		for _, k := range c.admin.config().KeyStores {
+			send(to, counters(c.store), xks.Unserved(k.Name, k.Owner), k.Name)
+		}
 	}
 	figures := figuresOf(c.admin)
 	send(to, c.proxy, figures)

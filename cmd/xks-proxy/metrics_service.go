@@ -54,6 +54,7 @@ type proxyFigures struct {
 	besides     map[string]int64 // connections closed, by listener beside the HTTPS ports
 	confinement []confinementStatus
 	refused     int64 // orders of descendants
+	ready       bool
 }
 
 // The kinds of blocks.
@@ -75,6 +76,9 @@ func figuresOf(a *admin) proxyFigures {
 	}
 	if a.confinement != nil {
 		f.confinement = a.confinement()
+	}
+	if a.ready != nil {
+		f.ready = a.ready() == readyVerdict
 	}
 	if a.besides != nil {
 		f.besides = a.besides()
@@ -100,6 +104,8 @@ var proxyMetrics = []metric[proxyFigures]{
 		Help: "Orders over the admin socket refused because they came from a process that descends " +
 			"from the proxy.",
 		Value: func(f proxyFigures) float64 { return float64(f.refused) }},
+	{Name: "xks_proxy_ready", Kind: gauge, Help: "1 while the proxy is ready, as /healthz/ready says; 0 while it starts, drains, or no HSM can serve.",
+		Value: func(f proxyFigures) float64 { return truth(f.ready) }},
 	{Name: "xks_proxy_refused_requests_total", Kind: counter, Help: "Requests of no key store, by outcome: unknown paths and methods, and what else was refused before a key store was known.", Labels: []string{"outcome"}, Each: refusals},
 	{Name: "xks_proxy_blocks", Kind: gauge, Help: "Blocks of operators in force.", Labels: []string{"kind"},
 		Each: func(f proxyFigures) []oneValue {

@@ -17,6 +17,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/pkg/hsm/catalogue"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/xks"
 )
 
@@ -110,7 +112,7 @@ func TestScrapeOfAThousandKeyStores(t *testing.T) {
 	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("it took %v", took)
 	}
-	if n := strings.Count(text, "\nxks_proxy_requests_total{"); n != 20_000 {
+	if n := strings.Count(text, "\nxks_proxy_requests_total{"); n != 45_000 {
 		t.Errorf("%d series of requests", n)
 	}
 }
@@ -126,6 +128,62 @@ func BenchmarkScrape(b *testing.B) {
 	registry.MustRegister(newServiceCollector(a))
 	for b.Loop() {
 		scrape(b, registry)
+	}
+}
+
+// A proxy that starts has its counters at 0, and no gauge that is not true yet.
+func TestMetricsWhileTheProxyStarts(t *testing.T) {
+	rig := newAdminRig(t)
+	rig.admin.groups = func() []*group.Group { return nil }
+	rig.admin.keyStores = func() []xks.KeyStoreStatus { return nil }
+	rig.admin.handler = xks.NothingServed
+	rig.admin.ready = func() string { return "starting" }
+	c := rig.admin.config()
+	c.HSMGroups = []hsmGroupConfig{{Name: "main", HSMs: []groupMemberConfig{{HSM: "hsm-a"}, {HSM: "hsm-b"}}}}
+	text := scrape(t, newMetrics(rig.admin))
+	for _, want := range []string{
+		`xks_proxy_requests_total{key_store="payroll",operation="Decrypt",outcome="AuthenticationFailedException"} 0`,
+		`xks_proxy_policy_denials_total{key_store="payroll",mode="enforce"} 0`,
+		`xks_proxy_hsm_unproven_refusals_total{hsm="hsm-b",hsm_group="main"} 0`,
+		`xks_proxy_hsm_group_hedges_denied_total{hsm_group="main"} 0`,
+		`xks_proxy_refused_requests_total{outcome="InvalidUriPathException"} 0`,
+		`xks_proxy_request_duration_seconds_count{operation="Decrypt"} 0`,
+		"xks_proxy_ready 0",
+	} {
+		if !strings.Contains(text, "\n"+want+"\n") {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+	for _, gone := range []string{"xks_proxy_hsm_in_service{", "xks_proxy_hsm_health{", "xks_proxy_key_store_blocked{"} {
+		if strings.Contains(text, gone) {
+			t.Errorf("%s is told before it is known", gone)
+		}
+	}
+}
+
+// Each kind of difference between keys has one rule, apart from those that do not matter.
+func TestAlertsOnKeyFindings(t *testing.T) {
+	rules := readFile(t, alertRules)
+	grave := regexp.MustCompile(`kind=~"([a-z_|]+)"`).FindStringSubmatch(rules)
+	others := regexp.MustCompile(`kind!~"([a-z_|]+)"`).FindStringSubmatch(rules)
+	if grave == nil || others == nil {
+		t.Fatal("the rules on findings are not found")
+	}
+	var dangers, minor []string
+	for _, kind := range catalogue.FindingKinds() {
+		switch {
+		case slices.Contains(dangerousFindings, kind):
+			dangers = append(dangers, kindValue(kind))
+		case kind.Severity() == catalogue.Minor:
+			minor = append(minor, kindValue(kind))
+		}
+	}
+	sorted := func(s []string) string { return strings.Join(slices.Sorted(slices.Values(s)), "|") }
+	if got := sorted(strings.Split(grave[1], "|")); got != sorted(dangers) {
+		t.Errorf("critical are %s, want %s", got, sorted(dangers))
+	}
+	if got, want := sorted(strings.Split(others[1], "|")), sorted(slices.Concat(dangers, minor)); got != want {
+		t.Errorf("not warned of are %s, want %s", got, want)
 	}
 }
 
@@ -158,7 +216,7 @@ func TestAlertRules(t *testing.T) {
 	}
 	name := regexp.MustCompile(`\bxks_[a-z0-9_]+`)
 	used := regexp.MustCompile(`\bby \(([a-z_, ]+)\)|([a-z_]+)=~?"|\$labels\.([a-z_]+)`)
-	severities := []string{"critical", "warning"}
+	manual := readFile(t, operations)
 	seen := map[string]bool{}
 	for _, rule := range file.Groups[0].Rules {
 		text := fmt.Sprint(rule.Expr, rule.Annotations)
@@ -184,9 +242,13 @@ func TestAlertRules(t *testing.T) {
 				t.Errorf("%s: for: %v", rule.Alert, err)
 			}
 		}
-		if seen[rule.Alert] || rule.Alert == "" || rule.Annotations["summary"] == "" || !slices.Contains(severities, rule.Labels["severity"]) || strings.Count(rule.Expr, "(") != strings.Count(rule.Expr, ")") {
+		if seen[rule.Alert] || rule.Alert == "" || rule.Annotations["summary"] == "" || !slices.Contains(severities, severity(rule.Labels["severity"])) || strings.Count(rule.Expr, "(") != strings.Count(rule.Expr, ")") {
 			t.Errorf("%+v is not complete", rule)
 		}
 		seen[rule.Alert] = true
+		want := "docs/operations.md#" + strings.ToLower(rule.Alert)
+		if rule.Annotations["runbook"] != want || !strings.Contains(manual, "\n### "+rule.Alert+"\n") {
+			t.Errorf("%s: the runbook is %q, want %q and a section of that name", rule.Alert, rule.Annotations["runbook"], want)
+		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/status"
 )
 
 func TestNamesThatHang(t *testing.T) {
@@ -131,7 +131,7 @@ func TestOrderThatComesTooLate(t *testing.T) {
 			t.Errorf("%s %s: %v", method, path, lines)
 		}
 		if b := rig.inForce(); len(b.KeyStores) != 1 || !b.KeyStores["archive"] ||
-			memberOf(rig.groups[0], "hsm-a").Service == hsm.Drained {
+			memberOf(rig.groups[0], "hsm-a").Service == status.Drained {
 			t.Errorf("%s %s: it was carried out: %v", method, path, b.KeyStores)
 		}
 		close(let)

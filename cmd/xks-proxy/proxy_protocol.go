@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"xks-proxy/pkg/xks"
+	"xks-proxy/pkg/xks/listener"
 )
 
 // The least length of a trusted network. In a larger one there are clients, and each could claim to
@@ -84,8 +84,8 @@ func describeSources(p proxyProtocolConfig) string {
 
 // proxyHeaders are the connections by what their PROXY header came to.
 func proxyHeaders(f proxyFigures) []oneValue {
-	values := make([]oneValue, 0, len(xks.HeaderOutcomes))
-	for _, outcome := range xks.HeaderOutcomes {
+	values := make([]oneValue, 0, len(listener.HeaderOutcomes))
+	for _, outcome := range listener.HeaderOutcomes {
 		values = append(values, sample(float64(f.connections.Headers[outcome]), string(outcome)))
 	}
 	return values

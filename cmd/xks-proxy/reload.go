@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/xks"
 )
 
@@ -162,7 +163,7 @@ func (r *reloader) replace(ctx context.Context, try reloadTry) (*reloadAnswer, e
 		}
 	}
 	answer := r.answer(reading)
-	answer.Generation, answer.Took = next.number, time.Since(try.began)
+	answer.Generation, answer.Took = next.number, hsm.Milliseconds(time.Since(try.began))
 	return answer, nil
 }
 

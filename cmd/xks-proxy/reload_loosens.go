@@ -154,19 +154,19 @@ func (s *looseningState) note(try reloadTry, answer *reloadAnswer, err error) {
 // unacceptedFor is how long a change that nobody accepted needs attention.
 const unacceptedFor = 24 * time.Hour
 
-// attention is what an operator should look at, one sentence each.
-func (s looseningState) attention(now time.Time) []string {
-	var all []string
+// attention is what an operator should look at.
+func (s looseningState) attention(now time.Time) []attention {
+	var all []attention
 	if len(s.Refused) > 0 {
-		all = append(all, fmt.Sprintf("The files hold changes that may let in what is refused now (%s); "+
+		all = append(all, attention{severityWarning, fmt.Sprintf("The files hold changes that may let in what is refused now (%s); "+
 			"they were refused, and the configuration before them is in use. "+
 			"Correct the files, or accept the changes: %s",
-			someLoosenings(s.Refused), acceptCommand(s.Digest)))
+			someLoosenings(s.Refused), acceptCommand(s.Digest))})
 	}
 	if len(s.Loosens) > 0 && !s.Accepted && now.Sub(s.At) < unacceptedFor {
-		all = append(all, fmt.Sprintf("The reload %s ago by %s may let in what was refused before: %s. "+
+		all = append(all, attention{severityWarning, fmt.Sprintf("The reload %s ago by %s may let in what was refused before: %s. "+
 			"Correct the files, or say that you meant it: xks-proxy reload --accept-loosening",
-			shortDuration(now.Sub(s.At)), s.By, someLoosenings(s.Loosens)))
+			shortDuration(now.Sub(s.At)), s.By, someLoosenings(s.Loosens))})
 	}
 	return all
 }

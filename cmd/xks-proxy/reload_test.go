@@ -18,6 +18,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"xks-proxy/pkg/hsm"
 )
 
 // Every setting that takes a restart is kept as it runs, is named, and is marked by the difference of the two; every
@@ -140,7 +142,7 @@ func newStateRig(t *testing.T) (*reloader, *observer.ObservedLogs) {
 	core, logs := observer.New(level)
 	f := newFleet(zap.NewNop())
 	f.current.Store(&generation{number: 3, loadedAt: time.Unix(1000, 0), waits: []string{"server.listen"}, config: &config{Log: logConfig{Level: "error"}}})
-	return newReloader(t.Context(), "test.yaml", testLog(t, core, level), f, newTLSHolder(true, zap.NewNop()), new(fileWatch)), logs
+	return newReloader(t.Context(), "test.yaml", testLog(t, core, level), f, newTLSHolder(true, zap.NewNop(), noStrangers), new(fileWatch)), logs
 }
 
 // A reload is one line of the log, of bounded length, which is there also if the new level would hide it.
@@ -317,12 +319,12 @@ func TestReloadCommands(t *testing.T) {
 	run := func(args ...string) (string, string, int) {
 		return execute(t, append(args, "--socket", rig.socket+"2")...)
 	}
-	fake.answer = &reloadAnswer{File: "/etc/x.yaml", Generation: 7, Took: 12 * time.Millisecond, WaitsForRestart: []string{"server.listen"}, Warnings: []string{"x.yaml:1:1: careful"},
+	fake.answer = &reloadAnswer{File: "/etc/x.yaml", Generation: 7, Took: hsm.Milliseconds(12 * time.Millisecond), WaitsForRestart: []string{"server.listen"}, Warnings: []string{"x.yaml:1:1: careful"},
 		Changes: []reloadChange{{Key: "key_stores[finance]", Kind: added}, {Key: "hsms[a].sessions", Old: "32", New: "64", Kind: changed},
 			{Key: "server.listen", Old: "a:1", New: "a:2", Restart: true, Kind: changed}, {Key: "key_stores[old]", Kind: removed}}}
 	list := `  + key_stores[finance]
-  ~ hsms[a].sessions  32 -> 64
-  ~ server.listen     a:1 -> a:2   (takes a restart)
+  ~ hsms[a].sessions: 32 -> 64
+  ~ server.listen: a:1 -> a:2 (takes a restart)
   - key_stores[old]
 A restart is needed for: server.listen
 `
@@ -341,8 +343,7 @@ A restart is needed for: server.listen
 	fake.answer.Digest, fake.answer.Confirm = "a197f1acc340053b", true
 	const loosens = `
 Loosens (this may let in what was refused before):
-  ! key_stores[payroll].policy.files: the forbid "not-mallory" (payroll.cedar:9)
-    is gone
+  ! key_stores[payroll].policy.files: the forbid "not-mallory" (payroll.cedar:9) is gone
 `
 	stdout, _, code = run("reload", "--accept-loosening")
 	if !strings.HasSuffix(stdout, list+loosens) || code != 0 || fake.accept != acceptAny {

@@ -16,9 +16,13 @@ import (
 // exitUnreachable is the exit code of request when there was no reply at all.
 const exitUnreachable = 3
 
-const requestLong = `request sends one signed request to a proxy and prints what came back, as AWS KMS
-would send it. The proxy and the credential are read from a connection file (the
-demo writes one) or given by flags.
+const requestLong = `request sends one signed request to a proxy, as AWS KMS would send it, and prints what
+came back.
+
+With --config or --key-store it asks your own key store: endpoint, path, access key and
+certificate are those of the configuration, and the request goes to the proxy's port on
+this machine, or to --endpoint. Without, they are read from a connection file (the demo
+writes ./demo/connection.json), or given by flags.
 
 Exit codes:
   0  the request succeeded
@@ -26,7 +30,8 @@ Exit codes:
   2  the command line is wrong
   3  no reply: refused, unknown CA, name mismatch, timeout, …; which one is printed`
 
-const requestExample = `  xks-proxy request health
+const requestExample = `  xks-proxy request health --key-store payroll
+  xks-proxy request encrypt --key-store payroll --key key-1 --plaintext hello
   xks-proxy request encrypt --key demo-key-1 --plaintext "hello" --cdiv
   xks-proxy request encrypt --plaintext hello --json | xks-proxy request decrypt
   xks-proxy request health --endpoint https://xks.example.com --path /store-1 \
@@ -55,6 +60,8 @@ func newRequestCommand() *cobra.Command {
 	flags := c.PersistentFlags()
 	flags.SortFlags = false
 	o.to.register(flags)
+	_ = c.MarkPersistentFlagFilename("config", "yaml", "yml") // the flag exists
+	completeFlag(c, "key-store", o.to.choice.complete(configuredKeyStores))
 	flags.BoolVar(&o.http1, "http1", false, "speak HTTP/1.1 only, not HTTP/2")
 	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "give up after this time; AWS KMS does after 250ms")
 	flags.IntVar(&o.repeat, "repeat", 1, "send it `N` times in turn and print how long they took")

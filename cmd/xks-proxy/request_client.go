@@ -14,9 +14,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -34,7 +36,19 @@ type connection struct {
 	Region          string // of the SigV4 scope (requirement A1)
 	AccessKeyID     string
 	SecretAccessKey secret
-	CACertificate   string // PEM file; "": the CAs that this machine trusts
+	Dial            string // HOST:PORT to connect to; "": that of the endpoint
+
+	CACertificates []string // PEM files; none: the CAs that this machine trusts
+	TrustMachine   bool     // these CAs, too
+}
+
+// host names the proxy in messages.
+func (c connection) host() string {
+	host := strings.TrimPrefix(c.Endpoint, "https://")
+	if c.Dial != "" && c.Dial != host {
+		host += " (" + c.Dial + ")"
+	}
+	return host
 }
 
 // url is what the requests of a connection have in common.
@@ -51,17 +65,18 @@ type xksClient struct {
 // newXKSClient prepares a client; it does not connect. With http1 it speaks HTTP/1.1
 // only, otherwise HTTP/2 where the proxy offers it.
 func newXKSClient(to connection, http1 bool, timeout time.Duration) (*xksClient, error) {
-	trust := &tls.Config{MinVersion: tls.VersionTLS12}
-	if to.CACertificate != "" {
-		pem, err := os.ReadFile(to.CACertificate)
-		if err != nil {
-			return nil, fmt.Errorf("the CA certificate cannot be read: %w", fileProblem(to.CACertificate, err))
-		}
-		trust.RootCAs = x509.NewCertPool()
-		if !trust.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no PEM certificate", to.CACertificate)
-		}
+	roots, err := to.roots()
+	if err != nil {
+		return nil, err
 	}
+	dialer := &net.Dialer{}
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		if to.Dial != "" {
+			address = to.Dial
+		}
+		return dialer.DialContext(ctx, network, address)
+	}
+	trust := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(!http1)
@@ -71,11 +86,34 @@ func newXKSClient(to connection, http1 bool, timeout time.Duration) (*xksClient,
 		signer:  v4.NewSigner(),
 		http: &http.Client{
 			// No proxy from the environment: what is tested is the way to the endpoint.
-			Transport: &http.Transport{TLSClientConfig: trust, Protocols: &protocols, DisableCompression: true},
+			Transport: &http.Transport{
+				DialContext: dial, TLSClientConfig: trust, Protocols: &protocols, DisableCompression: true,
+			},
 			// AWS KMS follows no redirect, either.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}, nil
+}
+
+// roots are the CAs that a connection trusts; nil: those of this machine.
+func (c connection) roots() (*x509.CertPool, error) {
+	if len(c.CACertificates) == 0 {
+		return nil, nil
+	}
+	roots := x509.NewCertPool()
+	if machine, err := x509.SystemCertPool(); c.TrustMachine && err == nil {
+		roots = machine
+	}
+	for _, path := range c.CACertificates {
+		pem, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("the CA certificate cannot be read: %w", fileProblem(path, err))
+		}
+		if !roots.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no PEM certificate", path)
+		}
+	}
+	return roots, nil
 }
 
 // close ends the idle connections.

@@ -20,9 +20,9 @@ func newRequestEncrypt(o *requestOptions) *cobra.Command {
 		Short: "Encrypt a few bytes",
 		Long: "encrypt has an HSM encrypt a text, a file or Base64. With --cdiv the proxy verifies what it\n" +
 			"made and adds a ciphertext data integrity value, which is checked here.",
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			client, key, err := o.prepare(c.Context(), key)
+			client, key, err := o.prepare(c, key)
 			if err != nil {
 				return err
 			}
@@ -72,9 +72,9 @@ func newRequestDecrypt(o *requestOptions) *cobra.Command {
 		Use:   "decrypt",
 		Short: "Decrypt what encrypt answered",
 		Long:  "decrypt has an HSM decrypt the JSON that `request encrypt --json` printed. Key and AAD must be\nthose of the encrypt.",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			client, key, err := o.prepare(c.Context(), key)
+			client, key, err := o.prepare(c, key)
 			if err != nil {
 				return err
 			}
@@ -117,9 +117,9 @@ func newRequestMetadata(o *requestOptions) *cobra.Command {
 		Use:   "metadata",
 		Short: "Ask what a key is and may do",
 		Long:  "metadata asks for specification, usage and status of a key, as AWS KMS does when a KMS key is made\nfrom it: it must be AES_256, ENABLED, and allow ENCRYPT and DECRYPT.",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			client, key, err := o.prepare(c.Context(), key)
+			client, key, err := o.prepare(c, key)
 			if err != nil {
 				return err
 			}
@@ -146,9 +146,9 @@ func newRequestHealth(o *requestOptions) *cobra.Command {
 		Use:   "health",
 		Short: "Ask how the proxy and its HSMs are",
 		Long:  "health asks for the state of the proxy and of every HSM that serves the key store, as AWS KMS does\nwhen the key store is connected, and now and then.",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			client, _, err := o.client(c.Context())
+			client, _, err := o.client(c)
 			if err != nil {
 				return err
 			}
@@ -167,17 +167,17 @@ func newRequestHealth(o *requestOptions) *cobra.Command {
 }
 
 func addKeyFlag(c *cobra.Command, key *string) {
-	c.Flags().StringVar(key, "key", "", "external key `id` (default: the first key of the connection file)")
+	c.Flags().StringVar(key, "key", "", "external key `ID` (default: the first key of the connection file)")
 }
 
 // client makes the client that the flags ask for, and gives the keys of the
 // connection file.
-func (o *requestOptions) client(ctx context.Context) (*xksClient, []string, error) {
+func (o *requestOptions) client(c *cobra.Command) (*xksClient, []string, error) {
 	err := o.check()
 	if err != nil {
 		return nil, nil, err
 	}
-	to, keys, err := o.to.connection(ctx)
+	to, keys, err := o.to.connection(c.Context(), c.ErrOrStderr())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -189,8 +189,8 @@ func (o *requestOptions) client(ctx context.Context) (*xksClient, []string, erro
 }
 
 // prepare is client for a request about a key.
-func (o *requestOptions) prepare(ctx context.Context, key string) (*xksClient, string, error) {
-	client, keys, err := o.client(ctx)
+func (o *requestOptions) prepare(c *cobra.Command, key string) (*xksClient, string, error) {
+	client, keys, err := o.client(c)
 	if err != nil {
 		return nil, "", err
 	}
@@ -198,7 +198,7 @@ func (o *requestOptions) prepare(ctx context.Context, key string) (*xksClient, s
 		key = keys[0]
 	}
 	if key == "" {
-		return nil, "", usageError(errors.New("which key? give --key with an external key id"))
+		return nil, "", usageError(errors.New("which key? Give --key with an external key id (xks-proxy keys list --attributes prints them)"))
 	}
 	return client, key, nil
 }

@@ -31,8 +31,7 @@ func (e *unreachableError) Unwrap() error { return e.cause }
 
 // unreachable says in plain words why a request got no reply.
 func unreachable(to connection, timeout time.Duration, err error) error {
-	host := strings.TrimPrefix(to.Endpoint, "https://")
-	return &unreachableError{what: unreachableReason(host, to.CACertificate, timeout, err), cause: err}
+	return &unreachableError{what: unreachableReason(to.host(), strings.Join(to.CACertificates, ", "), timeout, err), cause: err}
 }
 
 func unreachableReason(host, ca string, timeout time.Duration, err error) string {
@@ -53,7 +52,7 @@ func unreachableReason(host, ca string, timeout time.Duration, err error) string
 	case errors.As(err, &otherName):
 		return fmt.Sprintf("name mismatch: the certificate at %s is not for %q but for %s", host, otherName.Host, certificateNames(otherName.Certificate))
 	case errors.As(err, &unknownCA) && ca != "":
-		return fmt.Sprintf("unknown CA: the certificate at %s is not signed by a CA of %s", host, ca)
+		return fmt.Sprintf("unknown CA: the certificate at %s is neither in %s nor signed by a CA there", host, ca)
 	case errors.As(err, &unknownCA):
 		return fmt.Sprintf("unknown CA: this machine does not trust the one that signed the certificate at %s; name its PEM file with --ca", host)
 	case errors.As(err, &badCertificate) && badCertificate.Reason == x509.Expired:

@@ -30,7 +30,11 @@ func printRows(w io.Writer, rows []row) {
 
 // printReply prints what came of a request.
 func printReply(w io.Writer, to connection, a asked, reply *xksReply, err error) {
-	fmt.Fprintf(w, "%s at %s\n", a.title, to.url())
+	where := to.url()
+	if to.Dial != "" {
+		where += " (" + to.Dial + ")"
+	}
+	fmt.Fprintf(w, "%s at %s\n", a.title, where)
 	if reply == nil {
 		return // the error says it all
 	}

@@ -3,20 +3,33 @@ package main
 // The root of the command line, and how its commands are grouped.
 
 import (
-	"fmt"
+	"cmp"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 const rootLong = `xks-proxy lets AWS KMS use keys that never leave your own HSMs.
 
 It answers the AWS KMS External Key Store Proxy API over HTTPS and does the
-cryptography in two or more PKCS#11 HSMs that stand in for each other.`
+cryptography in two or more PKCS#11 HSMs that stand in for each other.
+
+The configuration is /etc/xks-proxy/xks-proxy.yaml, unless XKS_CONFIG, --config or an
+argument names another file. The commands that talk to a running proxy find its admin
+socket by --socket, XKS_ADMIN_SOCKET, or the configuration.
+
+Exit codes: 0 for success, 1 for failure, 2 for a command line that is wrong; commands
+with others list them.`
 
 const rootExample = `  xks-proxy demo --dir demo                     see it work, on two software HSMs
-  xks-proxy config check /etc/xks-proxy.yaml    is the configuration good?
-  xks-proxy serve --config /etc/xks-proxy.yaml  run it`
+  xks-proxy config check                        is the configuration good?
+  xks-proxy serve                               run it
+  xks-proxy status                              how is it?`
+
+const maxHelpWidth = 100 // columns
 
 // Groups of commands in the help, in this order.
 const (
@@ -33,13 +46,21 @@ func newRootCommand() *cobra.Command {
 		Short:         "External key store proxy for AWS KMS in front of HSMs",
 		Long:          rootLong,
 		Example:       rootExample,
+		Version:       programVersion().Version,
 		Args:          cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
 		RunE:          commandOrHelp,
 		SilenceUsage:  true, // an error is one sentence, not a page
 		SilenceErrors: true, // run prints it
 	}
 	// A command that only has commands below it is named by them alone.
-	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}", 1))
+	root.SetUsageTemplate(strings.NewReplacer(
+		"{{if .Runnable}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}",
+		`Use "{{.CommandPath}} [command] --help" for more information about a command.`,
+		`"{{.CommandPath}} COMMAND --help" says more about a command.`,
+		".FlagUsages |", ".FlagUsagesWrapped (helpWidth $) |",
+	).Replace(root.UsageTemplate()))
+	root.SetHelpTemplate(strings.Replace(
+		root.HelpTemplate(), "{{. | trimTrailingWhitespaces}}", "{{reflow $ .}}", 1))
 	root.AddGroup(
 		&cobra.Group{ID: groupRun, Title: "Run:"},
 		&cobra.Group{ID: groupOperate, Title: "Operate:"},
@@ -56,25 +77,60 @@ func newRootCommand() *cobra.Command {
 	add(groupOperate, newStatusCommand(), newReloadCommand(), newBlockCommand(), newUnblockCommand(), newHSMCommand(), newKeysCommand())
 	add(groupConfigure, newConfigCommand(), newCredentialsCommand(), newPolicyCommand())
 	add(groupOther, newVersionCommand())
+	root.SetHelpCommand(newHelpCommand())
 	root.SetHelpCommandGroupID(groupOther)
+	root.SetFlagErrorFunc(unknownFlag)
+	root.Flags().Bool("version", false, "print the version")
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetCompletionCommandGroupID(groupOther)
 	worker := newHSMWorkerCommand()
 	worker.Hidden = true
-	root.AddCommand(worker, newConfinedCommand())
+	root.AddCommand(worker, newManCommand(), newConfinedCommand())
 	failing(root)
 	return root
 }
 
-// commandOrHelp runs a command that only has commands below it: help, or the name
-// that was probably meant.
-func commandOrHelp(c *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return c.Help()
+// addCompletion adds cobra's command for shells, which remembers where the root writes, and has it
+// refuse a shell that it does not know.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Args, c.RunE = cobra.ArbitraryArgs, commandOrHelp
+		}
 	}
-	hint := ""
-	c.SuggestionsMinimumDistance = 2 // letters that may differ
-	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-		hint = fmt.Sprintf("; did you mean %s?", strings.Join(near, " or "))
+}
+
+// widthAnnotation keeps the width of the terminal at the root: cobra prints parts of the help into
+// memory.
+const widthAnnotation = "width"
+
+// setWidth notes the width of the output for the help; 0 is not a terminal.
+func setWidth(root *cobra.Command, width int) {
+	root.Annotations = map[string]string{widthAnnotation: strconv.Itoa(width)}
+}
+
+// terminalWidth is what setWidth noted.
+func terminalWidth(c *cobra.Command) int {
+	width, err := strconv.Atoi(c.Root().Annotations[widthAnnotation])
+	if err != nil {
+		return 0
 	}
-	return usageError(fmt.Errorf("%q is no command of %s%s", args[0], c.CommandPath(), hint))
+	return min(width, maxHelpWidth)
+}
+
+// init: cobra keeps the functions of all templates in one map of the program.
+func init() {
+	cobra.AddTemplateFunc("helpWidth", helpWidth)
+	cobra.AddTemplateFunc("reflow", reflow)
+}
+
+// helpWidth is how wide the flags of a command may be, in columns.
+func helpWidth(c *cobra.Command) int { return cmp.Or(terminalWidth(c), maxHelpWidth) }
+
+// reflow fits what is said about a command to the terminal.
+func reflow(c *cobra.Command, s string) string {
+	p := text.NewPage(terminalWidth(c))
+	p.Reflow(strings.TrimRight(s, " \n"))
+	return strings.TrimRight(p.String(), "\n")
 }

@@ -24,23 +24,21 @@ before it takes the first request. With one HSM of several away it serves from t
 others and says so in the log. On SIGTERM or Ctrl-C it answers what is in flight and ends.`
 
 func newServeCommand() *cobra.Command {
-	var path string
+	var f configFlag
 	c := &cobra.Command{
-		Use:     "serve --config FILE",
+		Use:     "serve",
 		Short:   "Serve AWS KMS",
 		Long:    serveLong,
-		Example: "  xks-proxy serve --config /etc/xks-proxy/xks-proxy.yaml",
-		Args:    cobra.NoArgs,
+		Example: "  xks-proxy serve\n  xks-proxy serve ./xks-proxy.yaml",
 		RunE: func(c *cobra.Command, _ []string) error {
-			file, err := configPath(path)
+			file, err := f.path()
 			if err != nil {
 				return err
 			}
 			return endable(c.Context(), startEndLimit, func(serving func()) error { return serve(c.Context(), file, serving) })
 		},
 	}
-	c.Flags().StringVar(&path, "config", "", "configuration file (or set XKS_CONFIG)")
-	_ = c.MarkFlagFilename("config", "yaml", "yml") // the flag exists
+	f.registerArgument(c)
 	return c
 }
 
@@ -123,7 +121,7 @@ func serveWith(ctx context.Context, v serving, started func()) error {
 		return err
 	}
 	defer p.stop()
-	p.tls = newTLSHolder(c.Server.HTTP2, log)
+	p.tls = newTLSHolder(c.Server.HTTP2, log, v.log.strangers.logger)
 	p.tls.use(v.material)
 	p.reloader = newReloader(ctx, v.file, v.log, p.fleet, p.tls, v.files)
 	p.reloader.listeners, p.reloader.kill = listeners, p.kill

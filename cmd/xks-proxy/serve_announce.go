@@ -9,7 +9,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
+	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/xks"
 )
 
@@ -46,7 +47,7 @@ func (s *servers) announce() {
 }
 
 // announceHSMs logs what the first probe of each HSM of a group found.
-func announceHSMs(log *zap.Logger, g *hsm.Group) {
+func announceHSMs(log *zap.Logger, g *group.Group) {
 	for _, h := range g.Health() {
 		log.Log(healthLevels[h.Status], "HSM", zap.String("hsm_group", g.Name()),
 			zap.String("hsm", h.HSM), zap.String("status", string(h.Status)),
@@ -57,8 +58,8 @@ func announceHSMs(log *zap.Logger, g *hsm.Group) {
 }
 
 // healthLevels: DEGRADED serves, for now.
-var healthLevels = map[hsm.Status]zapcore.Level{
-	hsm.Active: zap.InfoLevel, hsm.Degraded: zap.WarnLevel, hsm.Unavailable: zap.ErrorLevel,
+var healthLevels = map[status.Status]zapcore.Level{
+	status.Active: zap.InfoLevel, status.Degraded: zap.WarnLevel, status.Unavailable: zap.ErrorLevel,
 }
 
 // servingMessage is the last line of the start. It begins with "serving" in any case.
@@ -74,7 +75,7 @@ func servingMessage(verdict string, idle []string) (zapcore.Level, string) {
 }
 
 // idleGroups are the groups of which no HSM can serve.
-func idleGroups(groups []*hsm.Group) []string {
+func idleGroups(groups []*group.Group) []string {
 	var idle []string
 	for _, g := range groups {
 		if !g.CanServe() {

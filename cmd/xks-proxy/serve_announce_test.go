@@ -8,7 +8,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/status"
 )
 
 func TestServingMessage(t *testing.T) {
@@ -29,8 +29,8 @@ func TestServingMessage(t *testing.T) {
 			t.Errorf("%s, %v: %v %q", test.verdict, test.idle, level, message)
 		}
 	}
-	for status, want := range map[hsm.Status]zapcore.Level{
-		hsm.Active: zap.InfoLevel, hsm.Degraded: zap.WarnLevel, hsm.Unavailable: zap.ErrorLevel,
+	for status, want := range map[status.Status]zapcore.Level{
+		status.Active: zap.InfoLevel, status.Degraded: zap.WarnLevel, status.Unavailable: zap.ErrorLevel,
 	} {
 		if got := healthLevels[status]; got != want {
 			t.Errorf("%s is logged as %v", status, got)

@@ -13,7 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"xks-proxy/pkg/xks"
+	"xks-proxy/pkg/xks/listener"
 )
 
 // servers are the HTTP servers and what stands behind them.
@@ -108,7 +108,7 @@ func (s *servers) newAPI() *http.Server {
 		WriteTimeout:      c.ReadTimeout + writeTimeout,
 		IdleTimeout:       c.IdleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ConnContext:       xks.ConnContext,
+		ConnContext:       listener.ConnContext,
 		ConnState:         s.connState,
 		ErrorLog:          s.parts.opened.quiet(),
 
@@ -117,8 +117,8 @@ func (s *servers) newAPI() *http.Server {
 }
 
 func (s *servers) connState(c net.Conn, state http.ConnState) {
-	s.parts.tls.refusals.connState(c, state)
-	xks.ConnState(c, state)
+	s.parts.tls.handshakes.connState(c, state)
+	listener.ConnState(c, state)
 }
 
 // serveAPI serves every HTTPS port, each with its own rule about client certificates.

@@ -9,13 +9,24 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"xks-proxy/internal/text"
 )
 
 const (
 	minRSABits = 2048 // no public CA signs a shorter one
+)
 
-	certificateWarning = 30 * 24 * time.Hour // requirement C1
-	certificateAlert   = 10 * 24 * time.Hour // likewise
+// When the end of a certificate is near depends on how long it is valid (requirement C1): one of 90 days
+// is renewed by ACME clients with a third of them left, one of 6 days with half of them or a third left
+// (Let's Encrypt, certbot). So a quarter left means that a renewal has failed, and a tenth that little
+// time is left to do it by hand. Certificates of a year or more give no longer notice than this.
+// configs/alerts.yaml has the same limits.
+const (
+	longestWarning = 30 * 24 * time.Hour
+	longestAlert   = 10 * 24 * time.Hour
+	warningPart    = 4  // of the lifetime
+	alertPart      = 10 // likewise
 )
 
 // checkCertificate reports everything but the time that is left: see validity.
@@ -77,29 +88,45 @@ type urgency int
 
 const (
 	notUrgent urgency = iota
-	endsSoon          // within 30 days
-	endsNow           // within 10
+	endsSoon          // less than a quarter of its lifetime is left, and less than 30 days
+	endsNow           // less than a tenth, and less than 10 days
 	unusable          // it has ended, or not begun
 )
 
-// validity says what is to be said of the time that a certificate has left; "" if that is enough.
-func validity(leaf *x509.Certificate, now time.Time) (string, urgency) {
-	left := leaf.NotAfter.Sub(now)
+// urgencyOf is for a certificate that is valid from notBefore to notAfter.
+func urgencyOf(notBefore, notAfter, now time.Time) urgency {
+	left, lifetime := notAfter.Sub(now), notAfter.Sub(notBefore)
 	switch {
-	case now.Before(leaf.NotBefore):
-		return "is not valid before " + leaf.NotBefore.UTC().Format(time.RFC3339), unusable
-	case left < 0:
-		return fmt.Sprintf("has expired on %s; put a new one in its place", leaf.NotAfter.UTC().Format(time.RFC3339)), unusable
-	case left < certificateAlert:
-		return expiresIn(leaf, left), endsNow
-	case left < certificateWarning:
-		return expiresIn(leaf, left), endsSoon
+	case left < 0, now.Before(notBefore):
+		return unusable
+	case left < min(longestAlert, lifetime/alertPart):
+		return endsNow
+	case left < min(longestWarning, lifetime/warningPart):
+		return endsSoon
 	}
-	return "", notUrgent
+	return notUrgent
 }
 
-func expiresIn(leaf *x509.Certificate, left time.Duration) string {
-	return fmt.Sprintf("expires in %d days, on %s", int(left.Hours()/24), leaf.NotAfter.UTC().Format(time.RFC3339))
+// validity describes the time that a certificate has left; "" if that is enough.
+func validity(leaf *x509.Certificate, now time.Time) (string, urgency) {
+	how := urgencyOf(leaf.NotBefore, leaf.NotAfter, now)
+	switch {
+	case how == notUrgent:
+		return "", how
+	case now.Before(leaf.NotBefore):
+		return "is not valid before " + text.Time(leaf.NotBefore), how
+	case how == unusable:
+		return fmt.Sprintf("has expired on %s; put a new one in its place", text.Time(leaf.NotAfter)), how
+	}
+	return fmt.Sprintf("expires in %s, on %s", timeLeft(leaf.NotAfter.Sub(now)), text.Time(leaf.NotAfter)), how
+}
+
+// timeLeft is in whole days while there are at least two.
+func timeLeft(left time.Duration) string {
+	if left < 2*oneDay {
+		return text.Duration(left)
+	}
+	return text.Plural(int(left/oneDay), "day")
 }
 
 // checkValidity reports an end that has come as an error and one that is near as a warning.
@@ -112,6 +139,13 @@ func checkValidity(r *report, m *tlsMaterial, now time.Time) {
 			r.errorf(c.path+".certificate", "%s", says)
 		default:
 			r.warnf(c.path+".certificate", "%s", says)
+		}
+	}
+	for _, ca := range m.clientCAs {
+		says, how := validity(ca.Certificate, now)
+		if how == endsSoon || how == endsNow { // newClientRule reports those that are not valid
+			r.warnf(ca.path, "the CA %s in %s %s; after that no client certificate is accepted from it",
+				ca.name(), ca.file, says)
 		}
 	}
 }

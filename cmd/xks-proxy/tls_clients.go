@@ -3,6 +3,7 @@ package main
 // mTLS: whose client certificates are accepted on a port (requirement A7).
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -10,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -18,8 +20,25 @@ type clientRule struct {
 	roots    *x509.CertPool
 	named    *x509.CertPool      // roots as the server names them to clients; nil if there are too many
 	cas      []*x509.Certificate // roots, one by one
+	issuers  []*clientCA         // the same, with their place
 	subjects []string
 	usages   []x509.ExtKeyUsage
+}
+
+// clientCA is a CA whose client certificates are accepted.
+type clientCA struct {
+	*x509.Certificate
+	path string // key of the configuration, such as server.client_certificates.ca
+	file string
+}
+
+// maxCAName bounds a label value and a line, bytes.
+const maxCAName = 200
+
+// name is the CN, or all of the subject where there is none.
+func (c *clientCA) name() string {
+	name := cmp.Or(c.Subject.CommonName, c.Subject.String())
+	return strings.ToValidUTF8(name[:min(len(name), maxCAName)], "?")
 }
 
 // maxNamedCAs bounds the names of CAs in a CertificateRequest, bytes. TLS has room for 65535
@@ -50,6 +69,7 @@ func newClientRule(r *report, at string, c clientCertificatesConfig) *clientRule
 	rule := &clientRule{roots: bundle.roots, named: bundle.roots, cas: bundle.certificates, subjects: c.Subjects}
 	size := 0
 	for i, ca := range bundle.certificates {
+		rule.issuers = append(rule.issuers, &clientCA{Certificate: ca, path: at + ".ca", file: c.CA})
 		size += len(ca.RawSubject) + 2
 		if !isValid(ca, time.Now()) {
 			r.warnf(at+".ca", "certificate %d in %s (%s) is valid from %s to %s only: no client certificate is accepted from it now", i+1, c.CA, ca.Subject,

@@ -16,11 +16,11 @@ import (
 
 // tlsHolder is made once; what it serves under is replaced by use.
 type tlsHolder struct {
-	log       *zap.Logger
-	protocols []string // of ALPN; fixed, because http.Server is
-	refusals  *clientRefusals
-	now       func() time.Time // another in tests
-	changed   chan struct{}    // wakes watchValidity
+	log        *zap.Logger
+	protocols  []string // of ALPN; fixed, because http.Server is
+	handshakes *handshakes
+	now        func() time.Time // another in tests
+	changed    chan struct{}    // wakes watchValidity
 
 	mu      sync.Mutex // of use
 	current atomic.Pointer[tlsInForce]
@@ -33,9 +33,13 @@ type tlsInForce struct {
 	configs map[string]*tls.Config // by address of the listener
 }
 
-// newTLSHolder has nothing to serve under before use.
-func newTLSHolder(http2 bool, log *zap.Logger) *tlsHolder {
-	t := &tlsHolder{log: log, protocols: []string{"http/1.1"}, refusals: newClientRefusals(log), now: time.Now, changed: make(chan struct{}, 1)}
+// newTLSHolder has nothing to serve under before use. strangers is the log for lines that anyone can
+// cause (strangerLog.logger).
+func newTLSHolder(http2 bool, log *zap.Logger, strangers func(reason string) *zap.Logger) *tlsHolder {
+	t := &tlsHolder{
+		log: log, protocols: []string{"http/1.1"}, handshakes: newHandshakes(log, strangers),
+		now: time.Now, changed: make(chan struct{}, 1),
+	}
 	if http2 {
 		t.protocols = []string{"h2", "http/1.1"}
 	}

@@ -182,7 +182,7 @@ func TestPortsShareTheLimit(t *testing.T) {
 // endingAt signs a server's certificate that ends in a time.
 func (r *tlsRig) endingAt(name string, end time.Time) *issued {
 	return issue(r.t, r.serverCA, nil, &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, NotBefore: time.Now().Add(-1000 * time.Hour), NotAfter: end,
+		Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, NotBefore: end.Add(-365 * oneDay), NotAfter: end,
 	})
 }
 
@@ -227,7 +227,7 @@ func TestEndsOfCertificatesAreTold(t *testing.T) {
 	m := r.prepare()
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zap.WarnLevel)
-		holder := newTLSHolder(true, zap.New(core))
+		holder := newTLSHolder(true, zap.New(core), noStrangers)
 		begun := time.Now()
 		holder.now = func() time.Time { return now.Add(time.Since(begun)) }
 		holder.use(m)
@@ -278,8 +278,12 @@ func TestCertificateMetrics(t *testing.T) {
 	registry.MustRegister(newTLSCollector(r.holder))
 	text := scrape(t, registry)
 	for _, want := range []string{
-		`xks_proxy_certificate_expiry_timestamp_seconds{key_store="",name="xks.example.com"} `,
-		`xks_proxy_certificate_expiry_timestamp_seconds{key_store="finance",name="finance.example.com"} `,
+		`xks_proxy_certificate_expiry_timestamp_seconds{key_store="",name="xks.example.com",use="server"} `,
+		`xks_proxy_certificate_expiry_timestamp_seconds{key_store="finance",name="finance.example.com",use="server"} `,
+		`xks_proxy_certificate_not_before_timestamp_seconds{key_store="finance",name="finance.example.com",use="server"} `,
+		`xks_proxy_certificate_expiry_timestamp_seconds{key_store="",name="client CA",use="client_ca"} `,
+		`xks_proxy_tls_handshake_failures_total{reason="client_certificate"} 1`,
+		`xks_proxy_tls_handshake_failures_total{reason="tls_version"} 0`,
 		`xks_proxy_client_certificate_refusals_total{reason="absent"} 1`,
 		`xks_proxy_client_certificate_refusals_total{reason="unknown_authority"} 0`,
 	} {
@@ -288,7 +292,7 @@ func TestCertificateMetrics(t *testing.T) {
 		}
 	}
 	status := r.holder.certificates()
-	if len(status) != 4 || status[0].Problem != "" || !strings.HasPrefix(status[2].Problem, "expires in 19 days") || !strings.HasPrefix(status[3].Problem, "has expired") || status[3].KeyStore != "finance" {
+	if len(status) != 5 || status[4].Use != useClientCA || status[0].Problem != "" || !strings.HasPrefix(status[2].Problem, "expires in 19 days") || !strings.HasPrefix(status[3].Problem, "has expired") || status[3].KeyStore != "finance" {
 		t.Errorf("%+v", status)
 	}
 }

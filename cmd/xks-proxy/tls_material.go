@@ -26,6 +26,7 @@ type tlsMaterial struct {
 	certificates []*serverCertificate            // the default first, then in the order of the configuration
 	names        map[string][]*serverCertificate // by DNS name in small letters, *.x included; those of key stores first
 	hosts        map[string][]*serverCertificate // by host name of a key store: what may be served for it; empty: the default only
+	clientCAs    []*clientCA                     // of all rules, each certificate once
 	rules        map[string]*clientRule          // by address of the listener; nil: no client certificate is asked for
 }
 
@@ -67,13 +68,28 @@ func collectTLS(r *report, c *config, read func(certificateConfig) (tls.Certific
 			r.errorf(place.address, "is the address of another port, too; each has its own rule about client certificates")
 			continue
 		}
-		m.rules[place.Listen] = newClientRule(r, place.path+".client_certificates", place.ClientCertificates)
+		rule := newClientRule(r, place.path+".client_certificates", place.ClientCertificates)
+		m.rules[place.Listen] = rule
+		m.noteCAs(rule)
 	}
 	m.indexNames(r)
 	if len(m.certificates) == len(places) { // or else the one for a host may be among the others
 		m.indexHosts(r, c.KeyStores)
 	}
 	return m
+}
+
+// noteCAs keeps the CAs of a rule, which may be nil.
+func (m *tlsMaterial) noteCAs(rule *clientRule) {
+	if rule == nil {
+		return
+	}
+	for _, ca := range rule.issuers {
+		known := func(other *clientCA) bool { return other.Equal(ca.Certificate) }
+		if !slices.ContainsFunc(m.clientCAs, known) {
+			m.clientCAs = append(m.clientCAs, ca)
+		}
+	}
 }
 
 // standard is the certificate for names that no other has.

@@ -8,13 +8,29 @@ import (
 
 const (
 	certificateLabel = "name"
+	useLabel         = "use"
 )
 
-// certificateMetrics have the labels key_store and name.
+// certificateMetrics have the labels key_store, name and use.
 var certificateMetrics = []metric[certificateStatus]{
 	{Name: "xks_proxy_certificate_expiry_timestamp_seconds", Kind: gauge,
-		Help:  "When the certificate of this name ends; the earliest, if several have it. key_store is empty for those of server.tls.",
+		Help:  "When the certificate of this name ends; the earliest, if several have it. key_store is empty for those of server.tls. use is server, or client_ca for CAs of client certificates.",
 		Value: func(c certificateStatus) float64 { return timestamp(c.NotAfter) }},
+	{Name: "xks_proxy_certificate_not_before_timestamp_seconds", Kind: gauge,
+		Help:  "When the validity of that certificate begins: with its end, how long it is valid as a whole.",
+		Value: func(c certificateStatus) float64 { return timestamp(c.NotBefore) }},
+}
+
+// handshakeMetrics have no label but reason.
+var handshakeMetrics = []metric[*handshakes]{
+	{Name: "xks_proxy_tls_handshake_failures_total", Kind: counter, Help: "TLS handshakes on the HTTPS ports that failed, by reason.", Labels: []string{"reason"},
+		Each: func(h *handshakes) []oneValue {
+			values := make([]oneValue, 0, len(handshakeReasons))
+			for _, reason := range handshakeReasons {
+				values = append(values, sample(float64(h.failed[reason].Load()), string(reason)))
+			}
+			return values
+		}},
 }
 
 // refusalMetrics have no label but reason.
@@ -33,37 +49,41 @@ var refusalMetrics = []metric[*clientRefusals]{
 type tlsCollector struct {
 	holder      *tlsHolder
 	certificate []described[certificateStatus]
+	handshake   []described[*handshakes]
 	refusal     []described[*clientRefusals]
 }
 
 func newTLSCollector(t *tlsHolder) *tlsCollector {
-	return &tlsCollector{holder: t, certificate: describe(certificateMetrics, keyStoreLabel, certificateLabel), refusal: describe(refusalMetrics)}
+	return &tlsCollector{
+		holder:      t,
+		certificate: describe(certificateMetrics, keyStoreLabel, certificateLabel, useLabel),
+		handshake:   describe(handshakeMetrics),
+		refusal:     describe(refusalMetrics),
+	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *tlsCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, m := range c.certificate {
-		to <- m.desc
-	}
-	for _, m := range c.refusal {
-		to <- m.desc
-	}
+	announce(to, c.certificate)
+	announce(to, c.handshake)
+	announce(to, c.refusal)
 }
 
 // Collect implements prometheus.Collector.
 func (c *tlsCollector) Collect(to chan<- prometheus.Metric) {
-	type series struct{ keyStore, name string }
+	type series struct{ keyStore, name, use string }
 	earliest := map[series]certificateStatus{}
 	for _, status := range c.holder.certificates() {
-		of := series{status.KeyStore, status.firstName()}
+		of := series{status.KeyStore, status.firstName(), status.Use}
 		if known, ok := earliest[of]; !ok || status.NotAfter.Before(known.NotAfter) {
 			earliest[of] = status
 		}
 	}
 	for of, status := range earliest {
-		send(to, c.certificate, status, of.keyStore, of.name)
+		send(to, c.certificate, status, of.keyStore, of.name, of.use)
 	}
-	send(to, c.refusal, c.holder.refusals)
+	send(to, c.handshake, c.holder.handshakes)
+	send(to, c.refusal, c.holder.handshakes.refusals)
 }
 
 // firstName stands for all of a certificate's.

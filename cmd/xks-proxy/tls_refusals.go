@@ -4,11 +4,7 @@ package main
 // each reason in ten seconds at most.
 
 import (
-	"context"
-	"crypto/tls"
-	"errors"
 	"net"
-	"net/http"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -36,20 +32,6 @@ func newClientRefusals(log *zap.Logger) *clientRefusals {
 		r.byReason[reason] = &refusalCount{alarm: rate.Sometimes{First: 1, Interval: refusalLogInterval}}
 	}
 	return r
-}
-
-// connState is for http.Server.ConnState: where a connection ends, crypto/tls still knows the
-// error of a handshake that failed, and the connection its remote address.
-func (r *clientRefusals) connState(c net.Conn, state http.ConnState) {
-	secure, ok := c.(*tls.Conn)
-	if !ok || state != http.StateClosed {
-		return
-	}
-	err := secure.HandshakeContext(context.Background()) // it does not begin another
-	var refusal *clientRefusal
-	if errors.As(asRefusal(err), &refusal) {
-		r.add(refusal, c.RemoteAddr())
-	}
 }
 
 // asRefusal finds the two refusals that crypto/tls makes itself, which have no type of their own; a test holds them against the library.

@@ -223,7 +223,7 @@ func (r *tlsRig) start() *tlsRig {
 	core, logs := observer.New(zap.InfoLevel)
 	r.log = logs
 	log := zap.New(core)
-	r.holder = newTLSHolder(r.config.Server.HTTP2, log)
+	r.holder = newTLSHolder(r.config.Server.HTTP2, log, func(string) *zap.Logger { return log })
 	r.holder.now = func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }
 	r.reload()
 	l, err := listen(context.Background(), r.config, log)
@@ -325,7 +325,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 
 // refused is how many client certificates were, for a reason.
 func (r *tlsRig) refused(reason refusalReason) int64 {
-	return r.holder.refusals.byReason[reason].all.Load()
+	return r.holder.handshakes.refusals.byReason[reason].all.Load()
 }
 
 // versions are the two that requirement U8 asks for.
@@ -337,3 +337,6 @@ func dialTo(address string) func(context.Context, string, string) (net.Conn, err
 		return new(net.Dialer).DialContext(ctx, network, address)
 	}
 }
+
+// noStrangers has all lines of strangers counted only.
+func noStrangers(string) *zap.Logger { return nil }

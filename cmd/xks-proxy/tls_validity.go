@@ -12,17 +12,24 @@ import (
 
 const validityInterval = 24 * time.Hour
 
-// certificateStatus is one certificate in force.
+// What a certificate is for.
+const (
+	useServer   = "server"
+	useClientCA = "client_ca" // it signs client certificates
+)
+
+// certificateStatus is one certificate in use.
 type certificateStatus struct {
-	Names     []string  `json:"names"`              // DNS names and addresses
-	KeyStore  string    `json:"keyStore,omitempty"` // "" for those of the server
+	Use       string    `json:"use"`
+	Names     []string  `json:"names"`              // DNS names and addresses; the subject of a CA
+	KeyStore  string    `json:"keyStore,omitempty"` // "" for those of the server, and CAs
 	File      string    `json:"file"`
 	NotBefore time.Time `json:"notBefore"`
 	NotAfter  time.Time `json:"notAfter"`
-	Problem   string    `json:"problem,omitempty"` // "" while more than 30 days are left
+	Problem   string    `json:"problem,omitempty"` // "" while enough time is left
 }
 
-// certificates tells of all in force, the default first.
+// certificates lists all in use, the default first, CAs of clients last.
 func (t *tlsHolder) certificates() []certificateStatus {
 	current := t.current.Load()
 	if current == nil {
@@ -32,8 +39,15 @@ func (t *tlsHolder) certificates() []certificateStatus {
 	for _, c := range current.certificates {
 		problem, _ := validity(c.Leaf, t.now())
 		all = append(all, certificateStatus{
-			Names: allNames(c.Leaf), KeyStore: c.keyStore, File: c.file,
+			Use: useServer, Names: allNames(c.Leaf), KeyStore: c.keyStore, File: c.file,
 			NotBefore: c.Leaf.NotBefore, NotAfter: c.Leaf.NotAfter, Problem: problem,
+		})
+	}
+	for _, ca := range current.clientCAs {
+		problem, _ := validity(ca.Certificate, t.now())
+		all = append(all, certificateStatus{
+			Use: useClientCA, Names: []string{ca.name()}, File: ca.file,
+			NotBefore: ca.NotBefore, NotAfter: ca.NotAfter, Problem: problem,
 		})
 	}
 	return all
@@ -68,7 +82,14 @@ func (t *tlsHolder) logFirstValidity() {
 
 // logValidity logs what is wrong with the certificates now.
 func (t *tlsHolder) logValidity() {
-	for _, c := range t.current.Load().certificates {
+	current := t.current.Load()
+	for _, ca := range current.clientCAs {
+		says, how := validity(ca.Certificate, t.now())
+		if how != notUrgent {
+			t.log.Warn("the CA of client certificates "+says, zap.String("name", ca.name()), zap.String("file", ca.file))
+		}
+	}
+	for _, c := range current.certificates {
 		says, how := validity(c.Leaf, t.now())
 		if how == notUrgent {
 			continue

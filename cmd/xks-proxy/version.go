@@ -5,13 +5,12 @@ package main
 import (
 	"crypto/fips140"
 	"encoding/json"
-	"fmt"
-	"io"
 	"runtime"
 	"runtime/debug"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/text"
 )
 
 // buildVersion is what is known about this binary.
@@ -66,19 +65,19 @@ func newVersionCommand() *cobra.Command {
 		Use:   "version",
 		Short: "Say which version this is",
 		Long:  "version prints the version, the revision it was built from, the Go version and whether\ncryptography runs in FIPS 140-3 mode.",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if asJSON {
 				return json.NewEncoder(c.OutOrStdout()).Encode(programVersion())
 			}
-			return printVersion(c.OutOrStdout(), programVersion())
+			return text.Print(c.OutOrStdout(), func(p *text.Page) { printVersion(p, programVersion()) })
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
 
-func printVersion(w io.Writer, v buildVersion) error {
+func printVersion(p *text.Page, v buildVersion) {
 	revision := v.Revision
 	if revision == "" {
 		revision = "not recorded"
@@ -96,10 +95,10 @@ func printVersion(w io.Writer, v buildVersion) error {
 	if v.FIPS140Build != "" {
 		mode += ", built with GOFIPS140=" + v.FIPS140Build
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "xks-proxy\t%s\n", v.Version)
-	fmt.Fprintf(t, "revision\t%s\n", revision)
-	fmt.Fprintf(t, "go\t%s %s\n", v.Go, v.Platform)
-	fmt.Fprintf(t, "FIPS 140-3\t%s\n", mode)
-	return t.Flush()
+	p.Facts([][2]string{
+		{"xks-proxy", v.Version},
+		{"revision", revision},
+		{"go", v.Go + " " + v.Platform},
+		{"FIPS 140-3", mode},
+	})
 }

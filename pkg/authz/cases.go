@@ -249,35 +249,33 @@ func (c Case) compare(d Decision) string {
 	return "expected the policies " + strings.Join(want, ", ")
 }
 
-// WriteTable writes a line for each case and one with the sums.
-func (r Results) WriteTable(to io.Writer) error {
-	var b strings.Builder
-	width := 0
-	for i := range r.Cases {
-		width = max(width, len(boundedText(r.Cases[i].Case.Name, maxName)))
-	}
+// Row is a case as people and programs read it. Its texts are bounded and have no control characters.
+type Row struct {
+	Result   string   `json:"result"` // ok, FAIL, or "-" for a case without an expectation
+	Case     string   `json:"case"`
+	Decision string   `json:"decision"` // allow or deny
+	Policies []string `json:"policies"` // that made it
+	Why      string   `json:"why"`      // and how it differs from what is expected
+}
+
+// Rows are the cases in their order.
+func (r Results) Rows() []Row {
+	rows := make([]Row, 0, len(r.Cases))
 	for i := range r.Cases {
 		one := &r.Cases[i]
-		mark, verdict := "  ok", "deny"
+		row := Row{Result: "ok", Case: boundedText(one.Case.Name, maxName), Decision: expectDeny,
+			Policies: append([]string{}, one.Decision.Policies...), Why: one.Decision.Explain()}
 		switch {
 		case one.Failure != "":
-			mark = "FAIL"
+			row.Result = "FAIL"
+			row.Why += "; " + boundedText(one.Failure, maxErrorText)
 		case one.Case.Expect == "":
-			mark = "   -"
+			row.Result = "-"
 		}
 		if one.Decision.Allowed {
-			verdict = "allow"
+			row.Decision = expectAllow
 		}
-		fmt.Fprintf(&b, "%s  %-*s  %-5s  %s", mark, width, boundedText(one.Case.Name, maxName), verdict, one.Decision.Explain())
-		if one.Failure != "" {
-			fmt.Fprintf(&b, "; %s", boundedText(one.Failure, maxErrorText))
-		}
-		b.WriteByte('\n')
+		rows = append(rows, row)
 	}
-	fmt.Fprintf(&b, "%d cases, %d failed, %d entries passed over\n", len(r.Cases), r.Failures(), r.PassedOver)
-	_, err := io.WriteString(to, b.String())
-	if err != nil {
-		return fmt.Errorf("%w: %w", errCase, err)
-	}
-	return nil
+	return rows
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"xks-proxy/pkg/durable"
+	"xks-proxy/test/asroot"
 )
 
 const nobody = 65534
@@ -143,10 +144,7 @@ func TestWhatIsNoFile(t *testing.T) {
 
 // A device is not even opened; and another user's file is not believed. Both take root to try.
 func TestDevicesAndForeignFiles(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Log("not root: files of other users and devices are tried in CI")
-		return
-	}
+	asroot.Needed(t, "files of other users, and devices")
 	directory := t.TempDir()
 	device, foreign := filepath.Join(directory, "device"), filepath.Join(directory, "foreign")
 	err := errors.Join(os.WriteFile(foreign, []byte("x"), 0o600), os.Chown(foreign, nobody, -1))
@@ -181,9 +179,10 @@ func TestCheckDirectory(t *testing.T) {
 			t.Errorf("mode %v: %v", mode, err)
 		}
 	}
-	if os.Getuid() != 0 {
-		return
-	}
+}
+
+func TestForeignDirectory(t *testing.T) {
+	asroot.Needed(t, "a directory of another user")
 	directory := t.TempDir()
 	err := os.Chown(directory, nobody, -1)
 	if err != nil {

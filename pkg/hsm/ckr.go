@@ -4,7 +4,9 @@ package hsm
 // pkcs11, because errors and log lines carry them through every layer. miekg's own table
 // lacks some, and prints vendor-defined ones without their number.
 
-import "fmt"
+import (
+	"fmt"
+)
 
 // CKR is a PKCS#11 return value (CK_RV, PKCS#11 2.40 section 5.1 and pkcs11t.h).
 type CKR uint32

@@ -133,11 +133,12 @@ func Timeout(cause error) error { return &timeoutKind{cause} }
 
 type timeoutKind struct{ cause error }
 
-func (t *timeoutKind) Error() string   { return ErrTimeout.Error() }
+func (t *timeoutKind) Error() string { return ErrTimeout.Error() }
+
 func (t *timeoutKind) Unwrap() []error { return []error{ErrTimeout, t.cause} }
 
-// listed appends errors to a sentence, on one line.
-func listed(errs []error) string {
+// Listed appends errors to a sentence, on one line.
+func Listed(errs []error) string {
 	var b strings.Builder
 	separator := ": "
 	for _, err := range errs {
@@ -148,19 +149,19 @@ func listed(errs []error) string {
 	return b.String()
 }
 
-// allOf reports whether every fault is of one kind.
-func allOf(faults []error, kind error) bool {
+// AllOf reports whether every fault is of one kind.
+func AllOf(faults []error, kind error) bool {
 	return !slices.ContainsFunc(faults, func(err error) bool { return !errors.Is(err, kind) })
 }
 
-// causes puts errors into one text, so that their sentinels are no part of it.
-func causes(errs []error) string {
-	return strings.TrimPrefix(listed(errs), ": ")
+// Causes puts errors into one text, so that their sentinels are no part of it.
+func Causes(errs []error) string {
+	return strings.TrimPrefix(Listed(errs), ": ")
 }
 
-// named fills in which HSM an error came from. It does so in a copy: the error
+// Named fills in which HSM an error came from. It does so in a copy: the error
 // is the token's, which may have answered several calls with the same one.
-func named(err error, by string) error {
+func Named(err error, by string) error {
 	e, ok := err.(*Error)
 	if !ok || e.HSM != "" {
 		return err

@@ -34,8 +34,8 @@ func VersionRules() []VersionRule {
 // of them may have made.
 const MaxReaders = 16
 
-// read gives the version of a CKA_ID, and false if the rule can only guess it.
-func (r VersionRule) read(id []byte) (uint32, bool) {
+// Read gives the version of a CKA_ID, and false if the rule can only guess it.
+func (r VersionRule) Read(id []byte) (uint32, bool) {
 	if r == VersionNone {
 		return 0, true
 	}
@@ -58,27 +58,27 @@ func (r VersionRule) read(id []byte) (uint32, bool) {
 
 // ReadBy is the object with its version read by a rule. JSON does not carry the rule.
 func (o Object) ReadBy(rule VersionRule) Object {
-	o.rule = rule
+	o.Rule = rule
 	return o
 }
 
-// readBy sets the rule of objects that belong to the caller.
-func readBy(rule VersionRule, objects []Object) []Object {
+// ReadBy sets the rule of objects that belong to the caller.
+func ReadBy(rule VersionRule, objects []Object) []Object {
 	for i := range objects {
-		objects[i].rule = rule
+		objects[i].Rule = rule
 	}
 	return objects
 }
 
 // Version is the key version that CKA_ID holds by the object's rule (see ReadBy).
 func (o Object) Version() uint32 {
-	number, _ := o.rule.read(o.ID)
+	number, _ := o.Rule.Read(o.ID)
 	return number
 }
 
 // Doubtful reports whether the object's rule can only guess its version.
 func (o Object) Doubtful() bool {
-	_, sure := o.rule.read(o.ID)
+	_, sure := o.Rule.Read(o.ID)
 	return !sure
 }
 
@@ -91,7 +91,7 @@ func VersionID(version uint32) []byte {
 // before the rule changed names that one, and has to stay readable.
 func (o Object) wasOnce(version uint32) bool {
 	for _, rule := range [...]VersionRule{VersionID4, VersionNumber} {
-		number, _ := rule.read(o.ID)
+		number, _ := rule.Read(o.ID)
 		if number == version {
 			return true
 		}

@@ -29,60 +29,60 @@ func ShowLabels(labels []string) []string {
 	return shown
 }
 
-// labelText is a label in JSON: text, and the bytes if they are not that text.
-func labelText(label string) (string, []byte) {
+// LabelText is a label in JSON: text, and the bytes if they are not that text.
+func LabelText(label string) (string, []byte) {
 	if utf8.ValidString(label) {
 		return label, nil
 	}
 	return ShowLabel(label), []byte(label)
 }
 
-// labelOf is the opposite of labelText.
-func labelOf(text string, bytes []byte) string {
+// LabelOf is the opposite of labelText.
+func LabelOf(text string, bytes []byte) string {
 	if len(bytes) > 0 {
 		return string(bytes)
 	}
 	return text
 }
 
-// storedObject is an Object in JSON: between a worker and its parent, and in the state
+// StoredObject is an Object in JSON: between a worker and its parent, and in the state
 // directory. What earlier versions wrote reads as well.
-type storedObject struct {
+type StoredObject struct {
 	Object
 	LabelBytes []byte `json:"labelBytes,omitempty"` // if the label is not UTF-8
 }
 
-// storeObjects prepares objects for JSON, with labels byte for byte.
-func storeObjects(objects []Object) []storedObject {
-	stored := make([]storedObject, len(objects))
+// StoreObjects prepares objects for JSON, with labels byte for byte.
+func StoreObjects(objects []Object) []StoredObject {
+	stored := make([]StoredObject, len(objects))
 	for i, o := range objects {
 		stored[i].Object = o
-		stored[i].Label, stored[i].LabelBytes = labelText(o.Label)
+		stored[i].Label, stored[i].LabelBytes = LabelText(o.Label)
 	}
 	return stored
 }
 
-// restoreObjects undoes storeObjects.
-func restoreObjects(stored []storedObject) []Object {
+// RestoreObjects undoes storeObjects.
+func RestoreObjects(stored []StoredObject) []Object {
 	objects := make([]Object, len(stored))
 	for i, s := range stored {
 		objects[i] = s.Object
-		objects[i].Label = labelOf(s.Label, s.LabelBytes)
+		objects[i].Label = LabelOf(s.Label, s.LabelBytes)
 	}
 	return objects
 }
 
 // MarshalObjects writes objects as JSON, their labels byte for byte.
 func MarshalObjects(objects []Object) ([]byte, error) {
-	return json.Marshal(storeObjects(objects))
+	return json.Marshal(StoreObjects(objects))
 }
 
 // UnmarshalObjects reads what MarshalObjects wrote.
 func UnmarshalObjects(data []byte) ([]Object, error) {
-	var stored []storedObject
+	var stored []StoredObject
 	err := json.Unmarshal(data, &stored)
 	if err != nil {
 		return nil, fmt.Errorf("list of objects: %w", err)
 	}
-	return restoreObjects(stored), nil
+	return RestoreObjects(stored), nil
 }

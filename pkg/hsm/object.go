@@ -55,7 +55,7 @@ type Object struct {
 	// key of its label, or of any label if that is empty, in any version (X7).
 	Unreadable *Unreadable `json:"unreadable,omitempty"`
 
-	rule VersionRule // how ID is read; see ReadBy
+	Rule VersionRule // how ID is read; see ReadBy
 }
 
 // Unreadable says why an object could not be read.
@@ -64,10 +64,10 @@ type Unreadable struct {
 	Code   CKR    `json:"code"`   // what C_GetAttributeValue answered
 }
 
-// describeUnreadable names an object that cannot be read, for an operator.
-func (o Object) describeUnreadable() string {
+// DescribeUnreadable names an object that cannot be read, for an operator.
+func (o Object) DescribeUnreadable() string {
 	class, label := "unknown class", "unknown label"
-	if name, ok := classNames[o.Class]; ok {
+	if name, ok := ClassNames[o.Class]; ok {
 		class = name
 	}
 	if o.Label != "" {
@@ -77,7 +77,7 @@ func (o Object) describeUnreadable() string {
 		o.Unreadable.Handle, class, label, o.Unreadable.Code)
 }
 
-var classNames = map[Class]string{
+var ClassNames = map[Class]string{
 	SecretKey: "secret key", PublicKey: "public key", PrivateKey: "private key",
 }
 
@@ -124,17 +124,17 @@ func (o Object) Spec() string {
 	return o.KeyType + "_" + strconv.Itoa(o.Bits)
 }
 
-// sorted puts the objects of one label in an order of its own, since a token
+// Sorted puts the objects of one label in an order of its own, since a token
 // may list the same ones in another order each time.
-func sorted(objects []Object) []Object {
+func Sorted(objects []Object) []Object {
 	slices.SortFunc(objects, func(a, b Object) int {
 		return cmp.Or(bytes.Compare(a.ID, b.ID), cmp.Compare(a.Class, b.Class), cmp.Compare(a.KeyType, b.KeyType), cmp.Compare(a.Bits, b.Bits))
 	})
 	return objects
 }
 
-// sameObjects compares two lists in order.
-func sameObjects(a, b []Object) bool {
+// SameObjects compares two lists in order.
+func SameObjects(a, b []Object) bool {
 	return slices.EqualFunc(a, b, func(a, b Object) bool {
 		sameID := bytes.Equal(a.ID, b.ID)
 		a.ID, b.ID = nil, nil

@@ -3,7 +3,9 @@ package hsm
 // Progress of a call that takes long, such as a listing of 10,000 keys over a network: many calls
 // into the module of which each is short. Who watches for hangs measures from the last progress.
 
-import "context"
+import (
+	"context"
+)
 
 type progressKey struct{}
 

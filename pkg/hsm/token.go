@@ -1,12 +1,10 @@
-// Package hsm is the proxy's view of its HSMs: a Token is one HSM, a Group is
-// several that hold the same keys and stand in for each other.
-//
-// The package knows keys, versions, faults and health. It knows nothing of
-// PKCS#11 modules (package pkcs11), of processes (package worker) or of the XKS
-// wire protocol (package xks).
+// Package hsm is the contract between the proxy and its HSMs: a Token is one HSM, with the errors, key
+// objects and key references that its calls are about. Package group serves from several of them.
 package hsm
 
-import "context"
+import (
+	"context"
+)
 
 // Sizes of AES-GCM as the XKS Proxy API fixes them (requirements E2, D1).
 const (

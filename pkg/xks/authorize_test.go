@@ -12,7 +12,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"xks-proxy/pkg/authz"
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 )
 
 const (
@@ -32,7 +32,7 @@ func parsePolicies(t testing.TB, text string) *authz.Policies {
 
 func withPolicies(t testing.TB, text string, mode authz.Mode) change {
 	policies := parsePolicies(t, text)
-	return func(c *Config, _ *hsm.GroupConfig) {
+	return func(c *Config, _ *group.Config) {
 		store := &c.KeyStores[0]
 		store.Policies, store.PolicyMode, store.Owner = policies, mode, "agency-payroll"
 	}
@@ -118,12 +118,12 @@ func TestPolicyIsTold(t *testing.T) {
 		`context.time > datetime("2026-01-01") && context.time < datetime("2126-01-01")`,
 	} {
 		when := newRig(t, withPolicies(t, `permit (principal, action == Action::"Encrypt", resource) when { `+condition+` };`, ""),
-			func(c *Config, _ *hsm.GroupConfig) { c.KeyStores[0].Label = "key-{key_id}" })
+			func(c *Config, _ *group.Config) { c.KeyStores[0].Label = "key-{key_id}" })
 		if p := when.encrypt("1", request); p.status != http.StatusOK {
 			t.Errorf("%s: %s %v", condition, p.body, when.lastLine()["reason"])
 		}
 		unless := newRig(t, withPolicies(t, `permit (principal, action == Action::"Encrypt", resource) unless { `+condition+` };`, ""),
-			func(c *Config, _ *hsm.GroupConfig) { c.KeyStores[0].Label = "key-{key_id}" })
+			func(c *Config, _ *group.Config) { c.KeyStores[0].Label = "key-{key_id}" })
 		if p := unless.encrypt("1", request); p.errorName(t) != accessDenied {
 			t.Errorf("not %s: %s", condition, p.body)
 		}

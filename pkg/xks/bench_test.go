@@ -20,6 +20,7 @@ import (
 
 	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/hsmtest"
 )
 
@@ -40,17 +41,20 @@ type discard struct {
 	status int
 }
 
-func (d *discard) Header() http.Header         { return d.header }
-func (d *discard) WriteHeader(status int)      { d.status = status }
+func (d *discard) Header() http.Header { return d.header }
+
+func (d *discard) WriteHeader(status int) { d.status = status }
+
 func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
 
 type noSync struct{}
 
 func (noSync) Write(b []byte) (int, error) { return len(b), nil }
-func (noSync) Sync() error                 { return nil }
+
+func (noSync) Sync() error { return nil }
 
 func BenchmarkHandler(b *testing.B) {
-	r := newRig(b, func(c *Config, g *hsm.GroupConfig) {
+	r := newRig(b, func(c *Config, g *group.Config) {
 		c.Log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), noSync{}, zapcore.InfoLevel))
 		for i := range g.Members {
 			g.Members[i].Token = idleHSM{g.Members[i].Token}
@@ -99,7 +103,7 @@ func BenchmarkPolicies(b *testing.B) {
 	}
 	for _, c := range []struct{ name, policies string }{{"off", ""}, {"2", notMallory}, {"100", hundred.String()}} {
 		b.Run(c.name, func(b *testing.B) {
-			changes := []change{func(c *Config, g *hsm.GroupConfig) {
+			changes := []change{func(c *Config, g *group.Config) {
 				c.Log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), noSync{}, zapcore.InfoLevel))
 				for i := range g.Members {
 					g.Members[i].Token = idleHSM{g.Members[i].Token}
@@ -166,7 +170,7 @@ func newTenantsRig(b testing.TB, n int) *rig {
 		KeyStores: manyStores(n, 10), Budget: 10 * time.Second, MaxQueueTime: 10 * time.Second,
 		Log: zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), noSync{}, zapcore.InfoLevel)),
 	}
-	groupConfig := hsm.GroupConfig{Name: "pair", TestKey: testKey, ParityRate: -1, AttemptTimeout: 2 * time.Second, Budget: 20 * time.Second}
+	groupConfig := group.Config{Name: "pair", TestKey: testKey, ParityRate: -1, AttemptTimeout: 2 * time.Second, Budget: 20 * time.Second}
 	for _, token := range []*hsmtest.Token{r.a, r.b} {
 		token.AddKey(testKey, 0)
 		for _, store := range config.KeyStores {
@@ -174,9 +178,9 @@ func newTenantsRig(b testing.TB, n int) *rig {
 				token.AddKey(label, 1)
 			}
 		}
-		groupConfig.Members = append(groupConfig.Members, hsm.MemberConfig{Name: token.Info().Label, Token: idleHSM{token}})
+		groupConfig.Members = append(groupConfig.Members, group.MemberConfig{Name: token.Info().Label, Token: idleHSM{token}})
 	}
-	group, err := hsm.NewGroup(groupConfig)
+	group, err := group.New(groupConfig)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -4,7 +4,9 @@ package xks
 // configuration says and across its reloads. A request that an HSM is at work for when the block
 // comes is answered as a blocked one, too: nothing that was decrypted leaves after the block.
 
-import "errors"
+import (
+	"errors"
+)
 
 // Blocks is what is blocked. It does not change once it is given to SetBlocks.
 type Blocks struct {

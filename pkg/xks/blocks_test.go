@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/hsmtest"
 )
 
@@ -78,7 +79,7 @@ func TestKillSwitchForAKey(t *testing.T) {
 
 // A key that is blocked by its label is blocked under every external key id that leads to it.
 func TestKillSwitchByLabel(t *testing.T) {
-	r := newRig(t, func(c *Config, _ *hsm.GroupConfig) { c.KeyStores[0].Label = "key-{key_id}" })
+	r := newRig(t, func(c *Config, _ *group.Config) { c.KeyStores[0].Label = "key-{key_id}" })
 	r.handler.SetBlocks(Blocks{Keys: map[BlockedKey]bool{{"", goodKey}: true}})
 	r.encrypt("1", encryptFields(nil)).want(t, invalidState)
 	r.handler.SetBlocks(Blocks{Keys: map[BlockedKey]bool{{"store-one", "1"}: true}})

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/hsmtest"
 )
 
@@ -81,7 +82,7 @@ func TestIntegrityValueOfABrokenHSM(t *testing.T) {
 // E4: with VerifyOnSame the HSM that encrypted verifies.
 func TestVerifyOnSame(t *testing.T) {
 	for _, same := range []bool{false, true} {
-		r := newRig(t, func(c *Config, _ *hsm.GroupConfig) { c.KeyStores[0].VerifyOnSame = same })
+		r := newRig(t, func(c *Config, _ *group.Config) { c.KeyStores[0].VerifyOnSame = same })
 		for range 10 {
 			r.encrypt(goodKey, encryptFields(pattern(64)).with("ciphertextDataIntegrityValueAlgorithm", "SHA_256")).wantOK(t)
 			line := r.lastLine()

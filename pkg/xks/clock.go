@@ -5,6 +5,8 @@ package xks
 import (
 	"net/http"
 	"time"
+
+	"xks-proxy/pkg/xks/listener"
 )
 
 // clock is the time that one request has.
@@ -16,13 +18,13 @@ type clock struct {
 
 // startClock reads when the request began and says when it must be answered.
 func (c *Config) startClock(r *http.Request) clock {
-	arrived := arrivalOf(r)
-	k := clock{start: arrived.start, newConn: arrived.first}
+	arrived := listener.ArrivalOf(r)
+	k := clock{start: arrived.Start, newConn: arrived.First}
 	k.deadline = k.start.Add(c.Budget)
 	if k.newConn {
 		// A connection that was opened long before its first request, as pools and
 		// load balancers do, was not opened for it.
-		first := arrived.accepted.Add(c.FirstRequestBudget)
+		first := arrived.Accepted.Add(c.FirstRequestBudget)
 		if first.Before(k.deadline) && k.start.Before(first) {
 			k.deadline = first
 		}

@@ -17,6 +17,7 @@ import (
 
 	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/sigv4"
 )
 
@@ -61,7 +62,7 @@ type KeyStoreConfig struct {
 	Name        string
 	PathPrefix  string   // "" or "/a/b"; see U1
 	Hosts       []string // under which it is served; none: any. Elsewhere its paths do not exist (U5)
-	Group       *hsm.Group
+	Group       *group.Group
 	Regions     []string // SigV4 scope regions accepted; none: any (A1)
 	Credentials []sigv4.Credential
 

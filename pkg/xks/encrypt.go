@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 )
 
 const (
@@ -69,8 +70,8 @@ func (x *exchange) encryptOnce() (response, error) {
 // encryptVerified answers only what was seen to decrypt (requirement E4). The integrity value is
 // computed before that, over the very bytes that are decrypted.
 func (x *exchange) encryptVerified() (response, error) {
-	answer, trace, err := hsm.EncryptVerified(x.ctx, x.store.group, x.keyRef(), x.framedAAD(), x.fields.Plaintext,
-		hsm.Verification[*encryptResponse]{
+	answer, trace, err := group.EncryptVerified(x.ctx, x.store.group, x.keyRef(), x.framedAAD(), x.fields.Plaintext,
+		group.Verification[*encryptResponse]{
 			OnSame: x.store.verifyOnSame,
 			Answer: func(sealed hsm.Sealed) *encryptResponse {
 				a := x.sealedAnswer(sealed)
@@ -81,7 +82,7 @@ func (x *exchange) encryptVerified() (response, error) {
 	x.hsmCalls.add(trace.Trace)
 	x.hsmCalls.servedBy, x.hsmCalls.verifiedBy = trace.HSM, trace.VerifiedBy
 	switch {
-	case errors.Is(err, hsm.ErrIntegrity):
+	case errors.Is(err, group.ErrIntegrity):
 		return nil, failure(internal, "The ciphertext could not be verified.", err)
 	case err != nil:
 		return nil, x.changedMeanwhile(err)

@@ -10,6 +10,8 @@ import (
 	"net/http"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/sigv4"
 )
 
@@ -105,11 +107,11 @@ func apiErrorOf(err error) *apiError {
 		return failure(invalidKeyUsage, "The external key does not support the operation.", err)
 	case errors.Is(err, hsm.ErrKeyNotFound):
 		return failure(keyNotFound, errNoSuchKey.message, err)
-	case errors.Is(err, hsm.ErrIncomplete):
+	case errors.Is(err, catalogue.ErrIncomplete):
 		return failure(invalidState, "The external key is not enabled on every external key manager.", err)
 	case errors.Is(err, hsm.ErrTooLarge):
 		return failure(unsupported, "An input is larger than the external key manager supports.", err)
-	case errors.Is(err, hsm.ErrTooManyLooks):
+	case errors.Is(err, group.ErrTooManyLooks):
 		return errOverLooks
 	case errors.Is(err, hsm.ErrBusy):
 		return failure(throttling, shedMessage, fmt.Errorf("%w: %w", overBusy, err))

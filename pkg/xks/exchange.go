@@ -16,8 +16,10 @@ import (
 	"go.uber.org/zap"
 
 	"xks-proxy/pkg/authz"
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/sigv4"
+	"xks-proxy/pkg/xks/listener"
 )
 
 // exchange is one request and all that became of it.
@@ -27,7 +29,7 @@ type exchange struct {
 	request *http.Request
 	ctx     context.Context // ends at the deadline
 	cancel  context.CancelFunc
-	conn    *conn // nil: not known
+	conn    *listener.Conn // nil: not known
 	clock   clock
 	queued  time.Duration // see timeQueued
 	target                // what the path names
@@ -35,7 +37,7 @@ type exchange struct {
 	body      *body
 	identity  sigv4.Identity
 	fields    *request
-	key       *hsm.Key
+	key       *catalogue.Key
 	decision  *authz.Decision // nil: no policy was asked
 	version   uint32
 	hasKey    bool // version is meant
@@ -54,7 +56,7 @@ type hsmCalls struct {
 	faults     []error
 }
 
-func (c *hsmCalls) add(t hsm.Trace) {
+func (c *hsmCalls) add(t group.Trace) {
 	c.attempts += t.Attempts
 	c.hedges += t.Hedges
 	c.faults = append(c.faults, t.Faults...)
@@ -69,7 +71,7 @@ type target struct {
 
 func (h *Handler) begin(s *state, w http.ResponseWriter, r *http.Request) *exchange {
 	EndIfAmbiguous(w, r)
-	x := &exchange{handler: h, config: &s.config, request: r, conn: connectionOf(r), clock: s.config.startClock(r)}
+	x := &exchange{handler: h, config: &s.config, request: r, conn: listener.ConnectionOf(r), clock: s.config.startClock(r)}
 	x.readInTime(w)
 	return x
 }
@@ -156,7 +158,7 @@ func (x *exchange) authenticate() error {
 		return err
 	}
 	x.identity = identity
-	x.conn.prove(x.store.name, x.store.shares)
+	x.conn.Prove(x.store.name, x.store.shares)
 	return nil
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/hsmtest"
 )
 
@@ -136,7 +137,7 @@ var goldens = map[string]func(*rig) reply{
 	"invalid-state-disabled":   func(r *rig) reply { return r.encrypt("disabled", encryptFields(nil)) },
 	"invalid-state-incomplete": func(r *rig) reply { return r.encrypt("on-a-only", encryptFields(nil)) },
 	"invalid-state-blocked": func(r *rig) reply {
-		blocked := newRig(r.t, func(c *Config, _ *hsm.GroupConfig) { c.KeyStores[0].Blocked = true })
+		blocked := newRig(r.t, func(c *Config, _ *group.Config) { c.KeyStores[0].Blocked = true })
 		return blocked.health()
 	},
 	"invalid-ciphertext": func(r *rig) reply {
@@ -159,7 +160,7 @@ var goldens = map[string]func(*rig) reply{
 
 	// 429, 500, 501, 503.
 	"throttling": func(r *rig) reply {
-		full := newRig(r.t, func(c *Config, _ *hsm.GroupConfig) { c.MaxInFlight = 1 })
+		full := newRig(r.t, func(c *Config, _ *group.Config) { c.MaxInFlight = 1 })
 		full.handler.all.inFlight.Add(1)
 		defer full.handler.all.inFlight.Add(-1)
 		return encryptGood(full)
@@ -190,11 +191,11 @@ var goldens = map[string]func(*rig) reply{
 	"unsupported-body": func(r *rig) reply { return r.encrypt(goodKey, strings.Repeat(" ", defaultMaxBody+1)) },
 	"unsupported-hsm":  hooked(fails(hsm.ErrTooLarge), encryptGood),
 	"dependency-timeout": func(r *rig) reply {
-		hurried := newRig(r.t, func(c *Config, _ *hsm.GroupConfig) { c.Budget = 50 * time.Millisecond })
+		hurried := newRig(r.t, func(c *Config, _ *group.Config) { c.Budget = 50 * time.Millisecond })
 		return hooked(hangs, encryptGood)(hurried)
 	},
 	"dependency-timeout-spent": func(r *rig) reply {
-		late := newRig(r.t, func(c *Config, _ *hsm.GroupConfig) { c.Budget = time.Nanosecond })
+		late := newRig(r.t, func(c *Config, _ *group.Config) { c.Budget = time.Nanosecond })
 		return late.health()
 	},
 }

@@ -4,6 +4,7 @@ package xks
 // one key store's prefix is 404, and any method but POST is 405. Which paths there are is in state.go.
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -44,6 +45,16 @@ var operations = []*operation{
 	{number: 3, name: "GetHealthStatus", path: "/health",
 		fields: []metadataField{kmsRequestID, kmsOperation}, errors: setOf(commonErrors), run: (*exchange).getHealthStatus},
 }
+
+// possible are the outcomes of a request to the operation.
+func (op *operation) possible() map[errorName]bool {
+	set := maps.Clone(op.errors)
+	set[outcomes[0]] = true
+	return set
+}
+
+// withoutStore are the outcomes of requests that reach no key store: an unknown path or method.
+var withoutStore = map[errorName]bool{invalidURIPath: true, unsupported: true}
 
 func setOf(names []errorName) map[errorName]bool {
 	set := map[errorName]bool{}

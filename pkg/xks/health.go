@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/status"
 )
 
 func (x *exchange) getHealthStatus() (response, error) {
@@ -25,7 +25,7 @@ func (x *exchange) getHealthStatus() (response, error) {
 }
 
 // ekmVendor is one string, also for a mixed pair (requirement H1).
-func ekmVendor(health []hsm.Health) string {
+func ekmVendor(health []status.Health) string {
 	var vendors []string
 	for _, h := range health {
 		if h.Vendor != "" && !slices.Contains(vendors, h.Vendor) {

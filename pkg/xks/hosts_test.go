@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 )
 
 func TestHosts(t *testing.T) {
-	r := newRig(t, withOther, func(c *Config, _ *hsm.GroupConfig) {
+	r := newRig(t, withOther, func(c *Config, _ *group.Config) {
 		c.KeyStores[0].Hosts = []string{"one.example.com", "kms.one.example"}
 	})
 	unknown := string(r.send("/no/such"+apiPath+"/health", metadataOnly("x")).body)

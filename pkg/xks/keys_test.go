@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/hsmtest"
 )
 
@@ -179,7 +180,7 @@ func TestErrorsOfHSMs(t *testing.T) {
 
 // H1–H4: the health of the fleet, as HSMs go and come.
 func TestHealth(t *testing.T) {
-	r := newRig(t, func(_ *Config, g *hsm.GroupConfig) {
+	r := newRig(t, func(_ *Config, g *group.Config) {
 		g.ProbeInterval, g.ProbeTimeout = 20*time.Millisecond, 500*time.Millisecond
 		g.Members[1].Vendor, g.Members[1].Model = "Other Vendor", "M\xffodel"
 	})

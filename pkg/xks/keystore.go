@@ -9,7 +9,8 @@ import (
 	"strings"
 
 	"xks-proxy/pkg/authz"
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/sigv4"
 )
 
@@ -20,7 +21,7 @@ type keyStore struct {
 	uriPath  string
 	hosts    []string // none: any
 	verifier *sigv4.Verifier
-	group    *hsm.Group
+	group    *group.Group
 	blocked  bool
 
 	policies *authz.Policies // nil: none
@@ -124,7 +125,7 @@ func (s *keyStore) label(keyID string) (string, bool) {
 }
 
 // key finds the key of an external key id.
-func (s *keyStore) key(ctx context.Context, keyID string) (*hsm.Key, error) {
+func (s *keyStore) key(ctx context.Context, keyID string) (*catalogue.Key, error) {
 	label, ok := s.label(keyID)
 	if !ok {
 		return nil, errNoSuchKey

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 )
 
 // rivals counts requests that compete for something: the whole proxy, or one HSM group.
@@ -21,10 +21,10 @@ type lane struct {
 	inFlight atomic.Int64
 	all      *rivals // of the proxy
 	group    *rivals // of the HSM group
-	asker    *hsm.Asker
+	asker    *group.Asker
 }
 
-func newLane(all, group *rivals, g *hsm.Group) *lane {
+func newLane(all, group *rivals, g *group.Group) *lane {
 	return &lane{all: all, group: group, asker: g.NewAsker()}
 }
 
@@ -80,7 +80,7 @@ func (x *exchange) timeQueued() time.Duration {
 	if x.conn == nil {
 		return 0
 	}
-	return x.conn.silence()
+	return x.conn.Silence()
 }
 
 // quotaEpoch is when the quotas' clock began.

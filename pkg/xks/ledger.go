@@ -42,10 +42,13 @@ func (c *outcomeCounts) add(failed *apiError) {
 	c[outcome].Add(1)
 }
 
-// appendTo appends what is not zero.
-func (c *outcomeCounts) appendTo(list []RequestCount, operation string) []RequestCount {
+// appendTo appends every outcome that can be, and every other that was seen. A counter that monitoring
+// sees for the first time at 500 has not increased for it: so each has to be there at 0 before.
+func (c *outcomeCounts) appendTo(
+	list []RequestCount, operation string, possible map[errorName]bool,
+) []RequestCount {
 	for i := range c {
-		if n := c[i].Load(); n > 0 {
+		if n := c[i].Load(); n > 0 || possible[outcomes[i]] {
 			list = append(list, RequestCount{Operation: operation, Outcome: string(outcomes[i]), Count: n})
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 )
 
 // maxStrangerLine is the longest line that a request may have that nobody authenticated, in bytes
@@ -110,7 +110,7 @@ func BenchmarkShorten(b *testing.B) {
 // Only requests that nobody authenticated are logged as those of strangers, each with its reason.
 func TestStrangersHaveALogOfTheirOwn(t *testing.T) {
 	var reasons []string
-	r := newRig(t, func(c *Config, _ *hsm.GroupConfig) {
+	r := newRig(t, func(c *Config, _ *group.Config) {
 		c.Strangers = func(reason string) *zap.Logger {
 			reasons = append(reasons, reason)
 			return nil

@@ -2,7 +2,9 @@ package xks
 
 // GetKeyMetadata (requirements K1–K3).
 
-import "xks-proxy/pkg/hsm"
+import (
+	"xks-proxy/pkg/hsm"
+)
 
 const (
 	statusEnabled  = "ENABLED"

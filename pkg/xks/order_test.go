@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"xks-proxy/pkg/authz"
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 )
 
 // fault spoils a request so that one check refuses it.
@@ -30,10 +30,10 @@ type sketch struct {
 
 func TestOrderOfChecks(t *testing.T) {
 	open := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce))
-	blocked := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce), func(c *Config, _ *hsm.GroupConfig) { c.KeyStores[0].Blocked = true })
+	blocked := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce), func(c *Config, _ *group.Config) { c.KeyStores[0].Blocked = true })
 
 	// Over its quota, and each key over its own, for an hour.
-	full := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce), withQuota(Quota{Rate: 1}), func(c *Config, _ *hsm.GroupConfig) { c.KeyStores[0].Blocked = true })
+	full := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce), withQuota(Quota{Rate: 1}), func(c *Config, _ *group.Config) { c.KeyStores[0].Blocked = true })
 	full.handler.state.Load().keyStores[0].ledger.bucket.full.Store(sinceEpoch() + int64(time.Hour))
 	keysFull := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce), withQuota(Quota{KeyRate: 1}))
 	keysFull.handler.state.Load().keyStores[0].ledger.keys.full = map[string]int64{}
@@ -103,7 +103,7 @@ func TestOrderOfChecks(t *testing.T) {
 
 // X5: every API of a blocked key store.
 func TestBlockedKeyStore(t *testing.T) {
-	r := newRig(t, func(c *Config, _ *hsm.GroupConfig) { c.KeyStores[0].Blocked = true })
+	r := newRig(t, func(c *Config, _ *group.Config) { c.KeyStores[0].Blocked = true })
 	open := newRig(t)
 	for name, p := range map[string]reply{
 		"health": r.health(), "metadata": r.metadata(goodKey), "metadata of no key": r.metadata("no-such-key"),

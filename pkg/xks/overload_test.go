@@ -16,6 +16,8 @@ import (
 	"go.uber.org/zap"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
+	"xks-proxy/pkg/xks/listener"
 )
 
 // smallHSM has so many sessions, and takes so long for each call; the others wait in line, as in a process of package worker.
@@ -64,7 +66,7 @@ func (s *smallHSM) Encrypt(ctx context.Context, ref hsm.KeyRef, aad, plaintext [
 
 // smallHSMs makes both HSMs so, with the times that the program has by default.
 func smallHSMs(sessions int, each time.Duration) change {
-	return func(c *Config, g *hsm.GroupConfig) {
+	return func(c *Config, g *group.Config) {
 		c.Budget, c.FirstRequestBudget, c.MaxQueueTime, c.Log = 0, 0, 0, zap.NewNop()
 		g.Budget, g.AttemptTimeout, g.ParityRate = 0, 0, -1
 		for i := range g.Members {
@@ -148,8 +150,8 @@ func TestFairness(t *testing.T) {
 		name   string
 		change change
 	}{
-		{"sessions", func(*Config, *hsm.GroupConfig) {}},
-		{"in flight", func(c *Config, _ *hsm.GroupConfig) { c.MaxInFlight = 12 }},
+		{"sessions", func(*Config, *group.Config) {}},
+		{"in flight", func(c *Config, _ *group.Config) { c.MaxInFlight = 12 }},
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -180,7 +182,7 @@ func TestFairness(t *testing.T) {
 
 // TestAlone: a key store that is the only one has everything, also above half.
 func TestAlone(t *testing.T) {
-	r := newRig(t, func(c *Config, _ *hsm.GroupConfig) { c.MaxInFlight = 4 })
+	r := newRig(t, func(c *Config, _ *group.Config) { c.MaxInFlight = 4 })
 	entered, release := r.holdEncrypts()
 	var all sync.WaitGroup
 	for range 4 {
@@ -194,7 +196,7 @@ func TestAlone(t *testing.T) {
 
 // TestHalfIsForOthers: of several key stores one cannot have more than half of what there is, and the next finds room.
 func TestHalfIsForOthers(t *testing.T) {
-	r := newRig(t, withOther, func(c *Config, _ *hsm.GroupConfig) { c.MaxInFlight = 8 })
+	r := newRig(t, withOther, func(c *Config, _ *group.Config) { c.MaxInFlight = 8 })
 	entered, release := r.holdEncrypts()
 	var all sync.WaitGroup
 	for range 4 {
@@ -212,12 +214,12 @@ func TestHalfIsForOthers(t *testing.T) {
 
 // TestLate: a request that has waited too long for us is shed, and the log says how long it waited; one whose client was slow is not.
 func TestLate(t *testing.T) {
-	r := newRig(t, func(c *Config, _ *hsm.GroupConfig) { c.MaxQueueTime = 100 * time.Millisecond })
+	r := newRig(t, func(c *Config, _ *group.Config) { c.MaxQueueTime = 100 * time.Millisecond })
 	for waited, shed := range map[time.Duration]bool{150 * time.Millisecond: true, 20 * time.Millisecond: false} {
 		connection := hasRead(t)
 		time.Sleep(waited)
 		q := newCall(t, testCredential, keyURI(goodKey, "encrypt"), encryptFields(nil)).request()
-		p := r.serve(q.WithContext(ConnContext(q.Context(), connection)))
+		p := r.serve(q.WithContext(listener.ConnContext(q.Context(), connection)))
 		if queued, _ := r.lastLine()["queued_ms"].(float64); queued < float64(waited/time.Millisecond) {
 			t.Errorf("the log says queued_ms %v of %v", queued, waited)
 		}
@@ -237,7 +239,7 @@ func hasRead(t *testing.T) net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := NewListener(raw, 1, zap.NewNop())
+	l := listener.New(raw, 1, zap.NewNop())
 	t.Cleanup(func() { _ = l.Close() })
 	client, err := net.Dial("tcp", raw.Addr().String())
 	if err != nil {

@@ -9,13 +9,13 @@ import (
 	"testing"
 	"time"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/hsmtest"
 	"xks-proxy/pkg/sigv4"
 )
 
 // severalStores serves "/tenant/one", "" and a prefix of several segments.
-func severalStores(c *Config, _ *hsm.GroupConfig) {
+func severalStores(c *Config, _ *group.Config) {
 	for name, prefix := range map[string]string{"root": "", "deep": "/a/b-c/d_e"} {
 		store := c.KeyStores[0]
 		store.Name, store.PathPrefix = name, prefix
@@ -179,7 +179,7 @@ func TestPathPrefix(t *testing.T) {
 // U1, A5: two key stores of one handler have nothing in common but the machine.
 func TestKeyStoresAreIsolated(t *testing.T) {
 	other := sigv4.Credential{AccessKeyID: "ZZZZYYYYXXXXWWWWVVVV", SecretAccessKey: "Zm9yIHRlc3RzIG9ubHksIG5vdCBhIHJlYWwgc2VjcmV0ISE="}
-	r := newRig(t, func(c *Config, _ *hsm.GroupConfig) {
+	r := newRig(t, func(c *Config, _ *group.Config) {
 		first := &c.KeyStores[0]
 		first.Labels, first.Regions = []string{"key-*"}, []string{"us-east-1"}
 		c.KeyStores = append(c.KeyStores, KeyStoreConfig{
@@ -230,7 +230,7 @@ func TestTestKeyIsOutOfReach(t *testing.T) {
 	for label, template := range map[string]string{"probe-key": KeyIDPlaceholder, "probe-x": "probe-" + KeyIDPlaceholder, "x-probe": KeyIDPlaceholder + "-probe"} {
 		id := map[string]string{"probe-key": "probe-key", "probe-x": "x", "x-probe": "x"}[label]
 		for _, labels := range [][]string{{"*"}, {label}, {"*", label}} {
-			r := newRig(t, func(c *Config, g *hsm.GroupConfig) {
+			r := newRig(t, func(c *Config, g *group.Config) {
 				g.TestKey = label
 				for _, m := range g.Members {
 					m.Token.(*hsmtest.Token).AddKey(label, 1)

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"xks-proxy/pkg/authz"
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 )
 
 // settableClock is a clock that a test moves.
@@ -193,13 +193,13 @@ func TestQuotaSurvivesReload(t *testing.T) {
 
 func TestQuotaValidate(t *testing.T) {
 	for _, q := range []Quota{{Rate: -1}, {Burst: -1}, {KeyRate: -1}, {KeyBurst: -1}, {MaxInFlight: -1}, {Rate: maxQuota + 1}, {KeyBurst: maxQuota + 1}} {
-		store := KeyStoreConfig{Name: "s", Group: new(hsm.Group), Labels: []string{"*"}, Credentials: otherCredentials, Quota: q}
+		store := KeyStoreConfig{Name: "s", Group: new(group.Group), Labels: []string{"*"}, Credentials: otherCredentials, Quota: q}
 		if store.validate() == nil {
 			t.Errorf("%+v was taken", q)
 		}
 	}
 	for _, host := range []string{"", "https://a.example", "a.example:443", "a b", "ä.example", "a.example/x"} {
-		store := KeyStoreConfig{Name: "s", Group: new(hsm.Group), Labels: []string{"*"}, Credentials: otherCredentials, Hosts: []string{host}}
+		store := KeyStoreConfig{Name: "s", Group: new(group.Group), Labels: []string{"*"}, Credentials: otherCredentials, Hosts: []string{host}}
 		if store.validate() == nil {
 			t.Errorf("host %q was taken", host)
 		}

@@ -1,6 +1,8 @@
 package xks
 
-import "testing"
+import (
+	"testing"
+)
 
 func TestKeyIDOfLabel(t *testing.T) {
 	for _, test := range []struct {

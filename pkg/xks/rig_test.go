@@ -23,6 +23,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/hsmtest"
 	"xks-proxy/pkg/sigv4"
 )
@@ -38,7 +39,7 @@ var testCredential = sigv4.Credential{AccessKeyID: "AAAABBBBCCCCDDDDEEEE", Secre
 type rig struct {
 	t       testing.TB
 	a, b    *hsmtest.Token
-	group   *hsm.Group
+	group   *group.Group
 	config  Config
 	handler *Handler
 	logs    *observer.ObservedLogs
@@ -48,7 +49,7 @@ type rig struct {
 }
 
 // change alters a rig's configuration before it is built.
-type change func(*Config, *hsm.GroupConfig)
+type change func(*Config, *group.Config)
 
 func newRig(t testing.TB, changes ...change) *rig {
 	t.Helper()
@@ -68,14 +69,14 @@ func newRig(t testing.TB, changes ...change) *rig {
 			Labels: []string{"*"}, Disabled: []string{"disabled"},
 		}},
 	}
-	groupConfig := hsm.GroupConfig{
+	groupConfig := group.Config{
 		Name: "pair", TestKey: testKey, AttemptTimeout: 2 * time.Second, Budget: 20 * time.Second,
-		Members: []hsm.MemberConfig{{Name: "hsm-a", Token: r.a}, {Name: "hsm-b", Token: r.b}},
+		Members: []group.MemberConfig{{Name: "hsm-a", Token: r.a}, {Name: "hsm-b", Token: r.b}},
 	}
 	for _, c := range changes {
 		c(&r.config, &groupConfig)
 	}
-	group, err := hsm.NewGroup(groupConfig)
+	group, err := group.New(groupConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -303,10 +304,13 @@ func encode(t testing.TB, body any) []byte {
 func keyURI(key, operation string) string { return prefixURI + "/keys/" + key + "/" + operation }
 
 func (r *rig) encrypt(key string, body any) reply { return r.send(keyURI(key, "encrypt"), body) }
+
 func (r *rig) decrypt(key string, body any) reply { return r.send(keyURI(key, "decrypt"), body) }
+
 func (r *rig) metadata(key string) reply {
 	return r.send(keyURI(key, "metadata"), metadataOnly("CreateKey"))
 }
+
 func (r *rig) health() reply { return r.send(prefixURI+"/health", metadataOnly("KmsHealthCheck")) }
 
 // decryptFields makes the request that undoes an encryption.
@@ -366,7 +370,7 @@ func readReply(t testing.TB, response *http.Response) reply {
 }
 
 // compared has the keys compared before the test begins: one definite refusal is then proof (D2).
-func compared(_ *Config, g *hsm.GroupConfig) { g.ParityRate = 1000 }
+func compared(_ *Config, g *group.Config) { g.ParityRate = 1000 }
 
 func (r *rig) waitCompared(t testing.TB, rate int) {
 	t.Helper()

@@ -14,11 +14,12 @@ import (
 	"time"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/hsmtest"
 )
 
 func TestMaxInFlight(t *testing.T) {
-	r := newRig(t, func(c *Config, _ *hsm.GroupConfig) { c.MaxInFlight = 4 })
+	r := newRig(t, func(c *Config, _ *group.Config) { c.MaxInFlight = 4 })
 	entered, release := make(chan struct{}, 100), make(chan struct{})
 	r.setHooks(func(_ context.Context, op hsmtest.Op, ref hsm.KeyRef) error {
 		if op == hsmtest.OpEncrypt && ref.Label == goodKey {
@@ -65,7 +66,7 @@ func (h *held) Read(b []byte) (int, error) {
 
 func TestMaxBodies(t *testing.T) {
 	const most = 1 << 20
-	r := newRig(t, func(c *Config, _ *hsm.GroupConfig) { c.MaxBodies = most })
+	r := newRig(t, func(c *Config, _ *group.Config) { c.MaxBodies = most })
 	for _, size := range []int{1, 5000, 120_000} {
 		reading, release := make(chan struct{}, 1000), make(chan struct{})
 		var all sync.WaitGroup

@@ -14,11 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 )
 
 func budgets(all, first time.Duration) change {
-	return func(c *Config, _ *hsm.GroupConfig) { c.Budget, c.FirstRequestBudget = all, first }
+	return func(c *Config, _ *group.Config) { c.Budget, c.FirstRequestBudget = all, first }
 }
 
 // U13: with the defaults, an answer comes while KMS still waits, though every HSM hangs.

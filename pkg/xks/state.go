@@ -7,7 +7,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 )
 
 // state is one configuration. A request loads it once.
@@ -17,7 +17,7 @@ type state struct {
 	keyStores []*keyStore // in the order of the configuration
 	byName    map[string]*keyStore
 	routes    map[string]*keyStore // by pattern of the router
-	groups    map[*hsm.Group]*rivals
+	groups    map[*group.Group]*rivals
 }
 
 // newState builds a state; what outlives a configuration comes from old, if that is not nil.
@@ -25,7 +25,7 @@ func (h *Handler) newState(c Config, old *state) (*state, error) {
 	s := &state{
 		config: c, router: chi.NewRouter(), keyStores: make([]*keyStore, 0, len(c.KeyStores)),
 		byName: make(map[string]*keyStore, len(c.KeyStores)), routes: make(map[string]*keyStore, operationCount*len(c.KeyStores)),
-		groups: map[*hsm.Group]*rivals{},
+		groups: map[*group.Group]*rivals{},
 	}
 	s.router.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		h.begin(s, w, r).refuse(w, errNoSuchPath)
@@ -53,7 +53,7 @@ func (h *Handler) newState(c Config, old *state) (*state, error) {
 }
 
 // rivalsOf is the requests to one HSM group, those of an old state included.
-func (s *state) rivalsOf(group *hsm.Group, old *state) *rivals {
+func (s *state) rivalsOf(group *group.Group, old *state) *rivals {
 	if s.groups[group] == nil {
 		s.groups[group] = new(rivals)
 		if old != nil && old.groups[group] != nil {

@@ -2,7 +2,9 @@ package xks
 
 // What the key stores have been asked and answered, for metrics and for the operator.
 
-import "time"
+import (
+	"time"
+)
 
 // KeyStoreStatus is one key store as it is served now. Counts are since the program started, reloads included; those of a
 // key store that was removed are gone.
@@ -13,7 +15,7 @@ type KeyStoreStatus struct {
 	Group       string         // HSM group
 	Blocked     bool           // by configuration or kill switch
 	InFlight    int            // authenticated requests, GetHealthStatus not among them
-	Requests    []RequestCount // of every operation and outcome that was seen
+	Requests    []RequestCount // of every operation and outcome that can be, and that was seen
 	Credentials []CredentialStatus
 
 	PolicyDenials       uint64    // requests that the policies denied
@@ -74,9 +76,7 @@ func (s *keyStore) status() KeyStoreStatus {
 		Name: s.name, Owner: s.owner, URIPath: s.uriPath, Group: s.group.Name(), InFlight: int(s.lane.inFlight.Load()),
 		PolicyDenials: l.denials.Load(), PolicyShadowDenials: l.shadowDenials.Load(),
 	}
-	for _, op := range operations {
-		status.Requests = l.requests[op.number].appendTo(status.Requests, op.name)
-	}
+	status.Requests = l.counts()
 	if last := l.lastRequest.Load(); last > 0 {
 		status.LastRequest = time.Unix(last, 0).UTC()
 	}
@@ -87,9 +87,28 @@ func (s *keyStore) status() KeyStoreStatus {
 	return status
 }
 
+// Unserved gives the counts of a key store that is configured and not served yet: all are 0.
+func Unserved(name, owner string) KeyStoreStatus {
+	return KeyStoreStatus{Name: name, Owner: owner, Requests: new(ledger).counts()}
+}
+
+func (l *ledger) counts() []RequestCount {
+	var list []RequestCount
+	for _, op := range operations {
+		list = l.requests[op.number].appendTo(list, op.name, op.possible())
+	}
+	return list
+}
+
+// NothingServed gives the status before there is a Handler: all counts are 0.
+func NothingServed() HandlerStatus { return new(Handler).Status() }
+
 // Status gives the state of what does not belong to one key store.
 func (h *Handler) Status() HandlerStatus {
-	status := HandlerStatus{InFlight: int(h.all.inFlight.Load()), Refused: h.refused.appendTo(nil, "")}
+	status := HandlerStatus{
+		InFlight: int(h.all.inFlight.Load()),
+		Refused:  h.refused.appendTo(nil, "", withoutStore),
+	}
 	for _, op := range operations {
 		status.Operations = append(status.Operations, h.latencies[op.number].status(op.name))
 	}

@@ -14,7 +14,7 @@ import (
 func TestCounts(t *testing.T) {
 	r := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce), withOther)
 	began := time.Now().Add(-time.Second)
-	if s := r.status("store-one"); len(s.Requests) != 0 || !s.LastRequest.IsZero() || !s.Credentials[0].LastUsed.IsZero() {
+	if s := r.status("store-one"); len(seen(s.Requests)) != 0 || !s.LastRequest.IsZero() || !s.Credentials[0].LastUsed.IsZero() {
 		t.Errorf("before any request: %+v", s)
 	}
 	sealed := encryptGood(r).decryptFields()
@@ -36,8 +36,8 @@ func TestCounts(t *testing.T) {
 		{"Decrypt", "ok", 1}, {"Decrypt", "InvalidCiphertextException", 1}, {"GetHealthStatus", "ok", 1},
 	}
 	s := r.status("store-one")
-	if !slices.Equal(s.Requests, want) {
-		t.Errorf("got  %v\nwant %v", s.Requests, want)
+	if got := seen(s.Requests); !slices.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
 	}
 	if s.PolicyDenials != 1 || s.PolicyShadowDenials != 0 || s.LastRequest.Before(began.Truncate(time.Second)) || s.InFlight != 0 {
 		t.Errorf("%+v", s)
@@ -48,7 +48,7 @@ func TestCounts(t *testing.T) {
 	if len(s.Credentials) != 1 || s.Credentials[0].AccessKeyID != testCredential.AccessKeyID || s.Credentials[0].LastUsed.IsZero() {
 		t.Errorf("%+v", s.Credentials)
 	}
-	if other := r.status("store-two"); len(other.Requests) != 0 || !other.LastRequest.IsZero() {
+	if other := r.status("store-two"); len(seen(other.Requests)) != 0 || !other.LastRequest.IsZero() {
 		t.Errorf("the other key store: %+v", other)
 	}
 	all := r.handler.Status()
@@ -63,6 +63,39 @@ func TestCounts(t *testing.T) {
 	}
 	if len(all.Operations) != operationCount {
 		t.Errorf("%d operations", len(all.Operations))
+	}
+}
+
+// seen are the counts that are not 0.
+func seen(counts []RequestCount) []RequestCount {
+	return slices.DeleteFunc(slices.Clone(counts), func(c RequestCount) bool { return c.Count == 0 })
+}
+
+// Every count of what an operation may answer is there at 0 before the first request, and before there is
+// a handler, so that what happens first is an increase.
+func TestCountsBeginAtZero(t *testing.T) {
+	r := newRig(t)
+	for _, s := range []KeyStoreStatus{r.status("store-one"), Unserved("store-one", "agency-payroll")} {
+		count := 0
+		for _, op := range operations {
+			for name := range op.errors {
+				if !slices.Contains(s.Requests, RequestCount{op.name, string(name), 0}) {
+					t.Errorf("%s: no count of %s", op.name, name)
+				}
+			}
+			if !slices.Contains(s.Requests, RequestCount{op.name, "ok", 0}) {
+				t.Errorf("%s: no count of ok", op.name)
+			}
+			count += len(op.errors) + 1
+		}
+		if len(s.Requests) != count || s.Name != "store-one" {
+			t.Errorf("%d counts, want %d, of %q", len(s.Requests), count, s.Name)
+		}
+	}
+	for _, s := range []HandlerStatus{r.handler.Status(), NothingServed()} {
+		if len(s.Refused) != len(withoutStore) || len(s.Operations) != operationCount {
+			t.Errorf("%+v", s)
+		}
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/sigv4"
 )
 
@@ -21,7 +21,7 @@ var otherCredentials = []sigv4.Credential{otherCredential}
 const otherURI = "/tenant/two" + apiPath
 
 // withOther adds a second key store with a credential of its own.
-func withOther(c *Config, _ *hsm.GroupConfig) {
+func withOther(c *Config, _ *group.Config) {
 	c.KeyStores = append(c.KeyStores, KeyStoreConfig{
 		Name: "store-two", PathPrefix: "/tenant/two", Credentials: otherCredentials, Labels: []string{"*"},
 	})
@@ -29,7 +29,7 @@ func withOther(c *Config, _ *hsm.GroupConfig) {
 
 // withQuota gives the first key store a quota.
 func withQuota(q Quota) change {
-	return func(c *Config, _ *hsm.GroupConfig) { c.KeyStores[0].Quota = q }
+	return func(c *Config, _ *group.Config) { c.KeyStores[0].Quota = q }
 }
 
 // call is a request that can be served again and again: a signature is good for five minutes.

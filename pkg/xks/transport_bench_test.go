@@ -12,16 +12,17 @@ import (
 	"net/netip"
 	"testing"
 	"time"
-	"xks-proxy/pkg/hsm"
 
 	"go.uber.org/zap"
+
+	"xks-proxy/pkg/hsm/group"
 )
 
 // BenchmarkConnection is a connection, its handshake and one request, with a header and without.
 func BenchmarkConnection(b *testing.B) {
 	for _, header := range []string{"", "PROXY TCP4 203.0.113.7 127.0.0.1 40000 443\r\n"} {
 		b.Run(fmt.Sprintf("header of %d bytes", len(header)), func(b *testing.B) {
-			r := newRig(b, func(c *Config, _ *hsm.GroupConfig) { c.Log = zap.NewNop() })
+			r := newRig(b, func(c *Config, _ *group.Config) { c.Log = zap.NewNop() })
 			s := r.listen("HTTP/1.1")
 			if header != "" {
 				s.listener.Trust([]netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, time.Minute)

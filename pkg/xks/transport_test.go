@@ -22,14 +22,15 @@ import (
 
 	"go.uber.org/zap"
 
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
+	"xks-proxy/pkg/xks/listener"
 )
 
 // server is a rig behind TLS.
 type server struct {
 	*rig
 	*httptest.Server
-	listener *Listener
+	listener *listener.Listener
 	client   *http.Client
 }
 
@@ -43,9 +44,9 @@ func (r *rig) listen(version string, edits ...func(*http.Server)) *server {
 		r.served.Add(1)
 		r.handler.ServeHTTP(w, q)
 	}))
-	s.listener = NewListener(s.Server.Listener, r.connections, zap.NewNop())
+	s.listener = listener.New(s.Server.Listener, r.connections, zap.NewNop())
 	s.Server.Listener = s.listener
-	s.Config.ConnContext, s.Config.ConnState = ConnContext, ConnState
+	s.Config.ConnContext, s.Config.ConnState = listener.ConnContext, listener.ConnState
 	s.Config.DisableGeneralOptionsHandler = true // "OPTIONS *" is ours to answer (U12)
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.EnableHTTP2 = version == "HTTP/2.0"
@@ -340,7 +341,7 @@ func (s *server) waitOpen(n int) {
 // Everything at once, for the race detector: whatever one request suffers, the others do not.
 func TestManyAtOnce(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
-		s := newRig(t, func(c *Config, _ *hsm.GroupConfig) { c.MaxInFlight = 1000 }).listen(version)
+		s := newRig(t, func(c *Config, _ *group.Config) { c.MaxInFlight = 1000 }).listen(version)
 		var all sync.WaitGroup
 		for worker := range 8 {
 			all.Go(func() {

@@ -177,7 +177,8 @@ type resources struct {
 	idle       int64 // bytes of heap that hold nothing and are kept for the next need
 }
 
-// resources reads /proc. It leaves out what the program itself must be asked for.
+// resources reads /proc. It leaves out what the program itself must be asked for: among that, for
+// an ordinary user, how many files it has open.
 func (p *program) resources() (resources, error) {
 	var r resources
 	proc := filepath.Join("/proc", strconv.Itoa(p.command.Process.Pid))
@@ -203,7 +204,7 @@ func (p *program) resources() (resources, error) {
 		}
 	}
 	files, err := os.ReadDir(filepath.Join(proc, "fd"))
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrPermission) {
 		return r, err
 	}
 	r.files = len(files)
@@ -220,11 +221,14 @@ func (p *program) allResources(ctx context.Context) (resources, error) {
 	if err != nil {
 		return r, err
 	}
+	if r.files == 0 {
+		r.files = int(metrics["process_open_fds"])
+	}
 	r.goroutines = int(metrics["go_goroutines"])
 	r.inUse = int64(metrics["go_memstats_heap_inuse_bytes"] + metrics["go_memstats_stack_inuse_bytes"])
 	r.idle = int64(metrics["go_memstats_heap_idle_bytes"] - metrics["go_memstats_heap_released_bytes"])
-	if r.goroutines == 0 || r.inUse == 0 {
-		return r, errors.New("the metrics lack go_goroutines or go_memstats_heap_inuse_bytes")
+	if r.goroutines == 0 || r.inUse == 0 || r.files == 0 {
+		return r, errors.New("the metrics lack go_goroutines, go_memstats_heap_inuse_bytes or process_open_fds")
 	}
 	return r, nil
 }

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -21,7 +22,7 @@ const (
 // process is the size of one process.
 type process struct {
 	name           string
-	files, threads int
+	files, threads int   // files: 0 for the process of an HSM if we are not root
 	memory         int64 // RSS, bytes
 	goroutines     int   // of the parent only
 }
@@ -45,6 +46,10 @@ func (w *world) measure() (measured, error) {
 		return nil, err
 	}
 	parent.goroutines = w.metric("go_goroutines")
+	parent.files = w.metric("process_open_fds")
+	if parent.files == 0 {
+		return nil, errors.New("the metrics lack process_open_fds")
+	}
 	list := measured{parent}
 	for _, t := range w.targets {
 		size, err := sizeOf(t.Name, w.workerOf(t))
@@ -64,7 +69,7 @@ func sizeOf(name string, pid int) (process, error) {
 		count *int
 	}{{"fd", &p.files}, {"task", &p.threads}} {
 		entries, err := os.ReadDir(directory + part.name)
-		if err != nil {
+		if err != nil && !errors.Is(err, os.ErrPermission) {
 			return p, fmt.Errorf("the size of %s: %w", name, err)
 		}
 		*part.count = len(entries)
@@ -118,7 +123,11 @@ func (w *world) waitIdle() error {
 func (m measured) String() string {
 	var parts []string
 	for _, p := range m {
-		part := fmt.Sprintf("%s %d files, %d threads, %.1f MiB", p.name, p.files, p.threads, float64(p.memory)/(1<<20))
+		part := p.name
+		if p.files > 0 {
+			part += fmt.Sprintf(" %d files,", p.files)
+		}
+		part += fmt.Sprintf(" %d threads, %.1f MiB", p.threads, float64(p.memory)/(1<<20))
 		if p.goroutines > 0 {
 			part += fmt.Sprintf(", %d goroutines", p.goroutines)
 		}

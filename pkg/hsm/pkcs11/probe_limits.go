@@ -81,7 +81,7 @@ func (p *prober) measure(context.Context) error {
 			return err
 		}
 	}
-	p.report.EncryptTime = time.Since(start) / measureRounds
+	p.report.EncryptTime = hsm.Milliseconds(time.Since(start) / measureRounds)
 	return nil
 }
 
@@ -91,7 +91,7 @@ func (p *prober) listKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.report.Keys, p.report.ListTime = len(keys), time.Since(start)
+	p.report.Keys, p.report.ListTime = len(keys), hsm.Milliseconds(time.Since(start))
 	return nil
 }
 

@@ -3,8 +3,6 @@ package pkcs11
 // What a probe finds out.
 
 import (
-	"time"
-
 	"xks-proxy/pkg/hsm"
 )
 
@@ -38,11 +36,11 @@ type ProbeReport struct {
 	UsableAfterRefusal bool          `json:"usableAfterRefusal"` // the session is
 	BadKey             *ProbeAnswer  `json:"badKey,omitempty"`
 
-	Sessions     int           `json:"sessions"` // opened at once, at most maxProbeSessions
-	SessionLimit string        `json:"sessionLimit,omitempty"`
-	Keys         int           `json:"keys"` // that this user sees
-	ListTime     time.Duration `json:"listTime"`
-	EncryptTime  time.Duration `json:"encryptTime"` // of one encryption
+	Sessions     int              `json:"sessions"` // opened at once, at most maxProbeSessions
+	SessionLimit string           `json:"sessionLimit,omitempty"`
+	Keys         int              `json:"keys"` // that this user sees
+	ListTime     hsm.Milliseconds `json:"listTimeMs"`
+	EncryptTime  hsm.Milliseconds `json:"encryptTimeMs"` // of one encryption
 
 	Skipped  []string `json:"skipped,omitempty"`
 	Remarks  []string `json:"remarks,omitempty"`

@@ -18,7 +18,7 @@ type hello struct {
 	Protocol    int             `json:"protocol"`
 	Build       string          `json:"build"`
 	MaxInFlight int             `json:"maxInFlight"`
-	HangTimeout time.Duration   `json:"hangTimeout"` // ns
+	HangTimeout time.Duration   `json:"hangTimeoutNs"`
 	Settings    json.RawMessage `json:"settings,omitempty"`
 }
 
@@ -39,10 +39,10 @@ type failed struct {
 
 // pong answers a ping; its id is the ping's. Ages are in time in which the process ran (see runClock).
 type pong struct {
-	Busy    int           `json:"busy"`    // sessions with a call in them
-	Hung    int           `json:"hung"`    // of these, longer than hello.HangTimeout
-	Oldest  time.Duration `json:"oldest"`  // age of the oldest call in a session, ns
-	Overdue time.Duration `json:"overdue"` // for how long the first hung one has been hung, ns; 0 if none is
+	Busy    int           `json:"busy"`      // sessions with a call in them
+	Hung    int           `json:"hung"`      // of these, longer than hello.HangTimeout
+	Oldest  time.Duration `json:"oldestNs"`  // age of the oldest call in a session
+	Overdue time.Duration `json:"overdueNs"` // for how long the first hung one has been hung; 0 if none is
 }
 
 const (

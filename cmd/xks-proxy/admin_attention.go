@@ -1,0 +1,191 @@
+package main
+
+// What an operator should look at, and how urgent it is: `xks-proxy status` prints it first and ends with
+// the exit code of the most urgent. configs/alerts.yaml calls the same things warning and critical.
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"xks-proxy/internal/text"
+	"xks-proxy/pkg/hsm/catalogue"
+	"xks-proxy/pkg/hsm/status"
+)
+
+// severity is how urgent something is.
+type severity string
+
+const (
+	severityInfo     severity = "info" // wanted by an operator, such as a drained HSM
+	severityWarning  severity = "warning"
+	severityCritical severity = "critical"
+)
+
+// severities are in the order of urgency.
+var severities = []severity{severityInfo, severityWarning, severityCritical}
+
+// attention is one thing to look at, as a sentence.
+type attention struct {
+	Severity severity `json:"severity"`
+	Text     string   `json:"text"`
+}
+
+// worst is the severity of the most urgent; "" without any.
+func worst(all []attention) severity {
+	var most severity
+	for _, a := range all {
+		if slices.Index(severities, a.Severity) > slices.Index(severities, most) {
+			most = a.Severity
+		}
+	}
+	return most
+}
+
+// attention lists what is not as it should be, the most urgent first. Blocks are wanted and not in it.
+func (s *proxyStatus) attention(now time.Time) []attention {
+	var all []attention
+	add := func(how severity, format string, args ...any) {
+		all = append(all, attention{how, fmt.Sprintf(format, args...)})
+	}
+	if s.State != readyVerdict {
+		add(severityCritical, "The proxy is not ready: %s.", s.State)
+	}
+	for _, g := range s.Groups {
+		all = append(all, g.attention(now)...)
+	}
+	if s.Blocks.Unsaved != "" {
+		add(severityCritical, "What is blocked will not survive a restart: %s Fix that; the proxy tries again every 5 seconds.",
+			sentence(s.Blocks.Unsaved))
+	}
+	if s.Refused > 0 {
+		add(severityCritical, "A process that the proxy has started, or may have, tried to use the admin socket (%s): "+
+			"the library of an HSM may be hostile; see the log.", text.Plural(int(s.Refused), "time"))
+	}
+	for _, c := range s.Confinement {
+		if says := c.attention(); says != "" {
+			add(severityWarning, "%s", says)
+		}
+	}
+	if s.Log != nil {
+		all = append(all, s.Log.attention(now)...)
+	}
+	all = append(all, s.certificateAttention(now)...)
+	if s.Reload != nil {
+		all = append(all, s.Reload.Loosening.attention(now)...)
+	}
+	if s.Reload != nil && s.Reload.LastError != "" && len(s.Reload.Loosening.Refused) == 0 {
+		add(severityWarning, "The last reload, %s ago, failed, and the configuration before it is still in use: %s",
+			text.Duration(now.Sub(s.Reload.LastAttempt)), sentence(s.Reload.LastError))
+	}
+	slices.SortStableFunc(all, func(a, b attention) int {
+		return slices.Index(severities, b.Severity) - slices.Index(severities, a.Severity)
+	})
+	return all
+}
+
+// forgottenDrain is when a drained HSM is more than maintenance.
+const forgottenDrain = oneDay
+
+func (g *groupSummary) attention(now time.Time) []attention {
+	var all []attention
+	add := func(how severity, format string, args ...any) {
+		all = append(all, attention{how, sentence(fmt.Sprintf(format, args...))})
+	}
+	for _, h := range g.Others {
+		reason := ""
+		if h.Reason != "" {
+			reason = ": " + h.Reason
+		}
+		since := now.Sub(h.Since)
+		how := severityWarning
+		switch {
+		case g.InService == 0:
+			how = severityCritical // every request to its keys fails
+		case h.Service == status.Drained && since < forgottenDrain:
+			how = severityInfo
+		}
+		switch {
+		case h.Service == status.Out || h.Service == status.Drained:
+			add(how, "%s of the group %s is %s for %s%s", h.Name, g.Name, h.Service, text.Duration(since), reason)
+		case h.Health != status.Active:
+			add(severityWarning, "%s of the group %s is %s%s", h.Name, g.Name, h.Health, reason)
+		}
+		if h.Unverified != "" {
+			add(severityCritical, "%s of the group %s serves a key only after it was compared with another HSM: %s",
+				h.Name, g.Name, h.Unverified)
+		}
+	}
+	if g.Dangerous > 0 {
+		add(severityCritical, "The group %s has keys with different material under one name, or twice: %s; see xks-proxy hsm list",
+			g.Name, text.Plural(g.Dangerous, "finding"))
+	}
+	if other := g.Findings - g.Dangerous; other > 0 {
+		add(severityWarning, "The keys of the group %s need attention: %s; see xks-proxy hsm list",
+			g.Name, text.Plural(other, "finding"))
+	}
+	return all
+}
+
+// dangerousFindings are those for which a ciphertext may become unreadable.
+var dangerousFindings = []catalogue.FindingKind{catalogue.MaterialDiffers, catalogue.DuplicateVersion}
+
+func dangerous(findings []catalogue.Finding) int {
+	count := 0
+	for _, f := range findings {
+		if slices.Contains(dangerousFindings, f.Kind) {
+			count++
+		}
+	}
+	return count
+}
+
+// certificateAttention is about certificates that have ended or end soon. A CA of clients is a warning
+// while another is left.
+func (s *proxyStatus) certificateAttention(now time.Time) []attention {
+	var all []attention
+	caLeft := slices.ContainsFunc(s.Certificates, func(c certificateStatus) bool {
+		return c.Use == useClientCA && c.urgency(now) <= endsSoon
+	})
+	for _, c := range s.Certificates {
+		how, says := c.attention(now)
+		if says == "" {
+			continue
+		}
+		if how == severityCritical && c.Use == useClientCA && caLeft {
+			how = severityWarning
+		}
+		all = append(all, attention{how, says})
+	}
+	return all
+}
+
+func (c *certificateStatus) urgency(now time.Time) urgency {
+	return urgencyOf(c.NotBefore, c.NotAfter, now)
+}
+
+// attention is "" for a certificate that needs none.
+func (c *certificateStatus) attention(now time.Time) (severity, string) {
+	what := "The certificate"
+	if c.Use == useClientCA {
+		what = "The CA certificate for clients"
+	}
+	what = fmt.Sprintf("%s %s (%s)", what, c.File, someNames(c.Names))
+	left := c.NotAfter.Sub(now)
+	how := severityWarning
+	switch c.urgency(now) {
+	case unusable:
+		if left > 0 {
+			return severityCritical, fmt.Sprintf("%s is not valid before %s.", what, text.Time(c.NotBefore))
+		}
+		return severityCritical, fmt.Sprintf("%s expired %s ago.", what, text.Duration(-left))
+	case endsNow:
+		how = severityCritical
+	case notUrgent:
+		if c.Problem != "" {
+			return severityWarning, sentence(what + ": " + c.Problem)
+		}
+		return "", ""
+	}
+	return how, fmt.Sprintf("%s expires in %s.", what, timeLeft(left))
+}

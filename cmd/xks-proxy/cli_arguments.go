@@ -1,0 +1,122 @@
+package main
+
+// What a command line may say beside its flags, and the answer to one that says something else:
+// exit code 2, what is wrong, and what was probably meant.
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// noArguments refuses every argument.
+func noArguments(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError(
+			fmt.Errorf("unexpected argument %q: %s takes none", args[0], c.CommandPath()),
+		)
+	}
+	return nil
+}
+
+// oneArgument wants exactly one argument, what its usage calls it.
+func oneArgument(what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == 0 || args[0] == "" {
+			return usageError(fmt.Errorf("%s is missing: %s", what, c.UseLine()))
+		}
+		return atMostOne(c, args)
+	}
+}
+
+// atMostOne refuses a second argument.
+func atMostOne(c *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return usageError(
+			fmt.Errorf("unexpected argument %q: %s takes one at a time", args[1], c.CommandPath()),
+		)
+	}
+	return nil
+}
+
+// commandOrHelp runs a command that only has commands below it: help, or the name that was probably
+// meant.
+func commandOrHelp(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return c.Help()
+	}
+	return unknownCommand(c, args[0])
+}
+
+func unknownCommand(c *cobra.Command, name string) error {
+	var known []string
+	for _, child := range c.Commands() {
+		if child.IsAvailableCommand() || child.Name() == "help" {
+			known = append(known, child.Name())
+		}
+	}
+	if len(known) == 0 {
+		return noArguments(c, []string{name})
+	}
+	return usageError(
+		fmt.Errorf("unknown command %q for %s; %s", name, c.CommandPath(), didYouMean(name, known)),
+	)
+}
+
+// unknownFlag adds the flag that was probably meant.
+func unknownFlag(c *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return usageError(err)
+	}
+	var known []string
+	c.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+	near := suggest(unknown.GetSpecifiedName(), known)
+	if near == "" {
+		return usageError(err)
+	}
+	return usageError(fmt.Errorf("%w; did you mean --%s?", err, near))
+}
+
+// newHelpCommand is cobra's, but for a topic that does not exist, which is an error.
+func newHelpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Explain a command",
+		Long:  "help explains a command: what it does, its flags, examples and exit codes.",
+		Example: `  xks-proxy help config check
+  xks-proxy config check --help`,
+		ValidArgsFunction: completeCommands,
+		RunE: func(c *cobra.Command, args []string) error {
+			target, rest, err := c.Root().Find(args)
+			if err != nil {
+				return usageError(err)
+			}
+			if len(rest) > 0 {
+				return unknownCommand(target, rest[0])
+			}
+			target.InitDefaultHelpFlag()
+			target.InitDefaultVersionFlag()
+			return target.Help()
+		},
+	}
+}
+
+func completeCommands(
+	c *cobra.Command, args []string, begun string,
+) ([]string, cobra.ShellCompDirective) {
+	target, rest, err := c.Root().Find(args)
+	if err != nil || len(rest) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, child := range target.Commands() {
+		if child.IsAvailableCommand() && strings.HasPrefix(child.Name(), begun) {
+			names = append(names, cobra.CompletionWithDesc(child.Name(), child.Short))
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

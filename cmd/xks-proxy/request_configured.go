@@ -1,0 +1,155 @@
+package main
+
+// Where a request to one's own key store goes, and who signs it, as the proxy's configuration says
+// it. Of its secrets the one access key is read, and neither the TLS key nor a PIN.
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// configured is the connection to a key store of the configuration: at the local listener, unless
+// --endpoint names another way to it.
+func (f *connectionFlags) configured(ctx context.Context, warnings io.Writer) (connection, error) {
+	l, store, err := f.choice.load()
+	if err != nil {
+		return connection{}, err
+	}
+	names, err := certificateOf(l.config, store)
+	if err != nil && f.endpoint == "" {
+		return connection{}, err
+	}
+	to := connection{
+		URIPath:        completePath(store.PathPrefix),
+		CACertificates: names.files,
+		TrustMachine:   true,
+	}
+	if len(store.Regions) > 0 {
+		to.Region = store.Regions[0]
+	}
+	if f.endpoint == "" {
+		to.Endpoint, to.Dial, err = localEndpoint(l.config, names.host)
+		if err != nil {
+			return connection{}, err
+		}
+	}
+	if f.secretFile != "" {
+		return to, nil // signed with what the flags say
+	}
+	key, err := f.choice.accessKey(ctx, warnings, l, store, false)
+	if err != nil {
+		return connection{}, err
+	}
+	to.AccessKeyID, to.SecretAccessKey = key.ID, key.Secret
+	f.accessKeyID = "" // it has chosen
+	return to, nil
+}
+
+// servedAs is what the proxy shows for a key store.
+type servedAs struct {
+	host  string   // a name or an address that a certificate is for
+	files []string // of the certificates that may be shown
+}
+
+// certificateOf reads the certificates that may be shown for a key store, without their keys.
+func certificateOf(c *config, store keyStoreConfig) (servedAs, error) {
+	var s servedAs
+	var problem error
+	for _, place := range c.certificatePlaces() {
+		if place.keyStore != "" && place.keyStore != store.Name {
+			continue
+		}
+		leaf, err := readLeaf(place.Certificate)
+		if err != nil {
+			problem = fmt.Errorf("%s: %w", place.path, err)
+			continue
+		}
+		s.files = append(s.files, place.Certificate)
+		if s.host == "" || place.keyStore != "" { // its own counts more
+			s.host = concreteName(leaf)
+		}
+	}
+	if len(store.Hosts) > 0 {
+		s.host = store.Hosts[0]
+	}
+	if len(s.files) == 0 {
+		return s, problem
+	}
+	return s, nil
+}
+
+// readLeaf reads the first certificate of a PEM file.
+func readLeaf(path string) (*x509.Certificate, error) {
+	data, err := readLimited(path, maxConfigSize)
+	if err != nil {
+		return nil, fmt.Errorf("the certificate cannot be read: %w", err)
+	}
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			return x509.ParseCertificate(block.Bytes)
+		}
+	}
+	return nil, fmt.Errorf("%s holds no PEM certificate", path)
+}
+
+// concreteName is a name that a certificate is for; of a wildcard, one that it covers.
+func concreteName(leaf *x509.Certificate) string {
+	for _, name := range allNames(leaf) {
+		return strings.Replace(name, "*", "xks", 1)
+	}
+	return leaf.Subject.CommonName
+}
+
+// localEndpoint is the first port that serves anybody on this machine: its URL under a name that the
+// certificate has, and the address where it listens.
+func localEndpoint(c *config, name string) (string, string, error) {
+	for _, place := range c.listenerPlaces() {
+		host, port, err := net.SplitHostPort(place.Listen)
+		if err != nil || port == "0" {
+			return "", "", fmt.Errorf("%s is %s, which does not say where the proxy listens: "+
+				"give --endpoint URL", place.address, place.Listen)
+		}
+		host = reachable(host)
+		if place.ClientCertificates.CA != "" || fromLoadBalancer(place.ProxyProtocol, host) {
+			continue
+		}
+		if name == "" {
+			name = host
+		}
+		return "https://" + net.JoinHostPort(name, port), net.JoinHostPort(host, port), nil
+	}
+	return "", "", errors.New("every port of the proxy wants AWS KMS's client certificate, which " +
+		"nobody else has, or a load balancer's header; for a test, add an entry to " +
+		"server.listeners on 127.0.0.1 without client_certificates and proxy_protocol")
+}
+
+// reachable is the address on this machine of a listener that may be on all addresses.
+func reachable(host string) string {
+	address, err := netip.ParseAddr(host)
+	switch {
+	case host == "", err == nil && address.Is4() && address.IsUnspecified():
+		return "127.0.0.1"
+	case err == nil && address.IsUnspecified():
+		return "::1"
+	}
+	return host
+}
+
+// fromLoadBalancer reports whether a connection from this machine is taken for a load balancer's.
+func fromLoadBalancer(p proxyProtocolConfig, host string) bool {
+	address, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(p.sources(), func(source netip.Prefix) bool {
+		return source.Contains(address)
+	})
+}

@@ -1,0 +1,174 @@
+package main
+
+// Handshakes that fail over real connections: each is counted under its reason, once, and has one line
+// in the log if an operator can do something about it.
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// handshakeCase is a client that does not get in.
+type handshakeCase struct {
+	name    string
+	port    string // "": that without client certificates
+	connect func(t *testing.T, r *tlsRig, address string)
+	want    handshakeReason
+}
+
+// dials shakes hands with a client's settings, and wants a failure. Over TLS 1.3 the client may learn of
+// it only when it reads.
+func dials(edit func(*tls.Config)) func(*testing.T, *tlsRig, string) {
+	return func(t *testing.T, r *tlsRig, address string) {
+		config := r.clientTLS(0)
+		config.MinVersion, config.MaxVersion = tls.VersionTLS10, 0
+		edit(config)
+		c, err := tls.Dial("tcp", address, config)
+		if err == nil {
+			_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+			_, err = c.Read(make([]byte, 1))
+			_ = c.Close()
+		}
+		if err == nil {
+			t.Error("the client gets in")
+		}
+	}
+}
+
+// sends writes bytes that are no handshake and waits for the end.
+func sends(text string) func(*testing.T, *tlsRig, string) {
+	return func(t *testing.T, _ *tlsRig, address string) {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_, err = c.Write([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text == "" {
+			return
+		}
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_, _ = c.Read(make([]byte, 100))
+	}
+}
+
+var handshakeCases = []handshakeCase{
+	{"a CA that the client does not trust, TLS 1.3", "", dials(func(c *tls.Config) { c.RootCAs = x509.NewCertPool() }), failedCertificate},
+	{"a CA that the client does not trust, TLS 1.2", "", dials(func(c *tls.Config) { c.RootCAs, c.MaxVersion = x509.NewCertPool(), tls.VersionTLS12 }), failedCertificate},
+	{"another name", "", dials(func(c *tls.Config) { c.ServerName = "unknown.example.net" }), failedCertificate},
+	{"a certificate that ended for the client", "", dials(func(c *tls.Config) { c.Time = func() time.Time { return time.Now().Add(1000 * oneDay) } }), failedCertificate},
+	{"TLS 1.1", "", dials(func(c *tls.Config) { c.MaxVersion = tls.VersionTLS11 }), failedVersion},
+	{"CBC only", "", dials(func(c *tls.Config) {
+		c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}
+	}), failedCipher},
+	{"RSA only, of an ECDSA certificate", "", dials(func(c *tls.Config) {
+		c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
+	}), failedCipher},
+	{"another protocol", "", dials(func(c *tls.Config) { c.NextProtos = []string{"imap"} }), failedProtocol},
+	{"GET over plain HTTP", "", sends("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), failedPlainHTTP},
+	{"DELETE over plain HTTP", "", sends("DELETE / HTTP/1.1\r\nHost: x\r\n\r\n"), failedPlainHTTP},
+	{"SSH", "", sends("SSH-2.0-OpenSSH_9.2\r\n"), failedNotTLS},
+	{"nothing", "", sends(""), failedClosed},
+	{"no client certificate", mutualPort, dials(func(*tls.Config) {}), failedClient},
+}
+
+func TestHandshakeFailures(t *testing.T) {
+	rig := newTLSRig(t).start()
+	count := func() map[handshakeReason]int64 {
+		counts := map[handshakeReason]int64{}
+		for _, reason := range handshakeReasons {
+			counts[reason] = rig.holder.handshakes.failed[reason].Load()
+		}
+		return counts
+	}
+	for _, c := range handshakeCases {
+		t.Run(c.name, func(t *testing.T) {
+			before := count()
+			rig.log.TakeAll()
+			port := plainPort
+			if c.port != "" {
+				port = c.port
+			}
+			c.connect(t, rig, rig.address(port))
+			eventually(t, "a failure is counted as "+string(c.want), func() bool { return count()[c.want] > before[c.want] })
+			before[c.want]++
+			if got := count(); fmt.Sprint(got) != fmt.Sprint(before) {
+				t.Errorf("got %v, want %v", got, before)
+			}
+			says, told := handshakeLine[c.want]
+			if c.want == failedClient {
+				says, told = "client certificate refused", true
+			}
+			if !told {
+				if lines := rig.log.TakeAll(); len(lines) != 0 {
+					t.Errorf("lines of the log: %v", lines)
+				}
+				return
+			}
+			eventually(t, "a line of the log", func() bool { return rig.log.Len() > 0 })
+			lines := rig.log.TakeAll()
+			fields := lines[0].ContextMap()
+			remote, ok := fields["remote"].(string)
+			if len(lines) != 1 || lines[0].Message != says || !ok || !strings.HasPrefix(remote, "127.") || fields["detail"] == "" {
+				t.Errorf("lines of the log: %v", lines)
+			}
+		})
+	}
+	if _, err := rig.get(plainPort, rig.clientTLS(tls.VersionTLS13)); err != nil {
+		t.Errorf("a good client afterwards: %v", err)
+	}
+}
+
+// What cannot be caused over a connection in a moment.
+func TestHandshakeReasons(t *testing.T) {
+	for err, want := range map[error]handshakeReason{
+		&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}:            failedTimeout,
+		&net.OpError{Op: "remote error", Err: tls.AlertError(48)}:        failedCertificate,
+		&net.OpError{Op: "local error", Err: tls.AlertError(20)}:         failedCertificate,
+		&net.OpError{Op: "local error", Err: tls.AlertError(50)}:         failedOther,
+		&net.OpError{Op: "remote error", Err: tls.AlertError(51)}:        failedOther,
+		fmt.Errorf("tls: no key exchanges supported by both client and"): failedCipher,
+		fmt.Errorf("tls: something new"):                                 failedOther,
+	} {
+		if got := handshakeReasonOf(err); got != want {
+			t.Errorf("%v: %s, want %s", err, got, want)
+		}
+	}
+	for reason := range handshakeLine {
+		if newHandshakes(nil, noStrangers).failed[reason] == nil {
+			t.Errorf("%s is not counted", reason)
+		}
+	}
+}
+
+// The end of a certificate is near by its lifetime.
+func TestUrgencyOfCertificates(t *testing.T) {
+	hours := func(n int) time.Duration { return time.Duration(n) * time.Hour }
+	for _, c := range []struct {
+		lifetime, left time.Duration
+		want           urgency
+	}{
+		{6 * oneDay, 2 * oneDay, notUrgent}, // a third is left: ACME clients renew now
+		{6 * oneDay, hours(37), notUrgent}, {6 * oneDay, hours(35), endsSoon}, {6 * oneDay, hours(14), endsNow},
+		{47 * oneDay, 12 * oneDay, notUrgent}, {47 * oneDay, 11 * oneDay, endsSoon}, {47 * oneDay, 4 * oneDay, endsNow},
+		{90 * oneDay, 30 * oneDay, notUrgent}, {90 * oneDay, 22 * oneDay, endsSoon}, {90 * oneDay, 8 * oneDay, endsNow},
+		{365 * oneDay, 31 * oneDay, notUrgent}, {365 * oneDay, 29 * oneDay, endsSoon}, {365 * oneDay, 9 * oneDay, endsNow},
+		{3650 * oneDay, 31 * oneDay, notUrgent}, {3650 * oneDay, 11 * oneDay, endsSoon},
+		{90 * oneDay, -time.Second, unusable}, {90 * oneDay, 91 * oneDay, unusable},
+	} {
+		now := time.Now()
+		end := now.Add(c.left)
+		if got := urgencyOf(end.Add(-c.lifetime), end, now); got != c.want {
+			t.Errorf("%v of %v left: %d, want %d", c.left, c.lifetime, got, c.want)
+		}
+	}
+}

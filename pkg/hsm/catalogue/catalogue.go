@@ -1,0 +1,316 @@
+// Package catalogue is what the HSMs of a group hold: keys and their versions, in what the HSMs
+// differ, which copies may be used, and what is remembered of all that across restarts. It asks no
+// HSM and starts no goroutine: package group does.
+package catalogue
+
+// The keys of a group: what its HSMs hold, seen together. A catalogue never
+// changes once made; requests read it without a lock, and what a look-up costs does not
+// depend on how many keys there are.
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"xks-proxy/pkg/hsm"
+)
+
+// ErrIncomplete: no version of the key is on every HSM of the group. Encrypting
+// under it would make data that is lost with one HSM (requirements K2, R4).
+var ErrIncomplete = errors.New("no version of the key is on every HSM of the group")
+
+// Catalogue is what all HSMs of a group hold, at one moment.
+type Catalogue struct {
+	Keys    map[string]*Key // by label
+	Unknown Set             // members whose keys were never seen
+}
+
+// Key is one key of a group with all its versions, as the HSMs held it when they
+// were last looked at.
+type Key struct {
+	Label string
+	// Spec is the keySpec of GetKeyMetadata: AES_256, or what the key really is.
+	Spec string
+	// Usage is what every version on every HSM allows (requirement K1).
+	Usage hsm.Usage
+	// Missing names the HSMs that are known not to hold the key at all.
+	Missing []string
+
+	versions []Version // ascending; empty if the key is no AES-256 key
+	guesses  []guess   // versions of which not everything is known by their number; see guess.go
+	complete Set       // the members that hold a key to be complete: all whose keys were ever seen
+	Refused  bool      // an HSM refuses what the attributes of some version allow
+	unseen   bool      // there is a member whose keys were never seen
+}
+
+// Version is one version of a key: who holds it, and who can do what with it.
+type Version struct {
+	number     uint32
+	Holders    Set
+	Encrypters Set // the holders that may encrypt with it
+	Decrypters Set // and those that may decrypt
+	Usage      hsm.Usage
+	ambiguous  Set       // the holders on which several objects stand for this version
+	duplicate  string    // which objects, on the first of them; "" if there is none
+	diverged   bool      // the holders' key material is not the same (see crosscheck.go)
+	spoilt     bool      // a copy of it is not used, or fails (trust.go, aside.go)
+	refused    hsm.Usage // what HSMs refuse to do with it whatever its attributes say
+	lost       bool      // it was on every HSM, is not now, and may be encrypted under all the same (LostKeyEncrypt)
+}
+
+// IsDiverged reports whether the HSMs are known to hold different key material for a
+// version, or may hold different objects for it: what one of them cannot decrypt, another may.
+func (c *Catalogue) IsDiverged(ref hsm.KeyRef) bool {
+	key := c.Keys[ref.Label]
+	if key == nil {
+		return false
+	}
+	v := key.Version(ref.Version)
+	return v != nil && v.diverged || key.isGuess(ref.Version)
+}
+
+// EncryptVersion is the version that a new ciphertext is made under: the highest
+// that every HSM of the group holds, so that a failover always finds it.
+//
+// Only if there is none, and the group's policy is LostKeyEncrypt, it is the highest that once was on every HSM and still
+// is on one: going on is then no worse than what the same group does while an HSM is down
+// (requirement R1). An older version that every HSM holds now is the better choice, for both can read it.
+//
+// It returns ErrKeyUsage, ErrIncomplete or ErrDuplicateKey if there is no such version.
+func (k *Key) EncryptVersion() (uint32, error) {
+	if len(k.versions) == 0 {
+		return 0, &hsm.Error{Op: "encrypt", Kind: hsm.ErrKeyUsage, Detail: fmt.Sprintf("key %q is %s, not AES_256", k.Label, k.Spec)}
+	}
+	v := k.highest((*Key).isComplete)
+	if v == nil {
+		v = k.highest((*Key).isLost)
+	}
+	switch {
+	case v == nil:
+		if ambiguous := k.highest((*Key).isAmbiguous); ambiguous != nil {
+			return 0, ambiguous.duplicateError(k.Label)
+		}
+		return 0, k.incompleteError()
+	case v.Usage&hsm.CanEncrypt == 0:
+		return 0, &hsm.Error{Op: "encrypt", Kind: hsm.ErrKeyUsage, Detail: fmt.Sprintf("key %q version %d has CKA_ENCRYPT false", k.Label, v.number)}
+	}
+	return v.number, nil
+}
+
+// highest is the highest version that is so, nil if none is.
+func (k *Key) highest(so func(*Key, *Version) bool) *Version {
+	for i := range slices.Backward(k.versions) {
+		if so(k, &k.versions[i]) {
+			return &k.versions[i]
+		}
+	}
+	return nil
+}
+
+// isComplete is true of a version that every HSM holds, as far as is known with the same key material.
+func (k *Key) isComplete(v *Version) bool {
+	return v.Usable()&k.complete == k.complete && !v.diverged
+}
+
+func (k *Key) isLost(v *Version) bool { return v.lost && !v.diverged && v.Usable() != 0 }
+
+func (k *Key) isAmbiguous(v *Version) bool { return v.ambiguous != 0 }
+
+// Usable are the holders that can say which object is meant.
+func (v *Version) Usable() Set { return v.Holders &^ v.ambiguous }
+
+func (k *Key) incompleteError() error {
+	var reasons []string
+	for _, v := range k.versions {
+		if v.diverged {
+			reasons = append(reasons, fmt.Sprintf("the key material of version %d is not the same on every HSM", v.number))
+		}
+	}
+	if len(k.Missing) > 0 || len(reasons) == 0 {
+		reasons = append(reasons, "missing on: "+orNone(k.Missing))
+	}
+	return &hsm.Error{Op: "encrypt", Kind: ErrIncomplete, Detail: fmt.Sprintf("key %q; %s", k.Label, strings.Join(reasons, "; "))}
+}
+
+// CheckDecrypt reports whether a version can decrypt: nil, ErrKeyUsage, or ErrKeyNotFound if no HSM has been seen with that version. Several objects for one version
+// are no obstacle: the HSM tries each.
+func (k *Key) CheckDecrypt(version uint32) error {
+	v := k.Version(version)
+	switch {
+	case len(k.versions) == 0:
+		return &hsm.Error{Op: "decrypt", Kind: hsm.ErrKeyUsage, Detail: fmt.Sprintf("key %q is %s, not AES_256", k.Label, k.Spec)}
+	case k.Guess(version) != nil:
+		return k.Guess(version).checkDecrypt(k.Label)
+	case v == nil:
+		return &hsm.Error{Op: "decrypt", Kind: hsm.ErrKeyNotFound, Detail: fmt.Sprintf("key %q has no version %d", k.Label, version)}
+	case v.Usage&hsm.CanDecrypt == 0:
+		return &hsm.Error{Op: "decrypt", Kind: hsm.ErrKeyUsage, Detail: fmt.Sprintf("key %q version %d has CKA_DECRYPT false", k.Label, version)}
+	}
+	return nil
+}
+
+// CheckDecryptAny reports whether any version can decrypt; if none can, the error
+// is that of CheckDecrypt for the first.
+func (k *Key) CheckDecryptAny() error {
+	for _, v := range k.versions {
+		if v.Usage&hsm.CanDecrypt != 0 {
+			return nil
+		}
+	}
+	first := uint32(0)
+	if len(k.versions) > 0 {
+		first = k.versions[0].number
+	}
+	return k.CheckDecrypt(first)
+}
+
+// Complete reports whether the key can be used in full: a version of it is on
+// every HSM of the group, and none is ambiguous or of different key material. A key whose
+// lost version goes on encrypting is not complete (requirement K2).
+func (k *Key) Complete() bool {
+	spoilt := slices.ContainsFunc(k.versions, func(v Version) bool { return v.ambiguous != 0 || v.diverged || v.spoilt })
+	return len(k.Missing) == 0 && !k.unseen && !spoilt && (len(k.versions) == 0 || k.highest((*Key).isComplete) != nil)
+}
+
+// Versions lists the version numbers seen on any HSM, ascending.
+func (k *Key) Versions() []uint32 {
+	var numbers []uint32
+	for _, v := range k.versions {
+		numbers = append(numbers, v.number)
+	}
+	return numbers
+}
+
+// Version is nil if no HSM was seen with it.
+func (k *Key) Version(number uint32) *Version {
+	for i := range k.versions {
+		if k.versions[i].number == number {
+			return &k.versions[i]
+		}
+	}
+	return nil
+}
+
+// MayHold is true of a key with this version, of one that may have had it, and of one that has none
+// at all, because it is not an AES-256 key.
+func (k *Key) MayHold(version uint32) bool {
+	return k.Version(version) != nil || k.Guess(version) != nil || len(k.versions) == 0
+}
+
+func (v *Version) duplicateError(label string) error {
+	return &hsm.Error{Kind: hsm.ErrDuplicateKey, Detail: fmt.Sprintf("key %q version %d: %s; delete or relabel one of them", label, v.number, v.duplicate)}
+}
+
+// View is what one member is known to hold under one label.
+type View struct {
+	Name    string
+	Bit     Set
+	Seen    bool // the member's keys were seen at least once
+	Away    bool // they cannot be listed now: objects is what it held when last seen
+	Hidden  bool // an object of this label could not be read
+	Objects []hsm.Object
+}
+
+// NewKey merges what the members hold under one label. It returns nil if none holds it.
+func NewKey(label string, views []View) *Key {
+	key := &Key{Label: label, Usage: ^hsm.Usage(0)}
+	var foreign *hsm.Object
+	for _, v := range views {
+		if !v.Seen {
+			key.unseen = true
+			continue
+		}
+		key.complete |= v.Bit
+		key.unseen = key.unseen || v.Hidden
+		if len(v.Objects) == 0 && v.Hidden {
+			continue
+		}
+		if len(v.Objects) == 0 {
+			key.Missing = append(key.Missing, v.Name)
+			continue
+		}
+		for i, object := range v.Objects {
+			if object.IsAES256() {
+				key.add(v, object)
+			} else if foreign == nil || object.Class == hsm.SecretKey {
+				foreign = &v.Objects[i]
+			}
+		}
+	}
+	switch {
+	case len(key.versions) > 0:
+		key.Spec = "AES_256"
+		slices.SortFunc(key.versions, func(a, b Version) int { return cmp.Compare(a.number, b.number) })
+		key.guesses = guessesOf(views)
+		for _, version := range key.versions {
+			key.Usage &= version.Usage
+		}
+	case foreign != nil:
+		key.Spec = foreign.Spec()
+		key.Usage = foreignUsage(views)
+	default:
+		return nil
+	}
+	return key
+}
+
+// add takes one object of one member into the key's versions, which are not yet in order.
+func (k *Key) add(v View, object hsm.Object) {
+	number := object.Version()
+	have := k.Version(number)
+	if have == nil {
+		k.versions = append(k.versions, Version{number: number, Usage: ^hsm.Usage(0)})
+		have = &k.versions[len(k.versions)-1]
+	}
+	if have.Holders&v.Bit != 0 {
+		have.ambiguous |= v.Bit
+		if have.duplicate == "" {
+			have.duplicate = v.Name + " holds " + describeVersion(v.Objects, number)
+		}
+	}
+	have.Holders |= v.Bit
+	have.Usage &= object.Usage
+	if object.Usage&hsm.CanEncrypt != 0 {
+		have.Encrypters |= v.Bit
+	}
+	if object.Usage&hsm.CanDecrypt != 0 {
+		have.Decrypters |= v.Bit
+	}
+}
+
+// describeVersion names the objects that claim one version, for ErrDuplicateKey.
+func describeVersion(objects []hsm.Object, number uint32) string {
+	var ids []string
+	for _, o := range objects {
+		if o.IsAES256() && o.Version() == number {
+			ids = append(ids, fmt.Sprintf("an object with CKA_ID %q", fmt.Sprintf("%x", o.ID)))
+		}
+	}
+	return strings.Join(ids, " and ")
+}
+
+// foreignUsage is what a key of another kind allows on every HSM that holds it;
+// the halves of a key pair count together.
+func foreignUsage(views []View) hsm.Usage {
+	usage := ^hsm.Usage(0)
+	for _, v := range views {
+		if !v.Seen || len(v.Objects) == 0 {
+			continue
+		}
+		var here hsm.Usage
+		for _, o := range v.Objects {
+			here |= o.Usage
+		}
+		usage &= here
+	}
+	return usage
+}
+
+func orNone(names []string) string {
+	if len(names) == 0 {
+		return "none wholly, but no version is on all"
+	}
+	return strings.Join(names, ", ")
+}

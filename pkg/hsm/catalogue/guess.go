@@ -1,0 +1,93 @@
+package catalogue
+
+// Versions that several objects of one HSM, or an object that was once read by another
+// rule, may have made ciphertexts of. The HSM tries each object (Readers), so a Decrypt asks
+// every HSM that has one, and believes none of them alone.
+
+import (
+	"fmt"
+	"slices"
+
+	"xks-proxy/pkg/hsm"
+)
+
+// guess is one such version.
+type guess struct {
+	number     uint32
+	Readers    Set // the members with an object that may have made it
+	decrypters Set // of these, the ones with an object that may decrypt
+}
+
+// guessesOf finds the versions of one label for which some HSM has other than the one
+// object that carries the number.
+func guessesOf(views []View) []guess {
+	if slices.IndexFunc(views, func(v View) bool { return !v.isPlain() }) < 0 {
+		return nil // nearly every key
+	}
+	var guesses []guess
+	for _, number := range candidates(views) {
+		guess, plain := guess{number: number}, true
+		for _, v := range views {
+			readers := hsm.Readers(v.Objects, number)
+			if !v.Seen || len(readers) == 0 {
+				continue
+			}
+			guess.Readers |= v.Bit
+			plain = plain && len(readers) == 1 && v.Objects[readers[0]].Version() == number
+			if slices.ContainsFunc(readers, func(i int) bool { return v.Objects[i].Usage&hsm.CanDecrypt != 0 }) {
+				guess.decrypters |= v.Bit
+			}
+		}
+		if !plain {
+			guesses = append(guesses, guess)
+		}
+	}
+	return guesses
+}
+
+// isPlain is true of one AES-256 key without a CKA_ID, which is version 0 by every rule.
+func (v View) isPlain() bool {
+	return len(v.Objects) == 0 || len(v.Objects) == 1 && len(v.Objects[0].ID) == 0
+}
+
+// candidates are the versions that the objects have by any rule.
+func candidates(views []View) []uint32 {
+	numbers := []uint32{0}
+	for _, v := range views {
+		for _, o := range v.Objects {
+			if !o.IsAES256() {
+				continue
+			}
+			numbers = append(numbers, o.Version())
+			for _, rule := range [...]hsm.VersionRule{hsm.VersionID4, hsm.VersionNumber} {
+				number, _ := rule.Read(o.ID)
+				numbers = append(numbers, number)
+			}
+		}
+	}
+	slices.Sort(numbers)
+	return slices.Compact(numbers)
+}
+
+// Guess is the version of that number, if it is one; nil otherwise.
+func (k *Key) Guess(number uint32) *guess {
+	for i := range k.guesses {
+		if k.guesses[i].number == number {
+			return &k.guesses[i]
+		}
+	}
+	return nil
+}
+
+// isGuess reports whether several HSMs may have to be asked before a ciphertext of this version is bad.
+func (k *Key) isGuess(number uint32) bool {
+	guess := k.Guess(number)
+	return guess != nil && guess.Readers.Size() > 1
+}
+
+func (g *guess) checkDecrypt(label string) error {
+	if g.decrypters == 0 {
+		return &hsm.Error{Op: "decrypt", Kind: hsm.ErrKeyUsage, Detail: fmt.Sprintf("key %q version %d has CKA_DECRYPT false", label, g.number)}
+	}
+	return nil
+}

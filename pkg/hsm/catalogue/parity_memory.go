@@ -1,0 +1,93 @@
+package catalogue
+
+// What is remembered across restarts of the parity of a group's keys: which versions were
+// once on every HSM, so that a lost one is told from one that never was
+// complete, and which are known to differ in their material, so that a restart
+// does not encrypt under them until the comparison comes round again.
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/url"
+	"path/filepath"
+	"unicode/utf8"
+
+	"xks-proxy/pkg/durable"
+	"xks-proxy/pkg/hsm"
+)
+
+// ParityMemory is a group's file in the state directory. It holds labels and numbers, no secret.
+type ParityMemory struct {
+	Format   int                 `json:"format"` // 1
+	Group    string              `json:"group"`
+	HSMs     []string            `json:"hsms"`                 // of which Complete speaks
+	Rule     hsm.VersionRule     `json:"keyVersion,omitempty"` // by which the versions are numbered; "": id4
+	Complete map[string][]uint32 `json:"complete"`             // label -> versions that were on each of them at once
+	Diverged []Finding           `json:"diverged,omitempty"`
+
+	CompleteBytes []completeLabel `json:"completeBytes,omitempty"` // as Complete, of labels that are not UTF-8
+}
+
+// completeLabel is one label whose bytes JSON has no text for.
+type completeLabel struct {
+	Label    []byte   `json:"label"`
+	Versions []uint32 `json:"versions"`
+}
+
+// Keep keeps labels byte for byte.
+func (m *ParityMemory) Keep(once map[string][]uint32) {
+	m.Complete = maps.Clone(once)
+	for label, versions := range once {
+		if !utf8.ValidString(label) {
+			delete(m.Complete, label)
+			m.CompleteBytes = append(m.CompleteBytes, completeLabel{[]byte(label), versions})
+		}
+	}
+}
+
+// Restore is what setComplete was given.
+func (m *ParityMemory) Restore() map[string][]uint32 {
+	once := maps.Clone(m.Complete)
+	for _, c := range m.CompleteBytes {
+		if once == nil {
+			once = map[string][]uint32{}
+		}
+		once[string(c.Label)] = c.Versions
+	}
+	return once
+}
+
+const ParityFormat = 1
+
+// ParityFile is the file about the parity of the group.
+func (s *Store) ParityFile() string {
+	return filepath.Join(s.directory, fmt.Sprintf("complete-%s.json", url.QueryEscape(s.group)))
+}
+
+// WriteParity replaces what is remembered of the group's parity.
+func (s *Store) WriteParity(m ParityMemory) error { return s.replace(s.ParityFile(), m) }
+
+// ReadParity is what is remembered of the group's parity; fs.ErrNotExist if nothing is.
+func (s *Store) ReadParity() (*ParityMemory, error) {
+	if !s.Keeps() {
+		return nil, fs.ErrNotExist
+	}
+	path := s.ParityFile()
+	data, err := durable.ReadFile(path, maxMemoryFile)
+	if err != nil {
+		return nil, err
+	}
+	var m ParityMemory
+	if err := json.Unmarshal(data, &m); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if m.Format != ParityFormat {
+		return nil, fmt.Errorf("%s: format %d is not known to this version", path, m.Format)
+	}
+	if m.Group != s.group {
+		return nil, fmt.Errorf("%s: it is about group %q", path, m.Group)
+	}
+	return &m, nil
+}

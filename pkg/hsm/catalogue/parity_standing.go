@@ -1,0 +1,252 @@
+package catalogue
+
+// What is known of the parity of a group's keys: which findings stand, and since when; which
+// versions were once on every HSM; which are known to differ in their material. It is not safe for
+// concurrent use: the group guards it. findings_log.go tells operators of it.
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"xks-proxy/pkg/hsm"
+)
+
+// Parity is what is known of the differences between the HSMs of a group.
+type Parity struct {
+	hsms    []string // names; the place is the bit in a memberSet
+	testKey string   // its label: each HSM has its own
+	lostKey LostKey
+
+	Away  Set                  // HSMs whose keys could not be listed at the last try
+	Quick Set                  // HSMs whose last listing took little of their time
+	Read  Set                  // the HSM whose listing is being taken in
+	Found map[string][]Finding // by label, as the HSMs' objects are known now
+
+	candidates map[findingID]*candidate // all that was found, told or not
+	Standing   []Finding                // that are told: sorted; a new slice at each change
+
+	Once      map[string][]uint32    // versions that were on every HSM, by label
+	Diverged  map[hsm.KeyRef]Finding // versions with different material; ended by a comparison that succeeds
+	Estranged map[hsm.KeyRef]Finding // copies that are not the key the others hold; they are not used
+	Failing   map[hsm.KeyRef]Finding // keys that fail on an HSM that works
+	Refused   map[hsm.KeyRef]Learned // what HSMs refuse although the attributes allow it
+	Unsaved   bool                   // once or diverged differ from what the state directory remembers
+}
+
+// candidate is a difference that may be only that one HSM was listed earlier than the
+// other. It stands once every HSM has been listed, or has failed to be, after it was first seen.
+type candidate struct {
+	since   time.Time
+	waiting Set // members not yet listed since
+}
+
+// quickListing is how long a listing may take that is repeated out of turn.
+const quickListing = 100 * time.Millisecond
+
+// NewParity is for HSMs in the order of the group.
+func NewParity(hsms []string, testKey string, lostKey LostKey) *Parity {
+	return &Parity{
+		hsms: hsms, testKey: testKey, lostKey: lostKey,
+		Found:      map[string][]Finding{},
+		candidates: map[findingID]*candidate{},
+		Once:       map[string][]uint32{},
+		Diverged:   map[hsm.KeyRef]Finding{},
+		Estranged:  map[hsm.KeyRef]Finding{},
+		Failing:    map[hsm.KeyRef]Finding{},
+		Refused:    map[hsm.KeyRef]Learned{},
+	}
+}
+
+// Everyone is the set of all HSMs.
+func (p *Parity) Everyone() Set { return 1<<len(p.hsms) - 1 }
+
+// Judge marks the versions of a new key that differ in material, and those that are lost, and notes
+// those that are on every HSM.
+//
+// A version counts as once complete only if every HSM of the group was seen with it: one that was
+// never seen proves nothing.
+func (p *Parity) Judge(key *Key) {
+	p.Mark(key)
+	if len(p.hsms) < 2 || key.complete != p.Everyone() || key.Label == p.testKey {
+		return
+	}
+	once := p.Once[key.Label]
+	for i := range key.versions {
+		v := &key.versions[i]
+		if v.Usable() != key.complete || v.diverged || slices.Contains(once, v.number) {
+			continue
+		}
+		once = slices.Sorted(slices.Values(slices.Concat(once, []uint32{v.number}))) // a new slice: the old may just be written
+		p.Once[key.Label] = once
+		p.Unsaved = true
+	}
+}
+
+// Mark marks the versions of a key that nobody uses yet.
+func (p *Parity) Mark(key *Key) {
+	for i := range key.versions {
+		v := &key.versions[i]
+		finding, ok := p.Diverged[hsm.KeyRef{Label: key.Label, Version: v.number}]
+		v.diverged = ok && (v.Holders&p.Set(finding.HSMs)).Size() > 1
+		_, estranged := p.Estranged[hsm.KeyRef{Label: key.Label, Version: v.number}]
+		_, failing := p.Failing[hsm.KeyRef{Label: key.Label, Version: v.number}]
+		v.spoilt = estranged || failing
+		v.refused = p.Refused[hsm.KeyRef{Label: key.Label, Version: v.number}].Usage
+		key.Usage &^= v.refused
+		key.Refused = key.Refused || v.refused != 0
+		v.lost = p.lostKey == LostKeyEncrypt && v.Usable() != key.complete && slices.Contains(p.Once[key.Label], v.number)
+	}
+}
+
+// Set is the place of the HSMs named.
+func (p *Parity) Set(hsms []string) Set {
+	var set Set
+	for i, name := range p.hsms {
+		if slices.Contains(hsms, name) {
+			set |= 1 << i
+		}
+	}
+	return set
+}
+
+// NamesOf is the opposite of set.
+func (p *Parity) NamesOf(set Set) []string {
+	var list []string
+	for i, name := range p.hsms {
+		if set&(1<<i) != 0 {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// ForgetGone drops what is remembered of versions that no HSM holds any more: a key of that name that
+// is made anew is another key.
+func (p *Parity) ForgetGone(next *Catalogue) {
+	if next.Unknown != 0 {
+		return // an HSM that was never seen may hold it
+	}
+	for label, once := range p.Once {
+		key := next.Keys[label]
+		if key != nil && !slices.ContainsFunc(once, func(number uint32) bool { return key.Version(number) == nil }) {
+			continue
+		}
+		left := slices.DeleteFunc(slices.Clone(once), func(number uint32) bool { return key == nil || key.Version(number) == nil })
+		p.Once[label] = left
+		if len(left) == 0 {
+			delete(p.Once, label)
+		}
+		p.Unsaved = true
+	}
+	isGone := func(ref hsm.KeyRef, _ Finding) bool {
+		key := next.Keys[ref.Label]
+		return key == nil || key.Version(ref.Version) == nil
+	}
+	maps.DeleteFunc(p.Estranged, isGone)
+	maps.DeleteFunc(p.Failing, isGone)
+	for ref := range p.Diverged {
+		if key := next.Keys[ref.Label]; key == nil || key.Version(ref.Version) == nil {
+			delete(p.Diverged, ref)
+			p.Unsaved = true
+		}
+	}
+}
+
+// CompareViews notes in what the HSMs differ under a label. The test key is each HSM's own.
+func (p *Parity) CompareViews(label string, views []View) {
+	if label == p.testKey {
+		return
+	}
+	found := append(compare(label, views, p.Once[label]), doubts(label, views)...)
+	if len(found) > 0 {
+		p.Found[label] = found
+	}
+}
+
+// Settle decides which findings stand. It reports whether there are new ones, for which the HSMs
+// have to be listed again.
+func (p *Parity) Settle(c *Catalogue, now time.Time) bool {
+	candidates := make(map[findingID]*candidate, len(p.candidates))
+	var standing []Finding
+	fresh := false
+	for _, found := range p.Found {
+		for _, finding := range found {
+			id := finding.id()
+			known := p.candidates[id]
+			if known == nil {
+				known = &candidate{since: now, waiting: p.Everyone() &^ p.Away &^ p.Read}
+				fresh = true
+			}
+			candidates[id] = known
+			if known.waiting == 0 {
+				finding.Since = known.since
+				standing = append(standing, finding)
+			}
+		}
+	}
+	p.candidates = candidates
+	for ref, finding := range p.Diverged {
+		if c.IsDiverged(ref) {
+			standing = append(standing, finding)
+		}
+	}
+	for _, more := range []map[hsm.KeyRef]Finding{p.Estranged, p.Failing} {
+		for ref, finding := range more {
+			if key := c.Keys[ref.Label]; key != nil && key.Version(ref.Version) != nil {
+				standing = append(standing, finding)
+			}
+		}
+	}
+	slices.SortFunc(standing, ByPlace)
+	p.Standing = standing
+	return fresh
+}
+
+// Listed is what a listing of one HSM that began at a moment, and its failure, mean for what may be
+// only a matter of time. The results are whether the HSM has to be listed once more, and whether
+// settle has to decide.
+func (p *Parity) Listed(hsm Set, began time.Time, err error) (bool, bool) {
+	waiting, settled := false, false
+	for _, c := range p.candidates {
+		if c.waiting&hsm != 0 && (err != nil || !began.Before(c.since)) {
+			c.waiting &^= hsm
+			settled = settled || c.waiting == 0
+		}
+		waiting = waiting || c.waiting&hsm != 0
+	}
+	return waiting, settled
+}
+
+// TookPart notes how a listing of one HSM went. It reports whether that changes which HSMs are away.
+func (p *Parity) TookPart(hsm Set, took time.Duration, err error) bool {
+	p.Quick &^= hsm
+	if took <= quickListing {
+		p.Quick |= hsm
+	}
+	away := p.Away &^ hsm
+	if err != nil {
+		away |= hsm
+	}
+	changed := away != p.Away
+	p.Away = away
+	return changed
+}
+
+// Learned is what HSMs refuse to do with a key although its attributes allow it.
+type Learned struct {
+	Usage hsm.Usage
+	At    time.Time
+}
+
+// LostKey is what becomes of a key version that was once on every HSM of the
+// group and is now gone from one, while no other version is on all of them.
+type LostKey string
+
+// The ways to treat a lost key version.
+const (
+	// LostKeyEncrypt goes on with the HSMs that hold it, as if the other were down (R1).
+	LostKeyEncrypt LostKey = "encrypt"
+	// LostKeyRefuse does not encrypt under it until every HSM holds it again.
+	LostKeyRefuse LostKey = "refuse"
+)

@@ -1,0 +1,362 @@
+// Package group serves from several HSMs that hold the same keys as if they were one.
+package group
+
+// Group: several HSMs that hold the same keys and stand in for each other. This
+// file is what it is made of and how it starts and stops. A request goes through attempt.go,
+// race.go, pick.go and hedge.go; standing.go and outage.go say which HSMs get requests, probe.go how they are;
+// catalogue.go, look.go and asker.go are the keys, backlog.go how long an HSM lets a request wait, parity.go and crosscheck.go whether they are the same everywhere,
+// memory.go what is remembered across restarts,
+// succession.go how one group takes the place of another.
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
+	"xks-proxy/pkg/hsm/standing"
+	"xks-proxy/pkg/hsm/status"
+)
+
+// MaxMembers is how many HSMs a group can have: GetHealthStatus lists at most
+// ten (requirement H1).
+const MaxMembers = 10
+
+// Config says which HSMs form a group and how it treats them. Zero
+// durations mean the defaults named here.
+type Config struct {
+	Name    string
+	Members []MemberConfig
+
+	// TestKey is the label of the proxy's own key on every HSM, with which it
+	// probes them (requirement H2). No key store can reach it.
+	TestKey string
+
+	ProbeInterval     time.Duration // between two probes of a healthy HSM; default 5 s, at most 30 s (H2)
+	ProbeTimeout      time.Duration // after which a probe has failed; default 2 s, at most 20 s
+	CatalogueInterval time.Duration // between two listings of all keys; default 30 s
+
+	// AttemptTimeout is how long an HSM may take for one request before it is suspected
+	// to hang: the request goes to another as well, and later ones pass it over until a probe succeeds. Default 60 ms.
+	AttemptTimeout time.Duration
+	// Budget is the time that one request has (requirement U13): an HSM whose probe takes longer
+	// cannot serve. Default 200 ms.
+	Budget time.Duration
+	// HedgeAfter is the earliest time after which a request that is slow, measured by the HSM's recent
+	// answers, goes to a second HSM as well. Default 10 ms.
+	HedgeAfter time.Duration
+	// HedgePercent is how many requests of a hundred may be hedged, so that a group which is
+	// slow as a whole does not get twice the load. 0 is the default of 5, negative is none.
+	HedgePercent int
+
+	// KeyVersion says how the versions of keys are read from CKA_ID. Default VersionID4.
+	KeyVersion hsm.VersionRule
+	// LostKey is what Encrypt does with a key version that was on every HSM and is gone from one. Default LostKeyEncrypt.
+	LostKey catalogue.LostKey
+	// ParityRate is how many key versions a second have their material compared between the HSMs. 0 is the
+	// default of 5, negative is none.
+	ParityRate int
+
+	// StateDirectory is where the last catalogue of each HSM is kept; "" keeps it in memory only.
+	StateDirectory string
+	// Predecessor is the running group whose place this one is to take; nil: none. What it knows is taken over.
+	Predecessor *Group
+	// Provisional has the group write nothing to the state directory before TakeOver: it may never come to serve.
+	Provisional bool
+	Log         *zap.Logger
+}
+
+// MemberConfig is one HSM of a group.
+type MemberConfig struct {
+	Name     string
+	Priority int // lower serves first; equals share the load
+	Token    hsm.Token
+	Vendor   string // shown by GetHealthStatus instead of what the token says
+	Model    string // likewise
+}
+
+const (
+	defaultProbeInterval     = 5 * time.Second
+	defaultProbeTimeout      = 2 * time.Second
+	defaultCatalogueInterval = 30 * time.Second
+	defaultAttemptTimeout    = 60 * time.Millisecond
+	defaultBudget            = 200 * time.Millisecond
+	defaultHedgeAfter        = 10 * time.Millisecond
+	defaultHedgePercent      = 5
+	defaultParityRate        = 5
+
+	maxProbeInterval = 30 * time.Second
+	maxProbeTimeout  = 20 * time.Second
+)
+
+func (c Config) withDefaults() Config {
+	c.ProbeInterval = cmp.Or(c.ProbeInterval, defaultProbeInterval)
+	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, defaultProbeTimeout)
+	c.CatalogueInterval = cmp.Or(c.CatalogueInterval, defaultCatalogueInterval)
+	c.AttemptTimeout = cmp.Or(c.AttemptTimeout, defaultAttemptTimeout)
+	c.Budget = cmp.Or(c.Budget, defaultBudget)
+	c.HedgeAfter = cmp.Or(c.HedgeAfter, defaultHedgeAfter)
+	c.HedgePercent = cmp.Or(c.HedgePercent, defaultHedgePercent)
+	c.ParityRate = cmp.Or(c.ParityRate, defaultParityRate)
+	c.KeyVersion = cmp.Or(c.KeyVersion, hsm.VersionID4)
+	c.LostKey = cmp.Or(c.LostKey, catalogue.LostKeyEncrypt)
+	if c.Log == nil {
+		c.Log = zap.NewNop()
+	}
+	return c
+}
+
+// Validate reports everything that is wrong with the configuration.
+func (c Config) Validate() error {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Name == "" {
+		fail("the group has no name")
+	}
+	if n := len(c.Members); n < 1 || n > MaxMembers {
+		fail("group %q has %d HSMs; it takes 1 to %d", c.Name, n, MaxMembers)
+	}
+	seen := map[string]bool{}
+	for _, m := range c.Members {
+		if seen[m.Name] {
+			fail("group %q names HSM %q twice", c.Name, m.Name)
+		}
+		seen[m.Name] = true
+		if m.Name == "" || m.Token == nil {
+			fail("group %q: every HSM needs a name and a token; %q lacks one", c.Name, m.Name)
+		}
+	}
+	if c.TestKey == "" {
+		fail("group %q names no test key", c.Name)
+	}
+	if c.ProbeInterval < 0 || c.ProbeInterval > maxProbeInterval {
+		fail("group %q: the probe interval %v is not between 0 and %v", c.Name, c.ProbeInterval, maxProbeInterval)
+	}
+	if c.ProbeTimeout < 0 || c.ProbeTimeout > maxProbeTimeout {
+		fail("group %q: the probe timeout %v is not between 0 and %v", c.Name, c.ProbeTimeout, maxProbeTimeout)
+	}
+	if c.CatalogueInterval < 0 || c.AttemptTimeout < 0 || c.Budget < 0 || c.HedgeAfter < 0 {
+		fail("group %q: negative durations are not allowed", c.Name)
+	}
+	if full := c.withDefaults(); full.AttemptTimeout >= full.Budget {
+		fail("group %q: the attempt timeout %v is not below the budget of a request, %v: no time would be left for another HSM", c.Name, full.AttemptTimeout, full.Budget)
+	}
+	if c.HedgePercent > 100 {
+		fail("group %q: %d %% of the requests cannot be hedged", c.Name, c.HedgePercent)
+	}
+	if c.KeyVersion != "" && !slices.Contains(hsm.VersionRules(), c.KeyVersion) {
+		fail("group %q: key_version %q is unknown: use one of %v", c.Name, c.KeyVersion, hsm.VersionRules())
+	}
+	if c.LostKey != "" && c.LostKey != catalogue.LostKeyEncrypt && c.LostKey != catalogue.LostKeyRefuse {
+		fail("group %q: %q is no way to treat a lost key; there are %q and %q", c.Name, c.LostKey, catalogue.LostKeyEncrypt, catalogue.LostKeyRefuse)
+	}
+	return errors.Join(errs...)
+}
+
+// Group serves from several HSMs as if they were one. It is safe for concurrent use.
+type Group struct {
+	config  Config
+	log     *zap.Logger
+	members []*member
+
+	turn      atomic.Uint32 // spreads equal members evenly
+	hedges    standing.HedgeBudget
+	catalogue atomic.Pointer[catalogue.Catalogue] // read by every request, replaced in the background
+
+	starvedAt atomic.Pointer[time.Time] // when this machine last stood still
+
+	hedgesMade, hedgesDenied, retries atomic.Uint64 // since the start
+
+	draining sync.Mutex // one Drain decides at a time
+
+	mu    sync.Mutex // guards every member's objects, and serialises the making of catalogues
+	looks catalogue.Looks
+	own   *Asker // that asks for the group itself
+
+	predecessor *Group // until TakeOver. Guarded by mu.
+	established bool   // keys of some member were known before the start: a new one has to prove itself
+	store       *catalogue.Store
+
+	parity        *catalogue.Parity // guarded by mu, except for who its HSMs are
+	parityWriting sync.Mutex        // one writes it to the state directory at a time; does not need mu
+	news          newsLimits
+	crosses       catalogue.Comparisons // with a lock of its own, under mu
+
+	ctx     context.Context // ends with the group
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	listedOnce sync.WaitGroup // one for each member's first listing of its keys
+	probedOnce sync.WaitGroup // one for each member's first probe
+}
+
+// member is one HSM as a group sees it.
+type member struct {
+	MemberConfig
+	bit      catalogue.Set
+	standing standing.Standing
+	latency  standing.Latency
+	inFlight atomic.Int32
+	queue    standing.Queue
+	queued   hsm.Queued  // the token, if it is one
+	watched  hsm.Watched // likewise
+
+	trust    *catalogue.Trust // which of its keys may be used; shared with a successor that has the same token
+	admitted atomic.Uint64    // incarnation whose token's identity was checked
+	vetting  atomic.Bool      // its keys were not listed since: others are asked first
+	serial   string           // of the token last admitted, if known. Guarded by Group.mu.
+	known    bool             // guarded by Group.mu
+	aside    standing.Aside   // keys that fail on this HSM alone
+	failures int              // probes in a row that failed although its process lives; the prober's own
+
+	overtaken atomic.Int32 // weight of the requests that another HSM answered first, this one being slow
+	health    atomic.Pointer[probed]
+
+	keyFaults, unproven    atomic.Uint64 // since the start; see MemberStatus
+	requests, faults, slow atomic.Uint64 // since the start; see MemberStatus
+	lastFault              atomic.Pointer[fault]
+	suspicions             *rate.Limiter // to be logged
+	told                   atomic.Bool   // that it is suspected now
+
+	unlisted atomic.Bool // the last listing of its keys failed
+
+	refresh chan struct{} // capacity 1: list the keys soon
+	probe   chan struct{} // capacity 1: probe soon
+
+	objects    map[string][]hsm.Object // label -> key objects as last seen; nil: never seen. Guarded by Group.mu.
+	listing    listing                 // the last one, a failed one too; zero: none yet. Guarded by Group.mu.
+	listed     time.Time               // when its keys were last listed. Guarded by Group.mu.
+	unreadable []hsm.Object            // what the last listing could not read. Guarded by Group.mu.
+	unsaved    bool                    // objects differ from what the state directory remembers. Guarded by Group.mu.
+}
+
+// New starts a group and its background work. Close ends that; it does not
+// close the tokens, which belong to the caller.
+func New(c Config) (*Group, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	c = c.withDefaults()
+	predecessor := c.Predecessor
+	c.Predecessor = nil // the group outlives it
+	ctx, stop := context.WithCancel(context.Background())
+	g := &Group{
+		config: c,
+		log:    c.Log.With(zap.String("hsm_group", c.Name)),
+		ctx:    ctx,
+		stop:   stop,
+		store:  catalogue.NewStore(c.StateDirectory, c.Name),
+		parity: catalogue.NewParity(namesOf(c.Members), c.TestKey, c.LostKey),
+		news:   newNewsLimits(),
+		looks: catalogue.Looks{
+			Limits: catalogue.NewLookLimits(looksPerSecond),
+			Recent: map[string]catalogue.Look{},
+		},
+	}
+	g.own = g.newOwnAsker()
+	g.hedges.Init(c.HedgePercent)
+	if c.Provisional {
+		g.store.Pause()
+	} else { // what is unfinished may just be written by the predecessor
+		for _, err := range g.store.RemoveLeftovers() {
+			g.log.Warn("an unfinished file in the state directory cannot be removed", zap.Error(err))
+		}
+	}
+	for i, mc := range c.Members {
+		m := &member{
+			MemberConfig: mc,
+			bit:          1 << i,
+			refresh:      make(chan struct{}, 1),
+			probe:        make(chan struct{}, 1),
+			suspicions:   rate.NewLimiter(rate.Every(suspicionLog), suspicionLogBurst),
+		}
+		m.queued, _ = mc.Token.(hsm.Queued)
+		m.watched, _ = mc.Token.(hsm.Watched)
+		m.trust = &catalogue.Trust{}
+		m.standing.Since = time.Now()
+		m.health.Store(&probed{Health: status.Health{HSM: mc.Name, Status: status.Unavailable, Reason: "not probed yet"}})
+		g.members = append(g.members, m)
+	}
+	g.beginWith(predecessor)
+	g.countSessions()
+	g.mu.Lock()
+	g.rebuild()
+	g.mu.Unlock()
+	g.running.Go(func() { g.keepCrossChecking(ctx) })
+	g.running.Go(func() { g.keepEstimating(ctx) })
+	for _, m := range g.members {
+		g.listedOnce.Add(1)
+		g.probedOnce.Add(1)
+		g.running.Go(func() { g.keepCatalogue(ctx, m) })
+		g.running.Go(func() { g.keepProbing(ctx, m) })
+	}
+	return g, nil
+}
+
+func namesOf(members []MemberConfig) []string {
+	names := make([]string, 0, len(members))
+	for _, m := range members {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+// Name is the group's name in the configuration.
+func (g *Group) Name() string { return g.config.Name }
+
+// TestKey is the label that belongs to the proxy itself.
+func (g *Group) TestKey() string { return g.config.TestKey }
+
+// firstListing is how long a start waits for the first listings once every HSM was probed: keys that
+// are not listed yet are looked for one by one.
+const firstListing = time.Second
+
+// WaitFirst waits until every HSM has been probed once, with whatever result, or until ctx ends; and
+// for the first listing of each HSM's keys, at most a second longer.
+func (g *Group) WaitFirst(ctx context.Context) error {
+	err := waitGroup(ctx, &g.probedOnce)
+	if err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, firstListing)
+	defer cancel()
+	_ = waitGroup(limited, &g.listedOnce)
+	return ctx.Err()
+}
+
+func waitGroup(ctx context.Context, group *sync.WaitGroup) error {
+	done := make(chan struct{})
+	go func() {
+		group.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close ends the background work and waits for it.
+func (g *Group) Close() {
+	g.stop()
+	g.running.Wait()
+}
+
+// nudge asks a background loop to run soon, if it is not about to anyway.
+func nudge(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,118 @@
+package group
+
+// What it means that a key fails on one HSM while that HSM works: the key is set aside there, or
+// the HSM is known to refuse a usage that the attributes allow (requirement R7).
+
+import (
+	"errors"
+	"maps"
+	"time"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
+)
+
+// keyFault sets a key aside on one HSM.
+func (g *Group) keyFault(m *member, ref hsm.KeyRef, err error) {
+	m.keyFaults.Add(1)
+	if !m.aside.Add(ref, time.Now()) {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.parity.Failing[ref] = g.failingFinding(ref, err)
+	g.rebuildOne(ref.Label)
+}
+
+// keyWorks ends what keyFault began.
+func (g *Group) keyWorks(m *member, ref hsm.KeyRef) {
+	if !m.aside.Clear(ref) {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	finding := g.failingFinding(ref, nil)
+	if len(finding.HSMs) == 0 {
+		delete(g.parity.Failing, ref)
+	} else {
+		finding.Detail, finding.Since = g.parity.Failing[ref].Detail, g.parity.Failing[ref].Since
+		g.parity.Failing[ref] = finding
+	}
+	g.rebuildOne(ref.Label)
+}
+
+// failingFinding names the HSMs on which a key fails. Group.mu is held.
+func (g *Group) failingFinding(ref hsm.KeyRef, err error) catalogue.Finding {
+	var set catalogue.Set
+	for _, m := range g.members {
+		if m.aside.Fails(ref) {
+			set |= m.bit
+		}
+	}
+	f := catalogue.Finding{Kind: catalogue.KeyFails, Label: ref.Label, Version: ref.Version, HSMs: g.parity.NamesOf(set), Since: time.Now()}
+	if err != nil {
+		f.Detail = "the HSM works and this key does not (" + err.Error() + "): look at the key on the HSM, its attributes and its state"
+	}
+	return f
+}
+
+// noteKey takes note of what the result of a call says of the key alone.
+func (g *Group) noteKey(m *member, ref hsm.KeyRef, need hsm.Usage, err error) {
+	switch {
+	case err == nil:
+		if need == hsm.CanDecrypt {
+			m.trust.Verify(ref)
+		}
+		g.keyWorks(m, ref)
+		g.unlearnUsage(ref, need)
+	case errors.Is(err, hsm.ErrKeyFault):
+		g.keyFault(m, ref, err)
+	case errors.Is(err, hsm.ErrUnprovenCiphertext):
+		m.unproven.Add(1)
+	}
+}
+
+// usageHolds is how long a refusal is believed: whoever changes the key on the HSM need not tell.
+const usageHolds = time.Minute
+
+// learnUsage takes note that an HSM refuses a key for an operation that its attributes allow, so
+// that GetKeyMetadata tells the truth (requirement K1). The HSM is asked all the same.
+func (g *Group) learnUsage(m *member, ref hsm.KeyRef, need hsm.Usage, err error) {
+	if !errors.Is(err, hsm.ErrKeyUsage) {
+		return
+	}
+	key := g.catalogue.Load().Keys[ref.Label]
+	if key == nil {
+		return
+	}
+	v := key.Version(ref.Version)
+	if v == nil || v.Usage&need == 0 {
+		return
+	}
+	nudge(m.refresh) // its attributes may just have been changed
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.parity.Refused[ref] = catalogue.Learned{Usage: g.parity.Refused[ref].Usage | need, At: time.Now()}
+	g.rebuildOne(ref.Label)
+}
+
+// unlearnUsage ends that when the operation succeeds.
+func (g *Group) unlearnUsage(ref hsm.KeyRef, need hsm.Usage) {
+	key := g.catalogue.Load().Keys[ref.Label]
+	if key == nil || !key.Refused {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.parity.Refused[ref].Usage&need != 0 {
+		delete(g.parity.Refused, ref)
+		g.rebuildOne(ref.Label)
+	}
+}
+
+// relearn forgets old refusals. It reports whether there were any. Group.mu is held.
+func (g *Group) relearn(now time.Time) bool {
+	before := len(g.parity.Refused)
+	maps.DeleteFunc(g.parity.Refused, func(_ hsm.KeyRef, l catalogue.Learned) bool { return now.Sub(l.At) > usageHolds })
+	return len(g.parity.Refused) != before
+}

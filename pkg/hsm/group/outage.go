@@ -1,0 +1,215 @@
+package group
+
+// How an HSM goes out of service, comes back, and is drained.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
+)
+
+// Errors of Drain and Resume.
+var (
+	ErrUnknownHSM = errors.New("no such HSM in the group")
+	// ErrLastHSM: no other HSM of the group can serve.
+	ErrLastHSM = errors.New("no other HSM of the group can serve")
+)
+
+// Of one HSM's suspicions a few are logged at once, and then one in suspicionLog.
+const (
+	suspicionLog      = 10 * time.Second
+	suspicionLogBurst = 4
+)
+
+// note counts the result of a call, and takes the HSM out if it was one fault too many.
+func (g *Group) note(m *member, err error) {
+	if hsm.IsFault(err) {
+		if !errors.Is(err, hsm.ErrBusy) {
+			m.faults.Add(1)
+		}
+		m.lastFault.Store(&fault{err: hsm.Named(err, m.Name), at: time.Now()})
+	}
+	if m.standing.Note(err) {
+		g.takeOut(m, err)
+	}
+}
+
+// fault is the last one of an HSM, for the operator.
+type fault struct {
+	err error
+	at  time.Time
+}
+
+// unanswered is what happens when a call has no answer for the attempt timeout:
+// later requests pass the HSM over until a probe, which is made now, succeeds.
+func (g *Group) unanswered(m *member, elapsed time.Duration) {
+	err := &hsm.Error{HSM: m.Name, Op: "serve", Kind: hsm.Timeout(context.DeadlineExceeded), Detail: fmt.Sprintf("no answer for %v", elapsed.Round(time.Millisecond))}
+	m.slow.Add(1)
+	m.standing.Silent.Store(true)
+	m.lastFault.Store(&fault{err: err, at: time.Now()})
+	// With no other that is quick, the group is slow as a whole: to call its HSMs broken helps nobody.
+	if !g.starved() && m.standing.Note(err) && g.quickOnes(^m.bit, g.config.AttemptTimeout/2, true) != 0 {
+		g.takeOut(m, err)
+	}
+	g.suspect(m, err)
+}
+
+// answered takes note of any answer.
+func (m *member) answered(inTime bool) {
+	if m.overtaken.Load() > 0 {
+		m.overtaken.Add(-1)
+	}
+	if inTime && m.standing.Silent.Load() {
+		m.standing.Silent.Store(false)
+	}
+}
+
+// overtaken is what happens when a request that was slow on an HSM was answered by another. Nothing
+// is wrong with that, unless it is so again and again: under load hedges would hide an HSM that hangs.
+func (g *Group) overtaken(m *member, elapsed time.Duration) {
+	if elapsed < g.config.AttemptTimeout { // later, it was counted already
+		m.slow.Add(1)
+	}
+	if m.overtaken.Add(overtakenWeight) < overtakenToSuspect {
+		return
+	}
+	m.overtaken.Store(0)
+	g.suspect(m, &hsm.Error{HSM: m.Name, Op: "serve", Kind: hsm.Timeout(context.DeadlineExceeded),
+		Detail: fmt.Sprintf("request after request was answered by another HSM first, the last after %v", elapsed.Round(time.Millisecond))})
+}
+
+// A request that was overtaken weighs as much as three that were answered, for an HSM may
+// hang in one function only; two in a row are enough.
+const (
+	overtakenWeight    = 3
+	overtakenToSuspect = 6
+)
+
+// suspect passes an HSM over until a probe, which is made now, succeeds.
+func (g *Group) suspect(m *member, err error) {
+	if !m.standing.SuspectNow(err.Error(), time.Now()) {
+		return
+	}
+	m.lastFault.Store(&fault{err: err, at: time.Now()})
+	if m.watched != nil {
+		m.watched.Suspect()
+	}
+	if m.suspicions.Allow() {
+		m.told.Store(true)
+		g.log.Warn("HSM suspected: requests wait for it in vain; they go to another HSM until a probe succeeds", zap.String("hsm", m.Name), zap.Error(err))
+	}
+	nudge(m.probe) // after the line above, which the probe may answer with one of its own
+}
+
+// takeOut is what happens when requests, not a probe, found an HSM at fault.
+func (g *Group) takeOut(m *member, cause error) {
+	stay, first := m.standing.Trip(cause.Error(), time.Now())
+	if !first {
+		return
+	}
+	g.log.Warn("HSM taken out of service", zap.String("hsm", m.Name), zap.Error(cause), zap.Duration("at_least", stay))
+	nudge(m.probe)
+}
+
+// putBack is what happens when a probe found an HSM well.
+func (g *Group) putBack(m *member) {
+	suspect := m.standing.Suspect.Load()
+	back := m.standing.Pass(time.Now())
+	if suspect && m.told.Swap(false) && !back && !m.standing.Out.Load() {
+		g.log.Info("HSM no longer suspected: a probe succeeded", zap.String("hsm", m.Name))
+	}
+	if !back || m.standing.Drained.Load() {
+		return
+	}
+	g.log.Info("HSM is back in service", zap.String("hsm", m.Name))
+	nudge(m.refresh)
+	g.crosses.Rejoin(m.bit) // whatever was done to its keys meanwhile
+}
+
+// hopeful reports whether a member of the set serves or was well just now.
+func (g *Group) hopeful(set catalogue.Set) bool {
+	now := time.Now()
+	for _, m := range g.members {
+		if set&m.bit == 0 {
+			continue
+		}
+		if m.standing.WasWell(freshOutage, now) {
+			return true
+		}
+	}
+	return false
+}
+
+// Drain takes an HSM out for an operator: it gets no new request, also when no
+// other is left, until Resume. It returns when none of its requests is in flight any more, or with
+// ctx's error. ErrUnknownHSM; ErrLastHSM if no other could serve, unless forced.
+func (g *Group) Drain(ctx context.Context, hsm string, force bool) error {
+	m := g.member(hsm)
+	if m == nil {
+		return fmt.Errorf("%q: %w", hsm, ErrUnknownHSM)
+	}
+	g.draining.Lock() // two HSMs drained at once must not each take the other for the one that stays
+	if !force && g.inService(^m.bit) == 0 {
+		g.draining.Unlock()
+		return fmt.Errorf("%q: %w", hsm, ErrLastHSM)
+	}
+	m.standing.Drain(true, time.Now())
+	g.draining.Unlock()
+	g.log.Warn("HSM drained", zap.String("hsm", hsm), zap.Bool("forced", force))
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for m.inFlight.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Resume ends what Drain began. The HSM is probed at once and serves again if it is well. ErrUnknownHSM.
+func (g *Group) Resume(hsm string) error {
+	m := g.member(hsm)
+	if m == nil {
+		return fmt.Errorf("%q: %w", hsm, ErrUnknownHSM)
+	}
+	m.standing.Drain(false, time.Now())
+	g.log.Info("HSM resumed", zap.String("hsm", hsm))
+	nudge(m.refresh)
+	nudge(m.probe)
+	return nil
+}
+
+// Probe has an HSM probed now.
+func (g *Group) Probe(hsm string) {
+	if m := g.member(hsm); m != nil {
+		nudge(m.probe)
+	}
+}
+
+// others names the HSMs of the group but one.
+func (g *Group) others(hsm string) []string {
+	var others []string
+	for _, m := range g.members {
+		if m.Name != hsm {
+			others = append(others, m.Name)
+		}
+	}
+	return others
+}
+
+func (g *Group) member(hsm string) *member {
+	for _, m := range g.members {
+		if m.Name == hsm {
+			return m
+		}
+	}
+	return nil
+}

@@ -1,0 +1,226 @@
+package group
+
+// Which HSM a request asks next.
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
+	"xks-proxy/pkg/hsm/status"
+)
+
+// holders are the members to ask: those seen with this version, once, and those never
+// seen at all, less those that an operator has drained.
+func (g *Group) holders(ref hsm.KeyRef) catalogue.Set {
+	c := g.catalogue.Load()
+	holders := c.Unknown
+	if key := c.Keys[ref.Label]; key != nil {
+		if v := key.Version(ref.Version); v != nil {
+			if usable := v.Usable(); usable != 0 {
+				holders |= usable
+			} else {
+				holders |= v.Holders // which will say why not
+			}
+		}
+		if guess := key.Guess(ref.Version); guess != nil {
+			holders |= guess.Readers
+		}
+	}
+	return g.undrained(holders)
+}
+
+// heldByDrained reports whether a drained HSM holds the version.
+func (g *Group) heldByDrained(ref hsm.KeyRef) bool {
+	key := g.catalogue.Load().Keys[ref.Label]
+	if key == nil {
+		return false
+	}
+	var holders catalogue.Set
+	if v := key.Version(ref.Version); v != nil {
+		holders |= v.Holders
+	}
+	if guess := key.Guess(ref.Version); guess != nil {
+		holders |= guess.Readers
+	}
+	return g.undrained(holders) != holders
+}
+
+// undrained leaves those of a set that no operator has drained.
+func (g *Group) undrained(set catalogue.Set) catalogue.Set {
+	for _, m := range g.members {
+		if m.standing.Drained.Load() {
+			set &^= m.bit
+		}
+	}
+	return set
+}
+
+// pick chooses from a set that is not empty: members that are well, then those kept out
+// although their probes pass, those suspected, those out of service; then by priority, then the one with the fewest
+// requests in flight; equals in turn.
+func (g *Group) pick(set catalogue.Set) *member {
+	set = g.best(set)
+	if set.Size() == 1 {
+		return g.members[set.First()]
+	}
+	var equals catalogue.Set
+	var priority int
+	var fewest int32
+	for _, m := range g.members {
+		if set&m.bit == 0 {
+			continue
+		}
+		inFlight := m.load()
+		switch {
+		case equals == 0 || m.Priority < priority || m.Priority == priority && inFlight < fewest:
+			equals, priority, fewest = m.bit, m.Priority, inFlight
+		case m.Priority == priority && inFlight == fewest:
+			equals |= m.bit
+		}
+	}
+	for skip := g.turn.Add(1) % uint32(equals.Size()); skip > 0; skip-- {
+		equals &= equals - 1 // without its first
+	}
+	return g.members[equals.First()]
+}
+
+// best leaves those of a set that are in the best standing. One that has just
+// come back is among them as often as its share says.
+func (g *Group) best(set catalogue.Set) catalogue.Set {
+	if set.Size() == 1 {
+		return set
+	}
+	var well, returning, vetting, suspected catalogue.Set
+	for _, m := range g.members {
+		switch {
+		case set&m.bit == 0, m.standing.Out.Load():
+		case m.standing.Suspect.Load():
+			suspected |= m.bit
+		case m.vetting.Load():
+			vetting |= m.bit
+		case m.standing.Returned.Load() != nil && rand.Float64() >= m.standing.Share(time.Now()):
+			returning |= m.bit
+		default:
+			well |= m.bit
+		}
+	}
+	for _, choice := range [...]catalogue.Set{well, returning, vetting, g.able(set), suspected} {
+		if choice != 0 {
+			return choice
+		}
+	}
+	return set
+}
+
+// preferred leaves those of a set that should be asked for a key: those whose copy is trusted and
+// works. Encrypt never goes to a copy that is not trusted (requirement R6). Decrypt may when nothing
+// else is left that can be expected to answer: the tag proves the material, and a refusal is no
+// verdict.
+func (g *Group) preferred(set catalogue.Set, ref hsm.KeyRef, need hsm.Usage) catalogue.Set {
+	if trusted := g.trusted(set, ref); trusted != set &&
+		(need == hsm.CanEncrypt || g.able(trusted) != 0 || g.able(set) == 0 && trusted != 0) {
+		set = trusted
+	}
+	working := set
+	for _, m := range g.members {
+		if working&m.bit != 0 && m.aside.Has(ref) {
+			working &^= m.bit
+		}
+	}
+	if working == set || g.able(working) != 0 {
+		return working
+	}
+	return set
+}
+
+// without leaves out the members named, unless that would mean to ask one of a
+// worse priority or one that is out of service.
+func (g *Group) without(set catalogue.Set, names []string) catalogue.Set {
+	if len(names) == 0 {
+		return set
+	}
+	var best *member
+	var others catalogue.Set
+	for _, m := range g.members {
+		if g.inService(set&m.bit) == 0 {
+			continue
+		}
+		if best == nil || m.Priority < best.Priority {
+			best, others = m, 0
+		}
+		if m.Priority == best.Priority && !slices.Contains(names, m.Name) {
+			others |= m.bit
+		}
+	}
+	if others == 0 {
+		return set
+	}
+	return others
+}
+
+// able leaves those of a set that can be expected to answer: those in service or, if
+// there are none, those that are kept out although their probes pass, for they went out too often.
+func (g *Group) able(set catalogue.Set) catalogue.Set {
+	if up := g.inService(set); up != 0 {
+		return up
+	}
+	var kept catalogue.Set
+	for _, m := range g.members {
+		if set&m.bit != 0 && m.standing.Out.Load() && !m.standing.Suspect.Load() && m.health.Load().Status != status.Unavailable {
+			kept |= m.bit
+		}
+	}
+	return g.undrained(kept)
+}
+
+// inService leaves those of a set that are neither out, suspected nor drained.
+func (g *Group) inService(set catalogue.Set) catalogue.Set {
+	var up catalogue.Set
+	for _, m := range g.members {
+		if set&m.bit != 0 && m.standing.Serves() {
+			up |= m.bit
+		}
+	}
+	return up
+}
+
+// quickOnes are the members of a set that would probably answer within the time
+// given: able to, not slow themselves and, for what must not double the load of a
+// group that is slow as a whole, heard of since they last let a call go unanswered.
+func (g *Group) quickOnes(set catalogue.Set, within time.Duration, overdue bool) catalogue.Set {
+	var quick catalogue.Set
+	set = g.able(set)
+	for _, m := range g.members {
+		if set&m.bit == 0 || overdue && m.standing.Silent.Load() || m.vetting.Load() {
+			continue
+		}
+		if m.queue.Wait(m.waiting())+time.Duration(m.latency.P50.Load()) < within {
+			quick |= m.bit
+		}
+	}
+	return quick
+}
+
+// freeOnes are the members of a set that have a session free.
+func (g *Group) freeOnes(set catalogue.Set) catalogue.Set {
+	var free catalogue.Set
+	for _, m := range g.members {
+		if set&m.bit != 0 && m.queue.Wait(m.waiting()) == 0 {
+			free |= m.bit
+		}
+	}
+	return free
+}
+
+// hedgeDelay is after how long a request on this HSM is slow: twice what 99 of
+// 100 recent answers took, not below HedgeAfter, and not above AttemptTimeout.
+func (g *Group) hedgeDelay(m *member) time.Duration {
+	p99 := time.Duration(m.latency.P99.Load())
+	if p99 == 0 {
+		return max(g.config.HedgeAfter, g.config.AttemptTimeout/2)
+	}
+	return min(max(2*p99, g.config.HedgeAfter), g.config.AttemptTimeout)
+}

@@ -1,0 +1,265 @@
+package group
+
+// Health: every HSM really encrypts and decrypts with the proxy's own test key,
+// in the background. GetHealthStatus answers from the last result (requirement H2).
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/catalogue"
+	"xks-proxy/pkg/hsm/decide"
+	"xks-proxy/pkg/hsm/status"
+)
+
+// probed is the result of a probe with what only the next probe needs to know.
+type probed struct {
+	status.Health
+	late  bool  // it took longer than a request has
+	vague bool  // it was refused in a way that proves nothing
+	err   error // why it failed, if the HSM failed
+
+	incarnation uint64 // that was probed
+}
+
+const (
+	// renewAfter: after so many failed probes in a row the HSM's process is replaced, although it
+	// lives; after the first where no other HSM is left.
+	renewAfter = 3
+
+	// staleAfter: no answer of GetHealthStatus is older (requirement H2).
+	staleAfter = time.Minute
+	// outProbeInterval: an HSM that is out is probed this often, to be back soon.
+	outProbeInterval = 200 * time.Millisecond
+)
+
+var probePlaintext = []byte("xks-proxy health")
+
+// Health returns the last result for each HSM, in the order of the configuration. It never waits.
+func (g *Group) Health() []status.Health {
+	list := make([]status.Health, len(g.members))
+	for i, m := range g.members {
+		list[i] = m.health.Load().Health
+		if m.standing.Drained.Load() {
+			list[i].Status, list[i].Reason = status.Unavailable, "drained by an operator"
+			continue
+		}
+		if list[i].Status != status.Unavailable && time.Since(list[i].Checked) > staleAfter {
+			list[i].Status, list[i].Reason = status.Unavailable, "no probe has come back for a minute"
+		}
+	}
+	return list
+}
+
+// CanServe reports whether at least one HSM can serve (requirement H5).
+func (g *Group) CanServe() bool {
+	for _, health := range g.Health() {
+		if health.Status != status.Unavailable {
+			return true
+		}
+	}
+	return false
+}
+
+func (g *Group) keepProbing(ctx context.Context, m *member) {
+	var changed <-chan struct{} // nil, so never, of a token that cannot tell
+	if m.watched != nil {
+		changed = m.watched.Changed(ctx)
+	}
+	for first := true; ; first = false {
+		health := g.probeOnce(ctx, m)
+		if ctx.Err() == nil {
+			g.record(m, health)
+		}
+		if first {
+			g.probedOnce.Done()
+		}
+		wait := g.config.ProbeInterval
+		if m.standing.Out.Load() || m.standing.Suspect.Load() {
+			wait = min(wait, outProbeInterval)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.probe:
+		case <-changed:
+		case <-time.After(wait):
+		}
+	}
+}
+
+// record publishes a probe's result and acts on it: only here does an HSM come back.
+func (g *Group) record(m *member, health probed) {
+	before := m.health.Swap(&health)
+	if before.Status != health.Status {
+		level := zap.WarnLevel
+		if health.Status == status.Active {
+			level = zap.InfoLevel
+		}
+		g.log.Log(level, "HSM health changed", zap.String("hsm", m.Name), zap.String("from", string(before.Status)),
+			zap.String("to", string(health.Status)), zap.String("reason", health.Reason))
+	}
+	if health.Status == status.Active {
+		m.standing.Silent.Store(false)
+	}
+	g.considerRenewal(m, health)
+	switch {
+	case health.Status != status.Unavailable:
+		g.putBack(m)
+	case before.Checked.IsZero(), m.standing.Drained.Load(): // what an operator does to a drained HSM is not held against it
+		m.standing.Absent(health.Reason, health.Checked)
+	default:
+		m.standing.Trip(health.Reason, health.Checked)
+	}
+}
+
+// considerRenewal has an HSM's process replaced when its probes fail although it lives: some
+// modules never find back to a token that was away. A call that hangs is for the process itself.
+func (g *Group) considerRenewal(m *member, health probed) {
+	broken := hsm.IsFault(health.err) && !errors.Is(health.err, hsm.ErrTimeout) && !errors.Is(health.err, hsm.ErrBusy)
+	if m.watched == nil || health.Status != status.Unavailable || !broken || health.incarnation != m.incarnation() {
+		m.failures = 0
+		return
+	}
+	m.failures++
+	alone := g.inService(g.parity.Everyone()&^m.bit) == 0
+	if m.failures >= renewAfter || alone {
+		m.failures = 0
+		m.watched.Renew("its probes fail although it runs: " + health.Reason)
+	}
+}
+
+// probeOnce encrypts and decrypts with the test key.
+func (g *Group) probeOnce(ctx context.Context, m *member) probed {
+	ctx, cancel := context.WithTimeout(ctx, g.config.ProbeTimeout)
+	defer cancel()
+	incarnation := m.incarnation()
+	if incarnation != m.admitted.Load() {
+		g.admit(m)
+	}
+	probe := g.exercise(ctx, m)
+	if probe.status == status.Active {
+		probe.status, probe.reason = g.timely(m, probe)
+	}
+	info := m.Token.Info()
+	health := status.Health{
+		HSM: m.Name, Info: info, Vendor: cmp.Or(m.Vendor, info.Manufacturer), Model: cmp.Or(m.Model, info.ModelText()),
+		Status: probe.status, Reason: probe.reason, Checked: time.Now(), Took: hsm.Milliseconds(probe.encrypt + probe.decrypt),
+	}
+	return probed{Health: health, late: probe.late, vague: probe.vague, err: probe.err, incarnation: incarnation}
+}
+
+// probe is what exercising an HSM gave.
+type probe struct {
+	status           status.Status
+	reason           string // why it is not Active
+	encrypt, decrypt time.Duration
+	late             bool // it took longer than a request has
+	vague            bool
+	err              error
+}
+
+// timely judges an HSM that is well by the time it takes. One that is slower than a request lasts
+// cannot serve; that is believed the second time, for the machine may have stood still.
+func (g *Group) timely(m *member, p *probe) (status.Status, string) {
+	slowest := max(p.encrypt, p.decrypt)
+	p.late = slowest >= g.config.Budget
+	reason := fmt.Sprintf("an operation of the probe took %v", slowest.Round(time.Millisecond))
+	switch {
+	case p.late && !g.starved() && (m.health.Load().late || m.standing.Suspect.Load()):
+		return status.Unavailable, reason + ", and a request has " + g.config.Budget.String()
+	case p.late:
+		nudge(m.probe)
+		return status.Degraded, reason
+	case slowest > g.config.AttemptTimeout:
+		return status.Degraded, reason
+	}
+	return status.Active, ""
+}
+
+// exercise encrypts and decrypts.
+func (g *Group) exercise(ctx context.Context, m *member) *probe {
+	p := &probe{}
+	p.status, p.reason = g.exerciseInto(ctx, m, p)
+	return p
+}
+
+func (g *Group) exerciseInto(ctx context.Context, m *member, p *probe) (status.Status, string) {
+	objects, err := g.testKeyOn(ctx, m)
+	if err != nil {
+		return g.verdict(m, p, err), err.Error()
+	}
+	test := catalogue.NewKey(g.config.TestKey, []catalogue.View{{Name: m.Name, Bit: m.bit, Seen: true, Objects: objects}})
+	if test == nil {
+		return status.Degraded, fmt.Sprintf("the test key %q is not on the HSM, so that it cannot be probed in depth; `xks-proxy hsm create-test-key` makes it", g.config.TestKey)
+	}
+	version, err := test.EncryptVersion()
+	if err != nil {
+		return status.Degraded, fmt.Sprintf("the test key cannot be used: %v", err)
+	}
+	ref := hsm.KeyRef{Label: test.Label, Version: version}
+	start := time.Now()
+	sealed, err := m.Token.Encrypt(ctx, ref, nil, probePlaintext)
+	p.encrypt = time.Since(start)
+	if err != nil {
+		return g.verdict(m, p, err), err.Error()
+	}
+	start = time.Now()
+	plaintext, err := m.Token.Decrypt(ctx, ref, nil, sealed)
+	p.decrypt = time.Since(start)
+	if err != nil {
+		return g.verdict(m, p, err), err.Error()
+	}
+	if !bytes.Equal(plaintext, probePlaintext) {
+		return status.Unavailable, "the HSM decrypted its own ciphertext to something else"
+	}
+	return status.Active, ""
+}
+
+// verdict is what a failed probe says of an HSM: one that is busy serves, and
+// one whose test key was deleted or changed still serves with all others.
+//
+// One that refuses its own ciphertext in a way that may mean "busy" is believed to be broken the
+// second time.
+func (g *Group) verdict(m *member, p *probe, err error) status.Status {
+	p.err = err
+	switch {
+	case errors.Is(err, hsm.ErrBusy):
+		return status.Degraded
+	case errors.Is(err, hsm.ErrUnprovenCiphertext):
+		p.vague = true
+		if m.health.Load().vague {
+			return status.Unavailable
+		}
+		nudge(m.probe)
+		return status.Degraded
+	case hsm.IsFault(err), decide.RefusalOf(err) > decide.UnprovenRefusal, errors.Is(err, hsm.ErrKeyFault):
+		return status.Unavailable
+	}
+	nudge(m.refresh)
+	return status.Degraded
+}
+
+// testKeyOn takes the test key from the catalogue: to look for it on the HSM at
+// every probe would cost some HSMs tens of milliseconds each time.
+func (g *Group) testKeyOn(ctx context.Context, m *member) ([]hsm.Object, error) {
+	g.mu.Lock()
+	objects := m.objects[g.config.TestKey]
+	g.mu.Unlock()
+	if len(objects) > 0 {
+		return objects, nil
+	}
+	found, err := m.Token.Find(ctx, g.config.TestKey)
+	objects, unreadable := hsm.Readable(found)
+	if err == nil && len(objects) == 0 && len(unreadable) > 0 {
+		return nil, &hsm.Error{Op: "find the test key", Kind: hsm.ErrKeyUsage, Detail: hsm.UnreadableError("", unreadable[0]).Detail}
+	}
+	return objects, err
+}
