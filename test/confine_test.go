@@ -220,7 +220,7 @@ func TestHostileLibrary(t *testing.T) {
 			p.log.wait(t, 5*time.Second, p.exited, func(line string) bool {
 				return strings.Contains(line, "refused at the admin socket") && strings.Contains(line, `"level":"error"`)
 			})
-			status := strings.Join(strings.Fields(p.says(t, 1, "", "status")), " ")
+			status := strings.Join(strings.Fields(p.says(t, 4, "", "status")), " ")
 			for _, want := range []string{"the library of an HSM may be hostile", "Confinement", "confined, Landlock ABI"} {
 				if !strings.Contains(status, want) {
 					t.Errorf("status does not say %q:\n%s", want, status)
@@ -283,7 +283,7 @@ func TestHostileLibraryUnconfined(t *testing.T) {
 	if got := p.metric(t, `xks_proxy_hsm_confined{hsm="hsm-a"}`); got != "0" {
 		t.Errorf("xks_proxy_hsm_confined is %q", got)
 	}
-	if status := p.says(t, 1, "", "status"); !strings.Contains(status, "hsm-a: not confined (confine.mode: off)") {
+	if status := p.says(t, 4, "", "status"); !strings.Contains(status, "hsm-a: not confined (confine.mode: off)") {
 		t.Errorf("status does not say that hsm-a is not confined:\n%s", status)
 	}
 }

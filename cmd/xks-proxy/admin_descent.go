@@ -30,8 +30,8 @@ var errUnknownDescent = errors.New(
 
 // errLeftOver is a peer of the proxy's own user that is confined as the proxy's processes are.
 var errLeftOver = errors.New(
-	"it has no_new_privs and more seccomp filters than the proxy, so an earlier run of the proxy may " +
-		"have started it: give orders as root, as a member of admin.group, or from a plain shell")
+	"it has no_new_privs and more seccomp filters than the proxy, so an earlier run of the proxy " +
+		"may have started it: give orders as root, as a member of admin.group, or from a plain shell")
 
 // ancestry finds out who descends from whom.
 type ancestry struct {
@@ -42,7 +42,7 @@ type ancestry struct {
 	// starts has.
 	freeToRun func(pid int) bool
 
-	// dressed reports that a process is confined as what a worker starts is. Nobody can take that off.
+	// dressed reports that a process is confined as what a worker starts is, which stays so.
 	dressed func(pid int) bool
 }
 
@@ -62,7 +62,7 @@ func newAncestry() ancestry {
 // maxAncestors bounds the walk.
 const maxAncestors = 1000
 
-// maxWalks bounds how often a walk begins anew. Who keeps changing its ancestors is refused.
+// maxWalks bounds how often a walk begins anew. A process whose ancestors keep changing is refused.
 const maxWalks = 10
 
 // errChanging is a process that got another parent during the walk.
@@ -98,7 +98,7 @@ func (a ancestry) walk(p peer) error {
 		}
 		child, pid, below = pid, now.parent, now
 	}
-	return errUnknownDescent // nobody has as many who has nothing to hide
+	return errUnknownDescent // an honest process has a dozen
 }
 
 // judgeStranger is for a peer that does not descend from this process. It may be left over from an

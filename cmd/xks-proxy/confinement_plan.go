@@ -103,8 +103,8 @@ func validateConfine(r *report, c *config, at string, h hsmConfig) {
 			r.errorf(at, "%s is the proxy's own, and the library of the HSM must not reach it: "+
 				"give the HSM a directory of its own and name that", path)
 		case errors.Is(err, fs.ErrNotExist):
-			r.warnf(at, "%s does not exist: the library cannot reach it, even if it is made later, "+
-				"until the process of the HSM is started again", path)
+			r.warnf(at, "%s does not exist: if it is made later, the library reaches it only when "+
+				"the process of the HSM is started again", path)
 		}
 	}
 }

@@ -78,7 +78,8 @@ func mentionConfinement(err error) error {
 	hinted := *failed
 	hinted.Detail = strings.TrimPrefix(hinted.Detail+"; ", "; ") + fmt.Sprintf(
 		"files that the module needs may be out of its reach, because its process is confined and "+
-			"runs as user %d: name them in confine.paths (docs/hsms.md), and let that user read them",
+			"runs as user %d: name them in confine.paths (docs/hsms.md), and let that user read "+
+			"them",
 		os.Getuid())
 	return &hinted
 }

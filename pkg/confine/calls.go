@@ -1,8 +1,8 @@
 package confine
 
 // System calls that Landlock lets through. One is refused here: prlimit(2) on another process. With
-// it a process of the same user sets the limits of the proxy, and the kernel ends a process that has
-// used up its limit on processor time.
+// it a process of the same user sets the limits of the proxy, and the kernel ends a process that
+// has used up its limit on processor time.
 
 import (
 	"errors"
@@ -29,8 +29,8 @@ var prlimits = []struct{ arch, number uint32 }{
 	{unix.AUDIT_ARCH_RISCV64, 261},
 }
 
-// refuseLimitsOfOthers refuses this thread, and what comes from it, to set limits of any process but
-// the calling one, by number 0, or itself. A kernel without seccomp cannot.
+// refuseLimitsOfOthers keeps this thread, and what comes from it, from setting limits of other
+// processes than the calling one (number 0) and this one. A kernel without seccomp cannot.
 func refuseLimitsOfOthers() error {
 	filter := limitsFilter(uint32(unix.Getpid()))
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}

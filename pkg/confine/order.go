@@ -63,8 +63,8 @@ func (o Order) File() (*os.File, error) {
 // what follows Command. It returns only if that fails; then nothing may be done in this process.
 //
 // Whatever the order says, no_new_privs is set, so that no program that the process starts gains
-// privileges by a set-user-ID bit or file capabilities, what root could use to reach around Landlock
-// is given up, limits of other processes cannot be set, and the process has no terminal.
+// privileges by a set-user-ID bit or file capabilities. What root could use to reach around Landlock
+// is given up, limits of other processes cannot be set, and the terminal is left.
 func Enter(arguments []string) error {
 	if len(arguments) < 2 {
 		return errors.New("this command is not for use by hand: the proxy starts it")
@@ -98,10 +98,10 @@ func Enter(arguments []string) error {
 	return fmt.Errorf("cannot start %s again: %w", self, err)
 }
 
-// leaveTerminal leaves the controlling terminal, if there is one: a process that has it can type orders into
-// the shell from which the proxy was started (TIOCSTI), and the process cannot get it back. A session
-// of its own (setsid) would do the same; the kernel then schedules both processes as if they were of
-// different users (sched(7), autogroup), and a call takes half as much processor time again.
+// leaveTerminal leaves the controlling terminal, if there is one, for good: with it a process types
+// orders into the shell from which the proxy was started (TIOCSTI). A session of its own (setsid)
+// would do the same, but the kernel shares processors out by sessions (sched(7), autogroup), and a
+// call then takes half as much processor time again.
 func leaveTerminal() {
 	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {

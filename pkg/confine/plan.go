@@ -43,8 +43,8 @@ var devicePaths = []string{
 // that does.
 //
 // A confined process can make links where it may write, and the next process must not get what they
-// lead to. A path of Keep below another one is therefore left out, which that one allows anyway; and
-// so is one that leads to something protected by a link that stands elsewhere.
+// lead to. So a path of Keep below another one is left out, which allows it anyway, and so is one
+// that leads to something protected by a link that stands elsewhere.
 func (p Plan) Resolve() Plan {
 	r := Plan{Strict: p.Strict, Protect: resolve(p.Protect)}
 	var keep []string
@@ -61,8 +61,10 @@ func (p Plan) Resolve() Plan {
 // allowsAnyway reports whether a path is below another one of Keep, with nothing protected between.
 func (p Plan) allowsAnyway(path string) bool {
 	return slices.ContainsFunc(p.Keep, func(k string) bool {
-		return k != path && within(path, k) && !slices.ContainsFunc(p.Protect,
-			func(secret string) bool { return within(path, secret) && within(secret, k) && secret != k })
+		between := func(secret string) bool {
+			return within(path, secret) && within(secret, k) && secret != k
+		}
+		return k != path && within(path, k) && !slices.ContainsFunc(p.Protect, between)
 	})
 }
 
