@@ -42,10 +42,11 @@ func checkOtherFiles(r *report, c *config) {
 	}
 	for i, h := range c.HSMs {
 		validateUser(r, fmt.Sprintf("hsms[%d].user", i), h.User)
+		validateConfine(r, c, fmt.Sprintf("hsms[%d].confine", i), h)
 	}
 	info, err := os.Stat(c.StateDirectory) // it may still have to be made
 	if err == nil && !info.IsDir() {
-		r.errorf("state_directory", "%s is no directory", c.StateDirectory)
+		r.errorf("state_directory", "%s is not a directory", c.StateDirectory)
 	}
 	if path := c.Log.Output; filepath.IsAbs(path) {
 		_, err := os.Stat(filepath.Dir(path))
