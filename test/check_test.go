@@ -104,7 +104,7 @@ func TestCheckAsUser(t *testing.T) {
 	}
 	setMode(t, filepath.Join(dir, "pins"), 0o700)
 	stdout, code = check()
-	want := dir + "/pins/hsm-a.pin, and use 1 other file of the configuration: " + dir + "/pins (owner "
+	want := dir + "/pins/hsm-a.pin or use 1 other file of the configuration: " + dir + "/pins (owner "
 	if code != 1 || !strings.Contains(stdout, want) ||
 		!strings.Contains(stdout, "mode 0700) cannot be entered") {
 		t.Errorf("exit code %d, %q is not in\n%s", code, want, stdout)

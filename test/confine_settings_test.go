@@ -45,7 +45,7 @@ func TestKernelWithoutLandlock(t *testing.T) {
 		return strings.Contains(line, `"level":"warn"`) && strings.Contains(line, "the HSM's process is not confined") &&
 			strings.Contains(line, "no Landlock") && strings.Contains(line, "hsm-a")
 	})
-	status := p.says(t, 1, "", "status")
+	status := p.says(t, 3, "", "status")
 	for _, want := range []string{"The process of hsm-a is not confined: this kernel has no Landlock", "hsm-a, hsm-b: not confined, no Landlock"} {
 		if !strings.Contains(strings.Join(strings.Fields(status), " "), want) {
 			t.Errorf("status does not say %q:\n%s", want, status)

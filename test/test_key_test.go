@@ -83,6 +83,28 @@ func TestServeCreatesTestKey(t *testing.T) {
 	}
 }
 
+// Proxies that share their HSMs and start at the same moment make one key on each HSM, and not one
+// each: two keys of one version would be in the way of every probe.
+func TestProxiesCreateOneTestKey(t *testing.T) {
+	t.Parallel()
+	w := keylessPair(t)
+	var proxies []*proxy
+	for i := range 4 {
+		p := w.launch(t, func(s *settings) {
+			createsTestKey(s)
+			s.State = w.file(fmt.Sprintf("state-%d", i)) // one proxy locks it
+		})
+		t.Cleanup(func() { p.stop(t) })
+		proxies = append(proxies, p)
+	}
+	for _, p := range proxies {
+		p.waitServing(t)
+		p.waitActive(t, "hsm-a", "hsm-b")
+		p.expectTestKeys(t, "hsm-a", "1 made, 0 failed")
+		p.expectTestKeys(t, "hsm-b", "1 made, 0 failed")
+	}
+}
+
 func TestServeCannotCreateTestKey(t *testing.T) {
 	t.Parallel()
 	w := keylessPair(t)

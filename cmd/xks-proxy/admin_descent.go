@@ -28,6 +28,11 @@ var errUnknownDescent = errors.New(
 	"it cannot be found out whether a process of the proxy has started it: " +
 		"give orders as root, or as a member of admin.group")
 
+// errLeftOver is a peer of the proxy's own user that is confined as the proxy's processes are.
+var errLeftOver = errors.New(
+	"it has no_new_privs and more seccomp filters than the proxy, so an earlier run of the proxy " +
+		"may have started it: give orders as root, as a member of admin.group, or from a plain shell")
+
 // ancestry finds out who descends from whom.
 type ancestry struct {
 	self, uid int
@@ -36,6 +41,9 @@ type ancestry struct {
 	// freeToRun reports that a process is known to lack no_new_privs, which all that a worker
 	// starts has.
 	freeToRun func(pid int) bool
+
+	// dressed reports that a process is confined as what a worker starts is, which stays so.
+	dressed func(pid int) bool
 }
 
 // parentage is what is known of one process.
@@ -47,31 +55,69 @@ type parentage struct {
 func newAncestry() ancestry {
 	return ancestry{
 		self: os.Getpid(), uid: os.Geteuid(), parent: readParentage, freeToRun: lacksNoNewPrivs,
+		dressed: isDressed,
 	}
 }
 
 // maxAncestors bounds the walk.
 const maxAncestors = 1000
 
+// maxWalks bounds how often a walk begins anew. A process whose ancestors keep changing is refused.
+const maxWalks = 10
+
+// errChanging is a process that got another parent during the walk.
+var errChanging = errors.New("its ancestors change")
+
 // refuses is why a peer may not give orders; nil if it may. This process itself may.
 func (a ancestry) refuses(p peer) error {
 	if p.PID == a.self || p.PID <= 0 { // 0: it is outside this PID namespace, hence no descendant
 		return nil
 	}
-	below := parentage{start: ^uint64(0)}
-	pid := p.PID
+	for range maxWalks {
+		err := a.walk(p)
+		if !errors.Is(err, errChanging) {
+			return err
+		}
+	}
+	return errUnknownDescent
+}
+
+func (a ancestry) walk(p peer) error {
+	pid, below := p.PID, parentage{start: ^uint64(0)}
+	child := 0
 	for range maxAncestors {
 		now, err := a.parent(pid)
-		if err != nil || now.start > below.start {
-			return a.judgeUnknown(p) // hidden, or gone and its number is another's
+		if err != nil || now.start > below.start { // hidden, or gone and its number is another's
+			return a.judgeBroken(p, child, below)
 		}
 		switch {
 		case now.parent == a.self:
 			return errDescends
 		case now.parent <= 1:
-			return nil
+			return a.judgeStranger(p)
 		}
-		pid, below = now.parent, now
+		child, pid, below = pid, now.parent, now
+	}
+	return errUnknownDescent // an honest process has a dozen
+}
+
+// judgeStranger is for a peer that does not descend from this process. It may be left over from an
+// earlier run of the proxy. (A library that runs as root is not held back anyway.)
+func (a ancestry) judgeStranger(p peer) error {
+	if a.uid != 0 && p.UID == a.uid && a.dressed(p.PID) {
+		return errLeftOver
+	}
+	return nil
+}
+
+// judgeBroken is for a peer of whose ancestors the parent of child cannot be followed. If child has
+// another parent by now, there is more to see.
+func (a ancestry) judgeBroken(p peer, child int, before parentage) error {
+	if child != 0 {
+		now, err := a.parent(child)
+		if err != nil || now != before {
+			return errChanging
+		}
 	}
 	return a.judgeUnknown(p)
 }
@@ -107,6 +153,25 @@ func readParentage(pid int) (parentage, error) {
 func lacksNoNewPrivs(pid int) bool {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	return err == nil && bytes.Contains(status, []byte("\nNoNewPrivs:\t0\n"))
+}
+
+// isDressed reports what package confine has left on a process, whatever Landlock it found.
+func isDressed(pid int) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	own, ownErr := os.ReadFile("/proc/self/status")
+	return err == nil && ownErr == nil && bytes.Contains(status, []byte("\nNoNewPrivs:\t1\n")) &&
+		seccompFilters(status) > seccompFilters(own)
+}
+
+// seccompFilters is a number of proc_pid_status(5), from Linux 5.9 on; 0 if it is not there.
+func seccompFilters(status []byte) int {
+	_, after, _ := bytes.Cut(status, []byte("\nSeccomp_filters:"))
+	line, _, _ := bytes.Cut(after, []byte("\n"))
+	number, err := strconv.Atoi(string(bytes.TrimSpace(line)))
+	if err != nil {
+		return 0
+	}
+	return number
 }
 
 // refuse says why the peer may not give orders. It must still live: its number could be another's

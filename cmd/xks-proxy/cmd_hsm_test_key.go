@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os/exec"
 	"slices"
 	"time"
@@ -25,7 +26,10 @@ import (
 const (
 	testKeyTimeout = time.Minute // for each HSM
 	testKeyVersion = 1
-	testKeyCommand = "make-test-key"
+
+	testKeyAttempts = 10
+	testKeyPause    = 500 * time.Millisecond // at most, before the second attempt; then more
+	testKeyCommand  = "make-test-key"
 )
 
 func newCreateTestKeyCommand() *cobra.Command {
@@ -230,9 +234,24 @@ func (o testKeyOrder) carryOut(ctx context.Context) (string, error) {
 	return said, errors.Join(err, token.Close(ctx))
 }
 
-// ensure makes the key unless the token has a good one. It never makes a second version of a bad
-// one: that is somebody's key.
+// ensure makes the key unless the token has a good one. Several proxies that share an HSM may start
+// at the same moment: those that are not alone with their key look again a random time later.
 func (o testKeyOrder) ensure(ctx context.Context, token *pkcs11.Token) (string, error) {
+	for attempt := 1; ; attempt++ {
+		said, err := o.ensureOnce(ctx, token)
+		if !errors.Is(err, hsm.ErrDuplicateKey) || attempt == testKeyAttempts {
+			return said, err
+		}
+		select {
+		case <-time.After(time.Duration(rand.Int64N(int64(testKeyPause) * int64(attempt)))):
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+}
+
+// ensureOnce never makes a second version of a bad key: that is somebody's key.
+func (o testKeyOrder) ensureOnce(ctx context.Context, token *pkcs11.Token) (string, error) {
 	found, err := token.Find(ctx, o.Label)
 	if err != nil {
 		return "", err
@@ -244,17 +263,12 @@ func (o testKeyOrder) ensure(ctx context.Context, token *pkcs11.Token) (string, 
 	if err != nil {
 		return "", err
 	}
-	err = token.CreateKeys(ctx, []pkcs11.NewKey{{Label: o.Label, Version: testKeyVersion, HasVersion: true}})
+	err = token.CreateLoneKey(ctx, pkcs11.NewKey{
+		Label: o.Label, Version: testKeyVersion, HasVersion: true,
+	})
 	if err != nil {
 		return "", err
 	}
-	found, err = token.Find(ctx, o.Label)
-	if err != nil {
-		return "", err
-	}
-	if len(found) > 1 {
-		return "", fmt.Errorf("made the test key %q, and somebody else did at the same moment: "+
-			"the HSM has %d now; delete all but one", o.Label, len(found))
-	}
-	return fmt.Sprintf("made the test key %q, version %d: AES-256, generated on the HSM, not extractable", o.Label, testKeyVersion), nil
+	return fmt.Sprintf("made the test key %q, version %d: AES-256, generated on the HSM, "+
+		"not extractable", o.Label, testKeyVersion), nil
 }

@@ -86,6 +86,10 @@ func checkAgainst(c *cobra.Command, path string, policies *authz.Policies) error
 	r := newReport(l.config.source)
 	checkPolicyNames(r, policyNames(l.config), "", policies)
 	err = r.err()
+	var faults *configError
+	if errors.As(err, &faults) {
+		faults.File = "the set of policies" // the configuration is good
+	}
 	if err != nil {
 		return err
 	}

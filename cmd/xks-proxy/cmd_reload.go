@@ -33,8 +33,8 @@ HSMs that are new or whose settings or PIN have changed get a process of their o
 the old one, which ends when no request uses it any more. Settings that take a restart
 are named; they stay as they are, and the others come into force.
 
-A change that may let in what is refused now (a policy or a forbid less, another client
-CA, more labels, …) is listed. Where reload.loosening is confirm, it is refused, unless
+A change that may let in what is refused now (a policy or a forbid removed, another
+client CA, more labels, …) is listed. Where reload.loosening is confirm, it is refused, unless
 it is accepted: --accept-loosening takes what the files say now, and
 --accept-loosening=DIGEST only what was shown with that digest.
 

@@ -90,6 +90,11 @@ func (c *configCheck) accessNeeds() []accessNeed {
 		}
 	}
 	add(webConfigKey, conf.Metrics.WebConfig, access.Read)
+	if conf.Metrics.WebConfig != "" && !c.options.noSecrets {
+		for _, file := range webFiles(conf.Metrics.WebConfig) {
+			add(webConfigKey, file, access.Read)
+		}
+	}
 	add("state_directory", conf.StateDirectory, access.Fill)
 	add("log.output", conf.Log.Output, access.Append)
 	if conf.Admin.Socket != "" {
@@ -199,7 +204,7 @@ func (p *closedPlace) String() string {
 		return first + " (" + p.refusal.Detail + ")"
 	}
 	if more := len(p.files) - 1; more > 0 {
-		first += ", and use " + plural(more, "other file") + " of the configuration"
+		first += " or use " + plural(more, "other file") + " of the configuration"
 	}
 	return first + ": " + p.refusal.Error()
 }

@@ -61,3 +61,27 @@ func visitPaths(s *setting, settings map[string]any, at string, visit func(key, 
 		}
 	}
 }
+
+// The certificate and key of the metrics listener stand in a file of their own.
+func TestAccessNeedsOfTheWebConfig(t *testing.T) {
+	storeDir(t)
+	writeFile(t, "web.yaml", "tls_server_config: {cert_file: web.crt, key_file: web.key, "+
+		"client_ca_file: /etc/clients.crt}\n", 0o600)
+	writeFile(t, "test.yaml", validConfig(t)+
+		"metrics: {listen: \"127.0.0.1:9443\", web_config: web.yaml}\n", 0o644)
+	l, err := loadFile("test.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := &configCheck{report: l.report, config: l.config}
+	var needed []string
+	for _, need := range check.accessNeeds() {
+		if need.key == webConfigKey {
+			needed = append(needed, filepath.Base(need.Path))
+		}
+	}
+	want := []string{"web.yaml", "web.crt", "web.key", "clients.crt"}
+	if !slices.Equal(needed, want) {
+		t.Errorf("%v, want %v", needed, want)
+	}
+}

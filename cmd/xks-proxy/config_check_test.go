@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -225,5 +226,39 @@ func TestCheckModuleDependencies(t *testing.T) {
 	if code != 0 || !strings.Contains(stderr, "warning: test.yaml:4:27: hsms[1].module: ") ||
 		!strings.Contains(stderr, "cannot load without libcrypt0.so") {
 		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}
+
+// A FIFO in the place of a file is refused. Opening one waits, and no signal ends that.
+func TestCheckRefusesFIFOs(t *testing.T) {
+	for _, file := range []string{"server.crt", "server.key", "ca.crt", "demo.key", "own.cedar"} {
+		t.Run(file, func(t *testing.T) {
+			storeDir(t)
+			writeFile(t, "own.cedar", "permit(principal, action, resource);", 0o644)
+			writeFile(t, "test.yaml", validConfig(t,
+				"server: {", "server: {client_certificates: {ca: ca.crt, subjects: [a]}, ",
+				"    hsm_group: main\n", "    hsm_group: main\n    policy: {files: [own.cedar]}\n",
+			), 0o644)
+			err := os.RemoveAll(file)
+			if err == nil {
+				err = syscall.Mkfifo(file, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan string, 1)
+			go func() {
+				_, stderr, _ := execute(t, "config", "check", "--no-modules", "test.yaml")
+				done <- stderr
+			}()
+			select {
+			case stderr := <-done:
+				if !strings.Contains(stderr, file+" is no") || !strings.Contains(stderr, "regular file") {
+					t.Error(stderr)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("it waits for the FIFO")
+			}
+		})
 	}
 }

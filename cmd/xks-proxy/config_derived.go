@@ -5,8 +5,24 @@ package main
 
 import "time"
 
-// deriveDefaults lowers the defaults that are meant for the default budget to a smaller one.
+// deriveDefaults fits the defaults to what is given.
 func (l *loaded) deriveDefaults() {
+	l.deriveHealthMetrics()
+	l.deriveBudgets()
+}
+
+// deriveHealthMetrics: with a listener of their own, the metrics are served there only.
+func (l *loaded) deriveHealthMetrics() {
+	metrics, _ := l.settings["metrics"].(map[string]any)
+	health, ok := l.settings["health"].(map[string]any)
+	_, given := l.report.origins["health.metrics"]
+	if listen, _ := metrics["listen"].(string); ok && listen != "" && !given {
+		health["metrics"] = false
+	}
+}
+
+// deriveBudgets lowers the defaults that are meant for the default budget to a smaller one.
+func (l *loaded) deriveBudgets() {
 	server, ok := l.settings["server"].(map[string]any)
 	if !ok {
 		return

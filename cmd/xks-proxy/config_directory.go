@@ -80,7 +80,7 @@ func (r *report) listStores(directory fs.FS) ([]string, error) {
 		return nil, nil
 	}
 	if errors.Is(err, unix.ENOTDIR) {
-		return nil, fmt.Errorf("%s is no directory", r.directory)
+		return nil, fmt.Errorf("%s is not a directory", r.directory)
 	}
 	if err != nil {
 		return nil, fileProblem(r.directory, err)

@@ -165,7 +165,7 @@ func TestDirectoryProblems(t *testing.T) {
 		{"writable file", mode(tax, 0o664), "key_stores.d/tax.yaml: the file can be changed by others (mode 0664); run: chmod go-w key_stores.d/tax.yaml"},
 		{"writable directory", mode("key_stores.d", 0o777), "test.yaml:1:1: key_store_directory: DIR/key_stores.d can be changed by others (mode 0777), who could add a key store; run: chmod go-w DIR/key_stores.d"},
 		{"no directory", directory("none.d"), "test.yaml:1:22: key_store_directory: DIR/none.d does not exist"},
-		{"a file", directory("server.crt"), "test.yaml:1:22: key_store_directory: DIR/server.crt is no directory"},
+		{"a file", directory("server.crt"), "test.yaml:1:22: key_store_directory: DIR/server.crt is not a directory"},
 		{"copied", write("key_stores.d/payroll.yaml", storeText("tax", taxKey)), "key_stores.d/tax.yaml:5:31: credentials[0].access_key_id: is an access key id of key store payroll (key_stores.d/payroll.yaml:5:31), too; each key store has its own: xks-proxy credentials new makes one"},
 		{"same name", write("key_stores.d/zoo.yaml", storeText("zoo", payrollKey, "name: tax")), "key_stores.d/zoo.yaml:6:7: name: is the name of key store tax (key_stores.d/tax.yaml:1:1), too; names are unique"},
 		{"same name as in the main file", write("key_stores.d/demo.yaml", storeText("demo2", payrollKey)), "key_stores.d/demo.yaml:1:1: name: is the name of key store demo (test.yaml:9:11), too; names are unique"},

@@ -6,8 +6,10 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // checkFiles reports files that are missing or cannot be read.
@@ -40,10 +42,11 @@ func checkOtherFiles(r *report, c *config) {
 	}
 	for i, h := range c.HSMs {
 		validateUser(r, fmt.Sprintf("hsms[%d].user", i), h.User)
+		validateConfine(r, c, fmt.Sprintf("hsms[%d].confine", i), h)
 	}
 	info, err := os.Stat(c.StateDirectory) // it may still have to be made
 	if err == nil && !info.IsDir() {
-		r.errorf("state_directory", "%s is no directory", c.StateDirectory)
+		r.errorf("state_directory", "%s is not a directory", c.StateDirectory)
 	}
 	if path := c.Log.Output; filepath.IsAbs(path) {
 		_, err := os.Stat(filepath.Dir(path))
@@ -77,17 +80,40 @@ func checkKeyFile(r *report, place certificatePlace) {
 }
 
 func checkReadable(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return fileProblem(path, err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
+	f, err := openRegular(path)
 	if err != nil {
 		return err
 	}
-	if info.IsDir() {
-		return fmt.Errorf("%s is a directory", path)
+	return f.Close()
+}
+
+// openRegular opens a file for reading. It does not wait for a FIFO that nobody writes to, as
+// os.Open does: no signal would end that.
+func openRegular(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fileProblem(path, err)
 	}
-	return nil
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+	case info.IsDir():
+		err = fmt.Errorf("%s is a directory", path)
+	case !info.Mode().IsRegular():
+		err = fmt.Errorf("%s is not a regular file", path)
+	default:
+		return f, nil
+	}
+	_ = f.Close() // nothing was written
+	return nil, err
+}
+
+// readLimited reads one byte more than limit, at most, of a regular file.
+func readLimited(path string, limit int64) ([]byte, error) {
+	f, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit+1))
 }

@@ -153,8 +153,9 @@ func (s *setting) elementSchema() *jsonSchema {
 		}
 	case duration:
 		n := &jsonSchema{Type: []string{"string"}, Pattern: durationForm}
-		if s.Min == "0s" { // written as 0
+		if s.Min == "0s" { // written as 0, with quotes or without
 			var zero int64
+			n.Pattern += "|^[+-]?0$"
 			n.Type, n.Minimum, n.Maximum = []string{"string", "integer"}, &zero, &zero
 		}
 		return n

@@ -80,7 +80,7 @@ func TestJSONSchemaAllowsWhatLoads(t *testing.T) {
 			}
 		}
 	}
-	for _, value := range []string{"0", "0s", "+5s", "1m3.5s", ".5s", "1.s", "1500µs", "1ms1us1ns"} {
+	for _, value := range []string{"0", "\"0\"", "0s", "+5s", "1m3.5s", ".5s", "1.s", "1500µs", "1ms1us1ns"} {
 		text := validConfig(t, "server: {", "server: {drain_delay: "+value+", ")
 		l := parseWith(t, text)
 		err := l.report.err()

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/viper"
 )
@@ -53,7 +54,7 @@ func warnOpenConfig(r *report, path string) {
 // loadFile is loadConfig but for the files it names. The error is about reading the
 // file at path; what is wrong inside is in the report.
 func loadFile(path string) (*loaded, error) {
-	data, err := readLimited(path, maxConfigSize)
+	data, err := readConfigFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("the configuration file cannot be read: %w", err)
 	}
@@ -64,14 +65,15 @@ func loadFile(path string) (*loaded, error) {
 	return parseTree(path, filepath.Dir(absolute), data, os.Environ(), os.DirFS), nil
 }
 
-// readLimited reads one byte more than limit, at most.
-func readLimited(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+// readConfigFile reads one byte more than is allowed, at most. The file may be a pipe, such as
+// <(command) of a shell; a FIFO that nobody writes to is empty.
+func readConfigFile(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fileProblem(path, err)
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, limit+1))
+	return io.ReadAll(io.LimitReader(f, maxConfigSize+1))
 }
 
 // parseConfig is parseTree for a configuration without a key store directory. It touches no file.

@@ -33,6 +33,7 @@ type compared struct {
 type loosener struct {
 	old, new compared
 	former   []formerStore                     // key stores that run, then those that ran before
+	tokens   map[string][]string               // by group of the next configuration
 	store    *formerStore                      // that of the key store at hand; nil outside
 	policies *authz.Policies                   // its next ones
 	port     string                            // the address of the port at hand
@@ -50,6 +51,7 @@ func looseningsOf(old, next compared, gone goneStores) []loosening {
 	l := &loosener{
 		old: old, new: next, former: gone.with(old.config), budget: maxPositions,
 		pairs: map[[2][sha256.Size]byte][]string{}, port: next.config.Server.Listen,
+		tokens: tokensOf(next.config),
 	}
 	before, now := reflect.ValueOf(old.config).Elem(), reflect.ValueOf(next.config).Elem()
 	l.section(schema, before, now, keyPlace{})
@@ -88,6 +90,8 @@ func (l *loosener) field(s *setting, c settingChange, at keyPlace) {
 	switch {
 	case name == loosensStores:
 		l.stores(s, c.new, at)
+	case name == loosensShared:
+		l.members(c, at)
 	case s.Kind == section && s.List:
 		l.elements(s, c, at, name == loosensAdded)
 	case s.Kind == section:

@@ -30,6 +30,7 @@ const (
 	loosensBelow  = "below"  // what is below says
 	loosensAdded  = "added"  // an element more does
 	loosensStores = "stores" // key stores: see loosener.stores
+	loosensShared = "shared" // members of a group: see loosener.members
 )
 
 const listenersKey = "server.listeners"
@@ -38,6 +39,7 @@ const listenersKey = "server.listeners"
 var structureDocs = map[string]string{
 	loosensAdded:  "when an entry is added",
 	loosensStores: "when a new key store reaches a key of another one",
+	loosensShared: "when an HSM of another group is added",
 }
 
 // loosensRules are the rules about values, by name. The tag may have an argument after a colon.
@@ -47,6 +49,7 @@ func init() { // they ask the schema, which is made from their names
 	loosensRules = map[string]loosensRule{
 		"any":     {doc: "when it changes", find: anyChange},
 		"emptied": {doc: "when it is removed", find: emptied},
+		"another": {doc: "when it becomes that of another HSM", find: ofAnotherHSM},
 		"extra":   {doc: "when an entry is added, or none is left", find: extra},
 		"more":    {doc: "when an entry is added", find: moreEntries},
 		"missing": {doc: "when an entry is removed", find: missing},
@@ -87,6 +90,28 @@ func emptied(_ *loosener, s *setting, c settingChange, _ string) []string {
 		return nil
 	}
 	return []string{fmt.Sprintf("was %s and is not set any more", shownValue(s, c.old))}
+}
+
+// ofAnotherHSM is for what selects a token: with that of another HSM, a key store reaches the keys
+// of another one. With the argument emptied, a value that is removed loosens, too.
+func ofAnotherHSM(l *loosener, s *setting, c settingChange, alsoEmptied string) []string {
+	if c.new.IsZero() {
+		if alsoEmptied == "" {
+			return nil
+		}
+		return emptied(l, s, c, "")
+	}
+	name := c.newParent.Interface().(hsmConfig).Name
+	var found []string
+	for i := range l.old.config.HSMs {
+		other := &l.old.config.HSMs[i]
+		field := reflect.ValueOf(other).Elem().Field(s.Index)
+		if other.Name != name && sameValue(field, c.new) {
+			found = append(found, fmt.Sprintf("is %s, which was that of the HSM %s",
+				shownValue(s, c.new), other.Name))
+		}
+	}
+	return found
 }
 
 // extra is for a list of what is accepted, where an empty list accepts everything.
@@ -174,20 +199,21 @@ func widerLabels(l *loosener, _ *setting, c settingChange, _ string) []string {
 
 // widerLabel is a label that next reaches by its template and old did not; "" if there is none.
 func widerLabel(old, next keysConfig, testKey string, budget *int) (string, error) {
-	var others []labelPattern
+	var others []otherPattern
 	known := map[string]bool{}
 	for _, text := range old.Labels {
 		known[text] = true
 		pattern, good := parseLabelPattern(text)
 		if good {
-			others = append(others, pattern)
+			prefix, _ := pattern.prefix()
+			others = append(others, otherPattern{pattern, prefix})
 		}
 	}
 	for _, one := range reachOf(next, testKey) {
 		if known[one.text] || one.literal && matchesAny(old.Labels, one.prefix, budget) {
 			continue
 		}
-		covering := slices.Clone(others)
+		covering := alike(others, one.prefix, budget)
 		for _, label := range one.excluded {
 			covering = append(covering, plainPattern(label))
 		}
@@ -199,9 +225,30 @@ func widerLabel(old, next keysConfig, testKey string, budget *int) (string, erro
 	return "", nil
 }
 
-// matchesAny counts some comparisons as one position of the budget.
+// otherPattern is a pattern and what its labels begin with.
+type otherPattern struct {
+	labelPattern
+	prefix string
+}
+
+// alike are the patterns that can match a label that begins with prefix. Of a thousand patterns,
+// most cannot.
+func alike(others []otherPattern, prefix string, budget *int) []labelPattern {
+	*budget -= 1 + len(others)/perPosition
+	var found []labelPattern
+	for _, other := range others {
+		if strings.HasPrefix(prefix, other.prefix) || strings.HasPrefix(other.prefix, prefix) {
+			found = append(found, other.labelPattern)
+		}
+	}
+	return found
+}
+
+// perPosition is how many quick comparisons count as one position of the budget.
+const perPosition = 16
+
+// matchesAny tells whether one of the patterns matches the label.
 func matchesAny(patterns []string, label string, budget *int) bool {
-	const perPosition = 16
 	*budget -= 1 + len(patterns)/perPosition
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
 		matched, err := path.Match(pattern, label)
@@ -282,6 +329,8 @@ func (s *setting) describeLoosening() string {
 		return ""
 	case name == "to":
 		doc = "when it becomes " + argument
+	case name == "another" && argument != "":
+		doc += ", or is removed"
 	}
 	return "**Loosens** " + doc + "."
 }

@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"xks-proxy/pkg/authz"
@@ -19,45 +20,80 @@ const maxGone = 10_000
 type formerStore struct {
 	config   *keyStoreConfig
 	policies *authz.Policies
-	hsms     []string // of its group
+	tokens   []string // of its group: the HSMs by name, and what selects their tokens
 	testKey  string
+
+	// reached says that another key store has its name or path now, which does not reach all of its
+	// keys: only they are remembered.
+	reached bool
 }
 
 // goneStores are the key stores that reloads took out, the oldest first. The value is immutable.
 type goneStores []formerStore
 
-// with are the key stores of the running configuration, then those that are gone and have neither
-// name nor path of one that runs.
+// with are the key stores of the running configuration, then those that are gone.
 func (g goneStores) with(running *config) []formerStore {
-	return append(storesOf(running), g.without(running)...)
+	return append(storesOf(running), g...)
 }
 
-func (g goneStores) without(running *config) goneStores {
-	names, paths := map[string]bool{}, map[string]bool{}
-	for _, k := range running.KeyStores {
-		names[k.Name], paths[xks.URIPath(k.PathPrefix)] = true, true
-	}
-	return slices.DeleteFunc(slices.Clone(g), func(s formerStore) bool {
-		return names[s.config.Name] || paths[xks.URIPath(s.config.PathPrefix)]
-	})
-}
-
-// after is what is gone when next has taken the place of old.
+// after is what is gone when next has taken the place of old. A key store is gone when none has its
+// name or path. What it reached is gone when the one that has does not reach all of it.
 func (g goneStores) after(old, next *config) goneStores {
-	names := map[string]bool{}
-	for _, k := range next.KeyStores {
-		names[k.Name] = true
+	byName, byPath := map[string]*formerStore{}, map[string]*formerStore{}
+	stores := storesOf(next)
+	for i := range stores {
+		s := &stores[i]
+		byName[s.config.Name], byPath[xks.URIPath(s.config.PathPrefix)] = s, s
 	}
-	all := slices.Clone(g)
-	for _, s := range storesOf(old) {
-		if !names[s.config.Name] {
-			alone := *s.config // or it would keep the whole configuration in memory
-			s.config = &alone
-			all = append(all, s)
+	var all goneStores
+	known := map[string]bool{}
+	budget := maxPositions
+	for _, s := range append(slices.Clone(g), storesOf(old)...) {
+		heir := byName[s.config.Name]
+		if heir == nil {
+			heir = byPath[xks.URIPath(s.config.PathPrefix)]
 		}
+		if heir != nil && !s.reached {
+			if heir.reaches(s, &budget) {
+				continue
+			}
+			s.reached, s.policies = true, nil
+		}
+		if s.reached {
+			reach := s.reach()
+			if known[reach] {
+				continue
+			}
+			known[reach] = true
+		}
+		alone := *s.config // or it would keep the whole configuration in memory
+		s.config = &alone
+		all = append(all, s)
 	}
-	all = all.without(next)
 	return all[max(0, len(all)-maxGone):]
+}
+
+// reaches tells whether s reaches all keys that other does. It is false if that is not known.
+func (s *formerStore) reaches(other formerStore, budget *int) bool {
+	switch {
+	case !shareToken(s.tokens, other.tokens): // the HSMs of a group have the same keys
+		return false
+	case s.config.Keys.Label != other.config.Keys.Label:
+		return false
+	case slices.Equal(s.config.Keys.Labels, other.config.Keys.Labels):
+		return true
+	}
+	label, err := widerLabel(s.config.Keys, other.config.Keys, other.testKey, budget)
+	return err == nil && label == ""
+}
+
+func shareToken(first, second []string) bool {
+	return slices.ContainsFunc(first, func(token string) bool { return slices.Contains(second, token) })
+}
+
+// reach says which keys s reaches: the same text, the same keys.
+func (s *formerStore) reach() string {
+	return fmt.Sprintf("%q %q %q", s.config.Keys.Label, s.config.Keys.Labels, s.tokens)
 }
 
 func storesOf(c *config) []formerStore {
@@ -65,16 +101,14 @@ func storesOf(c *config) []formerStore {
 	for _, g := range c.HSMGroups {
 		groups[g.Name] = g
 	}
+	tokens := tokensOf(c)
 	all := make([]formerStore, 0, len(c.KeyStores))
 	for i := range c.KeyStores {
 		k := &c.KeyStores[i]
-		s := formerStore{
+		all = append(all, formerStore{
 			config: k, policies: c.policies[k.Name], testKey: groups[k.HSMGroup].TestKey.Label,
-		}
-		for _, m := range groups[k.HSMGroup].HSMs {
-			s.hsms = append(s.hsms, m.HSM)
-		}
-		all = append(all, s)
+			tokens: tokens[k.HSMGroup],
+		})
 	}
 	return all
 }
@@ -92,6 +126,9 @@ func newFormerIndex(former []formerStore, next *config) formerIndex {
 	x := formerIndex{byName: map[string]*formerStore{}, byPath: map[string]*formerStore{}}
 	for i := range former {
 		s := &former[i]
+		if s.reached {
+			continue
+		}
 		if x.byName[s.config.Name] == nil {
 			x.byName[s.config.Name] = s
 		}
@@ -118,14 +155,11 @@ func (l *loosener) newStore(k *keyStoreConfig, at keyPlace) {
 			l.reaches = append(l.reaches, reachOf(s.config.Keys, s.testKey))
 		}
 	}
-	hsms := storeHSMs(l.new.config, k)
+	tokens := l.tokens[k.HSMGroup]
 	mine := reachOf(k.Keys, "")
 	for i := range l.former {
 		other := &l.former[i]
-		shared := slices.ContainsFunc(other.hsms, func(hsm string) bool {
-			return slices.Contains(hsms, hsm)
-		})
-		if !shared {
+		if !shareToken(tokens, other.tokens) {
 			continue
 		}
 		label, err := commonReach(mine, l.reaches[i], &l.budget)
@@ -135,24 +169,53 @@ func (l *loosener) newStore(k *keyStoreConfig, at keyPlace) {
 			return
 		}
 		if label != "" {
+			does := "does"
+			if i >= len(l.old.config.KeyStores) {
+				does = "did"
+			}
 			l.add(at, fmt.Sprintf("is new and reaches the key with the label %q, "+
-				"as key store %q does", label, other.config.Name))
+				"as key store %q %s", label, other.config.Name, does))
 			return
 		}
 	}
 }
 
-func storeHSMs(c *config, k *keyStoreConfig) []string {
-	var names []string
-	for _, g := range c.HSMGroups {
-		if g.Name != k.HSMGroup {
-			continue
+// tokensOf are the HSMs of each group by name, and by what selects their tokens: an HSM that is
+// renamed has the same keys.
+func tokensOf(c *config) map[string][]string {
+	selected := map[string]string{}
+	for _, h := range c.HSMs {
+		slot := "any"
+		if h.Slot != nil {
+			slot = strconv.Itoa(*h.Slot)
 		}
+		selected[h.Name] = fmt.Sprintf("%q %q %q %s", h.Module, h.Token, h.Serial, slot)
+	}
+	tokens := map[string][]string{}
+	for _, g := range c.HSMGroups {
 		for _, m := range g.HSMs {
-			names = append(names, m.HSM)
+			tokens[g.Name] = append(tokens[g.Name], m.HSM, selected[m.HSM])
 		}
 	}
-	return names
+	return tokens
+}
+
+// members reports HSMs that come to a group from another one, perhaps under new names: the key
+// stores of this group may reach the keys of that one's.
+func (l *loosener) members(c settingChange, at keyPlace) {
+	group := c.newParent.Interface().(hsmGroupConfig).Name
+	old := tokensOf(l.old.config)
+	for member := range slices.Chunk(l.tokens[group], 2) { // name and selection
+		if shareToken(member, old[group]) {
+			continue
+		}
+		for _, other := range l.old.config.HSMGroups {
+			if shareToken(member, old[other.Name]) {
+				l.add(at.element(member[0]), fmt.Sprintf("is new here and was in the group %s: "+
+					"key stores of this group may reach keys of that one", other.Name))
+			}
+		}
+	}
 }
 
 // commonReach is a label that both reach; "" if there is none.

@@ -25,7 +25,8 @@ func TestEveryKeySaysWhatLoosens(t *testing.T) {
 			}
 			rule, _, _ := strings.Cut(f.Loosens, ":")
 			_, known := loosensRules[rule]
-			structure := slices.Contains([]string{loosensBelow, loosensAdded, loosensStores}, rule)
+			structure := slices.Contains(
+				[]string{loosensBelow, loosensAdded, loosensStores, loosensShared}, rule)
 			decided[rule]++
 			switch {
 			case rule == loosensNever:
@@ -117,6 +118,23 @@ func TestLoosenings(t *testing.T) {
 		{"lost key", inMain(", lost_key: refuse", ""), []string{"hsm_groups[main].lost_key: was refuse and is encrypt"}},
 		{"test key", inMain("lost_key", "test_key: tested, lost_key", "[{hsm: hsm-b}]}", "[{hsm: hsm-b}], test_key: tested}"),
 			[]string{"hsm_groups[main].test_key.label: was xks-proxy-test and is tested", "hsm_groups[second].test_key.label: was xks-proxy-test and is tested"}},
+		{"an HSM of another group", inMain("[{hsm: hsm-b}]}", "[{hsm: hsm-b}, {hsm: hsm-a}]}"),
+			[]string{"hsm_groups[second].hsms[hsm-a]: is new here and was in the group main: " +
+				"key stores of this group may reach keys of that one"}},
+		{"an HSM of another group, renamed", inMain("name: hsm-a,", "name: one,", "{hsm: hsm-a}, ", "",
+			"[{hsm: hsm-b}]}", "[{hsm: hsm-b}, {hsm: one}]}"),
+			[]string{"hsm_groups[second].hsms[one]: is new here and was in the group main: " +
+				"key stores of this group may reach keys of that one"}},
+		{"an HSM more", inMain("hsm_groups:", "  - {name: hsm-c, module: ./module.so, token: hsm-c, "+
+			"pin: {file: hsm-b.pin}}\nhsm_groups:", "{hsm: hsm-b}]}", "{hsm: hsm-b}, {hsm: hsm-c}]}"), nil},
+		{"two tokens change places", inMain("token: hsm-a", "token: x", "token: hsm-b", "token: hsm-a", "token: x", "token: hsm-b"),
+			[]string{"hsms[hsm-a].token: is hsm-b, which was that of the HSM hsm-b", "hsms[hsm-b].token: is hsm-a, which was that of the HSM hsm-a"}},
+		{"the token of another HSM, by its serial number", inMain("token: hsm-b,", `serial: "1",`),
+			[]string{"hsms[hsm-b].serial: is 1, which was that of the HSM hsm-a"}},
+		{"another way to keys, on HSMs with new names", both(
+			inMain("name: hsm-a", "name: one", "name: hsm-b", "name: two", "{hsm: hsm-a}, {hsm: hsm-b}",
+				"{hsm: one}, {hsm: two}", "[{hsm: hsm-b}]", "[{hsm: two}]"), newStore("payroll-1", "agency")),
+			[]string{`key_stores[next]: is new and reaches the key with the label "payroll-1", as key store "payroll" does`}},
 		{"another HSM", inMain("[{hsm: hsm-a}, {hsm: hsm-b}]", "[{hsm: hsm-a}]"), nil},
 		{"no client certificates", inMain("  client_certificates:\n    ca: clients.pem\n    subjects:\n      - cks.kms.eu-central-1.amazonaws.com\n    usages:\n      - serverAuth\n", ""),
 			[]string{"server.client_certificates.ca: client certificates are not asked for any more"}},
@@ -252,6 +270,55 @@ func TestLooseningsOfAReturn(t *testing.T) {
 	}
 	if left := gone.after(second.config, third.config); len(left) != 0 {
 		t.Errorf("it is back: %+v", left)
+	}
+}
+
+// Two reloads take keys from one key store and give them to a new one: neither alone is noticed.
+func TestLooseningsInTwoSteps(t *testing.T) {
+	const newTax = `hsm_group: main
+credentials: [{access_key_id: XKSTESTACCESSKEYIDNEXTAA, secret_access_key: {file: ../third.key}}]
+path_prefix: /next
+keys: {labels: [tax-1]}
+owner: another
+`
+	const tax = "key_stores.d/tax.yaml"
+	for name, first := range map[string][]string{
+		"fewer labels": {"- tax-*", "- tax-a*"},
+		"renamed":      {"name: tax-main", "name: records", "- tax-*", "- records-*"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			protectedDir(t)
+			before := mustCompare(t)
+			edit(t, tax, first...)
+			between := mustCompare(t)
+			gone := goneStores(nil).after(before.config, between.config)
+			for range 3 { // reloads do not make it more
+				gone = gone.after(between.config, between.config)
+			}
+			if len(gone) != 1 {
+				t.Fatalf("%d are remembered", len(gone))
+			}
+			writeFile(t, "key_stores.d/next.yaml", newTax, 0o644)
+			edit(t, tax, "../third.key", "../second.key")
+			found := looseningsOf(between, mustCompare(t), gone)
+			if len(found) == 0 || !slices.ContainsFunc(found, func(one loosening) bool {
+				return one.String() == `key_stores[next]: is new and reaches the key with the label `+
+					`"tax-1", as key store "tax-main" did`
+			}) {
+				t.Errorf("%v", found)
+			}
+		})
+	}
+}
+
+// What widens, or is put otherwise, leaves nothing to remember.
+func TestNothingIsGone(t *testing.T) {
+	protectedDir(t)
+	before := mustCompare(t)
+	edit(t, "test.yaml", "- payroll-*", "- pay*", "name: payroll", "name: wages", "blocked: true", "blocked: false")
+	edit(t, "key_stores.d/tax.yaml", "- tax-*", "- tax-?*\n    - tax-")
+	if gone := goneStores(nil).after(before.config, mustCompare(t).config); len(gone) != 0 {
+		t.Errorf("%+v", gone)
 	}
 }
 

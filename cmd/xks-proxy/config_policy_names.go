@@ -41,8 +41,11 @@ func (c *config) whyNoKey(keyStore, id string) string {
 		return fmt.Sprintf("its label %q matches none of keys.labels, which are %s",
 			label, shortList(k.Keys.Labels))
 	case !reached:
-		return fmt.Sprintf("its label %q is not in keys.labels; %s",
-			label, didYouMean(label, k.Keys.Labels))
+		hint := "which has " + shortList(k.Keys.Labels)
+		if meant := suggest(label, k.Keys.Labels); meant != "" {
+			hint = fmt.Sprintf("did you mean %q?", meant)
+		}
+		return fmt.Sprintf("its label %q is not in keys.labels; %s", label, hint)
 	case c.isTestKey(k.HSMGroup, label):
 		return fmt.Sprintf("%q is the proxy's own test key (test_key of the HSM group %s)",
 			label, k.HSMGroup)

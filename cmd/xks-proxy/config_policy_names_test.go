@@ -20,6 +20,8 @@ func TestPolicyNames(t *testing.T) {
 	}{
 		{"a key store", `permit (principal, action, resource in KeyStore::"demmo");`,
 			[]string{`policies/a.cedar:1:50: policy "a.cedar:1": there is no key store "demmo" in the configuration (did you mean demo?)`}},
+		{"two key stores", `permit (principal, action, resource in KeyStore::"demmo");` + "\n" + `permit (principal, action, resource in KeyStore::"domo");`,
+			[]string{`policies/a.cedar:1:50: `, `policies/a.cedar:2:50: `}},
 		{"a key", `permit (principal, action, resource == Key::"demo/1");`, nil},
 		{"a key of another key store", `permit (principal, action, resource == Key::"demmo/1");`, []string{`there is no key store "demmo"`}},
 		{"no request", `permit (principal in Account::"111122223333", action, resource); @id("x") forbid (principal, action, resource in KeyStore::"demo");`,
@@ -47,6 +49,9 @@ func TestPolicyNames(t *testing.T) {
 		} {
 			writeFile(t, "cases.jsonl", "", 0o600)
 			stdout, stderr, _ := execute(t, command...)
+			if command[1] == "check" && strings.Contains(stderr, file+" has ") {
+				t.Errorf("%s: the configuration is blamed: %s", test.name, stderr)
+			}
 			for _, want := range test.want {
 				if !strings.Contains(stderr, want) {
 					t.Errorf("%s: %v says\n%s%s\nwant %s", test.name, command, stdout, stderr, want)

@@ -128,7 +128,7 @@ func (l *loaded) valueNode(s *setting, value any, path string) *yaml.Node {
 	return n
 }
 
-// directoryNode is no directory: its key stores are shown as those of the file.
+// directoryNode is not a directory: its key stores are shown as those of the file.
 func (l *loaded) directoryNode() *yaml.Node {
 	n := scalarNode(&setting{Kind: textKind}, "")
 	n.LineComment = fmt.Sprintf(

@@ -71,6 +71,12 @@ func shownCases(t *testing.T) []shownCase {
 			"XKS_HSMS_0_PIN_COMMAND=bin/pin,a", "XKS_HSMS_0_ENVIRONMENT=A=1,B=2", "XKS_HSMS_0_SLOT=0",
 			"XKS_HSMS_0_OVERRIDES_AMBIGUOUS=0x5,6", "XKS_KEY_STORES_0_REGIONS=eu-central-1,eu-west-1",
 		}, nil},
+		{
+			"metrics on their own port",
+			validConfig(t) + "metrics: {listen: \"127.0.0.1:9443\"}\n",
+			nil,
+			nil,
+		},
 		{"templates", validConfig(
 			t,
 			"path_prefix: /demo",

@@ -142,9 +142,9 @@ type hsmConfig struct {
 	Name              string        `mapstructure:"name" identity:"true" required:"true" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$" loosens:"never" doc:"Name for logs, groups and GetHealthStatus."`
 	Profile           string        `mapstructure:"profile" default:"generic" oneof:"softhsm|luna|nshield|cloudhsm|utimaco|generic" loosens:"never" doc:"The vendor's ways: who makes the IV, what bad ciphertext is answered with, limits."`
 	Module            string        `mapstructure:"module" required:"true" path:"true" loosens:"never" doc:"The vendor's PKCS#11 library."`
-	Token             string        `mapstructure:"token" loosens:"never" doc:"Label of the token. Of token, serial, slot, token_manufacturer and token_model one at least is given; what is given must be the token's, and exactly one token must match."`
-	Serial            string        `mapstructure:"serial" loosens:"emptied" doc:"Serial number of the token; a token with another one is refused. Empty: not checked."`
-	Slot              *int          `mapstructure:"slot" min:"0" max:"9223372036854775807" loosens:"never" doc:"Number of the slot (CK_SLOT_ID), for tokens that nothing else tells apart. On many HSMs slots change their numbers."`
+	Token             string        `mapstructure:"token" loosens:"another" doc:"Label of the token. Of token, serial, slot, token_manufacturer and token_model one at least is given; what is given must be the token's, and exactly one token must match."`
+	Serial            string        `mapstructure:"serial" loosens:"another:emptied" doc:"Serial number of the token; a token with another one is refused. Empty: not checked."`
+	Slot              *int          `mapstructure:"slot" min:"0" max:"9223372036854775807" loosens:"another" doc:"Number of the slot (CK_SLOT_ID), for tokens that nothing else tells apart. On many HSMs slots change their numbers."`
 	TokenManufacturer string        `mapstructure:"token_manufacturer" loosens:"emptied" doc:"Manufacturer that the token states of itself (CK_TOKEN_INFO). Empty: not checked."`
 	TokenModel        string        `mapstructure:"token_model" loosens:"emptied" doc:"Model that the token states of itself (CK_TOKEN_INFO). Empty: not checked."`
 	TokenInitialized  string        `mapstructure:"token_initialized" default:"required" oneof:"required|ignore" loosens:"to:ignore" doc:"ignore uses a token that says that it is not initialised (CKF_TOKEN_INITIALIZED is not set), which some in use do."`
@@ -186,7 +186,7 @@ type hsmOverrides struct {
 
 type hsmGroupConfig struct {
 	Name              string              `mapstructure:"name" identity:"true" required:"true" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$" loosens:"never" doc:"Name for key stores and logs."`
-	HSMs              []groupMemberConfig `mapstructure:"hsms" required:"true" loosens:"never" doc:"The members. Two at least, or there is no failover."`
+	HSMs              []groupMemberConfig `mapstructure:"hsms" required:"true" loosens:"shared" doc:"The members. Two at least, or there is no failover."`
 	TestKey           testKeyConfig       `mapstructure:"test_key" short:"label" loosens:"below" doc:"The proxy's own test key, on every HSM of the group: it shows that the HSM works, and no key store can reach it. A text alone is its label."`
 	ProbeInterval     time.Duration       `mapstructure:"probe_interval" default:"5s" min:"100ms" max:"30s" loosens:"never" doc:"How often each HSM really encrypts and decrypts with the test key."`
 	ProbeTimeout      time.Duration       `mapstructure:"probe_timeout" default:"2s" min:"10ms" max:"25s" loosens:"never" doc:"A probe that takes longer has failed."`
@@ -205,8 +205,8 @@ type testKeyConfig struct {
 }
 
 type groupMemberConfig struct {
-	HSM      string `mapstructure:"hsm" identity:"true" required:"true" doc:"Name of the HSM."`
-	Priority int    `mapstructure:"priority" default:"0" min:"0" max:"100" doc:"Equal priorities share the load; a higher number is standby."`
+	HSM      string `mapstructure:"hsm" identity:"true" required:"true" loosens:"never" doc:"Name of the HSM."`
+	Priority int    `mapstructure:"priority" default:"0" min:"0" max:"100" loosens:"never" doc:"Equal priorities share the load; a higher number is standby."`
 }
 
 type keyStoreConfig struct {

@@ -65,6 +65,22 @@ func readPrivate(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxConfigSize))
 }
 
+// webFiles are the files that the file names, as far as it can be read.
+func webFiles(path string) []string {
+	text, err := readPrivate(path)
+	if err != nil {
+		return nil // reported by checkWebConfig
+	}
+	var values web.Config
+	err = yaml.Unmarshal(text, &values)
+	if err != nil {
+		return nil // likewise
+	}
+	t := values.TLSConfig
+	t.SetDirectory(filepath.Dir(path))
+	return []string{t.TLSCertPath, t.TLSKeyPath, t.ClientCAs}
+}
+
 // errorf reports a mistake with the value of a key.
 func (f *webFile) errorf(keys []string, format string, args ...any) {
 	f.good = false
@@ -162,6 +178,8 @@ var (
 	webValue   = regexp.MustCompile("`[^`]*`") // may be part of a secret
 )
 
+const webNotShown = "(not shown)"
+
 // addErrors takes over what the library says, each line with its place.
 func (f *webFile) addErrors(err error) {
 	if err == nil {
@@ -180,7 +198,7 @@ func (f *webFile) addErrors(err error) {
 		if m := webType.FindStringSubmatch(p.Message); m != nil {
 			p.Message = "a value of this type (" + m[1] + ") cannot stand here"
 		}
-		p.Message = webValue.ReplaceAllString(p.Message, "(not shown)")
+		p.Message = webValue.ReplaceAllString(p.Message, webNotShown)
 		f.report.problems = append(f.report.problems, p)
 	}
 }

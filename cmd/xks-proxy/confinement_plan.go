@@ -4,6 +4,9 @@ package main
 // them.
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,11 +34,14 @@ var systemDirectories = []string{
 
 // confinementPlan is what the process of an HSM may reach.
 func confinementPlan(c *config, h hsmConfig) confine.Plan {
-	own := append(environmentPlaces(c, h), placesOf(c, h.Module)...)
+	proxys := proxyPlaces(c)
+	// What the proxy has for itself is not the HSM's because a variable such as HOME names it.
+	own := slices.DeleteFunc(append(environmentPlaces(c, h), placesOf(c, h.Module)...),
+		func(path string) bool { return slices.Contains(proxys, path) })
 	plan := confine.Plan{
 		Strict:  h.Confine.Mode == confineStrict,
 		Keep:    slices.Concat(own, h.Confine.Paths),
-		Protect: proxyPlaces(c),
+		Protect: proxys,
 	}
 	for _, other := range c.HSMs {
 		if other.Name == h.Name {
@@ -57,7 +63,7 @@ func proxyPlaces(c *config) []string {
 	add := func(paths ...string) {
 		for _, path := range paths {
 			if filepath.IsAbs(path) {
-				places = append(places, path)
+				places = append(places, filepath.Clean(path))
 			}
 		}
 	}
@@ -83,6 +89,24 @@ func proxyPlaces(c *config) []string {
 		add(placed.ref.File)
 	}
 	return places
+}
+
+// validateConfine reports what confine.paths would give away: a file or directory that is the
+// proxy's own. Those below or above one are not: the more exact path decides.
+func validateConfine(r *report, c *config, at string, h hsmConfig) {
+	proxys := proxyPlaces(c)
+	for i, path := range h.Confine.Paths {
+		at := fmt.Sprintf("%s.paths[%d]", at, i)
+		_, err := os.Stat(path)
+		switch {
+		case slices.Contains(proxys, filepath.Clean(path)):
+			r.errorf(at, "%s is the proxy's own, and the library of the HSM must not reach it: "+
+				"give the HSM a directory of its own and name that", path)
+		case errors.Is(err, fs.ErrNotExist):
+			r.warnf(at, "%s does not exist: if it is made later, the library reaches it only when "+
+				"the process of the HSM is started again", path)
+		}
+	}
 }
 
 // webPlaces are metrics.web_config and the private key that it names; the latter is left out of a

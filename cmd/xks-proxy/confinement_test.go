@@ -60,6 +60,40 @@ func TestConfinementPlan(t *testing.T) {
 	}
 }
 
+// TestConfinementKeepsTheProxysOwn: a variable that names what is the proxy's own gives it to no
+// library, and confine.paths may not name it.
+func TestConfinementKeepsTheProxysOwn(t *testing.T) {
+	c := confinedConfig()
+	c.HSMs[0].Environment = []string{"HOME=/var/lib/xks-proxy/", "DIR=/etc/xks-proxy",
+		"CONF=/etc/xks-proxy/key_stores.d/vendor.conf", "TOKENS=/var/lib/xks-proxy/tokens"}
+	want := []string{"/etc/xks-proxy/key_stores.d/vendor.conf", "/var/lib/xks-proxy/tokens", "/opt/vendor/lib.so"}
+	if got := confinementPlan(c, c.HSMs[0]).Keep; !slices.Equal(got, want) {
+		t.Errorf("kept: %q, want %q", got, want)
+	}
+	c.HSMs[0].Confine.Paths = []string{"/etc/xks-proxy/tokens", "/var/lib/xks-proxy/", "/", "/srv/secrets/payroll"}
+	r := newReport(&source{file: "x.yaml"})
+	validateConfine(r, c, "hsms[0].confine", c.HSMs[0])
+	said := ""
+	for _, p := range r.sorted() {
+		said += p.String() + "\n"
+	}
+	for _, w := range r.warnings {
+		said += w.String() + "\n"
+	}
+	for _, want := range []string{
+		"hsms[0].confine.paths[0]: /etc/xks-proxy/tokens does not exist",
+		"hsms[0].confine.paths[1]: /var/lib/xks-proxy/ is the proxy's own",
+		"hsms[0].confine.paths[3]: /srv/secrets/payroll is the proxy's own",
+	} {
+		if !strings.Contains(said, want) {
+			t.Errorf("it does not say %q:\n%s", want, said)
+		}
+	}
+	if strings.Contains(said, "paths[2]") {
+		t.Errorf("/ is not the proxy's own:\n%s", said)
+	}
+}
+
 // A configuration directly in a directory of everybody takes that directory from no library.
 func TestConfinementOfCommonDirectories(t *testing.T) {
 	c := confinedConfig()

@@ -76,8 +76,10 @@ func mentionConfinement(err error) error {
 		return err
 	}
 	hinted := *failed
-	hinted.Detail = strings.TrimPrefix(hinted.Detail+"; ", "; ") +
-		"files that the module needs may be out of its reach, because its process is confined: " +
-		"name them in confine.paths (docs/hsms.md)"
+	hinted.Detail = strings.TrimPrefix(hinted.Detail+"; ", "; ") + fmt.Sprintf(
+		"files that the module needs may be out of its reach, because its process is confined and "+
+			"runs as user %d: name them in confine.paths (docs/hsms.md), and let that user read "+
+			"them",
+		os.Getuid())
 	return &hinted
 }

@@ -7,6 +7,7 @@ package main
 import (
 	"cmp"
 	"encoding/binary"
+	"math"
 	"slices"
 )
 
@@ -54,6 +55,9 @@ type wideKey struct {
 func uncoveredLabel(
 	first, second labelPattern, others []labelPattern, budget *int,
 ) (string, error) {
+	if len(others) > math.MaxUint16 { // see spreadStep
+		return "", errTooInvolved
+	}
 	w := wider{first: first, second: second, others: others, seen: map[wideKey]bool{}}
 	defer func() { *budget -= w.cost }()
 	var start spread

@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"path"
 	"strings"
@@ -127,5 +128,24 @@ func TestUncoveredLabelIsBounded(t *testing.T) {
 	_, err := uncoveredLabel(patternsOf(t, long)[0], templatePattern("", ""), patternsOf(t, long+"b", long+"c*", strings.Repeat("*b", 60)), &budget)
 	if !errors.Is(err, errTooInvolved) {
 		t.Errorf("%v, budget %d", err, budget)
+	}
+}
+
+// A thousand patterns that are all narrowed are compared with those that begin alike, which is quick
+// enough for an answer.
+func TestManyNarrowerLabels(t *testing.T) {
+	old, next := keysConfig{Label: "{key_id}"}, keysConfig{Label: "{key_id}"}
+	for i := range 1000 {
+		old.Labels = append(old.Labels, fmt.Sprintf("team-%d-*", i))
+		next.Labels = append(next.Labels, fmt.Sprintf("team-%d-a*", i))
+	}
+	budget := maxPositions
+	label, err := widerLabel(old, next, "test", &budget)
+	if label != "" || err != nil {
+		t.Errorf("%q, %v", label, err)
+	}
+	label, err = widerLabel(next, old, "test", &budget)
+	if label == "" || err != nil {
+		t.Errorf("%q, %v", label, err)
 	}
 }

@@ -5,6 +5,8 @@ package main
 
 import (
 	"bytes"
+	"io"
+	stdlog "log"
 	"log/slog"
 	"net/http"
 
@@ -30,16 +32,23 @@ func (s *servers) newMetricsServer(a *admin) *http.Server {
 		IdleTimeout:       min(c.IdleTimeout, healthIdleTimeout),
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnState:         s.few[listenerMetrics].connState,
-		ErrorLog:          s.parts.opened.quiet(),
+		ErrorLog:          stdlog.New(s.webHandshakes(), "", 0),
 	}
+}
+
+func (s *servers) webHandshakes() io.Writer {
+	quiet := s.parts.opened.quiet().Writer()
+	file := s.parts.config.Metrics.WebConfig
+	if file == "" {
+		return quiet
+	}
+	return &webHandshakes{file: file, problems: newWebProblems(s.parts.log), quiet: quiet}
 }
 
 // serveMetrics blocks. The file of metrics.web_config is read again at each handshake and request.
 func (s *servers) serveMetrics() error {
 	file := s.parts.config.Metrics.WebConfig
-	problems := &webProblems{
-		log: s.parts.log, alarm: rate.Sometimes{First: 1, Interval: webProblemInterval},
-	}
+	problems := newWebProblems(s.parts.log)
 	log := slog.New(slog.NewTextHandler(problems, &slog.HandlerOptions{Level: slog.LevelError}))
 	return web.Serve(s.listeners.metrics, s.metrics, &web.FlagConfig{WebConfigFile: &file}, log)
 }
@@ -53,14 +62,40 @@ type webProblems struct {
 
 const webProblemInterval = refusalLogInterval
 
+func newWebProblems(log *zap.Logger) *webProblems {
+	return &webProblems{log: log, alarm: rate.Sometimes{First: 1, Interval: webProblemInterval}}
+}
+
 // Write implements io.Writer.
 func (w *webProblems) Write(line []byte) (int, error) {
-	w.alarm.Do(func() {
-		shown := bytes.TrimSpace(line)
-		w.log.Error("the metrics cannot be served; look at the file of metrics.web_config",
-			zap.ByteString("detail", shown[:min(len(shown), maxQuietText)]))
-	})
+	w.alarm.Do(func() { w.report(line) })
 	return len(line), nil
+}
+
+func (w *webProblems) report(detail []byte) {
+	shown := webValue.ReplaceAll(bytes.TrimSpace(detail), []byte(webNotShown))
+	w.log.Error("the metrics cannot be served: correct the file of metrics.web_config, "+
+		"which is read at each connection",
+		zap.ByteString("detail", shown[:min(len(shown), maxQuietText)]))
+}
+
+// webHandshakes is the server's log of errors. A file that cannot be used any more shows there as a
+// handshake that failed, like those that strangers cause: the file itself tells which.
+type webHandshakes struct {
+	file     string
+	problems *webProblems
+	quiet    io.Writer // for all lines
+}
+
+// Write implements io.Writer.
+func (w *webHandshakes) Write(line []byte) (int, error) {
+	w.problems.alarm.Do(func() {
+		err := web.Validate(w.file)
+		if err != nil {
+			w.problems.report([]byte(err.Error()))
+		}
+	})
+	return w.quiet.Write(line)
 }
 
 // metricsOnHealth: a port of their own, which may ask for a password, is then the only one.

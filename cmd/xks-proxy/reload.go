@@ -214,7 +214,9 @@ func (r *reloader) read(ctx context.Context) (*reloadReading, error) {
 	running := compared{config: old.config, rules: r.tls.current.Load().rules}
 	reading.loosens = looseningsOf(running, compared{config: c, rules: reading.tls.rules}, r.gone)
 	reading.confirm = old.config.Reload.confirms() || c.Reload.confirms()
-	reading.digest = digestOf(reading)
+	if len(reading.loosens) > 0 {
+		reading.digest = digestOf(reading)
+	}
 	return reading, nil
 }
 

@@ -32,13 +32,19 @@ const (
 // maxShownLoosenings bounds what an error and the log name; the answers in JSON have all.
 const maxShownLoosenings = 20
 
-// looseningRefused is the error of a reload that nobody has accepted.
+// looseningRefused is the error of a reload that nobody has accepted. asked is another digest, if
+// that was accepted instead.
 type looseningRefused struct {
 	loosens []loosening
 	digest  string
+	asked   acceptance
 }
 
 func (e *looseningRefused) Error() string {
+	if e.asked != acceptNothing {
+		return fmt.Sprintf("the files have changed since %.40q was shown: nothing was changed; "+
+			"see what changes now: xks-proxy config diff", e.asked)
+	}
 	var b strings.Builder
 	b.WriteString("this change may let in what is refused now, and reload.loosening is confirm:")
 	for _, one := range shownLoosenings(e.loosens) {
@@ -70,22 +76,26 @@ func (r *reloadReading) refuses(accept acceptance) error {
 	switch {
 	case len(r.loosens) == 0, accept == acceptAny, accept == acceptance(r.digest):
 		return nil
-	case accept != acceptNothing:
-		return fmt.Errorf("the files have changed since %.40q was shown: nothing was changed; "+
-			"see what changes now: xks-proxy config diff", accept)
-	case r.confirm:
-		return &looseningRefused{r.loosens, r.digest}
+	case accept != acceptNothing, r.confirm:
+		return &looseningRefused{r.loosens, r.digest, accept}
 	}
 	return nil
 }
 
-// digestOf names what a reading changes, as it is shown, and the policies and CAs that decide who
-// gets in: two with one digest change the same.
+// digestOf names what a reading changes, as it is shown, and everything that decides who gets in:
+// the whole configuration, since what is added is shown by its name alone, the access keys, the
+// policies and the CAs. Two with one digest change the same. PINs are not in it: they let nobody in,
+// and can be guessed from a digest.
 func digestOf(r *reloadReading) string {
 	h := sha256.New()
-	for _, what := range []any{r.changes, r.loosens} {
-		text, _ := json.Marshal(what) // of texts
+	for _, what := range []any{r.changes, r.loosens, r.config} {
+		text, _ := json.Marshal(what) // of texts and numbers
 		fmt.Fprintf(h, "%s\n", text)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.secrets.AccessKeys)) {
+		for _, key := range r.secrets.AccessKeys[name] {
+			fmt.Fprintf(h, "access key %q %q %q\n", name, key.ID, key.Secret.reveal())
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.config.policies)) {
 		if policies := r.config.policies[name]; policies != nil {

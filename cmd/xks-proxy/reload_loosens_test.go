@@ -97,6 +97,17 @@ func TestDigestOfALoosening(t *testing.T) {
 	note()
 	edit(t, "policies/a.cedar", "user/Carol", "user/Caroline") // the same statement has changed
 	note()
+	next := func(labels, secret string) {
+		t.Helper()
+		writeFile(t, "fourth.key", secret, 0o600)
+		writeFile(t, "key_stores.d/next.yaml", "hsm_group: main\npath_prefix: /next\n"+
+			"owner: agency\nkeys: {labels: ["+labels+"]}\ncredentials: [{access_key_id: "+
+			"XKSTESTACCESSKEYIDNEXTAA, secret_access_key: {file: ../fourth.key}}]\n", 0o644)
+		note()
+	}
+	next("payroll-1", "Bk3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9")
+	next("payroll-1, payroll-2", "Bk3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9") // one is shown
+	next("payroll-1, payroll-2", "Dk3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9")
 	for _, name := range []string{"Other", "Other"} { // two CAs of one name
 		writeFile(t, "clients.pem", string(encodePEM("CERTIFICATE", newCA(t, name).Raw)), 0o644)
 		note()
@@ -116,6 +127,10 @@ func TestRefusedLooseningChangesNothing(t *testing.T) {
 	s := r.state()
 	if len(s.Loosening.Refused) != 1 || s.Loosening.Digest != refused.digest || len(s.Loosening.Loosens) != 0 || s.Failures != 1 {
 		t.Errorf("%+v", s)
+	}
+	_, err = r.reload(t.Context(), "a test", "0123456789abcdef") // still refused, by another error
+	if s := r.state(); err == nil || len(s.Loosening.Refused) != 1 || s.Loosening.Digest != refused.digest {
+		t.Errorf("%v, %+v", err, s)
 	}
 	preview, err := r.preview(t.Context())
 	if err != nil || !preview.Confirm || preview.Digest != refused.digest || len(preview.Loosens) != 1 {

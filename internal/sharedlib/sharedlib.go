@@ -6,6 +6,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -63,7 +64,10 @@ func open(path string) (*elf.File, error) {
 	}
 	f, err := elf.Open(path)
 	var format *elf.FormatError
-	if errors.As(err, &format) || err != nil && info.Size() < 64 {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, fmt.Errorf("%s is not a shared library (ELF), or only a part of one", path)
+	}
+	if errors.As(err, &format) {
 		return nil, fmt.Errorf("%s is not a shared library (ELF)", path)
 	}
 	if err != nil {

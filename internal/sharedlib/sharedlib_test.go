@@ -59,7 +59,8 @@ func TestBadLibraries(t *testing.T) {
 	}{
 		{"empty", "is not a shared library (ELF)", nil, symbol},
 		{"text", "is not a shared library (ELF)", []byte(strings.Repeat("a script\n", 100)), symbol},
-		{"cut short", "", good[:200], symbol},
+		{"cut short", "is not a shared library (ELF), or only a part of one", good[:200], symbol},
+		{"cut short later", "is not a shared library (ELF), or only a part of one", good[:20000], symbol},
 		{"another architecture", "is for another architecture (EM_SPARCV9), and this program for ", otherMachine, symbol},
 		{"a program", "is not a shared library (its type is ET_EXEC)", program, symbol},
 		{"another library", "is a library without C_NoSuchFunction", good, "C_NoSuchFunction"},

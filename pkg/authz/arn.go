@@ -47,7 +47,7 @@ func isService(text string) bool {
 		return true
 	}
 	labels, ok := strings.CutSuffix(strings.TrimSuffix(text, ".cn"), ".amazonaws.com")
-	if !ok || len(text) > maxText {
+	if !ok || len(text) > maxService {
 		return false
 	}
 	for label := range strings.SplitSeq(labels, ".") {

@@ -127,7 +127,7 @@ func (c *checker) checkEntity(e types.EntityUID) {
 		if got := parsePrincipal(id).uid.Type; got != e.Type {
 			want = principalForms[e.Type]
 			if got != typeUnknown {
-				want += fmt.Sprintf("; this one is of a %s", got)
+				want += fmt.Sprintf("; this is the id of the entity type %s", got)
 			}
 		}
 	case typeKeyStore:

@@ -23,10 +23,11 @@ const (
 	recordCost = 400 // of an element of a record, beside its text
 )
 
-// textLengths are the longest values of attributes, in bytes, where they are shorter than maxText.
+// textLengths are the longest values of attributes of principal, resource and context, in bytes,
+// where they are shorter than maxText.
 var textLengths = map[types.String]int{
 	"account": 12, "kmsKeyAccount": 12, "partition": maxName, "kmsKeyRegion": maxName,
-	"viaServiceName": maxName, "name": maxName + len("aws:"), "sessionName": maxName, "path": maxPath,
+	"viaServiceName": maxName, "name": maxService, "sessionName": maxName, "path": maxPath,
 	"id": 128,
 }
 
@@ -127,9 +128,10 @@ func textLength(n xast.IsNode) int {
 			return len(text)
 		}
 		return 0
-	case xast.NodeTypeAccess:
-		length, known := textLengths[node.Value]
-		if known {
+	case xast.NodeTypeAccess: // a record in the policy may have an attribute of that name, too
+		_, name, ofVariable := attribute(node)
+		length, known := textLengths[name]
+		if ofVariable && known {
 			return length
 		}
 	}

@@ -100,6 +100,8 @@ func dearConditions() map[string]string {
 		"numbers":                strings.TrimSuffix(strings.Repeat(`context.hour + 1 == 100 || `, 100), " || "),
 		"records":                `{a: context.viaService, b: context.hour} == {a: "x", b: 3}`,
 		"dates":                  `context.time > datetime("2024-10-15T11:35:00Z").offset(duration("1d"))`,
+		"attribute of a record":  `{account: context.viaService}.account like "*` + strings.Repeat("a", 200) + `b*"`,
+		"set of sets":            `[[context.viaService], [context.region]].contains([context.operation])`,
 		"if":                     `if context.viaService like "*aab" then context.viaService like "*aac" else context.viaService like "*aad"`,
 	}
 }
@@ -147,7 +149,27 @@ func TestLikeCost(t *testing.T) {
 			t.Errorf("%v: %d, want %d", test.pattern, got, test.want)
 		}
 	}
-	if got := textLength(xast.NodeTypeAccess{StrOpNode: xast.StrOpNode{Value: "account"}}); got != 12 {
+	principal := xast.NodeTypeVariable{Name: "principal"}
+	account := xast.NodeTypeAccess{StrOpNode: xast.StrOpNode{Arg: principal, Value: "account"}}
+	if got := textLength(account); got != 12 {
 		t.Errorf("an account has %d bytes", got)
+	}
+}
+
+// The name of a principal is never longer than its cost says.
+func TestLongestNames(t *testing.T) {
+	for _, arn := range []string{
+		strings.Repeat("a.", 120) + "amazonaws.com", strings.Repeat("a.", 1000) + "amazonaws.com",
+		"arn:aws:iam::111122223333:role/aws:" + strings.Repeat("r", 64),
+		"arn:aws:iam::111122223333:user/" + strings.Repeat("/p", 200) + "/" + strings.Repeat("u", 64),
+	} {
+		p := parsePrincipal(arn)
+		for name, value := range p.attributes().All() {
+			length, bounded := textLengths[name]
+			text, _ := value.(types.String)
+			if bounded && len(text) > length {
+				t.Errorf("%.60s…: %s has %d bytes, more than %d", arn, name, len(text), length)
+			}
+		}
 	}
 }

@@ -46,7 +46,7 @@ var badDocuments = []struct{ name, document, want string }{
 		`t.cedar:1:92: policy "t.cedar:1": Account::"11112222333" can never match: its id must be an account id of 12 digits`},
 	{"user", `permit(principal == User::"bob", action, resource);`, `t.cedar:1:27: policy "t.cedar:1": User::"bob" can never match: its id must be an ARN arn:aws:iam::111122223333:user/path/name`},
 	{"user that is a role", `permit(principal == User::"arn:aws:iam::111122223333:role/app", action, resource);`,
-		`t.cedar:1:27: policy "t.cedar:1": User::"arn:aws:iam::111122223333:role/app" can never match: its id must be an ARN arn:aws:iam::111122223333:user/path/name; this one is of a Role`},
+		`t.cedar:1:27: policy "t.cedar:1": User::"arn:aws:iam::111122223333:role/app" can never match: its id must be an ARN arn:aws:iam::111122223333:user/path/name; this is the id of the entity type Role`},
 	{"service", `forbid(principal == Service::"ec2", action, resource);`, `t.cedar:1:30: policy "t.cedar:1": Service::"ec2" can never match: its id must be a service principal such as ec2.amazonaws.com, or AWS Internal`},
 	{"key", `permit(principal, action, resource == Key::"payroll-1");`, `t.cedar:1:44: policy "t.cedar:1": Key::"payroll-1" can never match: its id must be "key store/external key id"`},
 	{"id twice", "@id(\"a\") permit(principal, action, resource);\n@id(\"a\") permit(principal, action, resource);", `t.cedar:2:2: policy "a": the id is taken by the policy at t.cedar:1: give each its own @id`},

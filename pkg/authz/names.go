@@ -94,7 +94,7 @@ func unknownKeyStore(name string, names Names) string {
 	}
 	hint := didYouMean(name, names.KeyStores)
 	if hint == "" && len(names.KeyStores) <= namesShown {
-		hint = "; there are " + strings.Join(names.KeyStores, ", ")
+		hint = "; it has " + strings.Join(names.KeyStores, ", ")
 	}
 	return fmt.Sprintf("there is no key store %q in the configuration%s",
 		boundedText(name, maxName), hint)

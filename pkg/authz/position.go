@@ -16,6 +16,9 @@ type span struct {
 
 // find answers line and column of the first identifier or quoted text that is name.
 func (s span) find(name string) (int, int, bool) {
+	if name == "" { // of nothing by name; "" may stand there
+		return 0, 0, false
+	}
 	found := -1
 	tokens(s.document[s.start:s.end], func(offset int, token string) bool {
 		if strings.Trim(token, `"`) == name {

@@ -30,6 +30,7 @@ const (
 	maxUnknown = 256  // bytes of the id of an Unknown
 	maxPath    = 512  // bytes of an IAM path
 	maxName    = 64   // bytes of an IAM name
+	maxService = 253  // bytes of a service principal: a host name
 )
 
 // principal is awsPrincipalArn, taken apart. Fields that its type does not have are empty.

@@ -54,7 +54,7 @@ func syntaxProblem(file string, document []byte, err error) Problem {
 // isAbout reports whether the token before the place that the parser named is the one it means.
 func (o offence) isAbout(before string) bool {
 	return o.found == before || o.found == "" && (before == "?" || isOddQuote(before) ||
-		before[0] == '"' && strings.HasSuffix(o.message, "expected ident"))
+		(before == "[" || before[0] == '"') && strings.HasSuffix(o.message, "expected ident"))
 }
 
 func (o offence) String() string {
@@ -82,8 +82,10 @@ func (o offence) hint() string {
 	}
 	hint, known = hintsByWanted[o.wanted]
 	switch {
-	case o.wanted == ";" && didYouMean(o.found, conditionWords) != "":
+	case o.wanted == ";" && (o.found == "if" || didYouMean(o.found, conditionWords) != ""):
 		return "write when or unless"
+	case o.found == "[" && strings.HasSuffix(o.message, "expected ident"):
+		return "the head names one entity; for several write `when { principal in [ … ] }`"
 	case known:
 		return hint
 	case isOddQuote(o.found):

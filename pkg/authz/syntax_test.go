@@ -26,6 +26,10 @@ func TestSyntaxHints(t *testing.T) {
 		{head + " when { context.hour == 3 and context.hour == 4 };", "1:63: not Cedar: found and where } is expected: write &&"},
 		{head + " when ( context.hour == 3 );", "1:43: not Cedar: found ( where { is expected: conditions stand in braces: when { … }"},
 		{head + ` when { context.operation in ["Encrypt"] };`, "1:1: policy \"t.cedar:1\": `in` is for entities and sets of them; for texts write `[\"…\", \"…\"].contains(…)`"},
+		{`permit (principal in [Role::"x"], action, resource);`, "1:22: not Cedar: [ is not expected here: the head names one entity; for several write `when { principal in [ … ] }`"},
+		{head + " if { true };", "1:38: not Cedar: found if where ; is expected: write when or unless"},
+		{head + ` when { context.region != "" && context.hour == "3" };`, `1:1: policy "t.cedar:1": a number and a text are never equal: write numbers without quotes`},
+		{head + ` when { principal == "arn:x" };`, `1:1: policy "t.cedar:1": a text and an entity are never equal: write the entity, such as Role::"arn:…", or compare one of its attributes, such as principal.arn`},
 		{`permit (principal, action, resource in Keystore::"payroll");`, `1:40: policy "t.cedar:1": there is no entity type Keystore (did you mean KeyStore?)`},
 	} {
 		_, _, err := Parse("t.cedar", []byte(test.document))

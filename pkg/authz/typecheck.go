@@ -170,7 +170,7 @@ func explainTypeError(message string) (string, string) {
 		return m[1], fmt.Sprintf("there is no action %q%s; there are %s", m[1], didYouMean(m[1], known), strings.Join(known, ", "))
 	}
 	if m := mixedTypes.FindStringSubmatch(message); m != nil {
-		return "", fmt.Sprintf("%s do not go together in one set or comparison: write `… || …`", m[1])
+		return "", explainMixed(m[1])
 	}
 	if wantsEntity.MatchString(message) {
 		return "", "`in` is for entities and sets of them; " +
@@ -180,6 +180,21 @@ func explainTypeError(message string) (string, string) {
 		return "", "no request can match the head: no action has such a principal and such a resource"
 	}
 	return "", "type check: " + boundedText(message, maxErrorText)
+}
+
+// explainMixed is about "Long and String", as the type checker puts it.
+func explainMixed(both string) string {
+	first, second, _ := strings.Cut(strings.ReplaceAll(both, "`", ""), " and ")
+	entities := entityTypes()
+	entity := slices.Contains(entities, first) || slices.Contains(entities, second)
+	switch {
+	case entity && (first == "String" || second == "String"):
+		return "a text and an entity are never equal: write the entity, such as Role::\"arn:…\", " +
+			"or compare one of its attributes, such as principal.arn"
+	case first == "Long" && second == "String", first == "String" && second == "Long":
+		return "a number and a text are never equal: write numbers without quotes"
+	}
+	return fmt.Sprintf("%s do not go together in one set or comparison: write `… || …`", both)
 }
 
 func noSuchType(name string, known []string) string {

@@ -11,8 +11,10 @@ import (
 )
 
 // kept are the capabilities that a vendor's library may use: for files and processes of other
-// users, to lock memory, for its priority and limits, and to bind to a low port.
-const kept = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH |
+// users, to lock memory, for its priority and limits, and to bind to a low port. Not
+// CAP_DAC_READ_SEARCH, which opens files by handle, without a path; CAP_DAC_OVERRIDE includes the
+// rest of it.
+const kept = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE |
 	1<<unix.CAP_FOWNER | 1<<unix.CAP_FSETID | 1<<unix.CAP_KILL | 1<<unix.CAP_SETGID |
 	1<<unix.CAP_SETUID | 1<<unix.CAP_NET_BIND_SERVICE | 1<<unix.CAP_IPC_LOCK |
 	1<<unix.CAP_IPC_OWNER | 1<<unix.CAP_SYS_NICE | 1<<unix.CAP_SYS_RESOURCE

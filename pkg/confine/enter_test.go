@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 const probeArgument = "probe-what-is-reachable"
@@ -22,10 +24,20 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	if len(os.Args) > 2 && os.Args[1] == probeArgument {
-		probe(os.Args[2:])
+		if os.Args[2] == "/dev/tty" {
+			probeTerminal()
+		} else {
+			probe(os.Args[2:])
+		}
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
+}
+
+// probeTerminal prints what became of opening the controlling terminal.
+func probeTerminal() {
+	_, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	fmt.Println("terminal:", err)
 }
 
 // probe prints what became of reading each file, and of truncating the first.
@@ -73,6 +85,47 @@ func TestEnter(t *testing.T) {
 				t.Errorf("refused:\n%s\nwant:\n%s", out, want)
 			}
 		})
+	}
+}
+
+// TestEnterLeavesTheTerminal: a process with a controlling terminal has none afterwards.
+func TestEnterLeavesTheTerminal(t *testing.T) {
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Close()
+	order, err := Order{Plan: Plan{}.Resolve()}.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer order.Close()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	argv := append([]string{self}, Arguments(3, probeArgument, "/dev/tty")[1:]...)
+	// The shell leads the session: it shows that there is a terminal, and what becomes of a child.
+	script := `(: < /dev/tty) && echo "a terminal"; "$@"; true`
+	cmd := exec.Command("sh", append([]string{"-c", script, "sh"}, argv...)...)
+	cmd.Stdin, cmd.ExtraFiles = terminal, []*os.File{order}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "a terminal") || !strings.Contains(string(out), "no such device") {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

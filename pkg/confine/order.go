@@ -63,8 +63,8 @@ func (o Order) File() (*os.File, error) {
 // what follows Command. It returns only if that fails; then nothing may be done in this process.
 //
 // Whatever the order says, no_new_privs is set, so that no program that the process starts gains
-// privileges by a set-user-ID bit or file capabilities, and what root could use to reach around
-// Landlock is given up.
+// privileges by a set-user-ID bit or file capabilities. What root could use to reach around Landlock
+// is given up, limits of other processes cannot be set, and the terminal is left.
 func Enter(arguments []string) error {
 	if len(arguments) < 2 {
 		return errors.New("this command is not for use by hand: the proxy starts it")
@@ -79,7 +79,11 @@ func Enter(arguments []string) error {
 	if err != nil {
 		return fmt.Errorf("cannot set no_new_privs: %w", err)
 	}
+	leaveTerminal()
 	err = dropCapabilities()
+	if err == nil {
+		err = refuseLimitsOfOthers()
+	}
 	if err == nil && order.Kernel > 0 {
 		err = order.restrict()
 	}
@@ -92,6 +96,19 @@ func Enter(arguments []string) error {
 	}
 	err = syscall.Exec(self, append([]string{os.Args[0]}, arguments[1:]...), environment)
 	return fmt.Errorf("cannot start %s again: %w", self, err)
+}
+
+// leaveTerminal leaves the controlling terminal, if there is one, for good: with it a process types
+// orders into the shell from which the proxy was started (TIOCSTI). A session of its own (setsid)
+// would do the same, but the kernel shares processors out by sessions (sched(7), autogroup), and a
+// call then takes half as much processor time again.
+func leaveTerminal() {
+	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return // there is none
+	}
+	_ = unix.IoctlSetInt(fd, unix.TIOCNOTTY, 0)
+	_ = unix.Close(fd)
 }
 
 func readOrder(descriptor string) (Order, error) {

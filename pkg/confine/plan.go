@@ -5,6 +5,7 @@ package confine
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -40,8 +41,70 @@ var devicePaths = []string{
 // Resolve is the plan with the targets of symbolic links instead of the links, as they are now: the
 // kernel decides about targets. A path that does not exist keeps its name below the first directory
 // that does.
+//
+// A confined process can make links where it may write, and the next process must not get what they
+// lead to. So a path of Keep below another one is left out, which allows it anyway, and so is one
+// that leads to something protected by a link that stands elsewhere.
 func (p Plan) Resolve() Plan {
-	return Plan{Strict: p.Strict, Protect: resolve(p.Protect), Keep: resolve(p.Keep)}
+	r := Plan{Strict: p.Strict, Protect: resolve(p.Protect)}
+	var keep []string
+	for _, path := range p.Keep {
+		path = filepath.Clean(path)
+		if filepath.IsAbs(path) && !p.allowsAnyway(path) && !p.isLured(path, r.Protect) {
+			keep = append(keep, path)
+		}
+	}
+	r.Keep = resolve(keep)
+	return r
+}
+
+// allowsAnyway reports whether a path is below another one of Keep, with nothing protected between.
+func (p Plan) allowsAnyway(path string) bool {
+	return slices.ContainsFunc(p.Keep, func(k string) bool {
+		between := func(secret string) bool {
+			return within(path, secret) && within(secret, k) && secret != k
+		}
+		return k != path && within(path, k) && !slices.ContainsFunc(p.Protect, between)
+	})
+}
+
+// isLured reports whether a path leads to something protected by a link that a process may have
+// made: one that is neither among the protected nor on the way to it.
+func (p Plan) isLured(path string, protect []string) bool {
+	isWithinAny := func(path string, all []string) bool {
+		return slices.ContainsFunc(all, func(one string) bool { return within(path, one) })
+	}
+	if !isWithinAny(resolveOne(path), protect) {
+		return false
+	}
+	return slices.ContainsFunc(links(path), func(link string) bool {
+		ownWay := slices.ContainsFunc(p.Protect, func(one string) bool { return within(one, link) })
+		return !ownWay && (!isWithinAny(link, protect) || isWithinAny(link, p.Keep) && link != path)
+	})
+}
+
+// maxLinks bounds how many links are followed, as the kernel does.
+const maxLinks = 40
+
+// links are the symbolic links on the way to a path's target, where they really are.
+func links(path string) []string {
+	var found []string
+	at, rest := "/", strings.Split(path, "/")
+	for len(rest) > 0 && len(found) <= maxLinks {
+		next := filepath.Join(at, rest[0])
+		rest = rest[1:]
+		target, err := os.Readlink(next)
+		if err != nil {
+			at = next
+			continue
+		}
+		found = append(found, next)
+		rest = append(strings.Split(target, "/"), rest...)
+		if filepath.IsAbs(target) {
+			at = "/"
+		}
+	}
+	return found
 }
 
 func resolve(paths []string) []string {

@@ -33,6 +33,10 @@ type grant struct {
 	readOnly  bool
 }
 
+// kernelPaths are where the kernel takes orders, for instance to end all processes of a group. No
+// library needs to give any.
+var kernelPaths = []string{"/proc", "/sys"}
+
 // walker collects grants.
 type walker struct {
 	tree    tree
@@ -111,7 +115,7 @@ func (w *walker) allowNamed(path string, readOnly bool) {
 func (w *walker) allow(path string, directory bool) {
 	if !w.leadsTo(path) {
 		w.grants = append(w.grants,
-			grant{path: path, directory: directory, readOnly: path == "/proc"})
+			grant{path: path, directory: directory, readOnly: slices.Contains(kernelPaths, path)})
 		return
 	}
 	entries, err := w.tree.ReadDir(path)

@@ -70,9 +70,11 @@ func (s SlowCall) Next() (step, reason) {
 	return AskAnother, Hedge
 }
 
-// RoundPauses are the waits before all HSMs are asked again.
+// RoundPauses are the waits before all HSMs are asked again. Together they are longer than the start
+// of a new process, confinement included, takes on a busy machine.
 var RoundPauses = [...]time.Duration{
 	2 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond,
+	50 * time.Millisecond,
 }
 
 const (

@@ -60,10 +60,10 @@ func TestFaultMovesOn(t *testing.T) {
 }
 
 // How long a request takes that nobody serves. The pauses between the rounds are
-// 2, 10, 25 and 50 ms, each up to a quarter shorter.
+// 2, 10, 25, 50 and 50 ms, each up to a quarter shorter.
 var (
 	atOnce      = [2]time.Duration{0, 0}
-	allRounds   = [2]time.Duration{87 * time.Millisecond * 3 / 4, 87 * time.Millisecond}
+	allRounds   = [2]time.Duration{137 * time.Millisecond * 3 / 4, 137 * time.Millisecond}
 	wholeBudget = [2]time.Duration{budget, budget}
 )
 
@@ -78,13 +78,13 @@ func TestNobodyServes(t *testing.T) {
 		asked  [2]int           // least and most
 		faults int
 	}{
-		{"both down", down, down, []error{hsm.ErrUnavailable}, hsm.ErrTimeout, allRounds, [2]int{10, 10}, 2},
+		{"both down", down, down, []error{hsm.ErrUnavailable}, hsm.ErrTimeout, allRounds, [2]int{12, 12}, 2},
 		{"both hang", hang, hang, []error{hsm.ErrTimeout, context.DeadlineExceeded}, hsm.ErrUnavailable, wholeBudget, [2]int{2, 2}, 2},
 		{"one hangs, one down", hang, down, []error{hsm.ErrTimeout}, hsm.ErrUnavailable, wholeBudget, [2]int{4, 8}, 2},
 		{"one down, one hangs", down, hang, []error{hsm.ErrTimeout}, hsm.ErrUnavailable, wholeBudget, [2]int{4, 8}, 2},
 		{"both busy", failWith(hsm.ErrBusy), failWith(hsm.ErrBusy), []error{hsm.ErrBusy}, hsm.ErrUnavailable, atOnce, [2]int{2, 2}, 2},
-		{"one busy, one down", failWith(hsm.ErrBusy), down, []error{hsm.ErrUnavailable}, hsm.ErrBusy, allRounds, [2]int{10, 10}, 2},
-		{"one says the key is gone, one down", failWith(hsm.ErrKeyNotFound), down, []error{hsm.ErrUnavailable}, hsm.ErrKeyNotFound, allRounds, [2]int{10, 10}, 1},
+		{"one busy, one down", failWith(hsm.ErrBusy), down, []error{hsm.ErrUnavailable}, hsm.ErrBusy, allRounds, [2]int{12, 12}, 2},
+		{"one says the key is gone, one down", failWith(hsm.ErrKeyNotFound), down, []error{hsm.ErrUnavailable}, hsm.ErrKeyNotFound, allRounds, [2]int{12, 12}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

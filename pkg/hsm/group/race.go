@@ -109,7 +109,7 @@ func (r *race[T]) again(round int) bool {
 }
 
 // pauseAfter is how long to wait before all HSMs are asked again: up to a quarter less than
-// roundPauses says, so that many requests do not ask at once.
+// decide.RoundPauses says, so that many requests do not ask at once.
 func pauseAfter(round int) time.Duration {
 	if round >= len(decide.RoundPauses) {
 		return 0

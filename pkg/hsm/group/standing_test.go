@@ -278,7 +278,7 @@ func TestOneHSM(t *testing.T) {
 		tokens[0].SetHook(onRequests(down))
 		_, trace, err := request(t, g)
 		wantError(t, err, hsm.ErrUnavailable)
-		if trace.Attempts != 5 { // it is all there is, and it was well a moment ago
+		if trace.Attempts != 6 { // it is all there is, and it was well a moment ago
 			t.Fatalf("got %+v", trace)
 		}
 		tokens[0].SetHook(nil)

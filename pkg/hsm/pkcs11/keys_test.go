@@ -190,7 +190,7 @@ func TestDuplicates(t *testing.T) {
 	if err != nil || len(keys) != 1 {
 		t.Fatalf("%v, %v", keys, err)
 	}
-	err = token.createKey(rawSession(t, token), twin)
+	_, err = token.createKey(rawSession(t, token), twin)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,6 +205,29 @@ func TestDuplicates(t *testing.T) {
 	err = token.DestroyKey(t.Context(), "k", 3)
 	if !errors.Is(err, hsm.ErrDuplicateKey) {
 		t.Errorf("destroy: %v", err)
+	}
+}
+
+// A key that has to be alone does not stay beside another, and destroys no other.
+func TestCreateLoneKey(t *testing.T) {
+	token := openWith(t, NewKey{Label: "k", Version: 2, HasVersion: true})
+	for _, version := range []uint32{1, 2} {
+		err := token.CreateLoneKey(t.Context(), NewKey{Label: "k", Version: version, HasVersion: true})
+		if !errors.Is(err, hsm.ErrDuplicateKey) {
+			t.Errorf("version %d: %v", version, err)
+		}
+	}
+	found, err := token.Find(t.Context(), "k")
+	if err != nil || len(found) != 1 || found[0].Version() != 2 {
+		t.Errorf("left are %v, %v", found, err)
+	}
+	err = token.CreateLoneKey(t.Context(), NewKey{Label: "alone", Version: 1, HasVersion: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = token.Encrypt(t.Context(), ref("alone", 1), nil, nil)
+	if err != nil {
+		t.Error(err)
 	}
 }
 

@@ -105,7 +105,7 @@ func (t *Token) CreateKeys(ctx context.Context, keys []NewKey) error {
 			if ctx.Err() != nil {
 				return timeout(op, ctx)
 			}
-			err := t.createKey(session, key)
+			_, err := t.createKey(session, key)
 			if err != nil {
 				return err
 			}
@@ -120,6 +120,48 @@ func (t *Token) CreateKeys(ctx context.Context, keys []NewKey) error {
 		return named(op, err)
 	}
 	return nil
+}
+
+// CreateLoneKey makes a key that has to be the only one of its label, where several programs may do
+// so at the same moment. If the label has another key afterwards, the one that was made is destroyed
+// again. Then, or if the version is there already, the error is ErrDuplicateKey: look again after a
+// random time, because every one of these programs may have done the same.
+func (t *Token) CreateLoneKey(ctx context.Context, key NewKey) error {
+	const op = "create key"
+	err := key.validate()
+	if err != nil {
+		return &hsm.Error{Op: op, Kind: hsm.ErrKeyUsage, Detail: err.Error()}
+	}
+	err = t.refuseTaken(ctx, []NewKey{key})
+	if err != nil {
+		return named(op, err)
+	}
+	var made p11.ObjectHandle
+	err = t.withReadWrite(ctx, func(session p11.SessionHandle) error {
+		made, err = t.createKey(session, key)
+		return err
+	})
+	if err != nil {
+		return named(op, err)
+	}
+	found, err := t.Find(ctx, key.Label)
+	if err != nil || len(found) <= 1 {
+		return err
+	}
+	err = t.withReadWrite(ctx, func(session p11.SessionHandle) error {
+		err := t.module.ctx.DestroyObject(session, made)
+		if err != nil {
+			e := unavailable(op, "C_DestroyObject", err)
+			e.Detail = fmt.Sprintf("there are %d keys %q: delete all but one", len(found), key.Label)
+			return e
+		}
+		return nil
+	})
+	if err != nil {
+		return named(op, err)
+	}
+	return &hsm.Error{Op: op, Kind: hsm.ErrDuplicateKey, Detail: fmt.Sprintf(
+		"another program made a key %q at the same moment; this one was destroyed again", key.Label)}
 }
 
 func (k NewKey) validate() error {
@@ -177,23 +219,23 @@ func (t *Token) refuseTaken(ctx context.Context, keys []NewKey) error {
 	return nil
 }
 
-func (t *Token) createKey(session p11.SessionHandle, key NewKey) error {
+func (t *Token) createKey(session p11.SessionHandle, key NewKey) (p11.ObjectHandle, error) {
 	template := key.template(t.config.UserType.logsIn())
 	if key.Value != nil {
 		template = append(template, p11.NewAttribute(p11.CKA_VALUE, key.Value))
-		_, err := t.module.ctx.CreateObject(session, template)
+		handle, err := t.module.ctx.CreateObject(session, template)
 		if err != nil {
-			return keyFailure(key, "C_CreateObject", err)
+			return 0, keyFailure(key, "C_CreateObject", err)
 		}
-		return nil
+		return handle, nil
 	}
 	template = append(template, p11.NewAttribute(p11.CKA_VALUE_LEN, key.bits()/8))
 	mechanism := []*p11.Mechanism{p11.NewMechanism(p11.CKM_AES_KEY_GEN, nil)}
-	_, err := t.module.ctx.GenerateKey(session, mechanism, template)
+	handle, err := t.module.ctx.GenerateKey(session, mechanism, template)
 	if err != nil {
-		return keyFailure(key, "C_GenerateKey", err)
+		return 0, keyFailure(key, "C_GenerateKey", err)
 	}
-	return nil
+	return handle, nil
 }
 
 func keyFailure(key NewKey, function string, err error) error {

@@ -75,6 +75,10 @@ func openFake(_ context.Context, raw json.RawMessage) (hsm.Token, int, error) {
 		return nil, 0, &hsm.Error{Op: "login", Function: "C_Login", Code: 0xA0, Kind: hsm.ErrPINIncorrect}
 	case "no-token":
 		return nil, 0, &hsm.Error{Op: "open", Kind: hsm.ErrTokenNotFound, Detail: "tokens that are there: b, c"}
+	case "unavailable":
+		return nil, 0, &hsm.Error{
+			Op: "look at the token", Function: "C_GetTokenInfo", Code: 5, Kind: hsm.ErrUnavailable,
+		}
 	case "no-token-unless": // a file exists
 		_, err := os.Stat(detail)
 		if err != nil {

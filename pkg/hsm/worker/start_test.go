@@ -143,6 +143,17 @@ func TestTokenComesBack(t *testing.T) {
 	eventually(t, 10*time.Second, "the token was not found again", func() bool { return works(w) })
 }
 
+// A call while the token cannot be opened says why not, with the code of the module.
+func TestCallsSayWhyTheTokenIsAway(t *testing.T) {
+	w := startWorker(t, testConfig(t, testSettings{Open: "unavailable"}))
+	wantKind(t, w.Ready(within(t, 10*time.Second)), hsm.ErrUnavailable)
+	_, err := w.Find(within(t, time.Second), "label")
+	e := wantKind(t, err, hsm.ErrUnavailable)
+	if !strings.Contains(e.Detail, "C_GetTokenInfo: CKR_GENERAL_ERROR") {
+		t.Error(e)
+	}
+}
+
 func TestRetry(t *testing.T) {
 	crash := &hsm.Error{Kind: hsm.ErrUnavailable}
 	r := retry{min: 50 * time.Millisecond, max: 5 * time.Second}

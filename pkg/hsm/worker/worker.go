@@ -247,7 +247,7 @@ func (w *Worker) away(k kind) error {
 	var last *hsm.Error
 	switch {
 	case s.Phase == Closed || s.LastErr == nil:
-	case errors.As(s.LastErr, &last) && last.Kind == hsm.ErrUnavailable:
+	case errors.As(s.LastErr, &last) && last.Kind == hsm.ErrUnavailable && last.Detail != "":
 		detail += ": " + last.Detail
 	default:
 		detail += ": " + s.LastErr.Error()

@@ -43,10 +43,11 @@ var HeaderOutcomes = []HeaderOutcome{
 var headerAdvice = map[HeaderOutcome]string{
 	HeaderMissing: "this source is trusted and must send the header: " +
 		"enable the PROXY protocol on the load balancer, for its health checks too",
-	HeaderInvalid: "the header must be one of version 1 or 2 for TCP, of at most 4 KiB",
-	HeaderSlow:    "the header must come within server.read_header_timeout",
+	HeaderInvalid: "the load balancer must send a header of version 1 or 2 for TCP: " +
+		"version 1 in one piece, version 2 of at most 4 KiB",
+	HeaderSlow: "the header must come within server.read_header_timeout",
 	HeaderUntrusted: "if this is a load balancer, add its address to proxy_protocol.trusted; " +
-		"or else somebody tries to forge an address",
+		"otherwise somebody is trying to forge an address",
 }
 
 // headerBuffer holds the longest header of version 1 (107 bytes), which must come in one piece, and

@@ -25,6 +25,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -182,6 +183,38 @@ static int trace(pid_t pid)
 	if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) < 0)
 		return -1;
 	ptrace(PTRACE_DETACH, pid, NULL, NULL);
+	return 0;
+}
+
+/* limit sets a limit of a process to what it is. */
+static int limit(pid_t pid)
+{
+	struct rlimit now;
+
+	if (prlimit(pid, RLIMIT_NOFILE, NULL, &now) < 0)
+		return -1;
+	return prlimit(pid, RLIMIT_NOFILE, &now, NULL);
+}
+
+/* by_handle opens a file by its number in the file system. */
+static int by_handle(const char *path)
+{
+	struct {
+		struct file_handle head;
+		unsigned char rest[MAX_HANDLE_SZ];
+	} handle = {.head.handle_bytes = MAX_HANDLE_SZ};
+	int mount_id, mount_fd, fd;
+
+	if (name_to_handle_at(AT_FDCWD, path, &handle.head, &mount_id, 0) < 0)
+		return -1;
+	mount_fd = open(own(""), O_RDONLY | O_DIRECTORY);
+	if (mount_fd < 0)
+		return -1;
+	fd = open_by_handle_at(mount_fd, &handle.head, O_RDONLY);
+	close(mount_fd);
+	if (fd < 0)
+		return -1;
+	close(fd);
 	return 0;
 }
 
@@ -375,6 +408,10 @@ static void attack(const char *phase, const char *verb, const char *named)
 		failed = peek(sibling());
 	else if (!strcmp(verb, "kill-sibling"))
 		failed = sibling() ? kill(sibling(), SIGKILL) : -1;
+	else if (!strcmp(verb, "limit"))
+		failed = limit(atoi(target));
+	else if (!strcmp(verb, "handle"))
+		failed = by_handle(target);
 	else if (!strcmp(verb, "abstract"))
 		failed = abstract(target);
 	else if (!strcmp(verb, "gain-privileges"))
