@@ -56,7 +56,7 @@ install: ## Install bin/xks-proxy, its unit, manual pages, completions, document
 	sed 's|/usr/local/|$(PREFIX)/|g' configs/xks-proxy.service >'$(DESTDIR)$(PREFIX)/lib/systemd/system/xks-proxy.service'
 	chmod 0644 '$(DESTDIR)$(PREFIX)/lib/systemd/system/xks-proxy.service'
 	install -d '$(DOCUMENTS)/examples/policies' '$(DOCUMENTS)/examples/key_stores.d'
-	install -m 0644 README.md docs/*.md '$(DOCUMENTS)/'
+	install -m 0644 README.md CHANGELOG.md docs/*.md '$(DOCUMENTS)/'
 	install -m 0644 configs/*.yaml configs/*.logrotate '$(DOCUMENTS)/examples/'
 	install -m 0644 configs/policies/* '$(DOCUMENTS)/examples/policies/'
 	install -m 0644 configs/key_stores.d/* '$(DOCUMENTS)/examples/key_stores.d/'
@@ -77,7 +77,7 @@ demo-once: softhsm build ## The same with all checks, then stop: exit code 0 or 
 	@exec $(BIN) demo --dir '$(DIR)' --exit
 
 check: lint ## The inner loop: lint, and unit tests without -race
-	go test -timeout 10m ./pkg/... ./internal/... ./cmd/... ./configs/...
+	go test -p 8 -timeout 10m ./pkg/... ./internal/... ./cmd/... # they mostly wait: side by side
 
 test: softhsm p11kit promtool ## Vet, unit tests with -race, end-to-end tests with the real program
 	go vet ./...
