@@ -104,7 +104,7 @@ func TestProxiesCreateOneTestKey(t *testing.T) {
 		for _, hsm := range []string{"hsm-a", "hsm-b"} {
 			// A proxy that comes after the others have made it has nothing to make.
 			if got := p.testKeys(t, hsm); got != "1 made, 0 failed" && got != "0 made, 0 failed" {
-				t.Errorf("%s: %s", hsm, got)
+				t.Errorf("%s: %s; log:\n%s", hsm, got, p.log.find(func(line string) bool { return strings.Contains(line, "cannot make the") }))
 			}
 		}
 	}
