@@ -5,6 +5,7 @@ package pkcs11
 import (
 	"context"
 	"fmt"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -122,6 +123,10 @@ func (t *Token) CreateKeys(ctx context.Context, keys []NewKey) error {
 	return nil
 }
 
+// loneKeyPause is between making a key and looking whether it is alone: a token does not show every
+// program at once what another has made.
+const loneKeyPause = 300 * time.Millisecond
+
 // CreateLoneKey makes a key that has to be the only one of its label, where several programs may do
 // so at the same moment. If the label has another key afterwards, the one that was made is destroyed
 // again. Then, or if the version is there already, the error is ErrDuplicateKey: look again after a
@@ -143,6 +148,11 @@ func (t *Token) CreateLoneKey(ctx context.Context, key NewKey) error {
 	})
 	if err != nil {
 		return named(op, err)
+	}
+	select {
+	case <-time.After(loneKeyPause):
+	case <-ctx.Done():
+		return named(op, ctx.Err())
 	}
 	found, err := t.Find(ctx, key.Label)
 	if err != nil || len(found) <= 1 {
