@@ -16,7 +16,7 @@ import (
 )
 
 const blockLong = `block makes a key store, or a key, unusable for AWS at once, and keeps it so through reloads and
-restarts, until "unblock". It is in force for the next request when the command returns; AWS KMS
+restarts, until "unblock". It is in effect for the next request when the command returns; AWS KMS
 is answered InvalidStateException, and its callers cannot encrypt or decrypt with it.
 
 What AWS has decrypted before, it keeps in memory for a while, and some of it for as long as it
@@ -84,7 +84,7 @@ func newBlockKeyStoreCommand(method string) *cobra.Command {
 	c.ValidArgsFunction = onlyFirst(f.completeKeyStores())
 	c.Flags().StringVar(&f.reason, "reason", "", "why, for the log and the list: `TEXT` of at most 500 bytes")
 	if method == http.MethodPost {
-		c.Flags().BoolVar(&f.force, "force", false, "also if there is no such key store (yet)")
+		c.Flags().BoolVar(&f.force, "force", false, "block even if there is no such key store (yet)")
 	}
 	return c
 }
@@ -112,7 +112,7 @@ func newBlockKeyCommand(method string) *cobra.Command {
 	completeFlag(c, "key-store", f.completeKeyStores())
 	c.Flags().StringVar(&f.reason, "reason", "", "why, for the log and the list: `TEXT` of at most 500 bytes")
 	if method == http.MethodPost {
-		c.Flags().BoolVar(&f.force, "force", false, "also if there is no such key store (yet)")
+		c.Flags().BoolVar(&f.force, "force", false, "block even if there is no such key store (yet)")
 	}
 	return c
 }

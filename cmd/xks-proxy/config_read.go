@@ -42,7 +42,7 @@ func (r *reader) section(s *setting, n *yaml.Node, path string) map[string]any {
 }
 
 // entries are the keys of a mapping that the schema knows. A key that is nearly
-// one is a problem, and taken for it all the same: one slip, one error.
+// one is a problem, and taken for it anyway: one slip, one error.
 func (r *reader) entries(s *setting, n *yaml.Node, path string) map[string]*yaml.Node {
 	m := follow(n)
 	if m == nil || m.Tag == "!!null" || !r.count(len(m.Content)) {
@@ -61,7 +61,7 @@ func (r *reader) entries(s *setting, n *yaml.Node, path string) map[string]*yaml
 		name := key.Value
 		switch _, known := s.field(name); {
 		case key.Kind != yaml.ScalarNode || key.Tag == "!!merge":
-			r.errorAt(place(key), path, "a key here is no plain name (\"<<\" does not work here either); write the keys out")
+			r.errorAt(place(key), path, "a key here is not a plain name (\"<<\" does not work here either); write the keys out")
 		case !known:
 			slips[r.unknownKey(s, key, path)] = value
 		case lines[name] != 0:
