@@ -155,7 +155,7 @@ func (a *admin) unblockTarget(ctx context.Context, o blockOrder) (string, error)
 	}
 	done := fmt.Sprintf("The %s had no block of its own", o.blockTarget)
 	if len(removed) > 0 {
-		done = fmt.Sprintf("The block of the %s %s was taken back", o.blockTarget, told(removed[0]))
+		done = fmt.Sprintf("The block of the %s %s was removed", o.blockTarget, told(removed[0]))
 	}
 	if rest := a.blockedBesides(o.blockTarget); len(rest) > 0 {
 		return "", &adminRefusal{errStaysBlocked, done + "; it stays blocked: " + strings.Join(rest, "; ")}

@@ -41,7 +41,7 @@ func TestBlockAndUnblockAKeyStore(t *testing.T) {
 		t.Error("answered, and not remembered")
 	}
 	rig.wantSaid(t, 0, "The key store finance was blocked already, by USER at TIME (case 4711). That block stands.", "block", "key-store", "finance", "--reason", "another")
-	rig.wantSaid(t, 0, "The block of the key store finance by USER at TIME (case 4711) was taken back.", "unblock", "key-store", "finance")
+	rig.wantSaid(t, 0, "The block of the key store finance by USER at TIME (case 4711) was removed.", "unblock", "key-store", "finance")
 	if len(rig.inForce().KeyStores) != 0 || strings.Contains(readFile(t, rig.killPath()), "finance") {
 		t.Error("it stays blocked")
 	}
@@ -59,7 +59,7 @@ func TestBlockAKey(t *testing.T) {
 Note: no HSM lists a key of the label "nowhere" now; it is blocked anyway.`, "block", "key", "nowhere")
 	rig.wantSaid(t, 0, `The key 1 of key store payroll is blocked: from now on Encrypt and Decrypt are answered InvalidStateException.
 Note: no HSM lists a key of the label "payroll-1" now; it is blocked anyway.`, "block", "key", "1", "--key-store", "payroll")
-	rig.wantSaid(t, 1, `xks-proxy: The block of the key key of key store finance by USER at TIME was taken back; it stays blocked: the key with the label "key" is blocked by USER at TIME`,
+	rig.wantSaid(t, 1, `xks-proxy: The block of the key key of key store finance by USER at TIME was removed; it stays blocked: the key with the label "key" is blocked by USER at TIME`,
 		"unblock", "key", "key", "--key-store", "finance")
 	rig.wantSaid(t, 0, `The key with the label "Key" is not blocked; nothing was changed. Blocked are: key with the label "key"; key with the label "nowhere"; key 1 of key store payroll.`, "unblock", "key", "Key")
 }
@@ -70,7 +70,7 @@ func TestUnblockWhatTheConfigurationBlocks(t *testing.T) {
 	const place = "the configuration has blocked: true at xks-proxy.yaml:40:14: key_stores[2].blocked; change it there and reload"
 	rig.wantSaid(t, 1, "xks-proxy: The key store archive had no block of its own; it stays blocked: "+place, "unblock", "key-store", "archive")
 	rig.wantSaid(t, 0, "The key store archive is blocked: from now on all its requests are answered InvalidStateException.", "block", "key-store", "archive")
-	rig.wantSaid(t, 1, "xks-proxy: The block of the key store archive by USER at TIME was taken back; it stays blocked: "+place, "unblock", "key-store", "archive")
+	rig.wantSaid(t, 1, "xks-proxy: The block of the key store archive by USER at TIME was removed; it stays blocked: "+place, "unblock", "key-store", "archive")
 	rig.wantSaid(t, 1, "xks-proxy: The key old of key store payroll had no block of its own; it stays blocked: the configuration disables the key at xks-proxy.yaml:30:16: key_stores[1].keys.disabled; change it there and reload",
 		"unblock", "key", "old", "--key-store", "payroll")
 }

@@ -161,7 +161,7 @@ func (k *killSwitch) put(ctx context.Context, b block) (block, bool, uint64, err
 	others := withoutBlock(k.blocks, b.blockTarget)
 	if len(others) >= maxBlocks {
 		return block{}, false, 0, fmt.Errorf(
-			"%w: %d are in effect; block the key store as a whole, or take back blocks of single keys",
+			"%w: %d are in effect; block the key store as a whole, or remove blocks of single keys",
 			errTooManyBlocks,
 			maxBlocks,
 		)
@@ -174,7 +174,7 @@ func (k *killSwitch) put(ctx context.Context, b block) (block, bool, uint64, err
 // remove takes back every block that is about a target when it is called: those by its name, and
 // those by the path that its key store has. It returns the blocks that it took out; none if there
 // was none. With nil the target has no block any more. With errBlockedAgain it has one that came
-// meanwhile. After other errors nothing was taken back: *renamedError, errCallerGone, or that of
+// meanwhile. After other errors nothing was removed: *renamedError, errCallerGone, or that of
 // the disk.
 func (k *killSwitch) remove(ctx context.Context, t blockTarget) ([]block, error) {
 	deadline := time.Now().Add(saveLimit)

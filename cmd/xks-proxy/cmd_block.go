@@ -24,7 +24,7 @@ is in use: see "The kill switch" in docs/operations.md.
 
 Exit code 0: it is blocked. 1: it is not, or it would not survive a restart: the message says which.`
 
-const unblockLong = `unblock takes back what "block" did. What the configuration blocks stays so.
+const unblockLong = `unblock removes a block that "block" made. What the configuration blocks stays blocked.
 
 Exit code 0: it is not blocked. 1: it is, and the message says by what.`
 
@@ -55,7 +55,7 @@ func newBlockCommand() *cobra.Command {
 
 func newUnblockCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "unblock", Short: "Take back a block", Long: unblockLong,
+		Use: "unblock", Short: "Remove a block", Long: unblockLong,
 		Example: `  xks-proxy unblock key-store finance --reason "case 4711 is closed"
   xks-proxy unblock key payroll-7 --key-store finance`,
 		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them

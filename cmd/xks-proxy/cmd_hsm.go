@@ -53,7 +53,7 @@ func newHSMListCommand() *cobra.Command {
 	f := &proxyFlags{}
 	c := &cobra.Command{
 		Use:     "list",
-		Short:   "Print the HSMs of each group, and how they are",
+		Short:   "Print the HSMs of each group and their state",
 		Long:    hsmListLong,
 		Example: "  xks-proxy hsm list",
 		RunE: func(c *cobra.Command, _ []string) error {

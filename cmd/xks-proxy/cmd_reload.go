@@ -82,7 +82,7 @@ func newConfigDiffCommand() *cobra.Command {
 	f := &proxyFlags{}
 	c := &cobra.Command{
 		Use:   "diff",
-		Short: "Say what a reload of the running proxy would change",
+		Short: "Print what a reload of the running proxy would change",
 		Long: `diff asks the running proxy, whose configuration FILE is, what a reload would change. The
 proxy reads the configuration again, with all files that it names and all secrets
 (commands that print a secret are run); HSMs are not contacted, and nothing is changed.

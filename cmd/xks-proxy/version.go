@@ -63,7 +63,7 @@ func newVersionCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "version",
-		Short: "Say which version this is",
+		Short: "Print version information",
 		Long:  "version prints the version, the revision it was built from, the Go version and whether\ncryptography runs in FIPS 140-3 mode.",
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
