@@ -364,3 +364,17 @@ func TestPeer(t *testing.T) {
 		t.Errorf("a user without a name: %s", got)
 	}
 }
+
+// A proxy that was started with a relative path names its file so that it can be found from anywhere.
+func TestStatusNamesTheWholePath(t *testing.T) {
+	rig := newAdminRig(t)
+	rig.admin.config = func() *config { return &config{source: &source{file: "xks-proxy.yaml"}} }
+	directory, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := filepath.Join(directory, "xks-proxy.yaml")
+	if got := rig.admin.proxyStatus(time.Now()).ConfigFile; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

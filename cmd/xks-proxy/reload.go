@@ -231,13 +231,18 @@ func (r *reloader) settle(reading *reloadReading, began time.Time) {
 	r.files.settle(filesOf(r.file, configs...), began)
 }
 
-func (r *reloader) answer(reading *reloadReading) *reloadAnswer {
-	file, err := filepath.Abs(r.file)
+// absolute is a file as an operator finds it from any directory.
+func absolute(file string) string {
+	path, err := filepath.Abs(file)
 	if err != nil {
-		file = r.file // the directory of the process is gone
+		return file // the directory of the process is gone
 	}
+	return path
+}
+
+func (r *reloader) answer(reading *reloadReading) *reloadAnswer {
 	a := &reloadAnswer{
-		File: file, Changes: []reloadChange{}, Warnings: []string{},
+		File: absolute(r.file), Changes: []reloadChange{}, Warnings: []string{},
 		WaitsForRestart: append([]string{}, reading.waits...),
 		Loosens:         append([]loosening{}, reading.loosens...),
 	}
