@@ -1,7 +1,7 @@
 # xks-proxy as a small image: one program, glibc for the vendor's PKCS#11 module,
 # no shell, no root.
 #
-#   docker build -t xks-proxy .
+#   docker build -t xks-proxy --build-arg VERSION=v1.2.3 .
 #   docker run --read-only --cap-drop ALL --security-opt no-new-privileges -p 443:8443 \
 #       -v "$PWD/etc:/etc/xks-proxy:ro" -v /opt/vendor:/opt/vendor:ro -v xks-state:/var/lib/xks-proxy xks-proxy
 #
@@ -14,11 +14,25 @@ FROM golang:1.26-bookworm AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
+# The version is VERSION, or else the tag or commit of the clone that this is built from. Where
+# there is no .git (an archive of the sources), VERSION has to be given. COPY needs a file that
+# exists, hence go.mod; what .dockerignore leaves out does not count as a change.
+ARG VERSION
+COPY go.mod .gi[t] .git/
 COPY cmd cmd
 COPY configs configs
 COPY internal internal
 COPY pkg pkg
-RUN CGO_ENABLED=1 go build -trimpath -buildvcs=false -o /out/xks-proxy ./cmd/xks-proxy
+RUN vcs=true; \
+    if git rev-parse --verify --quiet HEAD >/dev/null 2>&1; then \
+        git ls-files --deleted -z | git update-index -z --skip-worktree --stdin; \
+    elif [ -n "$VERSION" ]; then \
+        vcs=false; \
+    else \
+        echo 'no version: build from a clone, or give --build-arg VERSION=v1.2.3' >&2; exit 1; \
+    fi; \
+    CGO_ENABLED=1 go build -trimpath -buildvcs=$vcs \
+        -ldflags "-X 'xks-proxy/internal/version.stamped=$VERSION'" -o /out/xks-proxy ./cmd/xks-proxy
 RUN mkdir -p /out/state
 
 # Debian 12's glibc, libgcc and libstdc++, which modules need; the same release as above.

@@ -13,8 +13,12 @@ DECRYPTS ?= 100000
 PREFIX   ?= /usr/local
 DESTDIR  ?=
 
+# On the command line only: a variable of that name in the environment is often somebody else's.
+VERSION =
+
 BIN := bin/xks-proxy
-TARGETS := help build man install install-test demo demo-once test lint fuzz bench faults chaos reloads attack noisy busy vendors softhsm p11kit promtool faulty clean
+STAMP := -X 'xks-proxy/internal/version.stamped=$(VERSION)'
+TARGETS := help build man install install-test demo demo-once check test lint fuzz bench faults chaos reloads attack noisy busy vendors softhsm p11kit promtool faulty clean
 
 .PHONY: $(TARGETS)
 .DEFAULT_GOAL := help
@@ -29,11 +33,15 @@ help: ## List what there is to do
 	@echo '           ATTACK="-short" or "-attack smuggling -seed 7" (options of attack)'
 	@echo '           DECRYPTS=$(DECRYPTS) (of each row of busy)'
 	@echo '           PREFIX=$(PREFIX) DESTDIR="" (of install)'
+	@echo '           VERSION=v1.2.3 (of build, and of each target that builds; otherwise the tag or commit)'
 	@echo '           NOISY="-seconds 60 -quota 200 -noise 2000" (options of noisy)'
 
 build: ## Build bin/xks-proxy
 	@mkdir -p bin
-	go build -trimpath -o $(BIN) ./cmd/xks-proxy
+	@case '$(VERSION)' in *[!A-Za-z0-9.+_-]*) \
+		echo 'VERSION: use letters, digits and . + _ - only, as in v1.2.3' >&2; exit 1;; \
+	esac
+	go build -trimpath -buildvcs=auto -ldflags "$(STAMP)" -o $(BIN) ./cmd/xks-proxy
 
 man: build ## Write the manual pages to man/
 	$(BIN) man man
@@ -48,7 +56,7 @@ install: ## Install bin/xks-proxy, its unit, manual pages, completions, document
 	sed 's|/usr/local/|$(PREFIX)/|g' configs/xks-proxy.service >'$(DESTDIR)$(PREFIX)/lib/systemd/system/xks-proxy.service'
 	chmod 0644 '$(DESTDIR)$(PREFIX)/lib/systemd/system/xks-proxy.service'
 	install -d '$(DOCUMENTS)/examples/policies' '$(DOCUMENTS)/examples/key_stores.d'
-	install -m 0644 README.md docs/*.md '$(DOCUMENTS)/'
+	install -m 0644 README.md CHANGELOG.md docs/*.md '$(DOCUMENTS)/'
 	install -m 0644 configs/*.yaml configs/*.logrotate '$(DOCUMENTS)/examples/'
 	install -m 0644 configs/policies/* '$(DOCUMENTS)/examples/policies/'
 	install -m 0644 configs/key_stores.d/* '$(DOCUMENTS)/examples/key_stores.d/'
@@ -68,6 +76,9 @@ demo: softhsm build ## Serve two software HSMs at https://127.0.0.1:8443 until C
 demo-once: softhsm build ## The same with all checks, then stop: exit code 0 or 1
 	@exec $(BIN) demo --dir '$(DIR)' --exit
 
+check: lint ## The inner loop: lint, and unit tests without -race
+	go test -p 4 -timeout 10m ./pkg/... ./internal/... ./cmd/... # they mostly wait: side by side
+
 test: softhsm p11kit promtool ## Vet, unit tests with -race, end-to-end tests with the real program
 	go vet ./...
 	go test -race -timeout 10m ./pkg/... ./internal/... ./cmd/...
@@ -77,11 +88,11 @@ test: softhsm p11kit promtool ## Vet, unit tests with -race, end-to-end tests wi
 		grep -rhoE --include='*_test.go' 'asroot\.Needed\(t, "[^"]*"' cmd internal pkg test | cut -d '"' -f 2 | sort | sed 's/^/  - /'; \
 	fi
 
-lint: softhsm ## gofmt, vet, staticcheck, import rules, shell syntax
+lint: softhsm ## gofmt, vet, staticcheck, import rules, sizes of files and lines, shell syntax
 	@unformatted=$$(gofmt -l cmd internal pkg test); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
-	go test -run '^TestImport' ./test
+	go test -run '^(TestImport|TestSource)' ./test
 	sh -n test/softhsm.sh
 	sh -n test/p11kit.sh
 	sh -n test/promtool.sh

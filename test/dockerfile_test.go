@@ -81,6 +81,9 @@ func TestDockerfile(t *testing.T) {
 	for _, sources := range build.all("COPY") {
 		words := strings.Fields(sources)
 		for _, source := range words[:len(words)-1] {
+			if source == gitIfThere {
+				continue
+			}
 			_, err := os.Stat(filepath.Join("..", source))
 			if err != nil {
 				t.Errorf("COPY %s: %v", sources, err)
@@ -112,45 +115,121 @@ func TestDockerfile(t *testing.T) {
 	}
 }
 
-// TestDockerfileBuilds runs the build command of the Dockerfile on a copy of exactly
-// what it copies: nothing outside of that may be needed.
-func TestDockerfileBuilds(t *testing.T) {
-	build := readDockerfile(t)[0]
-	source, out := t.TempDir(), t.TempDir()
+// gitIfThere is .git, for a COPY that must not fail without it.
+const gitIfThere = ".gi[t]"
+
+// dockerContext is a copy of exactly what the Dockerfile copies, with what .dockerignore leaves
+// out of that.
+func dockerContext(t *testing.T) string {
+	t.Helper()
+	source := t.TempDir()
 	ignore := strings.Fields(readText(t, "../.dockerignore"))
-	for _, copied := range build.all("COPY") {
+	for _, copied := range readDockerfile(t)[0].all("COPY") {
 		words := strings.Fields(copied)
 		for _, name := range words[:len(words)-1] {
-			if !slices.Contains(ignore, "!"+name) {
+			if !slices.Contains(ignore, "!"+strings.ReplaceAll(name, gitIfThere, ".git")) {
 				t.Errorf(".dockerignore leaves out %s, which the Dockerfile copies", name)
 			}
-			copyInto(t, filepath.Join("..", name), filepath.Join(source, name))
+			if name != gitIfThere {
+				copyInto(t, filepath.Join("..", name), filepath.Join(source, name))
+			}
 		}
 	}
-	// .dockerignore leaves them out.
-	err := filepath.WalkDir(source, func(path string, _ os.DirEntry, err error) error {
-		if err == nil && strings.HasSuffix(path, "_test.go") {
-			err = os.Remove(path)
+	return source
+}
+
+// dropIgnored removes what .dockerignore leaves out.
+func dropIgnored(t *testing.T, source string) {
+	t.Helper()
+	err := filepath.WalkDir(source, func(path string, entry os.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && entry.Name() == "testdata":
+			err = os.RemoveAll(path)
+			if err != nil {
+				return err
+			}
+			return filepath.SkipDir
+		case strings.HasSuffix(path, "_test.go"):
+			return os.Remove(path)
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, command := range build.all("RUN") {
+}
+
+// buildImage runs the build commands of the Dockerfile, with VERSION as its build argument, and
+// returns what the program prints for --version, or what the build printed and its error.
+func buildImage(t *testing.T, source, version string) (string, error) {
+	t.Helper()
+	out := t.TempDir()
+	for _, command := range readDockerfile(t)[0].all("RUN") {
 		if strings.HasPrefix(command, "go mod download") {
 			continue // would fetch what this build has
 		}
 		shell := exec.Command("sh", "-c", strings.ReplaceAll(command, "/out/", out+"/"))
 		shell.Dir = source
+		shell.Env = append(os.Environ(), "VERSION="+version, "GIT_CEILING_DIRECTORIES="+filepath.Dir(source))
 		said, err := shell.CombinedOutput()
 		if err != nil {
-			t.Fatalf("%s: %v\n%s", command, err, said)
+			return string(said), err
 		}
 	}
-	said, err := exec.Command(filepath.Join(out, "xks-proxy"), "version").CombinedOutput()
-	if err != nil || !strings.Contains(string(said), "xks-proxy") {
-		t.Errorf("the program built says %q, %v", said, err)
+	said, err := exec.Command(filepath.Join(out, "xks-proxy"), "--version").CombinedOutput()
+	return strings.TrimSpace(string(said)), err
+}
+
+// TestDockerfileBuilds runs the build commands of the Dockerfile on a copy of exactly what it
+// copies: nothing outside of that may be needed. Without .git the version has to be given.
+func TestDockerfileBuilds(t *testing.T) {
+	t.Parallel()
+	source := dockerContext(t)
+	dropIgnored(t, source)
+	said, err := buildImage(t, source, "v9.8.7")
+	if err != nil || said != "xks-proxy v9.8.7" {
+		t.Errorf("with VERSION=v9.8.7, without .git: %q, %v", said, err)
+	}
+	said, err = buildImage(t, source, "")
+	if err == nil || !strings.Contains(said, "give --build-arg VERSION=v1.2.3") {
+		t.Errorf("without VERSION and .git: %q, %v", said, err)
+	}
+}
+
+// TestDockerfileVersionOfClone builds an image from a clone: the tag is the version, what
+// .dockerignore leaves out is not a change, and another file is one.
+func TestDockerfileVersionOfClone(t *testing.T) {
+	t.Parallel()
+	source := dockerContext(t)
+	git := func(arguments ...string) {
+		t.Helper()
+		command := exec.Command("git", append([]string{"-c", "user.name=a", "-c", "user.email=a@example.com"},
+			arguments...)...)
+		command.Dir = source
+		said, err := command.CombinedOutput()
+		if err != nil {
+			t.Fatalf("git %v: %v\n%s", arguments, err, said)
+		}
+	}
+	git("init", "-q")
+	git("add", "-A", "-f")
+	git("commit", "-q", "-m", "all")
+	git("tag", "v1.4.5")
+	dropIgnored(t, source)
+	said, err := buildImage(t, source, "")
+	if err != nil || said != "xks-proxy v1.4.5" {
+		t.Errorf("from a clone: %q, %v", said, err)
+	}
+	said, err = buildImage(t, source, "v9.8.7")
+	if err != nil || said != "xks-proxy v9.8.7" {
+		t.Errorf("with VERSION=v9.8.7, from a clone: %q, %v", said, err)
+	}
+	writeFile(t, filepath.Join(source, "internal/text/more.go"), "package text\n")
+	said, err = buildImage(t, source, "")
+	if err != nil || said != "xks-proxy v1.4.5+dirty" {
+		t.Errorf("with another file: %q, %v", said, err)
 	}
 }
 

@@ -66,7 +66,7 @@ func installTree(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	for _, file := range []string{"Makefile", "README.md"} {
+	for _, file := range []string{"Makefile", "README.md", "CHANGELOG.md"} {
 		writeFile(t, filepath.Join(tree, file), readText(t, filepath.Join("..", file)))
 	}
 	err := os.Mkdir(filepath.Join(tree, "bin"), 0o755)

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/version"
 	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/hsm/worker"
@@ -66,7 +67,7 @@ func newAdmin(p *parts) *admin {
 func (a *admin) starting() bool { return len(a.groups()) == 0 }
 
 func (a *admin) status() adminStatus {
-	s := adminStatus{Version: programVersion().Version, Starting: a.starting(), Groups: []status.Group{}, Processes: map[string]processStatus{}}
+	s := adminStatus{Version: version.Get().Version, Starting: a.starting(), Groups: []status.Group{}, Processes: map[string]processStatus{}}
 	for _, g := range a.groups() {
 		s.Groups = append(s.Groups, g.Status())
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"xks-proxy/internal/version"
 	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/xks"
 )
@@ -70,7 +71,7 @@ const (
 
 func (a *admin) proxyStatus(now time.Time) proxyStatus {
 	s := proxyStatus{
-		Version: programVersion().Version, Since: a.since, State: "not known", Groups: []groupSummary{}, Certificates: []certificateStatus{},
+		Version: version.Get().Version, Since: a.since, State: "not known", Groups: []groupSummary{}, Certificates: []certificateStatus{},
 		InFlight: a.handler().InFlight, Blocks: a.blockList(), Refused: a.outsiders.refused.Load(),
 	}
 	if a.config().source != nil {

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/version"
 	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/catalogue"
@@ -172,7 +173,7 @@ func handlerConfig(g *generation, log *openedLog) xks.Config {
 		Log: log.Logger, Strangers: log.strangers.logger,
 	}
 	if result.Model == "" {
-		result.Model = "xks-proxy " + programVersion().Version
+		result.Model = "xks-proxy " + version.Get().Version
 	}
 	groups := map[string]*group.Group{}
 	for _, group := range g.groups {

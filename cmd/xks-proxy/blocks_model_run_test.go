@@ -112,7 +112,7 @@ func TestKillSwitchAgainstAModel(t *testing.T) {
 	if testing.Short() {
 		runs = 500
 	}
-	for seed := range uint64(runs) { //nolint:gosec // small
+	for seed := range uint64(runs) {
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel(t, seed)
 			defer m.abandon()

@@ -111,7 +111,7 @@ func newModel(t *testing.T, seed uint64) *model {
 		story:  []string{fmt.Sprintf("seed %d", seed)},
 		random: rand.New(rand.NewPCG(seed, 0)),
 		disk:   new(modelDisk),
-	} //nolint:gosec // not for secrets
+	}
 	m.start(modelConfigs[0])
 	return m
 }

@@ -16,6 +16,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/version"
 )
 
 // visibleCommands are all commands that help shows, cobra's own included, by their path without the
@@ -114,7 +116,7 @@ func TestEveryCommandTakesTheConfiguration(t *testing.T) {
 
 func TestVersionFlag(t *testing.T) {
 	stdout, stderr, code := execute(t, "--version")
-	if code != 0 || stderr != "" || stdout != "xks-proxy "+programVersion().Version+"\n" {
+	if code != 0 || stderr != "" || stdout != "xks-proxy "+version.Get().Version+"\n" {
 		t.Errorf("exit code %d, %q %q", code, stdout, stderr)
 	}
 }

@@ -6,12 +6,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
 
 	"xks-proxy/internal/text"
+	"xks-proxy/internal/version"
 )
 
 // execute runs a command line.
@@ -219,15 +219,8 @@ func TestConfigCheckCertificate(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	v := versionOf(&debug.BuildInfo{
-		Main: debug.Module{Version: "v1.2.3"},
-		Settings: []debug.BuildSetting{
-			{
-				Key:   "vcs.revision",
-				Value: "abcdef",
-			}, {Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}, {Key: "vcs.modified", Value: "true"}, {Key: "GOFIPS140", Value: "v1.0.0"},
-		},
-	})
+	v := version.Info{Version: "v1.2.3", Revision: "abcdef", RevisionTime: "2026-01-02T03:04:05Z",
+		Modified: true, FIPS140Build: "v1.0.0"}
 	b := text.NewPage(0)
 	printVersion(b, v)
 	for _, want := range []string{"xks-proxy   v1.2.3\n", "revision    abcdef of 2026-01-02T03:04:05Z, with changes\n", "built with GOFIPS140=v1.0.0\n"} {

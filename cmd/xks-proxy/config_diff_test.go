@@ -43,7 +43,7 @@ func TestDiff(t *testing.T) {
 	file := func(name, content string) func(*testing.T) {
 		return func(t *testing.T) { t.Helper(); writeFile(t, name, content, 0o600) }
 	}
-	const otherSecret = "Zk3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9" //nolint:gosec // of a test
+	const otherSecret = "Zk3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9"
 	for _, test := range []struct {
 		name   string
 		change func(*testing.T)

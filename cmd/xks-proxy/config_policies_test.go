@@ -103,7 +103,7 @@ func TestPolicyProblems(t *testing.T) {
 func TestPolicyWarnings(t *testing.T) {
 	dir := policyDir(t)
 	writeFile(t, "policies/a.cedar", "permit (principal, action, resource)\nwhen { context has kmsKeyArn && context.kmsKeyArn == \"arn:aws:kms:eu-west-1:111122223333:key/1\" };\n", 0o644)
-	err := os.Chmod("policies", 0o777) //nolint:gosec // this is the fault
+	err := os.Chmod("policies", 0o777) // this is the fault
 	if err != nil {
 		t.Fatal(err)
 	}

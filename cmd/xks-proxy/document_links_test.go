@@ -32,7 +32,8 @@ func TestLinksOfDocuments(t *testing.T) {
 		t.Fatal(err)
 	}
 	links := 0
-	for _, file := range append(files, "../../README.md") {
+	for _, file := range append(files, "../../README.md", "../../CONTRIBUTING.md",
+		"../../SECURITY.md", "../../CHANGELOG.md") {
 		for _, link := range documentLink.FindAllStringSubmatch(readFile(t, file), -1) {
 			path, anchor, _ := strings.Cut(link[1], "#")
 			if strings.Contains(path, "://") {

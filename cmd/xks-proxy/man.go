@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+
+	"xks-proxy/internal/version"
 )
 
 func newManCommand() *cobra.Command {
@@ -43,15 +45,15 @@ func writeManual(dir string) error {
 }
 
 func writePages(c *cobra.Command, dir string) error {
-	version := programVersion()
+	built := version.Get()
 	header := doc.GenManHeader{
 		Section: "8",
-		Source:  "xks-proxy " + version.Version,
+		Source:  "xks-proxy " + built.Version,
 		Manual:  "External key store proxy",
 	}
-	built, err := time.Parse(time.RFC3339, version.RevisionTime)
+	committed, err := time.Parse(time.RFC3339, built.RevisionTime)
 	if err == nil {
-		header.Date = &built // the same program makes the same pages
+		header.Date = &committed // the same program makes the same pages
 	}
 	var page bytes.Buffer
 	err = doc.GenMan(c, &header, &page)

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/version"
 	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/hsm/worker"
 	"xks-proxy/pkg/xks"
@@ -46,7 +47,7 @@ func newMetrics(a *admin) *prometheus.Registry {
 		newServiceCollector(a),
 		newTLSCollector(a.tls),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: buildInfoName, Help: buildInfoHelp, ConstLabels: prometheus.Labels{buildInfoLabel: programVersion().Version},
+			Name: buildInfoName, Help: buildInfoHelp, ConstLabels: prometheus.Labels{buildInfoLabel: version.Get().Version},
 		}, func() float64 { return 1 }),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"xks-proxy/internal/text"
+	"xks-proxy/internal/version"
 )
 
 const rootLong = `xks-proxy lets AWS KMS use keys that never leave your own HSMs.
@@ -46,7 +47,7 @@ func newRootCommand() *cobra.Command {
 		Short:         "External key store proxy for AWS KMS in front of HSMs",
 		Long:          rootLong,
 		Example:       rootExample,
-		Version:       programVersion().Version,
+		Version:       version.Get().Version,
 		Args:          cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
 		RunE:          commandOrHelp,
 		SilenceUsage:  true, // an error is one sentence, not a page

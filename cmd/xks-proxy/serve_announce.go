@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"xks-proxy/internal/version"
 	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/xks"
@@ -27,7 +28,7 @@ func (s *servers) announce() {
 			zap.Int("credentials", len(k.Credentials)), zap.Strings("labels", k.Keys.Labels))
 	}
 	fields := []zap.Field{
-		zap.String("version", programVersion().Version),
+		zap.String("version", version.Get().Version),
 		zap.Stringer("listen", s.listeners.api.Addr()),
 	}
 	if more := s.listeners.addresses(); len(more) > 0 {

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/version"
 	"xks-proxy/pkg/xks/listener"
 )
 
@@ -132,7 +133,7 @@ func (s *servers) serveAPI(api *http.Server) {
 // serveBeside lets the health port, the metrics and the admin socket answer. HSMs may take long to start: without
 // an answer about liveness meanwhile, a container platform would end the program.
 func (s *servers) serveBeside() {
-	fields := []zap.Field{zap.String("version", programVersion().Version)}
+	fields := []zap.Field{zap.String("version", version.Get().Version)}
 	if s.listeners.health != nil {
 		go func() { s.broken <- s.plain.Serve(s.listeners.health) }()
 		fields = append(fields, zap.Stringer("health", s.listeners.health.Addr()))

@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -119,6 +120,9 @@ func (m *testKeyMaker) ensure(ctx context.Context) bool {
 	if there {
 		return true
 	}
+	if errors.Is(err, errUnreadableTestKey) {
+		return false // if it stays so, the probes report that
+	}
 	if err == nil {
 		var said string
 		said, err = m.make(ctx)
@@ -138,6 +142,10 @@ func (m *testKeyMaker) ensure(ctx context.Context) bool {
 	return true
 }
 
+// errUnreadableTestKey may pass: another program that makes the test key at the same moment destroys
+// its own again, and an object can vanish between being found and being read.
+var errUnreadableTestKey = errors.New("an object of the test key cannot be read")
+
 // hasTestKey reports whether a good test key is among the objects of its label. It returns an error
 // if one must not be made beside what is there: that is somebody's key.
 func hasTestKey(label string, found []hsm.Object) (bool, error) {
@@ -149,7 +157,7 @@ func hasTestKey(label string, found []hsm.Object) (bool, error) {
 	}
 	_, unreadable := hsm.Readable(found)
 	if len(unreadable) > 0 {
-		return false, hsm.UnreadableError("find the test key", unreadable[0])
+		return false, fmt.Errorf("%w: %w", errUnreadableTestKey, hsm.UnreadableError("find the test key", unreadable[0]))
 	}
 	if len(found) > 0 {
 		return false, fmt.Errorf(

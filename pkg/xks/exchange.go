@@ -97,8 +97,9 @@ func (x *exchange) refuse(w http.ResponseWriter, e *apiError) {
 	x.end(w, nil, e)
 }
 
-// runSafely turns a panic into an InternalException (requirement U12).
-func (x *exchange) runSafely() (answer response, err error) { //nolint:nonamedreturns // recover can answer in no other way
+// runSafely turns a panic into an InternalException (requirement U12). It names its results, because
+// a deferred function can change them in no other way.
+func (x *exchange) runSafely() (answer response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			x.panicked, x.stack = p, debug.Stack()

@@ -177,7 +177,7 @@ func (t faultyToken) Encrypt(ctx context.Context, key hsm.KeyRef, aad, plaintext
 		hangInKernel()
 	case "log in":
 		loginTurn.Lock()
-		loginTurn.Unlock() //nolint:staticcheck // only the wait counts
+		loginTurn.Unlock() // only the wait counts
 	case "helpers":
 		err := exec.Command("/bin/sh", "-c", startHelpers, argument).Run()
 		if err != nil {

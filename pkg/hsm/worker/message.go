@@ -6,9 +6,10 @@ package worker
 import (
 	"encoding/json"
 	"fmt"
-	"runtime/debug"
+	"strings"
 	"time"
 
+	"xks-proxy/internal/version"
 	"xks-proxy/pkg/hsm"
 )
 
@@ -131,16 +132,8 @@ func sameProtocol(who string, version int, theirs string) error {
 
 // build names this program's build, for errors only.
 func build() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return info.Main.Version + " " + s.Value
-		}
-	}
-	return info.Main.Version
+	v := version.Get()
+	return strings.TrimSpace(v.Version + " " + v.Revision)
 }
 
 // mustJSON encodes this file's types, which always encode.
