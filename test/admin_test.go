@@ -132,7 +132,7 @@ func TestDrainTheLastHSM(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, nil)
 	p.hsm(t, "hsm-a is drained", "drain", "hsm-a")
-	p.hsmFails(t, "hsm-b is the only HSM of the group main that can serve: draining it would fail every request to its keys. Nothing was changed; --force does it all the same", "drain", "hsm-b")
+	p.hsmFails(t, "hsm-b is the only HSM of the group main that can serve: draining it would fail every request to its keys. Nothing was changed; --force does it anyway", "drain", "hsm-b")
 	p.hsmFails(t, "hsm-b is the only HSM of the group main that can serve: restarting it", "restart", "hsm-b")
 	p.hsmFails(t, `no HSM group has an HSM named "hsm-z"`, "drain", "hsm-z")
 	c := p.client(t, http1)

@@ -154,7 +154,7 @@ func TestDribblingHeader(t *testing.T) {
 		}
 		time.Sleep(20 * time.Millisecond)
 		if time.Since(start) > 5*time.Second {
-			t.Fatal("a header is awaited for ever")
+			t.Fatal("a header is awaited forever")
 		}
 	}
 	if r := readRaw(t, conn); r != nil && !r.refusedByNetHTTP() {

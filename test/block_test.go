@@ -55,7 +55,7 @@ func TestBlockKeyStore(t *testing.T) {
 	p.stop(t)
 	again := w.start(t, nil)
 	again.log.wait(t, 5*time.Second, again.exited, func(line string) bool {
-		return strings.Contains(line, `"msg":"blocks of operators are in force"`) && strings.Contains(line, `"key store main"`)
+		return strings.Contains(line, `"msg":"blocks of operators are in effect"`) && strings.Contains(line, `"key store main"`)
 	})
 	blocked = again.client(t, http1)
 	blocked.post(t, decryptURI("key-1"), decryptBody(s, nil)).wantError(t, 400, "InvalidStateException")
@@ -158,7 +158,7 @@ func TestDamagedBlocks(t *testing.T) {
 	w.start(t, nil).client(t, http1).post(t, encryptURI("key-1"), encryptBody([]byte("x"), nil)).wantError(t, 400, "InvalidStateException")
 }
 
-// The state directory has become unwritable: blocked all the same, and the command fails so that somebody looks.
+// The state directory has become unwritable: blocked anyway, and the command fails so that somebody looks.
 func TestBlockThatCannotBeSaved(t *testing.T) {
 	t.Parallel()
 	w := blockWorld(t)

@@ -2,7 +2,7 @@ package test
 
 // HSMs that answer CKR_FUNCTION_FAILED to a share of all calls, as CloudHSM does when it is
 // throttled. SoftHSM's own word for a bad ciphertext, CKR_GENERAL_ERROR, is no clearer. No good
-// ciphertext may be called invalid, because AWS KMS believes that for ever (requirement D2).
+// ciphertext may be called invalid, because AWS KMS believes that forever (requirement D2).
 
 import (
 	"context"

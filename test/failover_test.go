@@ -123,7 +123,7 @@ func TestKeyNotFoundOnlyIfAllSaySo(t *testing.T) {
 	c.post(t, decryptURI("key-1"), decryptBody(unknownVersion, nil)).wantError(t, 400, "InvalidCiphertextException")
 }
 
-// With one HSM away at the start the proxy starts all the same, if it has ever seen that HSM.
+// With one HSM away at the start the proxy starts anyway, if it has ever seen that HSM.
 func TestOneHSMAbsentAtStart(t *testing.T) {
 	t.Parallel()
 	w := newTestWorld(t)

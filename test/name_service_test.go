@@ -186,7 +186,7 @@ func TestOrderWhoseCallerHasGone(t *testing.T) {
 		wantError(t, 400, "InvalidStateException")
 }
 
-// A start that waits for what no signal can interrupt ends all the same when it is told to.
+// A start that waits for what no signal can interrupt ends anyway when it is told to.
 func TestEndOfAStartThatHangs(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "xks-proxy.yaml")

@@ -1,6 +1,6 @@
 package test
 
-// Bad configurations leave the old one in force, whatever is bad about them: nothing is half applied, the operator is told
+// Bad configurations leave the old one in use, whatever is bad about them: nothing is half applied, the operator is told
 // where, and monitoring knows.
 
 import (
@@ -96,10 +96,10 @@ func TestBadReloads(t *testing.T) {
 			t.Errorf("%s: %q failures, want %d", bad.name, got, failures)
 		}
 		if got := p.metric(t, "xks_proxy_config_generation"); got != "1" {
-			t.Errorf("%s: generation %q is in force", bad.name, got)
+			t.Errorf("%s: generation %q is in use", bad.name, got)
 		}
 		eventually(t, 5*time.Second, func() error {
-			if lines := strings.Join(p.log.since(mark), "\n"); !strings.Contains(lines, "the old one stays in force") {
+			if lines := strings.Join(p.log.since(mark), "\n"); !strings.Contains(lines, "the old one stays in use") {
 				return fmt.Errorf("%s: the log says nothing: %s", bad.name, lines)
 			}
 			return nil

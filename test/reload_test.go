@@ -93,7 +93,7 @@ func (p *proxy) waitGeneration(t testing.TB, generation int) {
 	t.Helper()
 	eventually(t, 30*time.Second, func() error {
 		if got := p.metric(t, "xks_proxy_config_generation"); got != itoa(generation) {
-			return fmt.Errorf("generation %s is in force, want %d; log:\n%s", got, generation, p.log.tail(5))
+			return fmt.Errorf("generation %s is in use, want %d; log:\n%s", got, generation, p.log.tail(5))
 		}
 		return nil
 	})
@@ -229,7 +229,7 @@ func TestReloadBySignalAndCommand(t *testing.T) {
 	}
 	p.configure(t, byHand)
 	stdout, _, code := command(t, "reload", "--config", p.file)
-	if code != 0 || !strings.Contains(stdout, "is in force, as generation 4, after ") || strings.Contains(stdout, "http2") {
+	if code != 0 || !strings.Contains(stdout, "is in use, as generation 4, after ") || strings.Contains(stdout, "http2") {
 		t.Errorf("exit code %d: %s", code, stdout)
 	}
 	stdout, _, _ = command(t, "config", "diff", p.file)

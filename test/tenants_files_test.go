@@ -156,7 +156,7 @@ func TestFilesDoNotCross(t *testing.T) {
 	}
 }
 
-// A policy file that changes is in force without a restart (item 5); one that is wrong changes nothing.
+// A policy file that changes is in use without a restart (item 5); one that is wrong changes nothing.
 func TestPolicyIsReloaded(t *testing.T) {
 	t.Parallel()
 	n := []tenant{{file: "ruled", owner: "agency", application: "app", group: "main"}}
@@ -185,7 +185,7 @@ func TestPolicyIsReloaded(t *testing.T) {
 	}
 	replaceFile(t, policy, "forbid (principal, action, resource)\n") // a semicolon is missing
 	p.log.wait(t, 20*time.Second, p.exited, func(line string) bool {
-		return strings.Contains(line, "the old one stays in force") && strings.Contains(line, "ruled.cedar")
+		return strings.Contains(line, "the old one stays in use") && strings.Contains(line, "ruled.cedar")
 	})
 	n[0].asked(t, c).wantOK(t, new(sealed))
 }

@@ -38,7 +38,7 @@ type blockOrder struct {
 type blockList struct {
 	Blocks     []block           `json:"blocks"`               // of operators, the oldest first
 	Survive    bool              `json:"survive"`              // they are remembered across restarts
-	Unsaved    string            `json:"unsaved,omitempty"`    // why the file does not say what is in force
+	Unsaved    string            `json:"unsaved,omitempty"`    // why the file does not say what is in effect
 	Configured []configuredBlock `json:"configured,omitempty"` // by the configuration
 }
 
@@ -85,7 +85,7 @@ func (a *admin) switched(name string, o blockOrder, message string, err error) (
 
 func (a *admin) blockTarget(ctx context.Context, o blockOrder) (string, error) {
 	if o.KeyStore != "" && !o.Force && !slices.Contains(a.keyStoreNames(), o.KeyStore) {
-		return "", &adminRefusal{errUnknownKeyStore, fmt.Sprintf("there is no key store %q; %s Nothing was blocked; --force blocks it all the same, for a reload that brings it",
+		return "", &adminRefusal{errUnknownKeyStore, fmt.Sprintf("there is no key store %q; %s Nothing was blocked; --force blocks it anyway, for a reload that brings it",
 			o.KeyStore, sentence(didYouMean(o.KeyStore, a.keyStoreNames())))}
 	}
 	by := o.By.String()
@@ -139,7 +139,7 @@ func (a *admin) blockNotes(o blockOrder) []string {
 		case a.starting():
 			notes = append(notes, "Note: the proxy is starting; whether an HSM has such a key is not known yet.")
 		case !a.listed(label):
-			notes = append(notes, fmt.Sprintf("Note: no HSM lists a key of the label %q now; it is blocked all the same.", label))
+			notes = append(notes, fmt.Sprintf("Note: no HSM lists a key of the label %q now; it is blocked anyway.", label))
 		}
 	}
 	if !a.kill.survives() {
@@ -155,7 +155,7 @@ func (a *admin) unblockTarget(ctx context.Context, o blockOrder) (string, error)
 	}
 	done := fmt.Sprintf("The %s had no block of its own", o.blockTarget)
 	if len(removed) > 0 {
-		done = fmt.Sprintf("The block of the %s %s was taken back", o.blockTarget, told(removed[0]))
+		done = fmt.Sprintf("The block of the %s %s was removed", o.blockTarget, told(removed[0]))
 	}
 	if rest := a.blockedBesides(o.blockTarget); len(rest) > 0 {
 		return "", &adminRefusal{errStaysBlocked, done + "; it stays blocked: " + strings.Join(rest, "; ")}

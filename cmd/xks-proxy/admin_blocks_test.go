@@ -35,13 +35,13 @@ func TestBlockAndUnblockAKeyStore(t *testing.T) {
 	rig.wantSaid(t, 0, "The key store finance is blocked: from now on all its requests are answered InvalidStateException.",
 		"block", "key-store", "finance", "--reason", "case 4711")
 	if !rig.inForce().KeyStores["finance"] {
-		t.Fatal("answered, and not in force")
+		t.Fatal("answered, and not in effect")
 	}
 	if !strings.Contains(readFile(t, rig.killPath()), "finance") {
 		t.Error("answered, and not remembered")
 	}
 	rig.wantSaid(t, 0, "The key store finance was blocked already, by USER at TIME (case 4711). That block stands.", "block", "key-store", "finance", "--reason", "another")
-	rig.wantSaid(t, 0, "The block of the key store finance by USER at TIME (case 4711) was taken back.", "unblock", "key-store", "finance")
+	rig.wantSaid(t, 0, "The block of the key store finance by USER at TIME (case 4711) was removed.", "unblock", "key-store", "finance")
 	if len(rig.inForce().KeyStores) != 0 || strings.Contains(readFile(t, rig.killPath()), "finance") {
 		t.Error("it stays blocked")
 	}
@@ -53,13 +53,13 @@ func TestBlockAKey(t *testing.T) {
 	rig.wantSaid(t, 0, `The key with the label "key" is blocked in every key store: from now on Encrypt and Decrypt are answered InvalidStateException.`, "block", "key", "key")
 	rig.wantSaid(t, 0, `The key key of key store finance is blocked: from now on Encrypt and Decrypt are answered InvalidStateException.`, "block", "key", "key", "--key-store", "finance")
 	if b := rig.inForce(); len(b.Keys) != 2 || !b.Keys[xks.BlockedKey{Key: "key"}] || !b.Keys[xks.BlockedKey{KeyStore: "finance", Key: "key"}] {
-		t.Errorf("in force: %+v", b)
+		t.Errorf("in effect: %+v", b)
 	}
 	rig.wantSaid(t, 0, `The key with the label "nowhere" is blocked in every key store: from now on Encrypt and Decrypt are answered InvalidStateException.
-Note: no HSM lists a key of the label "nowhere" now; it is blocked all the same.`, "block", "key", "nowhere")
+Note: no HSM lists a key of the label "nowhere" now; it is blocked anyway.`, "block", "key", "nowhere")
 	rig.wantSaid(t, 0, `The key 1 of key store payroll is blocked: from now on Encrypt and Decrypt are answered InvalidStateException.
-Note: no HSM lists a key of the label "payroll-1" now; it is blocked all the same.`, "block", "key", "1", "--key-store", "payroll")
-	rig.wantSaid(t, 1, `xks-proxy: The block of the key key of key store finance by USER at TIME was taken back; it stays blocked: the key with the label "key" is blocked by USER at TIME`,
+Note: no HSM lists a key of the label "payroll-1" now; it is blocked anyway.`, "block", "key", "1", "--key-store", "payroll")
+	rig.wantSaid(t, 1, `xks-proxy: The block of the key key of key store finance by USER at TIME was removed; it stays blocked: the key with the label "key" is blocked by USER at TIME`,
 		"unblock", "key", "key", "--key-store", "finance")
 	rig.wantSaid(t, 0, `The key with the label "Key" is not blocked; nothing was changed. Blocked are: key with the label "key"; key with the label "nowhere"; key 1 of key store payroll.`, "unblock", "key", "Key")
 }
@@ -70,26 +70,26 @@ func TestUnblockWhatTheConfigurationBlocks(t *testing.T) {
 	const place = "the configuration has blocked: true at xks-proxy.yaml:40:14: key_stores[2].blocked; change it there and reload"
 	rig.wantSaid(t, 1, "xks-proxy: The key store archive had no block of its own; it stays blocked: "+place, "unblock", "key-store", "archive")
 	rig.wantSaid(t, 0, "The key store archive is blocked: from now on all its requests are answered InvalidStateException.", "block", "key-store", "archive")
-	rig.wantSaid(t, 1, "xks-proxy: The block of the key store archive by USER at TIME was taken back; it stays blocked: "+place, "unblock", "key-store", "archive")
+	rig.wantSaid(t, 1, "xks-proxy: The block of the key store archive by USER at TIME was removed; it stays blocked: "+place, "unblock", "key-store", "archive")
 	rig.wantSaid(t, 1, "xks-proxy: The key old of key store payroll had no block of its own; it stays blocked: the configuration disables the key at xks-proxy.yaml:30:16: key_stores[1].keys.disabled; change it there and reload",
 		"unblock", "key", "old", "--key-store", "payroll")
 }
 
 func TestBlockAnUnknownKeyStore(t *testing.T) {
 	rig := newAdminRig(t)
-	rig.wantSaid(t, 1, `xks-proxy: there is no key store "finanec"; did you mean "finance"? Nothing was blocked; --force blocks it all the same, for a reload that brings it`, "block", "key-store", "finanec")
-	rig.wantSaid(t, 1, `xks-proxy: there is no key store "x"; known: finance, payroll, archive. Nothing was blocked; --force blocks it all the same, for a reload that brings it`, "block", "key", "a", "--key-store", "x")
+	rig.wantSaid(t, 1, `xks-proxy: there is no key store "finanec"; did you mean "finance"? Nothing was blocked; --force blocks it anyway, for a reload that brings it`, "block", "key-store", "finanec")
+	rig.wantSaid(t, 1, `xks-proxy: there is no key store "x"; known: finance, payroll, archive. Nothing was blocked; --force blocks it anyway, for a reload that brings it`, "block", "key", "a", "--key-store", "x")
 	rig.wantSaid(t, 1, `xks-proxy: there is no key store "finanec", and no block of that name; did you mean "finance"?`, "unblock", "key-store", "finanec")
 	if b := rig.inForce(); len(b.KeyStores)+len(b.Keys) != 0 {
-		t.Errorf("in force: %+v", b)
+		t.Errorf("in effect: %+v", b)
 	}
 	rig.wantSaid(t, 0, "The key store later is blocked: from now on all its requests are answered InvalidStateException.\nNote: there is no such key store now; it will be blocked when a reload brings it.", "block", "key-store", "later", "--force")
 	if !rig.inForce().KeyStores["later"] {
-		t.Error("not in force")
+		t.Error("not in effect")
 	}
 }
 
-// The disk fails: blocked all the same, exit code 1, and both are said. Unblocking is refused instead.
+// The disk fails: blocked anyway, exit code 1, and both are said. Unblocking is refused instead.
 func TestBlockWithoutADisk(t *testing.T) {
 	rig := newAdminRig(t)
 	rig.wantSaid(t, 0, "The key store finance is blocked: from now on all its requests are answered InvalidStateException.", "block", "key-store", "finance")
@@ -97,7 +97,7 @@ func TestBlockWithoutADisk(t *testing.T) {
 	rig.wantSaid(t, 1, "xks-proxy: the key store payroll IS BLOCKED now, but the block will not survive a restart: no space left on device; fix that, then give the same command again to check", "block", "key-store", "payroll")
 	rig.wantSaid(t, 1, "xks-proxy: the key store finance stays blocked, because its block cannot be taken out of the file: no space left on device; what a restart would block is not certain until the file can be written; fix that and give the same command again", "unblock", "key-store", "finance")
 	if b := rig.inForce(); !b.KeyStores["payroll"] || !b.KeyStores["finance"] {
-		t.Errorf("in force: %+v", b)
+		t.Errorf("in effect: %+v", b)
 	}
 }
 
@@ -127,8 +127,8 @@ func TestBlockUsage(t *testing.T) {
 	for args, want := range map[string]string{
 		"block key-store":                                              "which key store? Give its name: xks-proxy block key-store NAME [flags]",
 		"block key-store a b":                                          "one at a time, not 2; a reason of several words needs quotes",
-		"block key-store a/b":                                          `"a/b" is no name of a key store: 1 to 63 letters, digits, dots, dashes and underscores`,
-		"block key a/b --key-store finance":                            `"a/b" is no external key id: 1 to 128 letters, digits, dots, dashes and underscores. Without --key-store it would be a CKA_LABEL`,
+		"block key-store a/b":                                          `"a/b" is not a name of a key store: 1 to 63 letters, digits, dots, dashes and underscores`,
+		"block key a/b --key-store finance":                            `"a/b" is not an external key id: 1 to 128 letters, digits, dots, dashes and underscores. Without --key-store it would be a CKA_LABEL`,
 		"block key a --key-store=":                                     "--key-store is empty; without it KEY is a CKA_LABEL",
 		"block key-store finance --reason a\x1b[2J":                    "a reason is one line of UTF-8 without control characters",
 		"block key a\u202eb":                                           "a CKA_LABEL to block has at most 255 bytes of UTF-8 and no control characters",
@@ -151,11 +151,11 @@ func TestBlockUsage(t *testing.T) {
 		}
 	}
 	if b := rig.inForce(); len(b.KeyStores)+len(b.Keys) != 0 {
-		t.Errorf("in force: %+v", b)
+		t.Errorf("in effect: %+v", b)
 	}
 }
 
-// A configuration with a mistake finds the proxy all the same; only one that hides the socket does not.
+// A configuration with a mistake finds the proxy anyway; only one that hides the socket does not.
 func TestBlockWithABadConfiguration(t *testing.T) {
 	rig := newAdminRig(t)
 	configDir(t)

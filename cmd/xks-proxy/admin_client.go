@@ -59,7 +59,7 @@ func (c *adminClient) get(ctx context.Context, path string, answer any) ([]byte,
 func (c *adminClient) read(text []byte, answer any) error {
 	err := json.Unmarshal(text, answer)
 	if err != nil {
-		return fmt.Errorf("what answers at %s is no xks-proxy, or one of another version: %w", c.socket, err)
+		return fmt.Errorf("what answers at %s is not xks-proxy, or is another version: %w", c.socket, err)
 	}
 	return nil
 }
@@ -105,7 +105,7 @@ func (c *adminClient) do(ctx context.Context, method, path string, limit time.Du
 	var answer adminAnswer
 	err = json.Unmarshal(text, &answer)
 	if err != nil || answer.Error == "" {
-		return nil, fmt.Errorf("what answers at %s is no xks-proxy, or one of another version: HTTP status %d", c.socket, response.StatusCode)
+		return nil, fmt.Errorf("what answers at %s is not xks-proxy, or is another version: HTTP status %d", c.socket, response.StatusCode)
 	}
 	return nil, errors.New(answer.Error)
 }

@@ -208,7 +208,7 @@ func (a *admin) drainAll(ctx context.Context, groups []*group.Group, name string
 		switch {
 		case errors.Is(err, group.ErrLastHSM):
 			resumeAll(began, name)
-			return &adminRefusal{group.ErrLastHSM, fmt.Sprintf("%s is the only HSM of the group %s that can serve: %s it would fail every request to its keys. Nothing was changed; --force does it all the same",
+			return &adminRefusal{group.ErrLastHSM, fmt.Sprintf("%s is the only HSM of the group %s that can serve: %s it would fail every request to its keys. Nothing was changed; --force does it anyway",
 				name, g.Name(), what)}
 		case ctx.Err() != nil && err != nil:
 			late = fmt.Errorf("%s gets no new request, but %d were still in flight after the time given; it stays drained: ask again, or resume it",
@@ -263,7 +263,7 @@ func (a *admin) putBack(ctx context.Context, groups []*group.Group, name string)
 		})
 		if err != nil {
 			m := memberOf(g, name)
-			return fmt.Errorf("%s is no longer drained, but it is %s in the group %s: %s It comes back by itself as soon as a probe succeeds",
+			return fmt.Errorf("%s is no longer drained, but it is %s in the group %s: %s It comes back as soon as a probe succeeds",
 				name, m.Service, g.Name(), sentence(orElse(m.Reason, m.Health.Reason, "no probe has succeeded yet")))
 		}
 	}
@@ -358,12 +358,12 @@ func notRunning(name string, s worker.State) error {
 	if s.Phase == worker.Failed {
 		state = "its process has failed"
 	}
-	why, next := "no reason is known", "it is tried again by itself"
+	why, next := "no reason is known", "it is tried again automatically"
 	if s.LastErr != nil {
 		why = s.LastErr.Error()
 	}
 	if s.Phase == worker.Failed && s.RetryAt.IsZero() {
-		next = "mend that and restart it again"
+		next = "fix that and restart it again"
 	}
 	return fmt.Errorf("%s was restarted, and %s: %s; %s", name, state, why, next)
 }

@@ -31,7 +31,7 @@ type reloads interface {
 // reloadAnswer is the answer of both methods.
 type reloadAnswer struct {
 	File            string           `json:"file"`                 // that was read
-	Generation      int              `json:"generation,omitempty"` // now in force; 0 in the answer to GET
+	Generation      int              `json:"generation,omitempty"` // now in effect; 0 in the answer to GET
 	Changes         []reloadChange   `json:"changes"`
 	WaitsForRestart []string         `json:"waitsForRestart"` // keys that are as they were until then
 	Warnings        []string         `json:"warnings"`

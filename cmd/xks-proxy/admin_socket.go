@@ -39,7 +39,7 @@ type adminListener struct {
 }
 
 // listenAdmin makes the socket that a configuration names. The socket of a proxy that died is
-// replaced; that of one that lives, and anything that is no socket, is an error. locked is a
+// replaced; that of one that lives, and anything that is not a socket, is an error. locked is a
 // directory that this process has locked already, or "". It returns soon, whatever hangs: a group
 // whose name cannot be looked up in time gets its rights later.
 func listenAdmin(
@@ -138,7 +138,7 @@ func checkSocketDirectory(dir string) error {
 }
 
 // lockDirectory keeps another proxy that starts from replacing the socket that this one makes.
-// Whoever holds the lock does so for a moment; one that holds it for longer is no proxy, and is not
+// Whoever holds the lock does so for a moment; one that holds it for longer is not a proxy, and is not
 // waited for.
 func lockDirectory(ctx context.Context, dir, locked string) (func(), error) {
 	if sameDirectory(dir, locked) {
@@ -198,7 +198,7 @@ func removeStale(path string) error {
 		return err
 	case info.Mode().Type() != fs.ModeSocket:
 		return fmt.Errorf(
-			"%s exists and is no socket; it is left as it is: remove it or choose another place",
+			"%s exists and is not a socket; it is left as it is: remove it or choose another place",
 			path,
 		)
 	}

@@ -91,7 +91,7 @@ func TestAdminSocketLeavesOthersAlone(t *testing.T) {
 	}
 	for _, path := range []string{file, link, dir} {
 		_, err := listenAdmin(t.Context(), adminConfig{Socket: path}, "", zap.NewNop())
-		if err == nil || !strings.Contains(err.Error(), "is no socket; it is left as it is") {
+		if err == nil || !strings.Contains(err.Error(), "is not a socket; it is left as it is") {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

@@ -75,7 +75,7 @@ func (a *admin) proxyStatus(now time.Time) proxyStatus {
 		InFlight: a.handler().InFlight, Blocks: a.blockList(), Refused: a.outsiders.refused.Load(),
 	}
 	if a.config().source != nil {
-		s.ConfigFile = a.config().source.file
+		s.ConfigFile = absolute(a.config().source.file)
 	}
 	if a.ready != nil {
 		s.State = a.ready()

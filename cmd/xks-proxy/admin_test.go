@@ -152,7 +152,7 @@ func TestDrainAndResume(t *testing.T) {
 		t.Errorf("hsm-a is %s", s)
 	}
 	// hsm-b is the last of main, and in another group as well: nothing changes in either.
-	rig.want(t, 1, "xks-proxy: hsm-b is the only HSM of the group main that can serve: draining it would fail every request to its keys. Nothing was changed; --force does it all the same\n", "drain", "hsm-b")
+	rig.want(t, 1, "xks-proxy: hsm-b is the only HSM of the group main that can serve: draining it would fail every request to its keys. Nothing was changed; --force does it anyway\n", "drain", "hsm-b")
 	if rig.service(0, "hsm-b") == status.Drained || rig.service(1, "hsm-b") == status.Drained {
 		t.Error("hsm-b is drained although that was refused")
 	}
@@ -251,7 +251,7 @@ func TestRestartOfWhatDoesNotStart(t *testing.T) {
 		s.Phase, s.PID = worker.Failed, 0
 		s.LastErr = &hsm.Error{HSM: "hsm-a", Op: "login", Kind: hsm.ErrPINIncorrect, Function: "C_Login", Code: 0xA0}
 	}
-	rig.want(t, 1, "xks-proxy: hsm-a was restarted, and its process has failed: hsm-a: login: the HSM refused the PIN (C_Login: CKR_PIN_INCORRECT (0xA0)); mend that and restart it again\n",
+	rig.want(t, 1, "xks-proxy: hsm-a was restarted, and its process has failed: hsm-a: login: the HSM refused the PIN (C_Login: CKR_PIN_INCORRECT (0xA0)); fix that and restart it again\n",
 		"restart", "hsm-a", "--timeout", "200ms")
 	if s := rig.service(0, "hsm-a"); s == status.Drained {
 		t.Error("hsm-a stays drained")
@@ -362,5 +362,19 @@ func TestPeer(t *testing.T) {
 	}
 	if got := (peer{UID: 4711}).String(); got != "user "+strconv.Itoa(4711) {
 		t.Errorf("a user without a name: %s", got)
+	}
+}
+
+// A proxy that was started with a relative path names its file so that it can be found from anywhere.
+func TestStatusNamesTheWholePath(t *testing.T) {
+	rig := newAdminRig(t)
+	rig.admin.config = func() *config { return &config{source: &source{file: "xks-proxy.yaml"}} }
+	directory, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := filepath.Join(directory, "xks-proxy.yaml")
+	if got := rig.admin.proxyStatus(time.Now()).ConfigFile; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

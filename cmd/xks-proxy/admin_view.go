@@ -15,7 +15,7 @@ type proxyView struct {
 	since  time.Time // the start of the program
 	kill   *killSwitch
 	uses   *lastUses
-	config func() *config // the one in force
+	config func() *config // the one in use
 
 	keyStores    func() []xks.KeyStoreStatus // none while the proxy starts
 	handler      func() xks.HandlerStatus    // likewise

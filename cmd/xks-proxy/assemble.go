@@ -87,7 +87,7 @@ func (p *parts) assemble(ctx context.Context) error {
 	return nil
 }
 
-// running is the configuration in force.
+// running is the configuration in use.
 func (p *parts) running() *config { return p.fleet.current.Load().config }
 
 // groupList is the groups in the order of the configuration; none before they have started. Any

@@ -127,7 +127,7 @@ func (s hsmStart) everyGroupServes(known outcomes) bool {
 // judge decides whether to serve. An HSM that is away is for the others to stand
 // in for (R1); where all of a group are, start_without_hsms says whether to wait for one. One that was
 // reached before is away, whatever it says now. One that was never reached and refuses for a reason that
-// no waiting mends is taken for a mistake in the configuration, which is better heard of now than at the
+// waiting does not fix is taken for a mistake in the configuration, which is better heard of now than at the
 // first failover.
 func (s hsmStart) judge(known outcomes) error {
 	var failed, mistakes []error

@@ -1,6 +1,6 @@
 package main
 
-// The kill switch: what operators have blocked while the proxy runs. A block is in force for the
+// The kill switch: what operators have blocked while the proxy runs. A block is in effect for the
 // next request, whatever the configuration says, and stays through reloads and restarts until it is
 // taken back. This file says what a block is; blocks_switch.go how it comes and goes,
 // blocks_save.go how it is written, blocks_file.go what is written, and blocks_follow.go how it
@@ -65,12 +65,12 @@ func (t blockTarget) check() error {
 		return errors.New("it names neither a key store nor a key")
 	case t.KeyStore != "" && !namePattern.MatchString(t.KeyStore):
 		return fmt.Errorf(
-			"%q is no name of a key store: 1 to 63 letters, digits, dots, dashes and underscores",
+			"%q is not a name of a key store: 1 to 63 letters, digits, dots, dashes and underscores",
 			t.KeyStore,
 		)
 	case t.KeyStore != "" && t.Key != "" && !externalKeyID.MatchString(t.Key):
 		return fmt.Errorf(
-			"%q is no external key id: 1 to 128 letters, digits, dots, dashes and underscores. Without --key-store it would be a CKA_LABEL",
+			"%q is not an external key id: 1 to 128 letters, digits, dots, dashes and underscores. Without --key-store it would be a CKA_LABEL",
 			t.Key,
 		)
 	case len(t.Key) > maxKeyLabel || !isPlainText(t.Key):

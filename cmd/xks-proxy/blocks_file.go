@@ -63,14 +63,14 @@ func logBlocks(log *zap.Logger, blocks []block) {
 		names = append(names, b.String())
 	}
 	log.Warn(
-		"blocks of operators are in force",
+		"blocks of operators are in effect",
 		zap.Int("blocks", len(blocks)),
 		zap.Strings("what", names),
 		zap.Int("not_named", len(blocks)-len(names)),
 	)
 }
 
-// readBlocks is strict: an entry that is not understood is a block that would not be in force.
+// readBlocks is strict: an entry that is not understood is a block that would not be in effect.
 func readBlocks(path string) ([]block, error) {
 	data, err := durable.ReadFile(path, maxBlocksFile)
 	if errors.Is(err, fs.ErrNotExist) {

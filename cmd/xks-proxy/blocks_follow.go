@@ -2,7 +2,7 @@ package main
 
 // Blocks follow what AWS KMS calls. Key stores are blocked by name, and the name is the operators'
 // own, by default that of a file: if the block depended on it alone, renaming a file would unblock.
-// So a block has the XksProxyUriPath, too, and is in force for the key store of that name and for
+// So a block has the XksProxyUriPath, too, and is in effect for the key store of that name and for
 // the one at that path. A configuration that comes into force is where it learns the new name, or
 // the new path, before the next reload changes the other.
 
@@ -58,7 +58,7 @@ func (k *killSwitch) follow(c *config, log *zap.Logger, serve func() error) erro
 	return nil
 }
 
-// follower is a block that is in force for a key store because that has the path of a blocked one.
+// follower is a block that is in effect for a key store because that has the path of a blocked one.
 type follower struct {
 	old, heir blockTarget
 	added     bool // there was no block of heir before

@@ -23,7 +23,7 @@ func storesAt(pathByName ...string) *config {
 
 func served() error { return nil }
 
-// flush waits until the file says what is in force.
+// flush waits until the file says what is in effect.
 func (k *killSwitch) flush(t *testing.T) {
 	t.Helper()
 	k.mu.Lock()

@@ -98,7 +98,7 @@ func (m *model) compareFile() {
 	}
 	if unsaved != nil || !slices.Equal(inForce, inFile) {
 		m.t.Fatalf(
-			"in force %v, in the file %v, %v\n%s",
+			"in effect %v, in the file %v, %v\n%s",
 			inForce,
 			inFile,
 			unsaved,

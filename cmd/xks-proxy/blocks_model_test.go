@@ -64,7 +64,7 @@ type modelPair struct {
 	path    string
 	order   *modelOrder          // the block
 	doubts  map[*modelOrder]bool // unblocks under way that are about it; true: it had returned before
-	weak    bool                 // it may be in force
+	weak    bool                 // it may be in effect
 	unsaved bool                 // it may be gone after a restart
 	moved   bool                 // likewise: a reload has changed it
 	former  []string             // paths that it may have after a restart: the reload is not saved

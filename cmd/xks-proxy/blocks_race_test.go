@@ -60,7 +60,7 @@ func TestBlockDuringAnUnblock(t *testing.T) {
 		if before, removed := <-blocked, <-unblocked; before || len(removed) != 0 ||
 			!enforcer.now().KeyStores["finance"] {
 			t.Errorf(
-				"blocked already: %t; taken back: %v; in force: %v",
+				"blocked already: %t; taken back: %v; in effect: %v",
 				before,
 				removed,
 				enforcer.now(),
@@ -107,7 +107,7 @@ func TestUnblockAfterARename(t *testing.T) {
 		}
 		for range 2 {
 			if b := enforcer.now(); len(b.KeyStores)+len(b.Keys) != 0 {
-				t.Errorf("in force: %+v", b)
+				t.Errorf("in effect: %+v", b)
 			}
 			follow(renamed) // for another reason
 		}
@@ -140,7 +140,7 @@ func TestFollowOfAReloadThatFails(t *testing.T) {
 	})
 	if after, _ := k.list(); !errors.Is(err, failure) || len(after) != 1 || after[0] != before[0] ||
 		enforcer.now().KeyStores["tax"] {
-		t.Errorf("%v: %v, in force %+v", err, after, enforcer.now())
+		t.Errorf("%v: %v, in effect %+v", err, after, enforcer.now())
 	}
 }
 
@@ -168,11 +168,11 @@ func TestOrdersOfCallersWhoAreGone(t *testing.T) {
 		cancel()
 		disk.writeAll()
 		if err := <-ended; !errors.Is(err, errCallerGone) || !enforcer.now().KeyStores["finance"] {
-			t.Errorf("unblock: %v, in force %+v", err, enforcer.now())
+			t.Errorf("unblock: %v, in effect %+v", err, enforcer.now())
 		}
 		_, _, err := k.add(gone, blockOf("payroll", ""))
 		if !errors.Is(err, errCallerGone) || enforcer.now().KeyStores["payroll"] {
-			t.Errorf("block: %v, in force %+v", err, enforcer.now())
+			t.Errorf("block: %v, in effect %+v", err, enforcer.now())
 		}
 		if inFile, err := parseBlocks(disk.content); err != nil || len(inFile) != 1 ||
 			inFile[0].KeyStore != "finance" {
@@ -197,7 +197,7 @@ func TestUnblockOnADiskThatHangs(t *testing.T) {
 		disk.writeAll() // the old write comes through
 		inFile, err := parseBlocks(disk.content)
 		if err != nil || len(inFile) != 1 || !enforcer.now().KeyStores["finance"] {
-			t.Errorf("in the file %v, %v; in force %+v", inFile, err, enforcer.now())
+			t.Errorf("in the file %v, %v; in effect %+v", inFile, err, enforcer.now())
 		}
 		if _, unsaved := k.list(); unsaved != nil {
 			t.Errorf("unsaved: %v", unsaved)

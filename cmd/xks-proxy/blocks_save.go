@@ -83,13 +83,13 @@ func (k *killSwitch) noteSave(version uint64, err error) {
 	switch {
 	case err == nil:
 		if k.file.unsaved != nil {
-			k.log.Warn("the blocks in force survive a restart again", zap.String("file", k.path))
+			k.log.Warn("the blocks in effect survive a restart again", zap.String("file", k.path))
 		}
 		k.file.saved, k.file.unsaved = version, nil
 	default:
 		if k.file.unsaved == nil {
 			k.log.Error(
-				"the blocks in force will not survive a restart: their file cannot be written; it is tried again",
+				"the blocks in effect will not survive a restart: their file cannot be written; it is tried again",
 				zap.String("file", k.path),
 				zap.Error(err),
 			)

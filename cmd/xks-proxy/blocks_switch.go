@@ -1,6 +1,6 @@
 package main
 
-// How blocks come and go. There is one list. What is in it is in force; what is in it and not
+// How blocks come and go. There is one list. What is in it is in effect; what is in it and not
 // marked as leaving is what the file has to say. So
 //
 //   - a block is in the list before anything is written: a disk that fails must not keep a key
@@ -35,9 +35,9 @@ type killSwitch struct {
 	log   *zap.Logger
 
 	mu       sync.Mutex
-	blocks   []block               // in force, the oldest first; never changed in place
+	blocks   []block               // in effect, the oldest first; never changed in place
 	leaving  map[blockTarget]marks // of these: what unblocks that are under way take back
-	paths    map[string]string     // of the key stores in force: name to XksProxyUriPath
+	paths    map[string]string     // of the key stores in use: name to XksProxyUriPath
 	enforcer blocker               // nil: there is no handler yet, hence no request
 	file     fileState
 }
@@ -58,9 +58,9 @@ func newKillSwitch(path string, write func(string, []byte) error, log *zap.Logge
 // The kinds of errors of orders.
 var (
 	errTooManyBlocks = errors.New("there cannot be more blocks")
-	// errUnsaved is a block that is in force and would be gone after a restart.
+	// errUnsaved is a block that is in effect and would be gone after a restart.
 	errUnsaved = errors.New("the block will not survive a restart")
-	// errBlockedAgain is an unblock that ended while another block of its target was in force.
+	// errBlockedAgain is an unblock that ended while another block of its target was in effect.
 	errBlockedAgain = errors.New("it was blocked again meanwhile")
 )
 
@@ -71,7 +71,7 @@ func (e *renamedError) Error() string {
 	return fmt.Sprintf("the key store %s is called %s now", e.old, e.now)
 }
 
-// attach puts all blocks in force on a handler before it gets its first request, and whatever comes
+// attach applies all blocks to a handler before it gets its first request, and whatever comes
 // later.
 func (k *killSwitch) attach(enforcer blocker) {
 	k.mu.Lock()
@@ -124,7 +124,7 @@ func (k *killSwitch) blocking(t blockTarget) (block, bool) {
 	return k.blocks[i], true
 }
 
-// add blocks a target. When it returns nil or errUnsaved, the block is in force, and only an
+// add blocks a target. When it returns nil or errUnsaved, the block is in effect, and only an
 // unblock that begins later lifts it. It returns the entry that stands, and whether it stood
 // before. With errUnsaved the file could not be written; it is tried again in the background.
 // errCallerGone: nothing was changed.
@@ -140,7 +140,7 @@ func (k *killSwitch) add(ctx context.Context, b block) (block, bool, error) {
 	return stands, before, nil
 }
 
-// put has the block in force, and returns the version of the list to wait for.
+// put applies the block, and returns the version of the list to wait for.
 func (k *killSwitch) put(ctx context.Context, b block) (block, bool, uint64, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -161,7 +161,7 @@ func (k *killSwitch) put(ctx context.Context, b block) (block, bool, uint64, err
 	others := withoutBlock(k.blocks, b.blockTarget)
 	if len(others) >= maxBlocks {
 		return block{}, false, 0, fmt.Errorf(
-			"%w: %d are in force; block the key store as a whole, or take back blocks of single keys",
+			"%w: %d are in effect; block the key store as a whole, or remove blocks of single keys",
 			errTooManyBlocks,
 			maxBlocks,
 		)
@@ -174,7 +174,7 @@ func (k *killSwitch) put(ctx context.Context, b block) (block, bool, uint64, err
 // remove takes back every block that is about a target when it is called: those by its name, and
 // those by the path that its key store has. It returns the blocks that it took out; none if there
 // was none. With nil the target has no block any more. With errBlockedAgain it has one that came
-// meanwhile. After other errors nothing was taken back: *renamedError, errCallerGone, or that of
+// meanwhile. After other errors nothing was removed: *renamedError, errCallerGone, or that of
 // the disk.
 func (k *killSwitch) remove(ctx context.Context, t blockTarget) ([]block, error) {
 	deadline := time.Now().Add(saveLimit)
@@ -241,7 +241,7 @@ func (k *killSwitch) pathOf(t blockTarget) (string, error) {
 	return old.URIPath, nil
 }
 
-// takeOut is where an unblock takes effect: what still has its mark is in force no more.
+// takeOut is where an unblock takes effect: what still has its mark is no longer in effect.
 func (k *killSwitch) takeOut(u *unblocking) ([]block, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -1,6 +1,6 @@
 package main
 
-// The kill switch's list and its file: in force before remembered, remembered before answered, and never half a file.
+// The kill switch's list and its file: in effect before remembered, remembered before answered, and never half a file.
 
 import (
 	"errors"
@@ -85,7 +85,7 @@ func TestBlocksSurviveARestart(t *testing.T) {
 	b := enforcer.now()
 	if len(b.KeyStores) != 1 || !b.KeyStores["finance"] || len(b.Keys) != 2 ||
 		!b.Keys[xks.BlockedKey{KeyStore: "payroll", Key: "key-1"}] || !b.Keys[xks.BlockedKey{Key: "label of any kind ü"}] {
-		t.Errorf("in force: %+v", b)
+		t.Errorf("in effect: %+v", b)
 	}
 	removed, err := again.remove(t.Context(), before[1].blockTarget)
 	if len(removed) != 1 || removed[0] != before[1] || err != nil {
@@ -100,7 +100,7 @@ func TestBlocksSurviveARestart(t *testing.T) {
 	}
 }
 
-// The file is written after the block is in force, and a file that cannot be written changes nothing about that.
+// The file is written after the block is in effect, and a file that cannot be written changes nothing about that.
 func TestBlockThatCannotBeSaved(t *testing.T) {
 	k := mustOpen(t, t.TempDir())
 	enforcer := &fakeEnforcer{}
@@ -110,7 +110,7 @@ func TestBlockThatCannotBeSaved(t *testing.T) {
 	failure := errors.New("no space left on device")
 	k.write = func(string, []byte) error {
 		if !enforcer.now().KeyStores["payroll"] {
-			t.Error("the file is written before the block is in force")
+			t.Error("the file is written before the block is in effect")
 		}
 		return failure
 	}
@@ -156,11 +156,11 @@ func TestBlockOnADiskThatHangs(t *testing.T) {
 		k.write = func(string, []byte) error { <-let; return nil }
 		_, _, err := k.add(t.Context(), blockOf("finance", ""))
 		if !errors.Is(err, errUnsaved) || !enforcer.now().KeyStores["finance"] {
-			t.Errorf("%v, in force: %+v", err, enforcer.now())
+			t.Errorf("%v, in effect: %+v", err, enforcer.now())
 		}
 		_, _, _, err = k.put(t.Context(), blockOf("payroll", "")) // what comes first of a second order
 		if err != nil || !enforcer.now().KeyStores["payroll"] {
-			t.Errorf("%v, in force: %+v", err, enforcer.now())
+			t.Errorf("%v, in effect: %+v", err, enforcer.now())
 		}
 		close(let)
 	})
@@ -207,7 +207,7 @@ func TestDamagedBlocksFile(t *testing.T) {
 	}
 }
 
-// Each start names the blocks in force, and not ten thousand of them.
+// Each start names the blocks in effect, and not ten thousand of them.
 func TestBlocksAreLoggedAtStart(t *testing.T) {
 	core, logs := observer.New(zap.WarnLevel)
 	var many []block
@@ -227,7 +227,7 @@ func TestBlocksAreLoggedAtStart(t *testing.T) {
 	}
 }
 
-// Orders from many sides leave one truth: in force, in the list and in the file.
+// Orders from many sides leave one truth: in effect, in the list and in the file.
 func TestBlocksAtOnce(t *testing.T) {
 	directory := t.TempDir()
 	k := mustOpen(t, directory)
@@ -255,7 +255,7 @@ func TestBlocksAtOnce(t *testing.T) {
 	blocks, _ := k.list()
 	saved, _ := mustOpen(t, directory).list()
 	if len(saved) != len(blocks) || len(enforcer.now().KeyStores) != len(blocks) {
-		t.Errorf("in the list %d, in the file %d, in force %d", len(blocks), len(saved), len(enforcer.now().KeyStores))
+		t.Errorf("in the list %d, in the file %d, in effect %d", len(blocks), len(saved), len(enforcer.now().KeyStores))
 	}
 	for _, b := range blocks {
 		if _, found := findBlock(saved, b.blockTarget); !found || !enforcer.now().KeyStores[b.KeyStore] {

@@ -249,7 +249,7 @@ func TestCompletion(t *testing.T) {
 		}
 	}
 	stdout, _, _ := execute(t, "__complete", "config", "")
-	for _, want := range []string{"check\tCheck a", "show\tPrint", "reference\tPrint"} {
+	for _, want := range []string{"check\tValidate a", "show\tPrint", "reference\tPrint"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%q is not offered:\n%s", want, stdout)
 		}

@@ -16,7 +16,7 @@ import (
 )
 
 const blockLong = `block makes a key store, or a key, unusable for AWS at once, and keeps it so through reloads and
-restarts, until "unblock". It is in force for the next request when the command returns; AWS KMS
+restarts, until "unblock". It is in effect for the next request when the command returns; AWS KMS
 is answered InvalidStateException, and its callers cannot encrypt or decrypt with it.
 
 What AWS has decrypted before, it keeps in memory for a while, and some of it for as long as it
@@ -24,7 +24,7 @@ is in use: see "The kill switch" in docs/operations.md.
 
 Exit code 0: it is blocked. 1: it is not, or it would not survive a restart: the message says which.`
 
-const unblockLong = `unblock takes back what "block" did. What the configuration blocks stays so.
+const unblockLong = `unblock removes a block that "block" made. What the configuration blocks stays blocked.
 
 Exit code 0: it is not blocked. 1: it is, and the message says by what.`
 
@@ -55,7 +55,7 @@ func newBlockCommand() *cobra.Command {
 
 func newUnblockCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "unblock", Short: "Take back a block", Long: unblockLong,
+		Use: "unblock", Short: "Remove a block", Long: unblockLong,
 		Example: `  xks-proxy unblock key-store finance --reason "case 4711 is closed"
   xks-proxy unblock key payroll-7 --key-store finance`,
 		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
@@ -84,7 +84,7 @@ func newBlockKeyStoreCommand(method string) *cobra.Command {
 	c.ValidArgsFunction = onlyFirst(f.completeKeyStores())
 	c.Flags().StringVar(&f.reason, "reason", "", "why, for the log and the list: `TEXT` of at most 500 bytes")
 	if method == http.MethodPost {
-		c.Flags().BoolVar(&f.force, "force", false, "also if there is no such key store (yet)")
+		c.Flags().BoolVar(&f.force, "force", false, "block even if there is no such key store (yet)")
 	}
 	return c
 }
@@ -112,7 +112,7 @@ func newBlockKeyCommand(method string) *cobra.Command {
 	completeFlag(c, "key-store", f.completeKeyStores())
 	c.Flags().StringVar(&f.reason, "reason", "", "why, for the log and the list: `TEXT` of at most 500 bytes")
 	if method == http.MethodPost {
-		c.Flags().BoolVar(&f.force, "force", false, "also if there is no such key store (yet)")
+		c.Flags().BoolVar(&f.force, "force", false, "block even if there is no such key store (yet)")
 	}
 	return c
 }

@@ -45,7 +45,7 @@ func newConfigCheckCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "check",
-		Short: "Check a configuration and report every mistake in it",
+		Short: "Validate a configuration and report every mistake",
 		Long: `check reads a configuration as serve does, with the certificates, their keys, the policies
 and all secrets (commands that print a secret are run; HSMs are not contacted, and their
 modules are looked at and not loaded). It prints what would be served, or every mistake in

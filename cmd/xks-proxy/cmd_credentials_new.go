@@ -35,7 +35,7 @@ type newCredential struct {
 func newCredentialsNewCommand() *cobra.Command {
 	n := &newCredential{}
 	c := &cobra.Command{
-		Use: "new SECRET-FILE", Short: "Make an access key, and say how to rotate to it", Long: credentialsNewLong,
+		Use: "new SECRET-FILE", Short: "Make an access key and print how to rotate to it", Long: credentialsNewLong,
 		Example: `  xks-proxy credentials new finance-2.secret --key-store finance
   xks-proxy credentials new finance.secret`,
 		Args: oneArgument("SECRET-FILE"),

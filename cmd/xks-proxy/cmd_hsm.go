@@ -53,7 +53,7 @@ func newHSMListCommand() *cobra.Command {
 	f := &proxyFlags{}
 	c := &cobra.Command{
 		Use:     "list",
-		Short:   "Print the HSMs of each group, and how they are",
+		Short:   "Print the HSMs of each group and their state",
 		Long:    hsmListLong,
 		Example: "  xks-proxy hsm list",
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -95,7 +95,7 @@ func newHSMResumeCommand() *cobra.Command {
 that is out for another reason is probed, too.
 
 Exit code 0: it is in service. 1: it is not yet; what keeps it is printed, and it comes
-back by itself once a probe succeeds.`
+back once a probe succeeds.`
 	c.Example = "  xks-proxy hsm resume hsm-a"
 	return c
 }

@@ -129,13 +129,13 @@ func printNotes(page *text.Page, m status.Member, p processStatus, now time.Time
 	printUnder(page, m.HSM, notes)
 }
 
-// processNotes say what is to know of a process. That one ended because a restart was asked for is no news
+// processNotes are what an operator needs to know of a process. One that ended for a requested restart is not news
 // once its successor runs.
 func processNotes(name string, p processStatus, now time.Time) []string {
 	var notes []string
 	switch {
 	case p.Phase == worker.Failed && p.RetryAt.IsZero():
-		notes = append(notes, "its process is not started again by itself; mend the cause, then: xks-proxy hsm restart "+name)
+		notes = append(notes, "its process is not restarted automatically; fix the cause, then: xks-proxy hsm restart "+name)
 	case p.Phase == worker.Failed:
 		notes = append(notes, "its process is started again in "+shortDuration(max(0, p.RetryAt.Sub(now))))
 	}

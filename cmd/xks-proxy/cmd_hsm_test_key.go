@@ -42,7 +42,7 @@ func newCreateTestKeyCommand() *cobra.Command {
 group): AES-256, generated on the HSM, sensitive, not extractable, for encrypting and
 decrypting. It does so on every HSM of the configuration, or on the one named. Where the key
 is already, nothing is changed. The keys of two HSMs need not be equal; no key store can
-reach them. A running proxy takes a new one up by itself.`,
+reach them. A running proxy uses a new one without a restart.`,
 		Example: "  xks-proxy hsm create-test-key",
 		Args:    atMostOne,
 		RunE: func(c *cobra.Command, args []string) error {

@@ -36,7 +36,7 @@ func newPolicyCheckCommand() *cobra.Command {
 	var f configFlag
 	c := &cobra.Command{
 		Use:   "check PATH...",
-		Short: "Say whether policy files are good, and all that is wrong with them",
+		Short: "Validate policy files and report every mistake",
 		Long: `check reads policy files, and directories of *.cedar files, as one set, and checks them against
 the schema. Warnings are about policies that work and are probably not meant. With --config, the
 key stores and keys that they name must be in that configuration.
@@ -110,7 +110,7 @@ func newPolicyTestCommand() *cobra.Command {
 	var test policyTest
 	c := &cobra.Command{
 		Use:   "test FILE",
-		Short: "Ask policies about cases, or about requests out of the log",
+		Short: "Test policies on cases, or on requests from the log",
 		Long: `test decides the requests in FILE ("-" is standard input): JSON objects, one a line, that are
 lines of the proxy's log or cases of your own with what is expected of them (docs/policies.md).
 It prints the decision on each, the policies that made it, and whether it is as expected.

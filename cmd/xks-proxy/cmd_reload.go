@@ -26,8 +26,8 @@ func newReloadCommand() *cobra.Command {
 		Use:   "reload",
 		Short: "Have a running proxy read its configuration again",
 		Long: `reload has a running proxy read its configuration again, with all files that it names
-and all secrets, and put it in force at once, without failing a request. If anything is
-wrong with it, the old one stays in force, untouched, and what is wrong is printed.
+and all secrets, and put it into effect at once, without failing a request. If anything is
+wrong with it, the old one stays in use, unchanged, and what is wrong is printed.
 
 HSMs that are new or whose settings or PIN have changed get a process of their own beside
 the old one, which ends when no request uses it any more. Settings that take a restart
@@ -38,7 +38,7 @@ client CA, more labels, …) is listed. Where reload.loosening is confirm, it is
 it is accepted: --accept-loosening takes what the files say now, and
 --accept-loosening=DIGEST only what was shown with that digest.
 
-Exit code 0: in force. 1: not, and why. 2: wrong usage.`,
+Exit code 0: in effect. 1: not, and why. 2: wrong usage.`,
 		Example: `  xks-proxy reload
   xks-proxy config diff    what would it change?
   xks-proxy reload --accept-loosening=3f9ab2c41d0766e1   what config diff showed`,
@@ -52,7 +52,7 @@ Exit code 0: in force. 1: not, and why. 2: wrong usage.`,
 				return err
 			}
 			return f.say(c.OutOrStdout(), body, func(p *text.Page) {
-				p.Printf("%s is in force, as generation %d, after %s.\n", answer.File, answer.Generation, shortDuration(time.Duration(answer.Took)))
+				p.Printf("%s is in use, as generation %d, after %s.\n", answer.File, answer.Generation, shortDuration(time.Duration(answer.Took)))
 				printChanges(p, answer, "Nothing has changed.")
 				warnAll(c.ErrOrStderr(), answer.Warnings)
 			})
@@ -82,7 +82,7 @@ func newConfigDiffCommand() *cobra.Command {
 	f := &proxyFlags{}
 	c := &cobra.Command{
 		Use:   "diff",
-		Short: "Say what a reload of the running proxy would change",
+		Short: "Print what a reload of the running proxy would change",
 		Long: `diff asks the running proxy, whose configuration FILE is, what a reload would change. The
 proxy reads the configuration again, with all files that it names and all secrets
 (commands that print a secret are run); HSMs are not contacted, and nothing is changed.
@@ -141,7 +141,7 @@ func (c *adminClient) reload(
 	var answer reloadAnswer
 	err = json.Unmarshal(body, &answer)
 	if err != nil {
-		return nil, nil, fmt.Errorf("what answers at %s is no xks-proxy, or one of another version: %w", c.socket, err)
+		return nil, nil, fmt.Errorf("what answers at %s is not xks-proxy, or is another version: %w", c.socket, err)
 	}
 	return &answer, body, nil
 }

@@ -43,7 +43,7 @@ func newStatusCommand() *cobra.Command {
 	f := &proxyFlags{}
 	var all bool
 	c := &cobra.Command{
-		Use: "status", Short: "The state of a running proxy on one screen", Long: statusLong,
+		Use: "status", Short: "Show a running proxy on one screen", Long: statusLong,
 		Example: "  xks-proxy status\n  xks-proxy status --json | jq -r '.attention[]?.text'",
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()

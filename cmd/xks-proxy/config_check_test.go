@@ -64,7 +64,7 @@ var wantEverywhere = []string{
 	`hsms\[1\].module: .*text.so is not a shared library`,
 	`hsms\[1\].pin.env: must be the name of an environment variable`,
 	`key_stores\[0\].hosts\[0\]: .* is an address`,
-	`key_stores\[0\].hosts\[1\]: .* is no host name`,
+	`key_stores\[0\].hosts\[1\]: .* is not a host name`,
 	`key_stores\[0\].hosts\[2\]: must be text`,
 	`key_stores\[0\].credentials\[0\].secret_access_key: `,
 	`bad.cedar:1:`,

@@ -92,7 +92,7 @@ func (d *differ) field(s *setting, old, new reflect.Value, path string, restart 
 	}
 }
 
-// sameValue compares what is no section. No list and an empty one are the same.
+// sameValue compares what is not a section. No list and an empty one are the same.
 func sameValue(old, new reflect.Value) bool {
 	switch old.Kind() {
 	case reflect.String:

@@ -167,7 +167,7 @@ func readStoreFile(directory fs.FS, name, shown, path string) ([]byte, error, er
 		return nil, nil, fileProblem("the file", withoutPath(err))
 	}
 	if !info.Mode().IsRegular() {
-		return nil, nil, errors.New("this is no regular file")
+		return nil, nil, errors.New("this is not a regular file")
 	}
 	unsafe := checkStoreOwner(directory, info, name, shown, path)
 	f, err := directory.Open(name)

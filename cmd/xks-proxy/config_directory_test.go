@@ -319,7 +319,7 @@ func TestDirectoryOfThousand(t *testing.T) {
 	if code != 0 || stderr != "" || !strings.Contains(stdout, "1002, 1001 of them in ") || !strings.Contains(stdout, "and 952 more") || strings.Count(stdout, "\n") > 80 {
 		t.Errorf("exit code %d, %s\n%s", code, stderr, stdout)
 	}
-	// More than one file may hold is shown all the same, and that it does not load is said.
+	// More than one file may hold is shown anyway, and that it does not load is said.
 	stdout, stderr, code = execute(t, "config", "show", "test.yaml")
 	if code != 0 || !strings.Contains(stderr, "warning: this is for reading: it does not load as one file: ") || strings.Count(stdout, "  - name: store-") != 1000 {
 		t.Errorf("exit code %d, %s", code, stderr)

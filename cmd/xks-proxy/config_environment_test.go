@@ -70,7 +70,7 @@ func TestEnvironmentErrors(t *testing.T) {
 		{"XKS_COMPLETELY_DIFFERENT_THING=x", "environment variable XKS_COMPLETELY_DIFFERENT_THING: names no key of this file; XKS_ variables override keys of the file, such as XKS_SERVER_LISTEN (docs/configuration.md lists them); unset it"},
 		{"XKS_LOG_LEVEL=verbose", "environment variable XKS_LOG_LEVEL: log.level: \"verbose\" is none of debug, info, warn, error"},
 		{"XKS_SERVER_BUDGET=200", "environment variable XKS_SERVER_BUDGET: server.budget: 200 has no unit; write 200ms or 200s"},
-		{"XKS_SERVER_MAX_AAD=many", "environment variable XKS_SERVER_MAX_AAD: server.max_aad: \"many\" is no number; write it like 4096 or 0x1000"},
+		{"XKS_SERVER_MAX_AAD=many", "environment variable XKS_SERVER_MAX_AAD: server.max_aad: \"many\" is not a number; write it like 4096 or 0x1000"},
 		{"XKS_SERVER_HTTP2=yes", "environment variable XKS_SERVER_HTTP2: server.http2: must be true or false"},
 		{"XKS_SERVER_LISTEN=", "environment variable XKS_SERVER_LISTEN: server.listen: must not be empty (Address and port of the HTTPS listener)"},
 		{"XKS_HSMS_0_TOKEN=a\xff", "environment variable XKS_HSMS_0_TOKEN: hsms[0].token: holds a control character or what is no UTF-8"},

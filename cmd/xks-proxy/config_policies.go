@@ -105,7 +105,7 @@ func checkPolicyPath(r *report, at, path string) error {
 
 func checkPolicyFile(path string, info os.FileInfo) error {
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is no regular file", path)
+		return fmt.Errorf("%s is not a regular file", path)
 	}
 	if info.Mode().Perm()&writableByOthers != 0 {
 		return fmt.Errorf("%s can be changed by others (mode %04o); run: chmod go-w %s", path, info.Mode().Perm(), path)

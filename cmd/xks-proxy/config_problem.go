@@ -162,5 +162,5 @@ func quoteName(s string) string {
 	if plainName.MatchString(s) {
 		return `"` + s + `"`
 	}
-	return "(not shown: it is no plain name)"
+	return "(not shown: it is not a plain name)"
 }

@@ -5,6 +5,7 @@ package main
 // out holds every key of the schema that has a value, each of the right type.
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -42,7 +43,7 @@ func (r *reader) section(s *setting, n *yaml.Node, path string) map[string]any {
 }
 
 // entries are the keys of a mapping that the schema knows. A key that is nearly
-// one is a problem, and taken for it all the same: one slip, one error.
+// one is a problem, and taken for it anyway: one slip, one error.
 func (r *reader) entries(s *setting, n *yaml.Node, path string) map[string]*yaml.Node {
 	m := follow(n)
 	if m == nil || m.Tag == "!!null" || !r.count(len(m.Content)) {
@@ -61,7 +62,7 @@ func (r *reader) entries(s *setting, n *yaml.Node, path string) map[string]*yaml
 		name := key.Value
 		switch _, known := s.field(name); {
 		case key.Kind != yaml.ScalarNode || key.Tag == "!!merge":
-			r.errorAt(place(key), path, "a key here is no plain name (\"<<\" does not work here either); write the keys out")
+			r.errorAt(place(key), path, "a key here is not a plain name (\"<<\" does not work here either); write the keys out")
 		case !known:
 			slips[r.unknownKey(s, key, path)] = value
 		case lines[name] != 0:
@@ -91,8 +92,36 @@ func (r *reader) unknownKey(s *setting, key *yaml.Node, path string) string {
 		r.errorAt(place(key), path, "unknown key")
 		return ""
 	}
+	meant := suggest(key.Value, s.fieldNames())
+	homes := schema.homesOf(key.Value, "")
+	if meant == "" && len(homes) > 0 && len(homes) <= maxHomes {
+		r.errorAt(place(key), joinPath(path, key.Value), "unknown key here; move it to %s", strings.Join(homes, " or "))
+		return ""
+	}
 	r.errorAt(place(key), joinPath(path, key.Value), "unknown key; %s", didYouMean(key.Value, s.fieldNames()))
-	return suggest(key.Value, s.fieldNames())
+	return meant
+}
+
+// maxHomes is how many sections an error offers for a key that stands in the wrong one.
+const maxHomes = 3
+
+// homesOf returns the sections below s that have a key of this name, such as "hsm_groups[]". Keys of
+// secrets are left out: they stand in many sections, and what is beside them may be a secret.
+func (s *setting) homesOf(name, path string) []string {
+	var homes []string
+	for _, f := range s.Fields {
+		if f.Name == name {
+			homes = append(homes, cmp.Or(path, "the top level"))
+		}
+		if f.Kind == section {
+			below := joinPath(path, f.Name)
+			if f.List {
+				below += "[]"
+			}
+			homes = append(homes, f.homesOf(name, below)...)
+		}
+	}
+	return homes
 }
 
 // field reads the value of one key; ok is false if it has none.

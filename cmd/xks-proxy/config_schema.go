@@ -173,11 +173,11 @@ var integerForm = regexp.MustCompile(`^-?(0|[1-9][0-9]{0,18}|0x[0-9A-Fa-f]{1,16}
 
 func parseInteger(s string) (int64, error) {
 	if !integerForm.MatchString(s) {
-		return 0, fmt.Errorf("%q is no number; write it like 4096 or 0x1000", s)
+		return 0, fmt.Errorf("%q is not a number; write it like 4096 or 0x1000", s)
 	}
 	n, err := strconv.ParseInt(s, 0, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%q is no number: %w", s, err)
+		return 0, fmt.Errorf("%q is not a number: %w", s, err)
 	}
 	return n, nil
 }
@@ -190,7 +190,7 @@ func parseDuration(s string) (time.Duration, error) {
 	if integerForm.MatchString(s) {
 		return 0, fmt.Errorf("%s has no unit; write %sms or %ss", s, s, s)
 	}
-	return 0, fmt.Errorf("%q is no duration; write it like 200ms, 5s or 1m30s", s)
+	return 0, fmt.Errorf("%q is not a duration; write it like 200ms, 5s or 1m30s", s)
 }
 
 // checkRange parses value and tells whether it lies within Min and Max.

@@ -39,7 +39,7 @@ type config struct {
 	Admin             adminConfig      `mapstructure:"admin" restart:"true" doc:"The socket for the commands of operators: status, block, reload, hsm and others."`
 	Log               logConfig        `mapstructure:"log" loosens:"below" doc:"The proxy's log: one structured line for each request, and what happens besides."`
 	StateDirectory    string           `mapstructure:"state_directory" restart:"true" default:"state" path:"true" doc:"Directory in which the last catalogue seen on each HSM is kept, so that a restart while one HSM is away does not begin to use a key version that the other lacks. Also what operators have blocked, when each credential was last used, and which PIN an HSM refused, as a slow hash, so that it is not tried again. One directory for each proxy. Empty: none is kept."`
-	StartWithoutHSMs  string           `mapstructure:"start_without_hsms" default:"wait" oneof:"wait|exit" loosens:"never" doc:"When every HSM of an HSM group is away at the start: wait serves all the same, not ready until one comes; exit ends the program. A mistake, such as a refused PIN, ends it in either case unless the HSM was reached before."`
+	StartWithoutHSMs  string           `mapstructure:"start_without_hsms" default:"wait" oneof:"wait|exit" loosens:"never" doc:"When every HSM of an HSM group is away at the start: wait serves anyway, not ready until one comes; exit ends the program. A mistake, such as a refused PIN, ends it in either case unless the HSM was reached before."`
 	Proxy             proxyConfig      `mapstructure:"proxy" loosens:"never" doc:"What GetHealthStatus tells AWS KMS about the proxy."`
 	HSMs              []hsmConfig      `mapstructure:"hsms" required:"true" loosens:"below" doc:"The HSMs, each served by a process of its own."`
 	HSMGroups         []hsmGroupConfig `mapstructure:"hsm_groups" required:"true" loosens:"below" doc:"HSMs that hold the same keys and stand in for each other."`
@@ -120,7 +120,7 @@ type metricsConfig struct {
 }
 
 type adminConfig struct {
-	Socket string `mapstructure:"socket" default:"state/admin.sock" path:"true" doc:"Unix socket, 107 bytes with its directory at most. Whoever can open it can block keys and take HSMs out of service: mode 0600, or 0660 with a group. Empty: none."`
+	Socket string `mapstructure:"socket" default:"state/admin.sock" path:"true" doc:"Unix socket, 107 bytes with its directory at most. Anyone who can open it can block keys and take HSMs out of service: mode 0600, or 0660 with a group. Empty: none."`
 	Group  string `mapstructure:"group" doc:"Unix group, by name or number, whose members may use the socket too. They need a way through its directory. Empty: the proxy's own user only."`
 }
 
@@ -230,7 +230,7 @@ type keyStoreConfig struct {
 
 type policyConfig struct {
 	Files []string `mapstructure:"files" fill:"path" path:"true" loosens:"policies" doc:"Policy files, and directories of which every *.cedar is one. Takes placeholders. Refused if others than their owner can change them. Empty: no policy."`
-	Mode  string   `mapstructure:"mode" default:"enforce" oneof:"enforce|shadow" loosens:"unenforced" doc:"enforce denies what the policies do not permit; shadow serves it all the same and says in the log that it would have been denied."`
+	Mode  string   `mapstructure:"mode" default:"enforce" oneof:"enforce|shadow" loosens:"unenforced" doc:"enforce denies what the policies do not permit; shadow serves it anyway and says in the log that it would have been denied."`
 }
 
 type quotaConfig struct {
@@ -252,7 +252,7 @@ type keysConfig struct {
 	Disabled []string `mapstructure:"disabled" pattern:"^[A-Za-z0-9._-]{1,128}$" loosens:"missing" doc:"External key ids that are answered as DISABLED."`
 }
 
-// secretRef says where a secret is. Exactly one field is set. It is no secret
+// secretRef says where a secret is. Exactly one field is set. It is not a secret
 // itself: it may be logged and shown.
 type secretRef struct {
 	File       string   `mapstructure:"file" fill:"path" path:"true" doc:"File that holds it. Refused if others than owner and group can read it."`

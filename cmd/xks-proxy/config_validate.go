@@ -148,7 +148,7 @@ func validateLabels(r *report, at string, labels []string, testKey string) {
 		case len(pattern) > maxPattern:
 			r.errorf(key, "is longer than %d bytes", maxPattern)
 		case err != nil:
-			r.errorf(key, "%q is no pattern; * and ? and [a-z] are known, \\ makes them plain", pattern)
+			r.errorf(key, "%q is not a pattern; * and ? and [a-z] are known, \\ makes them plain", pattern)
 		case pattern == testKey:
 			r.warnf(key, "%q is the test key of the HSM group, which no key store can reach", pattern)
 		}

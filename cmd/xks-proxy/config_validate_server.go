@@ -79,7 +79,7 @@ func validateAddress(r *report, key, address string) {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil {
-		r.errorf(key, "%q is no address and port; write it like 0.0.0.0:8443 or [::1]:8443", address)
+		r.errorf(key, "%q is not an address and port; write it like 0.0.0.0:8443 or [::1]:8443", address)
 	}
 }
 
@@ -96,7 +96,7 @@ func validateClientCertificates(r *report, at string, c clientCertificatesConfig
 		return
 	}
 	if len(c.Subjects) == 0 {
-		r.errorf(at+".subjects", "is missing: with ca alone, whoever that CA gives a certificate may connect; name cks.kms.REGION.amazonaws.com of your region")
+		r.errorf(at+".subjects", "is missing: with ca alone, anyone with a certificate of that CA may connect; name cks.kms.REGION.amazonaws.com of your region")
 	}
 	for i, subject := range c.Subjects {
 		if subject == "" {

@@ -130,7 +130,7 @@ func validateHosts(r *report, at string, hosts []string) {
 		case strings.ToLower(host) != host:
 			r.errorf(key, "%q has capitals; write it as %s", host, strings.ToLower(host))
 		case len(host) > maxHost || !hostPattern.MatchString(host):
-			r.errorf(key, "%q is no host name, such as xks.example.com", host)
+			r.errorf(key, "%q is not a host name, such as xks.example.com", host)
 		case slices.Index(hosts, host) < i:
 			r.errorf(key, "%s is listed twice", host)
 		}
@@ -157,7 +157,7 @@ func validateKeys(r *report, at string, keys keysConfig) {
 		key := fmt.Sprintf("%s.disabled[%d]", at, i)
 		switch {
 		case !keyIDPattern.MatchString(id):
-			r.errorf(key, "is no external key id: 1 to 128 letters, digits, - . _")
+			r.errorf(key, "is not an external key id: 1 to 128 letters, digits, - . _")
 		case slices.Index(keys.Disabled, id) < i:
 			r.errorf(key, "%s is listed twice", id)
 		}

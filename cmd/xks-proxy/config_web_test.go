@@ -158,7 +158,7 @@ func TestMetricsListenerContradictions(t *testing.T) {
 	const own = "metrics: {listen: \"127.0.0.1:9443\"}\n"
 	for text, want := range map[string]string{
 		"metrics: {web_config: server.key}":              "is for metrics.listen, which is missing",
-		"metrics: {listen: nowhere}":                     "\"nowhere\" is no address and port",
+		"metrics: {listen: nowhere}":                     "\"nowhere\" is not an address and port",
 		`metrics: {listen: "127.0.0.1:8080"}`:            "is the address of health.listen",
 		own + `health: {listen: "127.0.0.1:9443"}`:       "is the address of health.listen",
 		own + "health: {metrics: true}":                  "and metrics.listen is set as well",

@@ -28,7 +28,7 @@ func parseYAML(r *report, at string, data []byte) (*yaml.Node, bool) {
 	}
 	bad, ok := firstBadByte(data)
 	if !ok {
-		r.errorAt(bad, at, "a byte here is no text (no UTF-8, or a control character); save the file as UTF-8")
+		r.errorAt(bad, at, "a byte here is not text (invalid UTF-8, or a control character); save the file as UTF-8")
 		return nil, false
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))

@@ -104,9 +104,9 @@ func (p plan) makeTokens(ctx context.Context, out io.Writer) error {
 			{"hsm-b", "new token with the same keys, " + took},
 		})
 	case len(keys) > 0:
-		printRows(out, []row{{"tokens", fmt.Sprintf("hsm-a and hsm-b of before, with %d more keys on both, %s", len(keys), took)}})
+		printRows(out, []row{{"tokens", fmt.Sprintf("hsm-a and hsm-b from the last run, with %d more keys on both, %s", len(keys), took)}})
 	default:
-		printRows(out, []row{{"tokens", "hsm-a and hsm-b of before, with the same keys"}})
+		printRows(out, []row{{"tokens", "hsm-a and hsm-b from the last run, with the same keys"}})
 	}
 	return nil
 }
@@ -178,7 +178,7 @@ func (p plan) makeToken(ctx context.Context, h demoHSM, keys []tokenKey) error {
 	return makeToken(ctx, h, order)
 }
 
-// credential is the one of before, or a fresh one.
+// credential is the earlier one, or a fresh one.
 func (p plan) credential() (sigv4.Credential, error) {
 	if p.before != nil {
 		return sigv4.Credential{AccessKeyID: p.before.Credential.AccessKeyID, SecretAccessKey: p.before.Credential.SecretAccessKey}, nil

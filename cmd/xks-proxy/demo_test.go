@@ -129,7 +129,7 @@ func TestDemo(t *testing.T) {
 	}
 	connection = filepath.Join(moved, "connection.json")
 	demo = startDemo(t, "--dir", moved, "--keys", "5")
-	if !strings.Contains(demo.stdout, "hsm-a and hsm-b of before, with 2 more keys on both") || !strings.Contains(demo.stdout, to.Endpoint) {
+	if !strings.Contains(demo.stdout, "hsm-a and hsm-b from the last run, with 2 more keys on both") || !strings.Contains(demo.stdout, to.Endpoint) {
 		t.Errorf("the second run printed\n%s", demo.stdout)
 	}
 	stdout, stderr, code := runProgram(t, sealed, "request", "decrypt", "--connection", connection)

@@ -15,7 +15,7 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-// fakeEnforcer keeps the blocks that are in force.
+// fakeEnforcer keeps the blocks that are in effect.
 type fakeEnforcer struct {
 	mu     sync.Mutex
 	blocks xks.Blocks

@@ -1,7 +1,7 @@
 package main
 
 // How a fleet comes to be and how it changes: prepare builds what a configuration needs beside what
-// runs, publish puts it in force.
+// runs, publish puts it into effect.
 
 import (
 	"context"
@@ -139,7 +139,7 @@ func whyNot(g *runningGroup) error {
 	return reasons
 }
 
-// publish puts a generation that was prepared in force. put is called when nothing stands against it any more, and lets
+// publish puts a prepared generation into effect. put is called when nothing stands against it any more, and lets
 // requests at its groups; after an error of put, or of an HSM that is not free in time, nothing has changed.
 //
 // Orders for the HSMs that are concerned wait meanwhile, and those under way are waited for: they hold groups that will be gone, and

@@ -85,7 +85,7 @@ func TestFleetWaitsForOrders(t *testing.T) {
 			t.Errorf("%v after %v; the restart takes 10 s", err, time.Since(began))
 		}
 		if got := memberOf(rig.groups()[0], "a").Service; got == status.Drained {
-			t.Error("a was drained by the restart for a while, and stays so for ever")
+			t.Error("a was drained by the restart for a while, and stays so forever")
 		}
 
 		end, err = rig.turns.take(t.Context(), "b", "a drain by root")
@@ -103,7 +103,7 @@ func TestFleetWaitsForOrders(t *testing.T) {
 	})
 }
 
-// An order that comes while a change is put in force waits, and then finds the new groups.
+// An order that comes while a change is put into effect waits, and then finds the new groups.
 func TestOrdersWaitForTheFleet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rig := newFleetRig(t)

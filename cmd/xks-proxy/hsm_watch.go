@@ -161,7 +161,7 @@ func watchToken(t *watchedToken) {
 
 // waitUntilAway returns when the token is to be given up, and says why: its module answered that it
 // is not initialized; the token failed watchPatience checks in a row; or it failed looksToEnd
-// checks that were made at once because calls failed. A call into the module can hang for ever:
+// checks that were made at once because calls failed. A call into the module can hang forever:
 // that is a failure for every interval that it lasts. A refused PIN is none, for a new process
 // would try the same one.
 func waitUntilAway(

@@ -68,7 +68,7 @@ func TestWaitUntilAwayHangs(t *testing.T) {
 	})
 }
 
-// A token that always answers is kept, and what hangs for ever is not asked again.
+// A token that always answers is kept, and what hangs forever is not asked again.
 func TestWaitUntilAwayKeeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stop := make(chan struct{})

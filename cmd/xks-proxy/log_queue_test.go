@@ -91,7 +91,7 @@ func TestStuckLog(t *testing.T) {
 	})
 }
 
-// Flushing does not wait for ever.
+// Flushing does not wait forever.
 func TestFlushOfAStuckLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &stuckWriter{letGo: make(chan struct{})}

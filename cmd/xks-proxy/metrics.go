@@ -132,7 +132,7 @@ var (
 	findingKinds  = catalogue.FindingKinds()
 )
 
-// oneHot is 1 for the value that holds and 0 for the others, so that each series lives for ever.
+// oneHot is 1 for the value that holds and 0 for the others, so that each series lives forever.
 func oneHot[T ~string](holds T, all []T) []oneValue {
 	values := make([]oneValue, 0, len(all))
 	for _, state := range all {

@@ -107,11 +107,11 @@ var proxyMetrics = []metric[proxyFigures]{
 	{Name: "xks_proxy_ready", Kind: gauge, Help: "1 while the proxy is ready, as /healthz/ready says; 0 while it starts, drains, or no HSM can serve.",
 		Value: func(f proxyFigures) float64 { return truth(f.ready) }},
 	{Name: "xks_proxy_refused_requests_total", Kind: counter, Help: "Requests of no key store, by outcome: unknown paths and methods, and what else was refused before a key store was known.", Labels: []string{"outcome"}, Each: refusals},
-	{Name: "xks_proxy_blocks", Kind: gauge, Help: "Blocks of operators in force.", Labels: []string{"kind"},
+	{Name: "xks_proxy_blocks", Kind: gauge, Help: "Blocks of operators in effect.", Labels: []string{"kind"},
 		Each: func(f proxyFigures) []oneValue {
 			return []oneValue{sample(float64(f.blocks[kindKey]), kindKey), sample(float64(f.blocks[kindKeyStore]), kindKeyStore)}
 		}},
-	{Name: "xks_proxy_blocks_unsaved", Kind: gauge, Help: "1 while the blocks in force would not survive a restart, because their file could not be written.",
+	{Name: "xks_proxy_blocks_unsaved", Kind: gauge, Help: "1 while the blocks in effect would not survive a restart, because their file could not be written.",
 		Value: func(f proxyFigures) float64 { return truth(f.unsaved) }},
 	{Name: "xks_proxy_connections_open", Kind: gauge, Help: "Connections open on the HTTPS ports.",
 		Value: func(f proxyFigures) float64 { return float64(f.connections.Open) }},

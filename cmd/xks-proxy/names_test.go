@@ -59,7 +59,7 @@ func TestNamesThatHang(t *testing.T) {
 		time.Sleep(nameFresh)
 		names.name(1)
 		if lookups.Load() != before+1 {
-			t.Error("an old answer is believed for ever")
+			t.Error("an old answer is believed forever")
 		}
 	})
 }
@@ -156,7 +156,7 @@ func TestLookUp(t *testing.T) {
 	})
 }
 
-// Another process that locks the directory of the socket does not hold up a start for ever.
+// Another process that locks the directory of the socket does not hold up a start forever.
 func TestAdminSocketInALockedDirectory(t *testing.T) {
 	dir := t.TempDir()
 	unlock, err := lockDirectory(t.Context(), dir, "")

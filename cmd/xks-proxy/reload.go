@@ -1,7 +1,7 @@
 package main
 
 // A reload: the configuration is read again, checked and built as at the start, beside what serves; then it is put
-// in force at once, or, if anything is wrong with it, not at all.
+// in effect at once, or, if anything is wrong with it, not at all.
 
 import (
 	"context"
@@ -92,7 +92,7 @@ func (r *reloader) stop() {
 	<-r.turn
 }
 
-// reload reads the configuration again and puts it in force. After an error the old one is in force, untouched. by is who
+// reload reads the configuration again and puts it into effect. After an error the old one stays in use, unchanged. by is who
 // asked for it, for the log; a caller who goes away does not stop what has begun.
 func (r *reloader) reload(
 	ctx context.Context, by string, accept acceptance,
@@ -226,18 +226,23 @@ func (r *reloader) settle(reading *reloadReading, began time.Time) {
 	if reading != nil {
 		configs = append(configs, reading.config)
 	} else if l, err := loadFile(r.file); err == nil {
-		configs = append(configs, l.config) // of a file with mistakes too: what it names may be what has to be mended
+		configs = append(configs, l.config) // of a file with mistakes too: what it names may be what has to be fixed
 	}
 	r.files.settle(filesOf(r.file, configs...), began)
 }
 
-func (r *reloader) answer(reading *reloadReading) *reloadAnswer {
-	file, err := filepath.Abs(r.file)
+// absolute is a file as an operator finds it from any directory.
+func absolute(file string) string {
+	path, err := filepath.Abs(file)
 	if err != nil {
-		file = r.file // the directory of the process is gone
+		return file // the directory of the process is gone
 	}
+	return path
+}
+
+func (r *reloader) answer(reading *reloadReading) *reloadAnswer {
 	a := &reloadAnswer{
-		File: file, Changes: []reloadChange{}, Warnings: []string{},
+		File: absolute(r.file), Changes: []reloadChange{}, Warnings: []string{},
 		WaitsForRestart: append([]string{}, reading.waits...),
 		Loosens:         append([]loosening{}, reading.loosens...),
 	}

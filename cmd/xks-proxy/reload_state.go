@@ -12,7 +12,7 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// reloadState is the state of the configuration in force, and of the last try to replace it.
+// reloadState is the state of the configuration in use, and of the last try to replace it.
 type reloadState struct {
 	Generation      int       `json:"generation"` // from 1, counting what came into force
 	LoadedAt        time.Time `json:"loadedAt"`
@@ -61,7 +61,7 @@ func (r *reloader) note(try reloadTry, answer *reloadAnswer, err error) {
 	if err != nil {
 		r.progress.Failures++
 		r.progress.LastError = err.Error()
-		r.log.Error("the configuration was not reloaded: the old one stays in force", append(fields, zap.Error(err))...)
+		r.log.Error("the configuration was not reloaded: the old one stays in use", append(fields, zap.Error(err))...)
 		return
 	}
 	// The line is for whoever reads the log before and after.
@@ -80,7 +80,7 @@ func (r *reloader) note(try reloadTry, answer *reloadAnswer, err error) {
 	r.tellWarnings(answer.Warnings)
 }
 
-// level is that of the configuration in force.
+// level is that of the configuration in use.
 func (r *reloader) level() zapcore.Level {
 	level, err := zapcore.ParseLevel(r.fleet.current.Load().config.Log.Level)
 	if err != nil {
@@ -124,11 +124,11 @@ func describeChanges(changes []reloadChange) []string {
 
 // reloadMetrics have no labels but their own.
 var reloadMetrics = []metric[reloadState]{
-	{Name: "xks_proxy_config_generation", Kind: gauge, Help: "Number of the configuration in force: 1 at the start, one more with each reload that succeeded.",
+	{Name: "xks_proxy_config_generation", Kind: gauge, Help: "Number of the configuration in use: 1 at the start, one more with each reload that succeeded.",
 		Value: func(s reloadState) float64 { return float64(s.Generation) }},
-	{Name: "xks_proxy_config_last_reload_success", Kind: gauge, Help: "0 if the last try to reload the configuration failed, so that an older one is in force; else 1.",
+	{Name: "xks_proxy_config_last_reload_success", Kind: gauge, Help: "0 if the last try to reload the configuration failed, so that an older one is in use; else 1.",
 		Value: func(s reloadState) float64 { return truth(s.LastError == "") }},
-	{Name: "xks_proxy_config_last_load_timestamp_seconds", Kind: gauge, Help: "When the configuration in force was loaded.",
+	{Name: "xks_proxy_config_last_load_timestamp_seconds", Kind: gauge, Help: "When the configuration in use was loaded.",
 		Value: func(s reloadState) float64 { return timestamp(s.LoadedAt) }},
 	{Name: "xks_proxy_config_reloads_total", Kind: counter, Help: "Tries to reload the configuration.", Labels: []string{"result"},
 		Each: func(s reloadState) []oneValue {

@@ -265,7 +265,7 @@ func TestReloadWithoutAListener(t *testing.T) {
 	}
 }
 
-// The end of the program is no fault of the configuration.
+// The end of the program is not a fault of the configuration.
 func TestReloadAtTheEnd(t *testing.T) {
 	configDir(t)
 	writeFile(t, "test.yaml", validConfig(t), 0o644)
@@ -329,7 +329,7 @@ func TestReloadCommands(t *testing.T) {
 A restart is needed for: server.listen
 `
 	stdout, stderr, code := run("reload")
-	if want := "/etc/x.yaml is in force, as generation 7, after 12ms.\n" + list; stdout != want || stderr != "warning: x.yaml:1:1: careful\n" || code != 0 {
+	if want := "/etc/x.yaml is in use, as generation 7, after 12ms.\n" + list; stdout != want || stderr != "warning: x.yaml:1:1: careful\n" || code != 0 {
 		t.Errorf("%d\n%s%s", code, stdout, stderr)
 	}
 	if !strings.HasSuffix(fake.by, " over the admin socket") {

@@ -69,7 +69,7 @@ func newRequestCommand() *cobra.Command {
 	flags.StringVar(&o.metadata.PrincipalARN, "principal", "", "awsPrincipalArn: `ARN` of the caller (default: one made up)")
 	flags.StringVar(&o.metadata.KeyARN, "kms-key-arn", "", "kmsKeyArn: `ARN` of the KMS key (default: one made up)")
 	flags.StringVar(&o.metadata.Operation, "kms-operation", "", "kmsOperation: `name` (default: the usual one)")
-	flags.StringVar(&o.metadata.RequestID, "request-id", "", "kmsRequestId: `id` to find it in the log by (default: random)")
+	flags.StringVar(&o.metadata.RequestID, "request-id", "", "kmsRequestId: `id` to find the request in the log (default: random)")
 	flags.StringVar(&o.metadata.ViaService, "via-service", "", "kmsViaService: `name`, such as ebs")
 	flags.StringVar(&o.metadata.SourceVPC, "source-vpc", "", "awsSourceVpc: `id`")
 	flags.StringVar(&o.metadata.SourceVPCE, "source-vpce", "", "awsSourceVpce: `id`")

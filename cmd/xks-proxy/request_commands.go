@@ -115,7 +115,7 @@ func newRequestMetadata(o *requestOptions) *cobra.Command {
 	var key string
 	c := &cobra.Command{
 		Use:   "metadata",
-		Short: "Ask what a key is and may do",
+		Short: "Get the metadata of a key",
 		Long:  "metadata asks for specification, usage and status of a key, as AWS KMS does when a KMS key is made\nfrom it: it must be AES_256, ENABLED, and allow ENCRYPT and DECRYPT.",
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -144,7 +144,7 @@ func newRequestMetadata(o *requestOptions) *cobra.Command {
 func newRequestHealth(o *requestOptions) *cobra.Command {
 	return &cobra.Command{
 		Use:   "health",
-		Short: "Ask how the proxy and its HSMs are",
+		Short: "Get the health of the proxy and its HSMs",
 		Long:  "health asks for the state of the proxy and of every HSM that serves the key store, as AWS KMS does\nwhen the key store is connected, and now and then.",
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {

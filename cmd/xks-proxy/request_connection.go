@@ -104,9 +104,9 @@ type connectionFlags struct {
 }
 
 func (f *connectionFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&f.file, "connection", "", "JSON `FILE` that says where and who, as the demo writes it")
-	flags.StringVar(&f.choice.file, "config", "", "configuration `FILE` of the proxy that says it")
-	flags.StringVar(&f.choice.store, "key-store", "", "`NAME` of the key store in it (needed if there are several)")
+	flags.StringVar(&f.file, "connection", "", "JSON `FILE` with endpoint and access key, as the demo writes it")
+	flags.StringVar(&f.choice.file, "config", "", "configuration `FILE` of the proxy")
+	flags.StringVar(&f.choice.store, "key-store", "", "`NAME` of a key store in the configuration (needed if there are several)")
 	flags.StringVar(&f.endpoint, "endpoint", "", "`URL` of the proxy: https://name[:port]")
 	flags.StringVar(&f.path, "path", "", "`path` of the key store, with or without /kms/xks/v1 at its end")
 	flags.StringVar(&f.region, "region", "", "AWS `region` to sign for (default: the key store's, or "+defaultRegion+")")

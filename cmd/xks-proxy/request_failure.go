@@ -85,7 +85,7 @@ func certificateNames(c *x509.Certificate) string {
 	return fmt.Sprint(names)
 }
 
-// xksError is a reply that is no success.
+// xksError is a reply that is not a success.
 type xksError struct {
 	Status  int
 	Name    string // errorName; "" if the body is none of the API

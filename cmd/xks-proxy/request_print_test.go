@@ -34,7 +34,7 @@ func TestBytesText(t *testing.T) {
 	}
 }
 
-// TestPlaintextRows: what is no text is not printed as one; a terminal would obey it.
+// TestPlaintextRows: what is not text is not printed as one; a terminal would obey it.
 func TestPlaintextRows(t *testing.T) {
 	for value, rows := range map[string]int{"hello, wörld": 2, "\x1b[2J": 1, "\xff": 1, "": 1, "two\nlines": 1} {
 		if got := plaintextRows([]byte(value)); len(got) != rows {

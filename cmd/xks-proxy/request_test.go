@@ -332,7 +332,7 @@ func TestRequestUsage(t *testing.T) {
 		}
 	}
 	if len(s.bodies) != 0 {
-		t.Errorf("%d requests were sent all the same", len(s.bodies))
+		t.Errorf("%d requests were sent anyway", len(s.bodies))
 	}
 }
 

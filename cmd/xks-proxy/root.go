@@ -26,9 +26,9 @@ Exit codes: 0 for success, 1 for failure, 2 for a command line that is wrong; co
 with others list them.`
 
 const rootExample = `  xks-proxy demo --dir demo                     see it work, on two software HSMs
-  xks-proxy config check                        is the configuration good?
-  xks-proxy serve                               run it
-  xks-proxy status                              how is it?`
+  xks-proxy config check                        validate the configuration
+  xks-proxy serve                               serve AWS KMS
+  xks-proxy status                              see how it is doing`
 
 const maxHelpWidth = 100 // columns
 

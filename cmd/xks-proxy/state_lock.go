@@ -24,7 +24,7 @@ const stateLockName = "lock"
 //
 // The directory itself is locked as well as the file in it: whoever deletes the file must not let a
 // second proxy in. The file is for file systems that lock no directories (NFS). A file system that
-// can lock neither is logged and used all the same.
+// can lock neither is logged and used anyway.
 func lockState(directory string, log *zap.Logger) (func(), error) {
 	if directory == "" {
 		return func() {}, nil

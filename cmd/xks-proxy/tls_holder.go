@@ -1,6 +1,6 @@
 package main
 
-// The TLS side of the running proxy: it serves under what is in force now, and takes something
+// The TLS side of the running proxy: it serves under what is in use now, and takes something
 // else while connections come and go.
 
 import (
@@ -47,7 +47,7 @@ func newTLSHolder(http2 bool, log *zap.Logger, strangers func(reason string) *za
 }
 
 // refuses says why a reload must not use m: it has a certificate that has expired or is not valid yet
-// and is not the one in force, so that what still works would be replaced by what does not. At start there is nothing
+// and is not the one in use, so that what still works would be replaced by what does not. At start there is nothing
 // better: then such certificates are served, and the log has an error.
 func (t *tlsHolder) refuses(m *tlsMaterial) error {
 	r := newReport(m.source)
@@ -60,7 +60,7 @@ func (t *tlsHolder) refuses(m *tlsMaterial) error {
 	return r.err()
 }
 
-// serves is true if this very certificate is in force already.
+// serves is true if this very certificate is in use already.
 func (t *tlsHolder) serves(c *serverCertificate) bool {
 	now := t.current.Load()
 	return now != nil && slices.ContainsFunc(now.certificates, func(old *serverCertificate) bool {
@@ -68,7 +68,7 @@ func (t *tlsHolder) serves(c *serverCertificate) bool {
 	})
 }
 
-// renewals are the certificates of m that stand in a file whose certificate in force is another: what a comparison of two
+// renewals are the certificates of m that stand in a file whose certificate in use is another: what a comparison of two
 // configurations does not show.
 func (t *tlsHolder) renewals(m *tlsMaterial) []configChange {
 	inForce := map[string]*serverCertificate{}
@@ -85,7 +85,7 @@ func (t *tlsHolder) renewals(m *tlsMaterial) []configChange {
 	return changes
 }
 
-// use puts m in force for handshakes that begin from now on. Connections that stand live on. A port
+// use puts m into effect for handshakes that begin from now on. Connections that stand live on. A port
 // that m does not have keeps its rule about clients: ports are closed at the next start only.
 func (t *tlsHolder) use(m *tlsMaterial) {
 	t.mu.Lock()
@@ -134,7 +134,7 @@ func (t *tlsHolder) config(address string) *tls.Config {
 	}
 }
 
-// handshake is what crypto/tls works with while m is in force: requirement U8 and, with a rule, A7.
+// handshake is what crypto/tls works with while m is in use: requirement U8 and, with a rule, A7.
 // The AES-128 suites are there because net/http refuses to offer HTTP/2 without one.
 //
 // A session that began without a client certificate is not resumed where one is required; crypto/tls sees to that.

@@ -186,7 +186,7 @@ func (r *tlsRig) endingAt(name string, end time.Time) *issued {
 	})
 }
 
-// An expired certificate does not replace one that works; one that is in force already keeps no
+// An expired certificate does not replace one that works; one that is in use already keeps no
 // reload from happening.
 func TestReloadRefusesExpiredCertificates(t *testing.T) {
 	r := newTLSRig(t)
@@ -194,7 +194,7 @@ func TestReloadRefusesExpiredCertificates(t *testing.T) {
 	r.start() // at start there is nothing better
 	err := r.holder.refuses(r.prepare())
 	if err != nil {
-		t.Errorf("the expired certificate is in force already: %v", err)
+		t.Errorf("the expired certificate is in use already: %v", err)
 	}
 	r.pair("server", r.endingAt("xks.example.com", time.Now().Add(-time.Hour)))
 	err = r.holder.refuses(r.prepare())

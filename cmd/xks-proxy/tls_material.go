@@ -1,6 +1,6 @@
 package main
 
-// The certificates in force, as one immutable whole that a reload replaces: which there are, which
+// The certificates in use, as one immutable whole that a reload replaces: which there are, which
 // is for what name, and who may connect on which port (requirements C1, A7). What is wrong with them is found out here.
 
 import (

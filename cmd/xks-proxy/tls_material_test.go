@@ -165,7 +165,7 @@ var badCertificates = []struct {
 		r.pair("server", leaf)
 		writeFile(t, r.config.Server.TLS.Certificate, string(encodePEM("CERTIFICATE", leaf.Raw))+string(encodePEM("CERTIFICATE", r.serverRoot.Raw))+r.serverCA.pem(), 0o644)
 	}},
-	{name: "CN is no DNS name", warns: `its subject CN "a name" is not among its DNS names`, spoil: func(t *testing.T, r *tlsRig) {
+	{name: "CN is not a DNS name", warns: `its subject CN "a name" is not among its DNS names`, spoil: func(t *testing.T, r *tlsRig) {
 		r.pair("server", issue(t, r.serverCA, nil, &x509.Certificate{Subject: pkix.Name{CommonName: "a name"}, DNSNames: []string{"xks.example.com"}}))
 	}},
 	{name: "for clients", warns: "is not for servers", spoil: func(t *testing.T, r *tlsRig) {

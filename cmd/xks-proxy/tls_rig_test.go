@@ -210,7 +210,7 @@ func (r *tlsRig) prepare() *tlsMaterial {
 	return m
 }
 
-// reload puts the configuration as it is now in force.
+// reload puts the configuration as it is now into effect.
 func (r *tlsRig) reload() {
 	r.t.Helper()
 	r.holder.use(r.prepare())

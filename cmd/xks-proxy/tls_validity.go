@@ -1,6 +1,6 @@
 package main
 
-// How long the certificates in force are good for: for the log, for `xks-proxy status`, for metrics (requirement C1).
+// How long the certificates in use are good for: for the log, for `xks-proxy status`, for metrics (requirement C1).
 
 import (
 	"context"
@@ -55,7 +55,7 @@ func (t *tlsHolder) certificates() []certificateStatus {
 
 var validityLevels = map[urgency]zapcore.Level{endsSoon: zap.WarnLevel, endsNow: zap.ErrorLevel, unusable: zap.ErrorLevel}
 
-// watchValidity logs what is wrong with the certificates whenever others are put in force, and
+// watchValidity logs what is wrong with the certificates whenever others are put into effect, and
 // every day, until ctx ends.
 func (t *tlsHolder) watchValidity(ctx context.Context) {
 	day := time.NewTicker(validityInterval)

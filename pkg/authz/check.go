@@ -95,7 +95,7 @@ func (c *checker) checkValue(v types.Value) {
 	}
 }
 
-// checkAttribute: `context has vcpe` type-checks, and is false for ever.
+// checkAttribute: `context has vcpe` type-checks, and is false forever.
 func (c *checker) checkAttribute(of, name string) {
 	known := attributesOf(of)
 	if slices.Contains(known, name) || c.reported[name] {
@@ -105,7 +105,7 @@ func (c *checker) checkAttribute(of, name string) {
 	c.fail(name, fmt.Sprintf("%s has no attribute %s%s; it has %s", of, name, didYouMean(name, known), strings.Join(known, ", ")))
 }
 
-// checkType: cedar-go's type checker lets an `is` in a condition name what does not exist; it is false for ever.
+// checkType: cedar-go's type checker lets an `is` in a condition name what does not exist; it is false forever.
 func (c *checker) checkType(t types.EntityType) {
 	name, known := string(t), entityTypes()
 	if !slices.Contains(known, name) && t != typeAction && !c.reported[name] {

@@ -11,7 +11,7 @@
 // Cedar skips a policy that cannot be evaluated. For a forbid that would turn a deny into an allow (Z3), so here:
 //
 //   - a forbid whose evaluation fails denies; a permit whose evaluation fails does not match;
-//   - a policy that reads what the request carries in no readable form (an ARN that is no ARN, text over 2048 bytes or with
+//   - a policy that reads what the request carries in no readable form (an ARN that is not an ARN, text over 2048 bytes or with
 //     control characters, a required field that is absent) is not evaluated at all: a forbid applies, a permit does not match.
 //     So a principal that cannot be understood is never let in by a policy that names accounts or roles, and never gets
 //     around a forbid that does;

@@ -58,7 +58,7 @@ func (r *Request) check() error {
 	case !isReadable(r.KeyStore):
 		return fmt.Errorf("%w: no key store", errRequest)
 	case !isKeyID(r.KeyID):
-		return fmt.Errorf("%w: %q is no external key id (1 to 128 of A-Z a-z 0-9 - . _)", errRequest, boundedText(r.KeyID, maxName))
+		return fmt.Errorf("%w: %q is not an external key id (1 to 128 of A-Z a-z 0-9 - . _)", errRequest, boundedText(r.KeyID, maxName))
 	}
 	return nil
 }

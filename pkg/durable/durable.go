@@ -39,7 +39,7 @@ func ReplaceFile(path string, data []byte) error {
 func Unfinished(path string) string { return "." + filepath.Base(path) + "-" }
 
 // RemoveUnfinished deletes what an earlier run of the program began to write for path and did not finish. No ReplaceFile for
-// path may be under way. A missing directory is no error.
+// path may be under way. A missing directory is not an error.
 func RemoveUnfinished(path string) error {
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if errors.Is(err, os.ErrNotExist) {

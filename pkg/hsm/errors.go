@@ -40,7 +40,7 @@ var (
 // Faults of the HSM. Another HSM may serve the request.
 var (
 	// ErrUnavailable: the HSM is away, broken, restarting, closed, or answered with
-	// an error that is no verdict on the request.
+	// an error that is not a verdict on the request.
 	ErrUnavailable = errors.New("the HSM is not available")
 	// ErrCrashed is an ErrUnavailable: the HSM's process ended under the call, perhaps because of it.
 	ErrCrashed = fmt.Errorf("%w: its process ended during the call", ErrUnavailable)
@@ -73,7 +73,7 @@ func IsFault(err error) bool {
 	return err != nil && !isAny(err, requestKinds)
 }
 
-// IsConfig reports whether err needs an operator: no retry mends it.
+// IsConfig reports whether err needs an operator: a retry does not fix it.
 func IsConfig(err error) bool {
 	return isAny(err, configKinds)
 }

@@ -1,7 +1,7 @@
 package hsm
 
 // Labels are bytes (CKA_LABEL should be UTF-8, and is not always). JSON knows text only
-// and makes one label of two that are not, so that what is no text travels beside it.
+// and makes one label of two that are not, so that what is not text travels beside it.
 
 import (
 	"encoding/json"

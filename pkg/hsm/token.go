@@ -117,7 +117,7 @@ type Watched interface {
 }
 
 // Queued is a Token that knows how many of its calls have no answer yet, those that nobody waits for any more included: they
-// take up sessions all the same. A Group uses it where a token has it, on every request: it must cost next to nothing.
+// take up sessions anyway. A Group uses it where a token has it, on every request: it must cost next to nothing.
 type Queued interface {
 	Waiting() int
 }

@@ -40,7 +40,7 @@ func (x *exchange) denied() bool {
 	return x.decision != nil && (!x.decision.Allowed || x.decision.Shadow)
 }
 
-// appendDecision names the policies that decided, where a denial can be mended (Z2), and what the log lacks otherwise for asking again.
+// appendDecision names the policies that decided, where a denial can be fixed (Z2), and what the log lacks otherwise for asking again.
 func (x *exchange) appendDecision(fields []zap.Field) []zap.Field {
 	d := x.decision
 	if d == nil {

@@ -1,6 +1,6 @@
 package xks
 
-// The kill switch: what an operator has blocked, in force for the next request, whatever the
+// The kill switch: what an operator has blocked, in effect for the next request, whatever the
 // configuration says and across its reloads. A request that an HSM is at work for when the block
 // comes is answered as a blocked one, too: nothing that was decrypted leaves after the block.
 
@@ -32,7 +32,7 @@ func (b *Blocks) blocksKey(s *keyStore, keyID, label string) bool {
 		b.Keys[BlockedKey{"", label}]
 }
 
-// SetBlocks puts blocks in force: for requests that come, and for those whose answer is not yet
+// SetBlocks applies blocks: to requests that come, and for those whose answer is not yet
 // being written.
 func (h *Handler) SetBlocks(b Blocks) {
 	if len(b.KeyStores) == 0 && len(b.Keys) == 0 {

@@ -31,7 +31,7 @@ func (x *exchange) readInTime(w http.ResponseWriter) {
 	if x.request.ContentLength == 0 {
 		return
 	}
-	// Only a writer that is no connection, as in tests, cannot.
+	// Only a writer that is not a connection, as in tests, cannot.
 	_ = http.NewResponseController(w).SetReadDeadline(x.clock.deadline)
 }
 

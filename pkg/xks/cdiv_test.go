@@ -124,7 +124,7 @@ func mustBeRight(t *testing.T, p reply, aad, plaintext []byte) {
 	}
 }
 
-// E4, L1: one fault is mended by the second try; the log names who really served, and tells of the fault.
+// E4, L1: one fault is fixed by the second try; the log names who really served, and tells of the fault.
 func TestIntegrityIsTriedAgain(t *testing.T) {
 	r := newRig(t)
 	var broken atomic.Value

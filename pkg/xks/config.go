@@ -218,12 +218,12 @@ func (c KeyStoreConfig) validate() error {
 	}
 	for _, id := range c.Disabled {
 		if !validKeyID(id) {
-			fail("disabled key %q is no external key id", id)
+			fail("disabled key %q is not an external key id", id)
 		}
 	}
 	for _, host := range c.Hosts {
 		if host == "" || strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' || r == '/' }) {
-			fail("host %q is no host name: it is given without scheme, port and path, in ASCII", host)
+			fail("host %q is not a host name: it is given without scheme, port and path, in ASCII", host)
 		}
 	}
 	if q := c.Quota; q.Rate < 0 || q.Burst < 0 || q.KeyRate < 0 || q.KeyBurst < 0 || q.MaxInFlight < 0 {

@@ -1,6 +1,6 @@
 package xks
 
-// The formats that ciphertexts depend on for ever: ciphertextMetadata, the AAD
+// The formats that ciphertexts depend on forever: ciphertextMetadata, the AAD
 // that the HSM authenticates, the ciphertext data integrity value. What stands
 // here must never change for a format number once it was written.
 

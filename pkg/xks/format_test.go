@@ -1,6 +1,6 @@
 package xks
 
-// Known answers of the formats that ciphertexts depend on for ever.
+// Known answers of the formats that ciphertexts depend on forever.
 
 import (
 	"bytes"

@@ -120,7 +120,7 @@ func (h *Handler) refuseMethod(w http.ResponseWriter, r *http.Request, s *state,
 }
 
 // plainPath refuses what some servers would take for another path: a request
-// target that is no path, percent signs, empty segments and dots (requirement U5).
+// target that is not a path, percent signs, empty segments and dots (requirement U5).
 func plainPath(path string) bool {
 	if !strings.HasPrefix(path, "/") || strings.Contains(path, "%") {
 		return false

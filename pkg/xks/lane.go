@@ -74,7 +74,7 @@ func (x *exchange) admit() error {
 	return nil
 }
 
-// timeQueued is how long the request has waited for us since its last byte was read, which is no fault of the client; 0 if
+// timeQueued is how long the request has waited for us since its last byte was read, which is not a fault of the client; 0 if
 // that is not known. What comes meanwhile on the same connection, pipelined or on another stream, can make it too little.
 func (x *exchange) timeQueued() time.Duration {
 	if x.conn == nil {

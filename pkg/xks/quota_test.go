@@ -88,7 +88,7 @@ func TestBucketFits(t *testing.T) {
 	}
 }
 
-// TestKeyBuckets: each key has its own, and those that are full take no memory for ever.
+// TestKeyBuckets: each key has its own, and those that are full take no memory forever.
 func TestKeyBuckets(t *testing.T) {
 	l := newRateLimit(10, 2)
 	var k keyBuckets
@@ -169,7 +169,7 @@ func TestKeyRate(t *testing.T) {
 	}
 }
 
-// TestQuotaSurvivesReload: what was used up stays used up, and a new limit is in force at once.
+// TestQuotaSurvivesReload: what was used up stays used up, and a new limit is in use at once.
 func TestQuotaSurvivesReload(t *testing.T) {
 	r := newRig(t, withQuota(Quota{Rate: 1, Burst: 2}))
 	encryptGood(r).wantOK(t)

@@ -235,7 +235,7 @@ func (s shown) askHTTP2(t *target, n *tally, config *tls.Config) {
 	s.judge(n, answer != "closed", answer == "200", true, tls.VersionName(config.MaxVersion)+", HTTP/2")
 }
 
-// judge: who does not show the right one gets no answer at all; who does, needs a credential all the same.
+// judge: who does not show the right one gets no answer at all; who does, needs a credential anyway.
 func (s shown) judge(n *tally, answered, served, signed bool, how string) {
 	switch {
 	case s.good && served && signed:

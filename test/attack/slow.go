@@ -134,7 +134,7 @@ func slowReaders(ctx context.Context, t *target, n *tally) error {
 }
 
 // idleConnections hold as many connections as the program takes, and some more, half of them after a
-// handshake. A new honest client must get in all the same.
+// handshake. A new honest client must get in anyway.
 func idleConnections(ctx context.Context, t *target, n *tally) error {
 	count := t.amount(10_200, 600)
 	conns := make([]net.Conn, count)

@@ -64,7 +64,7 @@ var faults = []fault{
 
 	// A call never comes back.
 	rule("hang in C_Encrypt", faulty.Rule{Function: "C_Encrypt", Action: faulty.Hang}).noticed().inShort().inChaos(),
-	rule("hang in C_Encrypt, 2 calls for ever", faulty.Rule{Function: "C_Encrypt", Action: faulty.HangForever, Times: 2}).inChaos(),
+	rule("hang in C_Encrypt, 2 calls forever", faulty.Rule{Function: "C_Encrypt", Action: faulty.HangForever, Times: 2}).inChaos(),
 	rule("hang in C_DecryptInit", faulty.Rule{Function: "C_DecryptInit", Action: faulty.Hang}).noticed().inChaos(),
 	rule("hang in C_OpenSession at restart", faulty.Rule{Function: "C_OpenSession", Action: faulty.Hang}).killed().inChaos(),
 	rule("hang in C_Login at restart", faulty.Rule{Function: "C_Login", Action: faulty.Hang}).killed().inChaos(),

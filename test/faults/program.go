@@ -50,7 +50,7 @@ type program struct {
 	mu       sync.Mutex
 	events   []event          // lines that are not about requests
 	requests map[string]event // about requests that failed, by their id; the first few
-	faults   int              // requests that met a fault of an HSM and were answered all the same
+	faults   int              // requests that met a fault of an HSM and were answered anyway
 	out      map[string]bool  // HSMs that the log says are out of service
 }
 

@@ -31,7 +31,7 @@ type row struct {
 	requests, failed, slow, wrong int
 	p50, p99, p999, max           time.Duration // since the fault began
 	detected, healed              time.Duration // the longest of the HSMs; < 0: never noticed, or not healed
-	masked                        int           // requests that met a fault and were answered all the same
+	masked                        int           // requests that met a fault and were answered anyway
 	callsFor                      float64       // calls to the HSMs for each operation asked for
 	names                         map[string]int
 	happened                      bool

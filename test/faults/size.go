@@ -107,7 +107,7 @@ func (w *world) metric(name string) int {
 	return int(sum)
 }
 
-// waitIdle waits until no session of an HSM has a call in it. One that hangs for ever ends with its
+// waitIdle waits until no session of an HSM has a call in it. One that hangs forever ends with its
 // process, which the program ends after half a minute.
 func (w *world) waitIdle() error {
 	busy := 0

@@ -97,7 +97,7 @@ type Manners struct {
 	// NULLabels: labels of objects have a NUL at the end, when read and when searched for.
 	NULLabels bool
 
-	// EndlessFind: a search that found something goes on for ever, with its last object.
+	// EndlessFind: a search that found something goes on forever, with its last object.
 	EndlessFind bool
 
 	// NewFinds: an endless search gives a new handle each time, of an object that does not exist.

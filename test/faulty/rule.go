@@ -36,7 +36,7 @@ var verbs = map[Action][2]string{
 	Return:      {"answers", "answer"},
 	ErrorAfter:  {"takes effect and answers", "take effect and answer"},
 	Hang:        {"hangs", "hang"},
-	HangForever: {"hangs for ever", "hang for ever"},
+	HangForever: {"hangs forever", "hang forever"},
 	Crash:       {"crashes", "crash"},
 	Abort:       {"aborts", "abort"},
 	Exit:        {"exits with", "exit with"},

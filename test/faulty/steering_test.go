@@ -54,7 +54,7 @@ func TestRulesChangeUnderCalls(t *testing.T) {
 func TestRuleReads(t *testing.T) {
 	for want, rule := range map[string]faulty.Rule{
 		"C_Encrypt hangs":                                    {Function: "C_Encrypt", Action: faulty.Hang},
-		"C_Login hangs for ever once":                        {Function: "C_Login", Action: faulty.HangForever, Times: 1},
+		"C_Login hangs forever once":                         {Function: "C_Login", Action: faulty.HangForever, Times: 1},
 		"every call +50 ms":                                  {Function: faulty.Every, Action: faulty.Delay, Delay: 50 * time.Millisecond},
 		"every call +0–300 ms":                               {Function: faulty.Every, Action: faulty.Delay, Jitter: 300 * time.Millisecond},
 		"every crypto call +0.5–1.5 ms":                      {Function: faulty.Crypto, Action: faulty.Delay, Delay: 500 * time.Microsecond, Jitter: time.Millisecond},

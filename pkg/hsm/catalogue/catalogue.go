@@ -57,7 +57,7 @@ type Version struct {
 	diverged   bool      // the holders' key material is not the same (see crosscheck.go)
 	spoilt     bool      // a copy of it is not used, or fails (trust.go, aside.go)
 	refused    hsm.Usage // what HSMs refuse to do with it whatever its attributes say
-	lost       bool      // it was on every HSM, is not now, and may be encrypted under all the same (LostKeyEncrypt)
+	lost       bool      // it was on every HSM, is not now, and may be encrypted under anyway (LostKeyEncrypt)
 }
 
 // IsDiverged reports whether the HSMs are known to hold different key material for a

@@ -1,7 +1,7 @@
 package catalogue
 
 // Which key version's material is compared next: those that were never compared first, then those that gave no
-// verdict or a bad one, in turn with all others, for ever.
+// verdict or a bad one, in turn with all others, forever.
 
 import (
 	"cmp"

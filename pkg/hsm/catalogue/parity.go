@@ -151,7 +151,7 @@ func (c *comparison) attributes(number uint32, single []View) {
 	}
 }
 
-// foreignKeys compares keys that are no AES-256 keys: as a whole, for nothing uses their versions.
+// foreignKeys compares keys that are not AES-256 keys: as a whole, for nothing uses their versions.
 func (c *comparison) foreignKeys(foreign []View) {
 	first := outline(foreign[0])
 	if slices.ContainsFunc(foreign[1:], func(v View) bool { return outline(v) != first }) {

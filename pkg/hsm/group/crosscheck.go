@@ -114,7 +114,7 @@ func (g *Group) cross(ctx context.Context, ref hsm.KeyRef) {
 	g.crosses.Done(ref, result.any(), agreed, result.differ != 0, time.Now())
 }
 
-// crossOnce has one HSM encrypt and the others decrypt. What is no verdict leaves an HSM out of the result.
+// crossOnce has one HSM encrypt and the others decrypt. What is not a verdict leaves an HSM out of the result.
 func (g *Group) crossOnce(ctx context.Context, ref hsm.KeyRef, v catalogue.Version) crossed {
 	up := g.inService(v.Holders)
 	encrypter := g.chooseEncrypter(ref, v.Encrypters&up, v.Decrypters&up)

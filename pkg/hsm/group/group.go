@@ -157,7 +157,7 @@ func (c Config) Validate() error {
 		fail("group %q: key_version %q is unknown: use one of %v", c.Name, c.KeyVersion, hsm.VersionRules())
 	}
 	if c.LostKey != "" && c.LostKey != catalogue.LostKeyEncrypt && c.LostKey != catalogue.LostKeyRefuse {
-		fail("group %q: %q is no way to treat a lost key; there are %q and %q", c.Name, c.LostKey, catalogue.LostKeyEncrypt, catalogue.LostKeyRefuse)
+		fail("group %q: %q is not a way to treat a lost key; there are %q and %q", c.Name, c.LostKey, catalogue.LostKeyEncrypt, catalogue.LostKeyRefuse)
 	}
 	return errors.Join(errs...)
 }

@@ -76,7 +76,7 @@ func (g *Group) noteKey(m *member, ref hsm.KeyRef, need hsm.Usage, err error) {
 const usageHolds = time.Minute
 
 // learnUsage takes note that an HSM refuses a key for an operation that its attributes allow, so
-// that GetKeyMetadata tells the truth (requirement K1). The HSM is asked all the same.
+// that GetKeyMetadata tells the truth (requirement K1). The HSM is asked anyway.
 func (g *Group) learnUsage(m *member, ref hsm.KeyRef, need hsm.Usage, err error) {
 	if !errors.Is(err, hsm.ErrKeyUsage) {
 		return

@@ -191,7 +191,7 @@ func (g *Group) list(ctx context.Context, m *member) error {
 // tellUnlisted says what it means that an HSM's keys cannot be listed. Group.mu is held.
 func (g *Group) tellUnlisted(m *member, err error) {
 	if m.objects != nil {
-		g.log.Warn("the keys cannot be listed; what was last seen stays in force", zap.String("hsm", m.Name), zap.Error(err))
+		g.log.Warn("the keys cannot be listed; what was last seen stays in use", zap.String("hsm", m.Name), zap.Error(err))
 		return
 	}
 	g.log.Error("the keys of this HSM were never seen: the other HSMs serve, and what is encrypted until it is there may be unreadable on it; no key is ENABLED for CreateKey meanwhile",
@@ -241,7 +241,7 @@ func (g *Group) newKeyOf(label string) *catalogue.Key {
 // loggedGone is how many of the keys that are gone a log line names.
 const loggedGone = 10
 
-// publish puts a catalogue in force, with the findings that come of it. Group.mu is held.
+// publish puts a catalogue into effect, with the findings that come of it. Group.mu is held.
 func (g *Group) publish(next *catalogue.Catalogue) {
 	before := g.catalogue.Swap(next)
 	g.parity.ForgetGone(next)

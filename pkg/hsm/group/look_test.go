@@ -215,7 +215,7 @@ func TestHungLook(t *testing.T) {
 }
 
 // TestNeverListed: a key on an HSM whose keys could not be listed yet is there
-// all the same (requirement X7: a live look decides), and is served.
+// anyway (requirement X7: a live look decides), and is served.
 func TestNeverListed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)

@@ -252,7 +252,7 @@ func TestUnusableMemory(t *testing.T) {
 				time.Sleep(5 * time.Second)
 				data, err := os.ReadFile(path)
 				if err != nil || !json.Valid(data) || !bytes.Contains(data, []byte(`"label":"k"`)) {
-					t.Errorf("not mended: %q, %v", data, err)
+					t.Errorf("not fixed: %q, %v", data, err)
 				}
 			})
 		})

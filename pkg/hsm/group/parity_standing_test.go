@@ -275,7 +275,7 @@ func TestParityFile(t *testing.T) {
 					t.Errorf("the log says %v", said)
 				}
 				if data, err := os.ReadFile(path); err != nil || string(data) != want {
-					t.Errorf("not mended: %s, %v", data, err)
+					t.Errorf("not fixed: %s, %v", data, err)
 				}
 			})
 		})

@@ -297,7 +297,7 @@ func TestOneDownOtherFails(t *testing.T) {
 }
 
 // TestKeptOut: an HSM that went out too often, and whose probes pass, is not in
-// service; when the other one hangs, it serves all the same.
+// service; when the other one hangs, it serves anyway.
 func TestKeptOut(t *testing.T) {
 	for name, unwell := range map[string]hsmtest.Hook{"hung": hang, "down": all(down), "hung for requests only": onRequests(hang)} {
 		t.Run(name, func(t *testing.T) {

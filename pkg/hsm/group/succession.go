@@ -42,7 +42,7 @@ func (g *Group) TakeOver() {
 }
 
 // learnLate takes over what the predecessor has found to differ since this group began, or else it would be forgotten, and encrypted
-// under, until the comparison comes round to it here. What has been mended meanwhile passes at the next comparison.
+// under, until the comparison comes round to it here. What has been fixed meanwhile passes at the next comparison.
 func (g *Group) learnLate(old *Group) {
 	old.mu.Lock()
 	diverged := maps.Clone(old.parity.Diverged)

@@ -135,7 +135,7 @@ func TestTokenRestored(t *testing.T) {
 }
 
 // TestReplacedAlone: with no other HSM left a replaced token does not encrypt. What it can decrypt
-// it does, for the tag proves the key; what it refuses is no verdict.
+// it does, for the tag proves the key; what it refuses is not a verdict.
 func TestReplacedAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)

@@ -59,7 +59,7 @@ func New(name string) *Token {
 	}
 }
 
-// SetHook puts a hook in force for the operations that start from now on.
+// SetHook puts a hook into effect for the operations that start from now on.
 func (t *Token) SetHook(h Hook) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

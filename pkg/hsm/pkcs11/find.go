@@ -135,7 +135,7 @@ func chooseToken(c Config, present []tokenSlot) (tokenSlot, error) {
 			"looked for %s; the token that matches says that it is not initialised "+
 				"(CKF_TOKEN_INITIALIZED is not set): initialise it, or set token_initialized: ignore "+
 				"if it is "+
-				"in use all the same; the module shows %s",
+				"in use anyway; the module shows %s",
 			c.wanted(),
 			whatIsThere(uninitialised),
 		)

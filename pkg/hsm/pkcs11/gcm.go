@@ -99,7 +99,7 @@ func (g *gcmCall) run(in gcmInput) (int, hsm.CKR, bool) {
 }
 
 // wipe clears so many bytes of in and of out: plaintext does not linger. AAD and IV
-// are no secrets. (The compiler knows nothing of this memory, so it drops no store.)
+// are not secrets. (The compiler knows nothing of this memory, so it drops no store.)
 func (g *gcmCall) wipe(inLen, outLen int) {
 	clear(g.in[:inLen])
 	clear(g.out[:outLen])

@@ -46,7 +46,7 @@ func TestIVBatch(t *testing.T) {
 }
 
 // A virtual machine is restored from a snapshot, or cloned: whatever a session remembers of random
-// bytes is there again. The IVs are new all the same, and those of the HSM's generator are not used as they are.
+// bytes is there again. The IVs are new anyway, and those of the HSM's generator are not used as they are.
 func TestRestoredMemoryMakesNewIVs(t *testing.T) {
 	for _, source := range []IVSource{IVProxy, IVHSMRandom} {
 		v := openVendor(t, func(c *Config) { c.Overrides.IVSource = source })

@@ -192,7 +192,7 @@ func (l *login) logIn(flags uint) error {
 // pinToBeChanged is CKF_USER_PIN_TO_BE_CHANGED (PKCS#11 2.40 section 3.2).
 const pinToBeChanged = 0x00080000
 
-// checkUsable finds a PIN that has expired and logs in all the same: the token then refuses
+// checkUsable finds a PIN that has expired and logs in anyway: the token then refuses
 // everything but a new PIN. Not every token that sets the flag does, so that it is tried.
 func (l *login) checkUsable(attempt [sha256.Size]byte) error {
 	flags, err := l.tokenFlags()

@@ -260,7 +260,7 @@ func (p *prober) askMechanism(context.Context) error {
 		return nil
 	}
 	p.report.Mechanism = doubt.Error()
-	p.remark("C_GetMechanismInfo: %v; it is tried all the same, here and by serve", doubt)
+	p.remark("C_GetMechanismInfo: %v; it is tried anyway, here and by serve", doubt)
 	return nil
 }
 

@@ -299,7 +299,7 @@ func (p *prober) tamper(context.Context) error {
 		}
 		if failed == nil {
 			p.report.AcceptsTampered = true
-			p.remark("%s: the HSM decrypts all the same. It must not be used", test.what)
+			p.remark("%s: the HSM decrypts anyway. It must not be used", test.what)
 			continue
 		}
 		p.report.Refusals = append(

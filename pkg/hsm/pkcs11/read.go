@@ -19,7 +19,7 @@ const (
 	readPause = 5 * time.Millisecond // before the second try, and twice that before the third
 )
 
-// describe reads one object. The bool is false for an object that is no key. What counts is the
+// describe reads one object. The bool is false for an object that is not a key. What counts is the
 // number of calls, not of attributes: a secret key, the common case, takes one.
 func (s *session) describe(ctx context.Context, handle p11.ObjectHandle) (hsm.Object, bool, error) {
 	values := attributes{}

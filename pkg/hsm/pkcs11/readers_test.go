@@ -72,7 +72,7 @@ func wantInvalid(t *testing.T, token *Token, version uint32, sealed hsm.Sealed) 
 	}
 }
 
-// What was encrypted while `--id 01` was the only object stays readable for ever: beside
+// What was encrypted while `--id 01` was the only object stays readable forever: beside
 // `--id 02`, and whatever rule is configured later.
 func TestOldDataStaysReadable(t *testing.T) {
 	c := withTestKey(t)

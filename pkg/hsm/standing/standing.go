@@ -26,7 +26,7 @@ const (
 	steadyTime = time.Minute
 	// An HSM that goes out again before it was steady stays out for at least
 	// minPenalty, twice as long each time, up to maxPenalty: one whose probes pass while
-	// requests fail would otherwise go in and out for ever.
+	// requests fail would otherwise go in and out forever.
 	minPenalty = time.Second
 	maxPenalty = 30 * time.Second
 )

@@ -19,7 +19,7 @@ const (
 
 // request is the body of kindEncrypt, kindDecrypt, kindFind and kindKeys:
 //
-//	timeout  4 bytes, µs: how long the caller waits; 0 = for ever
+//	timeout  4 bytes, µs: how long the caller waits; 0 = forever
 //	version  4 bytes
 //	sizes of label (2 bytes), AAD (4), IV (1), tag (1)
 //	label, AAD, IV, tag
@@ -132,7 +132,7 @@ func cut(b []byte, n int64) ([]byte, []byte) {
 	return b[:n:n], b[n:]
 }
 
-// microseconds is d rounded up, in 4 bytes; what does not fit there is for ever.
+// microseconds is d rounded up, in 4 bytes; what does not fit there is forever.
 func microseconds(d time.Duration) uint32 {
 	us := (d + time.Microsecond - 1) / time.Microsecond
 	if us < 0 || us > math.MaxUint32 {

@@ -137,7 +137,7 @@ func newFrameReader(source io.Reader, limit func(kind) (int, bool)) *frameReader
 
 // next returns the next frame. Its body is good until the following call, which
 // clears it. At the end of the stream the error is io.EOF, inside a frame
-// io.ErrUnexpectedEOF; for what is no frame it is ErrProtocol.
+// io.ErrUnexpectedEOF; for what is not a frame it is ErrProtocol.
 func (r *frameReader) next() (frame, error) {
 	r.release()
 	err := r.need(headerSize)

@@ -277,7 +277,7 @@ func (l *link) handle(f frame) error {
 }
 
 // overhear takes the reply to a call whose caller has left. A refused PIN must be
-// known all the same: a login can take longer than any caller waits.
+// known anyway: a login can take longer than any caller waits.
 func (l *link) overhear(f frame) error {
 	if f.kind != kindError {
 		return nil

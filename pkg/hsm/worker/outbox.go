@@ -16,7 +16,7 @@ var errOutboxFull = errors.New("its process does not read what it is sent")
 
 // outbox collects frames; one goroutine of its own writes all that is there with
 // one system call. (Having the senders write instead, without blocking, costs the same CPU and
-// needs this goroutine all the same, for when the socket is full.)
+// needs this goroutine anyway, for when the socket is full.)
 type outbox struct {
 	conn  net.Conn
 	limit int           // bytes that may wait, besides those being written

@@ -32,7 +32,7 @@ func (r *retry) after(err error, served time.Duration, random float64) (time.Dur
 		r.spared = true
 		return 0, true
 	case hsm.IsConfig(err):
-		// No number of quick attempts mends a missing token or module; yet a directory or a device may come back.
+		// Quick attempts do not fix a missing token or module; yet a directory or a device may come back.
 		return jitter(r.max, random), true
 	}
 	pause := r.min
