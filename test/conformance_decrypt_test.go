@@ -32,7 +32,7 @@ func decryptRequirements() []requirement {
 				{"SoftHSM's answer to a tampered ciphertext is ambiguous, so that each HSM is asked once; no fault of an HSM is in the log", overEveryWay(checkTamperedOnce)},
 			},
 			also: []string{"TestTamperedCiphertexts", "pkg/xks: TestAlteredCiphertext", "pkg/xks: TestInvalidCiphertextIsNotRetried",
-				"pkg/hsm: TestProves", "pkg/hsm: TestVerdicts", "pkg/hsm: TestLoneHSM", "pkg/hsm: TestBusyPair", "pkg/hsm: TestTamperedWithBoth", "TestTokenReplaced"}},
+				"pkg/hsm/decide: TestProves", "pkg/hsm/group: TestVerdicts", "pkg/hsm/group: TestLoneHSM", "pkg/hsm/group: TestBusyPair", "pkg/hsm/group: TestTamperedWithBoth", "TestTokenReplaced"}},
 		{number: "D3", status: met,
 			says:   "An empty plaintext and an empty ciphertext work",
 			checks: []check{{"they do, with and without AAD, and an absent AAD is an empty one", overEveryWay(checkEmpty)}}},
