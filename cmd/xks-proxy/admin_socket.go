@@ -138,7 +138,7 @@ func checkSocketDirectory(dir string) error {
 }
 
 // lockDirectory keeps another proxy that starts from replacing the socket that this one makes.
-// Whoever holds the lock does so for a moment; one that holds it for longer is not a proxy, and is not
+// A proxy holds the lock for a moment only. What holds it for longer is not a proxy, and is not
 // waited for.
 func lockDirectory(ctx context.Context, dir, locked string) (func(), error) {
 	if sameDirectory(dir, locked) {

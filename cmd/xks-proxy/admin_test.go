@@ -365,7 +365,7 @@ func TestPeer(t *testing.T) {
 	}
 }
 
-// A proxy that was started with a relative path names its file so that it can be found from anywhere.
+// A proxy that was started with a relative path names its file by its whole path.
 func TestStatusNamesTheWholePath(t *testing.T) {
 	rig := newAdminRig(t)
 	rig.admin.config = func() *config { return &config{source: &source{file: "xks-proxy.yaml"}} }

@@ -65,7 +65,7 @@ func (t blockTarget) check() error {
 		return errors.New("it names neither a key store nor a key")
 	case t.KeyStore != "" && !namePattern.MatchString(t.KeyStore):
 		return fmt.Errorf(
-			"%q is not a name of a key store: 1 to 63 letters, digits, dots, dashes and underscores",
+			"%q is not a key store name: 1 to 63 letters, digits, dots, dashes and underscores",
 			t.KeyStore,
 		)
 	case t.KeyStore != "" && t.Key != "" && !externalKeyID.MatchString(t.Key):

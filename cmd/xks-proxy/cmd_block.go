@@ -24,7 +24,8 @@ is in use: see "The kill switch" in docs/operations.md.
 
 Exit code 0: it is blocked. 1: it is not, or it would not survive a restart: the message says which.`
 
-const unblockLong = `unblock removes a block that "block" made. What the configuration blocks stays blocked.
+const unblockLong = `unblock removes a block that "block" made.
+What the configuration blocks stays blocked.
 
 Exit code 0: it is not blocked. 1: it is, and the message says by what.`
 
@@ -84,7 +85,7 @@ func newBlockKeyStoreCommand(method string) *cobra.Command {
 	c.ValidArgsFunction = onlyFirst(f.completeKeyStores())
 	c.Flags().StringVar(&f.reason, "reason", "", "why, for the log and the list: `TEXT` of at most 500 bytes")
 	if method == http.MethodPost {
-		c.Flags().BoolVar(&f.force, "force", false, "block even if there is no such key store (yet)")
+		c.Flags().BoolVar(&f.force, "force", false, "block even if there is no such key store")
 	}
 	return c
 }
@@ -112,7 +113,7 @@ func newBlockKeyCommand(method string) *cobra.Command {
 	completeFlag(c, "key-store", f.completeKeyStores())
 	c.Flags().StringVar(&f.reason, "reason", "", "why, for the log and the list: `TEXT` of at most 500 bytes")
 	if method == http.MethodPost {
-		c.Flags().BoolVar(&f.force, "force", false, "block even if there is no such key store (yet)")
+		c.Flags().BoolVar(&f.force, "force", false, "block even if there is no such key store")
 	}
 	return c
 }

@@ -62,7 +62,8 @@ func (r *reader) entries(s *setting, n *yaml.Node, path string) map[string]*yaml
 		name := key.Value
 		switch _, known := s.field(name); {
 		case key.Kind != yaml.ScalarNode || key.Tag == "!!merge":
-			r.errorAt(place(key), path, "a key here is not a plain name (\"<<\" does not work here either); write the keys out")
+			r.errorAt(place(key), path,
+				"a key here is not a plain name (\"<<\" does not work here either); write the keys out")
 		case !known:
 			slips[r.unknownKey(s, key, path)] = value
 		case lines[name] != 0:
@@ -95,7 +96,8 @@ func (r *reader) unknownKey(s *setting, key *yaml.Node, path string) string {
 	meant := suggest(key.Value, s.fieldNames())
 	homes := schema.homesOf(key.Value, "")
 	if meant == "" && len(homes) > 0 && len(homes) <= maxHomes {
-		r.errorAt(place(key), joinPath(path, key.Value), "unknown key here; move it to %s", strings.Join(homes, " or "))
+		r.errorAt(place(key), joinPath(path, key.Value),
+			"unknown key here; move it to %s", strings.Join(homes, " or "))
 		return ""
 	}
 	r.errorAt(place(key), joinPath(path, key.Value), "unknown key; %s", didYouMean(key.Value, s.fieldNames()))
@@ -105,7 +107,7 @@ func (r *reader) unknownKey(s *setting, key *yaml.Node, path string) string {
 // maxHomes is how many sections an error offers for a key that stands in the wrong one.
 const maxHomes = 3
 
-// homesOf returns the sections below s that have a key of this name, such as "hsm_groups[]". Keys of
+// homesOf returns the sections below s with a key of this name, such as "hsm_groups[]". Those of
 // secrets are left out: they stand in many sections, and what is beside them may be a secret.
 func (s *setting) homesOf(name, path string) []string {
 	var homes []string

@@ -85,7 +85,7 @@ func (t *tlsHolder) renewals(m *tlsMaterial) []configChange {
 	return changes
 }
 
-// use puts m into effect for handshakes that begin from now on. Connections that stand live on. A port
+// use has handshakes that begin from now on use m. Connections that stand live on. A port
 // that m does not have keeps its rule about clients: ports are closed at the next start only.
 func (t *tlsHolder) use(m *tlsMaterial) {
 	t.mu.Lock()

@@ -1,6 +1,6 @@
 package xks
 
-// The kill switch (requirement X5, issue of tenants): in effect for the next request, and for answers that have not left.
+// The kill switch (requirement X5): in effect for the next request, and for answers that have not left.
 
 import (
 	"context"
@@ -85,7 +85,7 @@ func TestKillSwitchByLabel(t *testing.T) {
 	r.handler.SetBlocks(Blocks{Keys: map[BlockedKey]bool{{"store-one", "1"}: true}})
 	r.encrypt("1", encryptFields(nil)).want(t, invalidState)
 	r.handler.SetBlocks(Blocks{Keys: map[BlockedKey]bool{{"store-one", goodKey}: true}})
-	r.encrypt("1", encryptFields(nil)).wantOK(t) // goodKey is not an external key id of this key store
+	r.encrypt("1", encryptFields(nil)).wantOK(t) // goodKey is not a key id of this key store
 }
 
 // A key store is blocked by its path, too, whatever its name is: a reload may be changing it.

@@ -203,7 +203,7 @@ func (s *server) work(own *session, jobs <-chan *job, token hsm.Token) {
 }
 
 // lateness is what it means that a job found no session in time: that there are more
-// calls than the HSM has sessions for, which is not a fault of it, unless calls hang in some of them.
+// calls than the HSM has sessions for, which is not its fault, unless calls hang in some of them.
 func (s *server) lateness() error {
 	if s.pong().Hung > 0 {
 		return hsm.ErrTimeout
