@@ -43,7 +43,7 @@ func TestValidate(t *testing.T) {
 		{"no hedging", func(c *group.Config) { c.HedgePercent = -1 }, ""},
 		{"more hedges than requests", func(c *group.Config) { c.HedgePercent = 101 }, "101 %"},
 		{"the other way with a lost key", func(c *group.Config) { c.LostKey = catalogue.LostKeyRefuse }, ""},
-		{"no way with a lost key", func(c *group.Config) { c.LostKey = "guess" }, `"guess" is no way`},
+		{"no way with a lost key", func(c *group.Config) { c.LostKey = "guess" }, `"guess" is not a way`},
 		{"two at once", func(c *group.Config) { c.Name, c.TestKey = "", "" }, "no test key"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
