@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,15 +66,29 @@ type adminRig struct {
 	tokens    map[string]*hsmtest.Token
 	socket    string
 	log       *observer.ObservedLogs
+
+	hanging atomic.Pointer[<-chan struct{}] // until it is closed, lookups of names hang
+}
+
+// hang has lookups of names wait from now on, until let is closed.
+func (rig *adminRig) hang(let <-chan struct{}) { rig.hanging.Store(&let) }
+
+func (rig *adminRig) lookUp(uid int) (string, error) {
+	if let := rig.hanging.Load(); let != nil {
+		<-*let
+		return "", nil
+	}
+	return systemUserName(uid)
 }
 
 func newAdminRig(t *testing.T) *adminRig {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
 	rig := &adminRig{
-		admin: &admin{log: zap.New(core), turns: new(turns), names: newUserNames(systemUserName), outsiders: newOutsiders(zap.New(core))}, processes: map[string]hsmProcess{},
+		admin: &admin{log: zap.New(core), turns: new(turns), outsiders: newOutsiders(zap.New(core))}, processes: map[string]hsmProcess{},
 		tokens: map[string]*hsmtest.Token{}, log: logs, socket: filepath.Join(t.TempDir(), "admin.sock"),
 	}
+	rig.admin.names = newUserNames(rig.lookUp)
 	rig.admin.groups = func() []*group.Group { return rig.groups }
 	rig.admin.proxyView = newFakeView(t, rig.admin.log)
 	rig.admin.reloads = &fakeReloads{answer: &reloadAnswer{}}

@@ -112,13 +112,6 @@ func (r *report) listStores(directory fs.FS) ([]string, error) {
 	return names, nil
 }
 
-// isReadOnly tells whether nobody can change a directory that is open to all: Kubernetes mounts a ConfigMap so.
-func isReadOnly(path string) bool {
-	var system unix.Statfs_t
-	err := unix.Statfs(path, &system)
-	return err == nil && system.Flags&unix.ST_RDONLY != 0
-}
-
 // readStore reads one file as the key store at the path at. Its settings are empty if it cannot be read.
 func (r *report) readStore(directory fs.FS, name, at string) map[string]any {
 	r.origins[at] = origin{Line: 1, Column: 1}

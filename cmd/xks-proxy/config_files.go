@@ -6,10 +6,8 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"syscall"
 )
 
 // checkFiles reports files that are missing or cannot be read.
@@ -77,43 +75,4 @@ func checkKeyFile(r *report, place certificatePlace) {
 		return
 	}
 	_ = key.Close() // nothing was written
-}
-
-func checkReadable(path string) error {
-	f, err := openRegular(path)
-	if err != nil {
-		return err
-	}
-	return f.Close()
-}
-
-// openRegular opens a file for reading. It does not wait for a FIFO that nobody writes to, as
-// os.Open does: no signal would end that.
-func openRegular(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fileProblem(path, err)
-	}
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-	case info.IsDir():
-		err = fmt.Errorf("%s is a directory", path)
-	case !info.Mode().IsRegular():
-		err = fmt.Errorf("%s is not a regular file", path)
-	default:
-		return f, nil
-	}
-	_ = f.Close() // nothing was written
-	return nil, err
-}
-
-// readLimited reads one byte more than limit, at most, of a regular file.
-func readLimited(path string, limit int64) ([]byte, error) {
-	f, err := openRegular(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, limit+1))
 }

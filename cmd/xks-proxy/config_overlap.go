@@ -34,7 +34,7 @@ type reach struct {
 
 // validateIsolation reports key stores that reach a key of another owner's. Groups that share an HSM share its keys.
 func validateIsolation(r *report, c *config) {
-	i := &isolation{report: r, config: c, reported: map[int]bool{}, budget: maxPositions}
+	i := &overlapCheck{report: r, config: c, reported: map[int]bool{}, budget: maxPositions}
 	for _, groups := range groupsTogether(c) {
 		reaches := reachesOf(c, groups)
 		for first := range reaches {
@@ -43,8 +43,8 @@ func validateIsolation(r *report, c *config) {
 	}
 }
 
-// isolation is the comparison of all key stores.
-type isolation struct {
+// overlapCheck is the comparison of all key stores.
+type overlapCheck struct {
 	*report
 	config   *config
 	reported map[int]bool // key stores: one problem is enough
@@ -132,7 +132,7 @@ func reachOf(k keysConfig, testKey string) []reach {
 }
 
 // check compares the first with those after it that begin alike: what begins otherwise shares no label.
-func (i *isolation) check(reaches []reach) {
+func (i *overlapCheck) check(reaches []reach) {
 	first := reaches[0]
 	for _, other := range reaches[1:] {
 		if !strings.HasPrefix(other.prefix, first.prefix) || first.literal && other.prefix != first.prefix {

@@ -14,8 +14,6 @@ import (
 	"xks-proxy/pkg/authz"
 )
 
-const writableByOthers = 0o022 // group and others, as for secrets
-
 // loadPolicies reads the policies of every key store that has some; the result is
 // by key store. Key stores with the same files share one set: a thousand of them are read
 // once. What is wrong goes to the report.
@@ -101,16 +99,6 @@ func checkPolicyPath(r *report, at, path string) error {
 		}
 	}
 	return nil
-}
-
-func checkPolicyFile(path string, info os.FileInfo) error {
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", path)
-	}
-	if info.Mode().Perm()&writableByOthers != 0 {
-		return fmt.Errorf("%s can be changed by others (mode %04o); run: chmod go-w %s", path, info.Mode().Perm(), path)
-	}
-	return checkReadable(path)
 }
 
 // policyProblem places a finding in the policy file or, if it is about the whole set, at the key that names the files.

@@ -251,12 +251,3 @@ type keysConfig struct {
 	Label    string   `mapstructure:"label" fill:"label" default:"{key_id}" required:"true" loosens:"any" doc:"CKA_LABEL of the key with an external key id: {key_id} is replaced by the id and stands in it once. Takes placeholders."`
 	Disabled []string `mapstructure:"disabled" pattern:"^[A-Za-z0-9._-]{1,128}$" loosens:"missing" doc:"External key ids that are answered as DISABLED."`
 }
-
-// secretRef says where a secret is. Exactly one field is set. It is not a secret
-// itself: it may be logged and shown.
-type secretRef struct {
-	File       string   `mapstructure:"file" fill:"path" path:"true" doc:"File that holds it. Refused if others than owner and group can read it."`
-	Env        string   `mapstructure:"env" doc:"Environment variable that holds it. It is taken out of the environment when it is read, so that no child process has it."`
-	Credential string   `mapstructure:"credential" doc:"systemd credential of this name (LoadCredential=): a file in $CREDENTIALS_DIRECTORY."`
-	Command    []string `mapstructure:"command" doc:"Program and arguments, run without a shell in the directory of the file that this stands in; its standard output is the secret."`
-}

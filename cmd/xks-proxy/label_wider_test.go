@@ -4,7 +4,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"path"
 	"strings"
@@ -46,9 +45,9 @@ func TestUncoveredLabel(t *testing.T) {
 		{"*/*", templatePattern("x/", ""), []string{"*"}, "x/a"},
 		{"p-*", templatePattern("p-", ""), []string{"p-[a-z]*"}, "p-0"},
 	} {
-		budget := maxPositions
+		budget := 1_000_000
 		got, err := uncoveredLabel(patternsOf(t, test.pattern)[0], test.template, patternsOf(t, test.others...), &budget)
-		if got != test.want || err != nil || budget >= maxPositions {
+		if got != test.want || err != nil || budget >= 1_000_000 {
 			t.Errorf("%s beyond %q: %q, %v; want %q", test.pattern, test.others, got, err, test.want)
 		}
 	}
@@ -70,7 +69,7 @@ func TestUncoveredLabelIsExact(t *testing.T) {
 	for range 3000 {
 		mine := pattern()
 		others := []string{pattern(), pattern(), pattern()}[:1+random.IntN(3)]
-		budget := maxPositions
+		budget := 1_000_000
 		label, err := uncoveredLabel(patternsOf(t, mine)[0], templatePattern("", ""), patternsOf(t, others...), &budget)
 		if err != nil {
 			t.Fatal(err)
@@ -128,24 +127,5 @@ func TestUncoveredLabelIsBounded(t *testing.T) {
 	_, err := uncoveredLabel(patternsOf(t, long)[0], templatePattern("", ""), patternsOf(t, long+"b", long+"c*", strings.Repeat("*b", 60)), &budget)
 	if !errors.Is(err, errTooInvolved) {
 		t.Errorf("%v, budget %d", err, budget)
-	}
-}
-
-// A thousand patterns that are all narrowed are compared with those that begin alike, which is quick
-// enough for an answer.
-func TestManyNarrowerLabels(t *testing.T) {
-	old, next := keysConfig{Label: "{key_id}"}, keysConfig{Label: "{key_id}"}
-	for i := range 1000 {
-		old.Labels = append(old.Labels, fmt.Sprintf("team-%d-*", i))
-		next.Labels = append(next.Labels, fmt.Sprintf("team-%d-a*", i))
-	}
-	budget := maxPositions
-	label, err := widerLabel(old, next, "test", &budget)
-	if label != "" || err != nil {
-		t.Errorf("%q, %v", label, err)
-	}
-	label, err = widerLabel(next, old, "test", &budget)
-	if label == "" || err != nil {
-		t.Errorf("%q, %v", label, err)
 	}
 }

@@ -54,7 +54,10 @@ func TestLastUsesSurviveARestart(t *testing.T) {
 func TestDamagedLastUses(t *testing.T) {
 	directory := t.TempDir()
 	for _, text := range []string{"", "{", `{"format":2}`} {
-		writeFile(t, filepath.Join(directory, lastUsesName), text, 0o600)
+		err := os.WriteFile(filepath.Join(directory, lastUsesName), []byte(text), 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
 		core, logs := observer.New(zap.WarnLevel)
 		now := time.Now()
 		u := openLastUses(directory, now, zap.New(core))
@@ -62,8 +65,9 @@ func TestDamagedLastUses(t *testing.T) {
 			t.Errorf("%q: %v, %d lines", text, u.since, logs.Len())
 		}
 		u.remember(usedStores(now))
-		if !strings.Contains(readFile(t, filepath.Join(directory, lastUsesName)), "finance") {
-			t.Errorf("%q: it is not written anew", text)
+		written, err := os.ReadFile(filepath.Join(directory, lastUsesName))
+		if err != nil || !strings.Contains(string(written), "finance") {
+			t.Errorf("%q: it is not written anew: %s, %v", text, written, err)
 		}
 	}
 	u := openLastUses("", time.Now(), zap.NewNop())

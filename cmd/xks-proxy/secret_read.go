@@ -21,58 +21,9 @@ import (
 
 const (
 	maxSecretSize        = 4096 // bytes; a PIN or an access key has less than 100
-	maxStderrShown       = 500  // bytes of what a failed command said
 	secretCommandTimeout = 10 * time.Second
 	credentialsVariable  = "CREDENTIALS_DIRECTORY" // systemd.exec(5)
 )
-
-// read returns the secret, without the line end it may finish with. Commands run
-// in dir.
-func (s secretRef) read(ctx context.Context, dir string) (secret, error) {
-	var value []byte
-	var err error
-	switch {
-	case s.File != "":
-		value, err = readSecretFile(s.File)
-	case s.Env != "":
-		value, err = readSecretVariable(s.Env)
-	case s.Credential != "":
-		value, err = readSystemdCredential(s.Credential)
-	case len(s.Command) > 0:
-		value, err = runSecretCommand(ctx, dir, s.Command)
-	default:
-		err = errors.New("no place is given to read the secret from")
-	}
-	if err != nil {
-		return secret{}, err
-	}
-	value, err = trimSecret(value)
-	if err != nil {
-		return secret{}, fmt.Errorf("%s %w", s, err)
-	}
-	return newSecret(string(value)), nil
-}
-
-// isZero says that no place is given.
-func (s secretRef) isZero() bool {
-	return s.File == "" && s.Env == "" && s.Credential == "" && len(s.Command) == 0
-}
-
-// String names the place.
-func (s secretRef) String() string {
-	switch {
-	case s.File != "":
-		return s.File
-	case s.Env != "":
-		return "environment variable " + s.Env
-	case s.Credential != "":
-		return "systemd credential " + s.Credential
-	case len(s.Command) > 0:
-		return "the output of " + s.Command[0]
-	default:
-		return "nothing"
-	}
-}
 
 // trimSecret takes one newline off and refuses what is not meant as a secret. An editor that adds
 // something would cost a try of the PIN, and HSMs lock after a few.
@@ -115,39 +66,6 @@ func readSecretFile(path string) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, maxSecretSize+3)) // two more for a line end, one to see that it is too long
-}
-
-// openPrivate opens a regular file that nobody but its owner can change and nobody
-// but owner and group can read. Not blocking, because a FIFO would.
-func openPrivate(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fileProblem(path, err)
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
-	}
-	if err == nil && info.Mode().Perm()&0o027 != 0 {
-		err = fmt.Errorf("%s is open to others (mode %04o); run: chmod 600 %s", path, info.Mode().Perm(), path)
-	}
-	if err != nil {
-		_ = f.Close() // nothing was written
-		return nil, err
-	}
-	return f, nil
-}
-
-// fileProblem says in plain words why a file cannot be opened.
-func fileProblem(path string, err error) error {
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("%s does not exist", path)
-	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("%s cannot be read by user id %d", path, os.Geteuid())
-	default:
-		return err
-	}
 }
 
 func readSystemdCredential(name string) ([]byte, error) {
@@ -199,20 +117,3 @@ func saidOn(stderr *boundedBuffer) string {
 
 // errTooMuch ends the output of a program.
 var errTooMuch = errors.New("too much output")
-
-// boundedBuffer keeps the first bytes. Further ones are dropped, or answered with
-// full, which closes the pipe of the program that writes them.
-type boundedBuffer struct {
-	content bytes.Buffer
-	limit   int
-	full    error
-}
-
-func (b *boundedBuffer) Write(p []byte) (int, error) {
-	kept := min(len(p), b.limit-b.content.Len())
-	_, _ = b.content.Write(p[:kept]) // never fails
-	if kept < len(p) && b.full != nil {
-		return kept, b.full
-	}
-	return len(p), nil
-}
