@@ -13,28 +13,30 @@ import (
 	"sync/atomic"
 
 	"go.uber.org/zap"
+
+	"xks-proxy/internal/peer"
 )
 
 // outsiders keeps descendants out of the admin API.
 type outsiders struct {
-	ancestry
+	peer.Ancestry
 	log     *zap.Logger
 	refused atomic.Int64
 }
 
 func newOutsiders(log *zap.Logger) *outsiders {
-	return &outsiders{ancestry: newAncestry(), log: log}
+	return &outsiders{Ancestry: peer.NewAncestry(), log: log}
 }
 
 // only lets through who may give orders. Each refusal is a line of the log and counts.
 func (o *outsiders) only(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who, err := descentOf(r.Context(), o.ancestry)
+		who, err := peer.Descent(r.Context(), o.Ancestry)
 		if err == nil {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if !errors.Is(err, errCallerGone) {
+		if !errors.Is(err, peer.ErrGone) {
 			o.refused.Add(1)
 			o.log.Error("a process was refused at the admin socket; "+
 				"if it is that of an HSM, its library is hostile",

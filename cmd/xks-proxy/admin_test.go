@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"xks-proxy/internal/peer"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/hsmtest"
@@ -78,7 +79,7 @@ func (rig *adminRig) lookUp(uid int) (string, error) {
 		<-*let
 		return "", nil
 	}
-	return systemUserName(uid)
+	return peer.SystemName(uid)
 }
 
 func newAdminRig(t *testing.T) *adminRig {
@@ -88,7 +89,7 @@ func newAdminRig(t *testing.T) *adminRig {
 		admin: &admin{log: zap.New(core), turns: new(turns), outsiders: newOutsiders(zap.New(core))}, processes: map[string]hsmProcess{},
 		tokens: map[string]*hsmtest.Token{}, log: logs, socket: filepath.Join(t.TempDir(), "admin.sock"),
 	}
-	rig.admin.names = newUserNames(rig.lookUp)
+	rig.admin.names = peer.NewNames(rig.lookUp)
 	rig.admin.groups = func() []*group.Group { return rig.groups }
 	rig.admin.proxyView = newFakeView(t, rig.admin.log)
 	rig.admin.reloads = &fakeReloads{answer: &reloadAnswer{}}
@@ -371,11 +372,11 @@ func TestPeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	p := peerOf(withCaller(newUserNames(systemUserName))(t.Context(), conn))
+	p := peer.Of(peer.Context(peer.NewNames(peer.SystemName))(t.Context(), conn))
 	if p.UID != os.Getuid() || p.GID != os.Getgid() || p.PID != os.Getpid() {
 		t.Errorf("%+v", p)
 	}
-	if got := (peer{UID: 4711}).String(); got != "user "+strconv.Itoa(4711) {
+	if got := (peer.Peer{UID: 4711}).String(); got != "user "+strconv.Itoa(4711) {
 		t.Errorf("a user without a name: %s", got)
 	}
 }

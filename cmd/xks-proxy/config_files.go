@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"xks-proxy/internal/guarded"
 )
 
 // checkFiles reports files that are missing or cannot be read.
@@ -19,7 +21,7 @@ func checkFiles(r *report, c *config) {
 	checkWebConfig(r, c)
 	checkOtherFiles(r, c)
 	for i, h := range c.HSMs {
-		err := checkReadable(h.Module)
+		err := guarded.CheckReadable(h.Module)
 		if err != nil {
 			r.warnf(moduleKey(i), "%v", err)
 		}
@@ -32,7 +34,7 @@ func moduleKey(hsm int) string { return fmt.Sprintf("hsms[%d].module", hsm) }
 func checkOtherFiles(r *report, c *config) {
 	for _, place := range c.listenerPlaces() {
 		if path := place.ClientCertificates.CA; path != "" {
-			err := checkReadable(path)
+			err := guarded.CheckReadable(path)
 			if err != nil {
 				r.errorf(place.path+".client_certificates.ca", "%v", err)
 			}
@@ -49,7 +51,7 @@ func checkOtherFiles(r *report, c *config) {
 	if path := c.Log.Output; filepath.IsAbs(path) {
 		_, err := os.Stat(filepath.Dir(path))
 		if err != nil {
-			r.errorf("log.output", "%v", fileProblem(filepath.Dir(path), err))
+			r.errorf("log.output", "%v", guarded.Problem(filepath.Dir(path), err))
 		}
 	}
 }
@@ -59,7 +61,7 @@ func checkCertificateFile(r *report, place certificatePlace) {
 	if place.Certificate == "" {
 		return
 	}
-	err := checkReadable(place.Certificate)
+	err := guarded.CheckReadable(place.Certificate)
 	if err != nil {
 		r.errorf(place.path+".certificate", "%v", err)
 	}
@@ -69,7 +71,7 @@ func checkKeyFile(r *report, place certificatePlace) {
 	if place.Key == "" {
 		return
 	}
-	key, err := openPrivate(place.Key)
+	key, err := guarded.OpenPrivate(place.Key)
 	if err != nil {
 		r.errorf(place.path+".key", "%v", err)
 		return

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"xks-proxy/internal/guarded"
 	"xks-proxy/pkg/authz"
 )
 
@@ -76,12 +77,12 @@ func loadPolicyFiles(r *report, at string, paths []string) *authz.Policies {
 func checkPolicyPath(r *report, at, path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		return fileProblem(path, err)
+		return guarded.Problem(path, err)
 	}
 	if !info.IsDir() {
-		return checkPolicyFile(path, info)
+		return guarded.CheckUnwritable(path, info)
 	}
-	if info.Mode().Perm()&writableByOthers != 0 {
+	if info.Mode().Perm()&guarded.WritableByOthers != 0 {
 		r.warnf(at, "%s can be changed by others (mode %04o), who could add a policy; run: chmod go-w %s", path, info.Mode().Perm(), path)
 	}
 	files, err := filepath.Glob(filepath.Join(escapeGlob(path), "*.cedar"))
@@ -91,9 +92,9 @@ func checkPolicyPath(r *report, at, path string) error {
 	for _, file := range files {
 		info, err := os.Stat(file)
 		if err != nil {
-			return fileProblem(file, err)
+			return guarded.Problem(file, err)
 		}
-		err = checkPolicyFile(file, info)
+		err = guarded.CheckUnwritable(file, info)
 		if err != nil {
 			return err
 		}

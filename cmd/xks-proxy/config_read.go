@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"xks-proxy/internal/guarded"
 )
 
 // reader walks the schema and the tree of one file together.
@@ -330,7 +332,7 @@ func (r *reader) text(s *setting, value, path string) string {
 		r.errorf(path, "%s is none of %s", quoteName(value), strings.Join(s.OneOf, ", "))
 	case s.Path == "log" && (value == "stderr" || value == "stdout"):
 	case s.Path != "":
-		return resolvePath(r.dirOf(r.root), value)
+		return guarded.ResolvePath(r.dirOf(r.root), value)
 	}
 	return value
 }

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/hsmtest"
 	"xks-proxy/pkg/hsm/worker"
@@ -57,7 +58,7 @@ func newFleetRig(t *testing.T) *fleetRig {
 			h.SetHook(func(context.Context, hsmtest.Op, hsm.KeyRef) error { return h.ready })
 		}
 		rig.started = append(rig.started, h)
-		return &runningHSM{fleetProcess: h, spec: spec, pin: func() secret { return spec.pin }}, nil
+		return &runningHSM{fleetProcess: h, spec: spec, pin: func() secret.Secret { return spec.pin }}, nil
 	}
 	t.Cleanup(rig.close)
 	return rig
@@ -86,7 +87,7 @@ func fleetConfig(edit func(*config)) (*config, *secrets) {
 		HSMGroups: []hsmGroupConfig{{Name: "main", TestKey: testKeyConfig{Label: "test"}, ProbeInterval: time.Second, ParityRate: 0,
 			HSMs: []groupMemberConfig{{HSM: "a"}, {HSM: "b"}}}},
 	}
-	s := &secrets{PINs: map[string]secret{"a": newSecret("1"), "b": newSecret("2"), "c": newSecret("3")}}
+	s := &secrets{PINs: map[string]secret.Secret{"a": secret.New("1"), "b": secret.New("2"), "c": secret.New("3")}}
 	if edit != nil {
 		edit(c)
 	}
@@ -139,7 +140,7 @@ func TestFleetKeepsWhatIsTheSame(t *testing.T) {
 		"the budget":        {edit: func(c *config, _ *secrets) { c.Server.Budget = time.Second }, groups: true},
 		"the first budget":  {edit: func(c *config, _ *secrets) { c.Server.FirstRequestBudget = time.Second }},
 		"sessions":          {edit: func(c *config, _ *secrets) { c.HSMs[1].Sessions = 9 }, hsms: []string{"b"}, groups: true},
-		"a PIN":             {edit: func(_ *config, s *secrets) { s.PINs["a"] = newSecret("corrected") }, hsms: []string{"a"}, groups: true},
+		"a PIN":             {edit: func(_ *config, s *secrets) { s.PINs["a"] = secret.New("corrected") }, hsms: []string{"a"}, groups: true},
 		"an HSM of no group": {edit: func(c *config, _ *secrets) { c.HSMs = append(c.HSMs, hsmConfig{Name: "c"}) },
 			hsms: []string{"c"}},
 		"a member less": {edit: func(c *config, _ *secrets) { c.HSMGroups[0].HSMs = c.HSMGroups[0].HSMs[:1] }, hsms: []string{"b"}, groups: true}, // it has no test key any more

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"xks-proxy/internal/peer"
 	"xks-proxy/pkg/hsm/status"
 )
 
@@ -68,7 +69,7 @@ func TestOrderThatComesTooLate(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		lines := rig.log.FilterMessage("admin").All()
-		if len(lines) != 1 || lines[0].ContextMap()["result"] != errCallerGone.Error() {
+		if len(lines) != 1 || lines[0].ContextMap()["result"] != peer.ErrGone.Error() {
 			t.Errorf("%s %s: %v", method, path, lines)
 		}
 		if b := rig.inForce(); len(b.KeyStores) != 1 || !b.KeyStores["archive"] ||

@@ -5,11 +5,13 @@ package main
 import (
 	"slices"
 	"testing"
+
+	"xks-proxy/internal/secret"
 )
 
 // All files that a configuration names are watched.
 func TestFilesOf(t *testing.T) {
-	t.Setenv(credentialsVariable, "/run/credentials")
+	t.Setenv(secret.CredentialsVariable, "/run/credentials")
 	c := &config{
 		KeyStoreDirectory: "/key_stores.d",
 		Server: serverConfig{
@@ -17,10 +19,10 @@ func TestFilesOf(t *testing.T) {
 			ClientCertificates: clientCertificatesConfig{CA: "/ca"},
 			Listeners:          []listenerConfig{{ClientCertificates: clientCertificatesConfig{CA: "/ca2"}}},
 		},
-		HSMs: []hsmConfig{{PIN: secretRef{File: "/pin"}}, {PIN: secretRef{Command: []string{"/bin/pin"}}}, {PIN: secretRef{Env: "PIN"}}},
+		HSMs: []hsmConfig{{PIN: secret.Ref{File: "/pin"}}, {PIN: secret.Ref{Command: []string{"/bin/pin"}}}, {PIN: secret.Ref{Env: "PIN"}}},
 		KeyStores: []keyStoreConfig{{
 			Certificates: []certificateConfig{{"/crt3", "/key3"}}, Policy: policyConfig{Files: []string{"/policies"}},
-			Credentials: []credentialConfig{{SecretAccessKey: secretRef{File: "/secret"}}, {SecretAccessKey: secretRef{Credential: "name"}}},
+			Credentials: []credentialConfig{{SecretAccessKey: secret.Ref{File: "/secret"}}, {SecretAccessKey: secret.Ref{Credential: "name"}}},
 		}},
 	}
 	got := slices.Sorted(slices.Values(filesOf("/file", c, c)))

@@ -1,4 +1,5 @@
-package main
+// Package guarded reads and checks files that only some may read or change.
+package guarded
 
 // Files that only some may read or change, and bounded reading. The errors name the file and say
 // what to do.
@@ -14,14 +15,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isReadOnly tells whether nobody can change a directory that is open to all: Kubernetes mounts a ConfigMap so.
-func isReadOnly(path string) bool {
+// IsReadOnly tells whether nobody can change a directory that is open to all: Kubernetes mounts a ConfigMap so.
+func IsReadOnly(path string) bool {
 	var system unix.Statfs_t
 	err := unix.Statfs(path, &system)
 	return err == nil && system.Flags&unix.ST_RDONLY != 0
 }
 
-func checkReadable(path string) error {
+// CheckReadable returns an error if a file cannot be opened, or is a directory.
+func CheckReadable(path string) error {
 	f, err := openRegular(path)
 	if err != nil {
 		return err
@@ -34,7 +36,7 @@ func checkReadable(path string) error {
 func openRegular(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fileProblem(path, err)
+		return nil, Problem(path, err)
 	}
 	info, err := f.Stat()
 	switch {
@@ -50,8 +52,8 @@ func openRegular(path string) (*os.File, error) {
 	return nil, err
 }
 
-// readLimited reads one byte more than limit, at most, of a regular file.
-func readLimited(path string, limit int64) ([]byte, error) {
+// ReadLimited reads one byte more than limit, at most, of a regular file.
+func ReadLimited(path string, limit int64) ([]byte, error) {
 	f, err := openRegular(path)
 	if err != nil {
 		return nil, err
@@ -60,32 +62,34 @@ func readLimited(path string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, limit+1))
 }
 
-const writableByOthers = 0o022 // group and others, as for secrets
+const WritableByOthers = 0o022 // group and others, as for secrets
 
-func checkPolicyFile(path string, info os.FileInfo) error {
+// CheckUnwritable returns an error if a file is not a regular one, or if others than its owner can
+// change it.
+func CheckUnwritable(path string, info os.FileInfo) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is not a regular file", path)
 	}
-	if info.Mode().Perm()&writableByOthers != 0 {
+	if info.Mode().Perm()&WritableByOthers != 0 {
 		return fmt.Errorf("%s can be changed by others (mode %04o); run: chmod go-w %s", path, info.Mode().Perm(), path)
 	}
-	return checkReadable(path)
+	return CheckReadable(path)
 }
 
-// resolvePath makes a path absolute, starting from dir; "" stays "".
-func resolvePath(dir, path string) string {
+// ResolvePath makes a path absolute, starting from dir; "" stays "".
+func ResolvePath(dir, path string) string {
 	if path == "" || filepath.IsAbs(path) {
 		return path
 	}
 	return filepath.Join(dir, path)
 }
 
-// openPrivate opens a regular file that nobody but its owner can change and nobody
+// OpenPrivate opens a regular file that nobody but its owner can change and nobody
 // but owner and group can read. Not blocking, because a FIFO would.
-func openPrivate(path string) (*os.File, error) {
+func OpenPrivate(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fileProblem(path, err)
+		return nil, Problem(path, err)
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -101,8 +105,8 @@ func openPrivate(path string) (*os.File, error) {
 	return f, nil
 }
 
-// fileProblem says in plain words why a file cannot be opened.
-func fileProblem(path string, err error) error {
+// Problem says in plain words why a file cannot be opened.
+func Problem(path string, err error) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("%s does not exist", path)

@@ -1,4 +1,4 @@
-package main
+package filewatch
 
 // The watch of the files: what it notices, when it calls, and what a look costs.
 
@@ -112,14 +112,14 @@ func TestWatch(t *testing.T) {
 	rig := newWatchRig(t)
 	synctest.Test(t, func(t *testing.T) {
 		const interval = 2 * time.Second
-		w := new(fileWatch)
-		w.settle(rig.files, time.Now()) // the files' times are far ahead of the time in here
+		w := new(Watcher)
+		w.Settle(rig.files, time.Now()) // the files' times are far ahead of the time in here
 		var every atomic.Int64
 		every.Store(int64(interval))
 		told := make(chan string, 100)
-		go w.watch(t.Context(), func() time.Duration { return time.Duration(every.Load()) }, func(what string) {
+		go w.Watch(t.Context(), func() time.Duration { return time.Duration(every.Load()) }, func(what string) {
 			told <- filepath.Base(what)
-			w.settle(rig.files, time.Now())
+			w.Settle(rig.files, time.Now())
 		})
 		pass := func(want ...string) {
 			t.Helper()
@@ -165,7 +165,7 @@ func TestWatch(t *testing.T) {
 		time.Sleep(3 * interval)
 		pass("plain")
 
-		w.forget()
+		w.Forget()
 		time.Sleep(3 * interval)
 		synctest.Wait()
 		if len(told) != 1 {
@@ -180,14 +180,14 @@ func TestSettleWhileFilesChange(t *testing.T) {
 	time.Sleep(2 * clockTick)
 	began := time.Now()
 	rig.replace(t, "plain", "later")
-	w := new(fileWatch)
-	w.settle(rig.files, began)
+	w := new(Watcher)
+	w.Settle(rig.files, began)
 	_, differ := w.news()
 	if !slices.Equal(differ, []string{rig.path("plain")}) {
 		t.Errorf("%q are read again", differ)
 	}
 	time.Sleep(2 * clockTick)
-	w.settle(rig.files, time.Now())
+	w.Settle(rig.files, time.Now())
 	if _, differ := w.news(); len(differ) > 0 {
 		t.Errorf("%q are read again and again", differ)
 	}
@@ -214,8 +214,8 @@ func BenchmarkLook(b *testing.B) {
 			}
 		}
 	}
-	w := new(fileWatch)
-	w.settle(files, time.Now())
+	w := new(Watcher)
+	w.Settle(files, time.Now())
 	for b.Loop() {
 		w.news()
 	}

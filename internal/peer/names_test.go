@@ -1,4 +1,4 @@
-package main
+package peer
 
 // A name service that hangs holds nobody up.
 
@@ -16,7 +16,7 @@ func TestNamesThatHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var lookups atomic.Int32
 		let := make(chan struct{})
-		names := newUserNames(func(uid int) (string, error) {
+		names := NewNames(func(uid int) (string, error) {
 			lookups.Add(1)
 			<-let
 			if uid == 1 {
@@ -63,12 +63,12 @@ func TestLookUp(t *testing.T) {
 		let := make(chan struct{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err := lookUp(ctx, func() (int, error) { <-let; return 1, nil })
-		if !errors.Is(err, errNoName) {
+		_, err := LookUp(ctx, func() (int, error) { <-let; return 1, nil })
+		if !errors.Is(err, ErrNoName) {
 			t.Errorf("%v", err)
 		}
 		close(let)
-		number, err := lookUp(t.Context(), func() (int, error) { return 1, nil })
+		number, err := LookUp(t.Context(), func() (int, error) { return 1, nil })
 		if number != 1 || err != nil {
 			t.Errorf("%d, %v", number, err)
 		}

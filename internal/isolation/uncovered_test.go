@@ -1,4 +1,4 @@
-package main
+package isolation
 
 // Which patterns are wider than others, against path.Match on all short labels.
 
@@ -10,11 +10,11 @@ import (
 	"testing"
 )
 
-func patternsOf(t *testing.T, texts ...string) []labelPattern {
+func patternsOf(t *testing.T, texts ...string) []Pattern {
 	t.Helper()
-	var all []labelPattern
+	var all []Pattern
 	for _, text := range texts {
-		p, good := parseLabelPattern(text)
+		p, good := Parse(text)
 		if !good {
 			t.Fatalf("%q is not a pattern", text)
 		}
@@ -24,10 +24,10 @@ func patternsOf(t *testing.T, texts ...string) []labelPattern {
 }
 
 func TestUncoveredLabel(t *testing.T) {
-	ids := templatePattern("", "")
+	ids := Template("", "")
 	for _, test := range []struct {
 		pattern  string
-		template labelPattern
+		template Pattern
 		others   []string
 		want     string
 	}{
@@ -40,13 +40,13 @@ func TestUncoveredLabel(t *testing.T) {
 		{"a-*", ids, []string{"a-[^q]*", "a-"}, "a-q"},
 		{"[ab]-1", ids, []string{"a-1"}, "b-1"},
 		{"a", ids, nil, "a"},
-		{"é", ids, nil, ""},                                   // not an external key id
-		{"*", templatePattern("x/", ""), []string{"x/*"}, ""}, // * stops at a /
-		{"*/*", templatePattern("x/", ""), []string{"*"}, "x/a"},
-		{"p-*", templatePattern("p-", ""), []string{"p-[a-z]*"}, "p-0"},
+		{"é", ids, nil, ""},                            // not an external key id
+		{"*", Template("x/", ""), []string{"x/*"}, ""}, // * stops at a /
+		{"*/*", Template("x/", ""), []string{"*"}, "x/a"},
+		{"p-*", Template("p-", ""), []string{"p-[a-z]*"}, "p-0"},
 	} {
 		budget := 1_000_000
-		got, err := uncoveredLabel(patternsOf(t, test.pattern)[0], test.template, patternsOf(t, test.others...), &budget)
+		got, err := Uncovered(patternsOf(t, test.pattern)[0], test.template, patternsOf(t, test.others...), &budget)
 		if got != test.want || err != nil || budget >= 1_000_000 {
 			t.Errorf("%s beyond %q: %q, %v; want %q", test.pattern, test.others, got, err, test.want)
 		}
@@ -70,7 +70,7 @@ func TestUncoveredLabelIsExact(t *testing.T) {
 		mine := pattern()
 		others := []string{pattern(), pattern(), pattern()}[:1+random.IntN(3)]
 		budget := 1_000_000
-		label, err := uncoveredLabel(patternsOf(t, mine)[0], templatePattern("", ""), patternsOf(t, others...), &budget)
+		label, err := Uncovered(patternsOf(t, mine)[0], Template("", ""), patternsOf(t, others...), &budget)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +124,7 @@ func allTexts(letters string, longest int) []string {
 func TestUncoveredLabelIsBounded(t *testing.T) {
 	budget := 1000
 	long := strings.Repeat("*a", 60)
-	_, err := uncoveredLabel(patternsOf(t, long)[0], templatePattern("", ""), patternsOf(t, long+"b", long+"c*", strings.Repeat("*b", 60)), &budget)
+	_, err := Uncovered(patternsOf(t, long)[0], Template("", ""), patternsOf(t, long+"b", long+"c*", strings.Repeat("*b", 60)), &budget)
 	if !errors.Is(err, errTooInvolved) {
 		t.Errorf("%v, budget %d", err, budget)
 	}

@@ -1,4 +1,5 @@
-package main
+// Package filewatch notices changed files, also behind symbolic links and in directories.
+package filewatch
 
 // Whether the files of the configuration have changed: a look at them every few seconds.
 //
@@ -95,8 +96,8 @@ func changedFiles(before, now look) []string {
 	return slices.Sorted(maps.Keys(differ))
 }
 
-// fileWatch knows how the files were when they were last read, well or in vain.
-type fileWatch struct {
+// Watcher knows how the files were when they were last read, well or in vain.
+type Watcher struct {
 	mu    sync.Mutex
 	files []string
 	read  look
@@ -105,9 +106,9 @@ type fileWatch struct {
 // clockTick: a file system stamps with a clock that is behind by so much.
 const clockTick = 10 * time.Millisecond
 
-// settle says that the files were read, beginning at a time. One that was changed since then may have been read before or after
+// Settle says that the files were read, beginning at a time. One that was changed since then may have been read before or after
 // its change: it counts as not read, and is read again.
-func (w *fileWatch) settle(files []string, began time.Time) {
+func (w *Watcher) Settle(files []string, began time.Time) {
 	now := lookAt(files)
 	limit := time.Now()
 	for path := range now {
@@ -129,15 +130,15 @@ func (w *fileWatch) settle(files []string, began time.Time) {
 	w.files, w.read = files, now
 }
 
-// forget has the files count as not read.
-func (w *fileWatch) forget() {
+// Forget has the files count as not read.
+func (w *Watcher) Forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.read = nil
 }
 
 // news is how the files are now and which differ from what was read.
-func (w *fileWatch) news() (look, []string) {
+func (w *Watcher) news() (look, []string) {
 	w.mu.Lock()
 	files, read := w.files, w.read
 	w.mu.Unlock()
@@ -148,9 +149,9 @@ func (w *fileWatch) news() (look, []string) {
 // watchIdle is how often a watch that is off looks whether it is on.
 const watchIdle = time.Second
 
-// watch calls changed, with what has, whenever the files differ from what was read and have stood so for one interval, until
+// Watch calls changed, with what has, whenever the files differ from what was read and have stood so for one interval, until
 // ctx ends. changed reads them and settles. interval 0 is off, and may change at any time.
-func (w *fileWatch) watch(ctx context.Context, interval func() time.Duration, changed func(what string)) {
+func (w *Watcher) Watch(ctx context.Context, interval func() time.Duration, changed func(what string)) {
 	var pending look // as the files were at the last look, if that was not as they were read
 	for {
 		every := interval()

@@ -1,4 +1,4 @@
-package main
+package peer
 
 // Which processes descend from this one.
 
@@ -12,7 +12,7 @@ import (
 func TestDescent(t *testing.T) {
 	const self, own = 100, 500
 	hidden := errors.New("hidden")
-	processes := map[int]parentage{
+	processes := map[int]Parentage{
 		1: {0, 0}, self: {1, 50}, 101: {self, 60}, 102: {101, 70}, 103: {self, 90}, // 103 was orphaned and adopted
 		500: {1, 95}, 200: {1, 10}, 201: {200, 20}, 300: {0, 30}, 400: {999, 40}, 401: {999, 40}, 402: {403, 40}, 403: {1, 45},
 	}
@@ -40,18 +40,18 @@ func TestDescent(t *testing.T) {
 		"gone, of a user who is not a proxy": {777, 7, own, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := ancestry{self: self, uid: c.proxy,
-				parent: func(pid int) (parentage, error) {
+			a := Ancestry{self: self, uid: c.proxy,
+				parent: func(pid int) (Parentage, error) {
 					p, known := processes[pid]
 					if !known {
-						return parentage{}, hidden
+						return Parentage{}, hidden
 					}
 					return p, nil
 				},
 				freeToRun: func(pid int) bool { return pid == 401 },
 				dressed:   func(pid int) bool { return pid == 500 },
 			}
-			if got := a.refuses(peer{PID: c.pid, UID: c.uid}); !errors.Is(got, c.want) || (got == nil) != (c.want == nil) {
+			if got := a.refuses(Peer{PID: c.pid, UID: c.uid}); !errors.Is(got, c.want) || (got == nil) != (c.want == nil) {
 				t.Errorf("%v, want %v", got, c.want)
 			}
 		})
@@ -63,32 +63,32 @@ func TestDescent(t *testing.T) {
 // no_new_privs: confine.mode is off.
 func TestDescentOfChangingAncestors(t *testing.T) {
 	const self, peerID = 10, 100
-	for name, processes := range map[string]func(look, pid int) (parentage, error){
-		"an ancestor ends": func(look, pid int) (parentage, error) {
+	for name, processes := range map[string]func(look, pid int) (Parentage, error){
+		"an ancestor ends": func(look, pid int) (Parentage, error) {
 			switch {
 			case pid == 101:
-				return parentage{}, errors.New("it has just ended")
+				return Parentage{}, errors.New("it has just ended")
 			case look == 1:
-				return parentage{101, 60}, nil
+				return Parentage{101, 60}, nil
 			}
-			return parentage{self, 60}, nil // adopted
+			return Parentage{self, 60}, nil // adopted
 		},
-		"all ancestors always end": func(look, pid int) (parentage, error) {
+		"all ancestors always end": func(look, pid int) (Parentage, error) {
 			if pid != peerID {
-				return parentage{}, errors.New("it has just ended")
+				return Parentage{}, errors.New("it has just ended")
 			}
-			return parentage{1000 + look, 60}, nil
+			return Parentage{1000 + look, 60}, nil
 		},
-		"more than are followed": func(_, pid int) (parentage, error) { return parentage{pid + 1, 60}, nil },
+		"more than are followed": func(_, pid int) (Parentage, error) { return Parentage{pid + 1, 60}, nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			looks := 0
-			a := ancestry{self: self, uid: 500, freeToRun: func(int) bool { return true }, dressed: func(int) bool { return false },
-				parent: func(pid int) (parentage, error) {
+			a := Ancestry{self: self, uid: 500, freeToRun: func(int) bool { return true }, dressed: func(int) bool { return false },
+				parent: func(pid int) (Parentage, error) {
 					looks++
 					return processes(looks, pid)
 				}}
-			if a.refuses(peer{PID: peerID, UID: 500}) == nil {
+			if a.refuses(Peer{PID: peerID, UID: 500}) == nil {
 				t.Error("it may give orders")
 			}
 		})
@@ -118,11 +118,11 @@ func TestDescentOfRealProcesses(t *testing.T) {
 	}
 	defer child.Wait()
 	defer child.Process.Kill()
-	a := newAncestry()
-	if err := a.refuses(peer{PID: child.Process.Pid, UID: os.Geteuid()}); !errors.Is(err, errDescends) {
+	a := NewAncestry()
+	if err := a.refuses(Peer{PID: child.Process.Pid, UID: os.Geteuid()}); !errors.Is(err, errDescends) {
 		t.Errorf("a child: %v", err)
 	}
-	if err := a.refuses(peer{PID: os.Getppid(), UID: os.Geteuid()}); err != nil {
+	if err := a.refuses(Peer{PID: os.Getppid(), UID: os.Geteuid()}); err != nil {
 		t.Errorf("the parent: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package secret
 
 // Where a secret is.
 
@@ -8,18 +8,18 @@ import (
 	"fmt"
 )
 
-// secretRef says where a secret is. Exactly one field is set. It is not a secret
+// Ref says where a secret is. Exactly one field is set. It is not a secret
 // itself: it may be logged and shown.
-type secretRef struct {
+type Ref struct {
 	File       string   `mapstructure:"file" fill:"path" path:"true" doc:"File that holds it. Refused if others than owner and group can read it."`
 	Env        string   `mapstructure:"env" doc:"Environment variable that holds it. It is taken out of the environment when it is read, so that no child process has it."`
 	Credential string   `mapstructure:"credential" doc:"systemd credential of this name (LoadCredential=): a file in $CREDENTIALS_DIRECTORY."`
 	Command    []string `mapstructure:"command" doc:"Program and arguments, run without a shell in the directory of the file that this stands in; its standard output is the secret."`
 }
 
-// read returns the secret, without the line end it may finish with. Commands run
+// Read returns the secret, without the line end it may finish with. Commands run
 // in dir.
-func (s secretRef) read(ctx context.Context, dir string) (secret, error) {
+func (s Ref) Read(ctx context.Context, dir string) (Secret, error) {
 	var value []byte
 	var err error
 	switch {
@@ -35,22 +35,22 @@ func (s secretRef) read(ctx context.Context, dir string) (secret, error) {
 		err = errors.New("no place is given to read the secret from")
 	}
 	if err != nil {
-		return secret{}, err
+		return Secret{}, err
 	}
 	value, err = trimSecret(value)
 	if err != nil {
-		return secret{}, fmt.Errorf("%s %w", s, err)
+		return Secret{}, fmt.Errorf("%s %w", s, err)
 	}
-	return newSecret(string(value)), nil
+	return New(string(value)), nil
 }
 
-// isZero says that no place is given.
-func (s secretRef) isZero() bool {
+// IsZero says that no place is given.
+func (s Ref) IsZero() bool {
 	return s.File == "" && s.Env == "" && s.Credential == "" && len(s.Command) == 0
 }
 
 // String names the place.
-func (s secretRef) String() string {
+func (s Ref) String() string {
 	switch {
 	case s.File != "":
 		return s.File

@@ -1,4 +1,4 @@
-package main
+package secret
 
 // Reading one secret from where its reference points. No error quotes what was
 // read.
@@ -17,12 +17,15 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"xks-proxy/internal/guarded"
+	"xks-proxy/internal/subprocess"
 )
 
 const (
-	maxSecretSize        = 4096 // bytes; a PIN or an access key has less than 100
+	MaxSize              = 4096 // bytes; a PIN or an access key has less than 100
 	secretCommandTimeout = 10 * time.Second
-	credentialsVariable  = "CREDENTIALS_DIRECTORY" // systemd.exec(5)
+	CredentialsVariable  = "CREDENTIALS_DIRECTORY" // systemd.exec(5)
 )
 
 // trimSecret takes one newline off and refuses what is not meant as a secret. An editor that adds
@@ -34,8 +37,8 @@ func trimSecret(value []byte) ([]byte, error) {
 	switch {
 	case len(value) == 0:
 		return nil, errors.New("is empty")
-	case len(value) > maxSecretSize:
-		return nil, fmt.Errorf("holds more than %d bytes, which no secret has", maxSecretSize)
+	case len(value) > MaxSize:
+		return nil, fmt.Errorf("holds more than %d bytes, which no secret has", MaxSize)
 	case bytes.HasPrefix(value, []byte(utf8Mark)):
 		return nil, errors.New("begins with a byte order mark, which would count as part of the secret; save it as UTF-8 without one")
 	case bytes.HasPrefix(value, []byte(utf16LittleMark)), bytes.HasPrefix(value, []byte(utf16BigMark)):
@@ -60,18 +63,18 @@ const (
 )
 
 func readSecretFile(path string) ([]byte, error) {
-	f, err := openPrivate(path)
+	f, err := guarded.OpenPrivate(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxSecretSize+3)) // two more for a line end, one to see that it is too long
+	return io.ReadAll(io.LimitReader(f, MaxSize+3)) // two more for a line end, one to see that it is too long
 }
 
 func readSystemdCredential(name string) ([]byte, error) {
-	dir := os.Getenv(credentialsVariable)
+	dir := os.Getenv(CredentialsVariable)
 	if dir == "" {
-		return nil, fmt.Errorf("systemd gave this process no credentials ($%s is not set); add LoadCredential=%s:PATH to the unit", credentialsVariable, name)
+		return nil, fmt.Errorf("systemd gave this process no credentials ($%s is not set); add LoadCredential=%s:PATH to the unit", CredentialsVariable, name)
 	}
 	return readSecretFile(filepath.Join(dir, name))
 }
@@ -83,18 +86,18 @@ func runSecretCommand(ctx context.Context, dir string, command []string) ([]byte
 	defer cancel()
 	program := command[0]
 	if strings.Contains(program, "/") {
-		program = resolvePath(dir, program)
+		program = guarded.ResolvePath(dir, program)
 	}
 	cmd := exec.CommandContext(timed, program, command[1:]...)
-	stdout, stderr := &boundedBuffer{limit: maxSecretSize + 3, full: errTooMuch}, &boundedBuffer{limit: maxStderrShown}
+	stdout, stderr := &subprocess.Beginning{Limit: MaxSize + 3, Full: errTooMuch}, &subprocess.Beginning{Limit: subprocess.MaxStderrShown}
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, stdout, stderr
 	// A process group of its own, so that what the program started ends with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	err := cmd.Run()
-	if stdout.content.Len() == stdout.limit {
-		return stdout.content.Bytes(), nil // too long for a secret, as the caller will say
+	if stdout.Content.Len() == stdout.Limit {
+		return stdout.Content.Bytes(), nil // too long for a secret, as the caller will say
 	}
 	if timed.Err() != nil && ctx.Err() == nil {
 		return nil, fmt.Errorf("%s did not end within %s", program, secretCommandTimeout)
@@ -102,12 +105,12 @@ func runSecretCommand(ctx context.Context, dir string, command []string) ([]byte
 	if err != nil {
 		return nil, fmt.Errorf("%s failed: %w%s", program, err, saidOn(stderr))
 	}
-	return stdout.content.Bytes(), nil
+	return stdout.Content.Bytes(), nil
 }
 
 // saidOn is standard error as part of a sentence, on one line.
-func saidOn(stderr *boundedBuffer) string {
-	said := strings.TrimSpace(stderr.content.String())
+func saidOn(stderr *subprocess.Beginning) string {
+	said := strings.TrimSpace(stderr.Content.String())
 	if said == "" {
 		return ""
 	}

@@ -1,4 +1,4 @@
-package main
+package peer
 
 // Processes that descend from this one may not give it orders: which those are.
 
@@ -26,10 +26,10 @@ var errLeftOver = errors.New(
 	"it has no_new_privs and more seccomp filters than the proxy, so an earlier run of the proxy " +
 		"may have started it: give orders as root, as a member of admin.group, or from a plain shell")
 
-// ancestry finds out who descends from whom.
-type ancestry struct {
+// Ancestry finds out who descends from whom.
+type Ancestry struct {
 	self, uid int
-	parent    func(pid int) (parentage, error)
+	parent    func(pid int) (Parentage, error)
 
 	// freeToRun reports that a process is known to lack no_new_privs, which all that a worker
 	// starts has.
@@ -39,15 +39,16 @@ type ancestry struct {
 	dressed func(pid int) bool
 }
 
-// parentage is what is known of one process.
-type parentage struct {
+// Parentage is what is known of one process.
+type Parentage struct {
 	parent int
 	start  uint64 // ticks since the boot
 }
 
-func newAncestry() ancestry {
-	return ancestry{
-		self: os.Getpid(), uid: os.Geteuid(), parent: readParentage, freeToRun: lacksNoNewPrivs,
+// NewAncestry looks at the processes of this machine.
+func NewAncestry() Ancestry {
+	return Ancestry{
+		self: os.Getpid(), uid: os.Geteuid(), parent: ReadParentage, freeToRun: lacksNoNewPrivs,
 		dressed: isDressed,
 	}
 }
@@ -62,7 +63,7 @@ const maxWalks = 10
 var errChanging = errors.New("its ancestors change")
 
 // refuses is why a peer may not give orders; nil if it may. This process itself may.
-func (a ancestry) refuses(p peer) error {
+func (a Ancestry) refuses(p Peer) error {
 	if p.PID == a.self || p.PID <= 0 { // 0: it is outside this PID namespace, hence no descendant
 		return nil
 	}
@@ -75,8 +76,8 @@ func (a ancestry) refuses(p peer) error {
 	return errUnknownDescent
 }
 
-func (a ancestry) walk(p peer) error {
-	pid, below := p.PID, parentage{start: ^uint64(0)}
+func (a Ancestry) walk(p Peer) error {
+	pid, below := p.PID, Parentage{start: ^uint64(0)}
 	child := 0
 	for range maxAncestors {
 		now, err := a.parent(pid)
@@ -96,7 +97,7 @@ func (a ancestry) walk(p peer) error {
 
 // judgeStranger is for a peer that does not descend from this process. It may be left over from an
 // earlier run of the proxy. (A library that runs as root is not held back anyway.)
-func (a ancestry) judgeStranger(p peer) error {
+func (a Ancestry) judgeStranger(p Peer) error {
 	if a.uid != 0 && p.UID == a.uid && a.dressed(p.PID) {
 		return errLeftOver
 	}
@@ -105,7 +106,7 @@ func (a ancestry) judgeStranger(p peer) error {
 
 // judgeBroken is for a peer of whose ancestors the parent of child cannot be followed. If child has
 // another parent by now, there is more to see.
-func (a ancestry) judgeBroken(p peer, child int, before parentage) error {
+func (a Ancestry) judgeBroken(p Peer, child int, before Parentage) error {
 	if child != 0 {
 		now, err := a.parent(child)
 		if err != nil || now != before {
@@ -117,30 +118,30 @@ func (a ancestry) judgeBroken(p peer, child int, before parentage) error {
 
 // judgeUnknown is for a peer whose ancestors cannot be followed, as with /proc mounted hidepid=.
 // Processes of another user are not the proxy's unless root started it, who sees all of /proc.
-func (a ancestry) judgeUnknown(p peer) error {
+func (a Ancestry) judgeUnknown(p Peer) error {
 	if a.uid != 0 && p.UID != a.uid || a.freeToRun(p.PID) {
 		return nil
 	}
 	return errUnknownDescent
 }
 
-// readParentage reads "pid (name) state parent …" (proc_pid_stat(5)); the name may hold anything.
-func readParentage(pid int) (parentage, error) {
+// ReadParentage reads "pid (name) state parent …" (proc_pid_stat(5)); the name may hold anything.
+func ReadParentage(pid int) (Parentage, error) {
 	const parentField, startField = 1, 19 // of those after the name
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return parentage{}, err
+		return Parentage{}, err
 	}
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	if len(fields) <= startField {
-		return parentage{}, fmt.Errorf("/proc/%d/stat: %d fields", pid, len(fields))
+		return Parentage{}, fmt.Errorf("/proc/%d/stat: %d fields", pid, len(fields))
 	}
 	parent, err := strconv.Atoi(string(fields[parentField]))
 	if err != nil {
-		return parentage{}, err
+		return Parentage{}, err
 	}
 	start, err := strconv.ParseUint(string(fields[startField]), 10, 64)
-	return parentage{parent: parent, start: start}, err
+	return Parentage{parent: parent, start: start}, err
 }
 
 func lacksNoNewPrivs(pid int) bool {
@@ -167,16 +168,16 @@ func seccompFilters(status []byte) int {
 	return number
 }
 
-// descentOf is who gives the order of ctx, and why it may not; nil if it may, and in a test without a
+// Descent is who gives the order of ctx, and why it may not; nil if it may, and in a test without a
 // socket. The peer must still live: its number could be another's by now.
-func descentOf(ctx context.Context, a ancestry) (peer, error) {
+func Descent(ctx context.Context, a Ancestry) (Peer, error) {
 	c, _ := ctx.Value(callerKey{}).(*caller)
 	if c == nil || c.raw == nil {
-		return peer{}, nil
+		return Peer{}, nil
 	}
 	err := a.refuses(c.peer)
 	if err == nil && c.peer.PID != a.self && c.dead() {
-		err = errCallerGone
+		err = ErrGone
 	}
 	return c.peer, err
 }
