@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// A thousand patterns that are all narrowed are compared with those that begin alike, which is quick
+// A thousand patterns that are all narrowed are compared with those that begin alike, which is
+// quick
 // enough for an answer.
 func TestManyNarrowerLabels(t *testing.T) {
 	old, next := keysConfig{Label: "{key_id}"}, keysConfig{Label: "{key_id}"}

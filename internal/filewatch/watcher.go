@@ -3,8 +3,9 @@ package filewatch
 
 // Whether the files of the configuration have changed: a look at them every few seconds.
 //
-// inotify (fsnotify) would save the looks, and miss what matters here: it watches an inode, so that it says nothing when a
-// symbolic link further up is turned to another directory, as Kubernetes does with mounted secrets, and nothing of what other machines do on a
+// inotify (fsnotify) would save the looks, and miss what matters here: it watches an inode, so that
+// it says nothing when a symbolic link further up is turned to another directory, as Kubernetes
+// does with mounted secrets, and nothing of what other machines do on a
 // network file system. A look costs a system call a file, see BenchmarkLook.
 
 import (
@@ -20,7 +21,8 @@ import (
 	"time"
 )
 
-// fileStamp is what tells a file from a changed one: the target's, where it is a symbolic link. The zero stamp is no file's.
+// fileStamp is what tells a file from a changed one: the target's, where it is a symbolic link. The
+// zero stamp is no file's.
 type fileStamp struct {
 	device, inode uint64
 	size          int64
@@ -33,7 +35,8 @@ type fileStamp struct {
 // look is the stamps of files, by path.
 type look map[string]fileStamp
 
-// lookAt takes the stamps of files. A directory stands for the files in it as well, but not for further directories.
+// lookAt takes the stamps of files. A directory stands for the files in it as well, but not for
+// further directories.
 func lookAt(files []string) look {
 	l := make(look, len(files))
 	for _, path := range files {
@@ -47,7 +50,8 @@ func lookAt(files []string) look {
 			l[path] = fileStamp{problem: err.Error()}
 			continue
 		}
-		// Whatever else happens in the directory is nobody's concern, such as temporary files beside those of the configuration.
+		// Whatever else happens in the directory is nobody's concern, such as temporary files
+		// beside those of the configuration.
 		l[path] = fileStamp{mode: stamp.mode, owner: stamp.owner, group: stamp.group}
 		for _, entry := range entries {
 			if configFile(entry.Name()) {
@@ -106,7 +110,8 @@ type Watcher struct {
 // clockTick: a file system stamps with a clock that is behind by so much.
 const clockTick = 10 * time.Millisecond
 
-// Settle says that the files were read, beginning at a time. One that was changed since then may have been read before or after
+// Settle says that the files were read, beginning at a time. One that was changed since then may
+// have been read before or after
 // its change: it counts as not read, and is read again.
 func (w *Watcher) Settle(files []string, began time.Time) {
 	now := lookAt(files)
@@ -121,7 +126,8 @@ func (w *Watcher) Settle(files []string, began time.Time) {
 			continue
 		}
 		changed := time.Unix(s.Ctim.Sec, s.Ctim.Nsec)
-		if changed.After(began.Add(-clockTick)) && !changed.After(limit) { // a time to come is another machine's clock
+		if changed.After(began.Add(-clockTick)) &&
+			!changed.After(limit) { // a time to come is another machine's clock
 			now[path] = fileStamp{problem: "changed while it was read"}
 		}
 	}
@@ -149,9 +155,14 @@ func (w *Watcher) news() (look, []string) {
 // watchIdle is how often a watch that is off looks whether it is on.
 const watchIdle = time.Second
 
-// Watch calls changed, with what has, whenever the files differ from what was read and have stood so for one interval, until
+// Watch calls changed, with what has, whenever the files differ from what was read and have stood
+// so for one interval, until
 // ctx ends. changed reads them and settles. interval 0 is off, and may change at any time.
-func (w *Watcher) Watch(ctx context.Context, interval func() time.Duration, changed func(what string)) {
+func (w *Watcher) Watch(
+	ctx context.Context,
+	interval func() time.Duration,
+	changed func(what string),
+) {
 	var pending look // as the files were at the last look, if that was not as they were read
 	for {
 		every := interval()

@@ -107,7 +107,8 @@ func TestChangedFiles(t *testing.T) {
 	}
 }
 
-// A change is told when it has stood for an interval, once, and again when there is another; one that is undone is not told.
+// A change is told when it has stood for an interval, once, and again when there is another; one
+// that is undone is not told.
 func TestWatch(t *testing.T) {
 	rig := newWatchRig(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -117,10 +118,14 @@ func TestWatch(t *testing.T) {
 		var every atomic.Int64
 		every.Store(int64(interval))
 		told := make(chan string, 100)
-		go w.Watch(t.Context(), func() time.Duration { return time.Duration(every.Load()) }, func(what string) {
-			told <- filepath.Base(what)
-			w.Settle(rig.files, time.Now())
-		})
+		go w.Watch(
+			t.Context(),
+			func() time.Duration { return time.Duration(every.Load()) },
+			func(what string) {
+				told <- filepath.Base(what)
+				w.Settle(rig.files, time.Now())
+			},
+		)
 		pass := func(want ...string) {
 			t.Helper()
 			synctest.Wait()

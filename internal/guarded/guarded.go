@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// IsReadOnly tells whether nobody can change a directory that is open to all: Kubernetes mounts a ConfigMap so.
+// IsReadOnly tells whether nobody can change a directory that is open to all: Kubernetes mounts a
+// ConfigMap so.
 func IsReadOnly(path string) bool {
 	var system unix.Statfs_t
 	err := unix.Statfs(path, &system)
@@ -71,7 +72,12 @@ func CheckUnwritable(path string, info os.FileInfo) error {
 		return fmt.Errorf("%s is not a regular file", path)
 	}
 	if info.Mode().Perm()&WritableByOthers != 0 {
-		return fmt.Errorf("%s can be changed by others (mode %04o); run: chmod go-w %s", path, info.Mode().Perm(), path)
+		return fmt.Errorf(
+			"%s can be changed by others (mode %04o); run: chmod go-w %s",
+			path,
+			info.Mode().Perm(),
+			path,
+		)
 	}
 	return CheckReadable(path)
 }
@@ -96,7 +102,12 @@ func OpenPrivate(path string) (*os.File, error) {
 		err = fmt.Errorf("%s is not a regular file", path)
 	}
 	if err == nil && info.Mode().Perm()&0o027 != 0 {
-		err = fmt.Errorf("%s is open to others (mode %04o); run: chmod 600 %s", path, info.Mode().Perm(), path)
+		err = fmt.Errorf(
+			"%s is open to others (mode %04o); run: chmod 600 %s",
+			path,
+			info.Mode().Perm(),
+			path,
+		)
 	}
 	if err != nil {
 		_ = f.Close() // nothing was written

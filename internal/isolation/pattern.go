@@ -1,6 +1,7 @@
 package isolation
 
-// Patterns on labels as path.Match has them, and templates, in a form in which one can ask what several of them
+// Patterns on labels as path.Match has them, and templates, in a form in which one can ask what
+// several of them
 // have in common.
 
 import (
@@ -106,7 +107,10 @@ func parseClass(rest []rune) (runes, []rune, bool) {
 		set = append(set, runeRange{low, high})
 		rest = left
 	}
-	set = slices.DeleteFunc(set, func(x runeRange) bool { return x.low > x.high }) // [z-a] is allowed and empty
+	set = slices.DeleteFunc(
+		set,
+		func(x runeRange) bool { return x.low > x.high },
+	) // [z-a] is allowed and empty
 	set = set.ordered()
 	if negated {
 		set = set.others()
@@ -202,7 +206,8 @@ func (p Pattern) Suffix() string {
 	return string(text)
 }
 
-// Prefix is what every label that matches begins with; the second result says that it is the only one.
+// Prefix is what every label that matches begins with; the second result says that it is the only
+// one.
 func (p Pattern) Prefix() (string, bool) {
 	var b strings.Builder
 	for _, step := range p {

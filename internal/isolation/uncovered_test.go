@@ -46,9 +46,21 @@ func TestUncoveredLabel(t *testing.T) {
 		{"p-*", Template("p-", ""), []string{"p-[a-z]*"}, "p-0"},
 	} {
 		budget := 1_000_000
-		got, err := Uncovered(patternsOf(t, test.pattern)[0], test.template, patternsOf(t, test.others...), &budget)
+		got, err := Uncovered(
+			patternsOf(t, test.pattern)[0],
+			test.template,
+			patternsOf(t, test.others...),
+			&budget,
+		)
 		if got != test.want || err != nil || budget >= 1_000_000 {
-			t.Errorf("%s beyond %q: %q, %v; want %q", test.pattern, test.others, got, err, test.want)
+			t.Errorf(
+				"%s beyond %q: %q, %v; want %q",
+				test.pattern,
+				test.others,
+				got,
+				err,
+				test.want,
+			)
 		}
 	}
 }
@@ -70,7 +82,12 @@ func TestUncoveredLabelIsExact(t *testing.T) {
 		mine := pattern()
 		others := []string{pattern(), pattern(), pattern()}[:1+random.IntN(3)]
 		budget := 1_000_000
-		label, err := Uncovered(patternsOf(t, mine)[0], Template("", ""), patternsOf(t, others...), &budget)
+		label, err := Uncovered(
+			patternsOf(t, mine)[0],
+			Template("", ""),
+			patternsOf(t, others...),
+			&budget,
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +141,12 @@ func allTexts(letters string, longest int) []string {
 func TestUncoveredLabelIsBounded(t *testing.T) {
 	budget := 1000
 	long := strings.Repeat("*a", 60)
-	_, err := Uncovered(patternsOf(t, long)[0], Template("", ""), patternsOf(t, long+"b", long+"c*", strings.Repeat("*b", 60)), &budget)
+	_, err := Uncovered(
+		patternsOf(t, long)[0],
+		Template("", ""),
+		patternsOf(t, long+"b", long+"c*", strings.Repeat("*b", 60)),
+		&budget,
+	)
 	if !errors.Is(err, errTooInvolved) {
 		t.Errorf("%v, budget %d", err, budget)
 	}

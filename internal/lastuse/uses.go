@@ -1,8 +1,9 @@
 // Package lastuse remembers across restarts when each credential was last used (requirement A5).
 package lastuse
 
-// When each credential was last used, across restarts: an operator who rotates one must not take it for unused because
-// the proxy was restarted meanwhile (A5). Best effort: nothing depends on it but what `credentials list` and a metric say.
+// When each credential was last used, across restarts: an operator who rotates one must not take it
+// for unused because the proxy was restarted meanwhile (A5). Best effort: nothing depends on it but
+// what `credentials list` and a metric say.
 
 import (
 	"encoding/json"
@@ -55,16 +56,24 @@ type Uses struct {
 	uses map[credentialName]time.Time
 }
 
-// Open reads what is remembered in a state directory; now is since when something is known if nothing is.
+// Open reads what is remembered in a state directory; now is since when something is known if
+// nothing is.
 func Open(stateDirectory string, now time.Time, log *zap.Logger) *Uses {
-	u := &Uses{Since: now.UTC().Truncate(time.Second), log: log, uses: map[credentialName]time.Time{}}
+	u := &Uses{
+		Since: now.UTC().Truncate(time.Second),
+		log:   log,
+		uses:  map[credentialName]time.Time{},
+	}
 	if stateDirectory == "" {
 		return u
 	}
 	u.path = filepath.Join(stateDirectory, FileName)
 	err := u.read()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		log.Warn("when credentials were last used before this start is not known; it is written anew", zap.Error(err))
+		log.Warn(
+			"when credentials were last used before this start is not known; it is written anew",
+			zap.Error(err),
+		)
 	}
 	return u
 }
@@ -105,7 +114,8 @@ func (u *Uses) Overlay(stores []xks.KeyStoreStatus) []xks.KeyStoreStatus {
 	return stores
 }
 
-// Keep remembers once a minute what stores says, and a last time when the func that it returns is called.
+// Keep remembers once a minute what stores says, and a last time when the func that it returns is
+// called.
 func (u *Uses) Keep(stores func() []xks.KeyStoreStatus) func() {
 	if u.path == "" {
 		return func() {}
@@ -156,7 +166,10 @@ func (u *Uses) remember(stores []xks.KeyStoreStatus) {
 		err = durable.ReplaceFile(u.path, data)
 	}
 	if err != nil {
-		u.log.Warn("when credentials were last used will not be known after a restart", zap.Error(err))
+		u.log.Warn(
+			"when credentials were last used will not be known after a restart",
+			zap.Error(err),
+		)
 	}
 }
 

@@ -17,7 +17,15 @@ import (
 )
 
 func usedStores(at time.Time) []xks.KeyStoreStatus {
-	return []xks.KeyStoreStatus{{Name: "finance", Credentials: []xks.CredentialStatus{{AccessKeyID: "OLD", LastUsed: at}, {AccessKeyID: "NEW"}}}}
+	return []xks.KeyStoreStatus{
+		{
+			Name: "finance",
+			Credentials: []xks.CredentialStatus{
+				{AccessKeyID: "OLD", LastUsed: at},
+				{AccessKeyID: "NEW"},
+			},
+		},
+	}
 }
 
 func TestLastUsesSurviveARestart(t *testing.T) {
@@ -30,7 +38,8 @@ func TestLastUsesSurviveARestart(t *testing.T) {
 		time.Sleep(lastUsesInterval + time.Second)
 		synctest.Wait()
 		after := Open(directory, time.Now(), zap.NewNop()) // as if it had crashed now
-		if !after.Since.Equal(began) || !after.Overlay(usedStores(time.Time{}))[0].Credentials[0].LastUsed.Equal(used) {
+		if !after.Since.Equal(began) ||
+			!after.Overlay(usedStores(time.Time{}))[0].Credentials[0].LastUsed.Equal(used) {
 			t.Errorf("a minute later: since %v, %v", after.Since, after.uses)
 		}
 		used = used.Add(80 * time.Second)
@@ -40,11 +49,15 @@ func TestLastUsesSurviveARestart(t *testing.T) {
 		if !got[0].LastUsed.Equal(used) || !got[1].LastUsed.IsZero() {
 			t.Errorf("at the end: %+v", got)
 		}
-		if newer := used.Add(time.Hour); !after.Overlay(usedStores(newer))[0].Credentials[0].LastUsed.Equal(newer) {
+		if newer := used.Add(time.Hour); !after.Overlay(usedStores(newer))[0].Credentials[0].LastUsed.Equal(
+			newer,
+		) {
 			t.Error("what this run knows gives way to what an earlier one knew")
 		}
 		after.remember(nil) // a proxy that ends before it has served
-		if !Open(directory, time.Now(), zap.NewNop()).Overlay(usedStores(time.Time{}))[0].Credentials[0].LastUsed.Equal(used) {
+		if !Open(directory, time.Now(), zap.NewNop()).Overlay(usedStores(time.Time{}))[0].Credentials[0].LastUsed.Equal(
+			used,
+		) {
 			t.Error("a start that failed has forgotten everything")
 		}
 	})

@@ -13,8 +13,14 @@ func TestDescent(t *testing.T) {
 	const self, own = 100, 500
 	hidden := errors.New("hidden")
 	processes := map[int]Parentage{
-		1: {0, 0}, self: {1, 50}, 101: {self, 60}, 102: {101, 70}, 103: {self, 90}, // 103 was orphaned and adopted
-		500: {1, 95}, 200: {1, 10}, 201: {200, 20}, 300: {0, 30}, 400: {999, 40}, 401: {999, 40}, 402: {403, 40}, 403: {1, 45},
+		1: {
+			0,
+			0,
+		}, self: {1, 50}, 101: {self, 60}, 102: {101, 70}, 103: {self, 90}, // 103 was orphaned and adopted
+		500: {
+			1,
+			95,
+		}, 200: {1, 10}, 201: {200, 20}, 300: {0, 30}, 400: {999, 40}, 401: {999, 40}, 402: {403, 40}, 403: {1, 45},
 	}
 	for name, c := range map[string]struct {
 		pid, uid, proxy int
@@ -51,14 +57,16 @@ func TestDescent(t *testing.T) {
 				freeToRun: func(pid int) bool { return pid == 401 },
 				dressed:   func(pid int) bool { return pid == 500 },
 			}
-			if got := a.refuses(Peer{PID: c.pid, UID: c.uid}); !errors.Is(got, c.want) || (got == nil) != (c.want == nil) {
+			if got := a.refuses(Peer{PID: c.pid, UID: c.uid}); !errors.Is(got, c.want) ||
+				(got == nil) != (c.want == nil) {
 				t.Errorf("%v, want %v", got, c.want)
 			}
 		})
 	}
 }
 
-// TestDescentOfChangingAncestors: a process does not get rid of its descent by an ancestor that ends
+// TestDescentOfChangingAncestors: a process does not get rid of its descent by an ancestor that
+// ends
 // while the proxy looks, or by more ancestors than the proxy follows. None of these has
 // no_new_privs: confine.mode is off.
 func TestDescentOfChangingAncestors(t *testing.T) {
@@ -83,11 +91,16 @@ func TestDescentOfChangingAncestors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			looks := 0
-			a := Ancestry{self: self, uid: 500, freeToRun: func(int) bool { return true }, dressed: func(int) bool { return false },
+			a := Ancestry{
+				self:      self,
+				uid:       500,
+				freeToRun: func(int) bool { return true },
+				dressed:   func(int) bool { return false },
 				parent: func(pid int) (Parentage, error) {
 					looks++
 					return processes(looks, pid)
-				}}
+				},
+			}
 			if a.refuses(Peer{PID: peerID, UID: 500}) == nil {
 				t.Error("it may give orders")
 			}
@@ -119,7 +132,10 @@ func TestDescentOfRealProcesses(t *testing.T) {
 	defer child.Wait()
 	defer child.Process.Kill()
 	a := NewAncestry()
-	if err := a.refuses(Peer{PID: child.Process.Pid, UID: os.Geteuid()}); !errors.Is(err, errDescends) {
+	if err := a.refuses(Peer{PID: child.Process.Pid, UID: os.Geteuid()}); !errors.Is(
+		err,
+		errDescends,
+	) {
 		t.Errorf("a child: %v", err)
 	}
 	if err := a.refuses(Peer{PID: os.Getppid(), UID: os.Geteuid()}); err != nil {

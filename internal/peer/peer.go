@@ -1,4 +1,5 @@
-// Package peer is who is at the other end of a Unix socket: the process, its user, whether it is still
+// Package peer is who is at the other end of a Unix socket: the process, its user, whether it is
+// still
 // there, and whether it descends from this process.
 package peer
 

@@ -40,17 +40,24 @@ func trimSecret(value []byte) ([]byte, error) {
 	case len(value) > MaxSize:
 		return nil, fmt.Errorf("holds more than %d bytes, which no secret has", MaxSize)
 	case bytes.HasPrefix(value, []byte(utf8Mark)):
-		return nil, errors.New("begins with a byte order mark, which would count as part of the secret; save it as UTF-8 without one")
-	case bytes.HasPrefix(value, []byte(utf16LittleMark)), bytes.HasPrefix(value, []byte(utf16BigMark)):
+		return nil, errors.New(
+			"begins with a byte order mark, which would count as part of the secret; save it as UTF-8 without one",
+		)
+	case bytes.HasPrefix(value, []byte(utf16LittleMark)),
+		bytes.HasPrefix(value, []byte(utf16BigMark)):
 		return nil, errors.New("is UTF-16; save it as plain text (UTF-8 without a byte order mark)")
 	case bytes.HasSuffix(value, []byte("\r")):
-		return nil, errors.New("ends with a carriage return (a Windows line end), which would count as part of the secret; save it with Unix line ends")
+		return nil, errors.New(
+			"ends with a carriage return (a Windows line end), which would count as part of the secret; save it with Unix line ends",
+		)
 	case bytes.ContainsAny(value, "\n\r\x00"):
 		return nil, errors.New("holds more than one line; only the secret may be in it")
 	case !utf8.Valid(value):
 		return nil, errors.New("is not UTF-8; save it as plain text")
 	case unicode.IsSpace(first), unicode.IsSpace(last):
-		return nil, errors.New("begins or ends with a blank, which would count as part of the secret; remove it")
+		return nil, errors.New(
+			"begins or ends with a blank, which would count as part of the secret; remove it",
+		)
 	}
 	return value, nil
 }
@@ -68,13 +75,19 @@ func readSecretFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, MaxSize+3)) // two more for a line end, one to see that it is too long
+	return io.ReadAll(
+		io.LimitReader(f, MaxSize+3),
+	) // two more for a line end, one to see that it is too long
 }
 
 func readSystemdCredential(name string) ([]byte, error) {
 	dir := os.Getenv(CredentialsVariable)
 	if dir == "" {
-		return nil, fmt.Errorf("systemd gave this process no credentials ($%s is not set); add LoadCredential=%s:PATH to the unit", CredentialsVariable, name)
+		return nil, fmt.Errorf(
+			"systemd gave this process no credentials ($%s is not set); add LoadCredential=%s:PATH to the unit",
+			CredentialsVariable,
+			name,
+		)
 	}
 	return readSecretFile(filepath.Join(dir, name))
 }
@@ -89,7 +102,12 @@ func runSecretCommand(ctx context.Context, dir string, command []string) ([]byte
 		program = guarded.ResolvePath(dir, program)
 	}
 	cmd := exec.CommandContext(timed, program, command[1:]...)
-	stdout, stderr := &subprocess.Beginning{Limit: MaxSize + 3, Full: errTooMuch}, &subprocess.Beginning{Limit: subprocess.MaxStderrShown}
+	stdout, stderr := &subprocess.Beginning{
+		Limit: MaxSize + 3,
+		Full:  errTooMuch,
+	}, &subprocess.Beginning{
+		Limit: subprocess.MaxStderrShown,
+	}
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, stdout, stderr
 	// A process group of its own, so that what the program started ends with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

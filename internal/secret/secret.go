@@ -1,4 +1,5 @@
-// Package secret holds values that are never printed, and reads them from where a configuration says.
+// Package secret holds values that are never printed, and reads them from where a configuration
+// says.
 package secret
 
 // A secret that has been read: it prints as "[redacted]" whatever prints it.

@@ -11,7 +11,8 @@ import (
 )
 
 // takenVariables keeps what was taken: a reload and `hsm restart` read a secret again. (The
-// kernel goes on showing what this process was started with; worker.ForbidDumps keeps that from others.)
+// kernel goes on showing what this process was started with; worker.ForbidDumps keeps that from
+// others.)
 var takenVariables struct {
 	mu     sync.Mutex
 	values map[string]Secret
@@ -27,7 +28,8 @@ func TakeVariables(refs ...Ref) {
 	}
 }
 
-// takeVariable gives the secret in a variable. One that is in the environment now counts more than what was
+// takeVariable gives the secret in a variable. One that is in the environment now counts more than
+// what was
 // taken before.
 func takeVariable(name string) (Secret, bool) {
 	takenVariables.mu.Lock()
