@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/peer"
 	"xks-proxy/pkg/xks"
 )
 
@@ -31,7 +32,7 @@ type blockOrder struct {
 	blockTarget
 	Reason string
 	Force  bool // block a key store that does not exist yet
-	By     peer
+	By     peer.Peer
 }
 
 // blockList is the answer of GET adminBlocksPath.
@@ -179,7 +180,7 @@ func (a *admin) stillBlocked(o blockOrder, err error) error {
 		now := o.blockTarget
 		now.KeyStore = renamed.now
 		return &adminRefusal{errUnknownKeyStore, fmt.Sprintf("%v; nothing was changed: unblock the %s", err, now)}
-	case errors.Is(err, errCallerGone):
+	case errors.Is(err, peer.ErrGone):
 		return err
 	}
 	return &adminRefusal{errStaysBlocked, fmt.Sprintf("the %s stays blocked, because its block cannot be taken out of the file: %v; fix that and give the same command again", o.blockTarget, err)}

@@ -20,6 +20,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"xks-proxy/internal/peer"
 )
 
 const (
@@ -148,7 +150,7 @@ func whoMay(path string) string {
 
 func userName(uid uint32) string {
 	id := strconv.FormatUint(uint64(uid), 10)
-	u, err := lookUpBriefly(func() (*user.User, error) { return user.LookupId(id) })
+	u, err := peer.LookUpBriefly(func() (*user.User, error) { return user.LookupId(id) })
 	if err != nil {
 		return id
 	}
@@ -157,7 +159,7 @@ func userName(uid uint32) string {
 
 func groupName(gid uint32) string {
 	id := strconv.FormatUint(uint64(gid), 10)
-	g, err := lookUpBriefly(func() (*user.Group, error) { return user.LookupGroupId(id) })
+	g, err := peer.LookUpBriefly(func() (*user.Group, error) { return user.LookupGroupId(id) })
 	if err != nil {
 		return id
 	}

@@ -20,7 +20,7 @@ type credentialUse struct {
 
 // credentialList is in the order of the configuration; empty while the proxy starts.
 func (a *admin) credentialList() credentialUses {
-	answer := credentialUses{Since: a.uses.since, Credentials: []credentialUse{}}
+	answer := credentialUses{Since: a.uses.Since, Credentials: []credentialUse{}}
 	for _, k := range a.keyStores() {
 		for _, c := range k.Credentials {
 			answer.Credentials = append(answer.Credentials, credentialUse{k.Name, c.AccessKeyID, c.LastUsed})

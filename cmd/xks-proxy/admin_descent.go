@@ -8,227 +8,40 @@ package main
 // of its descent by a fork whose parent ends.
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"net/http"
-	"os"
-	"strconv"
 	"sync/atomic"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
+
+	"xks-proxy/internal/peer"
 )
-
-// errDescends is a peer that the proxy or one of its children has started.
-var errDescends = errors.New("it was started by the proxy or by one of the proxy's processes")
-
-// errUnknownDescent is a peer of the proxy's own user whose ancestors cannot be found.
-var errUnknownDescent = errors.New(
-	"it cannot be found out whether a process of the proxy has started it: " +
-		"give orders as root, or as a member of admin.group")
-
-// errLeftOver is a peer of the proxy's own user that is confined as the proxy's processes are.
-var errLeftOver = errors.New(
-	"it has no_new_privs and more seccomp filters than the proxy, so an earlier run of the proxy " +
-		"may have started it: give orders as root, as a member of admin.group, or from a plain shell")
-
-// ancestry finds out who descends from whom.
-type ancestry struct {
-	self, uid int
-	parent    func(pid int) (parentage, error)
-
-	// freeToRun reports that a process is known to lack no_new_privs, which all that a worker
-	// starts has.
-	freeToRun func(pid int) bool
-
-	// dressed reports that a process is confined as what a worker starts is, which stays so.
-	dressed func(pid int) bool
-}
-
-// parentage is what is known of one process.
-type parentage struct {
-	parent int
-	start  uint64 // ticks since the boot
-}
-
-func newAncestry() ancestry {
-	return ancestry{
-		self: os.Getpid(), uid: os.Geteuid(), parent: readParentage, freeToRun: lacksNoNewPrivs,
-		dressed: isDressed,
-	}
-}
-
-// maxAncestors bounds the walk.
-const maxAncestors = 1000
-
-// maxWalks bounds how often a walk begins anew. A process whose ancestors keep changing is refused.
-const maxWalks = 10
-
-// errChanging is a process that got another parent during the walk.
-var errChanging = errors.New("its ancestors change")
-
-// refuses is why a peer may not give orders; nil if it may. This process itself may.
-func (a ancestry) refuses(p peer) error {
-	if p.PID == a.self || p.PID <= 0 { // 0: it is outside this PID namespace, hence no descendant
-		return nil
-	}
-	for range maxWalks {
-		err := a.walk(p)
-		if !errors.Is(err, errChanging) {
-			return err
-		}
-	}
-	return errUnknownDescent
-}
-
-func (a ancestry) walk(p peer) error {
-	pid, below := p.PID, parentage{start: ^uint64(0)}
-	child := 0
-	for range maxAncestors {
-		now, err := a.parent(pid)
-		if err != nil || now.start > below.start { // hidden, or gone and its number is another's
-			return a.judgeBroken(p, child, below)
-		}
-		switch {
-		case now.parent == a.self:
-			return errDescends
-		case now.parent <= 1:
-			return a.judgeStranger(p)
-		}
-		child, pid, below = pid, now.parent, now
-	}
-	return errUnknownDescent // an honest process has a dozen
-}
-
-// judgeStranger is for a peer that does not descend from this process. It may be left over from an
-// earlier run of the proxy. (A library that runs as root is not held back anyway.)
-func (a ancestry) judgeStranger(p peer) error {
-	if a.uid != 0 && p.UID == a.uid && a.dressed(p.PID) {
-		return errLeftOver
-	}
-	return nil
-}
-
-// judgeBroken is for a peer of whose ancestors the parent of child cannot be followed. If child has
-// another parent by now, there is more to see.
-func (a ancestry) judgeBroken(p peer, child int, before parentage) error {
-	if child != 0 {
-		now, err := a.parent(child)
-		if err != nil || now != before {
-			return errChanging
-		}
-	}
-	return a.judgeUnknown(p)
-}
-
-// judgeUnknown is for a peer whose ancestors cannot be followed, as with /proc mounted hidepid=.
-// Processes of another user are not the proxy's unless root started it, who sees all of /proc.
-func (a ancestry) judgeUnknown(p peer) error {
-	if a.uid != 0 && p.UID != a.uid || a.freeToRun(p.PID) {
-		return nil
-	}
-	return errUnknownDescent
-}
-
-// readParentage reads "pid (name) state parent …" (proc_pid_stat(5)); the name may hold anything.
-func readParentage(pid int) (parentage, error) {
-	const parentField, startField = 1, 19 // of those after the name
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return parentage{}, err
-	}
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) <= startField {
-		return parentage{}, fmt.Errorf("/proc/%d/stat: %d fields", pid, len(fields))
-	}
-	parent, err := strconv.Atoi(string(fields[parentField]))
-	if err != nil {
-		return parentage{}, err
-	}
-	start, err := strconv.ParseUint(string(fields[startField]), 10, 64)
-	return parentage{parent: parent, start: start}, err
-}
-
-func lacksNoNewPrivs(pid int) bool {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	return err == nil && bytes.Contains(status, []byte("\nNoNewPrivs:\t0\n"))
-}
-
-// isDressed reports what package confine has left on a process, whatever Landlock it found.
-func isDressed(pid int) bool {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	own, ownErr := os.ReadFile("/proc/self/status")
-	return err == nil && ownErr == nil && bytes.Contains(status, []byte("\nNoNewPrivs:\t1\n")) &&
-		seccompFilters(status) > seccompFilters(own)
-}
-
-// seccompFilters is a number of proc_pid_status(5), from Linux 5.9 on; 0 if it is not there.
-func seccompFilters(status []byte) int {
-	_, after, _ := bytes.Cut(status, []byte("\nSeccomp_filters:"))
-	line, _, _ := bytes.Cut(after, []byte("\n"))
-	number, err := strconv.Atoi(string(bytes.TrimSpace(line)))
-	if err != nil {
-		return 0
-	}
-	return number
-}
-
-// refuse says why the peer may not give orders. It must still live: its number could be another's
-// by now.
-func (c *caller) refuse(a ancestry) error {
-	err := a.refuses(c.peer)
-	if err == nil && c.peer.PID != a.self && c.dead() {
-		return errCallerGone
-	}
-	return err
-}
-
-// dead reports whether the process that connected is known to have ended (SO_PEERPIDFD, Linux 6.5).
-func (c *caller) dead() bool {
-	dead := false
-	_ = c.raw.Control(func(fd uintptr) { // a connection that is gone asks for nothing
-		pidfd, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEERPIDFD)
-		if err != nil {
-			dead = errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL)
-			return
-		}
-		dead = errors.Is(unix.PidfdSendSignal(pidfd, 0, nil, 0), unix.ESRCH)
-		_ = unix.Close(pidfd)
-	})
-	return dead
-}
 
 // outsiders keeps descendants out of the admin API.
 type outsiders struct {
-	ancestry
+	peer.Ancestry
 	log     *zap.Logger
 	refused atomic.Int64
 }
 
 func newOutsiders(log *zap.Logger) *outsiders {
-	return &outsiders{ancestry: newAncestry(), log: log}
+	return &outsiders{Ancestry: peer.NewAncestry(), log: log}
 }
 
 // only lets through who may give orders. Each refusal is a line of the log and counts.
 func (o *outsiders) only(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, _ := r.Context().Value(callerKey{}).(*caller)
-		if c == nil || c.raw == nil { // in a test without a socket
-			next.ServeHTTP(w, r)
-			return
-		}
-		err := c.refuse(o.ancestry)
+		who, err := peer.Descent(r.Context(), o.Ancestry)
 		if err == nil {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if !errors.Is(err, errCallerGone) {
+		if !errors.Is(err, peer.ErrGone) {
 			o.refused.Add(1)
 			o.log.Error("a process was refused at the admin socket; "+
 				"if it is that of an HSM, its library is hostile",
 				zap.String("method", r.Method), zap.String("path", r.URL.Path),
-				zap.Inline(c.peer), zap.Error(err))
+				zap.Inline(who), zap.Error(err))
 		}
 		writeAdmin(w, http.StatusForbidden,
 			adminAnswer{Error: "this process may not use the admin socket: " + err.Error()})

@@ -15,6 +15,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"xks-proxy/internal/peer"
 )
 
 const (
@@ -34,7 +36,7 @@ func findGroup(ctx context.Context, name string) (int, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, groupWait)
 	defer cancel()
-	group, err := lookUp(ctx, func() (*user.Group, error) { return user.LookupGroup(name) })
+	group, err := peer.LookUp(ctx, func() (*user.Group, error) { return user.LookupGroup(name) })
 	var unknown user.UnknownGroupError
 	switch {
 	case errors.As(err, &unknown):
@@ -43,10 +45,10 @@ func findGroup(ctx context.Context, name string) (int, error) {
 			name,
 			err,
 		)
-	case errors.Is(err, errNoName):
+	case errors.Is(err, peer.ErrNoName):
 		return 0, err
 	case err != nil:
-		return 0, fmt.Errorf("%w: %w", errNoName, err)
+		return 0, fmt.Errorf("%w: %w", peer.ErrNoName, err)
 	}
 	return strconv.Atoi(group.Gid)
 }

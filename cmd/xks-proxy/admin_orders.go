@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/peer"
 	"xks-proxy/internal/version"
 	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/status"
@@ -25,7 +26,7 @@ type admin struct {
 	processes func() map[string]hsmProcess // by HSM
 	turns     *turns                       // shared with the reloads
 	reloads   reloads                      // nil: there are none
-	names     *userNames                   // of who gives orders
+	names     *peer.Names                  // of who gives orders
 	outsiders *outsiders                   // who may
 	proxyView
 }
@@ -43,6 +44,7 @@ type adminRefusal struct {
 }
 
 func (r *adminRefusal) Error() string { return r.text }
+
 func (r *adminRefusal) Unwrap() error { return r.kind }
 
 // errStarting is an order that came before the HSMs had started or failed to.
@@ -57,7 +59,7 @@ const (
 )
 
 func newAdmin(p *parts) *admin {
-	a := &admin{log: p.log, groups: p.fleet.groups, processes: p.fleet.processes, turns: &p.fleet.turns, names: newUserNames(systemUserName), outsiders: newOutsiders(p.log), proxyView: viewOf(p)}
+	a := &admin{log: p.log, groups: p.fleet.groups, processes: p.fleet.processes, turns: &p.fleet.turns, names: peer.NewNames(peer.SystemName), outsiders: newOutsiders(p.log), proxyView: viewOf(p)}
 	if p.reloader != nil {
 		a.reloads, a.reload = p.reloader, p.reloader.state
 	}
@@ -81,7 +83,7 @@ func (a *admin) status() adminStatus {
 type adminOrder struct {
 	HSM   string
 	Force bool
-	By    peer
+	By    peer.Peer
 }
 
 // ordered logs who gave an order and what came of it.
@@ -130,7 +132,7 @@ func (a *admin) inTurn(ctx context.Context, what string, o adminOrder,
 		return "", err
 	}
 	defer end()
-	err = callerGone(ctx) // it may have waited long for its turn
+	err = peer.Gone(ctx) // it may have waited long for its turn
 	if err != nil {
 		return "", err
 	}

@@ -8,10 +8,12 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/peer"
 	"xks-proxy/pkg/hsm"
 )
 
-// adminReloadPath has one parameter, acceptQuery, for POST. A reload takes as long as the HSMs that it
+// adminReloadPath has one parameter, acceptQuery, for POST. A reload takes as long as the HSMs that
+// it
 // starts, and the commands that give secrets.
 const adminReloadPath = "/v1/reload"
 
@@ -65,7 +67,11 @@ func (c reloadChange) sign() string {
 }
 
 // reloadNow reloads for an operator, who accepts that much of what it loosens.
-func (a *admin) reloadNow(ctx context.Context, by peer, accept acceptance) (*reloadAnswer, error) {
+func (a *admin) reloadNow(
+	ctx context.Context,
+	by peer.Peer,
+	accept acceptance,
+) (*reloadAnswer, error) {
 	answer, err := a.reloads.reload(ctx, by.String()+" over the admin socket", accept)
 	a.log.Info("admin", zap.String("order", "reload"), zap.Inline(by),
 		zap.String("result", resultOf(err)), zap.String("accept_loosening", string(accept)))

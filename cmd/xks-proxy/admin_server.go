@@ -16,6 +16,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/peer"
 	"xks-proxy/pkg/hsm/group"
 )
 
@@ -35,7 +36,7 @@ func newAdminServer(a *admin) *http.Server {
 	}
 	return &http.Server{
 		Handler:     a.outsiders.only(adminRoutes{a}.handler()),
-		ConnContext: withCaller(a.names), ErrorLog: quiet,
+		ConnContext: peer.Context(a.names), ErrorLog: quiet,
 		ReadHeaderTimeout: adminHeaderTimeout, IdleTimeout: adminIdleTimeout, MaxHeaderBytes: adminMaxHeader,
 	}
 }
@@ -68,7 +69,7 @@ func (a adminRoutes) handler() http.Handler {
 // changing reads an order and has it carried out.
 func (a adminRoutes) changing(do func(context.Context, adminOrder) (string, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		order := adminOrder{HSM: chi.URLParam(r, "name"), By: peerOf(r.Context())}
+		order := adminOrder{HSM: chi.URLParam(r, "name"), By: peer.Of(r.Context())}
 		wait, err := readOrder(r, &order)
 		if err != nil {
 			writeAdmin(w, http.StatusBadRequest, adminAnswer{Error: err.Error()})
@@ -148,7 +149,7 @@ func readBlockOrder(r *http.Request) (blockOrder, error) {
 	query := r.URL.Query()
 	o := blockOrder{
 		blockTarget: blockTarget{KeyStore: query.Get("key_store"), Key: query.Get("key")},
-		Reason:      query.Get("reason"), By: peerOf(r.Context()),
+		Reason:      query.Get("reason"), By: peer.Of(r.Context()),
 	}
 	if text := query.Get("force"); text != "" {
 		var err error
@@ -192,7 +193,7 @@ func (a adminRoutes) routeReload(r chi.Router) {
 	})
 	r.Post(adminReloadPath, func(w http.ResponseWriter, r *http.Request) {
 		accept := acceptance(r.URL.Query().Get(acceptQuery))
-		answer, err := a.reloadNow(r.Context(), peerOf(r.Context()), accept)
+		answer, err := a.reloadNow(r.Context(), peer.Of(r.Context()), accept)
 		writeReload(w, answer, err)
 	})
 }

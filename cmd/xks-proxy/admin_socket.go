@@ -17,6 +17,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"xks-proxy/internal/peer"
 )
 
 const (
@@ -64,7 +66,7 @@ func listenAdmin(
 		return fail(err)
 	}
 	gid, err := findGroup(ctx, c.Group)
-	late := errors.Is(err, errNoName)
+	late := errors.Is(err, peer.ErrNoName)
 	if err != nil && !late {
 		return nil, fmt.Errorf("admin.group: %w", err)
 	}

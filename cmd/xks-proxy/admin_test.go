@@ -15,12 +15,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"xks-proxy/internal/peer"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/hsmtest"
@@ -65,15 +67,29 @@ type adminRig struct {
 	tokens    map[string]*hsmtest.Token
 	socket    string
 	log       *observer.ObservedLogs
+
+	hanging atomic.Pointer[<-chan struct{}] // until it is closed, lookups of names hang
+}
+
+// hang has lookups of names wait from now on, until let is closed.
+func (rig *adminRig) hang(let <-chan struct{}) { rig.hanging.Store(&let) }
+
+func (rig *adminRig) lookUp(uid int) (string, error) {
+	if let := rig.hanging.Load(); let != nil {
+		<-*let
+		return "", nil
+	}
+	return peer.SystemName(uid)
 }
 
 func newAdminRig(t *testing.T) *adminRig {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
 	rig := &adminRig{
-		admin: &admin{log: zap.New(core), turns: new(turns), names: newUserNames(systemUserName), outsiders: newOutsiders(zap.New(core))}, processes: map[string]hsmProcess{},
+		admin: &admin{log: zap.New(core), turns: new(turns), outsiders: newOutsiders(zap.New(core))}, processes: map[string]hsmProcess{},
 		tokens: map[string]*hsmtest.Token{}, log: logs, socket: filepath.Join(t.TempDir(), "admin.sock"),
 	}
+	rig.admin.names = peer.NewNames(rig.lookUp)
 	rig.admin.groups = func() []*group.Group { return rig.groups }
 	rig.admin.proxyView = newFakeView(t, rig.admin.log)
 	rig.admin.reloads = &fakeReloads{answer: &reloadAnswer{}}
@@ -356,11 +372,11 @@ func TestPeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	p := peerOf(withCaller(newUserNames(systemUserName))(t.Context(), conn))
+	p := peer.Of(peer.Context(peer.NewNames(peer.SystemName))(t.Context(), conn))
 	if p.UID != os.Getuid() || p.GID != os.Getgid() || p.PID != os.Getpid() {
 		t.Errorf("%+v", p)
 	}
-	if got := (peer{UID: 4711}).String(); got != "user "+strconv.Itoa(4711) {
+	if got := (peer.Peer{UID: 4711}).String(); got != "user "+strconv.Itoa(4711) {
 		t.Errorf("a user without a name: %s", got)
 	}
 }

@@ -6,6 +6,7 @@ package main
 import (
 	"time"
 
+	"xks-proxy/internal/lastuse"
 	"xks-proxy/pkg/xks"
 	"xks-proxy/pkg/xks/listener"
 )
@@ -14,7 +15,7 @@ import (
 type proxyView struct {
 	since  time.Time // the start of the program
 	kill   *killSwitch
-	uses   *lastUses
+	uses   *lastuse.Uses
 	config func() *config // the one in use
 
 	keyStores    func() []xks.KeyStoreStatus // none while the proxy starts
@@ -53,7 +54,7 @@ func (p *parts) keyStores() []xks.KeyStoreStatus {
 	if handler == nil {
 		return nil
 	}
-	return p.uses.overlay(handler.KeyStores())
+	return p.uses.Overlay(handler.KeyStores())
 }
 
 func (p *parts) handlerStatus() xks.HandlerStatus {

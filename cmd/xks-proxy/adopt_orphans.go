@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"xks-proxy/internal/peer"
 )
 
 // orphanInterval is how often ended orphans are looked for. A child that the proxy itself has
@@ -29,7 +31,7 @@ func adoptOrphans() (func(), error) {
 }
 
 func buryOrphans(end <-chan struct{}) {
-	before := map[int]parentage{}
+	before := map[int]peer.Parentage{}
 	for {
 		select {
 		case <-end:
@@ -42,15 +44,15 @@ func buryOrphans(end <-chan struct{}) {
 
 // buryEnded waits for the children that have ended and had done so before, and returns those that
 // have ended since.
-func buryEnded(before map[int]parentage) map[int]parentage {
+func buryEnded(before map[int]peer.Parentage) map[int]peer.Parentage {
 	var some unix.Siginfo
 	err := unix.Waitid(unix.P_ALL, 0, &some, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
 	if err != nil || some.Signo == 0 {
 		return nil // none has ended
 	}
-	found := map[int]parentage{}
+	found := map[int]peer.Parentage{}
 	for _, pid := range endedChildren() {
-		now, err := readParentage(pid)
+		now, err := peer.ReadParentage(pid)
 		if err != nil {
 			continue
 		}

@@ -10,6 +10,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/lastuse"
+	"xks-proxy/internal/secret"
 	"xks-proxy/internal/version"
 	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/hsm"
@@ -29,7 +31,7 @@ type parts struct {
 	reloader *reloader
 	tls      *tlsHolder
 	kill     *killSwitch
-	uses     *lastUses
+	uses     *lastuse.Uses
 	since    time.Time // when the program started
 
 	served atomic.Pointer[xks.Handler] // nil until there is one; any goroutine may ask
@@ -46,7 +48,7 @@ func startProcesses(c *config, secrets *secrets, opened *openedLog) (*parts, err
 		return nil, err
 	}
 	p.kill.know(c)
-	p.uses = openLastUses(c.StateDirectory, p.since, log)
+	p.uses = lastuse.Open(c.StateDirectory, p.since, log)
 	starting, err := p.fleet.begin(c, secrets)
 	if err != nil {
 		return nil, err
@@ -101,7 +103,7 @@ func (p *parts) stop() {
 }
 
 // tokenSettings is what a process needs to open the token of h. Sensitive: it holds the PIN.
-func tokenSettings(h hsmConfig, pin secret, keys keyIdentity) pkcs11.Config {
+func tokenSettings(h hsmConfig, pin secret.Secret, keys keyIdentity) pkcs11.Config {
 	var slot *uint
 	if h.Slot != nil {
 		n := uint(*h.Slot)
@@ -111,7 +113,7 @@ func tokenSettings(h hsmConfig, pin secret, keys keyIdentity) pkcs11.Config {
 		Module: h.Module,
 		Token:  h.Token, Serial: h.Serial, Slot: slot, Manufacturer: h.TokenManufacturer, Model: h.TokenModel,
 		IgnoreInitialized: h.TokenInitialized == "ignore",
-		UserType:          pkcs11.UserType(h.UserType), PIN: pkcs11.Secret(pin.reveal()),
+		UserType:          pkcs11.UserType(h.UserType), PIN: pkcs11.Secret(pin.Reveal()),
 		Sessions: h.Sessions, Profile: h.Profile, Overrides: h.Overrides.pkcs11(), TestKey: keys.testKey,
 		KeyVersion: keys.version,
 	}
@@ -190,7 +192,7 @@ func handlerConfig(g *generation, log *openedLog) xks.Config {
 			},
 		}
 		for _, key := range g.secrets.AccessKeys[k.Name] {
-			store.Credentials = append(store.Credentials, sigv4.Credential{AccessKeyID: key.ID, SecretAccessKey: key.Secret.reveal()})
+			store.Credentials = append(store.Credentials, sigv4.Credential{AccessKeyID: key.ID, SecretAccessKey: key.Secret.Reveal()})
 		}
 		result.KeyStores = append(result.KeyStores, store)
 	}

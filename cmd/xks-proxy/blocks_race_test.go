@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"xks-proxy/internal/peer"
 )
 
 // slowSwitch is a kill switch whose writes wait for the test.
@@ -167,11 +169,11 @@ func TestOrdersOfCallersWhoAreGone(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		disk.writeAll()
-		if err := <-ended; !errors.Is(err, errCallerGone) || !enforcer.now().KeyStores["finance"] {
+		if err := <-ended; !errors.Is(err, peer.ErrGone) || !enforcer.now().KeyStores["finance"] {
 			t.Errorf("unblock: %v, in effect %+v", err, enforcer.now())
 		}
 		_, _, err := k.add(gone, blockOf("payroll", ""))
-		if !errors.Is(err, errCallerGone) || enforcer.now().KeyStores["payroll"] {
+		if !errors.Is(err, peer.ErrGone) || enforcer.now().KeyStores["payroll"] {
 			t.Errorf("block: %v, in effect %+v", err, enforcer.now())
 		}
 		if inFile, err := parseBlocks(disk.content); err != nil || len(inFile) != 1 ||

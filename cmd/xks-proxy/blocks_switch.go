@@ -21,6 +21,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/peer"
 	"xks-proxy/pkg/xks"
 )
 
@@ -144,7 +145,7 @@ func (k *killSwitch) add(ctx context.Context, b block) (block, bool, error) {
 func (k *killSwitch) put(ctx context.Context, b block) (block, bool, uint64, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	err := callerGone(ctx)
+	err := peer.Gone(ctx)
 	if err != nil {
 		return block{}, false, 0, err
 	}
@@ -187,7 +188,7 @@ func (k *killSwitch) remove(ctx context.Context, t blockTarget) ([]block, error)
 	if err != nil {
 		return nil, k.unmark(u, err, deadline)
 	}
-	err = callerGone(ctx)
+	err = peer.Gone(ctx)
 	if err != nil {
 		return nil, k.unmark(u, err, deadline)
 	}
@@ -199,7 +200,7 @@ func (k *killSwitch) remove(ctx context.Context, t blockTarget) ([]block, error)
 func (k *killSwitch) mark(ctx context.Context, u *unblocking) (uint64, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	err := callerGone(ctx)
+	err := peer.Gone(ctx)
 	if err != nil {
 		return 0, err
 	}

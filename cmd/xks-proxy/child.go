@@ -19,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"xks-proxy/internal/subprocess"
 	"xks-proxy/pkg/hsm/worker"
 )
 
@@ -87,7 +88,7 @@ func (c child) run(ctx context.Context) (string, string, error) {
 	cmd.Env = c.environment
 	cmd.Stdin = bytes.NewReader(c.input)
 	var out bytes.Buffer
-	said := &boundedBuffer{limit: maxStderrShown}
+	said := &subprocess.Beginning{Limit: subprocess.MaxStderrShown}
 	cmd.Stdout, cmd.Stderr = &out, said
 	switch {
 	case c.output != nil:
@@ -112,7 +113,7 @@ func (c child) run(ctx context.Context) (string, string, error) {
 	if errors.Is(err, exec.ErrWaitDelay) {
 		err = nil // it ended well, and what it started kept its output open
 	}
-	return strings.TrimSpace(out.String()), strings.TrimSpace(said.content.String()), err
+	return strings.TrimSpace(out.String()), strings.TrimSpace(said.Content.String()), err
 }
 
 // lineWriter cuts what is written into lines.

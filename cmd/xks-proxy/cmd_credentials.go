@@ -90,7 +90,7 @@ func (k *keyStoreChoice) export(c *cobra.Command, output string, asJSON bool) er
 	if err != nil {
 		return err
 	}
-	err = writeConsoleFile(output, store.PathPrefix, sigv4.Credential{AccessKeyID: key.ID, SecretAccessKey: key.Secret.reveal()})
+	err = writeConsoleFile(output, store.PathPrefix, sigv4.Credential{AccessKeyID: key.ID, SecretAccessKey: key.Secret.Reveal()})
 	if err != nil {
 		return err
 	}

@@ -172,11 +172,11 @@ func TestCredentialsNewForATenant(t *testing.T) {
 
 func TestCredentialsList(t *testing.T) {
 	rig := newAdminRig(t)
-	rig.admin.uses.since = time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC)
+	rig.admin.uses.Since = time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC)
 	rig.wantSaid(t, 0, "The proxy is starting: it serves no key store yet.", "credentials", "list")
 	used := time.Now().Add(-90 * time.Second).Truncate(time.Second)
 	rig.admin.keyStores = func() []xks.KeyStoreStatus {
-		return rig.admin.uses.overlay([]xks.KeyStoreStatus{
+		return rig.admin.uses.Overlay([]xks.KeyStoreStatus{
 			{Name: "finance", Credentials: []xks.CredentialStatus{{AccessKeyID: "AAAABBBBCCCCDDDDEEEE", LastUsed: used}, {AccessKeyID: "AAAABBBBCCCCDDDDFFFF"}}},
 			{Name: "payroll", Credentials: []xks.CredentialStatus{{AccessKeyID: "AAAABBBBCCCCDDDDEEEE"}}},
 		})

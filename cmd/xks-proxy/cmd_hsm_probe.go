@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"xks-proxy/internal/secret"
 	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm/pkcs11"
 	"xks-proxy/pkg/hsm/worker"
@@ -166,7 +167,7 @@ func (f *probeFlags) complete() error {
 	if f.hsm.tokenText() == "" {
 		return nil
 	}
-	if f.hsm.logsIn() == f.hsm.PIN.isZero() {
+	if f.hsm.logsIn() == f.hsm.PIN.IsZero() {
 		if f.hsm.logsIn() {
 			return errors.New(
 				"give the PIN with --pin-file FILE or --pin-env NAME; " +
@@ -184,7 +185,7 @@ func (f *probeFlags) probe(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	takeVariables(f.hsm.PIN)
+	secret.TakeVariables(f.hsm.PIN)
 	token := tokenSettings(f.hsm, pin, keyIdentity{})
 	err = token.Validate()
 	if err != nil {

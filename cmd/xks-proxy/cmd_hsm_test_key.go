@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/confine"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
@@ -89,7 +90,7 @@ func createTestKeys(ctx context.Context, file, only string, report func(name, re
 	if err != nil {
 		return err
 	}
-	takeVariables(withoutPlaces(l.config.secretRefs())...)
+	secret.TakeVariables(withoutPlaces(l.config.secretRefs())...)
 	var names []string
 	var failed []error
 	for i, h := range l.config.HSMs {
@@ -153,7 +154,7 @@ type testKeyOrder struct {
 
 // createTestKey has a child do it, confined as the process of that HSM, and returns what it says.
 func createTestKey(
-	ctx context.Context, dir string, confined *confinement, pin secret, label string,
+	ctx context.Context, dir string, confined *confinement, pin secret.Secret, label string,
 ) (string, error) {
 	h := confined.hsm
 	token := tokenSettings(h, pin, keyIdentity{})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"xks-proxy/internal/guarded"
 	"xks-proxy/internal/text"
 	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/xks"
@@ -235,7 +236,7 @@ func loadGivenPolicies(warnings io.Writer, paths []string) (*authz.Policies, err
 	for _, path := range paths {
 		_, err := os.Stat(path)
 		if err != nil {
-			return nil, fileProblem(path, err)
+			return nil, guarded.Problem(path, err)
 		}
 	}
 	policies, found, err := authz.Load(paths...)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"xks-proxy/internal/access"
+	"xks-proxy/internal/guarded"
 	"xks-proxy/internal/sharedlib"
 )
 
@@ -132,7 +133,7 @@ func (h hsmConfig) libraryPath(dir string) []string {
 	}
 	var places []string
 	for _, place := range filepath.SplitList(list) {
-		places = append(places, resolvePath(dir, place))
+		places = append(places, guarded.ResolvePath(dir, place))
 	}
 	return places
 }
@@ -141,7 +142,7 @@ func (c *configCheck) secrets(ctx context.Context) {
 	if c.options.noSecrets {
 		given := 0 // a token may need no PIN
 		for _, placed := range c.config.secretRefs() {
-			if !placed.ref.isZero() {
+			if !placed.ref.IsZero() {
 				given++
 			}
 		}

@@ -3,7 +3,9 @@ package main
 // Defaults that depend on other settings. They are part of the settings before anything is decoded
 // or checked, so that what `config show` prints is what is in use.
 
-import "time"
+import (
+	"time"
+)
 
 // deriveDefaults fits the defaults to what is given.
 func (l *loaded) deriveDefaults() {

@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"strings"
 	"time"
+
+	"xks-proxy/internal/secret"
 )
 
 // The kinds of a configChange.
@@ -37,12 +39,12 @@ func diffConfigs(old, new *config, oldSecrets, newSecrets *secrets) []configChan
 
 // readValues is what was read beside the configuration itself, by key as a configChange has it.
 type readValues struct {
-	secrets  map[string]secret
+	secrets  map[string]secret.Secret
 	policies map[string][sha256.Size]byte
 }
 
 func valuesOf(c *config, s *secrets) readValues {
-	v := readValues{secrets: map[string]secret{}, policies: map[string][sha256.Size]byte{}}
+	v := readValues{secrets: map[string]secret.Secret{}, policies: map[string][sha256.Size]byte{}}
 	for name, policies := range c.policies {
 		if policies != nil {
 			v.policies["key_stores["+name+"].policy.files"] = policies.Digest()
@@ -84,7 +86,7 @@ func (d *differ) field(s *setting, old, new reflect.Value, path string, restart 
 	case s.Kind == section:
 		d.section(s, old, new, path, restart)
 	case s.Kind == secretKind:
-		d.secret(old.Interface().(secretRef), new.Interface().(secretRef), path, restart)
+		d.secret(old.Interface().(secret.Ref), new.Interface().(secret.Ref), path, restart)
 	case !sameValue(old, new):
 		d.change(path, shownValue(s, old), shownValue(s, new), restart)
 	case d.old.policies[path] != d.new.policies[path]:
@@ -144,10 +146,10 @@ func identityOf(s *setting) *setting {
 }
 
 // secret tells a secret of another value, or the same from elsewhere.
-func (d *differ) secret(old, new secretRef, path string, restart bool) {
+func (d *differ) secret(old, new secret.Ref, path string, restart bool) {
 	switch {
-	case d.old.secrets[path].reveal() != d.new.secrets[path].reveal():
-		d.change(path, redacted, redacted, restart)
+	case d.old.secrets[path].Reveal() != d.new.secrets[path].Reveal():
+		d.change(path, secret.Redacted, secret.Redacted, restart)
 	case !reflect.DeepEqual(old, new):
 		d.change(path, old.String(), new.String(), restart)
 	}

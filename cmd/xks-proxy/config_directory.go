@@ -16,6 +16,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
+
+	"xks-proxy/internal/guarded"
 )
 
 // maxStoreFiles bounds the key store directory.
@@ -59,7 +61,7 @@ func (l *loaded) readDefaultStores(open openDirectory, main []byte) {
 	if !known || bytes.Contains(main, []byte(directoryKey)) {
 		return
 	}
-	l.settings = map[string]any{directoryKey: resolvePath(l.report.dir, f.Default)}
+	l.settings = map[string]any{directoryKey: guarded.ResolvePath(l.report.dir, f.Default)}
 	l.readStores(open)
 }
 
@@ -83,15 +85,15 @@ func (r *report) listStores(directory fs.FS) ([]string, error) {
 		return nil, fmt.Errorf("%s is not a directory", r.directory)
 	}
 	if err != nil {
-		return nil, fileProblem(r.directory, err)
+		return nil, guarded.Problem(r.directory, err)
 	}
 	r.found = true
-	if info.Mode().Perm()&writableByOthers != 0 && !isReadOnly(r.directory) {
+	if info.Mode().Perm()&guarded.WritableByOthers != 0 && !guarded.IsReadOnly(r.directory) {
 		r.errorf(directoryKey, "%s can be changed by others (mode %04o), who could add a key store; run: chmod go-w %s", r.directory, info.Mode().Perm(), r.directory)
 	}
 	entries, err := fs.ReadDir(directory, ".")
 	if err != nil {
-		return nil, fileProblem(r.directory, err)
+		return nil, guarded.Problem(r.directory, err)
 	}
 	var names []string
 	for _, entry := range entries {
@@ -110,13 +112,6 @@ func (r *report) listStores(directory fs.FS) ([]string, error) {
 		return nil, fmt.Errorf("%s holds %d files; %d are read at most", r.directory, len(names), maxStoreFiles)
 	}
 	return names, nil
-}
-
-// isReadOnly tells whether nobody can change a directory that is open to all: Kubernetes mounts a ConfigMap so.
-func isReadOnly(path string) bool {
-	var system unix.Statfs_t
-	err := unix.Statfs(path, &system)
-	return err == nil && system.Flags&unix.ST_RDONLY != 0
 }
 
 // readStore reads one file as the key store at the path at. Its settings are empty if it cannot be read.
@@ -164,7 +159,7 @@ func nameAfterFile(root *yaml.Node, file string) bool {
 func readStoreFile(directory fs.FS, name, shown, path string) ([]byte, error, error) {
 	info, err := fs.Stat(directory, name)
 	if err != nil {
-		return nil, nil, fileProblem("the file", withoutPath(err))
+		return nil, nil, guarded.Problem("the file", withoutPath(err))
 	}
 	if !info.Mode().IsRegular() {
 		return nil, nil, errors.New("this is not a regular file")
@@ -172,7 +167,7 @@ func readStoreFile(directory fs.FS, name, shown, path string) ([]byte, error, er
 	unsafe := checkStoreOwner(directory, info, name, shown, path)
 	f, err := directory.Open(name)
 	if err != nil {
-		return nil, unsafe, fileProblem("the file", withoutPath(err))
+		return nil, unsafe, guarded.Problem("the file", withoutPath(err))
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
@@ -184,7 +179,7 @@ func checkStoreOwner(directory fs.FS, info fs.FileInfo, name, shown, path string
 	if owner, stranger := strangeOwner(directory, info); stranger {
 		return fmt.Errorf("the file belongs to user id %d, who could change it, and not to the owner of the directory; run: chown root %s", owner, shown)
 	}
-	if info.Mode().Perm()&writableByOthers != 0 && !isReadOnly(filepath.Join(path, name)) {
+	if info.Mode().Perm()&guarded.WritableByOthers != 0 && !guarded.IsReadOnly(filepath.Join(path, name)) {
 		return fmt.Errorf("the file can be changed by others (mode %04o); run: chmod go-w %s", info.Mode().Perm(), shown)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/hsm"
 )
 
@@ -52,7 +53,7 @@ func TestEnvironmentOverrides(t *testing.T) {
 		{"hsms[0].module", c.HSMs[0].Module, "/etc/xks/lib/other.so"},
 		{"hsms[0].environment", c.HSMs[0].Environment, []string{"A=1", "B=2"}},
 		{"hsms[1].overrides.ambiguous", c.HSMs[1].Overrides.Ambiguous, []hsm.CKR{5, 6}},
-		{"hsms[1].pin", c.HSMs[1].PIN, secretRef{Credential: "pin-b"}},
+		{"hsms[1].pin", c.HSMs[1].PIN, secret.Ref{Credential: "pin-b"}},
 		{"hsm_groups[0].hsms[1].priority", c.HSMGroups[0].HSMs[1].Priority, 1},
 		{"key_stores[0].path_prefix", c.KeyStores[0].PathPrefix, "/a/b"},
 		{"key_stores[0].regions", c.KeyStores[0].Regions, []string{"eu-central-1", "eu-west-1"}},

@@ -6,10 +6,10 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"syscall"
+
+	"xks-proxy/internal/guarded"
 )
 
 // checkFiles reports files that are missing or cannot be read.
@@ -21,7 +21,7 @@ func checkFiles(r *report, c *config) {
 	checkWebConfig(r, c)
 	checkOtherFiles(r, c)
 	for i, h := range c.HSMs {
-		err := checkReadable(h.Module)
+		err := guarded.CheckReadable(h.Module)
 		if err != nil {
 			r.warnf(moduleKey(i), "%v", err)
 		}
@@ -34,7 +34,7 @@ func moduleKey(hsm int) string { return fmt.Sprintf("hsms[%d].module", hsm) }
 func checkOtherFiles(r *report, c *config) {
 	for _, place := range c.listenerPlaces() {
 		if path := place.ClientCertificates.CA; path != "" {
-			err := checkReadable(path)
+			err := guarded.CheckReadable(path)
 			if err != nil {
 				r.errorf(place.path+".client_certificates.ca", "%v", err)
 			}
@@ -51,7 +51,7 @@ func checkOtherFiles(r *report, c *config) {
 	if path := c.Log.Output; filepath.IsAbs(path) {
 		_, err := os.Stat(filepath.Dir(path))
 		if err != nil {
-			r.errorf("log.output", "%v", fileProblem(filepath.Dir(path), err))
+			r.errorf("log.output", "%v", guarded.Problem(filepath.Dir(path), err))
 		}
 	}
 }
@@ -61,7 +61,7 @@ func checkCertificateFile(r *report, place certificatePlace) {
 	if place.Certificate == "" {
 		return
 	}
-	err := checkReadable(place.Certificate)
+	err := guarded.CheckReadable(place.Certificate)
 	if err != nil {
 		r.errorf(place.path+".certificate", "%v", err)
 	}
@@ -71,49 +71,10 @@ func checkKeyFile(r *report, place certificatePlace) {
 	if place.Key == "" {
 		return
 	}
-	key, err := openPrivate(place.Key)
+	key, err := guarded.OpenPrivate(place.Key)
 	if err != nil {
 		r.errorf(place.path+".key", "%v", err)
 		return
 	}
 	_ = key.Close() // nothing was written
-}
-
-func checkReadable(path string) error {
-	f, err := openRegular(path)
-	if err != nil {
-		return err
-	}
-	return f.Close()
-}
-
-// openRegular opens a file for reading. It does not wait for a FIFO that nobody writes to, as
-// os.Open does: no signal would end that.
-func openRegular(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fileProblem(path, err)
-	}
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-	case info.IsDir():
-		err = fmt.Errorf("%s is a directory", path)
-	case !info.Mode().IsRegular():
-		err = fmt.Errorf("%s is not a regular file", path)
-	default:
-		return f, nil
-	}
-	_ = f.Close() // nothing was written
-	return nil, err
-}
-
-// readLimited reads one byte more than limit, at most, of a regular file.
-func readLimited(path string, limit int64) ([]byte, error) {
-	f, err := openRegular(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, limit+1))
 }

@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/viper"
+
+	"xks-proxy/internal/guarded"
 )
 
 // loaded is a configuration with what is needed to show it and to say where each
@@ -46,7 +48,7 @@ func loadConfig(path string) (*config, []warning, error) {
 // warnOpenConfig: who can change the file can have programs run as the proxy. A warning only: it may be mounted open and read-only.
 func warnOpenConfig(r *report, path string) {
 	info, err := os.Stat(path)
-	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&writableByOthers != 0 {
+	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&guarded.WritableByOthers != 0 {
 		r.warnf("", "the file can be changed by others (mode %04o), who could have programs run as the proxy; run: chmod go-w %s", info.Mode().Perm(), path)
 	}
 }
@@ -70,7 +72,7 @@ func loadFile(path string) (*loaded, error) {
 func readConfigFile(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fileProblem(path, err)
+		return nil, guarded.Problem(path, err)
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, maxConfigSize+1))

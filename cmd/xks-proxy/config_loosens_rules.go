@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"xks-proxy/internal/isolation"
 	"xks-proxy/pkg/authz"
 )
 
@@ -203,9 +204,9 @@ func widerLabel(old, next keysConfig, testKey string, budget *int) (string, erro
 	known := map[string]bool{}
 	for _, text := range old.Labels {
 		known[text] = true
-		pattern, good := parseLabelPattern(text)
+		pattern, good := isolation.Parse(text)
 		if good {
-			prefix, _ := pattern.prefix()
+			prefix, _ := pattern.Prefix()
 			others = append(others, otherPattern{pattern, prefix})
 		}
 	}
@@ -215,9 +216,9 @@ func widerLabel(old, next keysConfig, testKey string, budget *int) (string, erro
 		}
 		covering := alike(others, one.prefix, budget)
 		for _, label := range one.excluded {
-			covering = append(covering, plainPattern(label))
+			covering = append(covering, isolation.Plain(label))
 		}
-		label, err := uncoveredLabel(one.pattern, one.template, covering, budget)
+		label, err := isolation.Uncovered(one.pattern, one.template, covering, budget)
 		if err != nil || label != "" && one.keyIDSize(label) <= maxKeyID {
 			return label, err
 		}
@@ -227,18 +228,18 @@ func widerLabel(old, next keysConfig, testKey string, budget *int) (string, erro
 
 // otherPattern is a pattern and what its labels begin with.
 type otherPattern struct {
-	labelPattern
+	isolation.Pattern
 	prefix string
 }
 
 // alike are the patterns that can match a label that begins with prefix. Of a thousand patterns,
 // most cannot.
-func alike(others []otherPattern, prefix string, budget *int) []labelPattern {
+func alike(others []otherPattern, prefix string, budget *int) []isolation.Pattern {
 	*budget -= 1 + len(others)/perPosition
-	var found []labelPattern
+	var found []isolation.Pattern
 	for _, other := range others {
 		if strings.HasPrefix(prefix, other.prefix) || strings.HasPrefix(other.prefix, prefix) {
-			found = append(found, other.labelPattern)
+			found = append(found, other.Pattern)
 		}
 	}
 	return found

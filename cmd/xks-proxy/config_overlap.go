@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"xks-proxy/internal/isolation"
 	"xks-proxy/pkg/xks"
 )
 
@@ -27,14 +28,14 @@ type reach struct {
 	prefix       string // of every label
 	suffix       string
 	literal      bool // text without its backslashes is the one label: prefix
-	pattern      labelPattern
-	template     labelPattern
+	pattern      isolation.Pattern
+	template     isolation.Pattern
 	excluded     []string
 }
 
 // validateIsolation reports key stores that reach a key of another owner's. Groups that share an HSM share its keys.
 func validateIsolation(r *report, c *config) {
-	i := &isolation{report: r, config: c, reported: map[int]bool{}, budget: maxPositions}
+	i := &overlapCheck{report: r, config: c, reported: map[int]bool{}, budget: maxPositions}
 	for _, groups := range groupsTogether(c) {
 		reaches := reachesOf(c, groups)
 		for first := range reaches {
@@ -43,8 +44,8 @@ func validateIsolation(r *report, c *config) {
 	}
 }
 
-// isolation is the comparison of all key stores.
-type isolation struct {
+// overlapCheck is the comparison of all key stores.
+type overlapCheck struct {
 	*report
 	config   *config
 	reported map[int]bool // key stores: one problem is enough
@@ -106,17 +107,17 @@ func reachOf(k keysConfig, testKey string) []reach {
 	if !ok {
 		return nil
 	}
-	template := templatePattern(before, after)
+	template := isolation.Template(before, after)
 	excluded := []string{testKey, before + "." + after, before + ".." + after} // U3
 	var all []reach
 	for j, text := range k.Labels {
-		pattern, good := parseLabelPattern(text)
+		pattern, good := isolation.Parse(text)
 		if !good {
 			continue // validateLabels has said so
 		}
 		one := reach{index: j, text: text, pattern: pattern, template: template, excluded: excluded}
-		one.prefix, one.literal = pattern.prefix()
-		one.suffix = pattern.suffix()
+		one.prefix, one.literal = pattern.Prefix()
+		one.suffix = pattern.Suffix()
 		if strings.HasSuffix(after, one.suffix) {
 			one.suffix = after
 		}
@@ -132,7 +133,7 @@ func reachOf(k keysConfig, testKey string) []reach {
 }
 
 // check compares the first with those after it that begin alike: what begins otherwise shares no label.
-func (i *isolation) check(reaches []reach) {
+func (i *overlapCheck) check(reaches []reach) {
 	first := reaches[0]
 	for _, other := range reaches[1:] {
 		if !strings.HasPrefix(other.prefix, first.prefix) || first.literal && other.prefix != first.prefix {
@@ -178,7 +179,7 @@ func surelyApart(a, b reach) bool {
 func sharedLabel(a, b reach, budget *int) (string, error) {
 	excluded := slices.Concat(a.excluded, b.excluded)
 	slices.Sort(excluded)
-	label, err := commonLabel([]labelPattern{a.pattern, b.pattern, a.template, b.template}, slices.Compact(excluded), budget)
+	label, err := isolation.Common([]isolation.Pattern{a.pattern, b.pattern, a.template, b.template}, slices.Compact(excluded), budget)
 	if err != nil {
 		return "", err
 	}
@@ -190,5 +191,5 @@ func sharedLabel(a, b reach, budget *int) (string, error) {
 
 // keyIDSize is the length of the external key id that leads to a label.
 func (x reach) keyIDSize(label string) int {
-	return utf8.RuneCountInString(label) - (len(x.template) - keyIDSteps)
+	return utf8.RuneCountInString(label) - (len(x.template) - isolation.KeyIDSteps)
 }

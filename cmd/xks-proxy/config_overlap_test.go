@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"xks-proxy/internal/isolation"
 	"xks-proxy/pkg/xks"
 )
 
@@ -120,7 +121,7 @@ func FuzzSharedLabels(f *testing.F) {
 		}
 		for _, text := range []string{pattern, otherPattern} {
 			_, err := path.Match(text, "")
-			_, ok := parseLabelPattern(text)
+			_, ok := isolation.Parse(text)
 			if ok != (err == nil) && isASCII(text) {
 				t.Fatalf("%q is a pattern: %v, path.Match says %v", text, ok, err)
 			}

@@ -11,10 +11,9 @@ import (
 	"slices"
 	"strings"
 
+	"xks-proxy/internal/guarded"
 	"xks-proxy/pkg/authz"
 )
-
-const writableByOthers = 0o022 // group and others, as for secrets
 
 // loadPolicies reads the policies of every key store that has some; the result is
 // by key store. Key stores with the same files share one set: a thousand of them are read
@@ -78,12 +77,12 @@ func loadPolicyFiles(r *report, at string, paths []string) *authz.Policies {
 func checkPolicyPath(r *report, at, path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		return fileProblem(path, err)
+		return guarded.Problem(path, err)
 	}
 	if !info.IsDir() {
-		return checkPolicyFile(path, info)
+		return guarded.CheckUnwritable(path, info)
 	}
-	if info.Mode().Perm()&writableByOthers != 0 {
+	if info.Mode().Perm()&guarded.WritableByOthers != 0 {
 		r.warnf(at, "%s can be changed by others (mode %04o), who could add a policy; run: chmod go-w %s", path, info.Mode().Perm(), path)
 	}
 	files, err := filepath.Glob(filepath.Join(escapeGlob(path), "*.cedar"))
@@ -93,24 +92,14 @@ func checkPolicyPath(r *report, at, path string) error {
 	for _, file := range files {
 		info, err := os.Stat(file)
 		if err != nil {
-			return fileProblem(file, err)
+			return guarded.Problem(file, err)
 		}
-		err = checkPolicyFile(file, info)
+		err = guarded.CheckUnwritable(file, info)
 		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func checkPolicyFile(path string, info os.FileInfo) error {
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", path)
-	}
-	if info.Mode().Perm()&writableByOthers != 0 {
-		return fmt.Errorf("%s can be changed by others (mode %04o); run: chmod go-w %s", path, info.Mode().Perm(), path)
-	}
-	return checkReadable(path)
 }
 
 // policyProblem places a finding in the policy file or, if it is about the whole set, at the key that names the files.

@@ -7,13 +7,14 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"xks-proxy/internal/guarded"
 )
 
 // reader walks the schema and the tree of one file together.
@@ -331,7 +332,7 @@ func (r *reader) text(s *setting, value, path string) string {
 		r.errorf(path, "%s is none of %s", quoteName(value), strings.Join(s.OneOf, ", "))
 	case s.Path == "log" && (value == "stderr" || value == "stdout"):
 	case s.Path != "":
-		return resolvePath(r.dirOf(r.root), value)
+		return guarded.ResolvePath(r.dirOf(r.root), value)
 	}
 	return value
 }
@@ -352,14 +353,6 @@ func joinPath(path, name string) string {
 		return name
 	}
 	return path + "." + name
-}
-
-// resolvePath makes a path absolute, starting from dir; "" stays "".
-func resolvePath(dir, path string) string {
-	if path == "" || filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(dir, path)
 }
 
 // splitList reads a list from one line of text: comma-separated, "" is empty.

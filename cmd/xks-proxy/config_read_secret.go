@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"xks-proxy/internal/guarded"
 )
 
 // secret reads a reference. A reference in the environment replaces the one of the
@@ -60,6 +62,6 @@ func (r *reader) resolveProgram(secret map[string]any, path string) {
 	}
 	program, ok := command[0].(string)
 	if ok && strings.Contains(program, "/") {
-		command[0] = resolvePath(r.dirOf(path), program)
+		command[0] = guarded.ResolvePath(r.dirOf(path), program)
 	}
 }

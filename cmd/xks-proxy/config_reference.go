@@ -3,14 +3,14 @@ package main
 // The reference of all keys as Markdown, made from the schema: what
 // docs/configuration.md holds and `config reference` prints.
 
+//go:generate go test -run TestConfigurationReference -update .
+
 import (
 	_ "embed"
 	"fmt"
 	"io"
 	"strings"
 )
-
-//go:generate go test -run TestConfigurationReference -update .
 
 // referenceIntro is what stands before the tables.
 //

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"xks-proxy/internal/secret"
 )
 
 // environmentPrefix opens the name of every variable that overrides a key.
@@ -106,7 +108,7 @@ func compileField(f reflect.StructField) *setting {
 	switch {
 	case t == reflect.TypeFor[time.Duration]():
 		s.Kind = duration
-	case t == reflect.TypeFor[secretRef]():
+	case t == reflect.TypeFor[secret.Ref]():
 		s.Kind = secretKind
 		s.Fields = compileFields(t)
 	case t.Kind() == reflect.Struct:

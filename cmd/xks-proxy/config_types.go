@@ -26,6 +26,7 @@ package main
 import (
 	"time"
 
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/hsm"
 )
@@ -149,7 +150,7 @@ type hsmConfig struct {
 	TokenModel        string        `mapstructure:"token_model" loosens:"emptied" doc:"Model that the token states of itself (CK_TOKEN_INFO). Empty: not checked."`
 	TokenInitialized  string        `mapstructure:"token_initialized" default:"required" oneof:"required|ignore" loosens:"to:ignore" doc:"ignore uses a token that says that it is not initialised (CKF_TOKEN_INITIALIZED is not set), which some in use do."`
 	UserType          string        `mapstructure:"user_type" default:"user" number:"true" loosens:"never" doc:"User that logs in: user (CKU_USER), crypto-user (Luna's, 0x80000001), context-specific, a number such as 0x80000001, or none for a token that needs no login; then there is no pin."`
-	PIN               secretRef     `mapstructure:"pin" loosens:"never" doc:"PIN of that user. A wrong PIN is tried once. Required unless user_type is none."`
+	PIN               secret.Ref    `mapstructure:"pin" loosens:"never" doc:"PIN of that user. A wrong PIN is tried once. Required unless user_type is none."`
 	Environment       []string      `mapstructure:"environment" loosens:"never" doc:"NAME=value, each set for the process of this HSM only. Paths in them are not resolved. Not for secrets: they are shown."`
 	User              string        `mapstructure:"user" loosens:"emptied" doc:"User, by name or number, that the process of this HSM runs as, with that user's groups. Only for a proxy that root starts. The user needs to be able to run the program, and to read the module and what it names; paths in environment are absolute then. Empty: the proxy's user."`
 	Confine           confineConfig `mapstructure:"confine" loosens:"below" doc:"What the process of this HSM cannot reach: see security.md."`
@@ -242,21 +243,12 @@ type quotaConfig struct {
 }
 
 type credentialConfig struct {
-	AccessKeyID     string    `mapstructure:"access_key_id" identity:"true" required:"true" pattern:"^[A-Z2-7]{20,30}$" loosens:"never" doc:"20 to 30 of A-Z and 2-7."`
-	SecretAccessKey secretRef `mapstructure:"secret_access_key" required:"true" loosens:"never" doc:"43 to 64 of A-Z, a-z, 0-9, / + =."`
+	AccessKeyID     string     `mapstructure:"access_key_id" identity:"true" required:"true" pattern:"^[A-Z2-7]{20,30}$" loosens:"never" doc:"20 to 30 of A-Z and 2-7."`
+	SecretAccessKey secret.Ref `mapstructure:"secret_access_key" required:"true" loosens:"never" doc:"43 to 64 of A-Z, a-z, 0-9, / + =."`
 }
 
 type keysConfig struct {
 	Labels   []string `mapstructure:"labels" fill:"label" default:"*" required:"true" loosens:"labels" doc:"Patterns on CKA_LABEL (* and ? stop at a /, [a-z] is a class): keys that match none do not exist for this key store. Takes placeholders."`
 	Label    string   `mapstructure:"label" fill:"label" default:"{key_id}" required:"true" loosens:"any" doc:"CKA_LABEL of the key with an external key id: {key_id} is replaced by the id and stands in it once. Takes placeholders."`
 	Disabled []string `mapstructure:"disabled" pattern:"^[A-Za-z0-9._-]{1,128}$" loosens:"missing" doc:"External key ids that are answered as DISABLED."`
-}
-
-// secretRef says where a secret is. Exactly one field is set. It is not a secret
-// itself: it may be logged and shown.
-type secretRef struct {
-	File       string   `mapstructure:"file" fill:"path" path:"true" doc:"File that holds it. Refused if others than owner and group can read it."`
-	Env        string   `mapstructure:"env" doc:"Environment variable that holds it. It is taken out of the environment when it is read, so that no child process has it."`
-	Credential string   `mapstructure:"credential" doc:"systemd credential of this name (LoadCredential=): a file in $CREDENTIALS_DIRECTORY."`
-	Command    []string `mapstructure:"command" doc:"Program and arguments, run without a shell in the directory of the file that this stands in; its standard output is the secret."`
 }

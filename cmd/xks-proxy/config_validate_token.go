@@ -68,12 +68,12 @@ func validateLogin(r *report, at string, h hsmConfig) {
 	pin := at + ".pin"
 	switch {
 	case r.failedAt(pin):
-	case h.logsIn() && h.PIN.isZero():
+	case h.logsIn() && h.PIN.IsZero():
 		r.errorf(
 			pin,
 			"is missing: say where the secret is with one of file, env, credential and command",
 		)
-	case !h.logsIn() && !h.PIN.isZero():
+	case !h.logsIn() && !h.PIN.IsZero():
 		r.errorf(pin, "is given, but with user_type: none nobody logs in; remove one of the two")
 	}
 }

@@ -17,6 +17,8 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/crypto/bcrypt"
+
+	"xks-proxy/internal/guarded"
 )
 
 const webConfigKey = "metrics.web_config"
@@ -57,7 +59,7 @@ func checkWebConfig(r *report, c *config) {
 
 // readPrivate reads a file that only owner and group can read.
 func readPrivate(path string) ([]byte, error) {
-	f, err := openPrivate(path)
+	f, err := guarded.OpenPrivate(path)
 	if err != nil {
 		return nil, err
 	}
@@ -128,13 +130,13 @@ func (f *webFile) checkTLS() {
 	}
 	t.SetDirectory(filepath.Dir(f.path))
 	if t.TLSCertPath != "" {
-		err := checkReadable(t.TLSCertPath)
+		err := guarded.CheckReadable(t.TLSCertPath)
 		if err != nil {
 			f.errorf([]string{section, "cert_file"}, "%v", err)
 		}
 	}
 	if t.TLSKeyPath != "" {
-		key, err := openPrivate(t.TLSKeyPath)
+		key, err := guarded.OpenPrivate(t.TLSKeyPath)
 		if err != nil {
 			f.errorf([]string{section, "key_file"}, "%v", err)
 		} else {
@@ -147,7 +149,7 @@ func (f *webFile) checkTLS() {
 			"certificate of any public CA would do")
 	}
 	if t.ClientCAs != "" {
-		bundle, err := readLimited(t.ClientCAs, maxConfigSize)
+		bundle, err := guarded.ReadLimited(t.ClientCAs, maxConfigSize)
 		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(bundle) {
 			err = fmt.Errorf("%s holds no certificate", t.ClientCAs)
 		}

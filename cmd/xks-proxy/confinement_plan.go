@@ -14,6 +14,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"xks-proxy/internal/guarded"
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/confine"
 )
 
@@ -77,7 +79,7 @@ func proxyPlaces(c *config) []string {
 	addWithDirectory(filepath.Join(c.source.dir, filepath.Base(c.source.file)))
 	addWithDirectory(c.Admin.Socket)
 	addWithDirectory(c.Log.Output)
-	add(c.KeyStoreDirectory, c.StateDirectory, os.Getenv(credentialsVariable))
+	add(c.KeyStoreDirectory, c.StateDirectory, os.Getenv(secret.CredentialsVariable))
 	add(webPlaces(c.Metrics.WebConfig)...)
 	for _, place := range c.certificatePlaces() {
 		add(place.Key)
@@ -121,7 +123,7 @@ func webPlaces(path string) []string {
 	if err != nil || yaml.Unmarshal(text, &named) != nil || named.TLS.Key == "" {
 		return []string{path}
 	}
-	return []string{path, resolvePath(filepath.Dir(path), named.TLS.Key)}
+	return []string{path, guarded.ResolvePath(filepath.Dir(path), named.TLS.Key)}
 }
 
 // standardPlaces are where an installed proxy has what is its own (docs/install.md).

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/confine"
 )
 
@@ -21,14 +22,14 @@ func confinedConfig() *config {
 		KeyStoreDirectory: "/etc/xks-proxy/key_stores.d",
 		Server:            serverConfig{TLS: tlsConfig{Certificate: "/etc/ssl/certs/server.crt", Key: "/etc/ssl/private/server.key"}},
 		HSMs: []hsmConfig{
-			{Name: "hsm-a", Module: "/opt/vendor/lib.so", PIN: secretRef{File: "/srv/pins/a"}, Environment: []string{
+			{Name: "hsm-a", Module: "/opt/vendor/lib.so", PIN: secret.Ref{File: "/srv/pins/a"}, Environment: []string{
 				"CONF=/etc/xks-proxy/a/vendor.conf", "OTHER=relative.conf", "DIR=.", "LD_LIBRARY_PATH=/opt/vendor:/usr/lib/vendor", "SHARED=/etc/vendor"}},
-			{Name: "hsm-b", Module: "/opt/other/lib.so", PIN: secretRef{File: "/srv/pins/b"}, Environment: []string{
+			{Name: "hsm-b", Module: "/opt/other/lib.so", PIN: secret.Ref{File: "/srv/pins/b"}, Environment: []string{
 				"CONF=/etc/xks-proxy/b/vendor.conf", "LD_LIBRARY_PATH=/opt/vendor:/usr/lib/vendor", "SHARED=/etc/vendor",
 				"TOKENS=/var/lib/tokens-b", "TMP=/tmp", "NUMBER=3"}},
 		},
 		KeyStores: []keyStoreConfig{{
-			Credentials:  []credentialConfig{{SecretAccessKey: secretRef{File: "/srv/secrets/payroll"}}},
+			Credentials:  []credentialConfig{{SecretAccessKey: secret.Ref{File: "/srv/secrets/payroll"}}},
 			Policy:       policyConfig{Files: []string{"/srv/policies"}},
 			Certificates: []certificateConfig{{Certificate: "/srv/public.crt", Key: "/srv/private.key"}},
 		}},
@@ -36,7 +37,7 @@ func confinedConfig() *config {
 }
 
 func TestConfinementPlan(t *testing.T) {
-	t.Setenv(credentialsVariable, "/run/credentials/xks-proxy.service")
+	t.Setenv(secret.CredentialsVariable, "/run/credentials/xks-proxy.service")
 	c := confinedConfig()
 	c.HSMs[0].Confine = confineConfig{Mode: confineDefault, Paths: []string{"/etc/xks-proxy/licences"}}
 	plan := confinementPlan(c, c.HSMs[0])

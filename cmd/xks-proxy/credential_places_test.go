@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/sigv4"
 )
 
@@ -20,7 +21,7 @@ func TestCredentialsFromEveryPlace(t *testing.T) {
 		made[place] = credential
 	}
 	t.Setenv("ACCESS_KEY_SECRET", made["env"].SecretAccessKey)
-	t.Setenv(credentialsVariable, dir)
+	t.Setenv(secret.CredentialsVariable, dir)
 	writeFile(t, "from.file", made["file"].SecretAccessKey+"\n", 0o600)
 	writeFile(t, "from-systemd", made["credential"].SecretAccessKey, 0o600)
 	writeFile(t, "vault", "#!/bin/sh\necho '"+made["command"].SecretAccessKey+"'\n", 0o700)
@@ -36,7 +37,7 @@ func TestCredentialsFromEveryPlace(t *testing.T) {
 	}
 	got := map[string]string{}
 	for _, key := range secrets.AccessKeys["demo"] {
-		got[key.ID] = key.Secret.reveal()
+		got[key.ID] = key.Secret.Reveal()
 	}
 	for place, credential := range made {
 		if got[credential.AccessKeyID] != credential.SecretAccessKey {

@@ -31,20 +31,31 @@ type demoDirectory struct {
 // demoHSM is where the files of one token are.
 type demoHSM struct{ name, dir string }
 
-func (h demoHSM) conf() string   { return filepath.Join(h.dir, "softhsm2.conf") }
+func (h demoHSM) conf() string { return filepath.Join(h.dir, "softhsm2.conf") }
+
 func (h demoHSM) tokens() string { return filepath.Join(h.dir, "tokens") }
-func (h demoHSM) pin() string    { return filepath.Join(h.dir, "pin") }
-func (h demoHSM) soPIN() string  { return filepath.Join(h.dir, "so-pin") }
+
+func (h demoHSM) pin() string { return filepath.Join(h.dir, "pin") }
+
+func (h demoHSM) soPIN() string { return filepath.Join(h.dir, "so-pin") }
 
 func (d *demoDirectory) file(name string) string { return filepath.Join(d.path, name) }
-func (d *demoDirectory) config() string          { return d.file("xks-proxy.yaml") }
-func (d *demoDirectory) connection() string      { return d.file(connectionFileName) }
-func (d *demoDirectory) ca() string              { return d.file("ca.crt") }
-func (d *demoDirectory) certificate() string     { return d.file("server.crt") }
-func (d *demoDirectory) key() string             { return d.file("server.key") }
-func (d *demoDirectory) secret() string          { return d.file("credential.secret") }
-func (d *demoDirectory) log() string             { return d.file("xks-proxy.log") }
-func (d *demoDirectory) state() string           { return d.file("state") }
+
+func (d *demoDirectory) config() string { return d.file("xks-proxy.yaml") }
+
+func (d *demoDirectory) connection() string { return d.file(connectionFileName) }
+
+func (d *demoDirectory) ca() string { return d.file("ca.crt") }
+
+func (d *demoDirectory) certificate() string { return d.file("server.crt") }
+
+func (d *demoDirectory) key() string { return d.file("server.key") }
+
+func (d *demoDirectory) secret() string { return d.file("credential.secret") }
+
+func (d *demoDirectory) log() string { return d.file("xks-proxy.log") }
+
+func (d *demoDirectory) state() string { return d.file("state") }
 
 // hasSocket: the path of the admin socket fits into the address of a Unix socket.
 func (d *demoDirectory) hasSocket() bool { return len(d.file(demoAdminSocket)) <= maxSocketPath }

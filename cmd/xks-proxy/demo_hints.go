@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"xks-proxy/internal/guarded"
 )
 
 // demoShell writes commands for the user's shell. They work from the directory that this program
@@ -79,7 +81,7 @@ func shellProgram(called string) string {
 	if !strings.Contains(called, "/") {
 		return shellQuote(called)
 	}
-	path := belowWorkingDirectory(resolvePath(workingDirectory(), called))
+	path := belowWorkingDirectory(guarded.ResolvePath(workingDirectory(), called))
 	if !strings.Contains(path, "/") {
 		path = "./" + path
 	}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
 	"xks-proxy/pkg/sigv4"
@@ -170,11 +171,11 @@ func (p plan) makeToken(ctx context.Context, h demoHSM, keys []tokenKey) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	pin, err := secretRef{File: h.pin()}.read(ctx, "")
+	pin, err := secret.Ref{File: h.pin()}.Read(ctx, "")
 	if err != nil {
 		return fmt.Errorf("the PIN of %s: %w", h.name, err)
 	}
-	order.PIN = pkcs11.Secret(pin.reveal())
+	order.PIN = pkcs11.Secret(pin.Reveal())
 	return makeToken(ctx, h, order)
 }
 

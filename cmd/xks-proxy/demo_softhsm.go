@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"xks-proxy/internal/guarded"
 )
 
 // softHSMVariable overrides the search; test/softhsm.sh knows it, too.
@@ -36,15 +38,15 @@ func findSoftHSM(given string) (string, error) {
 		given = os.Getenv(softHSMVariable)
 	}
 	if given != "" {
-		absolute := resolvePath(workingDirectory(), given)
-		err := checkReadable(absolute)
+		absolute := guarded.ResolvePath(workingDirectory(), given)
+		err := guarded.CheckReadable(absolute)
 		if err != nil {
 			return "", fmt.Errorf("the SoftHSM module cannot be used: %w", err)
 		}
 		return absolute, nil
 	}
 	for _, place := range softHSMPlaces {
-		if checkReadable(place) == nil {
+		if guarded.CheckReadable(place) == nil {
 			return place, nil
 		}
 	}

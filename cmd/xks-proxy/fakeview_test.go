@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/lastuse"
 	"xks-proxy/pkg/xks"
 )
 
@@ -56,7 +57,7 @@ func newFakeView(t *testing.T, log *zap.Logger) proxyView {
 		},
 	}
 	view := proxyView{
-		since: time.Now().Add(-75 * time.Hour), kill: kill, uses: openLastUses(state, time.Now(), log), config: func() *config { return c },
+		since: time.Now().Add(-75 * time.Hour), kill: kill, uses: lastuse.Open(state, time.Now(), log), config: func() *config { return c },
 		keyStores: func() []xks.KeyStoreStatus { return nil }, handler: func() xks.HandlerStatus { return xks.HandlerStatus{} },
 		tls: newTLSHolder(true, log, noStrangers),
 	}

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/confine"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/group"
@@ -49,7 +50,7 @@ type generation struct {
 type hsmSpec struct {
 	hsm            hsmConfig
 	keys           keyIdentity
-	pin            secret
+	pin            secret.Secret
 	dir            string // of the configuration file
 	stateDirectory string
 	confinement    *confinement
@@ -65,8 +66,8 @@ type fleetProcess interface {
 // runningHSM is an HSM with its process.
 type runningHSM struct {
 	fleetProcess
-	spec hsmSpec       // as it was started
-	pin  func() secret // that it uses now
+	spec hsmSpec              // as it was started
+	pin  func() secret.Secret // that it uses now
 }
 
 // runningGroup is a group with the settings that it was made with.
@@ -144,8 +145,8 @@ func (f *fleet) specOf(c *config, h hsmConfig, s *secrets) hsmSpec {
 // group's affair; its confinement learns by publish what is the proxy's own now.
 func (r *runningHSM) fits(spec hsmSpec) bool {
 	have, want := r.spec, spec
-	samePIN := r.pin().reveal() == want.pin.reveal()
-	have.pin, want.pin = secret{}, secret{}
+	samePIN := r.pin().Reveal() == want.pin.Reveal()
+	have.pin, want.pin = secret.Secret{}, secret.Secret{}
 	have.confinement, want.confinement = nil, nil
 	have.hsm.Vendor, have.hsm.Model = want.hsm.Vendor, want.hsm.Model
 	return samePIN && reflect.DeepEqual(have, want)

@@ -1,6 +1,7 @@
 package main
 
-// The fleet as it changes, with HSMs in memory: what is kept, what is made anew, what ends and when, and that
+// The fleet as it changes, with HSMs in memory: what is kept, what is made anew, what ends and
+// when, and that
 // an attempt that fails leaves no trace.
 
 import (
@@ -15,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/hsmtest"
 	"xks-proxy/pkg/hsm/worker"
@@ -51,13 +53,21 @@ func newFleetRig(t *testing.T) *fleetRig {
 		token := hsmtest.New(spec.hsm.Name)
 		token.AddKey("test", 1)
 		token.AddKey("key", 1)
-		h := &fakeHSM{Token: token, fakeProcess: newFakeProcess(1000 + len(rig.started)), ready: rig.refuse[spec.hsm.Name]}
+		h := &fakeHSM{
+			Token:       token,
+			fakeProcess: newFakeProcess(1000 + len(rig.started)),
+			ready:       rig.refuse[spec.hsm.Name],
+		}
 		if h.ready != nil {
 			h.state.Phase, h.state.LastErr = worker.Failed, h.ready
 			h.SetHook(func(context.Context, hsmtest.Op, hsm.KeyRef) error { return h.ready })
 		}
 		rig.started = append(rig.started, h)
-		return &runningHSM{fleetProcess: h, spec: spec, pin: func() secret { return spec.pin }}, nil
+		return &runningHSM{
+			fleetProcess: h,
+			spec:         spec,
+			pin:          func() secret.Secret { return spec.pin },
+		}, nil
 	}
 	t.Cleanup(rig.close)
 	return rig
@@ -81,12 +91,28 @@ func (rig *fleetRig) running() []string {
 func fleetConfig(edit func(*config)) (*config, *secrets) {
 	c := &config{
 		source: &source{dir: "/"},
-		Server: serverConfig{Budget: 200 * time.Millisecond, FirstRequestBudget: 180 * time.Millisecond},
-		HSMs:   []hsmConfig{{Name: "a"}, {Name: "b"}},
-		HSMGroups: []hsmGroupConfig{{Name: "main", TestKey: testKeyConfig{Label: "test"}, ProbeInterval: time.Second, ParityRate: 0,
-			HSMs: []groupMemberConfig{{HSM: "a"}, {HSM: "b"}}}},
+		Server: serverConfig{
+			Budget:             200 * time.Millisecond,
+			FirstRequestBudget: 180 * time.Millisecond,
+		},
+		HSMs: []hsmConfig{{Name: "a"}, {Name: "b"}},
+		HSMGroups: []hsmGroupConfig{
+			{
+				Name:          "main",
+				TestKey:       testKeyConfig{Label: "test"},
+				ProbeInterval: time.Second,
+				ParityRate:    0,
+				HSMs:          []groupMemberConfig{{HSM: "a"}, {HSM: "b"}},
+			},
+		},
 	}
-	s := &secrets{PINs: map[string]secret{"a": newSecret("1"), "b": newSecret("2"), "c": newSecret("3")}}
+	s := &secrets{
+		PINs: map[string]secret.Secret{
+			"a": secret.New("1"),
+			"b": secret.New("2"),
+			"c": secret.New("3"),
+		},
+	}
 	if edit != nil {
 		edit(c)
 	}
@@ -139,7 +165,7 @@ func TestFleetKeepsWhatIsTheSame(t *testing.T) {
 		"the budget":        {edit: func(c *config, _ *secrets) { c.Server.Budget = time.Second }, groups: true},
 		"the first budget":  {edit: func(c *config, _ *secrets) { c.Server.FirstRequestBudget = time.Second }},
 		"sessions":          {edit: func(c *config, _ *secrets) { c.HSMs[1].Sessions = 9 }, hsms: []string{"b"}, groups: true},
-		"a PIN":             {edit: func(_ *config, s *secrets) { s.PINs["a"] = newSecret("corrected") }, hsms: []string{"a"}, groups: true},
+		"a PIN":             {edit: func(_ *config, s *secrets) { s.PINs["a"] = secret.New("corrected") }, hsms: []string{"a"}, groups: true},
 		"an HSM of no group": {edit: func(c *config, _ *secrets) { c.HSMs = append(c.HSMs, hsmConfig{Name: "c"}) },
 			hsms: []string{"c"}},
 		"a member less": {edit: func(c *config, _ *secrets) { c.HSMGroups[0].HSMs = c.HSMGroups[0].HSMs[:1] }, hsms: []string{"b"}, groups: true}, // it has no test key any more
@@ -157,7 +183,12 @@ func TestFleetKeepsWhatIsTheSame(t *testing.T) {
 				}
 				now := rig.current.Load()
 				if now.number != 2 || !slices.Equal(now.started, c.hsms) {
-					t.Errorf("generation %d, new processes %v, want %v", now.number, now.started, c.hsms)
+					t.Errorf(
+						"generation %d, new processes %v, want %v",
+						now.number,
+						now.started,
+						c.hsms,
+					)
 				}
 				for name, h := range now.hsms {
 					if same := old.hsms[name] == h; same == slices.Contains(c.hsms, name) {
@@ -172,7 +203,8 @@ func TestFleetKeepsWhatIsTheSame(t *testing.T) {
 	}
 }
 
-// What is no longer used lives as long as a request that may use it, and then ends; nothing else does.
+// What is no longer used lives as long as a request that may use it, and then ends; nothing else
+// does.
 func TestFleetRetires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rig := newFleetRig(t)
@@ -193,7 +225,12 @@ func TestFleetRetires(t *testing.T) {
 		if got := rig.running(); !slices.Equal(got, []string{"a", "b", "c"}) {
 			t.Errorf("%v run; requests of the old generation may still use b", got)
 		}
-		_, _, err = group.Encrypt(t.Context(), hsm.KeyRef{Label: "key", Version: 1}, nil, []byte("x"))
+		_, _, err = group.Encrypt(
+			t.Context(),
+			hsm.KeyRef{Label: "key", Version: 1},
+			nil,
+			[]byte("x"),
+		)
 		if err != nil {
 			t.Errorf("a request of the old generation: %v", err)
 		}
@@ -211,7 +248,9 @@ func TestFleetCloses(t *testing.T) {
 		rig := newFleetRig(t)
 		rig.begins(t, func(c *config) { c.Server.Budget = time.Minute })
 		for n := range 3 {
-			c, s := fleetConfig(func(c *config) { c.Server.Budget = time.Minute; c.HSMs[0].Sessions = n + 5 })
+			c, s := fleetConfig(
+				func(c *config) { c.Server.Budget = time.Minute; c.HSMs[0].Sessions = n + 5 },
+			)
 			err := rig.changes(t.Context(), c, s)
 			if err != nil {
 				t.Fatal(err)
@@ -275,7 +314,8 @@ func TestFleetChangeThatFails(t *testing.T) {
 	}
 }
 
-// An HSM that is away does not keep others from being changed, and a new one that is away is taken as at the start.
+// An HSM that is away does not keep others from being changed, and a new one that is away is taken
+// as at the start.
 func TestFleetChangesWhileOneIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rig := newFleetRig(t)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"sync"
 
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/hsm/worker"
 )
 
@@ -21,19 +22,19 @@ type pinKeeper struct {
 	refused refusedPINs
 
 	mu  sync.Mutex
-	pin secret // a reload asks for it
+	pin secret.Secret // a reload asks for it
 }
 
 // current is the PIN that the process was last started with: `hsm restart` may have read another
 // than the configuration had.
-func (k *pinKeeper) current() secret {
+func (k *pinKeeper) current() secret.Secret {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.pin
 }
 
 // settings are the pkcs11.Config for the process, in JSON. Sensitive: they hold the PIN.
-func (k *pinKeeper) settings(pin secret) (json.RawMessage, error) {
+func (k *pinKeeper) settings(pin secret.Secret) (json.RawMessage, error) {
 	settings := tokenSettings(k.hsm, pin, k.keys)
 	err := settings.Validate()
 	if err != nil {
@@ -59,11 +60,11 @@ func (k *pinKeeper) reread() (json.RawMessage, error) {
 }
 
 // readPIN reads the PIN; the zero secret if there is none.
-func (h hsmConfig) readPIN(ctx context.Context, dir string) (secret, error) {
-	if h.PIN.isZero() {
-		return secret{}, nil
+func (h hsmConfig) readPIN(ctx context.Context, dir string) (secret.Secret, error) {
+	if h.PIN.IsZero() {
+		return secret.Secret{}, nil
 	}
-	return h.PIN.read(ctx, dir)
+	return h.PIN.Read(ctx, dir)
 }
 
 // tell is the worker's OnPIN.

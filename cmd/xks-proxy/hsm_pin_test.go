@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
 	"xks-proxy/pkg/hsm/worker"
@@ -20,9 +21,9 @@ func newPINKeeper(t *testing.T, pin string) (*pinKeeper, string) {
 	file := filepath.Join(t.TempDir(), "pin")
 	writeFile(t, file, pin+"\n", 0o600)
 	h := refusedHSM
-	h.Profile, h.Sessions, h.PIN = "softhsm", 8, secretRef{File: file}
+	h.Profile, h.Sessions, h.PIN = "softhsm", 8, secret.Ref{File: file}
 	return &pinKeeper{
-		hsm: h, keys: keyIdentity{testKey: "test"}, dir: t.TempDir(), pin: newSecret(pin),
+		hsm: h, keys: keyIdentity{testKey: "test"}, dir: t.TempDir(), pin: secret.New(pin),
 		refused: refusedPINs{directory: t.TempDir(), log: zap.NewNop()},
 	}, file
 }
@@ -45,7 +46,7 @@ func TestPINKeeper(t *testing.T) {
 		t.Fatalf("%v, held %v", err, c.Held)
 	}
 	c.OnPIN(errPINRefused)
-	if k.refused.held(k.hsm, newSecret("1111")) == nil {
+	if k.refused.held(k.hsm, secret.New("1111")) == nil {
 		t.Error("the refusal is not remembered")
 	}
 	again, err := k.watch(worker.Config{})
@@ -59,7 +60,7 @@ func TestPINKeeper(t *testing.T) {
 		t.Fatalf("a corrected PIN: %v", err)
 	}
 	c.OnPIN(errPINRefused)
-	if k.refused.held(k.hsm, newSecret("2222")) == nil || k.refused.held(k.hsm, newSecret("1111")) != nil {
+	if k.refused.held(k.hsm, secret.New("2222")) == nil || k.refused.held(k.hsm, secret.New("1111")) != nil {
 		t.Error("not the PIN that was refused last is remembered")
 	}
 
@@ -69,11 +70,11 @@ func TestPINKeeper(t *testing.T) {
 		t.Errorf("an empty PIN: %v", err)
 	}
 	c.OnPIN(errPINRefused)
-	if k.refused.held(k.hsm, newSecret("2222")) == nil {
+	if k.refused.held(k.hsm, secret.New("2222")) == nil {
 		t.Error("a PIN that could not be read has taken the place of the last one")
 	}
 	c.OnPIN(nil)
-	if k.refused.held(k.hsm, newSecret("2222")) != nil {
+	if k.refused.held(k.hsm, secret.New("2222")) != nil {
 		t.Error("held although the HSM took it")
 	}
 }

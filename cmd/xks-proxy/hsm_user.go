@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"xks-proxy/internal/access"
+	"xks-proxy/internal/peer"
 )
 
 const userWait = 2 * time.Second // for the name service
@@ -18,9 +19,9 @@ const userWait = 2 * time.Second // for the name service
 func findUser(ctx context.Context, name string) (*syscall.Credential, error) {
 	ctx, cancel := context.WithTimeout(ctx, userWait)
 	defer cancel()
-	found, err := lookUp(ctx, func() (access.User, error) { return access.Lookup(name) })
+	found, err := peer.LookUp(ctx, func() (access.User, error) { return access.Lookup(name) })
 	switch {
-	case errors.Is(err, errNoName):
+	case errors.Is(err, peer.ErrNoName):
 		return nil, err
 	case err != nil:
 		return nil, fmt.Errorf("%w: create it or choose another", err)
@@ -57,7 +58,7 @@ func validateUser(r *report, at, name string) {
 	}
 	_, err := findUser(context.Background(), name)
 	switch {
-	case errors.Is(err, errNoName):
+	case errors.Is(err, peer.ErrNoName):
 		r.warnf(at, "%v, so it is not known whether %q exists", err, name)
 	case err != nil:
 		r.errorf(at, "%v", err)

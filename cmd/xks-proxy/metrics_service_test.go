@@ -13,9 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"go.yaml.in/yaml/v3"
-
 	"go.uber.org/zap"
+	"go.yaml.in/yaml/v3"
 
 	"xks-proxy/pkg/hsm/catalogue"
 	"xks-proxy/pkg/hsm/group"

@@ -4,82 +4,24 @@ package main
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/http"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"xks-proxy/internal/peer"
 	"xks-proxy/pkg/hsm/status"
 )
-
-func TestNamesThatHang(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var lookups atomic.Int32
-		let := make(chan struct{})
-		names := newUserNames(func(uid int) (string, error) {
-			lookups.Add(1)
-			<-let
-			if uid == 1 {
-				return "alice", nil
-			}
-			return "", user.UnknownUserIdError(uid)
-		})
-		began := time.Now()
-		for range 3 {
-			if name := names.name(1); name != "" || time.Since(began) != nameWait {
-				t.Errorf("%q after %s", name, time.Since(began)) // only the first one waits
-			}
-		}
-		for uid := range 20 {
-			names.begin(uid)
-		}
-		if synctest.Wait(); lookups.Load() != maxNameLookups {
-			t.Errorf("%d lookups hang at once", lookups.Load())
-		}
-		close(let)
-		synctest.Wait()
-		if name := names.name(1); name != "alice" {
-			t.Errorf("when the answer is there: %q", name)
-		}
-		if name := names.name(2); name != "" {
-			t.Errorf("a user without a name: %q", name)
-		}
-		before := lookups.Load()
-		names.name(1)
-		if lookups.Load() != before {
-			t.Error("what is known is asked again")
-		}
-		time.Sleep(nameFresh)
-		names.name(1)
-		if lookups.Load() != before+1 {
-			t.Error("an old answer is believed forever")
-		}
-	})
-}
-
-// hang has lookups wait from now on, until let is closed.
-func (n *userNames) hang(let <-chan struct{}) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.lookup = func(int) (string, error) {
-		<-let
-		return "", nil
-	}
-}
 
 // Orders are carried out, one after the other, while every lookup hangs.
 func TestAdminSocketWhileNamesHang(t *testing.T) {
 	rig := newAdminRig(t)
 	let := make(chan struct{})
 	defer close(let)
-	rig.admin.names.hang(let)
+	rig.hang(let)
 	began := time.Now()
 	for range 3 {
 		_, stderr, code := execute(t, "block", "key-store", "finance", "--socket", rig.socket)
@@ -107,7 +49,7 @@ func TestOrderThatComesTooLate(t *testing.T) {
 		rig := newAdminRig(t)
 		mustAddAny(t, rig.admin.kill, blockOf("archive", ""))
 		let := make(chan struct{})
-		rig.admin.names.hang(let)
+		rig.hang(let)
 		conn, err := net.Dial("unix", rig.socket)
 		if err != nil {
 			t.Fatal(err)
@@ -127,7 +69,7 @@ func TestOrderThatComesTooLate(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		lines := rig.log.FilterMessage("admin").All()
-		if len(lines) != 1 || lines[0].ContextMap()["result"] != errCallerGone.Error() {
+		if len(lines) != 1 || lines[0].ContextMap()["result"] != peer.ErrGone.Error() {
 			t.Errorf("%s %s: %v", method, path, lines)
 		}
 		if b := rig.inForce(); len(b.KeyStores) != 1 || !b.KeyStores["archive"] ||
@@ -136,24 +78,6 @@ func TestOrderThatComesTooLate(t *testing.T) {
 		}
 		close(let)
 	}
-}
-
-// A group that cannot be looked up in time: the socket is there, for the proxy's user.
-func TestLookUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		let := make(chan struct{})
-		ctx, cancel := context.WithTimeout(t.Context(), groupWait)
-		defer cancel()
-		_, err := lookUp(ctx, func() (int, error) { <-let; return 1, nil })
-		if !errors.Is(err, errNoName) {
-			t.Errorf("%v", err)
-		}
-		close(let)
-		number, err := lookUp(t.Context(), func() (int, error) { return 1, nil })
-		if number != 1 || err != nil {
-			t.Errorf("%d, %v", number, err)
-		}
-	})
 }
 
 // Another process that locks the directory of the socket does not hold up a start forever.

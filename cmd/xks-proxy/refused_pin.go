@@ -19,6 +19,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/durable"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
@@ -69,7 +70,7 @@ func (r refusedPINs) file(name string) string {
 
 // held is why the PIN must not be tried on the HSM: an *hsm.Error of
 // hsm.ErrPINIncorrect if this very PIN was refused before, nil if it was not.
-func (r refusedPINs) held(h hsmConfig, pin secret) error {
+func (r refusedPINs) held(h hsmConfig, pin secret.Secret) error {
 	if r.directory == "" {
 		return nil
 	}
@@ -108,7 +109,7 @@ func heldError(old refusedPIN, what, file string) error {
 }
 
 // note is the worker's OnPIN: it remembers a refusal, and forgets it when the PIN was taken.
-func (r refusedPINs) note(h hsmConfig, pin secret, refusal error) {
+func (r refusedPINs) note(h hsmConfig, pin secret.Secret, refusal error) {
 	if r.directory == "" {
 		return
 	}
@@ -132,7 +133,7 @@ func wasTried(refusal *hsm.Error) bool {
 	return errors.Is(refusal, hsm.ErrPINIncorrect) && refusal.Code != ckrPINExpired && refusal.Code != ckrPINNotInitialized
 }
 
-func (r refusedPINs) remember(h hsmConfig, pin secret, refusal *hsm.Error) error {
+func (r refusedPINs) remember(h hsmConfig, pin secret.Secret, refusal *hsm.Error) error {
 	salt := make([]byte, pinSaltSize)
 	_, _ = rand.Read(salt) // never fails
 	check, err := pinCheck(pin, salt)
@@ -174,6 +175,6 @@ func readRefusedPIN(file string) (refusedPIN, error) {
 	return r, nil
 }
 
-func pinCheck(pin secret, salt []byte) ([]byte, error) {
-	return pbkdf2.Key(sha256.New, pin.reveal(), salt, pinIterations, sha256.Size)
+func pinCheck(pin secret.Secret, salt []byte) ([]byte, error) {
+	return pbkdf2.Key(sha256.New, pin.Reveal(), salt, pinIterations, sha256.Size)
 }

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/hsm"
 )
 
@@ -25,7 +26,7 @@ var (
 
 func TestRefusedPINIsHeld(t *testing.T) {
 	r := refusedPINs{directory: t.TempDir(), log: zap.NewNop()}
-	pin := newSecret("wrong-pin-123")
+	pin := secret.New("wrong-pin-123")
 	if err := r.held(refusedHSM, pin); err != nil {
 		t.Fatalf("held before it was refused: %v", err)
 	}
@@ -41,7 +42,7 @@ func TestRefusedPINIsHeld(t *testing.T) {
 			t.Errorf("error is %q, want %q in it", err, want)
 		}
 	}
-	if strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), pin.reveal()) {
+	if strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), pin.Reveal()) {
 		t.Errorf("error is %q", err)
 	}
 
@@ -57,7 +58,7 @@ func TestRefusedPINIsHeld(t *testing.T) {
 			t.Errorf("with another %s: %v", name, err)
 		}
 	}
-	if err := r.held(refusedHSM, newSecret("wrong-pin-124")); err != nil {
+	if err := r.held(refusedHSM, secret.New("wrong-pin-124")); err != nil {
 		t.Errorf("a corrected PIN: %v", err)
 	}
 
@@ -75,7 +76,7 @@ func TestRefusedPINIsHeld(t *testing.T) {
 // The file is for its owner, and holds neither the PIN nor a quick check of it.
 func TestRefusedPINFile(t *testing.T) {
 	r := refusedPINs{directory: t.TempDir(), log: zap.NewNop()}
-	pin := newSecret("wrong-pin-123")
+	pin := secret.New("wrong-pin-123")
 	r.note(refusedHSM, pin, errPINRefused)
 	path := filepath.Join(r.directory, refusedPINFile)
 	info, err := os.Stat(path)
@@ -83,7 +84,7 @@ func TestRefusedPINFile(t *testing.T) {
 		t.Fatalf("%v, %v", info, err)
 	}
 	first, err := os.ReadFile(path)
-	if err != nil || strings.Contains(string(first), pin.reveal()) {
+	if err != nil || strings.Contains(string(first), pin.Reveal()) {
 		t.Fatalf("%s, %v", first, err)
 	}
 	var file map[string]any
@@ -119,8 +120,8 @@ func TestRefusalsNotRemembered(t *testing.T) {
 		"HSM away":        {Op: "log in", Kind: hsm.ErrUnavailable},
 	} {
 		r := refusedPINs{directory: t.TempDir(), log: zap.NewNop()}
-		r.note(refusedHSM, newSecret("1234"), refusal)
-		if err := r.held(refusedHSM, newSecret("1234")); err != nil {
+		r.note(refusedHSM, secret.New("1234"), refusal)
+		if err := r.held(refusedHSM, secret.New("1234")); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -131,7 +132,7 @@ func TestRefusedPINUnreadable(t *testing.T) {
 	for name, text := range map[string]string{"no JSON": "hello", "empty": "", "another format": `{"format":2}`} {
 		r := refusedPINs{directory: t.TempDir(), log: zap.NewNop()}
 		writeFile(t, filepath.Join(r.directory, refusedPINFile), text, 0o600)
-		err := r.held(refusedHSM, newSecret("1234"))
+		err := r.held(refusedHSM, secret.New("1234"))
 		if !errors.Is(err, hsm.ErrPINIncorrect) || !strings.Contains(err.Error(), "delete "+filepath.Join(r.directory, refusedPINFile)) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -141,13 +142,13 @@ func TestRefusedPINUnreadable(t *testing.T) {
 // Without a state directory nothing is remembered; with one that cannot be written the log says what that means.
 func TestRefusedPINNowhere(t *testing.T) {
 	r := refusedPINs{log: zap.NewNop()}
-	r.note(refusedHSM, newSecret("1234"), errPINRefused)
-	if err := r.held(refusedHSM, newSecret("1234")); err != nil {
+	r.note(refusedHSM, secret.New("1234"), errPINRefused)
+	if err := r.held(refusedHSM, secret.New("1234")); err != nil {
 		t.Error(err)
 	}
 	log, seen := observer.New(zapcore.DebugLevel)
 	r = refusedPINs{directory: "/dev/null/gone", log: zap.New(log)}
-	r.note(refusedHSM, newSecret("1234"), errPINRefused)
+	r.note(refusedHSM, secret.New("1234"), errPINRefused)
 	if seen.FilterMessageSnippet("cannot be remembered").Len() != 1 {
 		t.Errorf("log: %v", seen.All())
 	}

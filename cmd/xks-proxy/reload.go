@@ -15,6 +15,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/filewatch"
+	"xks-proxy/internal/peer"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/xks"
 )
@@ -24,7 +26,7 @@ type reloader struct {
 	file  string
 	log   *openedLog
 	fleet *fleet
-	files *fileWatch
+	files *filewatch.Watcher
 	tls   *tlsHolder
 	kill  *killSwitch
 
@@ -58,7 +60,7 @@ type reloadReading struct {
 
 var errNotStarted = &adminRefusal{errStarting, "the proxy is still starting: nothing was reloaded; ask again in a moment"}
 
-func newReloader(ctx context.Context, file string, log *openedLog, f *fleet, t *tlsHolder, files *fileWatch) *reloader {
+func newReloader(ctx context.Context, file string, log *openedLog, f *fleet, t *tlsHolder, files *filewatch.Watcher) *reloader {
 	r := &reloader{file: file, log: log, fleet: f, tls: t, files: files, turn: make(chan struct{}, 1), known: map[string]bool{}}
 	r.life, r.end = context.WithCancel(ctx)
 	return r
@@ -102,7 +104,7 @@ func (r *reloader) reload(
 		return nil, err
 	}
 	defer release()
-	err = callerGone(ctx) // it may have waited long for its turn
+	err = peer.Gone(ctx) // it may have waited long for its turn
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +154,7 @@ func (r *reloader) replace(ctx context.Context, try reloadTry) (*reloadAnswer, e
 	if err != nil {
 		r.fleet.abandon(next)
 		if errors.Is(err, errUnderWay) {
-			r.files.forget() // nothing is wrong with them: they are read again, if somebody looks
+			r.files.Forget() // nothing is wrong with them: they are read again, if somebody looks
 		}
 		return nil, err
 	}
@@ -228,7 +230,7 @@ func (r *reloader) settle(reading *reloadReading, began time.Time) {
 	} else if l, err := loadFile(r.file); err == nil {
 		configs = append(configs, l.config) // of a file with mistakes too: what it names may be what has to be fixed
 	}
-	r.files.settle(filesOf(r.file, configs...), began)
+	r.files.Settle(filesOf(r.file, configs...), began)
 }
 
 // absolute is a file as an operator finds it from any directory.
@@ -260,7 +262,7 @@ func (r *reloader) answer(reading *reloadReading) *reloadAnswer {
 
 // run reloads at SIGHUP and when files have changed, until the program ends.
 func (r *reloader) run(hangups <-chan os.Signal) {
-	go r.files.watch(r.life, r.interval, func(what string) { r.reloadBy("a change of " + what) })
+	go r.files.Watch(r.life, r.interval, func(what string) { r.reloadBy("a change of " + what) })
 	for {
 		select {
 		case <-hangups:

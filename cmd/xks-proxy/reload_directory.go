@@ -3,7 +3,9 @@ package main
 // A key store directory that is suddenly empty: more likely a file system that is not mounted than a wish to part with
 // every tenant.
 
-import "fmt"
+import (
+	"fmt"
+)
 
 // refuseEmptied is an error where the running configuration has key stores from its directory, and the next would have
 // none from the same one. A restart serves what is there.

@@ -94,7 +94,7 @@ func digestOf(r *reloadReading) string {
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.secrets.AccessKeys)) {
 		for _, key := range r.secrets.AccessKeys[name] {
-			fmt.Fprintf(h, "access key %q %q %q\n", name, key.ID, key.Secret.reveal())
+			fmt.Fprintf(h, "access key %q %q %q\n", name, key.ID, key.Secret.Reveal())
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.config.policies)) {

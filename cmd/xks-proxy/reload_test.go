@@ -19,6 +19,8 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"xks-proxy/internal/filewatch"
+	"xks-proxy/internal/peer"
 	"xks-proxy/pkg/hsm"
 )
 
@@ -142,7 +144,7 @@ func newStateRig(t *testing.T) (*reloader, *observer.ObservedLogs) {
 	core, logs := observer.New(level)
 	f := newFleet(zap.NewNop())
 	f.current.Store(&generation{number: 3, loadedAt: time.Unix(1000, 0), waits: []string{"server.listen"}, config: &config{Log: logConfig{Level: "error"}}})
-	return newReloader(t.Context(), "test.yaml", testLog(t, core, level), f, newTLSHolder(true, zap.NewNop(), noStrangers), new(fileWatch)), logs
+	return newReloader(t.Context(), "test.yaml", testLog(t, core, level), f, newTLSHolder(true, zap.NewNop(), noStrangers), new(filewatch.Watcher)), logs
 }
 
 // A reload is one line of the log, of bounded length, which is there also if the new level would hide it.
@@ -298,8 +300,10 @@ func (f *fakeReloads) reload(_ context.Context, by string, accept acceptance) (*
 	f.by, f.accept = by, accept
 	return f.answer, f.err
 }
+
 func (f *fakeReloads) preview(context.Context) (*reloadAnswer, error) { return f.answer, f.err }
-func (f *fakeReloads) state() reloadState                             { return reloadState{} }
+
+func (f *fakeReloads) state() reloadState { return reloadState{} }
 
 // The commands print what the proxy says.
 func TestReloadCommands(t *testing.T) {
@@ -313,7 +317,7 @@ func TestReloadCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.Listener = l
-	server.Config.ConnContext = withCaller(rig.admin.names)
+	server.Config.ConnContext = peer.Context(rig.admin.names)
 	server.Start()
 	defer server.Close()
 	run := func(args ...string) (string, string, int) {

@@ -24,6 +24,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
+	"xks-proxy/internal/guarded"
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/xks"
 )
 
@@ -35,7 +37,7 @@ type connection struct {
 	URIPath         string // XksProxyUriPath: …/kms/xks/v1
 	Region          string // of the SigV4 scope (requirement A1)
 	AccessKeyID     string
-	SecretAccessKey secret
+	SecretAccessKey secret.Secret
 	Dial            string // HOST:PORT to connect to; "": that of the endpoint
 
 	CACertificates []string // PEM files; none: the CAs that this machine trusts
@@ -107,7 +109,10 @@ func (c connection) roots() (*x509.CertPool, error) {
 	for _, path := range c.CACertificates {
 		pem, err := os.ReadFile(path)
 		if err != nil {
-			return nil, fmt.Errorf("the CA certificate cannot be read: %w", fileProblem(path, err))
+			return nil, fmt.Errorf(
+				"the CA certificate cannot be read: %w",
+				guarded.Problem(path, err),
+			)
 		}
 		if !roots.AppendCertsFromPEM(pem) {
 			return nil, fmt.Errorf("%s holds no PEM certificate", path)
@@ -143,7 +148,12 @@ func (c *xksClient) call(ctx context.Context, uri string, request, answer any) (
 	timed, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	watch := &stopwatch{start: time.Now()}
-	r, err := http.NewRequestWithContext(httptrace.WithClientTrace(timed, watch.trace()), http.MethodPost, c.to.url()+uri, bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(
+		httptrace.WithClientTrace(timed, watch.trace()),
+		http.MethodPost,
+		c.to.url()+uri,
+		bytes.NewReader(body),
+	)
 	if err != nil {
 		return nil, fmt.Errorf("the request cannot be made: %w", err)
 	}
@@ -169,8 +179,19 @@ func (c *xksClient) call(ctx context.Context, uri string, request, answer any) (
 // sign adds a SigV4 signature over the body and all headers (requirement A1).
 func (c *xksClient) sign(ctx context.Context, r *http.Request, body []byte) error {
 	hash := sha256.Sum256(body)
-	who := aws.Credentials{AccessKeyID: c.to.AccessKeyID, SecretAccessKey: c.to.SecretAccessKey.reveal()}
-	err := c.signer.SignHTTP(ctx, who, r, hex.EncodeToString(hash[:]), xks.Service, c.to.Region, time.Now())
+	who := aws.Credentials{
+		AccessKeyID:     c.to.AccessKeyID,
+		SecretAccessKey: c.to.SecretAccessKey.Reveal(),
+	}
+	err := c.signer.SignHTTP(
+		ctx,
+		who,
+		r,
+		hex.EncodeToString(hash[:]),
+		xks.Service,
+		c.to.Region,
+		time.Now(),
+	)
 	if err != nil {
 		return fmt.Errorf("the request cannot be signed: %w", err)
 	}

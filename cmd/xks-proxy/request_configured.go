@@ -14,6 +14,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"xks-proxy/internal/guarded"
 )
 
 // configured is the connection to a key store of the configuration: at the local listener, unless
@@ -88,7 +90,7 @@ func certificateOf(c *config, store keyStoreConfig) (servedAs, error) {
 
 // readLeaf reads the first certificate of a PEM file.
 func readLeaf(path string) (*x509.Certificate, error) {
-	data, err := readLimited(path, maxConfigSize)
+	data, err := guarded.ReadLimited(path, maxConfigSize)
 	if err != nil {
 		return nil, fmt.Errorf("the certificate cannot be read: %w", err)
 	}

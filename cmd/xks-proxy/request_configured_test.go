@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"xks-proxy/internal/secret"
 )
 
 // configuredFor writes a configuration whose first port is that of the stand-in, under a name that
@@ -148,7 +150,7 @@ func TestRequestWhereOnlyKMSMayConnect(t *testing.T) {
 func TestRequestWithASystemdCredential(t *testing.T) {
 	s := newStandIn(t, 200, `{}`)
 	configuredFor(t, s, "SECRET", "{credential: own-secret}")
-	t.Setenv(credentialsVariable, "")
+	t.Setenv(secret.CredentialsVariable, "")
 	t.Setenv("XKS_LOG_LEVEL", "debug")
 	old := unitPlaces
 	defer func() { unitPlaces = old }()
@@ -204,7 +206,7 @@ func TestRequestWithASystemdCredential(t *testing.T) {
 	// Inside such a unit it is there.
 	dir := t.TempDir()
 	writeFile(t, dir+"/own-secret", testSecret, 0o400)
-	t.Setenv(credentialsVariable, dir)
+	t.Setenv(secret.CredentialsVariable, dir)
 	_, stderr, code = request(t, "", args...)
 	if code != 0 {
 		t.Errorf("exit code %d, %s", code, stderr)

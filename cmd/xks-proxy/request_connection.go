@@ -17,6 +17,8 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"xks-proxy/internal/guarded"
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/sigv4"
 	"xks-proxy/pkg/xks"
 )
@@ -47,7 +49,7 @@ type connectionSecret struct {
 }
 
 // String keeps the secret out of whatever prints the file's content.
-func (c connectionSecret) String() string { return c.AccessKeyID + " " + redacted }
+func (c connectionSecret) String() string { return c.AccessKeyID + " " + secret.Redacted }
 
 // GoString is String for %#v.
 func (c connectionSecret) GoString() string { return c.String() }
@@ -63,7 +65,7 @@ type connectionHSM struct {
 
 // readConnectionFile reads a file that holds a secret: it must be private.
 func readConnectionFile(path string) (*connectionFile, error) {
-	f, err := openPrivate(path)
+	f, err := guarded.OpenPrivate(path)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +80,7 @@ func readConnectionFile(path string) (*connectionFile, error) {
 		return nil, fmt.Errorf("%s is not the JSON of a connection: %w", path, err)
 	}
 	if c.CACertificate != "" {
-		c.CACertificate = resolvePath(filepath.Dir(path), c.CACertificate)
+		c.CACertificate = guarded.ResolvePath(filepath.Dir(path), c.CACertificate)
 	}
 	return &c, nil
 }
@@ -87,7 +89,7 @@ func readConnectionFile(path string) (*connectionFile, error) {
 func (c *connectionFile) connection() connection {
 	return connection{
 		Endpoint: c.Endpoint, URIPath: c.URIPath, Region: c.Region,
-		AccessKeyID: c.Credential.AccessKeyID, SecretAccessKey: newSecret(c.Credential.SecretAccessKey),
+		AccessKeyID: c.Credential.AccessKeyID, SecretAccessKey: secret.New(c.Credential.SecretAccessKey),
 		CACertificates: compact(c.CACertificate),
 	}
 }
@@ -133,7 +135,7 @@ func (f *connectionFlags) connection(ctx context.Context, warnings io.Writer) (c
 		c.Region = defaultRegion
 	}
 	if f.secretFile != "" {
-		c.SecretAccessKey, err = secretRef{File: f.secretFile}.read(ctx, "")
+		c.SecretAccessKey, err = secret.Ref{File: f.secretFile}.Read(ctx, "")
 		if err != nil {
 			return connection{}, nil, usageError(fmt.Errorf("--secret-file: %w", err))
 		}
@@ -143,10 +145,10 @@ func (f *connectionFlags) connection(ctx context.Context, warnings io.Writer) (c
 		return connection{}, nil, usageError(err)
 	}
 	c.URIPath = completePath(c.URIPath)
-	if c.AccessKeyID == "" || c.SecretAccessKey.reveal() == "" {
+	if c.AccessKeyID == "" || c.SecretAccessKey.Reveal() == "" {
 		return connection{}, nil, usageError(errors.New("nothing to sign with: give --access-key-id and --secret-file, or --connection"))
 	}
-	err = sigv4.Credential{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey.reveal()}.Validate()
+	err = sigv4.Credential{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey.Reveal()}.Validate()
 	if err != nil {
 		return connection{}, nil, usageError(fmt.Errorf("the credential to sign with (--access-key-id, --secret-file): %w", err))
 	}

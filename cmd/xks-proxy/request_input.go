@@ -11,6 +11,8 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/guarded"
 )
 
 // maxInputSize is far more than any proxy takes, so that its own limit answers.
@@ -67,7 +69,7 @@ func readInput(stdin io.Reader, file string) ([]byte, error) {
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
-			return nil, fileProblem(file, err)
+			return nil, guarded.Problem(file, err)
 		}
 		defer f.Close()
 		from = f

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/secret"
 )
 
 // keyStoreChoice is how a command line names an access key.
@@ -62,7 +64,7 @@ func (k *keyStoreChoice) accessKey(
 	)
 	id, path := store.Credentials[n].AccessKeyID, secretKeyPath(i, n)
 	refs := []placedRef{{path, store.Credentials[n].SecretAccessKey}}
-	takeVariables(withoutPlaces(refs)...)
+	secret.TakeVariables(withoutPlaces(refs)...)
 	r := newReport(l.config.source)
 	value := readAll(ctx, r, refs)[0]
 	checkCredential(r, path, id, value)

@@ -7,25 +7,26 @@ import (
 	"fmt"
 	"sync"
 
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/sigv4"
 )
 
 // accessKey is one resolved credential of a key store.
 type accessKey struct {
 	ID     string
-	Secret secret
+	Secret secret.Secret
 }
 
 // secrets are all secrets of a configuration.
 type secrets struct {
-	PINs       map[string]secret      // by name of the HSM
-	AccessKeys map[string][]accessKey // by name of the key store, in the order of the file
+	PINs       map[string]secret.Secret // by name of the HSM
+	AccessKeys map[string][]accessKey   // by name of the key store, in the order of the file
 }
 
 // placedRef is a reference and its key in the file.
 type placedRef struct {
 	path string
-	ref  secretRef
+	ref  secret.Ref
 }
 
 // secretRefs are all references of the file.
@@ -62,8 +63,8 @@ func resolveSecrets(ctx context.Context, c *config) (*secrets, []warning, error)
 	return all, r.warnings, nil
 }
 
-func withoutPlaces(placed []placedRef) []secretRef {
-	refs := make([]secretRef, 0, len(placed))
+func withoutPlaces(placed []placedRef) []secret.Ref {
+	refs := make([]secret.Ref, 0, len(placed))
 	for _, p := range placed {
 		refs = append(refs, p.ref)
 	}
@@ -73,9 +74,9 @@ func withoutPlaces(placed []placedRef) []secretRef {
 // resolveInto is resolveSecrets for a report that has more in it.
 func resolveInto(ctx context.Context, r *report, c *config) *secrets {
 	refs := c.secretRefs()
-	takeVariables(withoutPlaces(refs)...)
+	secret.TakeVariables(withoutPlaces(refs)...)
 	values := readAll(ctx, r, refs)
-	all := &secrets{PINs: map[string]secret{}, AccessKeys: map[string][]accessKey{}}
+	all := &secrets{PINs: map[string]secret.Secret{}, AccessKeys: map[string][]accessKey{}}
 	for i, h := range c.HSMs {
 		all.PINs[h.Name] = values[i]
 	}
@@ -97,22 +98,22 @@ func resolveInto(ctx context.Context, r *report, c *config) *secrets {
 const commandsAtOnce = 8
 
 // readAll reads the secrets in the order of refs. Commands, which may take their time, are run side by side.
-func readAll(ctx context.Context, r *report, refs []placedRef) []secret {
-	values, errs := make([]secret, len(refs)), make([]error, len(refs))
+func readAll(ctx context.Context, r *report, refs []placedRef) []secret.Secret {
+	values, errs := make([]secret.Secret, len(refs)), make([]error, len(refs))
 	var running sync.WaitGroup
 	free := make(chan struct{}, commandsAtOnce)
 	for i, placed := range refs {
-		if placed.ref.isZero() || r.failedAt(placed.path) {
+		if placed.ref.IsZero() || r.failedAt(placed.path) {
 			continue // the PIN of a token that needs no login, or a reference that is wrong itself
 		}
 		dir := r.dirOf(placed.path)
 		if len(placed.ref.Command) == 0 {
-			values[i], errs[i] = placed.ref.read(ctx, dir)
+			values[i], errs[i] = placed.ref.Read(ctx, dir)
 			continue
 		}
 		free <- struct{}{}
 		running.Go(func() {
-			values[i], errs[i] = placed.ref.read(ctx, dir)
+			values[i], errs[i] = placed.ref.Read(ctx, dir)
 			<-free
 		})
 	}
@@ -136,18 +137,18 @@ func (r *report) failedAt(path string) bool {
 }
 
 // resolveSecret reads one secret.
-func resolveSecret(ctx context.Context, r *report, path string, ref secretRef) secret {
+func resolveSecret(ctx context.Context, r *report, path string, ref secret.Ref) secret.Secret {
 	return readAll(ctx, r, []placedRef{{path, ref}})[0]
 }
 
 // checkShared finds a secret that two key stores have: who signs for one could sign for the other, too (A5).
-func checkShared(r *report, c *config, owners map[string]int, i, j int, value secret) {
-	if value.reveal() == "" {
+func checkShared(r *report, c *config, owners map[string]int, i, j int, value secret.Secret) {
+	if value.Reveal() == "" {
 		return
 	}
-	first, shared := owners[value.reveal()]
+	first, shared := owners[value.Reveal()]
 	if !shared {
-		owners[value.reveal()] = i
+		owners[value.Reveal()] = i
 		return
 	}
 	const message = "is the secret access key of %s, too; who knows one key store's could sign for the other: xks-proxy credentials new makes one"
@@ -162,11 +163,11 @@ func checkShared(r *report, c *config, owners map[string]int, i, j int, value se
 }
 
 // checkCredential is requirement A6.
-func checkCredential(r *report, path, id string, value secret) {
+func checkCredential(r *report, path, id string, value secret.Secret) {
 	if r.failedAt(path) {
 		return
 	}
-	credential := sigv4.Credential{AccessKeyID: id, SecretAccessKey: value.reveal()}
+	credential := sigv4.Credential{AccessKeyID: id, SecretAccessKey: value.Reveal()}
 	err := credential.Validate()
 	if err != nil {
 		r.errorf(path, "%v", err)

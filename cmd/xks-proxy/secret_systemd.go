@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"xks-proxy/internal/secret"
 )
 
 const maxUnitSize = 1 << 20 // bytes read of a unit file
@@ -36,7 +38,7 @@ func needsSystemd(ctx context.Context, refs []placedRef, writesFiles bool) strin
 			names = append(names, name)
 		}
 	}
-	if len(names) == 0 || os.Getenv(credentialsVariable) != "" {
+	if len(names) == 0 || os.Getenv(secret.CredentialsVariable) != "" {
 		return ""
 	}
 	args, _ := ctx.Value(commandLine{}).([]string)

@@ -19,6 +19,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.yaml.in/yaml/v3"
+
+	"xks-proxy/internal/secret"
 )
 
 const hidden = "hunter2-hunter2"
@@ -26,24 +28,24 @@ const hidden = "hunter2-hunter2"
 // Whatever prints a secret, in whatever it is, prints no secret.
 func TestSecretsAreNeverPrinted(t *testing.T) {
 	type exported struct {
-		PIN  secret
-		PINs map[string]secret
-		List []secret
+		PIN  secret.Secret
+		PINs map[string]secret.Secret
+		List []secret.Secret
 		Any  any
 	}
 	type unexported struct {
-		pin  secret
-		pins map[string]secret
-		list []*secret
+		pin  secret.Secret
+		pins map[string]secret.Secret
+		list []*secret.Secret
 	}
-	s := newSecret(hidden)
+	s := secret.New(hidden)
 	holders := map[string]any{
 		"value":      s,
 		"pointer":    &s,
-		"slice":      []secret{s},
-		"exported":   exported{PIN: s, PINs: map[string]secret{"a": s}, List: []secret{s}, Any: s},
-		"unexported": unexported{pin: s, pins: map[string]secret{"a": s}, list: []*secret{&s}},
-		"all":        &secrets{PINs: map[string]secret{"a": s}, AccessKeys: map[string][]accessKey{"b": {{ID: "A", Secret: s}}}},
+		"slice":      []secret.Secret{s},
+		"exported":   exported{PIN: s, PINs: map[string]secret.Secret{"a": s}, List: []secret.Secret{s}, Any: s},
+		"unexported": unexported{pin: s, pins: map[string]secret.Secret{"a": s}, list: []*secret.Secret{&s}},
+		"all":        &secrets{PINs: map[string]secret.Secret{"a": s}, AccessKeys: map[string][]accessKey{"b": {{ID: "A", Secret: s}}}},
 		"error":      fmt.Errorf("wrapped: %v %s %q %x", s, s, s, s),
 	}
 	for name, holder := range holders {
@@ -79,7 +81,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	if err != nil || string(asYAML) != "'[redacted]'\n" {
 		t.Errorf("as YAML: %s, %v", asYAML, err)
 	}
-	if s.String() != redacted || fmt.Sprintf("%+v", exported{PIN: s}.PIN) != redacted || s.reveal() != hidden || (secret{}).reveal() != "" {
+	if s.String() != secret.Redacted || fmt.Sprintf("%+v", exported{PIN: s}.PIN) != secret.Redacted || s.Reveal() != hidden || (secret.Secret{}).Reveal() != "" {
 		t.Error("a secret prints as something else, or does not give its value")
 	}
 }
@@ -88,7 +90,7 @@ func TestReadSecret(t *testing.T) {
 	dir := configDir(t)
 	t.Setenv("PIN_VARIABLE", "from variable")
 	t.Setenv("PIN_EMPTY", "")
-	t.Setenv(credentialsVariable, dir)
+	t.Setenv(secret.CredentialsVariable, dir)
 	write := func(name, content string, mode os.FileMode) string {
 		writeFile(t, name, content, mode)
 		return filepath.Join(dir, name)
@@ -102,46 +104,46 @@ func TestReadSecret(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name string
-		ref  secretRef
+		ref  secret.Ref
 		want string // the secret, or the error after "error: "
 	}{
-		{"file", secretRef{File: write("a", "from file\n", 0o600)}, "from file"},
-		{"file for the group", secretRef{File: write("b", "from file", 0o640)}, "from file"},
-		{"blanks inside", secretRef{File: write("c", "a  b\tc\n", 0o600)}, "a  b\tc"},
-		{"Windows line end", secretRef{File: write("j", hidden+"\r\n", 0o600)}, "error: DIR/j ends with a carriage return (a Windows line end), which would count as part of the secret; save it with Unix line ends"},
-		{"trailing blank", secretRef{File: write("k", hidden+" \n", 0o600)}, "error: DIR/k begins or ends with a blank, which would count as part of the secret; remove it"},
-		{"leading no-break space", secretRef{File: write("l", "\u00A0"+hidden+"\n", 0o600)}, "error: DIR/l begins or ends with a blank, which would count as part of the secret; remove it"},
-		{"byte order mark", secretRef{File: write("m", "\uFEFF"+hidden+"\n", 0o600)}, "error: DIR/m begins with a byte order mark, which would count as part of the secret; save it as UTF-8 without one"},
-		{"UTF-16", secretRef{File: write("n", "\xFF\xFE1\x002\x00\n\x00", 0o600)}, "error: DIR/n is UTF-16; save it as plain text (UTF-8 without a byte order mark)"},
-		{"Latin-1", secretRef{File: write("o", "gr\xFCn\n", 0o600)}, "error: DIR/o is not UTF-8; save it as plain text"},
-		{"two newlines", secretRef{File: write("p", hidden+"\n\n", 0o600)}, "error: DIR/p holds more than one line; only the secret may be in it"},
-		{"command with a trailing blank", secretRef{Command: []string{"printf", "x \\n"}}, "error: the output of printf begins or ends with a blank, which would count as part of the secret; remove it"},
-		{"file open to others", secretRef{File: write("d", hidden, 0o604)}, "error: DIR/d is open to others (mode 0604); run: chmod 600 DIR/d"},
-		{"file the group can change", secretRef{File: write("e", hidden, 0o660)}, "error: DIR/e is open to others (mode 0660); run: chmod 600 DIR/e"},
-		{"no file", secretRef{File: filepath.Join(dir, "none")}, "error: DIR/none does not exist"},
-		{"directory", secretRef{File: dir}, "error: DIR is not a regular file"},
-		{"named pipe", secretRef{File: filepath.Join(dir, "fifo")}, "error: DIR/fifo is not a regular file"},
-		{"device", secretRef{File: "/dev/zero"}, "error: /dev/zero is not a regular file"},
-		{"empty file", secretRef{File: write("f", "\n", 0o600)}, "error: DIR/f is empty"},
-		{"two lines", secretRef{File: write("g", hidden+"\n"+hidden+"\n", 0o600)}, "error: DIR/g holds more than one line; only the secret may be in it"},
-		{"large file", secretRef{File: write("h", strings.Repeat("h", maxSecretSize+1), 0o600)}, "error: DIR/h holds more than 4096 bytes, which no secret has"},
-		{"largest file", secretRef{File: write("i", strings.Repeat("i", maxSecretSize)+"\n", 0o600)}, strings.Repeat("i", maxSecretSize)},
-		{"variable", secretRef{Env: "PIN_VARIABLE"}, "from variable"},
-		{"no variable", secretRef{Env: "PIN_NOWHERE"}, "error: environment variable PIN_NOWHERE is not set"},
-		{"empty variable", secretRef{Env: "PIN_EMPTY"}, "error: environment variable PIN_EMPTY is empty"},
-		{"credential", secretRef{Credential: "credential"}, "from systemd"},
-		{"no credential", secretRef{Credential: "none"}, "error: DIR/none does not exist"},
-		{"command", secretRef{Command: []string{"./script", "command"}}, "from command in DIR"},
-		{"command from PATH", secretRef{Command: []string{"printf", "%s", "from PATH"}}, "from PATH"},
-		{"no command", secretRef{Command: []string{"./none"}}, "error: DIR/none failed: fork/exec DIR/none: no such file or directory"},
-		{"failing command", secretRef{Command: []string{"./broken"}}, "error: DIR/broken failed: exit status 3; it said: no such pin\\x1b[31m"},
-		{"silent command", secretRef{Command: []string{"true"}}, "error: the output of true is empty"},
-		{"endless command", secretRef{Command: []string{"yes"}}, "error: the output of yes holds more than 4096 bytes, which no secret has"},
-		{"no place", secretRef{}, "error: no place is given to read the secret from"},
+		{"file", secret.Ref{File: write("a", "from file\n", 0o600)}, "from file"},
+		{"file for the group", secret.Ref{File: write("b", "from file", 0o640)}, "from file"},
+		{"blanks inside", secret.Ref{File: write("c", "a  b\tc\n", 0o600)}, "a  b\tc"},
+		{"Windows line end", secret.Ref{File: write("j", hidden+"\r\n", 0o600)}, "error: DIR/j ends with a carriage return (a Windows line end), which would count as part of the secret; save it with Unix line ends"},
+		{"trailing blank", secret.Ref{File: write("k", hidden+" \n", 0o600)}, "error: DIR/k begins or ends with a blank, which would count as part of the secret; remove it"},
+		{"leading no-break space", secret.Ref{File: write("l", "\u00A0"+hidden+"\n", 0o600)}, "error: DIR/l begins or ends with a blank, which would count as part of the secret; remove it"},
+		{"byte order mark", secret.Ref{File: write("m", "\uFEFF"+hidden+"\n", 0o600)}, "error: DIR/m begins with a byte order mark, which would count as part of the secret; save it as UTF-8 without one"},
+		{"UTF-16", secret.Ref{File: write("n", "\xFF\xFE1\x002\x00\n\x00", 0o600)}, "error: DIR/n is UTF-16; save it as plain text (UTF-8 without a byte order mark)"},
+		{"Latin-1", secret.Ref{File: write("o", "gr\xFCn\n", 0o600)}, "error: DIR/o is not UTF-8; save it as plain text"},
+		{"two newlines", secret.Ref{File: write("p", hidden+"\n\n", 0o600)}, "error: DIR/p holds more than one line; only the secret may be in it"},
+		{"command with a trailing blank", secret.Ref{Command: []string{"printf", "x \\n"}}, "error: the output of printf begins or ends with a blank, which would count as part of the secret; remove it"},
+		{"file open to others", secret.Ref{File: write("d", hidden, 0o604)}, "error: DIR/d is open to others (mode 0604); run: chmod 600 DIR/d"},
+		{"file the group can change", secret.Ref{File: write("e", hidden, 0o660)}, "error: DIR/e is open to others (mode 0660); run: chmod 600 DIR/e"},
+		{"no file", secret.Ref{File: filepath.Join(dir, "none")}, "error: DIR/none does not exist"},
+		{"directory", secret.Ref{File: dir}, "error: DIR is not a regular file"},
+		{"named pipe", secret.Ref{File: filepath.Join(dir, "fifo")}, "error: DIR/fifo is not a regular file"},
+		{"device", secret.Ref{File: "/dev/zero"}, "error: /dev/zero is not a regular file"},
+		{"empty file", secret.Ref{File: write("f", "\n", 0o600)}, "error: DIR/f is empty"},
+		{"two lines", secret.Ref{File: write("g", hidden+"\n"+hidden+"\n", 0o600)}, "error: DIR/g holds more than one line; only the secret may be in it"},
+		{"large file", secret.Ref{File: write("h", strings.Repeat("h", secret.MaxSize+1), 0o600)}, "error: DIR/h holds more than 4096 bytes, which no secret has"},
+		{"largest file", secret.Ref{File: write("i", strings.Repeat("i", secret.MaxSize)+"\n", 0o600)}, strings.Repeat("i", secret.MaxSize)},
+		{"variable", secret.Ref{Env: "PIN_VARIABLE"}, "from variable"},
+		{"no variable", secret.Ref{Env: "PIN_NOWHERE"}, "error: environment variable PIN_NOWHERE is not set"},
+		{"empty variable", secret.Ref{Env: "PIN_EMPTY"}, "error: environment variable PIN_EMPTY is empty"},
+		{"credential", secret.Ref{Credential: "credential"}, "from systemd"},
+		{"no credential", secret.Ref{Credential: "none"}, "error: DIR/none does not exist"},
+		{"command", secret.Ref{Command: []string{"./script", "command"}}, "from command in DIR"},
+		{"command from PATH", secret.Ref{Command: []string{"printf", "%s", "from PATH"}}, "from PATH"},
+		{"no command", secret.Ref{Command: []string{"./none"}}, "error: DIR/none failed: fork/exec DIR/none: no such file or directory"},
+		{"failing command", secret.Ref{Command: []string{"./broken"}}, "error: DIR/broken failed: exit status 3; it said: no such pin\\x1b[31m"},
+		{"silent command", secret.Ref{Command: []string{"true"}}, "error: the output of true is empty"},
+		{"endless command", secret.Ref{Command: []string{"yes"}}, "error: the output of yes holds more than 4096 bytes, which no secret has"},
+		{"no place", secret.Ref{}, "error: no place is given to read the secret from"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			value, err := test.ref.read(t.Context(), dir)
-			got := value.reveal()
+			value, err := test.ref.Read(t.Context(), dir)
+			got := value.Reveal()
 			if err != nil {
 				got = "error: " + err.Error()
 				if strings.Contains(got, hidden) {
@@ -154,8 +156,8 @@ func TestReadSecret(t *testing.T) {
 		})
 	}
 	t.Run("no systemd", func(t *testing.T) {
-		t.Setenv(credentialsVariable, "")
-		_, err := secretRef{Credential: "pin"}.read(t.Context(), dir)
+		t.Setenv(secret.CredentialsVariable, "")
+		_, err := secret.Ref{Credential: "pin"}.Read(t.Context(), dir)
 		const want = "systemd gave this process no credentials ($CREDENTIALS_DIRECTORY is not set); add LoadCredential=pin:PATH to the unit"
 		if err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
@@ -170,7 +172,7 @@ func TestHangingCommand(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	_, err := secretRef{Command: []string{"./hang"}}.read(ctx, dir)
+	_, err := secret.Ref{Command: []string{"./hang"}}.Read(ctx, dir)
 	if err == nil || time.Since(start) > 5*time.Second {
 		t.Errorf("%v after %s", err, time.Since(start))
 	}
@@ -213,7 +215,7 @@ func TestResolveCommands(t *testing.T) {
 		if i == 3 || i == 11 {
 			want = ""
 		}
-		if got := all.AccessKeys[fmt.Sprint("s", i)][0].Secret.reveal(); got != want {
+		if got := all.AccessKeys[fmt.Sprint("s", i)][0].Secret.Reveal(); got != want {
 			t.Errorf("key store %d has the secret of another: %q", i, got)
 		}
 	}
@@ -252,7 +254,7 @@ func TestCommandOfDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	all, _, err := resolveSecrets(t.Context(), c)
-	if err != nil || all.AccessKeys["tax"][0].Secret.reveal() == "" {
+	if err != nil || all.AccessKeys["tax"][0].Secret.Reveal() == "" {
 		t.Error(err)
 	}
 }
@@ -265,11 +267,11 @@ func TestResolveSecrets(t *testing.T) {
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}
-	if all.PINs["hsm-a"].reveal() != "1234-a" || all.PINs["hsm-b"].reveal() != "1234-b" {
+	if all.PINs["hsm-a"].Reveal() != "1234-a" || all.PINs["hsm-b"].Reveal() != "1234-b" {
 		t.Error("the PINs are not what the files hold")
 	}
 	keys := all.AccessKeys["demo"]
-	if len(keys) != 1 || keys[0].ID != "XKSTESTACCESSKEYID234567" || keys[0].Secret.reveal() != "N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU" {
+	if len(keys) != 1 || keys[0].ID != "XKSTESTACCESSKEYID234567" || keys[0].Secret.Reveal() != "N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU" {
 		t.Error("the credential is not what the files hold")
 	}
 	writeFile(t, "demo.key", hidden, 0o600)

@@ -8,13 +8,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"xks-proxy/internal/secret"
 )
 
 func TestVariablesAreTaken(t *testing.T) {
 	t.Setenv("PIN_OF_ONE", "first")
 	for range 2 { // the second time it is not in the environment any more
-		got, err := secretRef{Env: "PIN_OF_ONE"}.read(context.Background(), t.TempDir())
-		if err != nil || got.reveal() != "first" {
+		got, err := secret.Ref{Env: "PIN_OF_ONE"}.Read(context.Background(), t.TempDir())
+		if err != nil || got.Reveal() != "first" {
 			t.Fatalf("read: %v", err)
 		}
 		if value, found := os.LookupEnv("PIN_OF_ONE"); found {
@@ -22,8 +24,8 @@ func TestVariablesAreTaken(t *testing.T) {
 		}
 	}
 	t.Setenv("PIN_OF_ONE", "second")
-	got, err := secretRef{Env: "PIN_OF_ONE"}.read(context.Background(), t.TempDir())
-	if err != nil || got.reveal() != "second" {
+	got, err := secret.Ref{Env: "PIN_OF_ONE"}.Read(context.Background(), t.TempDir())
+	if err != nil || got.Reveal() != "second" {
 		t.Errorf("a new value: %v", err)
 	}
 }
@@ -38,13 +40,13 @@ func TestCommandsSeeNoSecretVariable(t *testing.T) {
 	c := &config{
 		source: &source{dir: dir},
 		HSMs: []hsmConfig{
-			{Name: "hsm-a", PIN: secretRef{Command: []string{"./pin"}}},
-			{Name: "hsm-b", PIN: secretRef{Env: "PIN_OF_B"}},
+			{Name: "hsm-a", PIN: secret.Ref{Command: []string{"./pin"}}},
+			{Name: "hsm-b", PIN: secret.Ref{Env: "PIN_OF_B"}},
 		},
-		KeyStores: []keyStoreConfig{{Name: "main", Credentials: []credentialConfig{{AccessKeyID: "A", SecretAccessKey: secretRef{Env: "KEY_OF_STORE"}}}}},
+		KeyStores: []keyStoreConfig{{Name: "main", Credentials: []credentialConfig{{AccessKeyID: "A", SecretAccessKey: secret.Ref{Env: "KEY_OF_STORE"}}}}},
 	}
 	all := resolveInto(context.Background(), newReport(c.source), c)
-	if all.PINs["hsm-a"].reveal() != "1234" || all.PINs["hsm-b"].reveal() != hidden {
+	if all.PINs["hsm-a"].Reveal() != "1234" || all.PINs["hsm-b"].Reveal() != hidden {
 		t.Error("a PIN was not read")
 	}
 	environment := readFile(t, filepath.Join(dir, "environment"))

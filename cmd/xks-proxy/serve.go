@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/filewatch"
 	"xks-proxy/pkg/hsm/worker"
 )
 
@@ -65,8 +66,8 @@ func serve(ctx context.Context, file string, started func()) error {
 	if err != nil {
 		return err
 	}
-	files := new(fileWatch)
-	files.settle(filesOf(file, c), began)
+	files := new(filewatch.Watcher)
+	files.Settle(filesOf(file, c), began)
 	log, err := newLogger(c.Log)
 	if err != nil {
 		return err
@@ -86,7 +87,7 @@ type serving struct {
 	secrets  *secrets
 	material *tlsMaterial
 	warnings []warning
-	files    *fileWatch
+	files    *filewatch.Watcher
 	log      *openedLog
 	hangups  <-chan os.Signal
 }
@@ -130,7 +131,7 @@ func serveWith(ctx context.Context, v serving, started func()) error {
 	s := newServers(p, listeners)
 	s.serveBeside()
 	defer s.closeBeside()
-	defer p.uses.keep(p.keyStores)()
+	defer p.uses.Keep(p.keyStores)()
 	err = p.assemble(ctx)
 	if errors.Is(err, errStopped) {
 		log.Info(err.Error())

@@ -15,6 +15,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"xks-proxy/internal/lastuse"
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/test/asroot"
 )
@@ -59,9 +61,9 @@ func TestStrangeStateFiles(t *testing.T) {
 			}
 			return err
 		}, true},
-		lastUsesName: {func(d string) error { openLastUses(d, time.Now(), zap.NewNop()); return nil }, false},
+		lastuse.FileName: {func(d string) error { lastuse.Open(d, time.Now(), zap.NewNop()); return nil }, false},
 		"refused-pin-hsm-a.json": {func(d string) error {
-			return refusedPINs{directory: d, log: zap.NewNop()}.held(h, newSecret("1234"))
+			return refusedPINs{directory: d, log: zap.NewNop()}.held(h, secret.New("1234"))
 		}, true}, // nobody knows whether the PIN was refused: it is not tried
 	} {
 		for name, put := range strangeFiles {
@@ -103,7 +105,7 @@ func TestStateFilesAreReplaced(t *testing.T) {
 			mustAdd(t, k, blockOf("finance", ""))
 			return refused.remember(
 				h,
-				newSecret("1234"),
+				secret.New("1234"),
 				&hsm.Error{HSM: "hsm-a", Kind: hsm.ErrPINIncorrect},
 			)
 		})
@@ -113,7 +115,7 @@ func TestStateFilesAreReplaced(t *testing.T) {
 		if blocks, _ := mustOpen(t, directory).list(); len(blocks) != 1 {
 			t.Errorf("%s: after a restart %v", name, blocks)
 		}
-		if err := refused.held(h, newSecret("1234")); err == nil {
+		if err := refused.held(h, secret.New("1234")); err == nil {
 			t.Errorf("%s: the refused PIN is forgotten", name)
 		}
 		_, err = os.Lstat(filepath.Join(directory, "elsewhere"))

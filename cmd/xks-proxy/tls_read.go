@@ -13,6 +13,8 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"xks-proxy/internal/guarded"
 )
 
 // certificatePlace is a certificate where the configuration names it.
@@ -62,7 +64,7 @@ func (c *config) listenerPlaces() []listenerPlace {
 // readCertificate loads a certificate chain and its key, which must match and be private to its
 // owner. The error names the files.
 func readCertificate(c certificateConfig) (tls.Certificate, error) {
-	f, err := openPrivate(c.Key)
+	f, err := guarded.OpenPrivate(c.Key)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
@@ -72,7 +74,7 @@ func readCertificate(c certificateConfig) (tls.Certificate, error) {
 		return tls.Certificate{}, fmt.Errorf("the key cannot be read: %w", err)
 	}
 	defer clear(key)
-	chain, err := readLimited(c.Certificate, maxConfigSize)
+	chain, err := guarded.ReadLimited(c.Certificate, maxConfigSize)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("the certificate cannot be read: %w", err)
 	}
@@ -88,7 +90,7 @@ func readCertificate(c certificateConfig) (tls.Certificate, error) {
 
 // readChain is readCertificate without the key, for someone who may not read it.
 func readChain(c certificateConfig) (tls.Certificate, error) {
-	text, err := readLimited(c.Certificate, maxConfigSize)
+	text, err := guarded.ReadLimited(c.Certificate, maxConfigSize)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("the certificate cannot be read: %w", err)
 	}
@@ -144,13 +146,13 @@ type caBundle struct {
 func readCABundle(path string) (*caBundle, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fileProblem(path, err)
+		return nil, guarded.Problem(path, err)
 	}
-	err = checkPolicyFile(path, info) // the same rule: who changes it decides who is let in
+	err = guarded.CheckUnwritable(path, info) // the same rule: who changes it decides who is let in
 	if err != nil {
 		return nil, err
 	}
-	text, err := readLimited(path, maxConfigSize)
+	text, err := guarded.ReadLimited(path, maxConfigSize)
 	if err != nil {
 		return nil, err
 	}

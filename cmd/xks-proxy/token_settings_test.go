@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
 )
@@ -21,7 +22,7 @@ const tokenKeys = `serial: "17", slot: 0x2000000000000001, token_manufacturer: A
 func TestTokenSettings(t *testing.T) {
 	configDir(t)
 	c, _ := mustLoad(t, validConfig(t, "token: hsm-b, ", "token: hsm-b, "+tokenKeys))
-	got := tokenSettings(c.HSMs[1], newSecret("1234"), keyIdentity{testKey: "test"})
+	got := tokenSettings(c.HSMs[1], secret.New("1234"), keyIdentity{testKey: "test"})
 	want := pkcs11.Config{
 		Token: "hsm-b", Serial: "17", Manufacturer: "ACME", Model: "M1", IgnoreInitialized: true, UserType: "0x80000001", PIN: "1234",
 		Overrides: pkcs11.Overrides{IVBits: pkcs11.IVBitsAbsent, MaxAAD: 512, MaxData: 600},
@@ -38,7 +39,7 @@ func TestTokenSettings(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	plain := tokenSettings(c.HSMs[0], newSecret("1234"), keyIdentity{})
+	plain := tokenSettings(c.HSMs[0], secret.New("1234"), keyIdentity{})
 	if plain.Slot != nil || plain.IgnoreInitialized || plain.UserType != pkcs11.UserNormal {
 		t.Errorf("defaults: %+v", plain)
 	}
@@ -63,7 +64,7 @@ func TestTokenWithoutLogin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if all.PINs["hsm-b"].reveal() != "" || all.PINs["hsm-a"].reveal() != "1234-a" ||
+	if all.PINs["hsm-b"].Reveal() != "" || all.PINs["hsm-a"].Reveal() != "1234-a" ||
 		len(all.AccessKeys["demo"]) != 1 {
 		t.Errorf("the secrets are mixed up: %+v", all)
 	}
@@ -98,7 +99,7 @@ func TestRefusedPINOfAnotherToken(t *testing.T) {
 	r := refusedPINs{directory: filepath.Join(dir, "state"), log: zap.NewNop()}
 	slot, other := 1, 2
 	h := hsmConfig{Name: "hsm-a", Module: "/m.so", Slot: &slot, UserType: "user"}
-	pin := newSecret("1234")
+	pin := secret.New("1234")
 	r.note(h, pin, &hsm.Error{Kind: hsm.ErrPINIncorrect, Function: "C_Login", Code: 0xA0})
 	if r.held(h, pin) == nil {
 		t.Error("a refused PIN is not held")

@@ -5,6 +5,8 @@ package main
 import (
 	"os"
 	"path/filepath"
+
+	"xks-proxy/internal/secret"
 )
 
 // filesOf are the files that one or several configurations are from: the file itself, the directory of key stores, policies,
@@ -57,9 +59,9 @@ func (l *fileList) addCertificates(list []certificateConfig) {
 	}
 }
 
-func (l *fileList) addSecret(ref secretRef) {
+func (l *fileList) addSecret(ref secret.Ref) {
 	l.add(ref.File)
-	if dir := os.Getenv(credentialsVariable); dir != "" && ref.Credential != "" {
+	if dir := os.Getenv(secret.CredentialsVariable); dir != "" && ref.Credential != "" {
 		l.add(filepath.Join(dir, ref.Credential))
 	}
 }

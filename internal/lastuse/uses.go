@@ -1,7 +1,9 @@
-package main
+// Package lastuse remembers across restarts when each credential was last used (requirement A5).
+package lastuse
 
-// When each credential was last used, across restarts: an operator who rotates one must not take it for unused because
-// the proxy was restarted meanwhile (A5). Best effort: nothing depends on it but what `credentials list` and a metric say.
+// When each credential was last used, across restarts: an operator who rotates one must not take it
+// for unused because the proxy was restarted meanwhile (A5). Best effort: nothing depends on it but
+// what `credentials list` and a metric say.
 
 import (
 	"encoding/json"
@@ -21,7 +23,7 @@ import (
 
 const (
 	lastUsesFormat   = 1
-	lastUsesName     = "last_used.json"
+	FileName         = "last_used.json"
 	lastUsesInterval = time.Minute
 	maxLastUsesFile  = 64 << 20 // bytes; some 400,000 credentials
 )
@@ -44,31 +46,39 @@ type lastUsesFile struct {
 	Uses   []lastUse `json:"uses"`
 }
 
-// lastUses is what earlier runs of the program knew.
-type lastUses struct {
+// Uses is what earlier runs of the program knew.
+type Uses struct {
 	path  string // "": nothing is remembered
-	since time.Time
+	Since time.Time
 	log   *zap.Logger
 
 	mu   sync.Mutex
 	uses map[credentialName]time.Time
 }
 
-// openLastUses reads what is remembered in a state directory; now is since when something is known if nothing is.
-func openLastUses(stateDirectory string, now time.Time, log *zap.Logger) *lastUses {
-	u := &lastUses{since: now.UTC().Truncate(time.Second), log: log, uses: map[credentialName]time.Time{}}
+// Open reads what is remembered in a state directory; now is since when something is known if
+// nothing is.
+func Open(stateDirectory string, now time.Time, log *zap.Logger) *Uses {
+	u := &Uses{
+		Since: now.UTC().Truncate(time.Second),
+		log:   log,
+		uses:  map[credentialName]time.Time{},
+	}
 	if stateDirectory == "" {
 		return u
 	}
-	u.path = filepath.Join(stateDirectory, lastUsesName)
+	u.path = filepath.Join(stateDirectory, FileName)
 	err := u.read()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		log.Warn("when credentials were last used before this start is not known; it is written anew", zap.Error(err))
+		log.Warn(
+			"when credentials were last used before this start is not known; it is written anew",
+			zap.Error(err),
+		)
 	}
 	return u
 }
 
-func (u *lastUses) read() error {
+func (u *Uses) read() error {
 	data, err := durable.ReadFile(u.path, maxLastUsesFile)
 	if err != nil {
 		return err
@@ -81,15 +91,15 @@ func (u *lastUses) read() error {
 	if file.Format != lastUsesFormat {
 		return fmt.Errorf("%s: format %d is not known to this version", u.path, file.Format)
 	}
-	u.since = file.Since
+	u.Since = file.Since
 	for _, use := range file.Uses {
 		u.uses[use.credentialName] = use.At
 	}
 	return nil
 }
 
-// overlay fills in the last uses that were before this run.
-func (u *lastUses) overlay(stores []xks.KeyStoreStatus) []xks.KeyStoreStatus {
+// Overlay fills in the last uses that were before this run.
+func (u *Uses) Overlay(stores []xks.KeyStoreStatus) []xks.KeyStoreStatus {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for i, k := range stores {
@@ -104,8 +114,9 @@ func (u *lastUses) overlay(stores []xks.KeyStoreStatus) []xks.KeyStoreStatus {
 	return stores
 }
 
-// keep remembers once a minute what stores says, and a last time when the func that it returns is called.
-func (u *lastUses) keep(stores func() []xks.KeyStoreStatus) func() {
+// Keep remembers once a minute what stores says, and a last time when the func that it returns is
+// called.
+func (u *Uses) Keep(stores func() []xks.KeyStoreStatus) func() {
 	if u.path == "" {
 		return func() {}
 	}
@@ -131,11 +142,11 @@ func (u *lastUses) keep(stores func() []xks.KeyStoreStatus) func() {
 }
 
 // remember writes the file if a credential was used, came or went.
-func (u *lastUses) remember(stores []xks.KeyStoreStatus) {
+func (u *Uses) remember(stores []xks.KeyStoreStatus) {
 	if len(stores) == 0 {
 		return // the proxy starts: what is remembered stays
 	}
-	file := lastUsesFile{Format: lastUsesFormat, Since: u.since, Uses: []lastUse{}}
+	file := lastUsesFile{Format: lastUsesFormat, Since: u.Since, Uses: []lastUse{}}
 	now := map[credentialName]time.Time{}
 	for _, s := range stores {
 		for _, c := range s.Credentials {
@@ -155,12 +166,15 @@ func (u *lastUses) remember(stores []xks.KeyStoreStatus) {
 		err = durable.ReplaceFile(u.path, data)
 	}
 	if err != nil {
-		u.log.Warn("when credentials were last used will not be known after a restart", zap.Error(err))
+		u.log.Warn(
+			"when credentials were last used will not be known after a restart",
+			zap.Error(err),
+		)
 	}
 }
 
 // changed takes over what is known now.
-func (u *lastUses) changed(now map[credentialName]time.Time) bool {
+func (u *Uses) changed(now map[credentialName]time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	same := len(now) == len(u.uses)

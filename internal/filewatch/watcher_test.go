@@ -1,4 +1,4 @@
-package main
+package filewatch
 
 // The watch of the files: what it notices, when it calls, and what a look costs.
 
@@ -29,10 +29,10 @@ func newWatchRig(t *testing.T) *watchRig {
 			t.Fatal(err)
 		}
 	}
-	writeFile(t, filepath.Join(dir, "plain"), "1", 0o600)
-	writeFile(t, filepath.Join(dir, "one", "secret"), "1", 0o600)
-	writeFile(t, filepath.Join(dir, "two", "secret"), "2", 0o600)
-	writeFile(t, filepath.Join(dir, "key_stores.d", "a.yaml"), "a", 0o600)
+	writeText(t, filepath.Join(dir, "plain"), "1")
+	writeText(t, filepath.Join(dir, "one", "secret"), "1")
+	writeText(t, filepath.Join(dir, "two", "secret"), "2")
+	writeText(t, filepath.Join(dir, "key_stores.d", "a.yaml"), "a")
 	rig := &watchRig{dir: dir}
 	rig.link(t, "one", "..data")
 	rig.link(t, filepath.Join("..data", "secret"), "secret")
@@ -40,6 +40,14 @@ func newWatchRig(t *testing.T) *watchRig {
 		rig.files = append(rig.files, filepath.Join(dir, name))
 	}
 	return rig
+}
+
+func writeText(t *testing.T, path, text string) {
+	t.Helper()
+	err := os.WriteFile(path, []byte(text), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (rig *watchRig) path(name string) string { return filepath.Join(rig.dir, name) }
@@ -58,7 +66,7 @@ func (rig *watchRig) link(t *testing.T, target, name string) {
 
 func (rig *watchRig) replace(t *testing.T, name, text string) {
 	t.Helper()
-	writeFile(t, rig.path(name+".new"), text, 0o600)
+	writeText(t, rig.path(name+".new"), text)
 	err := os.Rename(rig.path(name+".new"), rig.path(name))
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +79,7 @@ func TestChangedFiles(t *testing.T) {
 		want []string
 	}{
 		"nothing":            {func(*testing.T, *watchRig) {}, nil},
-		"written over":       {func(t *testing.T, rig *watchRig) { writeFile(t, rig.path("plain"), "22", 0o600) }, []string{"plain"}},
+		"written over":       {func(t *testing.T, rig *watchRig) { writeText(t, rig.path("plain"), "22") }, []string{"plain"}},
 		"replaced":           {func(t *testing.T, rig *watchRig) { rig.replace(t, "plain", "1") }, []string{"plain"}},
 		"another mode":       {func(t *testing.T, rig *watchRig) { _ = os.Chmod(rig.path("plain"), 0o644) }, []string{"plain"}},
 		"removed":            {func(t *testing.T, rig *watchRig) { _ = os.Remove(rig.path("plain")) }, []string{"plain"}},
@@ -99,20 +107,25 @@ func TestChangedFiles(t *testing.T) {
 	}
 }
 
-// A change is told when it has stood for an interval, once, and again when there is another; one that is undone is not told.
+// A change is told when it has stood for an interval, once, and again when there is another; one
+// that is undone is not told.
 func TestWatch(t *testing.T) {
 	rig := newWatchRig(t)
 	synctest.Test(t, func(t *testing.T) {
 		const interval = 2 * time.Second
-		w := new(fileWatch)
-		w.settle(rig.files, time.Now()) // the files' times are far ahead of the time in here
+		w := new(Watcher)
+		w.Settle(rig.files, time.Now()) // the files' times are far ahead of the time in here
 		var every atomic.Int64
 		every.Store(int64(interval))
 		told := make(chan string, 100)
-		go w.watch(t.Context(), func() time.Duration { return time.Duration(every.Load()) }, func(what string) {
-			told <- filepath.Base(what)
-			w.settle(rig.files, time.Now())
-		})
+		go w.Watch(
+			t.Context(),
+			func() time.Duration { return time.Duration(every.Load()) },
+			func(what string) {
+				told <- filepath.Base(what)
+				w.Settle(rig.files, time.Now())
+			},
+		)
 		pass := func(want ...string) {
 			t.Helper()
 			synctest.Wait()
@@ -135,7 +148,7 @@ func TestWatch(t *testing.T) {
 		pass()
 
 		for n := range 5 { // somebody goes on writing
-			writeFile(t, rig.path("plain"), strings.Repeat("3", n+3), 0o600)
+			writeText(t, rig.path("plain"), strings.Repeat("3", n+3))
 			time.Sleep(interval)
 		}
 		pass()
@@ -157,7 +170,7 @@ func TestWatch(t *testing.T) {
 		time.Sleep(3 * interval)
 		pass("plain")
 
-		w.forget()
+		w.Forget()
 		time.Sleep(3 * interval)
 		synctest.Wait()
 		if len(told) != 1 {
@@ -172,39 +185,16 @@ func TestSettleWhileFilesChange(t *testing.T) {
 	time.Sleep(2 * clockTick)
 	began := time.Now()
 	rig.replace(t, "plain", "later")
-	w := new(fileWatch)
-	w.settle(rig.files, began)
+	w := new(Watcher)
+	w.Settle(rig.files, began)
 	_, differ := w.news()
 	if !slices.Equal(differ, []string{rig.path("plain")}) {
 		t.Errorf("%q are read again", differ)
 	}
 	time.Sleep(2 * clockTick)
-	w.settle(rig.files, time.Now())
+	w.Settle(rig.files, time.Now())
 	if _, differ := w.news(); len(differ) > 0 {
 		t.Errorf("%q are read again and again", differ)
-	}
-}
-
-// All files that a configuration names are watched.
-func TestFilesOf(t *testing.T) {
-	t.Setenv(credentialsVariable, "/run/credentials")
-	c := &config{
-		KeyStoreDirectory: "/key_stores.d",
-		Server: serverConfig{
-			TLS:                tlsConfig{Certificate: "/crt", Key: "/key", More: []certificateConfig{{"/crt2", "/key2"}}},
-			ClientCertificates: clientCertificatesConfig{CA: "/ca"},
-			Listeners:          []listenerConfig{{ClientCertificates: clientCertificatesConfig{CA: "/ca2"}}},
-		},
-		HSMs: []hsmConfig{{PIN: secretRef{File: "/pin"}}, {PIN: secretRef{Command: []string{"/bin/pin"}}}, {PIN: secretRef{Env: "PIN"}}},
-		KeyStores: []keyStoreConfig{{
-			Certificates: []certificateConfig{{"/crt3", "/key3"}}, Policy: policyConfig{Files: []string{"/policies"}},
-			Credentials: []credentialConfig{{SecretAccessKey: secretRef{File: "/secret"}}, {SecretAccessKey: secretRef{Credential: "name"}}},
-		}},
-	}
-	got := slices.Sorted(slices.Values(filesOf("/file", c, c)))
-	want := []string{"/ca", "/ca2", "/crt", "/crt2", "/crt3", "/file", "/key", "/key2", "/key3", "/key_stores.d", "/pin", "/policies", "/run/credentials/name", "/secret"}
-	if !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
 	}
 }
 
@@ -229,8 +219,8 @@ func BenchmarkLook(b *testing.B) {
 			}
 		}
 	}
-	w := new(fileWatch)
-	w.settle(files, time.Now())
+	w := new(Watcher)
+	w.Settle(files, time.Now())
 	for b.Loop() {
 		w.news()
 	}

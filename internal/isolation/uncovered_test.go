@@ -1,21 +1,20 @@
-package main
+package isolation
 
 // Which patterns are wider than others, against path.Match on all short labels.
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"path"
 	"strings"
 	"testing"
 )
 
-func patternsOf(t *testing.T, texts ...string) []labelPattern {
+func patternsOf(t *testing.T, texts ...string) []Pattern {
 	t.Helper()
-	var all []labelPattern
+	var all []Pattern
 	for _, text := range texts {
-		p, good := parseLabelPattern(text)
+		p, good := Parse(text)
 		if !good {
 			t.Fatalf("%q is not a pattern", text)
 		}
@@ -25,10 +24,10 @@ func patternsOf(t *testing.T, texts ...string) []labelPattern {
 }
 
 func TestUncoveredLabel(t *testing.T) {
-	ids := templatePattern("", "")
+	ids := Template("", "")
 	for _, test := range []struct {
 		pattern  string
-		template labelPattern
+		template Pattern
 		others   []string
 		want     string
 	}{
@@ -41,15 +40,27 @@ func TestUncoveredLabel(t *testing.T) {
 		{"a-*", ids, []string{"a-[^q]*", "a-"}, "a-q"},
 		{"[ab]-1", ids, []string{"a-1"}, "b-1"},
 		{"a", ids, nil, "a"},
-		{"é", ids, nil, ""},                                   // not an external key id
-		{"*", templatePattern("x/", ""), []string{"x/*"}, ""}, // * stops at a /
-		{"*/*", templatePattern("x/", ""), []string{"*"}, "x/a"},
-		{"p-*", templatePattern("p-", ""), []string{"p-[a-z]*"}, "p-0"},
+		{"é", ids, nil, ""},                            // not an external key id
+		{"*", Template("x/", ""), []string{"x/*"}, ""}, // * stops at a /
+		{"*/*", Template("x/", ""), []string{"*"}, "x/a"},
+		{"p-*", Template("p-", ""), []string{"p-[a-z]*"}, "p-0"},
 	} {
-		budget := maxPositions
-		got, err := uncoveredLabel(patternsOf(t, test.pattern)[0], test.template, patternsOf(t, test.others...), &budget)
-		if got != test.want || err != nil || budget >= maxPositions {
-			t.Errorf("%s beyond %q: %q, %v; want %q", test.pattern, test.others, got, err, test.want)
+		budget := 1_000_000
+		got, err := Uncovered(
+			patternsOf(t, test.pattern)[0],
+			test.template,
+			patternsOf(t, test.others...),
+			&budget,
+		)
+		if got != test.want || err != nil || budget >= 1_000_000 {
+			t.Errorf(
+				"%s beyond %q: %q, %v; want %q",
+				test.pattern,
+				test.others,
+				got,
+				err,
+				test.want,
+			)
 		}
 	}
 }
@@ -70,8 +81,13 @@ func TestUncoveredLabelIsExact(t *testing.T) {
 	for range 3000 {
 		mine := pattern()
 		others := []string{pattern(), pattern(), pattern()}[:1+random.IntN(3)]
-		budget := maxPositions
-		label, err := uncoveredLabel(patternsOf(t, mine)[0], templatePattern("", ""), patternsOf(t, others...), &budget)
+		budget := 1_000_000
+		label, err := Uncovered(
+			patternsOf(t, mine)[0],
+			Template("", ""),
+			patternsOf(t, others...),
+			&budget,
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,27 +141,13 @@ func allTexts(letters string, longest int) []string {
 func TestUncoveredLabelIsBounded(t *testing.T) {
 	budget := 1000
 	long := strings.Repeat("*a", 60)
-	_, err := uncoveredLabel(patternsOf(t, long)[0], templatePattern("", ""), patternsOf(t, long+"b", long+"c*", strings.Repeat("*b", 60)), &budget)
+	_, err := Uncovered(
+		patternsOf(t, long)[0],
+		Template("", ""),
+		patternsOf(t, long+"b", long+"c*", strings.Repeat("*b", 60)),
+		&budget,
+	)
 	if !errors.Is(err, errTooInvolved) {
 		t.Errorf("%v, budget %d", err, budget)
-	}
-}
-
-// A thousand patterns that are all narrowed are compared with those that begin alike, which is quick
-// enough for an answer.
-func TestManyNarrowerLabels(t *testing.T) {
-	old, next := keysConfig{Label: "{key_id}"}, keysConfig{Label: "{key_id}"}
-	for i := range 1000 {
-		old.Labels = append(old.Labels, fmt.Sprintf("team-%d-*", i))
-		next.Labels = append(next.Labels, fmt.Sprintf("team-%d-a*", i))
-	}
-	budget := maxPositions
-	label, err := widerLabel(old, next, "test", &budget)
-	if label != "" || err != nil {
-		t.Errorf("%q, %v", label, err)
-	}
-	label, err = widerLabel(next, old, "test", &budget)
-	if label == "" || err != nil {
-		t.Errorf("%q, %v", label, err)
 	}
 }

@@ -1,9 +1,11 @@
-package main
+// Package filewatch notices changed files, also behind symbolic links and in directories.
+package filewatch
 
 // Whether the files of the configuration have changed: a look at them every few seconds.
 //
-// inotify (fsnotify) would save the looks, and miss what matters here: it watches an inode, so that it says nothing when a
-// symbolic link further up is turned to another directory, as Kubernetes does with mounted secrets, and nothing of what other machines do on a
+// inotify (fsnotify) would save the looks, and miss what matters here: it watches an inode, so that
+// it says nothing when a symbolic link further up is turned to another directory, as Kubernetes
+// does with mounted secrets, and nothing of what other machines do on a
 // network file system. A look costs a system call a file, see BenchmarkLook.
 
 import (
@@ -19,7 +21,8 @@ import (
 	"time"
 )
 
-// fileStamp is what tells a file from a changed one: the target's, where it is a symbolic link. The zero stamp is no file's.
+// fileStamp is what tells a file from a changed one: the target's, where it is a symbolic link. The
+// zero stamp is no file's.
 type fileStamp struct {
 	device, inode uint64
 	size          int64
@@ -32,7 +35,8 @@ type fileStamp struct {
 // look is the stamps of files, by path.
 type look map[string]fileStamp
 
-// lookAt takes the stamps of files. A directory stands for the files in it as well, but not for further directories.
+// lookAt takes the stamps of files. A directory stands for the files in it as well, but not for
+// further directories.
 func lookAt(files []string) look {
 	l := make(look, len(files))
 	for _, path := range files {
@@ -46,7 +50,8 @@ func lookAt(files []string) look {
 			l[path] = fileStamp{problem: err.Error()}
 			continue
 		}
-		// Whatever else happens in the directory is nobody's concern, such as temporary files beside those of the configuration.
+		// Whatever else happens in the directory is nobody's concern, such as temporary files
+		// beside those of the configuration.
 		l[path] = fileStamp{mode: stamp.mode, owner: stamp.owner, group: stamp.group}
 		for _, entry := range entries {
 			if configFile(entry.Name()) {
@@ -95,8 +100,8 @@ func changedFiles(before, now look) []string {
 	return slices.Sorted(maps.Keys(differ))
 }
 
-// fileWatch knows how the files were when they were last read, well or in vain.
-type fileWatch struct {
+// Watcher knows how the files were when they were last read, well or in vain.
+type Watcher struct {
 	mu    sync.Mutex
 	files []string
 	read  look
@@ -105,9 +110,10 @@ type fileWatch struct {
 // clockTick: a file system stamps with a clock that is behind by so much.
 const clockTick = 10 * time.Millisecond
 
-// settle says that the files were read, beginning at a time. One that was changed since then may have been read before or after
+// Settle says that the files were read, beginning at a time. One that was changed since then may
+// have been read before or after
 // its change: it counts as not read, and is read again.
-func (w *fileWatch) settle(files []string, began time.Time) {
+func (w *Watcher) Settle(files []string, began time.Time) {
 	now := lookAt(files)
 	limit := time.Now()
 	for path := range now {
@@ -120,7 +126,8 @@ func (w *fileWatch) settle(files []string, began time.Time) {
 			continue
 		}
 		changed := time.Unix(s.Ctim.Sec, s.Ctim.Nsec)
-		if changed.After(began.Add(-clockTick)) && !changed.After(limit) { // a time to come is another machine's clock
+		if changed.After(began.Add(-clockTick)) &&
+			!changed.After(limit) { // a time to come is another machine's clock
 			now[path] = fileStamp{problem: "changed while it was read"}
 		}
 	}
@@ -129,15 +136,15 @@ func (w *fileWatch) settle(files []string, began time.Time) {
 	w.files, w.read = files, now
 }
 
-// forget has the files count as not read.
-func (w *fileWatch) forget() {
+// Forget has the files count as not read.
+func (w *Watcher) Forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.read = nil
 }
 
 // news is how the files are now and which differ from what was read.
-func (w *fileWatch) news() (look, []string) {
+func (w *Watcher) news() (look, []string) {
 	w.mu.Lock()
 	files, read := w.files, w.read
 	w.mu.Unlock()
@@ -148,9 +155,14 @@ func (w *fileWatch) news() (look, []string) {
 // watchIdle is how often a watch that is off looks whether it is on.
 const watchIdle = time.Second
 
-// watch calls changed, with what has, whenever the files differ from what was read and have stood so for one interval, until
+// Watch calls changed, with what has, whenever the files differ from what was read and have stood
+// so for one interval, until
 // ctx ends. changed reads them and settles. interval 0 is off, and may change at any time.
-func (w *fileWatch) watch(ctx context.Context, interval func() time.Duration, changed func(what string)) {
+func (w *Watcher) Watch(
+	ctx context.Context,
+	interval func() time.Duration,
+	changed func(what string),
+) {
 	var pending look // as the files were at the last look, if that was not as they were read
 	for {
 		every := interval()

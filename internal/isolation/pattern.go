@@ -1,6 +1,7 @@
-package main
+package isolation
 
-// Patterns on labels as path.Match has them, and templates, in a form in which one can ask what several of them
+// Patterns on labels as path.Match has them, and templates, in a form in which one can ask what
+// several of them
 // have in common.
 
 import (
@@ -26,30 +27,31 @@ type labelStep struct {
 	many bool
 }
 
-// labelPattern is a sequence of steps: a label matches if they can be taken through it.
-type labelPattern []labelStep
+// Pattern is a sequence of steps: a label matches if they can be taken through it.
+type Pattern []labelStep
 
-// keyIDSteps is how many steps of a template stand for the external key id.
-const keyIDSteps = 2
+// KeyIDSteps is how many steps of a template stand for the external key id.
+const KeyIDSteps = 2
 
-// templatePattern is what an external key id between before and after can be.
-func templatePattern(before, after string) labelPattern {
-	p := plainPattern(before)
+// Template is what an external key id between before and after can be.
+func Template(before, after string) Pattern {
+	p := Plain(before)
 	p = append(p, labelStep{set: keyIDRune}, labelStep{set: keyIDRune, many: true})
-	return append(p, plainPattern(after)...)
+	return append(p, Plain(after)...)
 }
 
-func plainPattern(text string) labelPattern {
-	p := make(labelPattern, 0, len(text))
+// Plain is the pattern of one text alone.
+func Plain(text string) Pattern {
+	p := make(Pattern, 0, len(text))
 	for _, c := range text {
 		p = append(p, labelStep{set: runes{{c, c}}})
 	}
 	return p
 }
 
-// parseLabelPattern reads a pattern that path.Match takes; ok is false for another.
-func parseLabelPattern(text string) (labelPattern, bool) {
-	p := make(labelPattern, 0, len(text))
+// Parse reads a pattern that path.Match takes; ok is false for another.
+func Parse(text string) (Pattern, bool) {
+	p := make(Pattern, 0, len(text))
 	for rest := []rune(text); len(rest) > 0; {
 		c := rest[0]
 		rest = rest[1:]
@@ -105,7 +107,10 @@ func parseClass(rest []rune) (runes, []rune, bool) {
 		set = append(set, runeRange{low, high})
 		rest = left
 	}
-	set = slices.DeleteFunc(set, func(x runeRange) bool { return x.low > x.high }) // [z-a] is allowed and empty
+	set = slices.DeleteFunc(
+		set,
+		func(x runeRange) bool { return x.low > x.high },
+	) // [z-a] is allowed and empty
 	set = set.ordered()
 	if negated {
 		set = set.others()
@@ -187,8 +192,8 @@ func (s runes) single() (rune, bool) {
 	return 0, false
 }
 
-// suffix is what every label that matches ends with.
-func (p labelPattern) suffix() string {
+// Suffix is what every label that matches ends with.
+func (p Pattern) Suffix() string {
 	var text []rune
 	for i := len(p); i > 0; i-- {
 		c, one := p[i-1].set.single()
@@ -201,8 +206,9 @@ func (p labelPattern) suffix() string {
 	return string(text)
 }
 
-// prefix is what every label that matches begins with; the second result says that it is the only one.
-func (p labelPattern) prefix() (string, bool) {
+// Prefix is what every label that matches begins with; the second result says that it is the only
+// one.
+func (p Pattern) Prefix() (string, bool) {
 	var b strings.Builder
 	for _, step := range p {
 		c, one := step.set.single()

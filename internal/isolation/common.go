@@ -1,6 +1,9 @@
-package main
+// Package isolation compares label patterns: whether two reach a common label, and which label one
+// reaches that others do not. It knows no configuration.
+package isolation
 
-// A label that several patterns have in common: the shortest, found breadth first in the product of their steps.
+// A label that several patterns have in common: the shortest, found breadth first in the product of
+// their steps.
 
 import (
 	"errors"
@@ -13,7 +16,8 @@ const (
 	maxExcluded = 8
 )
 
-// position is how far each pattern has come. While the label begins like an excluded one it matters which, hence
+// position is how far each pattern has come. While the label begins like an excluded one it matters
+// which, hence
 // how long it is.
 type position struct {
 	steps  [maxPatterns]uint16
@@ -31,13 +35,15 @@ type walked struct {
 // errTooInvolved says that patterns have so many wildcards that comparing them would take too long.
 var errTooInvolved = errors.New("too many wildcards")
 
-// commonLabel finds a label that all patterns match and that is none of excluded; "" if there is none.
-// At most maxPatterns and maxExcluded of them. It looks at budget positions at most, and takes from it what it has looked
+// Common finds a label that all patterns match and that is none of excluded; "" if there is none.
+// At most maxPatterns and maxExcluded of them. It looks at budget positions at most, and takes from
+// it what it has looked
 // at; errTooInvolved if that is not enough.
 //
-// It is exact for ASCII. With other characters path.Match lets * end inside of one, so that it matches a little more
+// It is exact for ASCII. With other characters path.Match lets * end inside of one, so that it
+// matches a little more
 // than is found here.
-func commonLabel(patterns []labelPattern, excluded []string, budget *int) (string, error) {
+func Common(patterns []Pattern, excluded []string, budget *int) (string, error) {
 	p := product{patterns: patterns, seen: map[position]bool{}}
 	defer func() { *budget -= len(p.queue) }()
 	for _, text := range excluded {
@@ -58,7 +64,7 @@ func commonLabel(patterns []labelPattern, excluded []string, budget *int) (strin
 }
 
 type product struct {
-	patterns []labelPattern
+	patterns []Pattern
 	excluded [][]rune
 	seen     map[position]bool
 	queue    []walked
@@ -116,7 +122,8 @@ func (p *product) choose(at, next position, i int, set runes, from int) {
 	}
 }
 
-// take adds the characters of set that differ in what the label still is like: those that excluded labels go on
+// take adds the characters of set that differ in what the label still is like: those that excluded
+// labels go on
 // with, and one other.
 func (p *product) take(at, next position, set runes, from int) {
 	var told []rune

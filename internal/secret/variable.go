@@ -1,4 +1,4 @@
-package main
+package secret
 
 // Secrets in environment variables. What a process is started with stands in its
 // /proc/PID/environ for as long as it lives, where the libraries of another HSM's vendor can read
@@ -11,15 +11,16 @@ import (
 )
 
 // takenVariables keeps what was taken: a reload and `hsm restart` read a secret again. (The
-// kernel goes on showing what this process was started with; worker.ForbidDumps keeps that from others.)
+// kernel goes on showing what this process was started with; worker.ForbidDumps keeps that from
+// others.)
 var takenVariables struct {
 	mu     sync.Mutex
-	values map[string]secret
+	values map[string]Secret
 }
 
-// takeVariables takes every variable that one of refs names out of the environment. It
+// TakeVariables takes every variable that one of refs names out of the environment. It
 // comes before a command among them runs.
-func takeVariables(refs ...secretRef) {
+func TakeVariables(refs ...Ref) {
 	for _, ref := range refs {
 		if ref.Env != "" {
 			takeVariable(ref.Env)
@@ -27,9 +28,10 @@ func takeVariables(refs ...secretRef) {
 	}
 }
 
-// takeVariable gives the secret in a variable. One that is in the environment now counts more than what was
+// takeVariable gives the secret in a variable. One that is in the environment now counts more than
+// what was
 // taken before.
-func takeVariable(name string) (secret, bool) {
+func takeVariable(name string) (Secret, bool) {
 	takenVariables.mu.Lock()
 	defer takenVariables.mu.Unlock()
 	value, ok := os.LookupEnv(name)
@@ -38,9 +40,9 @@ func takeVariable(name string) (secret, bool) {
 		return taken, known
 	}
 	if takenVariables.values == nil {
-		takenVariables.values = map[string]secret{}
+		takenVariables.values = map[string]Secret{}
 	}
-	taken := newSecret(value)
+	taken := New(value)
 	takenVariables.values[name] = taken
 	_ = os.Unsetenv(name) // fails only for a name that cannot be in the environment
 	return taken, true
@@ -51,5 +53,5 @@ func readSecretVariable(name string) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("environment variable %s is not set", name)
 	}
-	return []byte(value.reveal()), nil
+	return []byte(value.Reveal()), nil
 }

@@ -1,4 +1,4 @@
-package main
+package peer
 
 // The names of users and groups. Where they come from (NSS: LDAP, SSSD, …) may hang for minutes,
 // and a lookup cannot be cancelled. So nothing waits for one longer than a moment, and nothing
@@ -21,11 +21,11 @@ const (
 	maxNames       = 1000                   // remembered
 )
 
-// errNoName is a lookup that has not answered in time.
-var errNoName = errors.New("the name service of this machine does not answer")
+// ErrNoName is a lookup that has not answered in time.
+var ErrNoName = errors.New("the name service of this machine does not answer")
 
-// lookUp calls a lookup of the system and waits until ctx ends. A lookup that hangs is left behind.
-func lookUp[T any](ctx context.Context, lookup func() (T, error)) (T, error) {
+// LookUp calls a lookup of the system and waits until ctx ends. A lookup that hangs is left behind.
+func LookUp[T any](ctx context.Context, lookup func() (T, error)) (T, error) {
 	type answer struct {
 		value T
 		err   error
@@ -40,19 +40,19 @@ func lookUp[T any](ctx context.Context, lookup func() (T, error)) (T, error) {
 		return a.value, a.err
 	case <-ctx.Done():
 		var none T
-		return none, fmt.Errorf("%w: %w", errNoName, context.Cause(ctx))
+		return none, fmt.Errorf("%w: %w", ErrNoName, context.Cause(ctx))
 	}
 }
 
-// lookUpBriefly is lookUp with nameWait.
-func lookUpBriefly[T any](lookup func() (T, error)) (T, error) {
+// LookUpBriefly is lookUp with nameWait.
+func LookUpBriefly[T any](lookup func() (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), nameWait)
 	defer cancel()
-	return lookUp(ctx, lookup)
+	return LookUp(ctx, lookup)
 }
 
-// systemUserName asks the system for the name of a user. It may hang.
-func systemUserName(uid int) (string, error) {
+// SystemName asks the system for the name of a user. It may hang.
+func SystemName(uid int) (string, error) {
 	u, err := user.LookupId(strconv.Itoa(uid))
 	if err != nil {
 		return "", err
@@ -60,8 +60,8 @@ func systemUserName(uid int) (string, error) {
 	return u.Username, nil
 }
 
-// userNames looks up names of users in the background and remembers them for a while.
-type userNames struct {
+// Names looks up names of users in the background and remembers them for a while.
+type Names struct {
 	lookup func(uid int) (string, error)
 
 	mu      sync.Mutex
@@ -76,12 +76,13 @@ type nameLookup struct {
 	name  string        // "" if the user has none
 }
 
-func newUserNames(lookup func(uid int) (string, error)) *userNames {
-	return &userNames{lookup: lookup, names: map[int]*nameLookup{}}
+// NewNames uses lookup, which may hang: SystemName, mostly.
+func NewNames(lookup func(uid int) (string, error)) *Names {
+	return &Names{lookup: lookup, names: map[int]*nameLookup{}}
 }
 
 // begin starts to look a name up, unless it is known or a lookup is under way. It does not wait.
-func (n *userNames) begin(uid int) {
+func (n *Names) begin(uid int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if one := n.names[uid]; one != nil && (one.pending() || time.Since(one.began) < nameFresh) {
@@ -110,7 +111,7 @@ func (n *userNames) begin(uid int) {
 }
 
 // forget requires mu.
-func (n *userNames) forget() {
+func (n *Names) forget() {
 	for uid, one := range n.names {
 		if !one.pending() {
 			delete(n.names, uid)
@@ -129,7 +130,7 @@ func (l *nameLookup) pending() bool {
 
 // name is the name of a user, "" if it has none or if that is not known within nameWait of begin.
 // While a lookup hangs, only the first caller waits.
-func (n *userNames) name(uid int) string {
+func (n *Names) name(uid int) string {
 	n.begin(uid)
 	n.mu.Lock()
 	one := n.names[uid]

@@ -1,4 +1,7 @@
-package main
+// Package peer is who is at the other end of a Unix socket: the process, its user, whether it is
+// still
+// there, and whether it descends from this process.
+package peer
 
 // Who is at the other end of the admin socket: the numbers are the kernel's (SO_PEERCRED, unix(7)),
 // the name is looked up beside. And whether somebody still is: an order whose caller has gone must
@@ -15,14 +18,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peer is the process at the other end of a Unix socket.
-type peer struct {
+// Peer is the process at the other end of a Unix socket.
+type Peer struct {
 	User          string // its name; "" if it has none, or if the name service did not answer
 	UID, GID, PID int    // -1, -1, 0 if the kernel does not say
 }
 
 // String names the peer for a log.
-func (p peer) String() string {
+func (p Peer) String() string {
 	if p.User == "" {
 		return fmt.Sprintf("user %d", p.UID)
 	}
@@ -30,7 +33,7 @@ func (p peer) String() string {
 }
 
 // MarshalLogObject implements zapcore.ObjectMarshaler.
-func (p peer) MarshalLogObject(e zapcore.ObjectEncoder) error {
+func (p Peer) MarshalLogObject(e zapcore.ObjectEncoder) error {
 	e.AddString("user", p.User)
 	e.AddInt64("uid", int64(p.UID))
 	e.AddInt64("gid", int64(p.GID))
@@ -40,18 +43,18 @@ func (p peer) MarshalLogObject(e zapcore.ObjectEncoder) error {
 
 // caller is a connection to the admin socket.
 type caller struct {
-	peer  peer // without its name
-	names *userNames
+	peer  Peer // without its name
+	names *Names
 	raw   syscall.RawConn // nil: not known
 }
 
 type callerKey struct{}
 
-// withCaller is the ConnContext of the admin server. It is called in the loop that accepts
+// Context is the ConnContext of the admin server. It is called in the loop that accepts
 // connections, so it waits for nothing.
-func withCaller(names *userNames) func(context.Context, net.Conn) context.Context {
+func Context(names *Names) func(context.Context, net.Conn) context.Context {
 	return func(ctx context.Context, conn net.Conn) context.Context {
-		c := &caller{peer: peer{UID: -1, GID: -1}, names: names}
+		c := &caller{peer: Peer{UID: -1, GID: -1}, names: names}
 		raw, err := conn.(*net.UnixConn).SyscallConn()
 		if err == nil {
 			c.raw = raw
@@ -64,18 +67,18 @@ func withCaller(names *userNames) func(context.Context, net.Conn) context.Contex
 	}
 }
 
-func (p *peer) read(fd int) {
+func (p *Peer) read(fd int) {
 	credentials, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err == nil {
 		p.UID, p.GID, p.PID = int(credentials.Uid), int(credentials.Gid), int(credentials.Pid)
 	}
 }
 
-// peerOf may wait for the name, for nameWait at most.
-func peerOf(ctx context.Context) peer {
+// Of may wait for the name, for nameWait at most.
+func Of(ctx context.Context) Peer {
 	c, _ := ctx.Value(callerKey{}).(*caller)
 	if c == nil {
-		return peer{} // in a test without a socket
+		return Peer{} // in a test without a socket
 	}
 	p := c.peer
 	if p.UID >= 0 {
@@ -84,17 +87,17 @@ func peerOf(ctx context.Context) peer {
 	return p
 }
 
-// errCallerGone is an order that was not carried out because nobody waits for its answer any more.
-var errCallerGone = errors.New(
+// ErrGone is an order that was not carried out because nobody waits for its answer any more.
+var ErrGone = errors.New(
 	"the caller went away before the order took effect: nothing was changed",
 )
 
-// callerGone is errCallerGone if ctx has ended, or if the other end of its connection is closed:
+// Gone is errCallerGone if ctx has ended, or if the other end of its connection is closed:
 // net/http may not have noticed that yet. It is asked at the moment when an order takes effect, and
 // does not wait.
-func callerGone(ctx context.Context) error {
+func Gone(ctx context.Context) error {
 	if ctx.Err() != nil {
-		return errCallerGone
+		return ErrGone
 	}
 	c, _ := ctx.Value(callerKey{}).(*caller)
 	if c == nil || c.raw == nil {
@@ -108,7 +111,7 @@ func callerGone(ctx context.Context) error {
 			poll[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
 	})
 	if err != nil || closed {
-		return errCallerGone
+		return ErrGone
 	}
 	return nil
 }

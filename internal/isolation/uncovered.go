@@ -1,4 +1,4 @@
-package main
+package isolation
 
 // A label that one pattern matches and none of several others does: the shortest, found breadth
 // first. Of the pattern it is enough to follow one way through its steps at a time; of the others
@@ -37,8 +37,8 @@ type standing struct {
 
 // wider is one search.
 type wider struct {
-	first, second labelPattern
-	others        []labelPattern
+	first, second Pattern
+	others        []Pattern
 	seen          map[wideKey]bool
 	queue         []standing
 	cost          int
@@ -49,11 +49,11 @@ type wideKey struct {
 	others        string
 }
 
-// uncoveredLabel finds a label that both first and second match and none of others; "" if there
+// Uncovered finds a label that both first and second match and none of others; "" if there
 // is none. It takes from budget what it looked at; errTooInvolved if that is not enough. It is
 // exact as far as commonLabel is.
-func uncoveredLabel(
-	first, second labelPattern, others []labelPattern, budget *int,
+func Uncovered(
+	first, second Pattern, others []Pattern, budget *int,
 ) (string, error) {
 	if len(others) > math.MaxUint16 { // see spreadStep
 		return "", errTooInvolved
@@ -88,7 +88,7 @@ func (w *wider) reach(s standing) {
 }
 
 // ended tells whether nothing has to come after step.
-func ended(p labelPattern, step uint16) bool {
+func ended(p Pattern, step uint16) bool {
 	return !slices.ContainsFunc(p[step:], func(s labelStep) bool { return !s.many })
 }
 
@@ -132,7 +132,7 @@ func (w *wider) expand(from int) {
 // wayOn is a step that takes the next character, and where the pattern stands then.
 type wayOn struct{ step, next uint16 }
 
-func waysOn(p labelPattern, step uint16) []wayOn {
+func waysOn(p Pattern, step uint16) []wayOn {
 	var all []wayOn
 	for ; int(step) < len(p); step++ {
 		if !p[step].many {
