@@ -164,7 +164,7 @@ func TestConfigValidate(t *testing.T) {
 		"malformed":             store(func(s *KeyStoreConfig) { s.Labels = []string{"[a"} }),
 		"does not hold {key_id": store(func(s *KeyStoreConfig) { s.Label = "fixed" }),
 		"template \"{key_id}{k": store(func(s *KeyStoreConfig) { s.Label = "{key_id}{key_id}" }),
-		"not an external key id":    store(func(s *KeyStoreConfig) { s.Disabled = []string{"a b"} }),
+		"an external key id":    store(func(s *KeyStoreConfig) { s.Disabled = []string{"a b"} }),
 		"path prefix":           store(func(s *KeyStoreConfig) { s.PathPrefix = "no-slash" }),
 		"empty segment":         store(func(s *KeyStoreConfig) { s.PathPrefix = "/a/" }),
 		"no credential":         store(func(s *KeyStoreConfig) { s.Credentials = nil }),
