@@ -1,6 +1,6 @@
 package test
 
-// Who can reach the admin socket (issue 5, item 8): nobody over TCP, no other user, and a group where it is let.
+// Who can reach the admin socket: nobody over TCP, no other user, and a group where it is let.
 
 import (
 	"encoding/binary"

@@ -1,6 +1,6 @@
 package test
 
-// The kill switch on the real program (issue 5, item 7): blocked for the very next request, after a restart, and until it is
+// The kill switch on the real program: blocked for the very next request, after a restart, and until it is
 // taken back; a list that cannot be read lets nobody in.
 
 import (

@@ -1,6 +1,6 @@
 package test
 
-// The process protects itself (issue 5, item 9): it leaves no core dump, other processes cannot read it, and a
+// The process protects itself: it leaves no core dump, other processes cannot read it, and a
 // plaintext does not stay in its memory, nor in that of its workers.
 
 import (

@@ -81,7 +81,7 @@ func startReloadScript(t *testing.T) (*reloadScript, *proxy) {
 	return r, w.start(t, r.edit)
 }
 
-// No request fails while the program is reloaded again and again (issue 5, item 2).
+// No request fails while the program is reloaded again and again.
 func TestReloadsUnderLoad(t *testing.T) {
 	r, p := startReloadScript(t)
 	l := p.startLoad(t, http1, *reloadRate/2, 16) // each beat of it is an Encrypt and a Decrypt

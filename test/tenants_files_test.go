@@ -1,6 +1,6 @@
 package test
 
-// A tenant's file, from its copy to its end, on the running program (issue 5, item 1): the next agency is set up by copying a file,
+// A tenant's file, from its copy to its end, on the running program: the next agency is set up by copying a file,
 // and nobody else notices. What a file says holds for its own key store only.
 
 import (

@@ -1,6 +1,6 @@
 package test
 
-// A thousand key stores, each in a file of its own (issue 5, item 1): quick to start and to reload, and each only for its own.
+// A thousand key stores, each in a file of its own: quick to start and to reload, and each only for its own.
 // What an Encrypt costs with so many: go run ./test/bench -stores 1000 (docs/performance.md).
 
 import (

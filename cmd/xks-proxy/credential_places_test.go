@@ -1,6 +1,6 @@
 package main
 
-// The secret of an access key comes from each of the four places (issue 5, item 3), and from no file that others can read.
+// The secret of an access key comes from each of the four places, and from no file that others can read.
 
 import (
 	"strings"

@@ -37,9 +37,11 @@ tools() {
 debian_source() { # name version
 	apt=$dir/apt
 	mkdir -p "$apt/state/lists/partial" "$apt/cache/archives/partial"
+	# The mirror that this machine uses, of the archive and not of its security updates.
+	mirror=$(apt-get indextargets --format '$(SITE)' | grep -v security | head -n 1)
 	for suite in trixie testing; do
 		echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
-			"http://deb.debian.org/debian $suite main"
+			"$mirror $suite main"
 	done >"$apt/sources.list"
 	cat >"$apt/apt.conf" <<-CONF
 		Dir::Etc::sourcelist "$apt/sources.list";

@@ -1,7 +1,7 @@
 package listener
 
 // The gate for strangers (gate.go) and what a connection does with it, in time that a test makes:
-// who waits, who is cut off, and that authentication lifts all of it (issue 5, item 6).
+// who waits, who is cut off, and that authentication lifts all of it.
 
 import (
 	"errors"
