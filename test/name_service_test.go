@@ -189,15 +189,12 @@ func TestOrderWhoseCallerHasGone(t *testing.T) {
 // A start that waits for what no signal can interrupt ends anyway when it is told to.
 func TestEndOfAStartThatHangs(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "xks-proxy.yaml")
-	err := syscall.Mkfifo(file, 0o600) // into which nobody writes
+	fifo := filepath.Join(t.TempDir(), "log")
+	err := syscall.Mkfifo(fifo, 0o600) // from which nobody reads
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := launchFile(nil, file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := newTestWorld(t).launch(t, func(s *settings) { s.Log = object{"output": fifo} })
 	time.Sleep(time.Second) // the signal before this would end it as it ends any program
 	err = p.signal(syscall.SIGTERM)
 	if err != nil {

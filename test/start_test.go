@@ -180,6 +180,7 @@ var variable = []struct {
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "ADDRESS"},
 	{regexp.MustCompile(`serial "[0-9a-f]{16}"`), `serial "SERIAL"`},
 	{regexp.MustCompile(`slot [0-9]+`), "slot SLOT"},
+	{regexp.MustCompile(`runs as user [0-9]+`), "runs as user UID"},
 	{regexp.MustCompile(`xks-proxy\.yaml:\d+:\d+`), "xks-proxy.yaml:LINE:COLUMN"},
 }
 
