@@ -3,6 +3,7 @@ package main
 // Keys over the admin socket: which there are, and listing them now.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -217,7 +218,7 @@ func (r *refreshing) line() string {
 			changes += fmt.Sprintf("; %s: %s", one.what, someLabels(one.labels))
 		}
 	}
-	return text + orElse(changes, "; nothing has changed") + "."
+	return text + cmp.Or(changes, "; nothing has changed") + "."
 }
 
 // someLabels are the first of many labels.

@@ -4,6 +4,7 @@ package main
 // has become of it.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -266,7 +267,7 @@ func (a *admin) putBack(ctx context.Context, groups []*group.Group, name string)
 		if err != nil {
 			m := memberOf(g, name)
 			return fmt.Errorf("%s is no longer drained, but it is %s in the group %s: %s It comes back as soon as a probe succeeds",
-				name, m.Service, g.Name(), sentence(orElse(m.Reason, m.Health.Reason, "no probe has succeeded yet")))
+				name, m.Service, g.Name(), sentence(cmp.Or(m.Reason, m.Health.Reason, "no probe has succeeded yet")))
 		}
 	}
 	return nil
@@ -383,14 +384,4 @@ func sentence(text string) string {
 		return text
 	}
 	return text + "."
-}
-
-// orElse is the first text that is not empty.
-func orElse(texts ...string) string {
-	for _, text := range texts {
-		if text != "" {
-			return text
-		}
-	}
-	return ""
 }

@@ -5,6 +5,7 @@ package main
 // its standard input.
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -192,7 +193,7 @@ func childError(name, complaint string, err error) error {
 	if errors.As(err, &ended) && ended.ExitCode() == exitPINRefused {
 		return &hsm.Error{HSM: name, Op: "log in", Kind: hsm.ErrPINIncorrect, Detail: complaint}
 	}
-	return fmt.Errorf("HSM %s: %s", name, orElse(complaint, err.Error()))
+	return fmt.Errorf("HSM %s: %s", name, cmp.Or(complaint, err.Error()))
 }
 
 // exitPINRefused is how a child says that the HSM compared the PIN and found it wrong.

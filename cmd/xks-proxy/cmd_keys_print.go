@@ -3,6 +3,7 @@ package main
 // `keys list` for eyes.
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -97,7 +98,7 @@ func commonUsage(k *keyEntry) string {
 			common = slices.DeleteFunc(common, func(usage string) bool { return !slices.Contains(o.Usage, usage) })
 		}
 	}
-	return orElse(strings.Join(common, "+"), "none")
+	return cmp.Or(strings.Join(common, "+"), "none")
 }
 
 // noteAttributes says which key stores reach a key, and what each HSM holds of it.
@@ -121,7 +122,7 @@ func objectText(o catalogue.KeyObject) string {
 	if o.ID != "" {
 		id = "CKA_ID 0x" + o.ID
 	}
-	words := []string{id, o.Spec, orElse(strings.Join(o.Usage, "+"), "no usage")}
+	words := []string{id, o.Spec, cmp.Or(strings.Join(o.Usage, "+"), "no usage")}
 	for _, one := range []struct {
 		is      bool
 		yes, no string

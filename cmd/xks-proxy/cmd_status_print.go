@@ -177,7 +177,7 @@ func (s *proxyStatus) printKeyStores(p *text.Page, all bool, now time.Time) {
 		if !k.LastRequest.IsZero() {
 			last = shortDuration(max(0, now.Sub(k.LastRequest))) + " ago"
 		}
-		t.Row(k.Name, orElse(k.Owner, "-"), state, shortCount(k.Requests), shortCount(k.Failed),
+		t.Row(k.Name, cmp.Or(k.Owner, "-"), state, shortCount(k.Requests), shortCount(k.Failed),
 			shortCount(k.Throttled), strconv.Itoa(k.InFlight), last)
 	}
 	p.Table(t)

@@ -3,6 +3,7 @@ package main
 // Checks of the settings that choose a token and log in to it.
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -43,7 +44,7 @@ func validateToken(r *report, at string, h hsmConfig) {
 	if h.tokenText() == "" && !r.failed[at+".slot"] {
 		r.errorf(at+".token", "is missing: choose the token by token (its label), serial, slot, "+
 			"or token_manufacturer and token_model; xks-proxy hsm probe --module %s lists the tokens",
-			orElse(h.Module, "MODULE"))
+			cmp.Or(h.Module, "MODULE"))
 	}
 	for _, text := range []struct {
 		key, value string
