@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"xks-proxy/internal/peer"
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/xks"
 )
 
@@ -87,7 +88,7 @@ func (a *admin) switched(name string, o blockOrder, message string, err error) (
 func (a *admin) blockTarget(ctx context.Context, o blockOrder) (string, error) {
 	if o.KeyStore != "" && !o.Force && !slices.Contains(a.keyStoreNames(), o.KeyStore) {
 		return "", &adminRefusal{errUnknownKeyStore, fmt.Sprintf("there is no key store %q; %s Nothing was blocked; --force blocks it anyway, for a reload that brings it",
-			o.KeyStore, sentence(didYouMean(o.KeyStore, a.keyStoreNames())))}
+			o.KeyStore, sentence(text.DidYouMean(o.KeyStore, a.keyStoreNames())))}
 	}
 	by := o.By.String()
 	stands, before, err := a.kill.add(ctx, block{
@@ -166,7 +167,7 @@ func (a *admin) unblockTarget(ctx context.Context, o blockOrder) (string, error)
 	case len(removed) > 0:
 		return done + ".", nil
 	case o.KeyStore != "" && !slices.Contains(names, o.KeyStore):
-		return "", &adminRefusal{errUnknownKeyStore, fmt.Sprintf("there is no key store %q, and no block of that name; %s", o.KeyStore, didYouMean(o.KeyStore, names))}
+		return "", &adminRefusal{errUnknownKeyStore, fmt.Sprintf("there is no key store %q, and no block of that name; %s", o.KeyStore, text.DidYouMean(o.KeyStore, names))}
 	default:
 		return fmt.Sprintf("The %s is not blocked; nothing was changed.%s", o.blockTarget, a.blockedInstead()), nil
 	}

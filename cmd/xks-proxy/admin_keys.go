@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/catalogue"
 	"xks-proxy/pkg/hsm/group"
@@ -133,7 +134,7 @@ func checkQuery(q keyQuery, groups []*group.Group, stores []keyStoreConfig) erro
 		known      []string
 	}{{"HSM group", q.Group, groupNames}, {"key store", q.KeyStore, storeNames}, {"state", q.State, states}} {
 		if one.name != "" && !slices.Contains(one.known, one.name) {
-			return &adminRefusal{errUnknownName, fmt.Sprintf("%s %s does not exist; %s", one.what, quoteName(one.name), didYouMean(one.name, one.known))}
+			return &adminRefusal{errUnknownName, fmt.Sprintf("%s %s does not exist; %s", one.what, quoteName(one.name), text.DidYouMean(one.name, one.known))}
 		}
 	}
 	_, err := path.Match(q.Label, "")
@@ -205,7 +206,7 @@ func (r *refreshing) line() string {
 	case r.err != nil:
 		return fmt.Sprintf("%s: its keys cannot be listed: %s", name, withoutName(r.err.Error(), r.hsm))
 	}
-	text := fmt.Sprintf("%s: %s, listed in %s", name, plural(r.result.Keys, "key"), shortDuration(r.took))
+	text := fmt.Sprintf("%s: %s, listed in %s", name, text.Plural(r.result.Keys, "key"), text.Duration(r.took))
 	if r.result.First {
 		return text + ", for the first time."
 	}

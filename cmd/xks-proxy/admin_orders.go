@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"xks-proxy/internal/peer"
+	"xks-proxy/internal/text"
 	"xks-proxy/internal/version"
 	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/status"
@@ -173,7 +174,7 @@ func (a *admin) unknown(name string) error {
 			known = append(known, m.HSM)
 		}
 	}
-	return &adminRefusal{group.ErrUnknownHSM, fmt.Sprintf("no HSM group has an HSM named %s; %s", quoteName(name), didYouMean(name, known))}
+	return &adminRefusal{group.ErrUnknownHSM, fmt.Sprintf("no HSM group has an HSM named %s; %s", quoteName(name), text.DidYouMean(name, known))}
 }
 
 // drainHSM also waits for calls that requests have given up: they still run in the module.
@@ -245,7 +246,7 @@ func (a *admin) resumeHSM(ctx context.Context, o adminOrder) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s is in service, after %s.", o.HSM, shortDuration(time.Since(start))), nil
+	return fmt.Sprintf("%s is in service, after %s.", o.HSM, text.Duration(time.Since(start))), nil
 }
 
 // putBack waits for a probe that ended after it began: an older one says nothing of what
@@ -329,7 +330,7 @@ func (a *admin) restartHSM(ctx context.Context, o adminOrder) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%s; %w", message, err)
 	}
-	return fmt.Sprintf("%s, and is in service again, after %s.", message, shortDuration(time.Since(start))), nil
+	return fmt.Sprintf("%s, and is in service again, after %s.", message, text.Duration(time.Since(start))), nil
 }
 
 // drainForRestart waits a moment for calls in flight; what hangs is not waited for. An HSM

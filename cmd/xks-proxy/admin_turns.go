@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"xks-proxy/internal/text"
 )
 
 // errUnderWay is an order that had no turn in time, because of another one.
@@ -41,7 +42,7 @@ func (t *turns) take(ctx context.Context, hsm, what string) (func(), error) {
 		case <-other.ended:
 		case <-ctx.Done():
 			return nil, &adminRefusal{errUnderWay, fmt.Sprintf("%s has been under way for %s: nothing was changed for %s; ask again when that has ended",
-				other.what, shortDuration(time.Since(other.began)), hsm)}
+				other.what, text.Duration(time.Since(other.began)), hsm)}
 		}
 	}
 }

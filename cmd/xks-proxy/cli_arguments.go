@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"xks-proxy/internal/text"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -62,7 +63,7 @@ func unknownCommand(c *cobra.Command, name string) error {
 		return noArguments(c, []string{name})
 	}
 	return usageError(
-		fmt.Errorf("unknown command %q for %s; %s", name, c.CommandPath(), didYouMean(name, known)),
+		fmt.Errorf("unknown command %q for %s; %s", name, c.CommandPath(), text.DidYouMean(name, known)),
 	)
 }
 
@@ -74,7 +75,7 @@ func unknownFlag(c *cobra.Command, err error) error {
 	}
 	var known []string
 	c.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
-	near := suggest(unknown.GetSpecifiedName(), known)
+	near := text.Near(unknown.GetSpecifiedName(), known)
 	if near == "" {
 		return usageError(err)
 	}

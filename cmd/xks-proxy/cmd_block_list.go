@@ -23,7 +23,7 @@ func writeBlocks(p *text.Page, list blockList, now time.Time, limit int) {
 	}
 	t := text.NewTable("WHAT", "SINCE", "BY")
 	for _, one := range list.Blocks[:min(len(list.Blocks), limit)] {
-		since := text.Time(one.Since) + " (" + shortDuration(now.Sub(one.Since).Truncate(time.Second)) + ")"
+		since := text.Time(one.Since) + " (" + text.Duration(now.Sub(one.Since).Truncate(time.Second)) + ")"
 		t.Row(one.String(), since, one.By)
 		if one.Reason != "" {
 			t.Note("reason: " + one.Reason)

@@ -61,7 +61,7 @@ func (u *credentialUses) only(store string) ([]byte, error) {
 		}
 	}
 	if kept == nil && len(names) > 0 {
-		return nil, fmt.Errorf("the proxy serves no key store %q; %s", store, didYouMean(store, names))
+		return nil, fmt.Errorf("the proxy serves no key store %q; %s", store, text.DidYouMean(store, names))
 	}
 	u.Credentials = kept
 	body, err := json.Marshal(u)
@@ -77,7 +77,7 @@ func printCredentials(p *text.Page, uses credentialUses, now time.Time) {
 	for _, c := range uses.Credentials {
 		last := "not since " + text.Time(uses.Since)
 		if !c.LastUsed.IsZero() {
-			last = shortDuration(max(0, now.Sub(c.LastUsed))) + " ago (" + text.Time(c.LastUsed) + ")"
+			last = text.Duration(max(0, now.Sub(c.LastUsed))) + " ago (" + text.Time(c.LastUsed) + ")"
 		}
 		t.Row(c.KeyStore, c.AccessKeyID, last)
 	}

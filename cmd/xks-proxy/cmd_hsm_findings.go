@@ -24,7 +24,7 @@ func printFindings(p *text.Page, findings []catalogue.Finding, now time.Time) {
 	groups := catalogue.GroupFindings(findings)
 	p.Printf("\n  About the keys: %s\n", findingCount(groups))
 	for _, g := range groups[:min(len(groups), maxFindingsSeen)] {
-		since := shortDuration(now.Sub(g.Since))
+		since := text.Duration(now.Sub(g.Since))
 		p.Paragraph("    ", "      ", fmt.Sprintf("%s: %s (%s, for %s): %s",
 			g.Kind, findingKeys(g), strings.Join(g.HSMs, ", "), since, g.Detail))
 	}
@@ -43,14 +43,14 @@ func findingCount(groups []catalogue.FindingGroup) string {
 			minor += g.Len()
 		}
 	}
-	text := plural(all, "finding")
+	said := text.Plural(all, "finding")
 	switch {
 	case minor == all:
-		text += ", minor"
+		said += ", minor"
 	case minor > 0:
-		text += ", " + shortCount(uint64(minor)) + " of them minor"
+		said += ", " + text.Count(uint64(minor)) + " of them minor"
 	}
-	return text
+	return said
 }
 
 // findingKeys names the key of a finding, or counts the keys and names some.
@@ -63,13 +63,13 @@ func findingKeys(g catalogue.FindingGroup) string {
 	for _, place := range g.Others[:min(len(g.Others), examplesSeen-1)] {
 		examples = append(examples, findingPlace(place))
 	}
-	text := plural(g.Len(), "key")
+	said := text.Plural(g.Len(), "key")
 	if g.Len() > len(examples) {
-		text += ", such as"
+		said += ", such as"
 	} else {
-		text += ":"
+		said += ":"
 	}
-	return text + " " + strings.Join(examples, ", ")
+	return said + " " + strings.Join(examples, ", ")
 }
 
 func findingPlace(p catalogue.FindingPlace) string {

@@ -36,7 +36,7 @@ func printStarting(p *text.Page, processes map[string]processStatus, now time.Ti
 	t := text.NewTable("HSM", "PROCESS")
 	for _, name := range slices.Sorted(maps.Keys(processes)) {
 		process := processes[name]
-		t.Row(name, string(process.Phase)+" "+shortDuration(now.Sub(process.Since)))
+		t.Row(name, string(process.Phase)+" "+text.Duration(now.Sub(process.Since)))
 	}
 	p.Table(t)
 	for _, name := range slices.Sorted(maps.Keys(processes)) {
@@ -62,18 +62,18 @@ func printGroup(
 }
 
 func groupFigures(g status.Group) string {
-	keys := plural(g.Keys, "key")
+	keys := text.Plural(g.Keys, "key")
 	if g.CrossChecked > 0 {
-		keys += ", " + plural(int(g.CrossChecked), "version") + " compared"
+		keys += ", " + text.Plural(int(g.CrossChecked), "version") + " compared"
 	}
 	if g.CrossPending > 0 {
 		keys += ", " + strconv.Itoa(g.CrossPending) + " to compare"
 	}
-	requests := plural(int(g.Hedges), "request") + " hedged"
+	requests := text.Plural(int(g.Hedges), "request") + " hedged"
 	if g.HedgesDenied > 0 {
-		requests += ", " + shortCount(g.HedgesDenied) + " more denied"
+		requests += ", " + text.Count(g.HedgesDenied) + " more denied"
 	}
-	return keys + "; " + requests + ", " + shortCount(g.Retries) + " retried"
+	return keys + "; " + requests + ", " + text.Count(g.Retries) + " retried"
 }
 
 func memberRow(m status.Member, p processStatus, now time.Time) []string {
@@ -83,12 +83,12 @@ func memberRow(m status.Member, p processStatus, now time.Time) []string {
 	}
 	latency := "-"
 	if m.P50 > 0 {
-		latency = shortDuration(time.Duration(m.P50)) + "/" + shortDuration(time.Duration(m.P99))
+		latency = text.Duration(time.Duration(m.P50)) + "/" + text.Duration(time.Duration(m.P99))
 	}
 	return []string{
 		m.HSM, strconv.Itoa(m.Priority), serviceSince(m, now), string(m.Health.Status), process,
 		strconv.Itoa(p.Restarts), fmt.Sprintf("%d/%d/%d", p.Busy, p.Hung, p.Sessions), strconv.Itoa(m.InFlight),
-		shortCount(m.Requests), shortCount(m.Faults), latency, strconv.Itoa(m.Keys),
+		text.Count(m.Requests), text.Count(m.Faults), latency, strconv.Itoa(m.Keys),
 	}
 }
 
@@ -96,7 +96,7 @@ func serviceSince(m status.Member, now time.Time) string {
 	if m.Since.IsZero() {
 		return string(m.Service)
 	}
-	return string(m.Service) + " " + shortDuration(now.Sub(m.Since))
+	return string(m.Service) + " " + text.Duration(now.Sub(m.Since))
 }
 
 // printNotes says of an HSM what does not fit the table.
@@ -116,7 +116,7 @@ func printNotes(page *text.Page, m status.Member, p processStatus, now time.Time
 		notes = append(notes, "it serves a key only after that key was compared with another HSM: "+m.Unverified)
 	}
 	if m.LastFault != "" {
-		notes = append(notes, "last fault, "+shortDuration(now.Sub(m.LastFaultAt))+" ago: "+m.LastFault)
+		notes = append(notes, "last fault, "+text.Duration(now.Sub(m.LastFaultAt))+" ago: "+m.LastFault)
 	}
 	if saysSame(m.Reason, p.LastError, m.HSM) {
 		p.LastError = ""
@@ -137,14 +137,14 @@ func processNotes(name string, p processStatus, now time.Time) []string {
 	case p.Phase == worker.Failed && p.RetryAt.IsZero():
 		notes = append(notes, "its process is not restarted automatically; fix the cause, then: xks-proxy hsm restart "+name)
 	case p.Phase == worker.Failed:
-		notes = append(notes, "its process is started again in "+shortDuration(max(0, p.RetryAt.Sub(now))))
+		notes = append(notes, "its process is started again in "+text.Duration(max(0, p.RetryAt.Sub(now))))
 	}
 	if p.Overgrown > 0 {
 		notes = append(notes, fmt.Sprintf("its process was replaced %s because of its memory "+
-			"(memory_limit_mib); it has %d MiB now", plural(p.Overgrown, "time"), p.Memory>>20))
+			"(memory_limit_mib); it has %d MiB now", text.Plural(p.Overgrown, "time"), p.Memory>>20))
 	}
 	if p.LastError != "" && !(p.Phase == worker.Running && strings.Contains(p.LastError, restartReason)) {
-		notes = append(notes, "its last process ended "+shortDuration(now.Sub(p.EndedAt))+" ago: "+p.LastError)
+		notes = append(notes, "its last process ended "+text.Duration(now.Sub(p.EndedAt))+" ago: "+p.LastError)
 	}
 	return notes
 }

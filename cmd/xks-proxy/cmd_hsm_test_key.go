@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"xks-proxy/internal/secret"
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/confine"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
@@ -128,7 +129,7 @@ func createTestKeys(ctx context.Context, file, only string, report func(name, re
 		report(h.Name, said)
 	}
 	if only != "" && !slices.Contains(names, only) {
-		return fmt.Errorf("%s has no HSM named %s; %s", file, quoteName(only), didYouMean(only, names))
+		return fmt.Errorf("%s has no HSM named %s; %s", file, quoteName(only), text.DidYouMean(only, names))
 	}
 	if len(failed) > 0 {
 		return oneLine(failed)

@@ -143,7 +143,7 @@ func objectText(o catalogue.KeyObject) string {
 // keySummary counts the versions by state.
 func keySummary(answer *keyAnswer) string {
 	if len(answer.Keys) == 0 {
-		return fmt.Sprintf("No key fits; there are %s in all.", plural(answer.All, "version"))
+		return fmt.Sprintf("No key fits; there are %s in all.", text.Plural(answer.All, "version"))
 	}
 	labels, states := map[string]bool{}, map[catalogue.KeyState]int{}
 	for _, k := range answer.Keys {
@@ -156,7 +156,7 @@ func keySummary(answer *keyAnswer) string {
 			counts = append(counts, fmt.Sprintf("%d %s", n, state))
 		}
 	}
-	summary := fmt.Sprintf("%s with %s: %s.", plural(len(labels), "key"), plural(len(answer.Keys), "version"), strings.Join(counts, ", "))
+	summary := fmt.Sprintf("%s with %s: %s.", text.Plural(len(labels), "key"), text.Plural(len(answer.Keys), "version"), strings.Join(counts, ", "))
 	if left := answer.All - len(answer.Keys); left > 0 {
 		summary += fmt.Sprintf(" %d more not shown.", left)
 	}

@@ -180,7 +180,7 @@ func printPolicyResults(p *text.Page, results authz.Results) {
 	}
 	p.Table(t)
 	p.Printf("\n%s, %d failed; %d other entries passed over\n",
-		plural(len(results.Cases), "case"), results.Failures(), results.PassedOver)
+		text.Plural(len(results.Cases), "case"), results.Failures(), results.PassedOver)
 }
 
 func (t policyTest) load(c *cobra.Command) (*authz.Policies, authz.KeyStore, error) {

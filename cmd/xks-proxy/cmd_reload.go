@@ -52,7 +52,7 @@ Exit code 0: in effect. 1: not, and why. 2: wrong usage.`,
 				return err
 			}
 			return f.say(c.OutOrStdout(), body, func(p *text.Page) {
-				p.Printf("%s is in use, as generation %d, after %s.\n", answer.File, answer.Generation, shortDuration(time.Duration(answer.Took)))
+				p.Printf("%s is in use, as generation %d, after %s.\n", answer.File, answer.Generation, text.Duration(time.Duration(answer.Took)))
 				printChanges(p, answer, "Nothing has changed.")
 				warnAll(c.ErrOrStderr(), answer.Warnings)
 			})

@@ -28,7 +28,7 @@ func printStatus(p *text.Page, s *proxyStatus, all bool, now time.Time) {
 		state = "NOT READY: " + state
 	}
 	p.Paragraph("", "  ", fmt.Sprintf("xks-proxy %s, up %s (since %s): %s",
-		s.Version, shortDuration(now.Sub(s.Since)), text.Time(s.Since), state))
+		s.Version, text.Duration(now.Sub(s.Since)), text.Time(s.Since), state))
 	if len(s.Attention) > 0 {
 		p.WriteString("\nNeeds attention:\n")
 		for _, what := range s.Attention[:min(len(s.Attention), maxAttentionShown)] {
@@ -98,7 +98,7 @@ func (s *proxyStatus) printFacts(p *text.Page, now time.Time) {
 	}
 	requests := strconv.Itoa(s.InFlight) + " in flight"
 	if s.Connections != nil {
-		requests += fmt.Sprintf("; %s open, %d refused since the start", plural(s.Connections.Open, "connection"), s.Connections.Refused)
+		requests += fmt.Sprintf("; %s open, %d refused since the start", text.Plural(s.Connections.Open, "connection"), s.Connections.Refused)
 	}
 	fact("Requests", requests)
 	if s.Log != nil && s.Log.fact() != "" {
@@ -107,32 +107,32 @@ func (s *proxyStatus) printFacts(p *text.Page, now time.Time) {
 }
 
 func (s *proxyStatus) configFact(now time.Time) string {
-	text := s.ConfigFile
+	said := s.ConfigFile
 	r := s.Reload
 	if r == nil {
-		return text
+		return said
 	}
-	text += fmt.Sprintf(", generation %d, loaded %s ago", r.Generation, shortDuration(now.Sub(r.LoadedAt)))
+	said += fmt.Sprintf(", generation %d, loaded %s ago", r.Generation, text.Duration(now.Sub(r.LoadedAt)))
 	if r.Attempts > 0 {
-		text += fmt.Sprintf("; %s, %d failed", plural(r.Attempts, "reload"), r.Failures)
+		said += fmt.Sprintf("; %s, %d failed", text.Plural(r.Attempts, "reload"), r.Failures)
 		result := "succeeded"
 		if r.LastError != "" {
 			result = "FAILED"
 		}
-		text += fmt.Sprintf("; the last %s ago by %s %s", shortDuration(now.Sub(r.LastAttempt)), r.LastBy, result)
+		said += fmt.Sprintf("; the last %s ago by %s %s", text.Duration(now.Sub(r.LastAttempt)), r.LastBy, result)
 	}
-	return text
+	return said
 }
 
 func (g *groupSummary) fact(now time.Time) string {
-	text := fmt.Sprintf("%s: %d of %d in service", g.Name, g.InService, g.HSMs)
+	said := fmt.Sprintf("%s: %d of %d in service", g.Name, g.InService, g.HSMs)
 	for _, h := range g.Others {
-		text += fmt.Sprintf("; %s %s for %s, %s", h.Name, h.Service, shortDuration(now.Sub(h.Since)), h.Health)
+		said += fmt.Sprintf("; %s %s for %s, %s", h.Name, h.Service, text.Duration(now.Sub(h.Since)), h.Health)
 	}
 	if g.Findings > 0 {
-		text += "; their keys need attention"
+		said += "; their keys need attention"
 	}
-	return text
+	return said
 }
 
 // rank puts certificates with problems first.
@@ -175,10 +175,10 @@ func (s *proxyStatus) printKeyStores(p *text.Page, all bool, now time.Time) {
 		}
 		last := "-"
 		if !k.LastRequest.IsZero() {
-			last = shortDuration(max(0, now.Sub(k.LastRequest))) + " ago"
+			last = text.Duration(max(0, now.Sub(k.LastRequest))) + " ago"
 		}
-		t.Row(k.Name, cmp.Or(k.Owner, "-"), state, shortCount(k.Requests), shortCount(k.Failed),
-			shortCount(k.Throttled), strconv.Itoa(k.InFlight), last)
+		t.Row(k.Name, cmp.Or(k.Owner, "-"), state, text.Count(k.Requests), text.Count(k.Failed),
+			text.Count(k.Throttled), strconv.Itoa(k.InFlight), last)
 	}
 	p.Table(t)
 	if more := len(stores) - limit; more > 0 {

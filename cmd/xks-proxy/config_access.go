@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"xks-proxy/internal/access"
+	"xks-proxy/internal/text"
 )
 
 const (
@@ -204,7 +205,7 @@ func (p *closedPlace) String() string {
 		return first + " (" + p.refusal.Detail + ")"
 	}
 	if more := len(p.files) - 1; more > 0 {
-		first += " or use " + plural(more, "other file") + " of the configuration"
+		first += " or use " + text.Plural(more, "other file") + " of the configuration"
 	}
 	return first + ": " + p.refusal.Error()
 }

@@ -13,6 +13,7 @@ import (
 	"xks-proxy/internal/access"
 	"xks-proxy/internal/guarded"
 	"xks-proxy/internal/sharedlib"
+	"xks-proxy/internal/text"
 )
 
 // checkOptions say what a check leaves out, and whose rights it looks at.
@@ -148,8 +149,8 @@ func (c *configCheck) secrets(ctx context.Context) {
 		}
 		c.leaveOut(
 			"%s and %s of certificates (--no-secrets)",
-			plural(given, "secret"),
-			plural(len(c.config.certificatePlaces()), "key"),
+			text.Plural(given, "secret"),
+			text.Plural(len(c.config.certificatePlaces()), "key"),
 		)
 		return
 	}

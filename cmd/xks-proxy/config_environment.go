@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"xks-proxy/internal/text"
 )
 
 // variables are the XKS_ variables of an environment and what became of them.
@@ -59,7 +60,7 @@ func (v *variables) reportUnused(r *report, holders []string) {
 			continue
 		}
 		known := slices.Sorted(maps.Keys(v.keys))
-		near := suggest(name, lowerAll(known))
+		near := text.Near(name, lowerAll(known))
 		hint := "XKS_ variables override keys of the file, such as XKS_SERVER_LISTEN (docs/configuration.md lists them); unset it"
 		if near != "" {
 			hint = "did you mean " + strings.ToUpper(near) + "?"

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/xks"
 )
@@ -42,7 +43,7 @@ func (c *config) whyNoKey(keyStore, id string) string {
 			label, shortList(k.Keys.Labels))
 	case !reached:
 		hint := "which has " + shortList(k.Keys.Labels)
-		if meant := suggest(label, k.Keys.Labels); meant != "" {
+		if meant := text.Near(label, k.Keys.Labels); meant != "" {
 			hint = fmt.Sprintf("did you mean %q?", meant)
 		}
 		return fmt.Sprintf("its label %q is not in keys.labels; %s", label, hint)

@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"xks-proxy/internal/guarded"
+	"xks-proxy/internal/text"
 )
 
 // reader walks the schema and the tree of one file together.
@@ -87,21 +88,21 @@ func (r *reader) entries(s *setting, n *yaml.Node, path string) map[string]*yaml
 // unknownKey reports a key and returns the one that was probably meant.
 func (r *reader) unknownKey(s *setting, key *yaml.Node, path string) string {
 	if s.Kind == secretKind || !plainName.MatchString(key.Value) {
-		r.errorAt(place(key), path, "has an unknown key (not shown: it could be a secret); %s", didYouMean(key.Value, s.fieldNames()))
+		r.errorAt(place(key), path, "has an unknown key (not shown: it could be a secret); %s", text.DidYouMean(key.Value, s.fieldNames()))
 		return ""
 	}
 	if len(r.problems) > maxProblems { // not shown any more, only counted
 		r.errorAt(place(key), path, "unknown key")
 		return ""
 	}
-	meant := suggest(key.Value, s.fieldNames())
+	meant := text.Near(key.Value, s.fieldNames())
 	homes := schema.homesOf(key.Value, "")
 	if meant == "" && len(homes) > 0 && len(homes) <= maxHomes {
 		r.errorAt(place(key), joinPath(path, key.Value),
 			"unknown key here; move it to %s", strings.Join(homes, " or "))
 		return ""
 	}
-	r.errorAt(place(key), joinPath(path, key.Value), "unknown key; %s", didYouMean(key.Value, s.fieldNames()))
+	r.errorAt(place(key), joinPath(path, key.Value), "unknown key; %s", text.DidYouMean(key.Value, s.fieldNames()))
 	return meant
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
 )
 
@@ -111,7 +112,7 @@ func validateReference(r *report, at, what, name string, known []string) {
 		return
 	}
 	known = slices.DeleteFunc(slices.Clone(known), func(k string) bool { return k == "" })
-	r.errorf(at, "there is no %s named %s; %s", what, quoteName(name), didYouMean(name, known))
+	r.errorf(at, "there is no %s named %s; %s", what, quoteName(name), text.DidYouMean(name, known))
 }
 
 // warnUnused names what nothing refers to.

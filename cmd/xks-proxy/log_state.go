@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"time"
+	"xks-proxy/internal/text"
 )
 
 // logState is how the log does.
@@ -36,12 +37,12 @@ func (s *logState) attention(now time.Time) []attention {
 	if s.Failing != "" {
 		all = append(all, attention{severityCritical, fmt.Sprintf(
 			"The log (%s) cannot be written for %s: %s Up to 8 MiB of lines wait in memory.",
-			s.Output, shortDuration(now.Sub(s.Since)), sentence(s.Failing))})
+			s.Output, text.Duration(now.Sub(s.Since)), sentence(s.Failing))})
 	}
 	if s.Lost > 0 && now.Sub(s.LastLost) < oneDay {
 		all = append(all, attention{severityCritical, fmt.Sprintf(
 			"%s of the log were lost since the start, the last %s ago.",
-			plural(int(s.Lost), "line"), shortDuration(now.Sub(s.LastLost)))})
+			text.Plural(int(s.Lost), "line"), text.Duration(now.Sub(s.LastLost)))})
 	}
 	return all
 }
@@ -52,12 +53,12 @@ func (s *logState) fact() string {
 	case s.Lost > 0 && s.Suppressed > 0:
 		return fmt.Sprintf(
 			"%s lost, %s about unauthenticated requests only counted, since the start",
-			plural(int(s.Lost), "line"), shortCount(uint64(s.Suppressed)))
+			text.Plural(int(s.Lost), "line"), text.Count(uint64(s.Suppressed)))
 	case s.Lost > 0:
-		return plural(int(s.Lost), "line") + " lost since the start"
+		return text.Plural(int(s.Lost), "line") + " lost since the start"
 	case s.Suppressed > 0:
 		return fmt.Sprintf("%s about unauthenticated requests only counted since the start",
-			plural(int(s.Suppressed), "line"))
+			text.Plural(int(s.Suppressed), "line"))
 	}
 	return ""
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"xks-proxy/internal/text"
 
 	"go.uber.org/zap"
 )
@@ -176,7 +177,7 @@ func (s looseningState) attention(now time.Time) []attention {
 	if len(s.Loosens) > 0 && !s.Accepted && now.Sub(s.At) < unacceptedFor {
 		all = append(all, attention{severityWarning, fmt.Sprintf("The reload %s ago by %s may let in what was refused before: %s. "+
 			"Correct the files, or say that you meant it: xks-proxy reload --accept-loosening",
-			shortDuration(now.Sub(s.At)), s.By, someLoosenings(s.Loosens))})
+			text.Duration(now.Sub(s.At)), s.By, someLoosenings(s.Loosens))})
 	}
 	return all
 }
@@ -187,8 +188,8 @@ func (s looseningState) fact(now time.Time) string {
 	if s.Accepted {
 		accepted = "accepted"
 	}
-	return fmt.Sprintf("%s, %s ago by %s, %s: %s", plural(len(s.Loosens), "change"),
-		shortDuration(now.Sub(s.At)), s.By, accepted, someLoosenings(s.Loosens))
+	return fmt.Sprintf("%s, %s ago by %s, %s: %s", text.Plural(len(s.Loosens), "change"),
+		text.Duration(now.Sub(s.At)), s.By, accepted, someLoosenings(s.Loosens))
 }
 
 // someLoosenings are the first of them in one line.
