@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -268,7 +267,7 @@ func (a *admin) putBack(ctx context.Context, groups []*group.Group, name string)
 		if err != nil {
 			m := memberOf(g, name)
 			return fmt.Errorf("%s is no longer drained, but it is %s in the group %s: %s It comes back as soon as a probe succeeds",
-				name, m.Service, g.Name(), sentence(cmp.Or(m.Reason, m.Health.Reason, "no probe has succeeded yet")))
+				name, m.Service, g.Name(), text.Sentence(cmp.Or(m.Reason, m.Health.Reason, "no probe has succeeded yet")))
 		}
 	}
 	return nil
@@ -377,12 +376,4 @@ func callsHang(n int) string {
 		return "1 call hangs"
 	}
 	return fmt.Sprintf("%d calls hang", n)
-}
-
-// sentence ends a text with a full stop, unless it ends like a sentence already.
-func sentence(text string) string {
-	if strings.HasSuffix(text, ".") || strings.HasSuffix(text, "?") || strings.HasSuffix(text, "!") {
-		return text
-	}
-	return text + "."
 }

@@ -8,7 +8,6 @@ import (
 
 	"xks-proxy/internal/lastuse"
 	"xks-proxy/pkg/xks"
-	"xks-proxy/pkg/xks/listener"
 )
 
 // proxyView is where the answers come from.
@@ -28,16 +27,6 @@ type proxyView struct {
 	besides      func() map[string]int64     // likewise: connections closed, by listener beside the HTTPS ports
 	confinement  func() []confinementStatus  // likewise: in the order of the configuration
 	tls          *tlsHolder
-}
-
-// connectionCounts are those of all HTTPS ports together.
-type connectionCounts struct {
-	Open    int   `json:"open"`
-	Refused int64 `json:"refused"` // since the start, because there were too many
-	CutOff  int64 `json:"cutOff"`  // since the start, because much was sent and nobody authenticated
-
-	// Since the start, by what the header of the PROXY protocol came to.
-	Headers map[listener.HeaderOutcome]int64 `json:"proxyProtocol,omitempty"`
 }
 
 func viewOf(p *parts) proxyView {

@@ -43,9 +43,6 @@ func newHealth(groups func() []*group.Group) *health {
 	return h
 }
 
-// readyVerdict is the verdict of a proxy that serves.
-const readyVerdict = "ready"
-
 // verdict is whether the proxy serves, or in a few words why it does not.
 func (h *health) verdict() string {
 	switch {

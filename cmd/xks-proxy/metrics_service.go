@@ -5,6 +5,7 @@ package main
 
 import (
 	"xks-proxy/pkg/xks"
+	"xks-proxy/pkg/xks/listener"
 )
 
 const (
@@ -165,3 +166,19 @@ func refusals(f proxyFigures) []oneValue {
 	}
 	return values
 }
+
+// proxyHeaders are the connections by what their PROXY header came to.
+func proxyHeaders(f proxyFigures) []oneValue {
+	values := make([]oneValue, 0, len(listener.HeaderOutcomes))
+	for _, outcome := range listener.HeaderOutcomes {
+		values = append(values, sample(float64(f.connections.Headers[outcome]), string(outcome)))
+	}
+	return values
+}
+
+// The listeners beside the HTTPS ports, as they are called in metrics.
+const (
+	listenerHealth  = "health"
+	listenerAdmin   = "admin"
+	listenerMetrics = "metrics"
+)

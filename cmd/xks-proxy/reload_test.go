@@ -152,7 +152,7 @@ func TestReloadLine(t *testing.T) {
 	r, logs := newStateRig(t)
 	answer := &reloadAnswer{Generation: 3}
 	for i := range 200 {
-		answer.Changes = append(answer.Changes, reloadChange{Key: fmt.Sprintf("key_stores[%d]", i), Kind: added})
+		answer.Changes = append(answer.Changes, configChange{Key: fmt.Sprintf("key_stores[%d]", i), Kind: added})
 	}
 	r.note(reloadTry{by: "SIGHUP", began: time.Now()}, answer, nil)
 	lines := logs.TakeAll()
@@ -324,7 +324,7 @@ func TestReloadCommands(t *testing.T) {
 		return execute(t, append(args, "--socket", rig.socket+"2")...)
 	}
 	fake.answer = &reloadAnswer{File: "/etc/x.yaml", Generation: 7, Took: hsm.Milliseconds(12 * time.Millisecond), WaitsForRestart: []string{"server.listen"}, Warnings: []string{"x.yaml:1:1: careful"},
-		Changes: []reloadChange{{Key: "key_stores[finance]", Kind: added}, {Key: "hsms[a].sessions", Old: "32", New: "64", Kind: changed},
+		Changes: []configChange{{Key: "key_stores[finance]", Kind: added}, {Key: "hsms[a].sessions", Old: "32", New: "64", Kind: changed},
 			{Key: "server.listen", Old: "a:1", New: "a:2", Restart: true, Kind: changed}, {Key: "key_stores[old]", Kind: removed}}}
 	list := `  + key_stores[finance]
   ~ hsms[a].sessions: 32 -> 64
