@@ -255,7 +255,7 @@ func (a *admin) labelOf(t blockTarget) string {
 // listed reports whether an HSM has shown a key of that label.
 func (a *admin) listed(label string) bool {
 	for _, g := range a.groups() {
-		if g.Lists(label) {
+		if g.HasKey(label) {
 			return true
 		}
 	}

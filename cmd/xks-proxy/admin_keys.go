@@ -187,7 +187,7 @@ func (a *admin) refreshHSMs(ctx context.Context, o adminOrder) (string, error) {
 type refreshing struct {
 	group  *group.Group
 	hsm    string
-	result catalogue.Refreshed
+	result catalogue.ListingDiff
 	took   time.Duration
 	err    error
 }
