@@ -20,18 +20,6 @@ import (
 	"xks-proxy/pkg/hsm/worker"
 )
 
-// admin carries out the orders.
-type admin struct {
-	log       *zap.Logger
-	groups    func() []*group.Group        // in the order of the configuration; none while the proxy starts
-	processes func() map[string]hsmProcess // by HSM
-	turns     *turns                       // shared with the reloads
-	reloads   reloads                      // nil: there are none
-	names     *peer.Names                  // of who gives orders
-	outsiders *outsiders                   // who may
-	proxyView
-}
-
 // errStarting is an order that came before the HSMs had started or failed to.
 var errStarting = errors.New("the proxy is starting")
 
@@ -42,14 +30,6 @@ const (
 	// restartReason is how the end of a process that was asked for is told from others.
 	restartReason = "asked for by "
 )
-
-func newAdmin(p *parts) *admin {
-	a := &admin{log: p.log, groups: p.fleet.groups, processes: p.fleet.processes, turns: &p.fleet.turns, names: peer.NewNames(peer.SystemName), outsiders: newOutsiders(p.log), proxyView: viewOf(p)}
-	if p.reloader != nil {
-		a.reloads, a.reload = p.reloader, p.reloader.state
-	}
-	return a
-}
 
 func (a *admin) starting() bool { return len(a.groups()) == 0 }
 

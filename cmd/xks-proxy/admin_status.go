@@ -17,33 +17,13 @@ const (
 )
 
 func (a *admin) proxyStatus(now time.Time) proxyStatus {
+	reload, connections, log := a.reloads.state(), a.connections(), a.logState()
 	s := proxyStatus{
-		Version: version.Get().Version, Since: a.since, State: "not known", Groups: []groupSummary{}, Certificates: []certificateStatus{},
-		InFlight: a.handler().InFlight, Blocks: a.blockList(), Refused: a.outsiders.refused.Load(),
-	}
-	if a.config().source != nil {
-		s.ConfigFile = absolute(a.config().source.file)
-	}
-	if a.ready != nil {
-		s.State = a.ready()
-	}
-	if a.reload != nil {
-		state := a.reload()
-		s.Reload = &state
-	}
-	if a.connections != nil {
-		counts := a.connections()
-		s.Connections = &counts
-	}
-	if a.logState != nil {
-		state := a.logState()
-		s.Log = &state
-	}
-	if a.certificates != nil {
-		s.Certificates = append(s.Certificates, a.certificates()...)
-	}
-	if a.confinement != nil {
-		s.Confinement = a.confinement()
+		Version: version.Get().Version, Since: a.since, State: a.ready(),
+		ConfigFile: absolute(a.config().source.file), Reload: &reload, Groups: []groupSummary{},
+		Certificates: append([]certificateStatus{}, a.certificates()...),
+		Confinement:  a.confinement(), Refused: a.refused(), InFlight: a.handler().InFlight,
+		Connections: &connections, Log: &log, Blocks: a.blockList(),
 	}
 	for _, g := range a.groups() {
 		s.Groups = append(s.Groups, summarizeGroup(g.Status()))

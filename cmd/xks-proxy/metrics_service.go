@@ -64,27 +64,14 @@ const (
 	kindKey      = "key"
 )
 
-func figuresOf(a *admin) proxyFigures {
+func figuresOf(from metricSources) proxyFigures {
 	f := proxyFigures{
-		handler: a.handler(), refused: a.outsiders.refused.Load(),
+		handler: from.handler(), connections: from.connections(), log: from.logState(),
+		besides: from.besides(), confinement: from.confinement(), refused: from.refused(),
+		ready:  from.ready() == readyVerdict,
 		blocks: map[string]int{kindKeyStore: 0, kindKey: 0},
 	}
-	if a.connections != nil {
-		f.connections = a.connections()
-	}
-	if a.logState != nil {
-		f.log = a.logState()
-	}
-	if a.confinement != nil {
-		f.confinement = a.confinement()
-	}
-	if a.ready != nil {
-		f.ready = a.ready() == readyVerdict
-	}
-	if a.besides != nil {
-		f.besides = a.besides()
-	}
-	blocks, unsaved := a.kill.look()
+	blocks, unsaved := from.kill.look()
 	f.unsaved = unsaved != nil
 	for _, b := range blocks {
 		if b.Key == "" {

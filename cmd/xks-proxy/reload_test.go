@@ -178,7 +178,7 @@ func TestReloadMetrics(t *testing.T) {
 	r.note(reloadTry{by: "x", began: time.Now()}, nil, errors.New("wrong"))
 	rig := newAdminRig(t)
 	rig.admin.reloads = r
-	text := scrape(t, newMetrics(rig.admin))
+	text := scrape(t, newMetrics(newFakeSources(rig.admin.serviceConfig)))
 	for _, want := range []string{
 		"xks_proxy_config_generation 3", "xks_proxy_config_last_reload_success 0", "xks_proxy_config_last_load_timestamp_seconds 1000",
 		`xks_proxy_config_reloads_total{result="failure"} 1`, `xks_proxy_config_reloads_total{result="success"} 1`, "xks_proxy_config_waits_for_restart 1",
@@ -294,6 +294,7 @@ type fakeReloads struct {
 	err    error
 	by     string
 	accept acceptance
+	now    reloadState
 }
 
 func (f *fakeReloads) reload(_ context.Context, by string, accept acceptance) (*reloadAnswer, error) {
@@ -303,7 +304,7 @@ func (f *fakeReloads) reload(_ context.Context, by string, accept acceptance) (*
 
 func (f *fakeReloads) preview(context.Context) (*reloadAnswer, error) { return f.answer, f.err }
 
-func (f *fakeReloads) state() reloadState { return reloadState{} }
+func (f *fakeReloads) state() reloadState { return f.now }
 
 // The commands print what the proxy says.
 func TestReloadCommands(t *testing.T) {
@@ -317,7 +318,7 @@ func TestReloadCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.Listener = l
-	server.Config.ConnContext = peer.Context(rig.admin.names)
+	server.Config.ConnContext = peer.Context(rig.names)
 	server.Start()
 	defer server.Close()
 	run := func(args ...string) (string, string, int) {
