@@ -127,14 +127,14 @@ func checkQuery(q keyQuery, groups []*group.Group, stores []keyStoreConfig) erro
 		states = append(states, string(s))
 	}
 	if len(groups) == 0 {
-		return &adminRefusal{errStarting, "the proxy is still starting and has listed no keys yet: try again in a moment, and see xks-proxy hsm list"}
+		return refuse(errStarting, "the proxy is still starting and has listed no keys yet: try again in a moment, and see xks-proxy hsm list")
 	}
 	for _, one := range []struct {
 		what, name string
 		known      []string
 	}{{"HSM group", q.Group, groupNames}, {"key store", q.KeyStore, storeNames}, {"state", q.State, states}} {
 		if one.name != "" && !slices.Contains(one.known, one.name) {
-			return &adminRefusal{errUnknownName, fmt.Sprintf("%s %s does not exist; %s", one.what, quoteName(one.name), text.DidYouMean(one.name, one.known))}
+			return refuse(errUnknownName, "%s %s does not exist; %s", one.what, quoteName(one.name), text.DidYouMean(one.name, one.known))
 		}
 	}
 	_, err := path.Match(q.Label, "")
@@ -152,7 +152,7 @@ func (a *admin) refresh(ctx context.Context, o adminOrder) (string, error) {
 
 func (a *admin) refreshHSMs(ctx context.Context, o adminOrder) (string, error) {
 	if a.starting() {
-		return "", &adminRefusal{errStarting, "the proxy is still starting and waits for its HSMs: try again in a moment, and see xks-proxy hsm list"}
+		return "", refuse(errStarting, "the proxy is still starting and waits for its HSMs: try again in a moment, and see xks-proxy hsm list")
 	}
 	var asked []refreshing
 	for _, g := range a.groups() {
@@ -187,7 +187,7 @@ func (a *admin) refreshHSMs(ctx context.Context, o adminOrder) (string, error) {
 type refreshing struct {
 	group  *group.Group
 	hsm    string
-	result catalogue.Refreshed
+	result catalogue.ListingDiff
 	took   time.Duration
 	err    error
 }

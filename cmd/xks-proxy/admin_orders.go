@@ -33,22 +33,6 @@ type admin struct {
 	proxyView
 }
 
-// hsmProcess is what the orders need of a *worker.Worker.
-type hsmProcess interface {
-	State() worker.State
-	Restart(reason string)
-}
-
-// adminRefusal is an order that was not carried out, in words for who gave it.
-type adminRefusal struct {
-	kind error // hsm.ErrUnknownHSM, hsm.ErrLastHSM, errUnderWay or errStarting
-	text string
-}
-
-func (r *adminRefusal) Error() string { return r.text }
-
-func (r *adminRefusal) Unwrap() error { return r.kind }
-
 // errStarting is an order that came before the HSMs had started or failed to.
 var errStarting = errors.New("the proxy is starting")
 
@@ -127,7 +111,7 @@ func (a *admin) inTurn(ctx context.Context, what string, o adminOrder,
 	do func(context.Context, adminOrder) (string, error),
 ) (string, error) {
 	if a.starting() {
-		return "", &adminRefusal{errStarting, "the proxy is still starting and waits for its HSMs: nothing was changed; ask again in a moment, and see xks-proxy hsm list"}
+		return "", refuse(errStarting, "the proxy is still starting and waits for its HSMs: nothing was changed; ask again in a moment, and see xks-proxy hsm list")
 	}
 	end, err := a.turns.take(ctx, o.HSM, what+" by "+o.By.String())
 	if err != nil {
@@ -174,7 +158,7 @@ func (a *admin) unknown(name string) error {
 			known = append(known, m.HSM)
 		}
 	}
-	return &adminRefusal{group.ErrUnknownHSM, fmt.Sprintf("no HSM group has an HSM named %s; %s", quoteName(name), text.DidYouMean(name, known))}
+	return refuse(group.ErrUnknownHSM, "no HSM group has an HSM named %s; %s", quoteName(name), text.DidYouMean(name, known))
 }
 
 // drainHSM also waits for calls that requests have given up: they still run in the module.
@@ -212,8 +196,8 @@ func (a *admin) drainAll(ctx context.Context, groups []*group.Group, name string
 		switch {
 		case errors.Is(err, group.ErrLastHSM):
 			resumeAll(began, name)
-			return &adminRefusal{group.ErrLastHSM, fmt.Sprintf("%s is the only HSM of the group %s that can serve: %s it would fail every request to its keys. Nothing was changed; --force does it anyway",
-				name, g.Name(), what)}
+			return refuse(group.ErrLastHSM, "%s is the only HSM of the group %s that can serve: %s it would fail every request to its keys. Nothing was changed; --force does it anyway",
+				name, g.Name(), what)
 		case ctx.Err() != nil && err != nil:
 			late = fmt.Errorf("%s gets no new request, but %d were still in flight after the time given; it stays drained: ask again, or resume it",
 				name, memberOf(g, name).InFlight)

@@ -135,7 +135,7 @@ func (rig *adminRig) addGroup(t *testing.T, name string, members ...string) {
 	t.Cleanup(g.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	err = g.WaitFirst(ctx)
+	err = g.WaitFirstProbes(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ type reloadReading struct {
 	digest   string // of what changes: what an operator accepts
 }
 
-var errNotStarted = &adminRefusal{errStarting, "the proxy is still starting: nothing was reloaded; ask again in a moment"}
+var errNotStarted = refuse(errStarting, "the proxy is still starting: nothing was reloaded; ask again in a moment")
 
 func newReloader(ctx context.Context, file string, log *openedLog, f *fleet, t *tlsHolder, files *filewatch.Watcher) *reloader {
 	r := &reloader{file: file, log: log, fleet: f, tls: t, files: files, turn: make(chan struct{}, 1), known: map[string]bool{}}
@@ -71,7 +71,7 @@ func (r *reloader) take(ctx context.Context) (context.Context, func(), error) {
 	select {
 	case r.turn <- struct{}{}:
 	case <-ctx.Done():
-		return nil, nil, &adminRefusal{errUnderWay, "another reload is under way: nothing was changed; ask again when it has ended"}
+		return nil, nil, refuse(errUnderWay, "another reload is under way: nothing was changed; ask again when it has ended")
 	case <-r.life.Done():
 		return nil, nil, errStopped
 	}
