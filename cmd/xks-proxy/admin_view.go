@@ -60,7 +60,7 @@ func (p *parts) keyStores() []xks.KeyStoreStatus {
 func (p *parts) handlerStatus() xks.HandlerStatus {
 	handler := p.served.Load()
 	if handler == nil {
-		return xks.NothingServed()
+		return xks.ZeroHandlerStatus()
 	}
 	return handler.Status()
 }
