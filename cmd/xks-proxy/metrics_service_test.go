@@ -133,7 +133,7 @@ func TestMetricsWhileTheProxyStarts(t *testing.T) {
 	rig := newAdminRig(t)
 	rig.admin.groups = func() []*group.Group { return nil }
 	rig.admin.keyStores = func() []xks.KeyStoreStatus { return nil }
-	rig.admin.handler = xks.NothingServed
+	rig.admin.handler = xks.ZeroHandlerStatus
 	rig.admin.ready = func() string { return "starting" }
 	c := rig.admin.config()
 	c.HSMGroups = []hsmGroupConfig{{Name: "main", HSMs: []groupMemberConfig{{HSM: "hsm-a"}, {HSM: "hsm-b"}}}}
