@@ -21,11 +21,11 @@ type lane struct {
 	inFlight atomic.Int64
 	all      *rivals // of the proxy
 	group    *rivals // of the HSM group
-	asker    *group.Asker
+	asker    *group.Resolver
 }
 
 func newLane(all, group *rivals, g *group.Group) *lane {
-	return &lane{all: all, group: group, asker: g.NewAsker()}
+	return &lane{all: all, group: group, asker: g.NewResolver()}
 }
 
 // enter counts a request in; leave must follow.
@@ -80,7 +80,7 @@ func (x *exchange) timeQueued() time.Duration {
 	if x.conn == nil {
 		return 0
 	}
-	return x.conn.Silence()
+	return x.conn.SinceLastRead()
 }
 
 // quotaEpoch is when the quotas' clock began.
