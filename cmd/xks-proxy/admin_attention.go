@@ -68,7 +68,7 @@ func (s *proxyStatus) attention(now time.Time) []attention {
 		}
 	}
 	if s.Log != nil {
-		all = append(all, s.Log.attention(now)...)
+		all = append(all, logAttention(s.Log, now)...)
 	}
 	all = append(all, s.certificateAttention(now)...)
 	if s.Reload != nil {

@@ -5,6 +5,7 @@ package main
 
 import (
 	"xks-proxy/pkg/xks"
+	"xks-proxy/pkg/xks/listener"
 )
 
 const (
@@ -61,6 +62,13 @@ type proxyFigures struct {
 const (
 	kindKeyStore = "key_store"
 	kindKey      = "key"
+)
+
+// The listeners beside the HTTPS ports, as they are called in metrics.
+const (
+	listenerHealth  = "health"
+	listenerAdmin   = "admin"
+	listenerMetrics = "metrics"
 )
 
 func figuresOf(a *admin) proxyFigures {
@@ -129,8 +137,8 @@ var proxyMetrics = []metric[proxyFigures]{
 		Labels: []string{"listener"},
 		Each: func(f proxyFigures) []oneValue {
 			var values []oneValue
-			for _, listener := range []string{listenerAdmin, listenerHealth, listenerMetrics} {
-				values = append(values, sample(float64(f.besides[listener]), listener))
+			for _, name := range []string{listenerAdmin, listenerHealth, listenerMetrics} {
+				values = append(values, sample(float64(f.besides[name]), name))
 			}
 			return values
 		}},
@@ -162,6 +170,15 @@ func refusals(f proxyFigures) []oneValue {
 	values := make([]oneValue, 0, len(order))
 	for _, outcome := range order {
 		values = append(values, sample(float64(count[outcome]), outcome))
+	}
+	return values
+}
+
+// proxyHeaders are the connections by what their PROXY header came to.
+func proxyHeaders(f proxyFigures) []oneValue {
+	values := make([]oneValue, 0, len(listener.HeaderOutcomes))
+	for _, outcome := range listener.HeaderOutcomes {
+		values = append(values, sample(float64(f.connections.Headers[outcome]), string(outcome)))
 	}
 	return values
 }

@@ -77,13 +77,6 @@ func newServers(p *parts, l *listeners) *servers {
 	return s
 }
 
-// The listeners beside the HTTPS ports, as they are called in metrics.
-const (
-	listenerHealth  = "health"
-	listenerAdmin   = "admin"
-	listenerMetrics = "metrics"
-)
-
 // besides counts the connections of these listeners that were closed because there were too many.
 func (s *servers) besides() map[string]int64 {
 	counts := map[string]int64{}
