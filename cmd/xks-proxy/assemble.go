@@ -131,3 +131,20 @@ func handlerConfig(g *generation, log *openedLog) xks.Config {
 	}
 	return result
 }
+
+// keyStores is what the handler says of each key store, with the last uses that earlier runs knew of.
+func (p *parts) keyStores() []xks.KeyStoreStatus {
+	handler := p.served.Load()
+	if handler == nil {
+		return nil
+	}
+	return p.uses.Overlay(handler.KeyStores())
+}
+
+func (p *parts) handlerStatus() xks.HandlerStatus {
+	handler := p.served.Load()
+	if handler == nil {
+		return xks.NothingServed()
+	}
+	return handler.Status()
+}

@@ -225,7 +225,7 @@ const startExit = "exit"
 
 func (s hsmStart) reachedBefore(name string) bool {
 	for _, g := range s.config.HSMGroups {
-		if catalogue.Remembered(s.config.StateDirectory, g.Name, name) {
+		if catalogue.HasSavedCatalogue(s.config.StateDirectory, g.Name, name) {
 			return true
 		}
 	}

@@ -115,7 +115,7 @@ func (f *fleet) waitFirst(ctx context.Context, made []*runningGroup, old *genera
 	first, cancel := context.WithTimeout(ctx, firstProbeTimeout)
 	defer cancel()
 	for _, group := range made {
-		err := group.WaitFirst(first)
+		err := group.WaitFirstProbes(first)
 		switch {
 		case ctx.Err() != nil:
 			return errStopped
@@ -166,7 +166,7 @@ func (f *fleet) publish(ctx context.Context, next *generation, put func() error)
 	}
 	f.current.Store(next)
 	for _, group := range gone {
-		group.StopRemembering()
+		group.StopSaving()
 	}
 	if old.number > 0 { // at the start nobody had what they take over
 		for _, group := range made {

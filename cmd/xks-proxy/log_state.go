@@ -3,10 +3,7 @@ package main
 // How the log does: for `xks-proxy status` and for metrics.
 
 import (
-	"fmt"
 	"time"
-
-	"xks-proxy/internal/text"
 )
 
 // logState is how the log does.
@@ -30,20 +27,4 @@ func (q *logQueue) state(now time.Time) logState {
 		s.Failing, s.Since = errLogStuck.Error(), q.writeBegan
 	}
 	return s
-}
-
-// fact is one line of the status; "" if there is nothing to report.
-func (s *logState) fact() string {
-	switch {
-	case s.Lost > 0 && s.Suppressed > 0:
-		return fmt.Sprintf(
-			"%s lost, %s about unauthenticated requests only counted, since the start",
-			text.Plural(int(s.Lost), "line"), text.Count(uint64(s.Suppressed)))
-	case s.Lost > 0:
-		return text.Plural(int(s.Lost), "line") + " lost since the start"
-	case s.Suppressed > 0:
-		return fmt.Sprintf("%s about unauthenticated requests only counted since the start",
-			text.Plural(int(s.Suppressed), "line"))
-	}
-	return ""
 }

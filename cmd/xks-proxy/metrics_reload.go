@@ -1,10 +1,24 @@
 package main
 
-// The metrics of the configuration in use and of its reloads.
+// The metrics of reloads.
 
 import (
+	"fmt"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
+
+// counts has a line for every key that can loosen, from the start.
+func looseningCounts(s looseningState) []oneValue {
+	var values []oneValue
+	for _, setting := range looseningSettings {
+		for _, accepted := range []bool{false, true} {
+			count := s.taken[looseningCount{setting, accepted}]
+			values = append(values, sample(float64(count), setting, fmt.Sprint(accepted)))
+		}
+	}
+	return values
+}
 
 // reloadMetrics have no labels but their own.
 var reloadMetrics = []metric[reloadState]{
@@ -24,7 +38,7 @@ var reloadMetrics = []metric[reloadState]{
 		Name: "xks_proxy_config_loosened_total", Kind: counter, Labels: []string{"setting", "accepted"},
 		Help: "Changes taken by reloads that may let in what was refused before, by key. " +
 			"accepted: whether by xks-proxy reload --accept-loosening.",
-		Each: func(s reloadState) []oneValue { return s.Loosening.counts() },
+		Each: func(s reloadState) []oneValue { return looseningCounts(s.Loosening) },
 	},
 	{
 		Name: "xks_proxy_config_loosening_refused", Kind: gauge,

@@ -64,34 +64,14 @@ const (
 	kindKey      = "key"
 )
 
-// The listeners beside the HTTPS ports, as they are called in metrics.
-const (
-	listenerHealth  = "health"
-	listenerAdmin   = "admin"
-	listenerMetrics = "metrics"
-)
-
-func figuresOf(a *admin) proxyFigures {
+func figuresOf(from metricSources) proxyFigures {
 	f := proxyFigures{
-		handler: a.handler(), refused: a.outsiders.refused.Load(),
+		handler: from.handler(), connections: from.connections(), log: from.logState(),
+		besides: from.besides(), confinement: from.confinement(), refused: from.refused(),
+		ready:  from.ready() == readyVerdict,
 		blocks: map[string]int{kindKeyStore: 0, kindKey: 0},
 	}
-	if a.connections != nil {
-		f.connections = a.connections()
-	}
-	if a.logState != nil {
-		f.log = a.logState()
-	}
-	if a.confinement != nil {
-		f.confinement = a.confinement()
-	}
-	if a.ready != nil {
-		f.ready = a.ready() == readyVerdict
-	}
-	if a.besides != nil {
-		f.besides = a.besides()
-	}
-	blocks, unsaved := a.kill.look()
+	blocks, unsaved := from.kill.look()
 	f.unsaved = unsaved != nil
 	for _, b := range blocks {
 		if b.Key == "" {
@@ -137,8 +117,8 @@ var proxyMetrics = []metric[proxyFigures]{
 		Labels: []string{"listener"},
 		Each: func(f proxyFigures) []oneValue {
 			var values []oneValue
-			for _, name := range []string{listenerAdmin, listenerHealth, listenerMetrics} {
-				values = append(values, sample(float64(f.besides[name]), name))
+			for _, listener := range []string{listenerAdmin, listenerHealth, listenerMetrics} {
+				values = append(values, sample(float64(f.besides[listener]), listener))
 			}
 			return values
 		}},
@@ -182,3 +162,10 @@ func proxyHeaders(f proxyFigures) []oneValue {
 	}
 	return values
 }
+
+// The listeners beside the HTTPS ports, as they are called in metrics.
+const (
+	listenerHealth  = "health"
+	listenerAdmin   = "admin"
+	listenerMetrics = "metrics"
+)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -235,26 +234,14 @@ func (r *reloader) settle(reading *reloadReading, began time.Time) {
 	r.files.Settle(filesOf(r.file, configs...), began)
 }
 
-// absolute is a file as an operator finds it from any directory.
-func absolute(file string) string {
-	path, err := filepath.Abs(file)
-	if err != nil {
-		return file // the directory of the process is gone
-	}
-	return path
-}
-
 func (r *reloader) answer(reading *reloadReading) *reloadAnswer {
 	a := &reloadAnswer{
-		File: absolute(r.file), Changes: []reloadChange{}, Warnings: []string{},
+		File: absolute(r.file), Changes: append([]configChange{}, reading.changes...), Warnings: []string{},
 		WaitsForRestart: append([]string{}, reading.waits...),
 		Loosens:         append([]loosening{}, reading.loosens...),
 	}
 	if len(a.Loosens) > 0 {
 		a.Digest, a.Confirm = reading.digest, reading.confirm
-	}
-	for _, change := range reading.changes {
-		a.Changes = append(a.Changes, reloadChange(change))
 	}
 	for _, w := range reading.warnings {
 		a.Warnings = append(a.Warnings, w.String())

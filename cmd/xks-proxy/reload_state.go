@@ -11,20 +11,6 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// reloadState is the state of the configuration in use, and of the last try to replace it.
-type reloadState struct {
-	Generation      int       `json:"generation"` // from 1, counting what came into force
-	LoadedAt        time.Time `json:"loadedAt"`
-	Attempts        int       `json:"attempts"` // reloads, the start not included
-	Failures        int       `json:"failures"`
-	LastAttempt     time.Time `json:"lastAttempt,omitzero"`
-	LastBy          string    `json:"lastBy,omitempty"`
-	LastError       string    `json:"lastError,omitempty"` // "" if the last one succeeded
-	WaitsForRestart []string  `json:"waitsForRestart"`     // keys
-
-	Loosening looseningState `json:"loosening"`
-}
-
 // maxLoggedChanges bounds a line of the log.
 const maxLoggedChanges = 30
 
@@ -53,7 +39,7 @@ func (r *reloader) note(try reloadTry, answer *reloadAnswer, err error) {
 	defer r.mu.Unlock()
 	r.progress.Attempts++
 	r.progress.LastAttempt, r.progress.LastBy, r.progress.LastError = try.began, try.by, ""
-	r.progress.Loosening.note(try, answer, err)
+	noteLoosening(&r.progress.Loosening, try, answer, err)
 	fields := []zap.Field{
 		zap.String("by", try.by), zap.String("file", r.file), zap.Duration("took", time.Since(try.began)),
 	}
@@ -110,7 +96,7 @@ func (r *reloader) tellWarnings(warnings []string) {
 }
 
 // describeChanges is for the log: "+ key_stores[a]".
-func describeChanges(changes []reloadChange) []string {
+func describeChanges(changes []configChange) []string {
 	lines := []string{}
 	for i, c := range changes {
 		if i == maxLoggedChanges {

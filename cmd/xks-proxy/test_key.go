@@ -155,7 +155,7 @@ func hasTestKey(label string, found []hsm.Object) (bool, error) {
 			return true, nil
 		}
 	}
-	_, unreadable := hsm.Readable(found)
+	_, unreadable := hsm.SplitUnreadable(found)
 	if len(unreadable) > 0 {
 		return false, fmt.Errorf("%w: %w", errUnreadableTestKey, hsm.UnreadableError("find the test key", unreadable[0]))
 	}

@@ -137,8 +137,8 @@ func (t *timeoutKind) Error() string { return ErrTimeout.Error() }
 
 func (t *timeoutKind) Unwrap() []error { return []error{ErrTimeout, t.cause} }
 
-// Listed appends errors to a sentence, on one line.
-func Listed(errs []error) string {
+// CauseSuffix appends errors to a sentence, on one line.
+func CauseSuffix(errs []error) string {
 	var b strings.Builder
 	separator := ": "
 	for _, err := range errs {
@@ -156,12 +156,12 @@ func AllOf(faults []error, kind error) bool {
 
 // Causes puts errors into one text, so that their sentinels are no part of it.
 func Causes(errs []error) string {
-	return strings.TrimPrefix(Listed(errs), ": ")
+	return strings.TrimPrefix(CauseSuffix(errs), ": ")
 }
 
-// Named fills in which HSM an error came from. It does so in a copy: the error
+// WithHSM fills in which HSM an error came from. It does so in a copy: the error
 // is the token's, which may have answered several calls with the same one.
-func Named(err error, by string) error {
+func WithHSM(err error, by string) error {
 	e, ok := err.(*Error)
 	if !ok || e.HSM != "" {
 		return err

@@ -30,9 +30,9 @@ func VersionRules() []VersionRule {
 	return []VersionRule{VersionID4, VersionNumber, VersionNone}
 }
 
-// MaxReaders is how many objects of a label are tried for one ciphertext whose version several
+// MaxTrialCandidates is how many objects of a label are tried for one ciphertext whose version several
 // of them may have made.
-const MaxReaders = 16
+const MaxTrialCandidates = 16
 
 // Read gives the version of a CKA_ID, and false if the rule can only guess it.
 func (r VersionRule) Read(id []byte) (uint32, bool) {
@@ -87,9 +87,9 @@ func VersionID(version uint32) []byte {
 	return binary.BigEndian.AppendUint32(nil, version)
 }
 
-// wasOnce reports whether the object had a version by another rule: what was encrypted
+// hadVersion reports whether the object had a version by another rule: what was encrypted
 // before the rule changed names that one, and has to stay readable.
-func (o Object) wasOnce(version uint32) bool {
+func (o Object) hadVersion(version uint32) bool {
 	for _, rule := range [...]VersionRule{VersionID4, VersionNumber} {
 		number, _ := rule.Read(o.ID)
 		if number == version {
@@ -99,7 +99,7 @@ func (o Object) wasOnce(version uint32) bool {
 	return false
 }
 
-// Readers gives the places in objects, all of one label, of the AES-256 keys that may have made a
+// TrialCandidates gives the places in objects, all of one label, of the AES-256 keys that may have made a
 // ciphertext of a version, the likeliest first:
 //
 //   - those that have the version by their rule;
@@ -107,7 +107,7 @@ func (o Object) wasOnce(version uint32) bool {
 //   - if there are none and the version is 0, all: the rule may have been VersionNone.
 //
 // Where there are several, only the tag of the ciphertext says which of them it was.
-func Readers(objects []Object, version uint32) []int {
+func TrialCandidates(objects []Object, version uint32) []int {
 	var exact, once, all []int
 	for i, o := range objects {
 		switch {
@@ -115,7 +115,7 @@ func Readers(objects []Object, version uint32) []int {
 			continue
 		case o.Version() == version:
 			exact = append(exact, i)
-		case o.wasOnce(version):
+		case o.hadVersion(version):
 			once = append(once, i)
 		}
 		all = append(all, i)

@@ -29,16 +29,16 @@ func ShowLabels(labels []string) []string {
 	return shown
 }
 
-// LabelText is a label in JSON: text, and the bytes if they are not that text.
-func LabelText(label string) (string, []byte) {
+// EncodeLabel is a label in JSON: text, and the bytes if they are not that text.
+func EncodeLabel(label string) (string, []byte) {
 	if utf8.ValidString(label) {
 		return label, nil
 	}
 	return ShowLabel(label), []byte(label)
 }
 
-// LabelOf is the opposite of labelText.
-func LabelOf(text string, bytes []byte) string {
+// DecodeLabel is the opposite of EncodeLabel.
+func DecodeLabel(text string, bytes []byte) string {
 	if len(bytes) > 0 {
 		return string(bytes)
 	}
@@ -57,7 +57,7 @@ func StoreObjects(objects []Object) []StoredObject {
 	stored := make([]StoredObject, len(objects))
 	for i, o := range objects {
 		stored[i].Object = o
-		stored[i].Label, stored[i].LabelBytes = LabelText(o.Label)
+		stored[i].Label, stored[i].LabelBytes = EncodeLabel(o.Label)
 	}
 	return stored
 }
@@ -67,7 +67,7 @@ func RestoreObjects(stored []StoredObject) []Object {
 	objects := make([]Object, len(stored))
 	for i, s := range stored {
 		objects[i] = s.Object
-		objects[i].Label = LabelOf(s.Label, s.LabelBytes)
+		objects[i].Label = DecodeLabel(s.Label, s.LabelBytes)
 	}
 	return objects
 }

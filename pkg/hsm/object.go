@@ -81,8 +81,8 @@ var ClassNames = map[Class]string{
 	SecretKey: "secret key", PublicKey: "public key", PrivateKey: "private key",
 }
 
-// Readable splits a list into the objects that were read and those that could not be.
-func Readable(list []Object) ([]Object, []Object) {
+// SplitUnreadable splits a list into the objects that were read and those that could not be.
+func SplitUnreadable(list []Object) ([]Object, []Object) {
 	var unreadable []Object
 	for _, o := range list {
 		if o.Unreadable != nil {
@@ -124,9 +124,9 @@ func (o Object) Spec() string {
 	return o.KeyType + "_" + strconv.Itoa(o.Bits)
 }
 
-// Sorted puts the objects of one label in an order of its own, since a token
+// SortObjects puts the objects of one label in an order of its own, since a token
 // may list the same ones in another order each time.
-func Sorted(objects []Object) []Object {
+func SortObjects(objects []Object) []Object {
 	slices.SortFunc(objects, func(a, b Object) int {
 		return cmp.Or(bytes.Compare(a.ID, b.ID), cmp.Compare(a.Class, b.Class), cmp.Compare(a.KeyType, b.KeyType), cmp.Compare(a.Bits, b.Bits))
 	})

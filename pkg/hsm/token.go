@@ -92,9 +92,9 @@ type Token interface {
 	Close(ctx context.Context) error
 }
 
-// Watched is a Token that knows more of itself than its calls tell. A Group uses
+// Supervised is a Token that knows more of itself than its calls tell. A Group uses
 // it where a token has it.
-type Watched interface {
+type Supervised interface {
 	// Changed gets a value when the token may have come or gone, so that it is probed at
 	// once. Each caller has a channel of its own, of capacity 1, until ctx ends: a token serves in several groups,
 	// and for a moment in the old and the new one of a name.

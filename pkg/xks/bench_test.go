@@ -185,7 +185,7 @@ func newTenantsRig(b testing.TB, n int) *rig {
 		b.Fatal(err)
 	}
 	b.Cleanup(group.Close)
-	if err := group.WaitFirst(b.Context()); err != nil {
+	if err := group.WaitFirstProbes(b.Context()); err != nil {
 		b.Fatal(err)
 	}
 	for i := range config.KeyStores {

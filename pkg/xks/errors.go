@@ -111,7 +111,7 @@ func apiErrorOf(err error) *apiError {
 		return failure(invalidState, "The external key is not enabled on every external key manager.", err)
 	case errors.Is(err, hsm.ErrTooLarge):
 		return failure(unsupported, "An input is larger than the external key manager supports.", err)
-	case errors.Is(err, group.ErrTooManyLooks):
+	case errors.Is(err, group.ErrLookupLimit):
 		return errOverLooks
 	case errors.Is(err, hsm.ErrBusy):
 		return failure(throttling, shedMessage, fmt.Errorf("%w: %w", overBusy, err))

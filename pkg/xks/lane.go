@@ -21,11 +21,11 @@ type lane struct {
 	inFlight atomic.Int64
 	all      *rivals // of the proxy
 	group    *rivals // of the HSM group
-	asker    *group.Asker
+	asker    *group.Resolver
 }
 
 func newLane(all, group *rivals, g *group.Group) *lane {
-	return &lane{all: all, group: group, asker: g.NewAsker()}
+	return &lane{all: all, group: group, asker: g.NewResolver()}
 }
 
 // enter counts a request in; leave must follow.

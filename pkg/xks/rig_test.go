@@ -84,7 +84,7 @@ func newRig(t testing.TB, changes ...change) *rig {
 	r.group = group
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if err := group.WaitFirst(ctx); err != nil {
+	if err := group.WaitFirstProbes(ctx); err != nil {
 		t.Fatal(err)
 	}
 	r.waitCompared(t, groupConfig.ParityRate)

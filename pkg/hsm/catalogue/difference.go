@@ -31,13 +31,13 @@ func ByLabel(list []hsm.Object) map[string][]hsm.Object {
 		objects[object.Label] = append(objects[object.Label], object)
 	}
 	for _, same := range objects {
-		hsm.Sorted(same)
+		hsm.SortObjects(same)
 	}
 	return objects
 }
 
-// Refreshed is what a listing has changed.
-type Refreshed struct {
+// ListingDiff is what a listing has changed.
+type ListingDiff struct {
 	Keys    int      // labels on the HSM now
 	First   bool     // its keys were never listed before
 	Added   []string // labels, sorted
@@ -45,9 +45,9 @@ type Refreshed struct {
 	Gone    []string
 }
 
-// Difference is what a listing has changed; before is nil if it was the first.
-func Difference(before, after map[string][]hsm.Object) Refreshed {
-	r := Refreshed{Keys: len(after), First: before == nil}
+// DiffListings is what a listing has changed; before is nil if it was the first.
+func DiffListings(before, after map[string][]hsm.Object) ListingDiff {
+	r := ListingDiff{Keys: len(after), First: before == nil}
 	for _, label := range slices.Sorted(slices.Values(ChangedLabels(before, after))) {
 		switch {
 		case len(before[label]) == 0:

@@ -71,12 +71,12 @@ func TestReaders(t *testing.T) {
 		{hsm.VersionNone, []string{v7, "\x01"}, 7, []int{0}},
 		{hsm.VersionNone, []string{v7, "\x01"}, 1, []int{1}},
 	} {
-		got := hsm.Readers(hsm.ReadBy(test.rule, ids(test.ids...)), test.version)
+		got := hsm.TrialCandidates(hsm.ReadBy(test.rule, ids(test.ids...)), test.version)
 		if !slices.Equal(got, test.want) {
 			t.Errorf("%s, %x, version %d: %v, want %v", test.rule, test.ids, test.version, got, test.want)
 		}
 	}
-	if got := hsm.Readers([]hsm.Object{aesWith(128, both, nil), {Label: "k", Class: hsm.PublicKey}}, 0); got != nil {
+	if got := hsm.TrialCandidates([]hsm.Object{aesWith(128, both, nil), {Label: "k", Class: hsm.PublicKey}}, 0); got != nil {
 		t.Errorf("what is not AES-256 reads nothing: %v", got)
 	}
 }

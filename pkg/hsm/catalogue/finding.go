@@ -57,7 +57,7 @@ type storedFinding struct {
 // "labelBytes" beside it.
 func (f Finding) MarshalJSON() ([]byte, error) {
 	stored := storedFinding{plainFinding: plainFinding(f)}
-	stored.Label, stored.LabelBytes = hsm.LabelText(f.Label)
+	stored.Label, stored.LabelBytes = hsm.EncodeLabel(f.Label)
 	return json.Marshal(stored)
 }
 
@@ -69,7 +69,7 @@ func (f *Finding) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	*f = Finding(stored.plainFinding)
-	f.Label = hsm.LabelOf(stored.Label, stored.LabelBytes)
+	f.Label = hsm.DecodeLabel(stored.Label, stored.LabelBytes)
 	return nil
 }
 

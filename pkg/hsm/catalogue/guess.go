@@ -1,7 +1,7 @@
 package catalogue
 
 // Versions that several objects of one HSM, or an object that was once read by another
-// rule, may have made ciphertexts of. The HSM tries each object (Readers), so a Decrypt asks
+// rule, may have made ciphertexts of. The HSM tries each object (TrialCandidates), so a Decrypt asks
 // every HSM that has one, and believes none of them alone.
 
 import (
@@ -28,7 +28,7 @@ func guessesOf(views []View) []guess {
 	for _, number := range candidates(views) {
 		guess, plain := guess{number: number}, true
 		for _, v := range views {
-			readers := hsm.Readers(v.Objects, number)
+			readers := hsm.TrialCandidates(v.Objects, number)
 			if !v.Seen || len(readers) == 0 {
 				continue
 			}

@@ -68,7 +68,7 @@ type KeyObject struct {
 }
 
 // ExactLabel is the label byte for byte.
-func (r *KeyReport) ExactLabel() string { return hsm.LabelOf(r.Label, r.LabelBytes) }
+func (r *KeyReport) ExactLabel() string { return hsm.DecodeLabel(r.Label, r.LabelBytes) }
 
 // HeldKeys is what one HSM is known to hold.
 type HeldKeys struct {
@@ -80,7 +80,7 @@ type HeldKeys struct {
 // Report is one report for each version of a key; base has what is the same for all keys.
 func (k *Key) Report(base KeyReport, held []HeldKeys, findings []Finding) []KeyReport {
 	base.Spec = k.Spec
-	base.Label, base.LabelBytes = hsm.LabelText(k.Label)
+	base.Label, base.LabelBytes = hsm.EncodeLabel(k.Label)
 	if len(k.versions) == 0 {
 		base.State = KeyUnusable
 		base.HSMs = onHSMs(k.Label, held, func(hsm.Object) bool { return true })

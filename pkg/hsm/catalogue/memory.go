@@ -162,9 +162,9 @@ func (m *memory) ByRule(rule hsm.VersionRule) map[string][]hsm.Object {
 	return ByLabel(hsm.ReadBy(rule, hsm.RestoreObjects(m.Objects)))
 }
 
-// Remembered reports whether an HSM's keys were seen before, by this or an
+// HasSavedCatalogue reports whether an HSM's keys were seen before, by this or an
 // earlier run with the same state directory.
-func Remembered(stateDirectory, group, name string) bool {
+func HasSavedCatalogue(stateDirectory, group, name string) bool {
 	if stateDirectory == "" {
 		return false
 	}

@@ -16,48 +16,48 @@ import (
 	"xks-proxy/pkg/hsm/catalogue"
 )
 
-// ErrTooManyLooks: more unknown keys were asked for than the HSMs are bothered with.
-var ErrTooManyLooks = errors.New("too many requests for unknown keys")
+// ErrLookupLimit: more unknown keys were asked for than the HSMs are bothered with.
+var ErrLookupLimit = errors.New("too many requests for unknown keys")
 
 const (
 	looksPerSecond      = 40 // of the whole group: SoftHSM takes 11 ms to find a label among 1000 keys
 	askerLooksPerSecond = 10 // of one asker
 )
 
-// Asker finds keys on behalf of one key store. Its looks are limited on their own, 10 a second with a burst of as many, below the
+// Resolver finds keys on behalf of one key store. Its looks are limited on their own, 10 a second with a burst of as many, below the
 // limit of the group, which is 40. It is safe for concurrent use.
-type Asker struct {
+type Resolver struct {
 	group  *Group
 	flight singleflight.Group // by label
 	limits catalogue.LookLimits
 }
 
-// NewAsker is an asker with nothing used of its limits.
-func (g *Group) NewAsker() *Asker {
-	return &Asker{group: g, limits: catalogue.NewLookLimits(askerLooksPerSecond)}
+// NewResolver is a resolver with nothing used of its limits.
+func (g *Group) NewResolver() *Resolver {
+	return &Resolver{group: g, limits: catalogue.NewLookLimits(askerLooksPerSecond)}
 }
 
-// newOwnAsker is who asks for the group itself: no limit but the group's.
-func (g *Group) newOwnAsker() *Asker {
+// newUnlimitedResolver is who asks for the group itself: no limit but the group's.
+func (g *Group) newUnlimitedResolver() *Resolver {
 	none := catalogue.LookLimits{Unknown: rate.NewLimiter(rate.Inf, 0), Known: rate.NewLimiter(rate.Inf, 0)}
-	return &Asker{group: g, limits: none}
+	return &Resolver{group: g, limits: none}
 }
 
-// Key is Asker.Key without a limit but the group's.
+// Key is Resolver.Key without a limit but the group's.
 func (g *Group) Key(ctx context.Context, label string) (*catalogue.Key, error) {
-	return g.own.Key(ctx, label)
+	return g.resolver.Key(ctx, label)
 }
 
-// KeyWithVersion is Asker.KeyWithVersion without a limit but the group's.
+// KeyWithVersion is Resolver.KeyWithVersion without a limit but the group's.
 func (g *Group) KeyWithVersion(ctx context.Context, ref hsm.KeyRef) (*catalogue.Key, error) {
-	return g.own.KeyWithVersion(ctx, ref)
+	return g.resolver.KeyWithVersion(ctx, ref)
 }
 
 // Key finds a key by its label. One that the catalogue does not have is looked
 // for on the HSMs: the result is ErrKeyNotFound only if at least one HSM said
 // so and none that might hold it is away (requirement X7); then it is ErrUnavailable.
-// ErrTooManyLooks says that the look was not made.
-func (a *Asker) Key(ctx context.Context, label string) (*catalogue.Key, error) {
+// ErrLookupLimit says that the look was not made.
+func (a *Resolver) Key(ctx context.Context, label string) (*catalogue.Key, error) {
 	if key := a.group.catalogue.Load().Keys[label]; key != nil {
 		return key, nil
 	}
@@ -66,7 +66,7 @@ func (a *Asker) Key(ctx context.Context, label string) (*catalogue.Key, error) {
 
 // KeyWithVersion is Key for a decryption: it looks again, too, when the key is
 // known and the version is not. ErrKeyNotFound then speaks of the version.
-func (a *Asker) KeyWithVersion(ctx context.Context, ref hsm.KeyRef) (*catalogue.Key, error) {
+func (a *Resolver) KeyWithVersion(ctx context.Context, ref hsm.KeyRef) (*catalogue.Key, error) {
 	key := a.group.catalogue.Load().Keys[ref.Label]
 	if key != nil && holds(ref.Version)(key) {
 		return key, nil
@@ -84,14 +84,14 @@ func versionNotFound(ref hsm.KeyRef) string {
 
 // look asks the HSMs for a label, together with all who ask at the same time on the same behalf.
 // A key for which want is false is as good as none; missing then says what is not there.
-func (a *Asker) look(ctx context.Context, label string, want func(*catalogue.Key) bool, missing string) (*catalogue.Key, error) {
+func (a *Resolver) look(ctx context.Context, label string, want func(*catalogue.Key) bool, missing string) (*catalogue.Key, error) {
 	g := a.group
 	found, recent := g.looks.Recall(label)
 	if !recent {
 		flight := a.flight.DoChan(label, func() (any, error) {
 			known := g.catalogue.Load().Keys[label] != nil
 			if !a.limits.Allow(known) || !g.looks.Limits.Allow(known) {
-				return nil, ErrTooManyLooks
+				return nil, ErrLookupLimit
 			}
 			return g.lookNow(label), nil
 		})
@@ -109,7 +109,7 @@ func (a *Asker) look(ctx context.Context, label string, want func(*catalogue.Key
 	case found.Key != nil && want(found.Key):
 		return found.Key, nil
 	case len(found.Away) > 0:
-		return nil, &hsm.Error{Op: "look for key", Kind: hsm.ErrUnavailable, Detail: fmt.Sprintf("%s, but not all HSMs answered%s", missing, hsm.Listed(found.Away))}
+		return nil, &hsm.Error{Op: "look for key", Kind: hsm.ErrUnavailable, Detail: fmt.Sprintf("%s, but not all HSMs answered%s", missing, hsm.CauseSuffix(found.Away))}
 	}
 	return nil, &hsm.Error{Op: "look for key", Kind: hsm.ErrKeyNotFound, Detail: missing}
 }

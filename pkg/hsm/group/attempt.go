@@ -84,14 +84,14 @@ func checkSealed(s hsm.Sealed, plaintext int) error {
 func (g *Group) giveUp(ctx context.Context, ref hsm.KeyRef, trace *Trace, refusal error) error {
 	switch {
 	case ctx.Err() != nil:
-		return &hsm.Error{Op: "serve", Kind: hsm.Timeout(ctx.Err()), Detail: fmt.Sprintf("key %q, HSMs asked in vain: %d%s", ref.Label, trace.Attempts, hsm.Listed(trace.Faults))}
+		return &hsm.Error{Op: "serve", Kind: hsm.Timeout(ctx.Err()), Detail: fmt.Sprintf("key %q, HSMs asked in vain: %d%s", ref.Label, trace.Attempts, hsm.CauseSuffix(trace.Faults))}
 	case len(trace.Faults) > 0 && hsm.AllOf(trace.Faults, hsm.ErrBusy):
-		return &hsm.Error{Op: "serve", Kind: hsm.ErrBusy, Detail: fmt.Sprintf("key %q%s", ref.Label, hsm.Listed(trace.Faults))}
+		return &hsm.Error{Op: "serve", Kind: hsm.ErrBusy, Detail: fmt.Sprintf("key %q%s", ref.Label, hsm.CauseSuffix(trace.Faults))}
 	case len(trace.Faults) > 0:
-		return &hsm.Error{Op: "serve", Kind: hsm.ErrUnavailable, Detail: fmt.Sprintf("no HSM that holds key %q could serve it%s", ref.Label, hsm.Listed(trace.Faults))}
+		return &hsm.Error{Op: "serve", Kind: hsm.ErrUnavailable, Detail: fmt.Sprintf("no HSM that holds key %q could serve it%s", ref.Label, hsm.CauseSuffix(trace.Faults))}
 	case errors.Is(refusal, hsm.ErrKeyNotFound):
 		// The HSMs that should hold it say that it is gone. Believe it after asking all.
-		key, err := g.own.look(ctx, ref.Label, holds(ref.Version), versionNotFound(ref))
+		key, err := g.resolver.look(ctx, ref.Label, holds(ref.Version), versionNotFound(ref))
 		if err == nil {
 			err = &hsm.Error{Op: "serve", Kind: hsm.ErrUnavailable, Detail: fmt.Sprintf("key %q was not found and then found again", key.Label)}
 		}

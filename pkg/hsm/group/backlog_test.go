@@ -106,11 +106,11 @@ func TestAskersDoNotStarveEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
 		g := start(t, tokens)
-		noisy, quiet := g.NewAsker(), g.NewAsker()
+		noisy, quiet := g.NewResolver(), g.NewResolver()
 		before, refused := finds(tokens), 0
 		for i := range 10_000 {
 			_, err := noisy.Key(inBudget(t), fmt.Sprint("unknown-", i))
-			if errors.Is(err, group.ErrTooManyLooks) {
+			if errors.Is(err, group.ErrLookupLimit) {
 				refused++
 			}
 			if i%1000 == 999 {

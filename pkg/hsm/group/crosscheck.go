@@ -292,9 +292,9 @@ func (g *Group) crossAnew(m *member, labels ...string) {
 	}
 }
 
-// Doubt says that a key may not be the same on every HSM: a new ciphertext that one of them cannot read, or
+// CompareSoon says that a key may not be the same on every HSM: a new ciphertext that one of them cannot read, or
 // any that does not authenticate. Its material is compared before that of all others, at most every ten seconds.
-func (g *Group) Doubt(label string) {
+func (g *Group) CompareSoon(label string) {
 	if g.crossChecks() || g.limits() {
 		g.crosses.Doubt(label, time.Now())
 	}

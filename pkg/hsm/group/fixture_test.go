@@ -92,7 +92,7 @@ func start(t testing.TB, tokens []*hsmtest.Token, options ...option) *group.Grou
 	t.Cleanup(g.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	err = g.WaitFirst(ctx)
+	err = g.WaitFirstProbes(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

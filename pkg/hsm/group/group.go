@@ -180,7 +180,7 @@ type Group struct {
 
 	mu    sync.Mutex // guards every member's objects, and serialises the making of catalogues
 	looks catalogue.Looks
-	own   *Asker // that asks for the group itself
+	resolver   *Resolver // that asks for the group itself
 
 	predecessor *Group // until TakeOver. Guarded by mu.
 	established bool   // keys of some member were known before the start: a new one has to prove itself
@@ -208,7 +208,7 @@ type member struct {
 	inFlight atomic.Int32
 	queue    standing.Queue
 	queued   hsm.Queued  // the token, if it is one
-	watched  hsm.Watched // likewise
+	watched  hsm.Supervised // likewise
 
 	trust    *catalogue.Trust // which of its keys may be used; shared with a successor that has the same token
 	admitted atomic.Uint64    // incarnation whose token's identity was checked
@@ -262,7 +262,7 @@ func New(c Config) (*Group, error) {
 			Recent: map[string]catalogue.Look{},
 		},
 	}
-	g.own = g.newOwnAsker()
+	g.resolver = g.newUnlimitedResolver()
 	g.hedges.Init(c.HedgePercent)
 	if c.Provisional {
 		g.store.Pause()
@@ -280,7 +280,7 @@ func New(c Config) (*Group, error) {
 			suspicions:   rate.NewLimiter(rate.Every(suspicionLog), suspicionLogBurst),
 		}
 		m.queued, _ = mc.Token.(hsm.Queued)
-		m.watched, _ = mc.Token.(hsm.Watched)
+		m.watched, _ = mc.Token.(hsm.Supervised)
 		m.trust = &catalogue.Trust{}
 		m.standing.Since = time.Now()
 		m.health.Store(&probed{Health: status.Health{HSM: mc.Name, Status: status.Unavailable, Reason: "not probed yet"}})
@@ -320,9 +320,9 @@ func (g *Group) TestKey() string { return g.config.TestKey }
 // are not listed yet are looked for one by one.
 const firstListing = time.Second
 
-// WaitFirst waits until every HSM has been probed once, with whatever result, or until ctx ends; and
+// WaitFirstProbes waits until every HSM has been probed once, with whatever result, or until ctx ends; and
 // for the first listing of each HSM's keys, at most a second longer.
-func (g *Group) WaitFirst(ctx context.Context) error {
+func (g *Group) WaitFirstProbes(ctx context.Context) error {
 	err := waitGroup(ctx, &g.probedOnce)
 	if err != nil {
 		return err

@@ -42,10 +42,10 @@ func (g *Group) lookNow(label string) catalogue.Look {
 			ctx, cancel := context.WithTimeout(g.ctx, timeout)
 			defer cancel()
 			objects, err := m.Token.Find(ctx, label)
-			objects, unreadable := hsm.Readable(objects)
-			found[i], errs[i] = hsm.Sorted(hsm.ReadBy(g.config.KeyVersion, objects)), hsm.Named(err, m.Name)
+			objects, unreadable := hsm.SplitUnreadable(objects)
+			found[i], errs[i] = hsm.SortObjects(hsm.ReadBy(g.config.KeyVersion, objects)), hsm.WithHSM(err, m.Name)
 			if len(unreadable) > 0 {
-				hidden[i] = hsm.Named(hsm.UnreadableError("find key", unreadable[0]), m.Name)
+				hidden[i] = hsm.WithHSM(hsm.UnreadableError("find key", unreadable[0]), m.Name)
 			}
 		})
 	}
@@ -155,7 +155,7 @@ func (g *Group) list(ctx context.Context, m *member) error {
 		g.mu.Unlock()
 		return err
 	}
-	list, unreadable := hsm.Readable(list)
+	list, unreadable := hsm.SplitUnreadable(list)
 	objects := catalogue.ByLabel(hsm.ReadBy(g.config.KeyVersion, list))
 	g.mu.Lock()
 	hidden := g.hide(m, objects, unreadable)

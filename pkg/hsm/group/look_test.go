@@ -74,7 +74,7 @@ func TestFloodOfUnknownKeys(t *testing.T) {
 		verdicts := map[error]int{}
 		for i := range 10000 {
 			_, err := g.Key(inBudget(t), fmt.Sprint("unknown-", i))
-			for _, kind := range []error{hsm.ErrKeyNotFound, group.ErrTooManyLooks} {
+			for _, kind := range []error{hsm.ErrKeyNotFound, group.ErrLookupLimit} {
 				if errors.Is(err, kind) {
 					verdicts[kind]++
 				}
@@ -87,7 +87,7 @@ func TestFloodOfUnknownKeys(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		looks := (finds(tokens) - before) / 2
-		if verdicts[hsm.ErrKeyNotFound] != looks || verdicts[hsm.ErrKeyNotFound]+verdicts[group.ErrTooManyLooks] != 10000 {
+		if verdicts[hsm.ErrKeyNotFound] != looks || verdicts[hsm.ErrKeyNotFound]+verdicts[group.ErrLookupLimit] != 10000 {
 			t.Errorf("got %v, %d looks", verdicts, looks)
 		}
 		if looks < 400 || looks > 441 { // 40 at once and 40 a second, for ten seconds

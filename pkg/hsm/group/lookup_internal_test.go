@@ -56,7 +56,7 @@ func label(i int) string { return fmt.Sprintf("key-%d", i) }
 // groupOf is two HSMs with n keys each, without any background work.
 func groupOf(n int) *Group {
 	g := &Group{parity: catalogue.NewParity([]string{"a", "b"}, "", catalogue.LostKeyEncrypt)}
-	g.own = g.newOwnAsker()
+	g.resolver = g.newUnlimitedResolver()
 	for i := range 2 {
 		m := &member{bit: 1 << i, objects: map[string][]hsm.Object{}}
 		for k := range n {

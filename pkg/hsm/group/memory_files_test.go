@@ -50,7 +50,7 @@ func TestMemoryThatIsNoFile(t *testing.T) {
 				defer g.Close()
 				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 				defer cancel()
-				err := g.WaitFirst(ctx)
+				err := g.WaitFirstProbes(ctx)
 				if err != nil || !g.CanServe() {
 					t.Errorf("it does not serve: %v", err)
 				}

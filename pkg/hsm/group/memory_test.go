@@ -144,7 +144,7 @@ func TestMemoryFile(t *testing.T) {
 		if err != nil || len(entries) != 1 {
 			t.Errorf("left behind: %v, %v", entries, err)
 		}
-		if !catalogue.Remembered(dir, "pair", "a") || catalogue.Remembered(dir, "pair", "b") || catalogue.Remembered("", "pair", "a") {
+		if !catalogue.HasSavedCatalogue(dir, "pair", "a") || catalogue.HasSavedCatalogue(dir, "pair", "b") || catalogue.HasSavedCatalogue("", "pair", "a") {
 			t.Error("Remembered is wrong")
 		}
 	})

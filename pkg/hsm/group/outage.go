@@ -33,7 +33,7 @@ func (g *Group) note(m *member, err error) {
 		if !errors.Is(err, hsm.ErrBusy) {
 			m.faults.Add(1)
 		}
-		m.lastFault.Store(&fault{err: hsm.Named(err, m.Name), at: time.Now()})
+		m.lastFault.Store(&fault{err: hsm.WithHSM(err, m.Name), at: time.Now()})
 	}
 	if m.standing.Note(err) {
 		g.takeOut(m, err)

@@ -257,7 +257,7 @@ func (g *Group) testKeyOn(ctx context.Context, m *member) ([]hsm.Object, error) 
 		return objects, nil
 	}
 	found, err := m.Token.Find(ctx, g.config.TestKey)
-	objects, unreadable := hsm.Readable(found)
+	objects, unreadable := hsm.SplitUnreadable(found)
 	if err == nil && len(objects) == 0 && len(unreadable) > 0 {
 		return nil, &hsm.Error{Op: "find the test key", Kind: hsm.ErrKeyUsage, Detail: hsm.UnreadableError("", unreadable[0]).Detail}
 	}

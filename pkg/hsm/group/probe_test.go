@@ -143,7 +143,7 @@ func TestBeforeTheFirstProbe(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		wantError(t, g.WaitFirst(ctx), context.DeadlineExceeded)
+		wantError(t, g.WaitFirstProbes(ctx), context.DeadlineExceeded)
 	})
 }
 

@@ -197,12 +197,12 @@ func (r *race[T]) take(m *member, answer T, err error) bool {
 			r.op.drop(answer)
 		}
 	case errors.Is(err, hsm.ErrKeyNotFound):
-		r.refusal = hsm.Named(err, m.Name)
+		r.refusal = hsm.WithHSM(err, m.Name)
 		nudge(m.refresh)
 	case errors.Is(err, hsm.ErrDuplicateKey), errors.Is(err, hsm.ErrTooLarge): // on this HSM
-		r.refusal = hsm.Named(err, m.Name)
+		r.refusal = hsm.WithHSM(err, m.Name)
 	case errors.Is(err, hsm.ErrKeyFault):
-		r.fault(hsm.Named(err, m.Name))
+		r.fault(hsm.WithHSM(err, m.Name))
 	case r.op.need == hsm.CanDecrypt && decide.RefusalOf(err) != decide.NoRefusal:
 		r.refuse(m, err)
 	case hsm.IsFault(err):
@@ -210,14 +210,14 @@ func (r *race[T]) take(m *member, answer T, err error) bool {
 			r.crashes++
 		}
 		if !errors.Is(r.outer.Err(), context.Canceled) || !errors.Is(err, hsm.ErrTimeout) {
-			r.fault(hsm.Named(err, m.Name))
+			r.fault(hsm.WithHSM(err, m.Name))
 		}
 	default:
-		r.settled, r.answer, r.err = true, answer, hsm.Named(err, m.Name)
+		r.settled, r.answer, r.err = true, answer, hsm.WithHSM(err, m.Name)
 		r.trace.HSM = m.Name
 		r.g.learnUsage(m, r.ref, r.op.need, err)
 		if err == nil && r.refusals.by != 0 { // two HSMs disagree
-			r.g.Doubt(r.ref.Label)
+			r.g.CompareSoon(r.ref.Label)
 		}
 	}
 	return r.settled

@@ -23,10 +23,10 @@ type listing struct {
 
 // Refresh has the keys of an HSM listed and waits for a listing that began after the
 // call. Errors: ErrUnknownHSM, the end of ctx, and what the HSM answered.
-func (g *Group) Refresh(ctx context.Context, name string) (catalogue.Refreshed, error) {
+func (g *Group) Refresh(ctx context.Context, name string) (catalogue.ListingDiff, error) {
 	m := g.member(name)
 	if m == nil {
-		return catalogue.Refreshed{}, fmt.Errorf("%w: %q", ErrUnknownHSM, name)
+		return catalogue.ListingDiff{}, fmt.Errorf("%w: %q", ErrUnknownHSM, name)
 	}
 	start := time.Now()
 	before := g.objectsOf(m)
@@ -37,13 +37,13 @@ func (g *Group) Refresh(ctx context.Context, name string) (catalogue.Refreshed, 
 		last, done := g.listedSince(m, start)
 		switch {
 		case done && last.err != nil:
-			return catalogue.Refreshed{}, last.err
+			return catalogue.ListingDiff{}, last.err
 		case done:
-			return catalogue.Difference(before, g.objectsOf(m)), nil
+			return catalogue.DiffListings(before, g.objectsOf(m)), nil
 		}
 		select {
 		case <-ctx.Done():
-			return catalogue.Refreshed{}, ctx.Err()
+			return catalogue.ListingDiff{}, ctx.Err()
 		case <-beat.C:
 		}
 	}

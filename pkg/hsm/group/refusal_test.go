@@ -77,8 +77,8 @@ func TestDoubt(t *testing.T) {
 		g := start(t, tokens, func(c *group.Config) { c.ParityRate = 5 })
 		time.Sleep(5 * time.Second)
 		checked := g.Status().CrossChecked
-		g.Doubt(ref.Label)
-		g.Doubt(ref.Label)
+		g.CompareSoon(ref.Label)
+		g.CompareSoon(ref.Label)
 		time.Sleep(3 * time.Second)
 		if got := g.Status().CrossChecked - checked; got != 1 {
 			t.Errorf("%d comparisons", got)

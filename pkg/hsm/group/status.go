@@ -10,8 +10,8 @@ import (
 	"xks-proxy/pkg/hsm/status"
 )
 
-// Lists reports whether an HSM of the group has shown a key of that label. It never waits for an HSM.
-func (g *Group) Lists(label string) bool { return g.catalogue.Load().Keys[label] != nil }
+// HasKey reports whether an HSM of the group has shown a key of that label. It never waits for an HSM.
+func (g *Group) HasKey(label string) bool { return g.catalogue.Load().Keys[label] != nil }
 
 // Status is the group at this moment. It never waits for an HSM.
 func (g *Group) Status() status.Group {

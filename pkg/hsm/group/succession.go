@@ -16,9 +16,9 @@ import (
 	"xks-proxy/pkg/hsm/catalogue"
 )
 
-// StopRemembering ends what the group writes to the state directory. It waits for a write that is under way. A group
+// StopSaving ends what the group writes to the state directory. It waits for a write that is under way. A group
 // whose place another has taken must not overwrite what that one found out.
-func (g *Group) StopRemembering() { g.store.Pause() }
+func (g *Group) StopSaving() { g.store.Pause() }
 
 // TakeOver lets a group that is provisional (GroupConfig.Provisional) remember what it knows, in the place of
 // its predecessor, which remembers no more.
@@ -28,7 +28,7 @@ func (g *Group) TakeOver() {
 	g.predecessor = nil // and with it all that it holds
 	g.mu.Unlock()
 	if old != nil {
-		old.StopRemembering()
+		old.StopSaving()
 		g.learnLate(old)
 	}
 	g.store.Resume()

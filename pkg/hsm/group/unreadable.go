@@ -25,7 +25,7 @@ func (g *Group) hide(m *member, objects map[string][]hsm.Object, unreadable []hs
 			objects[o.Label] = before
 		}
 	}
-	if hsm.SameObjects(m.unreadable, hsm.Sorted(unreadable)) {
+	if hsm.SameObjects(m.unreadable, hsm.SortObjects(unreadable)) {
 		return false
 	}
 	g.logUnreadable(m, unreadable)

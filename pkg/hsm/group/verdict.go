@@ -23,7 +23,7 @@ type refusals struct {
 // add takes note of one refusal. It reports whether the ciphertext is bad beyond doubt.
 func (r *refusals) add(m *member, err error, e decide.Evidence) bool {
 	e.Second = r.by&^m.bit != 0
-	r.errs = append(r.errs, hsm.Named(err, m.Name))
+	r.errs = append(r.errs, hsm.WithHSM(err, m.Name))
 	if e.Kind == decide.UnprovenRefusal {
 		r.doubts |= m.bit
 		return false
@@ -38,7 +38,7 @@ func (r *refusals) add(m *member, err error, e decide.Evidence) bool {
 // unproven is the error of a request whose ciphertext was refused without proof. KMS retries it.
 func (r *refusals) unproven(ref hsm.KeyRef) error {
 	return &hsm.Error{Op: "decrypt", Kind: hsm.ErrUnavailable, Detail: fmt.Sprintf(
-		"key %q: the ciphertext was refused, which proves nothing yet%s", ref.Label, hsm.Listed(r.errs))}
+		"key %q: the ciphertext was refused, which proves nothing yet%s", ref.Label, hsm.CauseSuffix(r.errs))}
 }
 
 // evidenceOf describes a refusal by one HSM. A copy that is not trusted proves nothing, not even as
@@ -83,7 +83,7 @@ func (g *Group) isCompared(ref hsm.KeyRef, m *member) bool {
 
 // refuse is what a refused ciphertext does to the race. r.mu is held.
 func (r *race[T]) refuse(m *member, err error) {
-	r.g.Doubt(r.ref.Label)
+	r.g.CompareSoon(r.ref.Label)
 	proven := r.refusals.add(m, err, r.g.evidenceOf(r.ref, m, decide.RefusalOf(err)))
 	if proven || r.op.verifies && decide.RefusalOf(err) > decide.UnprovenRefusal {
 		r.settle(m)

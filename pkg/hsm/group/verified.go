@@ -85,7 +85,7 @@ func (e *verifying[T]) run() (T, error) {
 	if len(sound) == 1 && one != other {
 		return sound[0], nil
 	}
-	e.group.Doubt(e.ref.Label)
+	e.group.CompareSoon(e.ref.Label)
 	var none T
 	return none, ErrIntegrity
 }

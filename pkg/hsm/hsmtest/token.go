@@ -146,7 +146,7 @@ func (t *Token) Decrypt(ctx context.Context, ref hsm.KeyRef, aad []byte, sealed 
 	return plaintext, nil
 }
 
-// open tries every object that may have made the ciphertext (hsm.Readers).
+// open tries every object that may have made the ciphertext (hsm.TrialCandidates).
 func (t *Token) open(ref hsm.KeyRef, aad []byte, sealed hsm.Sealed) ([]byte, error) {
 	keys, err := t.readers(ref)
 	for _, k := range keys {
@@ -176,7 +176,7 @@ func (t *Token) readers(ref hsm.KeyRef) ([]key, error) {
 			same, objects = append(same, k), append(objects, k.object.ReadBy(t.rule))
 		}
 	}
-	for _, i := range hsm.Readers(objects, ref.Version) {
+	for _, i := range hsm.TrialCandidates(objects, ref.Version) {
 		found = append(found, same[i])
 	}
 	for i := range same {

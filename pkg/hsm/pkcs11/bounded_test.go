@@ -79,7 +79,7 @@ func TestAbsurdLength(t *testing.T) {
 		t.Fatal(err)
 	}
 	found, err := v.Find(t.Context(), "k")
-	_, unreadable := hsm.Readable(found)
+	_, unreadable := hsm.SplitUnreadable(found)
 	if err != nil || len(unreadable) != 1 || unreadable[0].Unreadable.Code != p11.CKR_ATTRIBUTE_VALUE_INVALID ||
 		unreadable[0].Label != "k" {
 		t.Errorf("%+v, %v", found, err)

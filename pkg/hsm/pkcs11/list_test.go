@@ -36,7 +36,7 @@ func TestVanishingObjects(t *testing.T) {
 			t.Run(fmt.Sprint(rule), func(t *testing.T) {
 				v.set(t, rule)
 				found, err := v.Keys(t.Context())
-				read, unreadable := hsm.Readable(found)
+				read, unreadable := hsm.SplitUnreadable(found)
 				if !errors.Is(err, test.keys) || err == nil && len(read) != 2-test.unreadable || len(unreadable) != test.unreadable {
 					t.Errorf("%d of 2 keys, %v, %v; want %v", len(read), unreadable, err, test.keys)
 				}
@@ -48,7 +48,7 @@ func TestVanishingObjects(t *testing.T) {
 				}
 				v.Clear()
 				found, err = v.Keys(t.Context())
-				read, _ = hsm.Readable(found)
+				read, _ = hsm.SplitUnreadable(found)
 				if err != nil || len(read) != 2 {
 					t.Errorf("afterwards: %d of 2 keys, %v", len(read), err)
 				}

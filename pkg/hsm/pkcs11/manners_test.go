@@ -147,7 +147,7 @@ func TestUnreadableObject(t *testing.T) {
 			v.keys.replaceAll(nil) // as in a process that has not read it
 			v.set(t, reading("broken", code))
 			found, err := v.Keys(t.Context())
-			read, unreadable := hsm.Readable(found)
+			read, unreadable := hsm.SplitUnreadable(found)
 			if err != nil || len(read) != 2 || len(unreadable) != 1 {
 				t.Fatalf("%+v, %v", found, err)
 			}
@@ -181,7 +181,7 @@ func TestObjectReadBefore(t *testing.T) {
 	v := openPlaying(t, faulty.Manners{}, nil)
 	v.set(t, reading("k", 0x30))
 	found, err := v.Keys(t.Context())
-	read, unreadable := hsm.Readable(found)
+	read, unreadable := hsm.SplitUnreadable(found)
 	if err != nil || len(read) != 2 || len(unreadable) != 0 {
 		t.Errorf("%+v, %v", found, err)
 	}
@@ -221,7 +221,7 @@ func TestAttributesFailNowAndThen(t *testing.T) {
 	v.set(t, rule)
 	for range 20 {
 		found, err := v.Keys(t.Context())
-		_, unreadable := hsm.Readable(found)
+		_, unreadable := hsm.SplitUnreadable(found)
 		if err != nil || len(found) != 102 || len(unreadable) > 0 {
 			t.Fatalf("%d objects, %v, %v", len(found), unreadable, err)
 		}

@@ -1,7 +1,7 @@
 package pkcs11
 
 // Decrypting where several objects may have made the ciphertext: CKA_ID does not always say
-// which version an object is (hsm.Readers). Each is tried; the tag decides.
+// which version an object is (hsm.TrialCandidates). Each is tried; the tag decides.
 
 import (
 	"context"
@@ -59,7 +59,7 @@ func isPlain(readers []reader) bool {
 // is the ciphertext called invalid (requirement D2).
 func (t *Token) decryptAny(ctx context.Context, op *operation, readers []reader) error {
 	var verdict error
-	for i := range readers[:min(len(readers), hsm.MaxReaders)] {
+	for i := range readers[:min(len(readers), hsm.MaxTrialCandidates)] {
 		try := *op
 		try.one = &readers[i]
 		err := t.do(ctx, &try, t.work)
@@ -73,9 +73,9 @@ func (t *Token) decryptAny(ctx context.Context, op *operation, readers []reader)
 			verdict = err
 		}
 	}
-	if len(readers) > hsm.MaxReaders {
+	if len(readers) > hsm.MaxTrialCandidates {
 		return &hsm.Error{Op: op.name, Kind: hsm.ErrDuplicateKey,
-			Detail: fmt.Sprintf("label %q: %d objects may have made a ciphertext of version %d, and the first %d did not", op.key.Label, len(readers), op.key.Version, hsm.MaxReaders)}
+			Detail: fmt.Sprintf("label %q: %d objects may have made a ciphertext of version %d, and the first %d did not", op.key.Label, len(readers), op.key.Version, hsm.MaxTrialCandidates)}
 	}
 	return verdict
 }
@@ -142,7 +142,7 @@ func readersOf(versions map[uint32]*entry, version uint32) []reader {
 	}
 	var readers []reader
 	seen := map[string]int{}
-	places := hsm.Readers(objects, version)
+	places := hsm.TrialCandidates(objects, version)
 	for _, i := range places {
 		id := string(objects[i].ID)
 		exact := len(places) == 1 && objects[i].Version() == version

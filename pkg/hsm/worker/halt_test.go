@@ -204,7 +204,7 @@ func TestChanged(t *testing.T) {
 	c := testConfig(t, testSettings{})
 	c.BackoffMin, c.BackoffMax = 300*time.Millisecond, 300*time.Millisecond
 	w := readyWorker(t, c)
-	var _ hsm.Watched = w
+	var _ hsm.Supervised = w
 	// Two groups ask: neither takes the word from the other.
 	first, second := w.Changed(t.Context()), w.Changed(t.Context())
 	ended, end := context.WithCancel(t.Context())

@@ -16,7 +16,7 @@ import (
 )
 
 // Worker is one HSM behind a process of its own. It implements hsm.Token,
-// hsm.Watched and hsm.Queued.
+// hsm.Supervised and hsm.Queued.
 //
 // A call that the process has not answered when ctx ends fails with
 // hsm.ErrTimeout at once. The error is hsm.ErrBusy as well if the call was still in
@@ -56,7 +56,7 @@ type Worker struct {
 
 var (
 	_ hsm.Token   = (*Worker)(nil)
-	_ hsm.Watched = (*Worker)(nil)
+	_ hsm.Supervised = (*Worker)(nil)
 	_ hsm.Queued  = (*Worker)(nil)
 )
 
@@ -117,16 +117,16 @@ func (w *Worker) Waiting() int {
 	return int(l.waiting.Load())
 }
 
-// Changed implements hsm.Watched. It gets a value when a process became ready, could not
+// Changed implements hsm.Supervised. It gets a value when a process became ready, could not
 // be started, or has ended.
 func (w *Worker) Changed(ctx context.Context) <-chan struct{} { return w.changed.add(ctx) }
 
-// Suspect implements hsm.Watched. The process is pinged at once, though not more often than
+// Suspect implements hsm.Supervised. The process is pinged at once, though not more often than
 // every 50 ms, and killed if it does not answer within Config.PingTimeout. (One that was stopped
 // is killed anyway, without any call to Suspect.)
 func (w *Worker) Suspect() { nudge(w.suspects) }
 
-// Renew implements hsm.Watched. Unlike Restart it is not an operator's order: settings and PIN stay
+// Renew implements hsm.Supervised. Unlike Restart it is not an operator's order: settings and PIN stay
 // as they are, and after a PIN that was refused it does nothing.
 func (w *Worker) Renew(reason string) {
 	select {
@@ -135,7 +135,7 @@ func (w *Worker) Renew(reason string) {
 	}
 }
 
-// Incarnation implements hsm.Watched.
+// Incarnation implements hsm.Supervised.
 func (w *Worker) Incarnation() uint64 { return w.opened.Load() }
 
 // Encrypt implements hsm.Token.
