@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 	"go.yaml.in/yaml/v3"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/hsm/catalogue"
 	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/xks"
@@ -133,7 +134,7 @@ func TestMetricsWhileTheProxyStarts(t *testing.T) {
 	rig := newAdminRig(t)
 	rig.admin.groups = func() []*group.Group { return nil }
 	rig.admin.keyStores = func() []xks.KeyStoreStatus { return nil }
-	rig.admin.handler = xks.NothingServed
+	rig.admin.handler = xks.ZeroHandlerStatus
 	rig.admin.ready = func() string { return "starting" }
 	c := rig.admin.config()
 	c.HSMGroups = []hsmGroupConfig{{Name: "main", HSMs: []groupMemberConfig{{HSM: "hsm-a"}, {HSM: "hsm-b"}}}}
@@ -160,7 +161,7 @@ func TestMetricsWhileTheProxyStarts(t *testing.T) {
 
 // Each kind of difference between keys has one rule, apart from those that do not matter.
 func TestAlertsOnKeyFindings(t *testing.T) {
-	rules := readFile(t, alertRules)
+	rules := testkit.ReadFile(t, alertRules)
 	grave := regexp.MustCompile(`kind=~"([a-z_|]+)"`).FindStringSubmatch(rules)
 	others := regexp.MustCompile(`kind!~"([a-z_|]+)"`).FindStringSubmatch(rules)
 	if grave == nil || others == nil {
@@ -197,7 +198,7 @@ func TestAlertRules(t *testing.T) {
 			}
 		}
 	}
-	decoder := yaml.NewDecoder(strings.NewReader(readFile(t, alertRules)))
+	decoder := yaml.NewDecoder(strings.NewReader(testkit.ReadFile(t, alertRules)))
 	decoder.KnownFields(true)
 	err := decoder.Decode(&file)
 	if err != nil || len(file.Groups) != 1 || len(file.Groups[0].Rules) < 5 {
@@ -213,7 +214,7 @@ func TestAlertRules(t *testing.T) {
 	}
 	name := regexp.MustCompile(`\bxks_[a-z0-9_]+`)
 	used := regexp.MustCompile(`\bby \(([a-z_, ]+)\)|([a-z_]+)=~?"|\$labels\.([a-z_]+)`)
-	manual := readFile(t, operations)
+	manual := testkit.ReadFile(t, operations)
 	seen := map[string]bool{}
 	for _, rule := range file.Groups[0].Rules {
 		text := fmt.Sprint(rule.Expr, rule.Annotations)

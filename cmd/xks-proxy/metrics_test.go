@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"xks-proxy/internal/testkit"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -113,14 +114,14 @@ const (
 )
 
 func TestMetricsAreDocumented(t *testing.T) {
-	text := readFile(t, operations)
+	text := testkit.ReadFile(t, operations)
 	head, rest, begins := strings.Cut(text, metricsBegin)
 	_, tail, ends := strings.Cut(rest, metricsEnd)
 	if !begins || !ends {
 		t.Fatalf("%s lacks the marks around the table of metrics", operations)
 	}
 	want := head + metricsBegin + metricsTable() + metricsEnd + tail
-	if *update && text != want {
+	if testkit.Update() && text != want {
 		err := os.WriteFile(operations, []byte(want), 0o644)
 		if err != nil {
 			t.Fatal(err)
