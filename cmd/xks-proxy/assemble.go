@@ -43,7 +43,7 @@ func startProcesses(c *config, secrets *secrets, opened *openedLog) (*parts, err
 	if err != nil {
 		return nil, err
 	}
-	p.kill.know(c)
+	p.kill.know(c.uriPaths())
 	p.uses = lastuse.Open(c.StateDirectory, p.since, log)
 	starting, err := p.fleet.begin(c, secrets)
 	if err != nil {
@@ -69,7 +69,7 @@ func (p *parts) assemble(ctx context.Context) error {
 		return err
 	}
 	p.kill.attach(handler) // before its first request
-	err = p.kill.follow(first.config, p.log, func() error { return nil })
+	err = p.kill.follow(first.config.uriPaths(), p.log, func() error { return nil })
 	if err != nil {
 		p.fleet.abandon(&first)
 		return err
