@@ -74,15 +74,6 @@ func (r *reloader) level() zapcore.Level {
 	return level
 }
 
-// told says which warnings the log has from the start.
-func (r *reloader) told(warnings []warning) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, w := range warnings {
-		r.known[w.String()] = true
-	}
-}
-
 // tellWarnings logs those that the configuration before did not have.
 func (r *reloader) tellWarnings(warnings []string) {
 	now := map[string]bool{}

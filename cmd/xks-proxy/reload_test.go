@@ -140,7 +140,10 @@ func newStateRig(t *testing.T) (*reloader, *observer.ObservedLogs) {
 	core, logs := observer.New(level)
 	f := newFleet(zap.NewNop())
 	f.current.Store(&generation{number: 3, loadedAt: time.Unix(1000, 0), waits: []string{"server.listen"}, config: &config{Log: logConfig{Level: "error"}}})
-	return newReloader(t.Context(), "test.yaml", testLog(t, core, level), f, newTLSHolder(true, zap.NewNop(), noStrangers), new(filewatch.Watcher)), logs
+	return newReloader(t.Context(), reloaderConfig{
+		file: "test.yaml", log: testLog(t, core, level), fleet: f, files: new(filewatch.Watcher),
+		tls: newTLSHolder(true, zap.NewNop(), noStrangers),
+	}), logs
 }
 
 // A reload is one line of the log, of bounded length, which is there also if the new level would hide it.
@@ -217,7 +220,6 @@ func newReadRig(t *testing.T) *reloader {
 		t.Fatal(err)
 	}
 	r.tls.use(material)
-	r.file = "test.yaml"
 	r.fleet.current.Store(&generation{number: 1, config: c, secrets: secrets})
 	return r
 }
