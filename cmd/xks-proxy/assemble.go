@@ -44,11 +44,10 @@ func startProcesses(ctx context.Context, v serving, l *listeners) (*parts, error
 	kill.know(c)
 	uses := lastuse.Open(c.StateDirectory, since, log)
 	running := newFleet(log)
-	starting, err := running.begin(c, v.secrets)
+	err = running.open(c, v.secrets)
 	if err != nil {
 		return nil, err
 	}
-	running.current.Store(starting)
 	certificates := newTLSHolder(c.Server.HTTP2, log, v.log.strangers.logger)
 	certificates.use(v.material)
 	served := new(atomic.Pointer[xks.Handler])
@@ -65,32 +64,28 @@ func startProcesses(ctx context.Context, v serving, l *listeners) (*parts, error
 // assemble waits for the HSMs, starts the groups and builds the handler. errStopped if ctx ends
 // first; whatever the error, stop is for the caller.
 func (p *parts) assemble(ctx context.Context) error {
-	starting := p.fleet.current.Load()
-	first := *starting
-	err := p.fleet.finish(ctx, &first)
+	first := p.fleet.starting.Load()
+	err := p.fleet.finish(ctx, first)
 	if err != nil {
-		p.fleet.abandon(&first)
 		return err
 	}
-	handler, err := xks.NewHandler(handlerConfig(&first, p.opened))
+	handler, err := xks.NewHandler(handlerConfig(first, p.opened))
 	if err != nil {
-		p.fleet.abandon(&first)
 		return err
 	}
 	p.kill.attach(handler) // before its first request
 	err = p.kill.follow(first.config, p.log, func() error { return nil })
 	if err != nil {
-		p.fleet.abandon(&first)
 		return err
 	}
-	return p.fleet.publish(ctx, &first, func() error {
+	return p.fleet.publish(ctx, first, func() error {
 		p.served.Store(handler) // before a reload can begin
 		return nil
 	})
 }
 
 // running is the configuration in use.
-func (p *parts) running() *config { return p.fleet.current.Load().config }
+func (p *parts) running() *config { return p.fleet.shown().config }
 
 // groupList is the groups in the order of the configuration; none before they have started. Any
 // goroutine may ask.

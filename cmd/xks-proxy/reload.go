@@ -89,7 +89,7 @@ func (r *reloader) take(ctx context.Context) (context.Context, func(), error) {
 		release()
 		return nil, nil, errStopped
 	}
-	if r.fleet.current.Load().number == 0 {
+	if r.fleet.current.Load() == nil {
 		release()
 		return nil, nil, errNotStarted
 	}

@@ -21,8 +21,11 @@ func (r *reloader) state() reloadState {
 	s.Loosening.taken = maps.Clone(s.Loosening.taken)
 	s.Loosening.Loosens = append([]loosening{}, s.Loosening.Loosens...)
 	r.mu.Unlock()
-	g := r.fleet.current.Load()
-	s.Generation, s.LoadedAt, s.WaitsForRestart = g.number, g.loadedAt, append([]string{}, g.waits...)
+	if g := r.fleet.current.Load(); g != nil {
+		s.Generation = g.number
+	}
+	g := r.fleet.shown()
+	s.LoadedAt, s.WaitsForRestart = g.loadedAt, append([]string{}, g.waits...)
 	return s
 }
 
