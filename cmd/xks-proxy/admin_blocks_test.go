@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/xks"
@@ -37,12 +38,12 @@ func TestBlockAndUnblockAKeyStore(t *testing.T) {
 	if !rig.inForce().KeyStores["finance"] {
 		t.Fatal("answered, and not in effect")
 	}
-	if !strings.Contains(readFile(t, rig.killPath()), "finance") {
+	if !strings.Contains(testkit.ReadFile(t, rig.killPath()), "finance") {
 		t.Error("answered, and not remembered")
 	}
 	rig.wantSaid(t, 0, "The key store finance was blocked already, by USER at TIME (case 4711). That block stands.", "block", "key-store", "finance", "--reason", "another")
 	rig.wantSaid(t, 0, "The block of the key store finance by USER at TIME (case 4711) was removed.", "unblock", "key-store", "finance")
-	if len(rig.inForce().KeyStores) != 0 || strings.Contains(readFile(t, rig.killPath()), "finance") {
+	if len(rig.inForce().KeyStores) != 0 || strings.Contains(testkit.ReadFile(t, rig.killPath()), "finance") {
 		t.Error("it stays blocked")
 	}
 	rig.wantSaid(t, 0, "The key store finance is not blocked; nothing was changed.", "unblock", "key-store", "finance")
@@ -162,15 +163,15 @@ func TestBlockUsage(t *testing.T) {
 // A configuration with a mistake finds the proxy anyway; only one that hides the socket does not.
 func TestBlockWithABadConfiguration(t *testing.T) {
 	rig := newAdminRig(t)
-	configDir(t)
+	testkit.ConfigDir(t)
 	t.Setenv(configVariable, "")
-	writeFile(t, "bad.yaml", "admin: {socket: "+rig.socket+"}\n"+validConfig(t, "hsm_group: main", "hsm_group: mian"), 0o644)
+	testkit.WriteFile(t, "bad.yaml", "admin: {socket: "+rig.socket+"}\n"+testkit.ValidConfig(t, "hsm_group: main", "hsm_group: mian"), 0o644)
 	stdout, stderr, code := execute(t, "block", "key-store", "finance", "--config", "bad.yaml")
 	if code != 0 || !rig.inForce().KeyStores["finance"] {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
-	for _, text := range []string{"admin: {socket: 5, sokcet: 6}\n" + validConfig(t), "admin: {socket: [a]}\n" + validConfig(t), "x: [\n"} {
-		writeFile(t, "bad.yaml", text, 0o644)
+	for _, text := range []string{"admin: {socket: 5, sokcet: 6}\n" + testkit.ValidConfig(t), "admin: {socket: [a]}\n" + testkit.ValidConfig(t), "x: [\n"} {
+		testkit.WriteFile(t, "bad.yaml", text, 0o644)
 		_, stderr, code = execute(t, "block", "key-store", "finance", "--config", "bad.yaml")
 		if code != 1 || !strings.Contains(stderr, "bad.yaml:") && !strings.Contains(stderr, "no xks-proxy runs here") {
 			t.Errorf("%q: exit code %d: %s", text, code, stderr)

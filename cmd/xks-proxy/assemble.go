@@ -104,7 +104,7 @@ func handlerConfig(g *generation, log *openedLog) xks.Config {
 		Budget: c.Server.Budget, FirstRequestBudget: c.Server.FirstRequestBudget, MaxQueueTime: c.Server.MaxQueueTime,
 		MaxBody: c.Server.MaxBody, MaxData: c.Server.MaxPlaintext, MaxAAD: c.Server.MaxAAD, MaxInFlight: c.Server.MaxInFlight,
 		FleetSize: c.Proxy.FleetSize, Vendor: c.Proxy.Vendor, Model: c.Proxy.Model,
-		Log: log.Logger, Strangers: log.strangers.logger,
+		Log: log.Logger, UnauthenticatedLog: log.strangers.logger,
 	}
 	if result.Model == "" {
 		result.Model = "xks-proxy " + version.Get().Version
@@ -143,7 +143,7 @@ func (p *parts) keyStores() []xks.KeyStoreStatus {
 func (p *parts) handlerStatus() xks.HandlerStatus {
 	handler := p.served.Load()
 	if handler == nil {
-		return xks.NothingServed()
+		return xks.ZeroHandlerStatus()
 	}
 	return handler.Status()
 }

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/xks"
 )
 
@@ -171,7 +172,7 @@ func TestDamagedBlocksFile(t *testing.T) {
 	good := `{"format":1,"blocks":[{"keyStore":"finance","by":"alice","uid":1000,"since":"2026-11-22T03:04:05Z"}]}`
 	directory := t.TempDir()
 	path := filepath.Join(directory, blocksName)
-	writeFile(t, path, good, 0o600)
+	testkit.WriteFile(t, path, good, 0o600)
 	if blocks, _ := mustOpen(t, directory).list(); len(blocks) != 1 {
 		t.Fatalf("the good file: %+v", blocks)
 	}
@@ -190,7 +191,7 @@ func TestDamagedBlocksFile(t *testing.T) {
 		"rubbish behind":    good + "{}",
 	} {
 		t.Run(name, func(t *testing.T) {
-			writeFile(t, path, text, 0o600)
+			testkit.WriteFile(t, path, text, 0o600)
 			_, err := openKillSwitch(directory, zap.NewNop())
 			if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "nothing is served") || !strings.Contains(err.Error(), "restore the file, or delete it") {
 				t.Errorf("%v", err)

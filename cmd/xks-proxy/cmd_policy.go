@@ -153,7 +153,7 @@ func (t policyTest) run(c *cobra.Command) error {
 		return err
 	}
 	if t.json {
-		err = writeJSON(c.OutOrStdout(), policyResults{results.Rows(), results.Failures(), results.PassedOver})
+		err = writeJSON(c.OutOrStdout(), policyResults{results.Rows(), results.Failures(), results.Skipped})
 	} else {
 		err = text.Print(c.OutOrStdout(), func(p *text.Page) { printPolicyResults(p, results) })
 	}
@@ -168,9 +168,9 @@ func (t policyTest) run(c *cobra.Command) error {
 
 // policyResults are the results of `policy test` as JSON.
 type policyResults struct {
-	Cases      []authz.Row `json:"cases"`
-	Failed     int         `json:"failed"`
-	PassedOver int         `json:"passedOver"` // entries that policies have no say in
+	Cases   []authz.Row `json:"cases"`
+	Failed  int         `json:"failed"`
+	Skipped int         `json:"passedOver"` // entries that policies have no say in
 }
 
 func printPolicyResults(p *text.Page, results authz.Results) {
@@ -180,7 +180,7 @@ func printPolicyResults(p *text.Page, results authz.Results) {
 	}
 	p.Table(t)
 	p.Printf("\n%s, %d failed; %d other entries passed over\n",
-		text.Plural(len(results.Cases), "case"), results.Failures(), results.PassedOver)
+		text.Plural(len(results.Cases), "case"), results.Failures(), results.Skipped)
 }
 
 func (t policyTest) load(c *cobra.Command) (*authz.Policies, authz.KeyStore, error) {

@@ -11,31 +11,32 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
 )
 
 // brokenEverywhere has one mistake of each class, in each file.
 func brokenEverywhere(t *testing.T) {
 	t.Helper()
 	storeDir(t)
-	certificate, _ := testCertificate(t, "xks.example.com", time.Now().Add(-24*time.Hour))
-	_, key := testCertificate(t, "second", time.Now().Add(time.Hour))
-	other, otherKey := testCertificate(t, "third", time.Now().Add(-24*time.Hour))
-	writeFile(t, "server.crt", certificate, 0o644)
-	writeFile(t, "server.key", key, 0o600) // of another certificate
-	writeFile(t, "second.crt", other, 0o644)
-	writeFile(t, "second.key", otherKey, 0o600)
-	writeFile(t, "bad.cedar", "permit(", 0o644)
-	writeFile(t, "demo.key", "short", 0o600)
-	writeFile(t, "text.so", strings.Repeat("a script\n", 20), 0o644)
-	writeFile(t, "key_stores.d/broken.yaml", "owner: [\n", 0o644)
-	writeFile(t, "key_stores.d/open.yaml", "nmae: x\n", 0o666)
-	writeFile(
+	certificate, _ := testkit.Certificate(t, "xks.example.com", time.Now().Add(-24*time.Hour))
+	_, key := testkit.Certificate(t, "second", time.Now().Add(time.Hour))
+	other, otherKey := testkit.Certificate(t, "third", time.Now().Add(-24*time.Hour))
+	testkit.WriteFile(t, "server.crt", certificate, 0o644)
+	testkit.WriteFile(t, "server.key", key, 0o600) // of another certificate
+	testkit.WriteFile(t, "second.crt", other, 0o644)
+	testkit.WriteFile(t, "second.key", otherKey, 0o600)
+	testkit.WriteFile(t, "bad.cedar", "permit(", 0o644)
+	testkit.WriteFile(t, "demo.key", "short", 0o600)
+	testkit.WriteFile(t, "text.so", strings.Repeat("a script\n", 20), 0o644)
+	testkit.WriteFile(t, "key_stores.d/broken.yaml", "owner: [\n", 0o644)
+	testkit.WriteFile(t, "key_stores.d/open.yaml", "nmae: x\n", 0o666)
+	testkit.WriteFile(
 		t,
 		"key_stores.d/typed.yaml",
 		storeText("typed", payrollKey, "quota: {burst: many}"),
 		0o644,
 	)
-	writeFile(t, "test.yaml", validConfig(
+	testkit.WriteFile(t, "test.yaml", testkit.ValidConfig(
 		t,
 		"server: {tls: {certificate: server.crt, key: server.key}}",
 		"server: {budget: 200, max_in_flight: [1], tls: {certificate: server.crt, key: server.key, more: [{certificate: second.crt, key: second.key}, {certificate: none.crt, key: second.key}]}}",
@@ -98,14 +99,14 @@ func TestCheckFindsEverythingAtOnce(t *testing.T) {
 // A main file that is not YAML does not hide the others.
 func TestCheckReadsKeyStoresBesideABrokenFile(t *testing.T) {
 	brokenEverywhere(t)
-	writeFile(t, "test.yaml", "server: [\n", 0o644)
+	testkit.WriteFile(t, "test.yaml", "server: [\n", 0o644)
 	_, stderr, code := execute(t, "config", "check", "test.yaml")
 	for _, want := range []string{"test.yaml:2: is not YAML", "key_stores.d/broken.yaml:", "key_stores.d/typed.yaml:", "not checked: what the configuration names"} {
 		if code != 1 || !strings.Contains(stderr, want) {
 			t.Errorf("exit code %d, %q is not in\n%s", code, want, stderr)
 		}
 	}
-	writeFile(t, "test.yaml", "key_store_directory: elsewhere\nserver: [\n", 0o644)
+	testkit.WriteFile(t, "test.yaml", "key_store_directory: elsewhere\nserver: [\n", 0o644)
 	_, stderr, _ = execute(t, "config", "check", "test.yaml")
 	if strings.Contains(stderr, "key_stores.d") {
 		t.Errorf("reads a directory that is not the configuration's:\n%s", stderr)
@@ -136,8 +137,8 @@ func TestCheckJSON(t *testing.T) {
 		len(good.NotChecked) != 0 {
 		t.Errorf("exit code %d, %+v", code, good)
 	}
-	writeFile(t, "hsm-a.pin", "1\n", 0o644)
-	writeFile(t, "key_stores.d/tax.yaml", storeText("tax", taxKey, "hsm_gruop: main"), 0o644)
+	testkit.WriteFile(t, "hsm-a.pin", "1\n", 0o644)
+	testkit.WriteFile(t, "key_stores.d/tax.yaml", storeText("tax", taxKey, "hsm_gruop: main"), 0o644)
 	t.Setenv("XKS_SERVER_BUDGET", "300ms")
 	t.Setenv("XKS_LOG_LEVEL", "loud")
 	bad, code := checkedJSON(t, "test.yaml", "--no-modules")
@@ -181,8 +182,8 @@ func hasProblem(problems []problemJSON, want problemJSON) bool {
 
 // Whoever may not read the secrets checks all the rest.
 func TestCheckWithoutSecrets(t *testing.T) {
-	configDir(t)
-	writeFile(t, "test.yaml", validConfig(t), 0o644)
+	testkit.ConfigDir(t)
+	testkit.WriteFile(t, "test.yaml", testkit.ValidConfig(t), 0o644)
 	for _, secret := range []string{"server.key", "hsm-a.pin", "hsm-b.pin", "demo.key"} {
 		err := os.Remove(secret)
 		if err != nil {
@@ -195,8 +196,8 @@ func TestCheckWithoutSecrets(t *testing.T) {
 		!strings.Contains(stdout, "3 secrets and 1 key of certificates (--no-secrets)") {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 	}
-	certificate, _ := testCertificate(t, "xks.example.com", time.Now().Add(-time.Hour))
-	writeFile(t, "server.crt", certificate, 0o644)
+	certificate, _ := testkit.Certificate(t, "xks.example.com", time.Now().Add(-time.Hour))
+	testkit.WriteFile(t, "server.crt", certificate, 0o644)
 	_, stderr, code = execute(t, "config", "check", "--no-secrets", "test.yaml")
 	if code != 1 || !strings.Contains(stderr, "server.tls.certificate: has expired") {
 		t.Errorf("exit code %d\n%s", code, stderr)
@@ -204,8 +205,8 @@ func TestCheckWithoutSecrets(t *testing.T) {
 }
 
 func TestCheckAsAnUnknownUser(t *testing.T) {
-	configDir(t)
-	writeFile(t, "test.yaml", validConfig(t), 0o644)
+	testkit.ConfigDir(t)
+	testkit.WriteFile(t, "test.yaml", testkit.ValidConfig(t), 0o644)
 	_, stderr, code := execute(t, "config", "check", "--as-user", "no-such-user", "test.yaml")
 	if code != 2 || !strings.Contains(stderr, "the user no-such-user does not exist") {
 		t.Errorf("exit code %d, %s", code, stderr)
@@ -214,14 +215,14 @@ func TestCheckAsAnUnknownUser(t *testing.T) {
 
 // A library that the module needs and that is nowhere is a warning: the loader may know more places.
 func TestCheckModuleDependencies(t *testing.T) {
-	configDir(t)
+	testkit.ConfigDir(t)
 	data, err := os.ReadFile("module.so")
 	if err != nil {
 		t.Fatal(err)
 	}
 	data = bytes.Replace(data, []byte("libcrypto.so"), []byte("libcrypt0.so"), 1)
-	writeFile(t, "patched.so", string(data), 0o755)
-	writeFile(t, "test.yaml", validConfig(t, "hsm-b, module: module.so", "hsm-b, module: patched.so"), 0o644)
+	testkit.WriteFile(t, "patched.so", string(data), 0o755)
+	testkit.WriteFile(t, "test.yaml", testkit.ValidConfig(t, "hsm-b, module: module.so", "hsm-b, module: patched.so"), 0o644)
 	_, stderr, code := execute(t, "config", "check", "test.yaml")
 	if code != 0 || !strings.Contains(stderr, "warning: test.yaml:4:27: hsms[1].module: ") ||
 		!strings.Contains(stderr, "cannot load without libcrypt0.so") {
@@ -234,8 +235,8 @@ func TestCheckRefusesFIFOs(t *testing.T) {
 	for _, file := range []string{"server.crt", "server.key", "ca.crt", "demo.key", "own.cedar"} {
 		t.Run(file, func(t *testing.T) {
 			storeDir(t)
-			writeFile(t, "own.cedar", "permit(principal, action, resource);", 0o644)
-			writeFile(t, "test.yaml", validConfig(t,
+			testkit.WriteFile(t, "own.cedar", "permit(principal, action, resource);", 0o644)
+			testkit.WriteFile(t, "test.yaml", testkit.ValidConfig(t,
 				"server: {", "server: {client_certificates: {ca: ca.crt, subjects: [a]}, ",
 				"    hsm_group: main\n", "    hsm_group: main\n    policy: {files: [own.cedar]}\n",
 			), 0o644)

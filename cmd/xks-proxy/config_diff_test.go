@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
 )
 
 // snapshot is a configuration as it is on disk now, with its secrets.
@@ -37,11 +38,11 @@ func TestDiff(t *testing.T) {
 			if text == string(data) {
 				t.Fatalf("nothing replaced by %q", replacements)
 			}
-			writeFile(t, "test.yaml", text, 0o644)
+			testkit.WriteFile(t, "test.yaml", text, 0o644)
 		}
 	}
 	file := func(name, content string) func(*testing.T) {
-		return func(t *testing.T) { t.Helper(); writeFile(t, name, content, 0o600) }
+		return func(t *testing.T) { t.Helper(); testkit.WriteFile(t, name, content, 0o600) }
 	}
 	const otherSecret = "Zk3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9"
 	for _, test := range []struct {
@@ -80,9 +81,9 @@ func TestDiff(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			writeFile(t, "policies/a.cedar", goodPolicy, 0o644)
-			writeFile(t, "second.key", otherSecret, 0o600)
-			writeFile(t, "third.pin", "1234-a", 0o600)
+			testkit.WriteFile(t, "policies/a.cedar", goodPolicy, 0o644)
+			testkit.WriteFile(t, "second.key", otherSecret, 0o600)
+			testkit.WriteFile(t, "third.pin", "1234-a", 0o600)
 			inMain("hsm_group: main\n", "hsm_group: main\n    policy: {files: [policies]}\n")(t)
 			oldConfig, oldSecrets := snapshot(t)
 			test.change(t)

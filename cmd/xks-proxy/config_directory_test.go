@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
 )
 
 // storeText is a file of the directory for a tenant of its own, with lines added.
@@ -26,14 +27,14 @@ const (
 // storeDir makes a directory with valid configurations of the key store demo in test.yaml and tax in key_stores.d/tax.yaml.
 func storeDir(t *testing.T) string {
 	t.Helper()
-	dir := configDir(t)
+	dir := testkit.ConfigDir(t)
 	err := os.MkdirAll("key_stores.d/secrets", 0o755)
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, "test.yaml", validConfig(t, "hsm_group: main\n    credentials", "hsm_group: main\n    keys: {labels: [demo]}\n    credentials"), 0o644)
-	writeFile(t, "key_stores.d/tax.yaml", storeText("tax", taxKey), 0o644)
-	writeFile(t, "key_stores.d/secrets/tax.key", "N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yTAX\n", 0o600)
+	testkit.WriteFile(t, "test.yaml", testkit.ValidConfig(t, "hsm_group: main\n    credentials", "hsm_group: main\n    keys: {labels: [demo]}\n    credentials"), 0o644)
+	testkit.WriteFile(t, "key_stores.d/tax.yaml", storeText("tax", taxKey), 0o644)
+	testkit.WriteFile(t, "key_stores.d/secrets/tax.key", "N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yTAX\n", 0o600)
 	return dir
 }
 
@@ -48,7 +49,7 @@ func TestKeyStoreDirectory(t *testing.T) {
 		"README":         "about it",
 		"x.yaml.example": "no: such",
 	} {
-		writeFile(t, filepath.Join("key_stores.d", name), content, 0o644)
+		testkit.WriteFile(t, filepath.Join("key_stores.d", name), content, 0o644)
 	}
 	err := os.Mkdir("key_stores.d/old.yaml", 0o755)
 	if err != nil {
@@ -115,7 +116,7 @@ func TestDirectoryOfKubernetes(t *testing.T) {
 func TestDirectoryProblems(t *testing.T) {
 	const tax = "key_stores.d/tax.yaml"
 	write := func(file, content string) func(*testing.T) {
-		return func(t *testing.T) { t.Helper(); writeFile(t, file, content, 0o644) }
+		return func(t *testing.T) { t.Helper(); testkit.WriteFile(t, file, content, 0o644) }
 	}
 	change := func(file, old, to string) func(*testing.T) {
 		return func(t *testing.T) {
@@ -124,7 +125,7 @@ func TestDirectoryProblems(t *testing.T) {
 			if err != nil || !strings.Contains(string(data), old) {
 				t.Fatalf("%v, or no %q in %s", err, old, file)
 			}
-			writeFile(t, file, strings.Replace(string(data), old, to, 1), 0o644)
+			testkit.WriteFile(t, file, strings.Replace(string(data), old, to, 1), 0o644)
 		}
 	}
 	mode := func(file string, mode os.FileMode) func(*testing.T) {
@@ -184,8 +185,8 @@ func TestDirectoryProblems(t *testing.T) {
 		{"path", change(tax, "secrets/{name}.key\"}}]", "secrets/{application}.key\"}}]\napplication: ../demo"), "key_stores.d/tax.yaml:6:14: application: is filled in for {application} in credentials[0].secret_access_key.file, where it must hold no / and no braces, and no dot at its beginning (it becomes part of a file's name)"},
 		{"host", change(tax, "hsm_group", "hosts: [\"{environment}.example.com\"]\nenvironment: Test\nhsm_group"), "key_stores.d/tax.yaml:4:14: environment: is filled in for {environment} in hosts[0], where it must hold lower case letters, digits, . and - only (it becomes part of a host name)"},
 		{"no key store at all", func(t *testing.T) {
-			text := validConfig(t)
-			writeFile(t, "test.yaml", text[:strings.Index(text, "key_stores:")], 0o644)
+			text := testkit.ValidConfig(t)
+			testkit.WriteFile(t, "test.yaml", text[:strings.Index(text, "key_stores:")], 0o644)
 			err := os.Remove(tax)
 			if err != nil {
 				t.Fatal(err)
@@ -207,9 +208,9 @@ func TestDirectoryProblems(t *testing.T) {
 // What is wrong in several files comes file by file, the main file first.
 func TestDirectoryProblemsInOrder(t *testing.T) {
 	storeDir(t)
-	writeFile(t, "test.yaml", strings.Replace(validConfig(t), "hsm_group: main", "hsm_group: none", 1), 0o644)
-	writeFile(t, "key_stores.d/tax.yaml", "a: 1\n", 0o644)
-	writeFile(t, "key_stores.d/payroll.yaml", storeText("pay roll", "x"), 0o644)
+	testkit.WriteFile(t, "test.yaml", strings.Replace(testkit.ValidConfig(t), "hsm_group: main", "hsm_group: none", 1), 0o644)
+	testkit.WriteFile(t, "key_stores.d/tax.yaml", "a: 1\n", 0o644)
+	testkit.WriteFile(t, "key_stores.d/payroll.yaml", storeText("pay roll", "x"), 0o644)
 	_, _, err := loadConfig("test.yaml")
 	var places []string
 	for _, line := range strings.Split(fmt.Sprint(err), "\n")[1:] {
@@ -255,12 +256,12 @@ func TestExampleTenant(t *testing.T) {
 		t.Fatal(err)
 	}
 	storeDir(t)
-	writeFile(t, "test.yaml", strings.Replace(string(main), `labels: ["demo", "demo-*"]`, "labels: [demo]", 1), 0o644)
+	testkit.WriteFile(t, "test.yaml", strings.Replace(string(main), `labels: ["demo", "demo-*"]`, "labels: [demo]", 1), 0o644)
 	example := string(data)
 	next := strings.NewReplacer("owner: ministry-of-finance", "owner: ministry-of-health", "application: payroll", "application: records",
 		"XKSEXAMPLEPAYROLL2345672", "XKSEXAMPLERECORDS2345672").Replace(example)
-	writeFile(t, "key_stores.d/payroll.yaml", example, 0o644)
-	writeFile(t, "key_stores.d/records.yaml", next, 0o644)
+	testkit.WriteFile(t, "key_stores.d/payroll.yaml", example, 0o644)
+	testkit.WriteFile(t, "key_stores.d/records.yaml", next, 0o644)
 	l, err := loadFile("test.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -334,11 +335,7 @@ func BenchmarkLoadThousand(b *testing.B) {
 		b.Fatal(err)
 	}
 	thousandStores(b)
-	text, err := os.ReadFile(filepath.Join(testdataDir, "valid.yaml"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	main, _, _ := strings.Cut(string(text), "key_stores:")
+	main, _, _ := strings.Cut(testkit.ValidConfig(b), "key_stores:")
 	err = os.WriteFile("test.yaml", []byte(main), 0o600)
 	if err != nil {
 		b.Fatal(err)

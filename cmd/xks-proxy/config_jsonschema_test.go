@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"xks-proxy/configs"
+	"xks-proxy/internal/testkit"
 )
 
 // compiledSchema is what `config schema` prints, for a library that knows nothing of us.
@@ -81,7 +82,7 @@ func TestJSONSchemaAllowsWhatLoads(t *testing.T) {
 		}
 	}
 	for _, value := range []string{"0", "\"0\"", "0s", "+5s", "1m3.5s", ".5s", "1.s", "1500µs", "1ms1us1ns"} {
-		text := validConfig(t, "server: {", "server: {drain_delay: "+value+", ")
+		text := testkit.ValidConfig(t, "server: {", "server: {drain_delay: "+value+", ")
 		l := parseWith(t, text)
 		err := l.report.err()
 		if err != nil {
@@ -109,7 +110,7 @@ var oneKeyRules = []string{
 func TestJSONSchemaRefusesWhatIsWrongInOneKey(t *testing.T) {
 	main := compiledSchema(t)
 	seen := map[string]bool{}
-	files, err := filepath.Glob(filepath.Join(testdataDir, "*.yaml"))
+	files, err := filepath.Glob("testdata/config/*.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +166,7 @@ func TestConfigExample(t *testing.T) {
 	if code != 0 || stderr != "" {
 		t.Fatalf("exit code %d, %s", code, stderr)
 	}
-	checkGolden(t, goldenPath("config-example-minimal"), []byte(stdout))
+	testkit.CheckGolden(t, goldenPath("config-example-minimal"), []byte(stdout))
 	minimal := parseWith(t, stdout)
 	whole := parseWith(t, readCommented(t))
 	if err := minimal.report.err(); err != nil || len(minimal.report.warnings) > 0 {
@@ -180,7 +181,7 @@ func TestConfigExample(t *testing.T) {
 			t.Fatalf("exit code %d, %s", code, stderr)
 		}
 		dir := storeDir(t)
-		writeFile(t, filepath.Join(dir, "key_stores.d", "payroll.yaml"), stdout, 0o644)
+		testkit.WriteFile(t, filepath.Join(dir, "key_stores.d", "payroll.yaml"), stdout, 0o644)
 		l, err := loadFile("test.yaml")
 		if err == nil {
 			err = l.report.err()

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/authz"
 	"xks-proxy/pkg/xks"
 )
@@ -138,7 +139,7 @@ func TestCutFilesLoosen(t *testing.T) {
 			}
 			good, letsIn, silent := 0, 0, 0
 			for _, left := range remains(string(text)) {
-				writeFile(t, file.name, left, 0o644)
+				testkit.WriteFile(t, file.name, left, 0o644)
 				now, err := readAfter(before)
 				if err != nil {
 					continue
@@ -186,14 +187,14 @@ func TestGrowingFilesLoosen(t *testing.T) {
 	whole := mustCompare(t)
 	returned, ends := 0, lineEnds(protectedConfig)
 	for i, end := range ends {
-		writeFile(t, "test.yaml", protectedConfig[:end], 0o644)
+		testkit.WriteFile(t, "test.yaml", protectedConfig[:end], 0o644)
 		first, err := readAfter(whole)
 		if err != nil || len(looseningsOf(whole, first, nil)) > 0 {
 			continue // no configuration, or said, hence refused
 		}
 		gone := goneStores(nil).after(whole.config, first.config)
 		for _, end := range ends[i+1:] {
-			writeFile(t, "test.yaml", protectedConfig[:end], 0o644)
+			testkit.WriteFile(t, "test.yaml", protectedConfig[:end], 0o644)
 			second, err := readAfter(first)
 			if err != nil {
 				continue
@@ -237,8 +238,8 @@ func TestEmptiedFilesLoosen(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			protectedDir(t)
-			writeFile(t, "policies/b.cedar", `@id("carol") permit (principal == User::"arn:aws:iam::111122223333:user/Carol", action, resource);`, 0o644)
-			writeFile(t, "policies/c.cedar", `@id("no-alice") forbid (principal == User::"arn:aws:iam::111122223333:user/Alice", action, resource);`, 0o644)
+			testkit.WriteFile(t, "policies/b.cedar", `@id("carol") permit (principal == User::"arn:aws:iam::111122223333:user/Carol", action, resource);`, 0o644)
+			testkit.WriteFile(t, "policies/c.cedar", `@id("no-alice") forbid (principal == User::"arn:aws:iam::111122223333:user/Alice", action, resource);`, 0o644)
 			before := mustCompare(t)
 			if test.content == "gone" {
 				err := os.Remove(test.file)
@@ -246,7 +247,7 @@ func TestEmptiedFilesLoosen(t *testing.T) {
 					t.Fatal(err)
 				}
 			} else {
-				writeFile(t, test.file, test.content, 0o644)
+				testkit.WriteFile(t, test.file, test.content, 0o644)
 			}
 			now := mustCompare(t)
 			found := looseningsOf(before, now, nil)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"xks-proxy/internal/testkit"
 )
 
 // protectedConfig has something of each kind that can be loosened. What is required comes first in
@@ -91,20 +92,20 @@ policy: {files: [../more.cedar]}
 // protectedDir makes a directory with protectedConfig as test.yaml.
 func protectedDir(t *testing.T) {
 	t.Helper()
-	configDir(t)
+	testkit.ConfigDir(t)
 	for _, dir := range []string{"policies", "key_stores.d"} {
 		err := os.Mkdir(dir, 0o755)
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	writeFile(t, "second.key", "Zk3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9", 0o600)
-	writeFile(t, "third.key", "Ak3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9", 0o600)
-	writeFile(t, "clients.pem", string(encodePEM("CERTIFICATE", newCA(t, "AWS").Raw)), 0o644)
-	writeFile(t, "policies/a.cedar", protectedPolicies, 0o644)
-	writeFile(t, "more.cedar", protectedPolicies, 0o644)
-	writeFile(t, "key_stores.d/tax.yaml", taxStore, 0o644)
-	writeFile(t, "test.yaml", protectedConfig, 0o644)
+	testkit.WriteFile(t, "second.key", "Zk3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9", 0o600)
+	testkit.WriteFile(t, "third.key", "Ak3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9", 0o600)
+	testkit.WriteFile(t, "clients.pem", testkit.PEM("CERTIFICATE", testkit.NewCA(t, "AWS").Raw), 0o644)
+	testkit.WriteFile(t, "policies/a.cedar", protectedPolicies, 0o644)
+	testkit.WriteFile(t, "more.cedar", protectedPolicies, 0o644)
+	testkit.WriteFile(t, "key_stores.d/tax.yaml", taxStore, 0o644)
+	testkit.WriteFile(t, "test.yaml", protectedConfig, 0o644)
 }
 
 // readCompared is the configuration as it is on disk now.
@@ -160,5 +161,5 @@ func edit(t *testing.T, file string, replacements ...string) {
 		}
 		text = strings.Replace(text, replacements[i], replacements[i+1], 1)
 	}
-	writeFile(t, file, text, 0o644)
+	testkit.WriteFile(t, file, text, 0o644)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"xks-proxy/internal/testkit"
 )
 
 // Every key that a reload can change says which changes loosen, by a rule that fits it.
@@ -89,8 +90,8 @@ func TestLoosenings(t *testing.T) {
 	newStore := func(labels, owner string) func(*testing.T) {
 		return func(t *testing.T) {
 			t.Helper()
-			writeFile(t, "fourth.key", "Bk3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9", 0o600)
-			writeFile(t, "key_stores.d/next.yaml", "hsm_group: main\npath_prefix: /next\nowner: "+owner+"\nkeys: {labels: ["+labels+"]}\n"+
+			testkit.WriteFile(t, "fourth.key", "Bk3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9", 0o600)
+			testkit.WriteFile(t, "key_stores.d/next.yaml", "hsm_group: main\npath_prefix: /next\nowner: "+owner+"\nkeys: {labels: ["+labels+"]}\n"+
 				"credentials: [{access_key_id: XKSTESTACCESSKEYIDNEXTAA, secret_access_key: {file: ../fourth.key}}]\n", 0o644)
 		}
 	}
@@ -148,7 +149,7 @@ func TestLoosenings(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			writeFile(t, "clients.pem", string(data)+string(encodePEM("CERTIFICATE", newCA(t, "Other").Raw)), 0o644)
+			testkit.WriteFile(t, "clients.pem", string(data)+testkit.PEM("CERTIFICATE", testkit.NewCA(t, "Other").Raw), 0o644)
 		}, []string{
 			`server.client_certificates.ca: now accepts client certificates of the CA "CN=Other"`,
 			`server.listeners[127.0.0.1:9443].client_certificates.ca: now accepts client certificates of the CA "CN=Other"`,
@@ -159,7 +160,7 @@ func TestLoosenings(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			writeFile(t, "copy.pem", string(data), 0o644)
+			testkit.WriteFile(t, "copy.pem", string(data), 0o644)
 			edit(t, "test.yaml", "ca: clients.pem", "ca: copy.pem")
 		}, nil},
 		{"a listener without", inMain("{ca: clients.pem, subjects: [other]}", "{}"),
@@ -209,7 +210,7 @@ func TestLoosenings(t *testing.T) {
 		{"unblocked", inMain("    blocked: true\n", ""), []string{"key_stores[archive].blocked: was true and is false"}},
 		{"secret", func(t *testing.T) {
 			t.Helper()
-			writeFile(t, "demo.key", "Ck3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9", 0o600)
+			testkit.WriteFile(t, "demo.key", "Ck3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9", 0o600)
 		}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -298,7 +299,7 @@ owner: another
 			if len(gone) != 1 {
 				t.Fatalf("%d are remembered", len(gone))
 			}
-			writeFile(t, "key_stores.d/next.yaml", newTax, 0o644)
+			testkit.WriteFile(t, "key_stores.d/next.yaml", newTax, 0o644)
 			edit(t, tax, "../third.key", "../second.key")
 			found := looseningsOf(between, mustCompare(t), gone)
 			if len(found) == 0 || !slices.ContainsFunc(found, func(one loosening) bool {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"xks-proxy/internal/testkit"
 )
 
 const goodPolicy = "@id(\"all\") permit (principal, action, resource);\n"
@@ -15,23 +16,23 @@ const goodPolicy = "@id(\"all\") permit (principal, action, resource);\n"
 // policyConfiguration is valid.yaml with a policy.
 func policyConfiguration(t *testing.T, policy string) string {
 	t.Helper()
-	return validConfig(t, "hsm_group: main\n    credentials", "hsm_group: main\n    owner: agency-payroll\n    policy: "+policy+"\n    credentials")
+	return testkit.ValidConfig(t, "hsm_group: main\n    credentials", "hsm_group: main\n    owner: agency-payroll\n    policy: "+policy+"\n    credentials")
 }
 
 func policyDir(t *testing.T) string {
 	t.Helper()
-	dir := configDir(t)
+	dir := testkit.ConfigDir(t)
 	err := os.Mkdir("policies", 0o755)
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, "policies/a.cedar", goodPolicy, 0o644)
+	testkit.WriteFile(t, "policies/a.cedar", goodPolicy, 0o644)
 	return dir
 }
 
 func TestPoliciesAreLoaded(t *testing.T) {
 	policyDir(t)
-	writeFile(t, "b.cedar", "@id(\"never\") forbid (principal, action, resource) when { context.hour > 3 };\n", 0o600)
+	testkit.WriteFile(t, "b.cedar", "@id(\"never\") forbid (principal, action, resource) when { context.hour > 3 };\n", 0o600)
 	c, warnings := mustLoad(t, policyConfiguration(t, "{files: [policies, b.cedar], mode: shadow}"))
 	if got := fmt.Sprint(c.policies["demo"].IDs()); got != "[never all]" || len(warnings) > 0 {
 		t.Errorf("policies %s, warnings %v", got, warnings)
@@ -43,7 +44,7 @@ func TestPoliciesAreLoaded(t *testing.T) {
 	if code != 0 || stderr != "" || !strings.Contains(stdout, "2, shadow") {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
-	c, _ = mustLoad(t, validConfig(t))
+	c, _ = mustLoad(t, testkit.ValidConfig(t))
 	if c.policies["demo"] != nil || c.KeyStores[0].Policy.Mode != "enforce" {
 		t.Errorf("a key store without policy has %v", c.policies["demo"])
 	}
@@ -64,8 +65,8 @@ func TestPolicyProblems(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := policyDir(t)
-			writeFile(t, "policies/a.cedar", test.content, test.mode)
-			writeFile(t, "test.yaml", policyConfiguration(t, "{files: [policies]}"), 0o644)
+			testkit.WriteFile(t, "policies/a.cedar", test.content, test.mode)
+			testkit.WriteFile(t, "test.yaml", policyConfiguration(t, "{files: [policies]}"), 0o644)
 			_, stderr, code := execute(t, "config", "check", "test.yaml")
 			got := strings.ReplaceAll(stderr, dir, "DIR")
 			if code != 1 || !strings.HasPrefix(got, "xks-proxy: ") || !strings.Contains(got, test.want) || len(got) < len(test.want)+10 {
@@ -79,7 +80,7 @@ func TestPolicyProblems(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		writeFile(t, "test.yaml", policyConfiguration(t, "{files: [policies]}"), 0o644)
+		testkit.WriteFile(t, "test.yaml", policyConfiguration(t, "{files: [policies]}"), 0o644)
 		_, stderr, code := execute(t, "config", "check", "test.yaml")
 		if code != 1 || !strings.Contains(stderr, filepath.Join(dir, "policies")+": no *.cedar file in this directory") {
 			t.Errorf("exit code %d: %s", code, stderr)
@@ -87,10 +88,10 @@ func TestPolicyProblems(t *testing.T) {
 	})
 	t.Run("two files and the configuration", func(t *testing.T) {
 		policyDir(t)
-		writeFile(t, "policies/a.cedar", "permit everything;", 0o644)
-		writeFile(t, "policies/b.cedar", "\npermit nothing;", 0o644)
+		testkit.WriteFile(t, "policies/a.cedar", "permit everything;", 0o644)
+		testkit.WriteFile(t, "policies/b.cedar", "\npermit nothing;", 0o644)
 		text := strings.Replace(policyConfiguration(t, "{files: [policies]}"), "certificate: server.crt", "certificate: none.crt", 1)
-		writeFile(t, "test.yaml", text, 0o644)
+		testkit.WriteFile(t, "test.yaml", text, 0o644)
 		_, _, err := loadConfig("test.yaml")
 		lines := strings.Split(fmt.Sprint(err), "\n")
 		if len(lines) != 4 || lines[0] != "test.yaml has 3 errors:" || !strings.Contains(lines[1], "test.yaml:1:") || !strings.Contains(lines[2], "a.cedar:1:") || !strings.Contains(lines[3], "b.cedar:2:") {
@@ -102,7 +103,7 @@ func TestPolicyProblems(t *testing.T) {
 // Z4, and what else works and is probably not meant.
 func TestPolicyWarnings(t *testing.T) {
 	dir := policyDir(t)
-	writeFile(t, "policies/a.cedar", "permit (principal, action, resource)\nwhen { context has kmsKeyArn && context.kmsKeyArn == \"arn:aws:kms:eu-west-1:111122223333:key/1\" };\n", 0o644)
+	testkit.WriteFile(t, "policies/a.cedar", "permit (principal, action, resource)\nwhen { context has kmsKeyArn && context.kmsKeyArn == \"arn:aws:kms:eu-west-1:111122223333:key/1\" };\n", 0o644)
 	err := os.Chmod("policies", 0o777) // this is the fault
 	if err != nil {
 		t.Fatal(err)
@@ -125,8 +126,8 @@ func TestPoliciesAreShared(t *testing.T) {
 	if c.policies["demo"] == nil || c.policies["demo"] != c.policies["second"] {
 		t.Error("two sets for the same files")
 	}
-	writeFile(t, "policies/a.cedar", "permit everything;", 0o644)
-	writeFile(t, "test.yaml", text, 0o644)
+	testkit.WriteFile(t, "policies/a.cedar", "permit everything;", 0o644)
+	testkit.WriteFile(t, "test.yaml", text, 0o644)
 	_, _, err := loadConfig("test.yaml")
 	if err == nil || strings.Count(err.Error(), "a.cedar") != 1 {
 		t.Errorf("%v", err)

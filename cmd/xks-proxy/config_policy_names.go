@@ -76,7 +76,7 @@ func shortList(all []string) string {
 // checkPolicyNames reports names that the configuration does not have, at their places in the
 // policy files. It returns false if there is an error.
 func checkPolicyNames(r *report, names authz.Names, at string, policies *authz.Policies) bool {
-	faults, doubts := policies.Unknown(names)
+	faults, doubts := policies.CheckNames(names)
 	for _, one := range faults {
 		r.problems = append(r.problems, r.policyProblem(at, one))
 	}

@@ -5,6 +5,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"xks-proxy/internal/testkit"
 )
 
 // namesConfiguration is valid.yaml with the policies of the directory and a pattern on labels.
@@ -29,9 +30,9 @@ func TestPolicyNames(t *testing.T) {
 		{"an action", `permit (principal, action == Action::"Decript", resource);`, []string{"did you mean Decrypt?"}},
 	} {
 		policyDir(t)
-		writeFile(t, "policies/a.cedar", test.policy, 0o644)
+		testkit.WriteFile(t, "policies/a.cedar", test.policy, 0o644)
 		file := "test.yaml"
-		writeFile(t, file, namesConfiguration(t), 0o600)
+		testkit.WriteFile(t, file, namesConfiguration(t), 0o600)
 		stdout, stderr, code := execute(t, "config", "check", file)
 		if (code == 0) != (test.want == nil) {
 			t.Errorf("%s: exit code %d: %s%s", test.name, code, stdout, stderr)
@@ -47,7 +48,7 @@ func TestPolicyNames(t *testing.T) {
 		for _, command := range [][]string{
 			{"policy", "check", "policies", "--config", file}, {"policy", "test", "cases.jsonl", "--config", file},
 		} {
-			writeFile(t, "cases.jsonl", "", 0o600)
+			testkit.WriteFile(t, "cases.jsonl", "", 0o600)
 			stdout, stderr, _ := execute(t, command...)
 			if command[1] == "check" && strings.Contains(stderr, file+" has ") {
 				t.Errorf("%s: the configuration is blamed: %s", test.name, stderr)

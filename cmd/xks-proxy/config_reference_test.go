@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"xks-proxy/internal/testkit"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -20,7 +21,7 @@ func TestConfigurationReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkGolden(t, "../../docs/configuration.md", b.Bytes())
+	testkit.CheckGolden(t, "../../docs/configuration.md", b.Bytes())
 	stdout, stderr, code := execute(t, "config", "reference")
 	if code != 0 || stderr != "" || stdout != b.String() {
 		t.Errorf("config reference prints something else; exit code %d, %s", code, stderr)

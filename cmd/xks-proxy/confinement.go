@@ -69,7 +69,7 @@ func (c *confinement) order(plan confine.Plan) ([]*os.File, error) {
 	if c.hsm.Confine.Mode == confineOff {
 		return nil, nil
 	}
-	order, err := confine.Order{Kernel: c.kernel, Plan: plan}.File()
+	order, err := confine.Spec{Kernel: c.kernel, Plan: plan}.File()
 	if err != nil {
 		return nil, err
 	}

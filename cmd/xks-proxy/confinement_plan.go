@@ -42,7 +42,7 @@ func confinementPlan(c *config, h hsmConfig) confine.Plan {
 		func(path string) bool { return slices.Contains(proxys, path) })
 	plan := confine.Plan{
 		Strict:  h.Confine.Mode == confineStrict,
-		Keep:    slices.Concat(own, h.Confine.Paths),
+		Allow:   slices.Concat(own, h.Confine.Paths),
 		Protect: proxys,
 	}
 	for _, other := range c.HSMs {
@@ -135,7 +135,7 @@ var standardPlaces = []string{
 func probeConfinement(h hsmConfig) *confinement {
 	c := &config{source: &source{dir: standardPlaces[0]}}
 	plan := confine.Plan{
-		Keep:    append(environmentPlaces(c, h), placesOf(c, h.Module)...),
+		Allow:   append(environmentPlaces(c, h), placesOf(c, h.Module)...),
 		Protect: append([]string{h.PIN.File}, standardPlaces...),
 	}
 	return &confinement{hsm: h, kernel: confine.ThisKernel(), wanted: plan}

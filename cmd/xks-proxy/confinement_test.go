@@ -42,7 +42,7 @@ func TestConfinementPlan(t *testing.T) {
 	c.HSMs[0].Confine = confineConfig{Mode: confineDefault, Paths: []string{"/etc/xks-proxy/licences"}}
 	plan := confinementPlan(c, c.HSMs[0])
 	slices.Sort(plan.Protect)
-	slices.Sort(plan.Keep)
+	slices.Sort(plan.Allow)
 	wantProtect := []string{
 		"/etc/ssl/private/server.key", "/etc/xks-proxy", "/etc/xks-proxy/3", "/etc/xks-proxy/b", "/etc/xks-proxy/b/vendor.conf",
 		"/etc/xks-proxy/key_stores.d", "/etc/xks-proxy/xks-proxy.yaml", "/run/credentials/xks-proxy.service",
@@ -56,7 +56,7 @@ func TestConfinementPlan(t *testing.T) {
 		"/etc/vendor", "/etc/xks-proxy/a", "/etc/xks-proxy/a/vendor.conf", "/etc/xks-proxy/licences",
 		"/etc/xks-proxy/relative.conf", "/opt/vendor", "/opt/vendor/lib.so", "/usr/lib/vendor",
 	}
-	if got := slices.Compact(plan.Keep); !slices.Equal(got, wantKeep) {
+	if got := slices.Compact(plan.Allow); !slices.Equal(got, wantKeep) {
 		t.Errorf("kept:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(wantKeep, "\n"))
 	}
 }
@@ -68,7 +68,7 @@ func TestConfinementKeepsTheProxysOwn(t *testing.T) {
 	c.HSMs[0].Environment = []string{"HOME=/var/lib/xks-proxy/", "DIR=/etc/xks-proxy",
 		"CONF=/etc/xks-proxy/key_stores.d/vendor.conf", "TOKENS=/var/lib/xks-proxy/tokens"}
 	want := []string{"/etc/xks-proxy/key_stores.d/vendor.conf", "/var/lib/xks-proxy/tokens", "/opt/vendor/lib.so"}
-	if got := confinementPlan(c, c.HSMs[0]).Keep; !slices.Equal(got, want) {
+	if got := confinementPlan(c, c.HSMs[0]).Allow; !slices.Equal(got, want) {
 		t.Errorf("kept: %q, want %q", got, want)
 	}
 	c.HSMs[0].Confine.Paths = []string{"/etc/xks-proxy/tokens", "/var/lib/xks-proxy/", "/", "/srv/secrets/payroll"}

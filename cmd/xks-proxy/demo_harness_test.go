@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
 )
 
 // buildDirectory is where demoProgram is; TestMain removes it.
@@ -191,21 +192,7 @@ func demoSecrets(t *testing.T, dir string, to *connectionFile) []string {
 	t.Helper()
 	secrets := []string{to.Credential.SecretAccessKey}
 	for _, name := range []string{"hsm-a/pin", "hsm-a/so-pin", "hsm-b/pin", "hsm-b/so-pin"} {
-		secrets = append(secrets, strings.TrimSpace(readFile(t, filepath.Join(dir, name))))
+		secrets = append(secrets, strings.TrimSpace(testkit.ReadFile(t, filepath.Join(dir, name))))
 	}
 	return secrets
-}
-
-func readFile(t *testing.T, path string) string {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
-}
-
-func appendToFile(t *testing.T, path, text string) {
-	t.Helper()
-	writeFile(t, path, readFile(t, path)+text, 0o600)
 }

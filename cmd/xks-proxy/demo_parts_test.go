@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -32,13 +33,13 @@ func TestHelpOfDemoAndRequest(t *testing.T) {
 				t.Errorf("%v: wider than 100 columns: %s", args, line)
 			}
 		}
-		checkGolden(t, goldenPath(name), []byte(stdout))
+		testkit.CheckGolden(t, goldenPath(name), []byte(stdout))
 	}
 }
 
 // TestSoftHSMPlaces: the demo looks where test/softhsm.sh looks, in the same order.
 func TestSoftHSMPlaces(t *testing.T) {
-	script := readFile(t, "../../test/softhsm.sh")
+	script := testkit.ReadFile(t, "../../test/softhsm.sh")
 	places := regexp.MustCompile(`(?m)^/.*/libsofthsm2\.so$`).FindAllString(script, -1)
 	if len(places) == 0 || !slices.Equal(places, softHSMPlaces) {
 		t.Errorf("the script looks at %q, the demo at %q", places, softHSMPlaces)
@@ -47,7 +48,7 @@ func TestSoftHSMPlaces(t *testing.T) {
 
 func TestFindSoftHSM(t *testing.T) {
 	module := filepath.Join(t.TempDir(), "libsofthsm2.so")
-	writeFile(t, module, "", 0o600)
+	testkit.WriteFile(t, module, "", 0o600)
 	t.Setenv(softHSMVariable, module)
 	got, err := findSoftHSM("")
 	if err != nil || got != module {
@@ -84,7 +85,7 @@ func TestDemoCertificate(t *testing.T) {
 		t.Errorf("CN %q, %s, CA %t", leaf.Subject.CommonName, leaf.PublicKeyAlgorithm, leaf.IsCA)
 	}
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM([]byte(readFile(t, d.ca())))
+	roots.AppendCertsFromPEM([]byte(testkit.ReadFile(t, d.ca())))
 	for _, name := range []string{"localhost", "127.0.0.1", "::1"} {
 		_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: name})
 		if err != nil {
@@ -101,12 +102,12 @@ func TestDemoCertificate(t *testing.T) {
 		"another address": {"192.0.2.7", now, false},
 		"a name":          {"xks.example.com", now, false},
 	} {
-		before := readFile(t, d.certificate())
+		before := testkit.ReadFile(t, d.certificate())
 		_, err := d.ensureCertificate(c.host, c.now)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if kept := readFile(t, d.certificate()) == before; kept != c.kept {
+		if kept := testkit.ReadFile(t, d.certificate()) == before; kept != c.kept {
 			t.Errorf("%s: kept is %t", what, kept)
 		}
 		_, err = d.ensureCertificate("127.0.0.1", now) // for the next case, in any order

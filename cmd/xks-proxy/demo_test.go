@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"xks-proxy/internal/testkit"
 )
 
 // TestDemo is the life of a demo: made, asked, stopped, started again, killed.
@@ -35,7 +36,7 @@ func TestDemo(t *testing.T) {
 	}
 	to := readDemo(t, dir)
 	for _, secret := range demoSecrets(t, dir, to) {
-		for _, printed := range []string{demo.stdout, readFile(t, filepath.Join(dir, "xks-proxy.log")), readFile(t, filepath.Join(dir, "xks-proxy.yaml"))} {
+		for _, printed := range []string{demo.stdout, testkit.ReadFile(t, filepath.Join(dir, "xks-proxy.log")), testkit.ReadFile(t, filepath.Join(dir, "xks-proxy.yaml"))} {
 			if strings.Contains(printed, secret) {
 				t.Error("a secret is printed or logged")
 			}
@@ -148,12 +149,12 @@ func TestDemo(t *testing.T) {
 	wantFree(t, to.Listen)
 
 	// Unchanged: what the user edits in the configuration stays.
-	appendToFile(t, filepath.Join(moved, "xks-proxy.yaml"), "# mine\n")
+	testkit.AppendToFile(t, filepath.Join(moved, "xks-proxy.yaml"), "# mine\n")
 	stdout, stderr, code = runProgram(t, "", "demo", "--dir", moved, "--exit")
 	if code != 0 || !strings.Contains(stdout, "All checks passed; the proxy is stopped.") || !strings.Contains(stdout, "(unchanged)") {
 		t.Errorf("--exit: exit code %d\n%s%s", code, stdout, stderr)
 	}
-	if !strings.HasSuffix(readFile(t, filepath.Join(moved, "xks-proxy.yaml")), "# mine\n") {
+	if !strings.HasSuffix(testkit.ReadFile(t, filepath.Join(moved, "xks-proxy.yaml")), "# mine\n") {
 		t.Error("an edited configuration was written anew without need")
 	}
 	wantNothingRunning(t, moved)
@@ -198,7 +199,7 @@ func TestDemoDirectory(t *testing.T) {
 			}
 		}
 	}
-	if readFile(t, to.HSMs[0].PINFile) == readFile(t, to.HSMs[1].PINFile) {
+	if testkit.ReadFile(t, to.HSMs[0].PINFile) == testkit.ReadFile(t, to.HSMs[1].PINFile) {
 		t.Error("both tokens have the same PIN")
 	}
 	c, warnings, err := loadConfig(filepath.Join(dir, "xks-proxy.yaml"))
@@ -210,7 +211,7 @@ func TestDemoDirectory(t *testing.T) {
 // TestDemoRefuses: a directory of somebody else, a module that is none, an interrupted demo.
 func TestDemoRefuses(t *testing.T) {
 	foreign := t.TempDir()
-	writeFile(t, filepath.Join(foreign, "thesis.txt"), "mine", 0o600)
+	testkit.WriteFile(t, filepath.Join(foreign, "thesis.txt"), "mine", 0o600)
 	for want, args := range map[string][]string{
 		"is not empty and was not made by this demo": {"--dir", foreign},
 		"invalid ELF header":                         {"--dir", filepath.Join(t.TempDir(), "a"), "--module", "/etc/passwd"},

@@ -93,7 +93,7 @@ func busyStores(n int) []xks.KeyStoreStatus {
 			InFlight: i % 3, LastRequest: time.Now().Add(-time.Duration(i) * time.Second),
 			Credentials: []xks.CredentialStatus{{AccessKeyID: fmt.Sprintf("AAAABBBBCCCCDDDD%04d", i), LastUsed: time.Now()}, {AccessKeyID: fmt.Sprintf("ZZZZBBBBCCCCDDDD%04d", i)}},
 		}
-		k.Requests = xks.Unserved(k.Name, k.Owner).Requests
+		k.Requests = xks.ZeroKeyStoreStatus(k.Name, k.Owner).Requests
 		for j := range k.Requests {
 			k.Requests[j].Count = uint64(i * (len(k.Requests) - j))
 		}

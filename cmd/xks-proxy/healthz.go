@@ -72,7 +72,7 @@ func (h *health) canServe() bool {
 func (h *health) before(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet && (r.RequestURI == livePath || r.RequestURI == readyPath) {
-			xks.EndIfAmbiguous(w, r)
+			xks.CloseIfAmbiguous(w, r)
 			h.router.ServeHTTP(w, r)
 			return
 		}

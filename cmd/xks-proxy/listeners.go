@@ -48,7 +48,7 @@ func listen(ctx context.Context, c *config, log *zap.Logger) (*listeners, error)
 			l.ports = append(l.ports, apiPort{l.api, place.Listen})
 			continue
 		}
-		l.ports = append(l.ports, apiPort{l.api.Beside(port), place.Listen})
+		l.ports = append(l.ports, apiPort{l.api.WithSharedLimits(port), place.Listen})
 	}
 	l.apply(c)
 	err := l.listenBeside(ctx, c, log)
@@ -62,7 +62,7 @@ func listen(ctx context.Context, c *config, log *zap.Logger) (*listeners, error)
 // apply puts into effect, for new connections, what a reload can change about the HTTPS ports. A
 // port that c does not have goes on as it is: ports are closed at the next start only.
 func (l *listeners) apply(c *config) {
-	l.api.LimitBody(c.Server.MaxBody)
+	l.api.SetMaxBody(c.Server.MaxBody)
 	for _, place := range c.listenerPlaces() {
 		for _, port := range l.ports {
 			if port.address == place.Listen {

@@ -196,7 +196,7 @@ func (c *serviceCollector) Collect(to chan<- prometheus.Metric) {
 	}
 	if served == nil { // the proxy starts
 		for _, k := range c.from.config().KeyStores {
-			send(to, counters(c.store), xks.Unserved(k.Name, k.Owner), k.Name)
+			send(to, counters(c.store), xks.ZeroKeyStoreStatus(k.Name, k.Owner), k.Name)
 		}
 	}
 	figures := figuresOf(c.from)

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/xks"
 )
@@ -128,7 +129,7 @@ func TestMetricsWhileTheProxyStarts(t *testing.T) {
 	rig := newAdminRig(t)
 	rig.admin.groups = func() []*group.Group { return nil }
 	rig.admin.keyStores = func() []xks.KeyStoreStatus { return nil }
-	rig.admin.handler = xks.NothingServed
+	rig.admin.handler = xks.ZeroHandlerStatus
 	rig.admin.ready = func() string { return "starting" }
 	c := rig.admin.config()
 	c.HSMGroups = []hsmGroupConfig{{Name: "main", HSMs: []groupMemberConfig{{HSM: "hsm-a"}, {HSM: "hsm-b"}}}}
@@ -175,7 +176,7 @@ func TestReloadMetrics(t *testing.T) {
 
 // Every metric that the registry has and that is ours is in the table of docs/operations.md.
 func TestAllMetricsAreDocumented(t *testing.T) {
-	text := readFile(t, "../../docs/operations.md")
+	text := testkit.ReadFile(t, "../../docs/operations.md")
 	families, err := newMetrics(fullSources(t)).Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 
 	"regexp"
 	"time"
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/hsm/catalogue"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,14 +25,14 @@ const (
 )
 
 func TestMetricsAreDocumented(t *testing.T) {
-	text := readFile(t, operations)
+	text := testkit.ReadFile(t, operations)
 	head, rest, begins := strings.Cut(text, metricsBegin)
 	_, tail, ends := strings.Cut(rest, metricsEnd)
 	if !begins || !ends {
 		t.Fatalf("%s lacks the marks around the table of metrics", operations)
 	}
 	want := head + metricsBegin + metricsTable() + metricsEnd + tail
-	if *update && text != want {
+	if testkit.Update() && text != want {
 		err := os.WriteFile(operations, []byte(want), 0o644)
 		if err != nil {
 			t.Fatal(err)
@@ -74,7 +75,7 @@ func writeMetrics[T any](b *strings.Builder, metrics []metric[T], labels ...stri
 
 // Each kind of difference between keys has one rule, apart from those that do not matter.
 func TestAlertsOnKeyFindings(t *testing.T) {
-	rules := readFile(t, alertRules)
+	rules := testkit.ReadFile(t, alertRules)
 	grave := regexp.MustCompile(`kind=~"([a-z_|]+)"`).FindStringSubmatch(rules)
 	others := regexp.MustCompile(`kind!~"([a-z_|]+)"`).FindStringSubmatch(rules)
 	if grave == nil || others == nil {
@@ -111,7 +112,7 @@ func TestAlertRules(t *testing.T) {
 			}
 		}
 	}
-	decoder := yaml.NewDecoder(strings.NewReader(readFile(t, alertRules)))
+	decoder := yaml.NewDecoder(strings.NewReader(testkit.ReadFile(t, alertRules)))
 	decoder.KnownFields(true)
 	err := decoder.Decode(&file)
 	if err != nil || len(file.Groups) != 1 || len(file.Groups[0].Rules) < 5 {
@@ -127,7 +128,7 @@ func TestAlertRules(t *testing.T) {
 	}
 	name := regexp.MustCompile(`\bxks_[a-z0-9_]+`)
 	used := regexp.MustCompile(`\bby \(([a-z_, ]+)\)|([a-z_]+)=~?"|\$labels\.([a-z_]+)`)
-	manual := readFile(t, operations)
+	manual := testkit.ReadFile(t, operations)
 	seen := map[string]bool{}
 	for _, rule := range file.Groups[0].Rules {
 		text := fmt.Sprint(rule.Expr, rule.Annotations)

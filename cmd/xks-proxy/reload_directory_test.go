@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"xks-proxy/internal/testkit"
 )
 
 func TestReloadRefusesAnEmptiedDirectory(t *testing.T) {
@@ -40,7 +41,7 @@ func TestReloadRefusesAnEmptiedDirectory(t *testing.T) {
 	if err := refuseEmptied(load(), without); err != nil {
 		t.Errorf("one that was not there before: %v", err)
 	}
-	writeFile(t, "test.yaml", readFile(t, "test.yaml")+"\nkey_store_directory: \"\"\n", 0o644)
+	testkit.WriteFile(t, "test.yaml", testkit.ReadFile(t, "test.yaml")+"\nkey_store_directory: \"\"\n", 0o644)
 	if err := refuseEmptied(load(), running); err != nil {
 		t.Errorf("one that is not wanted any more: %v", err)
 	}

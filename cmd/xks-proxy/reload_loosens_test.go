@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
 
 	"go.uber.org/zap/zapcore"
 )
@@ -99,8 +100,8 @@ func TestDigestOfALoosening(t *testing.T) {
 	note()
 	next := func(labels, secret string) {
 		t.Helper()
-		writeFile(t, "fourth.key", secret, 0o600)
-		writeFile(t, "key_stores.d/next.yaml", "hsm_group: main\npath_prefix: /next\n"+
+		testkit.WriteFile(t, "fourth.key", secret, 0o600)
+		testkit.WriteFile(t, "key_stores.d/next.yaml", "hsm_group: main\npath_prefix: /next\n"+
 			"owner: agency\nkeys: {labels: ["+labels+"]}\ncredentials: [{access_key_id: "+
 			"XKSTESTACCESSKEYIDNEXTAA, secret_access_key: {file: ../fourth.key}}]\n", 0o644)
 		note()
@@ -109,7 +110,7 @@ func TestDigestOfALoosening(t *testing.T) {
 	next("payroll-1, payroll-2", "Bk3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9") // one is shown
 	next("payroll-1, payroll-2", "Dk3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9")
 	for _, name := range []string{"Other", "Other"} { // two CAs of one name
-		writeFile(t, "clients.pem", string(encodePEM("CERTIFICATE", newCA(t, name).Raw)), 0o644)
+		testkit.WriteFile(t, "clients.pem", testkit.PEM("CERTIFICATE", testkit.NewCA(t, name).Raw), 0o644)
 		note()
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"xks-proxy/internal/filewatch"
+	"xks-proxy/internal/testkit"
 )
 
 // Every setting that takes a restart is kept as it runs, is named, and is marked by the difference of the two; every
@@ -226,14 +227,14 @@ func newReadRig(t *testing.T) *reloader {
 
 // A port that was taken away stays open until the restart; its CA bundle may go with it.
 func TestReloadWithoutAListener(t *testing.T) {
-	configDir(t)
-	text := validConfig(t)
-	writeFile(t, "ca.pem", string(encodePEM("CERTIFICATE", newCA(t, "AWS").Raw)), 0o644)
-	with := validConfig(t, "server: {", "server: {listeners: [{listen: \"127.0.0.1:1\", client_certificates: {ca: ca.pem, subjects: [a]}}], ")
-	writeFile(t, "test.yaml", with, 0o644)
+	testkit.ConfigDir(t)
+	text := testkit.ValidConfig(t)
+	testkit.WriteFile(t, "ca.pem", testkit.PEM("CERTIFICATE", testkit.NewCA(t, "AWS").Raw), 0o644)
+	with := testkit.ValidConfig(t, "server: {", "server: {listeners: [{listen: \"127.0.0.1:1\", client_certificates: {ca: ca.pem, subjects: [a]}}], ")
+	testkit.WriteFile(t, "test.yaml", with, 0o644)
 	r := newReadRig(t)
-	writeFile(t, "test.yaml", text, 0o644)
-	writeFile(t, "ca.pem", "", 0o644)
+	testkit.WriteFile(t, "test.yaml", text, 0o644)
+	testkit.WriteFile(t, "ca.pem", "", 0o644)
 	reading, err := r.read(t.Context())
 	if err != nil || !slices.Equal(reading.waits, []string{"server.listeners"}) {
 		t.Fatalf("%v, %+v", err, reading)
@@ -242,7 +243,7 @@ func TestReloadWithoutAListener(t *testing.T) {
 	if r.tls.current.Load().rules["127.0.0.1:1"] == nil {
 		t.Error("the port asks for no client certificate any more")
 	}
-	writeFile(t, "test.yaml", with, 0o644)
+	testkit.WriteFile(t, "test.yaml", with, 0o644)
 	_, err = r.read(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "ca.pem holds no certificate") {
 		t.Errorf("a port that is wanted, with an empty bundle: %v", err)
@@ -251,10 +252,10 @@ func TestReloadWithoutAListener(t *testing.T) {
 
 // The end of the program is not a fault of the configuration.
 func TestReloadAtTheEnd(t *testing.T) {
-	configDir(t)
-	writeFile(t, "test.yaml", validConfig(t), 0o644)
+	testkit.ConfigDir(t)
+	testkit.WriteFile(t, "test.yaml", testkit.ValidConfig(t), 0o644)
 	r := newReadRig(t)
-	writeFile(t, "test.yaml", validConfig(t, "{file: demo.key}", "{command: [sh, -c, 'touch begun; exec sleep 60']}"), 0o644)
+	testkit.WriteFile(t, "test.yaml", testkit.ValidConfig(t, "{file: demo.key}", "{command: [sh, -c, 'touch begun; exec sleep 60']}"), 0o644)
 	go func() {
 		for range 1000 {
 			if _, err := os.Stat("begun"); err == nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -15,9 +16,9 @@ import (
 // With TLS such a file fails every handshake, and net/http reports those like a stranger's.
 func TestBrokenWebConfigIsLogged(t *testing.T) {
 	t.Chdir(t.TempDir())
-	certificate, key := testCertificate(t, "metrics", time.Now().Add(time.Hour))
-	writeFile(t, "web.crt", certificate, 0o644)
-	writeFile(t, "web.key", key, 0o600)
+	certificate, key := testkit.Certificate(t, "metrics", time.Now().Add(time.Hour))
+	testkit.WriteFile(t, "web.crt", certificate, 0o644)
+	testkit.WriteFile(t, "web.key", key, 0o600)
 	const good = "tls_server_config: {cert_file: web.crt, key_file: web.key}\n"
 	for _, test := range []struct{ name, text, want string }{
 		{"good", good, ""},
@@ -26,7 +27,7 @@ func TestBrokenWebConfigIsLogged(t *testing.T) {
 		{"a hash in a wrong place", good + "basic_auth_users: $2y$10$secret\n", "line 2: cannot unmarshal"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			writeFile(t, "web.yaml", test.text, 0o600)
+			testkit.WriteFile(t, "web.yaml", test.text, 0o600)
 			core, logs := observer.New(zap.InfoLevel)
 			var quiet bytes.Buffer
 			w := &webHandshakes{

@@ -17,6 +17,7 @@ import (
 
 	"xks-proxy/internal/lastuse"
 	"xks-proxy/internal/secret"
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/test/asroot"
 )
@@ -156,7 +157,7 @@ func TestStateDirectoryOfOthers(t *testing.T) {
 		}
 	})
 	file := filepath.Join(t.TempDir(), "file")
-	writeFile(t, file, "", 0o600)
+	testkit.WriteFile(t, file, "", 0o600)
 	err := checkStateDirectory(file, zap.NewNop())
 	if err == nil {
 		t.Error("a file was taken for a directory")
@@ -190,7 +191,7 @@ func TestAdminGroupOfAReplacedSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	writeFile(t, file, "precious", 0o600)
+	testkit.WriteFile(t, file, "precious", 0o600)
 	err = errors.Join(os.Remove(path), os.Symlink(file, path))
 	if err != nil {
 		t.Fatal(err)

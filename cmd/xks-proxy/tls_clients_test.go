@@ -14,6 +14,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"xks-proxy/internal/testkit"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -22,13 +23,13 @@ import (
 // clientCase is a client at the port that asks for certificates.
 type clientCase struct {
 	name    string
-	shows   func(t *testing.T, r *tlsRig) *issued // nil: none
-	usages  []string                              // that the port accepts; nil: clientAuth
-	refused refusalReason                         // "": let in
+	shows   func(t *testing.T, r *tlsRig) *testkit.Issued // nil: none
+	usages  []string                                      // that the port accepts; nil: clientAuth
+	refused refusalReason                                 // "": let in
 }
 
-func client(name string, edit func(*x509.Certificate)) func(*testing.T, *tlsRig) *issued {
-	return func(t *testing.T, r *tlsRig) *issued { return r.clientCA.forClient(t, name, edit) }
+func client(name string, edit func(*x509.Certificate)) func(*testing.T, *tlsRig) *testkit.Issued {
+	return func(t *testing.T, r *tlsRig) *testkit.Issued { return r.clientCA.ForClient(t, name, edit) }
 }
 
 func withUsage(usage ...x509.ExtKeyUsage) func(*x509.Certificate) {
@@ -38,9 +39,9 @@ func withUsage(usage ...x509.ExtKeyUsage) func(*x509.Certificate) {
 var clientCases = []clientCase{
 	{"the subject of AWS KMS", client(kmsSubject, nil), nil, ""},
 	{"another subject that is configured", client("cks.kms.us-east-1.amazonaws.com", nil), nil, ""},
-	{"by an intermediate CA", func(t *testing.T, r *tlsRig) *issued {
-		intermediate := issue(t, r.clientCA, nil, &x509.Certificate{Subject: pkix.Name{CommonName: "intermediate"}, KeyUsage: x509.KeyUsageCertSign, IsCA: true})
-		leaf := intermediate.forClient(t, kmsSubject, nil)
+	{"by an intermediate CA", func(t *testing.T, r *tlsRig) *testkit.Issued {
+		intermediate := testkit.Issue(t, r.clientCA, nil, &x509.Certificate{Subject: pkix.Name{CommonName: "intermediate"}, KeyUsage: x509.KeyUsageCertSign, IsCA: true})
+		leaf := intermediate.ForClient(t, kmsSubject, nil)
 		return leaf
 	}, nil, ""},
 	{"no extended key usage at all", client(kmsSubject, withUsage()), nil, ""},
@@ -61,19 +62,23 @@ var clientCases = []clientCase{
 	}), nil, refusedSubject},
 	{"expired", client(kmsSubject, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), nil, refusedExpired},
 	{"not yet valid", client(kmsSubject, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }), nil, refusedTooEarly},
-	{"another CA", func(t *testing.T, _ *tlsRig) *issued { return newCA(t, "elsewhere").forClient(t, kmsSubject, nil) }, nil, refusedCA},
-	{"another CA of the same name", func(t *testing.T, _ *tlsRig) *issued { return newCA(t, "client CA").forClient(t, kmsSubject, nil) }, nil, refusedCA},
-	{"signed by itself", func(t *testing.T, _ *tlsRig) *issued {
-		return issue(t, nil, nil, &x509.Certificate{Subject: pkix.Name{CommonName: kmsSubject}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	{"another CA", func(t *testing.T, _ *tlsRig) *testkit.Issued {
+		return testkit.NewCA(t, "elsewhere").ForClient(t, kmsSubject, nil)
 	}, nil, refusedCA},
-	{"signed by a client, who is no CA", func(t *testing.T, r *tlsRig) *issued {
-		return r.clientCA.forClient(t, kmsSubject, nil).forClient(t, kmsSubject, nil)
+	{"another CA of the same name", func(t *testing.T, _ *tlsRig) *testkit.Issued {
+		return testkit.NewCA(t, "client CA").ForClient(t, kmsSubject, nil)
+	}, nil, refusedCA},
+	{"signed by itself", func(t *testing.T, _ *tlsRig) *testkit.Issued {
+		return testkit.Issue(t, nil, nil, &x509.Certificate{Subject: pkix.Name{CommonName: kmsSubject}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	}, nil, refusedCA},
+	{"signed by a client, who is no CA", func(t *testing.T, r *tlsRig) *testkit.Issued {
+		return r.clientCA.ForClient(t, kmsSubject, nil).ForClient(t, kmsSubject, nil)
 	}, nil, refusedCA},
 	{"for servers", client(kmsSubject, withUsage(x509.ExtKeyUsageServerAuth)), nil, refusedUsage},
 	{"for clients, where servers are accepted", client(kmsSubject, nil), []string{"serverAuth"}, refusedUsage},
-	{"the right certificate without its key", func(t *testing.T, r *tlsRig) *issued {
-		right := r.clientCA.forClient(t, kmsSubject, nil)
-		right.key = newECDSA(t)
+	{"the right certificate without its key", func(t *testing.T, r *tlsRig) *testkit.Issued {
+		right := r.clientCA.ForClient(t, kmsSubject, nil)
+		right.Key = testkit.NewECDSA(t)
 		return right
 	}, nil, refusedUnproven},
 }
@@ -109,7 +114,7 @@ func TestClientCertificates(t *testing.T) {
 				if !errors.As(err, &broken) && (err == nil || !strings.Contains(err.Error(), "EOF")) {
 					t.Errorf("the client sees %v", err)
 				}
-				eventually(t, "a refusal counted as "+string(c.refused), func() bool { return rig.refused(c.refused) > counted[c.refused] })
+				testkit.Eventually(t, "a refusal counted as "+string(c.refused), func() bool { return rig.refused(c.refused) > counted[c.refused] })
 				counted[c.refused]++
 				for _, reason := range refusalReasons {
 					if got := rig.refused(reason); got != counted[reason] {
@@ -135,9 +140,9 @@ func TestClientsLearnTheCAs(t *testing.T) {
 	var asked *tls.CertificateRequestInfo
 	for _, many := range []bool{false, true} {
 		if many {
-			cas := []*issued{rig.clientCA}
+			cas := []*testkit.Issued{rig.clientCA}
 			for range 20 {
-				cas = append(cas, newCA(t, strings.Repeat("a long name ", 90)))
+				cas = append(cas, testkit.NewCA(t, strings.Repeat("a long name ", 90)))
 			}
 			rig.bundle("clients.pem", cas...)
 			rig.reload()
@@ -146,7 +151,7 @@ func TestClientsLearnTheCAs(t *testing.T) {
 			config := rig.clientTLS(version)
 			config.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 				asked = info
-				chain := rig.clientCA.forClient(t, kmsSubject, nil).forTLS()
+				chain := rig.clientCA.ForClient(t, kmsSubject, nil).ForTLS()
 				return &chain, nil
 			}
 			_, err := rig.get(mutualPort, config)
@@ -202,7 +207,7 @@ func TestMutualTLSIsTurnedOnAndOff(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: the port that asks for certificates now lets in who has none", tls.VersionName(version))
 		}
-		_, err = rig.get(plainPort, presents(rig.clientTLS(version), rig.clientCA.forClient(t, kmsSubject, nil)))
+		_, err = rig.get(plainPort, presents(rig.clientTLS(version), rig.clientCA.ForClient(t, kmsSubject, nil)))
 		if err != nil {
 			t.Errorf("%s: %v", tls.VersionName(version), err)
 		}

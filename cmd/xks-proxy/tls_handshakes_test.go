@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
 )
 
 // handshakeCase is a client that does not get in.
@@ -99,7 +100,7 @@ func TestHandshakeFailures(t *testing.T) {
 				port = c.port
 			}
 			c.connect(t, rig, rig.address(port))
-			eventually(t, "a failure is counted as "+string(c.want), func() bool { return count()[c.want] > before[c.want] })
+			testkit.Eventually(t, "a failure is counted as "+string(c.want), func() bool { return count()[c.want] > before[c.want] })
 			before[c.want]++
 			if got := count(); fmt.Sprint(got) != fmt.Sprint(before) {
 				t.Errorf("got %v, want %v", got, before)
@@ -114,7 +115,7 @@ func TestHandshakeFailures(t *testing.T) {
 				}
 				return
 			}
-			eventually(t, "a line of the log", func() bool { return rig.log.Len() > 0 })
+			testkit.Eventually(t, "a line of the log", func() bool { return rig.log.Len() > 0 })
 			lines := rig.log.TakeAll()
 			fields := lines[0].ContextMap()
 			remote, ok := fields["remote"].(string)

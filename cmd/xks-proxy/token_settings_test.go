@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"xks-proxy/internal/secret"
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
 )
@@ -20,8 +21,8 @@ const tokenKeys = `serial: "17", slot: 0x2000000000000001, token_manufacturer: A
     overrides: {iv_bits: absent, max_aad: 512, max_data: 600}, `
 
 func TestTokenSettings(t *testing.T) {
-	configDir(t)
-	c, _ := mustLoad(t, validConfig(t, "token: hsm-b, ", "token: hsm-b, "+tokenKeys))
+	testkit.ConfigDir(t)
+	c, _ := mustLoad(t, testkit.ValidConfig(t, "token: hsm-b, ", "token: hsm-b, "+tokenKeys))
 	got := tokenSettings(c.HSMs[1], secret.New("1234"), keyIdentity{testKey: "test"})
 	want := pkcs11.Config{
 		Token: "hsm-b", Serial: "17", Manufacturer: "ACME", Model: "M1", IgnoreInitialized: true, UserType: "0x80000001", PIN: "1234",
@@ -55,10 +56,10 @@ func TestTokenSettings(t *testing.T) {
 
 // A token that needs no login has no PIN, anywhere.
 func TestTokenWithoutLogin(t *testing.T) {
-	dir := configDir(t)
+	dir := testkit.ConfigDir(t)
 	c, _ := mustLoad(
 		t,
-		validConfig(t, "token: hsm-b, pin: {file: hsm-b.pin}", "slot: 0, user_type: none"),
+		testkit.ValidConfig(t, "token: hsm-b, pin: {file: hsm-b.pin}", "slot: 0, user_type: none"),
 	)
 	all, _, err := resolveSecrets(t.Context(), c)
 	if err != nil {
@@ -82,7 +83,7 @@ func TestTokenWithoutLogin(t *testing.T) {
 	if code != 0 {
 		t.Fatal(stderr)
 	}
-	writeFile(t, "shown.yaml", stdout, 0o644)
+	testkit.WriteFile(t, "shown.yaml", stdout, 0o644)
 	again, _, code := execute(t, "config", "show", "shown.yaml")
 	if code != 0 || !strings.Contains(again, "user_type: none") {
 		t.Errorf("exit code %d\n%s", code, again)
@@ -91,7 +92,7 @@ func TestTokenWithoutLogin(t *testing.T) {
 
 // A PIN that one token or one user refused may be right for another.
 func TestRefusedPINOfAnotherToken(t *testing.T) {
-	dir := configDir(t)
+	dir := testkit.ConfigDir(t)
 	err := os.MkdirAll("state", 0o700)
 	if err != nil {
 		t.Fatal(err)

@@ -65,8 +65,8 @@ type Result struct {
 
 // Results are the cases of a file, decided.
 type Results struct {
-	Cases      []Result
-	PassedOver int // entries that policies have no say in: GetHealthStatus, log lines that are no requests for a key or for another key store
+	Cases   []Result
+	Skipped int // entries that policies have no say in: GetHealthStatus, log lines that are no requests for a key or for another key store
 }
 
 // Failures is the number of cases that differ from what is expected.
@@ -149,7 +149,7 @@ func RunCases(p *Policies, at KeyStore, from io.Reader) (Results, error) {
 			return Results{}, fmt.Errorf("%w: entry %d, near byte %d: %w", errCase, n, decoder.InputOffset(), err)
 		}
 		if c.Operation == "" && c.Expect == "" || c.Operation == operationHealth {
-			r.PassedOver++
+			r.Skipped++
 			continue
 		}
 		ours, err := at.adopt(&c)
@@ -157,7 +157,7 @@ func RunCases(p *Policies, at KeyStore, from io.Reader) (Results, error) {
 			return Results{}, fmt.Errorf("%w: entry %d: %w", errCase, n, err)
 		}
 		if !ours {
-			r.PassedOver++
+			r.Skipped++
 			continue
 		}
 		one, err := c.run(p, n)
@@ -167,7 +167,7 @@ func RunCases(p *Policies, at KeyStore, from io.Reader) (Results, error) {
 		r.Cases = append(r.Cases, one)
 	}
 	if len(r.Cases) == 0 {
-		return Results{}, fmt.Errorf("%w: no request for a key among %d entries", errCase, r.PassedOver)
+		return Results{}, fmt.Errorf("%w: no request for a key among %d entries", errCase, r.Skipped)
 	}
 	return r, nil
 }

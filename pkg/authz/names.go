@@ -43,9 +43,9 @@ func (c *checker) mention(kind mentionKind, name string) {
 	c.loader.mentions = append(c.loader.mentions, one)
 }
 
-// Unknown answers an error for each name in the policies that the configuration does not have, and
+// CheckNames returns an error for each name in the policies that the configuration does not have, and
 // warnings for owners, which are only words. Nothing of it depends on what the HSMs hold.
-func (p *Policies) Unknown(names Names) ([]Problem, []Problem) {
+func (p *Policies) CheckNames(names Names) ([]Problem, []Problem) {
 	var errors, warnings []Problem
 	for _, m := range p.mentions {
 		text := m.check(names)

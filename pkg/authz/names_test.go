@@ -46,7 +46,7 @@ func TestUnknownNames(t *testing.T) {
 			}
 			continue
 		}
-		errors, warnings := p.Unknown(testNames())
+		errors, warnings := p.CheckNames(testNames())
 		var got []string
 		for kind, problems := range map[string][]Problem{"error": errors, "warning": warnings} {
 			for _, one := range problems {

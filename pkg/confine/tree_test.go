@@ -64,13 +64,13 @@ func TestGrants(t *testing.T) {
 		"the proxy's own": {Plan{Protect: own}, []string{"/dev/", "/etc/hosts", "/etc/vendor/",
 			"/run/vendor.sock", "/usr/", "/var/lib/vendor/", "r:/proc/"}},
 		"an HSM's own below that": {Plan{Protect: append([]string{"/etc/xks-proxy/hsm-a/pin"}, own...),
-			Keep: []string{"/etc/xks-proxy/hsm-a"}}, []string{"/dev/", "/etc/hosts", "/etc/vendor/",
+			Allow: []string{"/etc/xks-proxy/hsm-a"}}, []string{"/dev/", "/etc/hosts", "/etc/vendor/",
 			"/etc/xks-proxy/hsm-a/softhsm2.conf", "/etc/xks-proxy/hsm-a/tokens/", "/run/vendor.sock",
 			"/usr/", "/var/lib/vendor/", "r:/proc/"}},
-		"a file that is not there": {Plan{Protect: []string{"/var/log/xks-proxy.log"}, Keep: []string{"/nowhere"}},
+		"a file that is not there": {Plan{Protect: []string{"/var/log/xks-proxy.log"}, Allow: []string{"/nowhere"}},
 			[]string{"/"}},
-		"kept and protected": {Plan{Protect: []string{"/etc/vendor"}, Keep: []string{"/etc/vendor"}}, []string{"/"}},
-		"everything":         {Plan{Protect: []string{"/"}, Keep: []string{"/dev/null"}}, []string{"/dev/null"}},
+		"kept and protected": {Plan{Protect: []string{"/etc/vendor"}, Allow: []string{"/etc/vendor"}}, []string{"/"}},
+		"everything":         {Plan{Protect: []string{"/"}, Allow: []string{"/dev/null"}}, []string{"/dev/null"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			slices.Sort(c.plan.Protect)
@@ -89,7 +89,7 @@ func TestGrants(t *testing.T) {
 func TestStrictGrants(t *testing.T) {
 	tree := newTree("/usr/bin/cat", "/etc/hosts", "/etc/shadow", "/etc/xks-proxy/xks-proxy.yaml", "/dev/null",
 		"/dev/sda", "/proc/1/stat", "/opt/vendor/lib.so", "/home/a/x", "/etc/xks-proxy/a/conf")
-	p := Plan{Strict: true, Protect: []string{"/etc/xks-proxy"}, Keep: []string{"/etc/xks-proxy/a", "/opt/vendor/lib.so"}}
+	p := Plan{Strict: true, Protect: []string{"/etc/xks-proxy"}, Allow: []string{"/etc/xks-proxy/a", "/opt/vendor/lib.so"}}
 	got := granted(p, tree)
 	want := []string{"/dev/null", "/etc/xks-proxy/a/", "/opt/vendor/lib.so", "r:/etc/hosts", "r:/proc/", "r:/usr/"}
 	if !slices.Equal(got, want) {
@@ -105,7 +105,7 @@ func verdict(p Plan, file string) bool {
 			allowed, length = false, len(path)
 		}
 	}
-	for _, path := range p.Keep {
+	for _, path := range p.Allow {
 		if within(file, path) && len(path) >= length {
 			allowed, length = true, len(path)
 		}
@@ -135,7 +135,7 @@ func TestGrantsFollowTheRule(t *testing.T) {
 			p.Protect = append(p.Protect, path(4))
 		}
 		for range random.IntN(4) {
-			p.Keep = append(p.Keep, path(5))
+			p.Allow = append(p.Allow, path(5))
 		}
 		slices.Sort(p.Protect)
 		p.Protect = slices.Compact(p.Protect)

@@ -109,7 +109,7 @@ func TestLastUsed(t *testing.T) {
 	check(v, testNow.Add(time.Second), time.Time{})
 
 	reloaded := newTestVerifier(t)
-	reloaded.InheritLastUsed(v)
+	reloaded.ShareLastUsed(v)
 	check(reloaded, testNow.Add(time.Second), time.Time{})
 	_, err = v.Verify(signedRequest(), testNow.Add(2*time.Second)) // a request that began before the reload
 	if err != nil {
@@ -121,7 +121,7 @@ func TestLastUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	swapped.InheritLastUsed(v) // other secrets: other credentials
+	swapped.ShareLastUsed(v) // other secrets: other credentials
 	check(swapped, time.Time{}, time.Time{})
 }
 

@@ -1,6 +1,6 @@
 package xks
 
-// Two readings of where a request ends (EndIfAmbiguous).
+// Two readings of where a request ends (CloseIfAmbiguous).
 
 import (
 	"bufio"

@@ -51,10 +51,10 @@ type Config struct {
 	KeyStores []KeyStoreConfig
 	Log       *zap.Logger
 
-	// Strangers gives the log for the line about a request that nobody has authenticated. reason
+	// UnauthenticatedLog gives the log for the line about a request that nobody has authenticated. reason
 	// is why it was refused: a sigv4.Cause or the name of an error, some 30 texts in all. If it
 	// gives nil, the request has no line. Default: Log, for each.
-	Strangers func(reason string) *zap.Logger
+	UnauthenticatedLog func(reason string) *zap.Logger
 }
 
 // KeyStoreConfig is one key store: what KMS knows as one XksProxyUriPath.
@@ -133,9 +133,9 @@ func (c Config) withDefaults() Config {
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
-	if c.Strangers == nil {
+	if c.UnauthenticatedLog == nil {
 		log := c.Log
-		c.Strangers = func(string) *zap.Logger { return log }
+		c.UnauthenticatedLog = func(string) *zap.Logger { return log }
 	}
 	return c
 }

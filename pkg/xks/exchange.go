@@ -70,7 +70,7 @@ type target struct {
 }
 
 func (h *Handler) begin(s *state, w http.ResponseWriter, r *http.Request) *exchange {
-	EndIfAmbiguous(w, r)
+	CloseIfAmbiguous(w, r)
 	x := &exchange{handler: h, config: &s.config, request: r, conn: listener.ConnectionOf(r), clock: s.config.startClock(r)}
 	x.readInTime(w)
 	return x
@@ -159,7 +159,7 @@ func (x *exchange) authenticate() error {
 		return err
 	}
 	x.identity = identity
-	x.conn.Prove(x.store.name, x.store.shares)
+	x.conn.Authenticated(x.store.name, x.store.shares)
 	return nil
 }
 
@@ -273,7 +273,7 @@ func (x *exchange) log(status int, failed *apiError, writeErr error, took time.D
 	}
 	log := x.config.Log
 	if !x.authenticated() {
-		log = x.config.Strangers(reasonOf(failed))
+		log = x.config.UnauthenticatedLog(reasonOf(failed))
 	}
 	if log == nil {
 		return // counted there

@@ -80,7 +80,7 @@ func (x *exchange) timeQueued() time.Duration {
 	if x.conn == nil {
 		return 0
 	}
-	return x.conn.Silence()
+	return x.conn.SinceLastRead()
 }
 
 // quotaEpoch is when the quotas' clock began.

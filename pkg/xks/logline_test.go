@@ -111,7 +111,7 @@ func BenchmarkShorten(b *testing.B) {
 func TestStrangersHaveALogOfTheirOwn(t *testing.T) {
 	var reasons []string
 	r := newRig(t, func(c *Config, _ *group.Config) {
-		c.Strangers = func(reason string) *zap.Logger {
+		c.UnauthenticatedLog = func(reason string) *zap.Logger {
 			reasons = append(reasons, reason)
 			return nil
 		}

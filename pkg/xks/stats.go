@@ -87,8 +87,8 @@ func (s *keyStore) status() KeyStoreStatus {
 	return status
 }
 
-// Unserved gives the counts of a key store that is configured and not served yet: all are 0.
-func Unserved(name, owner string) KeyStoreStatus {
+// ZeroKeyStoreStatus gives the counts of a key store that is configured and not served yet: all are 0.
+func ZeroKeyStoreStatus(name, owner string) KeyStoreStatus {
 	return KeyStoreStatus{Name: name, Owner: owner, Requests: new(ledger).counts()}
 }
 
@@ -100,8 +100,8 @@ func (l *ledger) counts() []RequestCount {
 	return list
 }
 
-// NothingServed gives the status before there is a Handler: all counts are 0.
-func NothingServed() HandlerStatus { return new(Handler).Status() }
+// ZeroHandlerStatus gives the status before there is a Handler: all counts are 0.
+func ZeroHandlerStatus() HandlerStatus { return new(Handler).Status() }
 
 // Status gives the state of what does not belong to one key store.
 func (h *Handler) Status() HandlerStatus {

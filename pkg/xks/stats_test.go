@@ -75,7 +75,7 @@ func seen(counts []RequestCount) []RequestCount {
 // a handler, so that what happens first is an increase.
 func TestCountsBeginAtZero(t *testing.T) {
 	r := newRig(t)
-	for _, s := range []KeyStoreStatus{r.status("store-one"), Unserved("store-one", "agency-payroll")} {
+	for _, s := range []KeyStoreStatus{r.status("store-one"), ZeroKeyStoreStatus("store-one", "agency-payroll")} {
 		count := 0
 		for _, op := range operations {
 			for name := range op.errors {
@@ -92,7 +92,7 @@ func TestCountsBeginAtZero(t *testing.T) {
 			t.Errorf("%d counts, want %d, of %q", len(s.Requests), count, s.Name)
 		}
 	}
-	for _, s := range []HandlerStatus{r.handler.Status(), NothingServed()} {
+	for _, s := range []HandlerStatus{r.handler.Status(), ZeroHandlerStatus()} {
 		if len(s.Refused) != len(withoutStore) || len(s.Operations) != operationCount {
 			t.Errorf("%+v", s)
 		}

@@ -44,6 +44,7 @@ var attacks = []attack{
 	{"slow writers", 2 * time.Minute, slowWriters},
 	{"slow readers", 2 * time.Minute, slowReaders},
 	{"idle connections", 4 * time.Minute, idleConnections},
+	{"connections of a tenant", 4 * time.Minute, tenantConnections},
 	{"TLS handshake flood", time.Minute, handshakeFlood},
 	{"half-open handshakes", time.Minute, halfOpen},
 	{"connect and close", time.Minute, connectClose},

@@ -41,9 +41,9 @@ type Conn struct {
 	lease     *time.Timer   // of its turn; for Read only
 }
 
-// Prove notes that a request on this connection was authenticated for a key store. shared says that
+// Authenticated notes that a request on this connection was authenticated for a key store. shared says that
 // there are several key stores, which share the connections.
-func (c *Conn) Prove(keyStore string, shared bool) {
+func (c *Conn) Authenticated(keyStore string, shared bool) {
 	if c == nil {
 		return
 	}
@@ -185,7 +185,7 @@ func ArrivalOf(r *http.Request) arrival {
 	return a
 }
 
-// Silence is how long nothing has arrived on the connection.
-func (c *Conn) Silence() time.Duration {
+// SinceLastRead is how long nothing has arrived on the connection.
+func (c *Conn) SinceLastRead() time.Duration {
 	return time.Since(epoch) - time.Duration(c.lastByte.Load())
 }

@@ -181,12 +181,12 @@ func TestGateLifted(t *testing.T) {
 		if got := outcome(waiting); got != "waits" {
 			t.Fatal(got)
 		}
-		c.Prove("", false)
+		c.Authenticated("", false)
 		if got := outcome(waiting); got != "read" {
 			t.Errorf("the turn of a connection that is known now: %s", got)
 		}
 		for range 100 {
-			c.Prove("", false)
+			c.Authenticated("", false)
 			if err := <-g.knock(c, client, 128<<10); err != nil {
 				t.Fatalf("requests of a tenant: %v", err)
 			}
@@ -205,7 +205,7 @@ func TestGateTenantFloods(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGated(t, 1)
 		c, client := g.connect()
-		c.Prove("", false)
+		c.Authenticated("", false)
 		for range 5 {
 			if err := <-g.knock(c, client, 128<<10); err != nil {
 				t.Fatalf("what a tenant may send: %v", err)
@@ -220,7 +220,7 @@ func TestGateTenantFloods(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		c.Prove("", false)
+		c.Authenticated("", false)
 		g.wantTurns(1)
 		g.gate.free = 0
 		if err := <-g.knock(c, client, 128<<10); err != nil {
@@ -244,7 +244,7 @@ func TestGateWhileWaiting(t *testing.T) {
 			done := g.knock(c, client, 10)
 			synctest.Wait()
 			if what == "known" {
-				c.Prove("", false)
+				c.Authenticated("", false)
 			} else {
 				c.Close()
 			}
@@ -263,7 +263,7 @@ func TestGateWhileWaiting(t *testing.T) {
 func TestAllowance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGated(t, 1)
-		g.LimitBody(1 << 20)
+		g.SetMaxBody(1 << 20)
 		c, client := g.connect()
 		if err := <-g.knock(c, client, strangerBytes+1<<20); err != nil {
 			t.Fatalf("what is allowed: %v", err)
@@ -294,7 +294,7 @@ func TestBeside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGated(t, 1)
 		next := make(chan net.Conn, 1)
-		other := &gated{Listener: g.Beside(&pipes{next: next}), t: t, next: next}
+		other := &gated{Listener: g.WithSharedLimits(&pipes{next: next}), t: t, next: next}
 		a, one := g.connect()
 		if got := outcome(g.knock(a, one, 10)); got != "read" {
 			t.Fatal(got)
@@ -334,7 +334,7 @@ func TestGateLosesNoTurn(t *testing.T) {
 							return
 						}
 						if (worker+i)%3 == 0 {
-							c.Prove("", false)
+							c.Authenticated("", false)
 						}
 					}
 				})

@@ -56,7 +56,7 @@ const alarmInterval = 10 * time.Second
 // connections open cannot lock AWS KMS out. If there is none, it takes the place of one of the key store that has most, if that is
 // more than its share (crowd.greedy), so that no tenant can lock out another; or else it is closed.
 //
-// Until somebody has authenticated on a connection, it may send 2 MiB and a body of the default maximum (LimitBody), and
+// Until somebody has authenticated on a connection, it may send 2 MiB and a body of the default maximum (SetMaxBody), and
 // 1 KiB a second beside; and all such connections together keep no more than half the processors busy. What goes beyond is cut off. Each authenticated request lifts these limits, for 512 KiB and the longest
 // body.
 func New(l net.Listener, limit int, log *zap.Logger) *Listener {
@@ -70,14 +70,14 @@ func New(l net.Listener, limit int, log *zap.Logger) *Listener {
 	return &Listener{Listener: l, connections: all}
 }
 
-// Beside gives a listener for another port: the limits and counts are of both together.
-func (l *Listener) Beside(other net.Listener) *Listener {
+// WithSharedLimits gives a listener for another port: the limits and counts are of both together.
+func (l *Listener) WithSharedLimits(other net.Listener) *Listener {
 	return &Listener{Listener: other, connections: l.connections}
 }
 
-// LimitBody says how long the body of a request may be, in bytes (Config.MaxBody), so that a legal first request is not
+// SetMaxBody says how long the body of a request may be, in bytes (Config.MaxBody), so that a legal first request is not
 // cut off. It holds for connections from now on.
-func (l *connections) LimitBody(bytes int) { l.maxBody.Store(int64(max(bytes, leastMaxBody))) }
+func (l *connections) SetMaxBody(bytes int) { l.maxBody.Store(int64(max(bytes, leastMaxBody))) }
 
 // Open is the number of connections now.
 func (l *connections) Open() int {

@@ -25,8 +25,8 @@ const Variable = "XKS_CONFINED"
 // self is this program, even after the file on disk was replaced.
 const self = "/proc/self/exe"
 
-// Order is what a child is to do before anything else.
-type Order struct {
+// Spec is what a child is to do before anything else.
+type Spec struct {
 	// Kernel is what to use of Landlock. 0: nothing. The child fails if its kernel has less.
 	Kernel Kernel `json:"kernel"`
 
@@ -41,8 +41,8 @@ func Arguments(fd int, arguments ...string) []string {
 }
 
 // File is the order as a file in memory, for the child to inherit. The caller closes it.
-func (o Order) File() (*os.File, error) {
-	content, err := json.Marshal(o)
+func (s Spec) File() (*os.File, error) {
+	content, err := json.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("cannot encode what a process may reach: %w", err)
 	}
@@ -69,7 +69,7 @@ func Enter(arguments []string) error {
 	if len(arguments) < 2 {
 		return errors.New("this command is not for use by hand: the proxy starts it")
 	}
-	order, err := readOrder(arguments[0])
+	spec, err := readSpec(arguments[0])
 	if err != nil {
 		return err
 	}
@@ -84,14 +84,14 @@ func Enter(arguments []string) error {
 	if err == nil {
 		err = refuseLimitsOfOthers()
 	}
-	if err == nil && order.Kernel > 0 {
-		err = order.restrict()
+	if err == nil && spec.Kernel > 0 {
+		err = spec.restrict()
 	}
 	if err != nil {
 		return fmt.Errorf("cannot confine the process: %w", err)
 	}
 	environment := os.Environ()
-	if order.Kernel > 0 {
+	if spec.Kernel > 0 {
 		environment = append(environment, Variable+"=1")
 	}
 	err = syscall.Exec(self, append([]string{os.Args[0]}, arguments[1:]...), environment)
@@ -111,10 +111,10 @@ func leaveTerminal() {
 	_ = unix.Close(fd)
 }
 
-func readOrder(descriptor string) (Order, error) {
+func readSpec(descriptor string) (Spec, error) {
 	fd, err := strconv.Atoi(descriptor)
 	if err != nil || fd < 3 {
-		return Order{}, errors.New("this command is not for use by hand: the proxy starts it")
+		return Spec{}, errors.New("this command is not for use by hand: the proxy starts it")
 	}
 	file := os.NewFile(uintptr(fd), "confine")
 	content, err := io.ReadAll(file)
@@ -122,26 +122,26 @@ func readOrder(descriptor string) (Order, error) {
 		err = file.Close()
 	}
 	if err != nil {
-		return Order{}, fmt.Errorf("cannot read what this process may reach: %w", err)
+		return Spec{}, fmt.Errorf("cannot read what this process may reach: %w", err)
 	}
-	var order Order
-	err = json.Unmarshal(content, &order)
+	var spec Spec
+	err = json.Unmarshal(content, &spec)
 	if err != nil {
-		return Order{}, fmt.Errorf("cannot read what this process may reach: %w", err)
+		return Spec{}, fmt.Errorf("cannot read what this process may reach: %w", err)
 	}
-	if order.Kernel < 0 || int(order.Kernel) > len(handled) {
-		return Order{}, fmt.Errorf("there is no Landlock ABI %d", int(order.Kernel))
+	if spec.Kernel < 0 || int(spec.Kernel) > len(handled) {
+		return Spec{}, fmt.Errorf("there is no Landlock ABI %d", int(spec.Kernel))
 	}
-	return order, nil
+	return spec, nil
 }
 
 // restrict confines this thread.
-func (o Order) restrict() error {
-	if have := ThisKernel(); have < o.Kernel {
-		return fmt.Errorf("the kernel has %s; the proxy found %s when it started", have, o.Kernel)
+func (s Spec) restrict() error {
+	if have := ThisKernel(); have < s.Kernel {
+		return fmt.Errorf("the kernel has %s; the proxy found %s when it started", have, s.Kernel)
 	}
-	grants := o.Plan.grants(systemTree{})
-	fd, flags, err := o.Kernel.config().NewRulesetFD(o.Kernel.rules(grants)...)
+	grants := s.Plan.grants(systemTree{})
+	fd, flags, err := s.Kernel.config().NewRulesetFD(s.Kernel.rules(grants)...)
 	if err != nil {
 		return err
 	}
