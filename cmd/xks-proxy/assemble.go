@@ -41,7 +41,7 @@ func startProcesses(ctx context.Context, v serving, l *listeners) (*parts, error
 	if err != nil {
 		return nil, err
 	}
-	kill.know(c)
+	kill.know(c.uriPaths())
 	uses := lastuse.Open(c.StateDirectory, since, log)
 	running := newFleet(log)
 	err = running.open(c, v.secrets)
@@ -74,7 +74,7 @@ func (p *parts) assemble(ctx context.Context) error {
 		return err
 	}
 	p.kill.attach(handler) // before its first request
-	err = p.kill.follow(first.config, p.log, func() error { return nil })
+	err = p.kill.follow(first.config.uriPaths(), p.log, func() error { return nil })
 	if err != nil {
 		return err
 	}

@@ -84,9 +84,9 @@ func TestUnblockAfterARename(t *testing.T) {
 		k := mustOpen(t, directory)
 		enforcer := &fakeEnforcer{}
 		k.attach(enforcer)
-		follow := func(c *config) {
+		follow := func(paths map[string]string) {
 			t.Helper()
-			err := k.follow(c, zap.NewNop(), served)
+			err := k.follow(paths, zap.NewNop(), served)
 			if err != nil {
 				t.Fatal(err)
 			}

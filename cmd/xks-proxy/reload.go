@@ -159,7 +159,9 @@ func (r *reloader) replace(ctx context.Context, try reloadTry) (*reloadAnswer, e
 		r.tls.use(reading.tls)
 		return nil
 	}
-	err = r.fleet.publish(ctx, next, func() error { return r.kill.follow(next.config, r.log.Logger, serve) })
+	err = r.fleet.publish(ctx, next, func() error {
+		return r.kill.follow(next.config.uriPaths(), r.log.Logger, serve)
+	})
 	if err != nil {
 		r.fleet.abandon(next)
 		if errors.Is(err, errUnderWay) {
