@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -137,13 +138,18 @@ func change(t *testing.T, v reflect.Value) {
 // newStateRig is a reloader that has a generation and a log, and nothing to reload.
 func newStateRig(t *testing.T) (*reloader, *observer.ObservedLogs) {
 	t.Helper()
-	level := zap.NewAtomicLevel()
-	core, logs := observer.New(level)
+	opened, err := newLogger(logConfig{Level: "info", Format: "json", Output: filepath.Join(t.TempDir(), "log")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(opened.flush)
+	core, logs := observer.New(opened.level)
+	opened.Logger = zap.New(core)
 	f := newFleet(zap.NewNop())
 	f.current.Store(&generation{number: 3, loadedAt: time.Unix(1000, 0), waits: []string{"server.listen"}, config: &config{Log: logConfig{Level: "error"}}})
 	return newReloader(t.Context(), reloaderConfig{
-		file: "test.yaml", log: testLog(t, core, level), fleet: f, files: new(filewatch.Watcher),
-		tls: newTLSHolder(true, zap.NewNop(), noStrangers),
+		file: "test.yaml", log: opened, fleet: f, files: new(filewatch.Watcher),
+		tls: newTLSHolder(true, zap.NewNop(), func(string) *zap.Logger { return nil }),
 	}), logs
 }
 
