@@ -124,14 +124,18 @@ func handlerConfig(g *generation, log *openedLog) xks.Config {
 			},
 		}
 		for _, key := range g.secrets.AccessKeys[k.Name] {
-			store.Credentials = append(store.Credentials, sigv4.Credential{AccessKeyID: key.ID, SecretAccessKey: key.Secret.Reveal()})
+			store.Credentials = append(
+				store.Credentials,
+				sigv4.Credential{AccessKeyID: key.ID, SecretAccessKey: key.Secret.Reveal()},
+			)
 		}
 		result.KeyStores = append(result.KeyStores, store)
 	}
 	return result
 }
 
-// keyStores is what the handler says of each key store, with the last uses that earlier runs knew of.
+// keyStores is what the handler says of each key store, with the last uses that earlier runs knew
+// of.
 func (p *parts) keyStores() []xks.KeyStoreStatus {
 	handler := p.served.Load()
 	if handler == nil {

@@ -21,7 +21,9 @@ func TestMetricsPath(t *testing.T) {
 	h.serving.Store(true)
 	c := &config{}
 	metrics := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
-	refuse := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+	refuse := http.HandlerFunc(
+		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) },
+	)
 	for _, on := range []bool{true, false} {
 		c.Health.Metrics = on
 		want := map[bool]int{true: http.StatusOK, false: http.StatusNotFound}[on]
