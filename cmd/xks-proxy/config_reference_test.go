@@ -42,7 +42,7 @@ func TestSchemaIsComplete(t *testing.T) {
 			t.Errorf("%s: a number without a range", path)
 		}
 		if s.Default != "" {
-			r := &reader{report: newReport(&source{origins: map[string]origin{}}), variables: readVariables(nil), shorts: map[string]string{}}
+			r := &reader{schema: schema, report: newReport(&source{origins: map[string]origin{}}), variables: readVariables(nil), shorts: map[string]string{}}
 			_, ok := r.field(s, nil, path)
 			if !ok || r.err() != nil {
 				t.Errorf("%s: the default %q is not allowed: %v", path, s.Default, r.err())

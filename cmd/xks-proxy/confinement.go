@@ -14,13 +14,6 @@ import (
 	"xks-proxy/pkg/confine"
 )
 
-// Values of confine.mode.
-const (
-	confineDefault = "default"
-	confineStrict  = "strict"
-	confineOff     = "off"
-)
-
 // confinement is that of one HSM's process. A reload changes it for the next one.
 type confinement struct {
 	hsm    hsmConfig

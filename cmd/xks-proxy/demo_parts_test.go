@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 	"xks-proxy/internal/testkit"
+	"xks-proxy/internal/text"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -131,12 +132,12 @@ func TestDemoEndpoint(t *testing.T) {
 // TestShellQuote: a shell gives back what was quoted.
 func TestShellQuote(t *testing.T) {
 	for _, s := range []string{"plain/path-1.json", "", "it's", "a b", "$(exit 3)", `"\`, "`x`", "new\nline", "*", "~", "é", "a'b'c"} {
-		said, err := exec.Command("sh", "-c", "printf %s "+shellQuote(s)).Output()
+		said, err := exec.Command("sh", "-c", "printf %s "+text.ShellQuote(s)).Output()
 		if err != nil || string(said) != s {
 			t.Errorf("%q became %q (%v)", s, said, err)
 		}
 	}
-	if shellQuote("a/b") != "a/b" {
+	if text.ShellQuote("a/b") != "a/b" {
 		t.Error("quotes where none are needed")
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"xks-proxy/internal/secret"
 	"xks-proxy/internal/testkit"
+	"xks-proxy/internal/text"
 )
 
 // configuredFor writes a configuration whose first port is that of the stand-in, under a name that
@@ -181,7 +182,7 @@ func TestRequestWithASystemdCredential(t *testing.T) {
 		}
 	}
 	line := func(properties string) string {
-		return "\n  systemd-run --pipe --wait --collect --quiet --same-dir " + properties + " -E XKS_LOG_LEVEL " + shellQuote(
+		return "\n  systemd-run --pipe --wait --collect --quiet --same-dir " + properties + " -E XKS_LOG_LEVEL " + text.ShellQuote(
 			program,
 		) +
 			" request health --config xks-proxy.yaml --key-store own --via-service 'two words'\n"
