@@ -1,7 +1,7 @@
 package main
 
-// What an operator should look at, and how urgent it is: `xks-proxy status` prints it first and ends with
-// the exit code of the most urgent. configs/alerts.yaml calls the same things warning and critical.
+// What an operator should look at, and how urgent it is: `xks-proxy status` prints it first and ends
+// with the exit code of the most urgent. configs/alerts.yaml calls the same things warning and critical.
 
 import (
 	"fmt"
@@ -17,7 +17,10 @@ import (
 const forgottenDrain = oneDay
 
 // dangerousFindings are those for which a ciphertext may become unreadable.
-var dangerousFindings = []catalogue.FindingKind{catalogue.MaterialDiffers, catalogue.DuplicateVersion}
+var dangerousFindings = []catalogue.FindingKind{
+	catalogue.MaterialDiffers,
+	catalogue.DuplicateVersion,
+}
 
 func dangerous(findings []catalogue.Finding) int {
 	count := 0
@@ -33,7 +36,7 @@ func (c *certificateStatus) urgency(now time.Time) urgency {
 	return urgencyOf(c.NotBefore, c.NotAfter, now)
 }
 
-// attention is "" for a certificate that needs none.
+// certificateAttention is "" for a certificate that needs none.
 func certificateAttention(c *certificateStatus, now time.Time) (severity, string) {
 	what := "The certificate"
 	if c.Use == useClientCA {
@@ -45,7 +48,11 @@ func certificateAttention(c *certificateStatus, now time.Time) (severity, string
 	switch c.urgency(now) {
 	case unusable:
 		if left > 0 {
-			return severityCritical, fmt.Sprintf("%s is not valid before %s.", what, text.Time(c.NotBefore))
+			return severityCritical, fmt.Sprintf(
+				"%s is not valid before %s.",
+				what,
+				text.Time(c.NotBefore),
+			)
 		}
 		return severityCritical, fmt.Sprintf("%s expired %s ago.", what, text.Duration(-left))
 	case endsNow:
@@ -59,24 +66,37 @@ func certificateAttention(c *certificateStatus, now time.Time) (severity, string
 	return how, fmt.Sprintf("%s expires in %s.", what, timeLeft(left))
 }
 
-// attention is what an operator should look at.
+// looseningAttention is what an operator should look at after reloads.
 func looseningAttention(s looseningState, now time.Time) []attention {
 	var all []attention
 	if len(s.Refused) > 0 {
-		all = append(all, attention{severityWarning, fmt.Sprintf("The files hold changes that may let in what is refused now (%s); "+
-			"they were refused, and the configuration before them is in use. "+
-			"Correct the files, or accept the changes: %s",
-			someLoosenings(s.Refused), acceptCommand(s.Digest))})
+		all = append(
+			all,
+			attention{
+				severityWarning,
+				fmt.Sprintf("The files hold changes that may let in what is refused now (%s); "+
+					"they were refused, and the configuration before them is in use. "+
+					"Correct the files, or accept the changes: %s",
+					someLoosenings(s.Refused), acceptCommand(s.Digest)),
+			},
+		)
 	}
 	if len(s.Loosens) > 0 && !s.Accepted && now.Sub(s.At) < unacceptedFor {
-		all = append(all, attention{severityWarning, fmt.Sprintf("The reload %s ago by %s may let in what was refused before: %s. "+
-			"Correct the files, or say that you meant it: xks-proxy reload --accept-loosening",
-			text.Duration(now.Sub(s.At)), s.By, someLoosenings(s.Loosens))})
+		all = append(
+			all,
+			attention{
+				severityWarning,
+				fmt.Sprintf("The reload %s ago by %s may let in what was refused before: %s. "+
+					"Correct the files, or say that you meant it: xks-proxy reload --accept-loosening",
+					text.Duration(now.Sub(s.At)), s.By, someLoosenings(s.Loosens)),
+			},
+		)
 	}
 	return all
 }
 
-// attention lists what is not as it should be, the most urgent first. Blocks are wanted and not in it.
+// attentionTo lists what is not as it should be, the most urgent first. Blocks are intended, so they
+// are not listed.
 func attentionTo(s *proxyStatus, now time.Time) []attention {
 	var all []attention
 	add := func(how severity, format string, args ...any) {
@@ -89,12 +109,19 @@ func attentionTo(s *proxyStatus, now time.Time) []attention {
 		all = append(all, groupAttention(&g, now)...)
 	}
 	if s.Blocks.Unsaved != "" {
-		add(severityCritical, "What is blocked will not survive a restart: %s Fix that; the proxy tries again every 5 seconds.",
-			text.Sentence(s.Blocks.Unsaved))
+		add(
+			severityCritical,
+			"What is blocked will not survive a restart: %s Fix that; the proxy tries again every 5 seconds.",
+			text.Sentence(s.Blocks.Unsaved),
+		)
 	}
 	if s.Refused > 0 {
-		add(severityCritical, "A process that the proxy has started, or may have, tried to use the admin socket (%s): "+
-			"the library of an HSM may be hostile; see the log.", text.Plural(int(s.Refused), "time"))
+		add(
+			severityCritical,
+			"A process that the proxy has started, or may have, tried to use the admin socket (%s): "+
+				"the library of an HSM may be hostile; see the log.",
+			text.Plural(int(s.Refused), "time"),
+		)
 	}
 	for _, c := range s.Confinement {
 		if says := c.attention(); says != "" {
@@ -109,8 +136,12 @@ func attentionTo(s *proxyStatus, now time.Time) []attention {
 		all = append(all, looseningAttention(s.Reload.Loosening, now)...)
 	}
 	if s.Reload != nil && s.Reload.LastError != "" && len(s.Reload.Loosening.Refused) == 0 {
-		add(severityWarning, "The last reload, %s ago, failed, and the configuration before it is still in use: %s",
-			text.Duration(now.Sub(s.Reload.LastAttempt)), text.Sentence(s.Reload.LastError))
+		add(
+			severityWarning,
+			"The last reload, %s ago, failed, and the configuration before it is still in use: %s",
+			text.Duration(now.Sub(s.Reload.LastAttempt)),
+			text.Sentence(s.Reload.LastError),
+		)
 	}
 	slices.SortStableFunc(all, func(a, b attention) int {
 		return slices.Index(severities, b.Severity) - slices.Index(severities, a.Severity)
@@ -138,18 +169,35 @@ func groupAttention(g *groupSummary, now time.Time) []attention {
 		}
 		switch {
 		case h.Service == status.Out || h.Service == status.Drained:
-			add(how, "%s of the group %s is %s for %s%s", h.Name, g.Name, h.Service, text.Duration(since), reason)
+			add(
+				how,
+				"%s of the group %s is %s for %s%s",
+				h.Name,
+				g.Name,
+				h.Service,
+				text.Duration(since),
+				reason,
+			)
 		case h.Health != status.Active:
 			add(severityWarning, "%s of the group %s is %s%s", h.Name, g.Name, h.Health, reason)
 		}
 		if h.Unverified != "" {
-			add(severityCritical, "%s of the group %s serves a key only after it was compared with another HSM: %s",
-				h.Name, g.Name, h.Unverified)
+			add(
+				severityCritical,
+				"%s of the group %s serves a key only after it was compared with another HSM: %s",
+				h.Name,
+				g.Name,
+				h.Unverified,
+			)
 		}
 	}
 	if g.Dangerous > 0 {
-		add(severityCritical, "The group %s has keys with different material under one name, or twice: %s; see xks-proxy hsm list",
-			g.Name, text.Plural(g.Dangerous, "finding"))
+		add(
+			severityCritical,
+			"The group %s has keys with different material under one name, or twice: %s; see xks-proxy hsm list",
+			g.Name,
+			text.Plural(g.Dangerous, "finding"),
+		)
 	}
 	if other := g.Findings - g.Dangerous; other > 0 {
 		add(severityWarning, "The keys of the group %s need attention: %s; see xks-proxy hsm list",
@@ -158,8 +206,8 @@ func groupAttention(g *groupSummary, now time.Time) []attention {
 	return all
 }
 
-// certificateAttention is about certificates that have ended or end soon. A CA of clients is a warning
-// while another is left.
+// certificatesAttention lists certificates that have expired or expire soon. A CA of clients is a
+// warning while another is left.
 func certificatesAttention(list []certificateStatus, now time.Time) []attention {
 	var all []attention
 	caLeft := slices.ContainsFunc(list, func(c certificateStatus) bool {
@@ -178,7 +226,7 @@ func certificatesAttention(list []certificateStatus, now time.Time) []attention 
 	return all
 }
 
-// attention is what an operator should know about the log.
+// logAttention is what an operator should know about the log.
 func logAttention(s *logState, now time.Time) []attention {
 	var all []attention
 	if s.Failing != "" {

@@ -105,7 +105,7 @@ func TestBlockWithoutADisk(t *testing.T) {
 func TestBlockWithoutAStateDirectory(t *testing.T) {
 	rig := newAdminRig(t)
 	rig.admin.kill = newKillSwitch("", nil, rig.admin.log)
-	rig.admin.kill.attach(&fakeEnforcer{})
+	rig.admin.kill.attach(&rig.held)
 	rig.wantSaid(t, 0, "The key store finance is blocked: from now on all its requests are answered InvalidStateException.\nWARNING: this block will NOT survive a restart of the proxy, because state_directory is \"\". Block it in the configuration too.", "block", "key-store", "finance")
 }
 
@@ -113,12 +113,16 @@ func TestBlockWithoutAStateDirectory(t *testing.T) {
 func TestBlockWhileTheProxyStarts(t *testing.T) {
 	rig := newAdminRig(t)
 	rig.admin.groups = func() []*group.Group { return nil }
-	rig.admin.kill.enforcer = nil // no handler yet
+	kill, err := openKillSwitch(t.TempDir(), rig.admin.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kill.close()
+	rig.admin.kill = kill // it has no handler yet
 	rig.wantSaid(t, 0, `The key with the label "key" is blocked in every key store: from now on Encrypt and Decrypt are answered InvalidStateException.
 Note: the proxy is starting; whether an HSM has such a key is not known yet.`, "block", "key", "key")
-	enforcer := &fakeEnforcer{}
-	rig.admin.kill.attach(enforcer)
-	if !enforcer.now().Keys[xks.BlockedKey{Key: "key"}] {
+	rig.admin.kill.attach(&rig.held)
+	if !rig.inForce().Keys[xks.BlockedKey{Key: "key"}] {
 		t.Error("the handler began without the block")
 	}
 }
@@ -222,9 +226,9 @@ func TestBlockList(t *testing.T) {
 		t.Errorf("exit code %d, %v: %s", code, err, stdout)
 	}
 	now := time.Date(2026, 11, 25, 6, 30, 0, 0, time.UTC)
-	long := blockOf("finance", "key-"+strings.Repeat("0123456789", 12))
+	long := aBlock("finance", "key-"+strings.Repeat("0123456789", 12))
 	long.Reason = strings.Repeat("because ", 60)
-	list = blockList{Blocks: []block{blockOf("finance", ""), blockOf("", "finance-payroll-production"), long}, Configured: list.Configured, Unsaved: "no space left on device"}
+	list = blockList{Blocks: []block{aBlock("finance", ""), aBlock("", "finance-payroll-production"), long}, Configured: list.Configured, Unsaved: "no space left on device"}
 	checkPage(t, "block-list", func(p *text.Page) { printBlocks(p, list, now) })
 	p := text.NewPage(80)
 	printBlocks(p, blockList{Survive: true}, now)

@@ -4,8 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/url"
 )
@@ -48,9 +46,6 @@ func (c *adminClient) reload(
 		return nil, nil, err
 	}
 	var answer reloadAnswer
-	err = json.Unmarshal(body, &answer)
-	if err != nil {
-		return nil, nil, fmt.Errorf("what answers at %s is not xks-proxy, or is another version: %w", c.socket, err)
-	}
-	return &answer, body, nil
+	err = c.read(body, &answer)
+	return &answer, body, err
 }

@@ -1,6 +1,7 @@
 package main
 
-// The state of the whole proxy in one answer, for `xks-proxy status`, and what in it needs an operator.
+// The state of the whole proxy in one answer, for `xks-proxy status`, and what in it needs an
+// operator.
 
 import (
 	"time"
@@ -34,13 +35,28 @@ func (a *admin) proxyStatus(now time.Time) proxyStatus {
 }
 
 func summarizeGroup(g status.Group) groupSummary {
-	s := groupSummary{Name: g.Name, HSMs: len(g.Members), Findings: mattering(g.Findings), Dangerous: dangerous(g.Findings)}
+	s := groupSummary{
+		Name:      g.Name,
+		HSMs:      len(g.Members),
+		Findings:  mattering(g.Findings),
+		Dangerous: dangerous(g.Findings),
+	}
 	for _, m := range g.Members {
 		if serves(m) {
 			s.InService++
 		}
 		if !serves(m) || m.Health.Status != status.Active || m.Unverified != "" {
-			s.Others = append(s.Others, hsmSummary{Name: m.HSM, Service: m.Service, Since: m.Since, Health: m.Health.Status, Reason: m.Reason, Unverified: m.Unverified})
+			s.Others = append(
+				s.Others,
+				hsmSummary{
+					Name:       m.HSM,
+					Service:    m.Service,
+					Since:      m.Since,
+					Health:     m.Health.Status,
+					Reason:     m.Reason,
+					Unverified: m.Unverified,
+				},
+			)
 		}
 	}
 	return s
@@ -63,13 +79,22 @@ func (a *admin) keyStoreSummaries(blocks []block) []keyStoreSummary {
 	}
 	served := a.keyStores()
 	for _, k := range served {
-		s := keyStoreSummary{Name: k.Name, Owner: k.Owner, Blocked: blocked(k.Name, k.Blocked), InFlight: k.InFlight, LastRequest: k.LastRequest}
+		s := keyStoreSummary{
+			Name:        k.Name,
+			Owner:       k.Owner,
+			Blocked:     blocked(k.Name, k.Blocked),
+			InFlight:    k.InFlight,
+			LastRequest: k.LastRequest,
+		}
 		countRequests(&s, k.Requests)
 		all = append(all, s)
 	}
 	if served == nil {
 		for _, k := range a.config().KeyStores {
-			all = append(all, keyStoreSummary{Name: k.Name, Owner: k.Owner, Blocked: blocked(k.Name, k.Blocked)})
+			all = append(
+				all,
+				keyStoreSummary{Name: k.Name, Owner: k.Owner, Blocked: blocked(k.Name, k.Blocked)},
+			)
 		}
 	}
 	return all

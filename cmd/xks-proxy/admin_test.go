@@ -69,6 +69,7 @@ type adminRig struct {
 	log       *observer.ObservedLogs
 	names     *peer.Names // of who gives orders
 
+	held    heldBlocks
 	hanging atomic.Pointer[<-chan struct{}] // until it is closed, lookups of names hang
 }
 
@@ -92,7 +93,7 @@ func newAdminRig(t *testing.T) *adminRig {
 		socket: filepath.Join(t.TempDir(), "admin.sock"),
 	}
 	rig.names = peer.NewNames(rig.lookUp)
-	view := newFakeView(t, log)
+	view := newFakeView(t, log, &rig.held)
 	view.groups = func() []*group.Group { return rig.groups }
 	view.processes = func() map[string]hsmProcess { return rig.processes }
 	rig.admin = newAdmin(view)

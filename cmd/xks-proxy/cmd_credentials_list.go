@@ -7,6 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"encoding/json"
+	"fmt"
+	"slices"
 	"xks-proxy/internal/text"
 )
 
@@ -59,4 +62,28 @@ func printCredentials(p *text.Page, uses credentialUses, now time.Time) {
 		t.Row(c.KeyStore, c.AccessKeyID, last)
 	}
 	p.Table(t)
+}
+
+// credentialsOf keeps the credentials of one key store, and returns the JSON of these.
+func credentialsOf(u *credentialUses, store string) ([]byte, error) {
+	var names []string
+	var kept []credentialUse
+	for _, c := range u.Credentials {
+		if c.KeyStore == store {
+			kept = append(kept, c)
+		}
+		if !slices.Contains(names, c.KeyStore) {
+			names = append(names, c.KeyStore)
+		}
+	}
+	if kept == nil && len(names) > 0 {
+		return nil, fmt.Errorf(
+			"the proxy serves no key store %q; %s",
+			store,
+			text.DidYouMean(store, names),
+		)
+	}
+	u.Credentials = kept
+	body, err := json.Marshal(u)
+	return append(body, '\n'), err
 }

@@ -32,7 +32,11 @@ func printStatus(p *text.Page, s *proxyStatus, all bool, now time.Time) {
 	if len(s.Attention) > 0 {
 		p.WriteString("\nNeeds attention:\n")
 		for _, what := range s.Attention[:min(len(s.Attention), maxAttentionShown)] {
-			p.Paragraph(fmt.Sprintf("  %-8s  ", severityLabel(what.Severity)), strings.Repeat(" ", attentionIndent), what.Text)
+			p.Paragraph(
+				fmt.Sprintf("  %-8s  ", severityLabel(what.Severity)),
+				strings.Repeat(" ", attentionIndent),
+				what.Text,
+			)
 		}
 		if more := len(s.Attention) - maxAttentionShown; more > 0 {
 			p.Printf("  and %d more: --json has all\n", more)
@@ -53,7 +57,7 @@ func printStatus(p *text.Page, s *proxyStatus, all bool, now time.Time) {
 	}
 }
 
-// rank puts certificates with problems first.
+// certificateRank puts certificates with problems first.
 func certificateRank(c *certificateStatus, now time.Time) int {
 	if c.urgency(now) != notUrgent || c.Problem != "" {
 		return 0
@@ -76,7 +80,7 @@ func certificateFact(c *certificateStatus, now time.Time) string {
 	return said
 }
 
-// fact is the line of status.
+// looseningFact is the line of status about reloads.
 func looseningFact(s looseningState, now time.Time) string {
 	accepted := "not accepted"
 	if s.Accepted {
@@ -86,7 +90,7 @@ func looseningFact(s looseningState, now time.Time) string {
 		text.Duration(now.Sub(s.At)), s.By, accepted, someLoosenings(s.Loosens))
 }
 
-// label is the severity; the one that must not be overlooked in capitals.
+// severityLabel is the severity, the one that must not be overlooked in capitals.
 func severityLabel(s severity) string {
 	if s == severityCritical {
 		return "CRITICAL"
@@ -117,7 +121,10 @@ func printFacts(p *text.Page, s *proxyStatus, now time.Time) {
 	}
 	certificates := slices.Clone(s.Certificates)
 	slices.SortStableFunc(certificates, func(a, b certificateStatus) int {
-		return cmp.Or(cmp.Compare(certificateRank(&a, now), certificateRank(&b, now)), a.NotAfter.Compare(b.NotAfter))
+		return cmp.Or(
+			cmp.Compare(certificateRank(&a, now), certificateRank(&b, now)),
+			a.NotAfter.Compare(b.NotAfter),
+		)
 	})
 	for _, c := range certificates[:min(len(certificates), maxCertsShown)] {
 		name := "Certificate"
@@ -131,7 +138,11 @@ func printFacts(p *text.Page, s *proxyStatus, now time.Time) {
 	}
 	requests := strconv.Itoa(s.InFlight) + " in flight"
 	if s.Connections != nil {
-		requests += fmt.Sprintf("; %s open, %d refused since the start", text.Plural(s.Connections.Open, "connection"), s.Connections.Refused)
+		requests += fmt.Sprintf(
+			"; %s open, %d refused since the start",
+			text.Plural(s.Connections.Open, "connection"),
+			s.Connections.Refused,
+		)
 	}
 	fact("Requests", requests)
 	if s.Log != nil && logFact(s.Log) != "" {
@@ -145,14 +156,23 @@ func configFact(s *proxyStatus, now time.Time) string {
 	if r == nil {
 		return said
 	}
-	said += fmt.Sprintf(", generation %d, loaded %s ago", r.Generation, text.Duration(now.Sub(r.LoadedAt)))
+	said += fmt.Sprintf(
+		", generation %d, loaded %s ago",
+		r.Generation,
+		text.Duration(now.Sub(r.LoadedAt)),
+	)
 	if r.Attempts > 0 {
 		said += fmt.Sprintf("; %s, %d failed", text.Plural(r.Attempts, "reload"), r.Failures)
 		result := "succeeded"
 		if r.LastError != "" {
 			result = "FAILED"
 		}
-		said += fmt.Sprintf("; the last %s ago by %s %s", text.Duration(now.Sub(r.LastAttempt)), r.LastBy, result)
+		said += fmt.Sprintf(
+			"; the last %s ago by %s %s",
+			text.Duration(now.Sub(r.LastAttempt)),
+			r.LastBy,
+			result,
+		)
 	}
 	return said
 }
@@ -160,7 +180,13 @@ func configFact(s *proxyStatus, now time.Time) string {
 func groupFact(g *groupSummary, now time.Time) string {
 	said := fmt.Sprintf("%s: %d of %d in service", g.Name, g.InService, g.HSMs)
 	for _, h := range g.Others {
-		said += fmt.Sprintf("; %s %s for %s, %s", h.Name, h.Service, text.Duration(now.Sub(h.Since)), h.Health)
+		said += fmt.Sprintf(
+			"; %s %s for %s, %s",
+			h.Name,
+			h.Service,
+			text.Duration(now.Sub(h.Since)),
+			h.Health,
+		)
 	}
 	if g.Findings > 0 {
 		said += "; their keys need attention"
@@ -170,14 +196,25 @@ func groupFact(g *groupSummary, now time.Time) string {
 
 func printKeyStores(p *text.Page, list []keyStoreSummary, all bool, now time.Time) {
 	stores := slices.Clone(list)
-	slices.SortStableFunc(stores, func(a, b keyStoreSummary) int { return cmp.Compare(storeTrouble(&b), storeTrouble(&a)) })
+	slices.SortStableFunc(
+		stores,
+		func(a, b keyStoreSummary) int { return cmp.Compare(storeTrouble(&b), storeTrouble(&a)) },
+	)
 	limit := maxStoresShown
 	if all {
 		limit = len(stores)
 	}
 	p.Printf("\nKey stores: %d\n\n", len(stores))
-	t := text.NewTable("KEY STORE", "OWNER", "STATE", "<REQUESTS", "<FAILED", "<THROTTLED", "<IN FLIGHT",
-		"<LAST REQUEST")
+	t := text.NewTable(
+		"KEY STORE",
+		"OWNER",
+		"STATE",
+		"<REQUESTS",
+		"<FAILED",
+		"<THROTTLED",
+		"<IN FLIGHT",
+		"<LAST REQUEST",
+	)
 	for _, k := range stores[:min(len(stores), limit)] {
 		state := "enabled"
 		if k.Blocked != "" {
@@ -196,7 +233,8 @@ func printKeyStores(p *text.Page, list []keyStoreSummary, all bool, now time.Tim
 	}
 }
 
-// trouble orders key stores: what is blocked first, then the share of requests that did not succeed.
+// storeTrouble orders key stores: those that are blocked first, then by the share of requests that
+// did not succeed.
 func storeTrouble(k *keyStoreSummary) float64 {
 	const blockedFirst = 2
 	share := 0.0
@@ -209,7 +247,7 @@ func storeTrouble(k *keyStoreSummary) float64 {
 	return share
 }
 
-// fact is one line of the status; "" if there is nothing to report.
+// logFact is one line of the status; "" if there is nothing to report.
 func logFact(s *logState) string {
 	switch {
 	case s.Lost > 0 && s.Suppressed > 0:

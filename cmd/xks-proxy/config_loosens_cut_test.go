@@ -131,7 +131,7 @@ func TestCutFilesLoosen(t *testing.T) {
 		{"test.yaml", 100, 20}, {"key_stores.d/tax.yaml", 15, 1}, {"policies/a.cedar", 2, 1}, {"more.cedar", 2, 1},
 	} {
 		t.Run(file.name, func(t *testing.T) {
-			protectedDir(t)
+			testkit.ProtectedDir(t)
 			before := mustCompare(t)
 			text, err := os.ReadFile(file.name)
 			if err != nil {
@@ -183,18 +183,18 @@ func remains(text string) []string {
 // A file that grows while it is read: it is cut short, then a little longer. What only tightened at
 // first may not let anybody in without a word afterwards.
 func TestGrowingFilesLoosen(t *testing.T) {
-	protectedDir(t)
+	testkit.ProtectedDir(t)
 	whole := mustCompare(t)
-	returned, ends := 0, lineEnds(protectedConfig)
+	returned, ends := 0, lineEnds(testkit.ProtectedConfig)
 	for i, end := range ends {
-		testkit.WriteFile(t, "test.yaml", protectedConfig[:end], 0o644)
+		testkit.WriteFile(t, "test.yaml", testkit.ProtectedConfig[:end], 0o644)
 		first, err := readAfter(whole)
 		if err != nil || len(looseningsOf(whole, first, nil)) > 0 {
 			continue // no configuration, or said, hence refused
 		}
 		gone := goneStores(nil).after(whole.config, first.config)
 		for _, end := range ends[i+1:] {
-			testkit.WriteFile(t, "test.yaml", protectedConfig[:end], 0o644)
+			testkit.WriteFile(t, "test.yaml", testkit.ProtectedConfig[:end], 0o644)
 			second, err := readAfter(first)
 			if err != nil {
 				continue
@@ -237,7 +237,7 @@ func TestEmptiedFilesLoosen(t *testing.T) {
 		{"a file of forbids, emptied", "policies/c.cedar", "// nothing\n", "the forbid"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			protectedDir(t)
+			testkit.ProtectedDir(t)
 			testkit.WriteFile(t, "policies/b.cedar", `@id("carol") permit (principal == User::"arn:aws:iam::111122223333:user/Carol", action, resource);`, 0o644)
 			testkit.WriteFile(t, "policies/c.cedar", `@id("no-alice") forbid (principal == User::"arn:aws:iam::111122223333:user/Alice", action, resource);`, 0o644)
 			before := mustCompare(t)

@@ -73,10 +73,10 @@ func TestArgumentsOfRules(t *testing.T) {
 func TestLoosenings(t *testing.T) {
 	const payroll, tax = "key_stores[payroll].", "key_stores[tax-main]."
 	inMain := func(replacements ...string) func(*testing.T) {
-		return func(t *testing.T) { t.Helper(); edit(t, "test.yaml", replacements...) }
+		return func(t *testing.T) { t.Helper(); testkit.Edit(t, "test.yaml", replacements...) }
 	}
 	inFile := func(file string, replacements ...string) func(*testing.T) {
-		return func(t *testing.T) { t.Helper(); edit(t, file, replacements...) }
+		return func(t *testing.T) { t.Helper(); testkit.Edit(t, file, replacements...) }
 	}
 	remove := func(file string) func(*testing.T) {
 		return func(t *testing.T) {
@@ -161,7 +161,7 @@ func TestLoosenings(t *testing.T) {
 				t.Fatal(err)
 			}
 			testkit.WriteFile(t, "copy.pem", string(data), 0o644)
-			edit(t, "test.yaml", "ca: clients.pem", "ca: copy.pem")
+			testkit.Edit(t, "test.yaml", "ca: clients.pem", "ca: copy.pem")
 		}, nil},
 		{"a listener without", inMain("{ca: clients.pem, subjects: [other]}", "{}"),
 			[]string{"server.listeners[127.0.0.1:9443].client_certificates.ca: client certificates are not asked for any more"}},
@@ -214,7 +214,7 @@ func TestLoosenings(t *testing.T) {
 		}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			protectedDir(t)
+			testkit.ProtectedDir(t)
 			old := mustCompare(t)
 			test.change(t)
 			var got []string
@@ -233,10 +233,10 @@ func TestLoosenings(t *testing.T) {
 
 // What was not enforced takes no protection away.
 func TestLooseningsOfShadow(t *testing.T) {
-	protectedDir(t)
-	edit(t, "test.yaml", "mode: enforce", "mode: shadow")
+	testkit.ProtectedDir(t)
+	testkit.Edit(t, "test.yaml", "mode: enforce", "mode: shadow")
 	old := mustCompare(t)
-	edit(t, "test.yaml", "    policy:\n      files:\n        - policies\n      mode: shadow\n", "", "owner: agency", "owner: ministry")
+	testkit.Edit(t, "test.yaml", "    policy:\n      files:\n        - policies\n      mode: shadow\n", "", "owner: agency", "owner: ministry")
 	if found := looseningsOf(old, mustCompare(t), nil); len(found) > 0 {
 		t.Errorf("%v", found)
 	}
@@ -244,7 +244,7 @@ func TestLooseningsOfShadow(t *testing.T) {
 
 // A key store that comes back is compared with what it was; one that nobody knows is the next tenant.
 func TestLooseningsOfAReturn(t *testing.T) {
-	protectedDir(t)
+	testkit.ProtectedDir(t)
 	first := mustCompare(t)
 	err := os.Rename("key_stores.d/tax.yaml", "tax.kept")
 	if err != nil {
@@ -263,7 +263,7 @@ func TestLooseningsOfAReturn(t *testing.T) {
 	if found := looseningsOf(second, mustCompare(t), gone); len(found) > 0 {
 		t.Errorf("as it was: %v", found)
 	}
-	edit(t, "key_stores.d/tax.yaml", "policy: {files: [../more.cedar]}\n", "")
+	testkit.Edit(t, "key_stores.d/tax.yaml", "policy: {files: [../more.cedar]}\n", "")
 	third := mustCompare(t)
 	found := looseningsOf(second, third, gone)
 	if len(found) != 1 || found[0].Key != "key_stores[tax-main].policy.files" {
@@ -288,9 +288,9 @@ owner: another
 		"renamed":      {"name: tax-main", "name: records", "- tax-*", "- records-*"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			protectedDir(t)
+			testkit.ProtectedDir(t)
 			before := mustCompare(t)
-			edit(t, tax, first...)
+			testkit.Edit(t, tax, first...)
 			between := mustCompare(t)
 			gone := goneStores(nil).after(before.config, between.config)
 			for range 3 { // reloads do not make it more
@@ -300,7 +300,7 @@ owner: another
 				t.Fatalf("%d are remembered", len(gone))
 			}
 			testkit.WriteFile(t, "key_stores.d/next.yaml", newTax, 0o644)
-			edit(t, tax, "../third.key", "../second.key")
+			testkit.Edit(t, tax, "../third.key", "../second.key")
 			found := looseningsOf(between, mustCompare(t), gone)
 			if len(found) == 0 || !slices.ContainsFunc(found, func(one loosening) bool {
 				return one.String() == `key_stores[next]: is new and reaches the key with the label `+
@@ -314,10 +314,10 @@ owner: another
 
 // What widens, or is put otherwise, leaves nothing to remember.
 func TestNothingIsGone(t *testing.T) {
-	protectedDir(t)
+	testkit.ProtectedDir(t)
 	before := mustCompare(t)
-	edit(t, "test.yaml", "- payroll-*", "- pay*", "name: payroll", "name: wages", "blocked: true", "blocked: false")
-	edit(t, "key_stores.d/tax.yaml", "- tax-*", "- tax-?*\n    - tax-")
+	testkit.Edit(t, "test.yaml", "- payroll-*", "- pay*", "name: payroll", "name: wages", "blocked: true", "blocked: false")
+	testkit.Edit(t, "key_stores.d/tax.yaml", "- tax-*", "- tax-?*\n    - tax-")
 	if gone := goneStores(nil).after(before.config, mustCompare(t).config); len(gone) != 0 {
 		t.Errorf("%+v", gone)
 	}

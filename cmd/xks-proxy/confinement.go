@@ -213,7 +213,7 @@ func confinementFacts(all []confinementStatus) []string {
 
 // confinements are those of the HSMs that are served, in the order of the configuration.
 func (f *fleet) confinements() []confinementStatus {
-	g := f.current.Load()
+	g := f.shown()
 	if g == nil {
 		return nil
 	}

@@ -6,7 +6,7 @@ package main
 import (
 	"fmt"
 	"path/filepath"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,27 +17,21 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-// fakeEnforcer keeps the blocks that are in effect.
-type fakeEnforcer struct {
-	mu     sync.Mutex
-	blocks xks.Blocks
-	sets   int
-}
+// heldBlocks is a handler that only remembers what it was told to block.
+type heldBlocks struct{ atomic.Pointer[xks.Blocks] }
 
-func (e *fakeEnforcer) SetBlocks(b xks.Blocks) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.blocks, e.sets = b, e.sets+1
-}
+func (h *heldBlocks) SetBlocks(b xks.Blocks) { h.Store(&b) }
 
-func (e *fakeEnforcer) now() xks.Blocks {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.blocks
+// aBlock is a block of alice's, with all that one can have.
+func aBlock(keyStore, key string) block {
+	return block{
+		blockTarget: blockTarget{KeyStore: keyStore, Key: key}, By: "alice", UID: 1000,
+		Since: time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC), Reason: "case 4711",
+	}
 }
 
 // newFakeView has the key stores finance, payroll and archive, of which the configuration blocks the last, and a state directory.
-func newFakeView(t testing.TB, log *zap.Logger) serviceConfig {
+func newFakeView(t testing.TB, log *zap.Logger, held *heldBlocks) serviceConfig {
 	t.Helper()
 	state := t.TempDir()
 	kill, err := openKillSwitch(state, log)
@@ -45,7 +39,7 @@ func newFakeView(t testing.TB, log *zap.Logger) serviceConfig {
 		t.Fatal(err)
 	}
 	t.Cleanup(kill.close)
-	kill.attach(&fakeEnforcer{})
+	kill.attach(held)
 	c := &config{
 		StateDirectory: state,
 		source: &source{file: "xks-proxy.yaml", dir: "/etc/xks-proxy", origins: map[string]origin{
@@ -78,7 +72,7 @@ func newFakeView(t testing.TB, log *zap.Logger) serviceConfig {
 func newFakeSources(view serviceConfig) metricSources {
 	return metricSources{
 		serviceConfig: view, besides: func() map[string]int64 { return nil },
-		tls: newTLSHolder(true, view.log, noStrangers),
+		tls: newTLSHolder(true, view.log, func(string) *zap.Logger { return nil }),
 	}
 }
 
@@ -88,7 +82,7 @@ func (rig *adminRig) killPath() string {
 }
 
 // inForce is what the handler was told last.
-func (rig *adminRig) inForce() xks.Blocks { return rig.admin.kill.enforcer.(*fakeEnforcer).now() }
+func (rig *adminRig) inForce() xks.Blocks { return *rig.held.Load() }
 
 // busyStores are so many key stores as a proxy has that has served for a while.
 func busyStores(n int) []xks.KeyStoreStatus {

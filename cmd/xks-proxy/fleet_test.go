@@ -123,15 +123,14 @@ func fleetConfig(edit func(*config)) (*config, *secrets) {
 func (rig *fleetRig) begins(t *testing.T, edit func(*config)) {
 	t.Helper()
 	c, s := fleetConfig(edit)
-	starting, err := rig.begin(c, s)
+	err := rig.open(c, s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rig.current.Store(starting)
-	first := *starting
-	err = rig.finish(t.Context(), &first)
+	first := rig.starting.Load()
+	err = rig.finish(t.Context(), first)
 	if err == nil {
-		err = rig.publish(t.Context(), &first, func() error { return nil })
+		err = rig.publish(t.Context(), first, func() error { return nil })
 	}
 	if err != nil {
 		t.Fatal(err)

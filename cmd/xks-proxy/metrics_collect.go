@@ -1,6 +1,7 @@
 package main
 
-// From the groups, processes and key stores to Prometheus: collectors that look when they are asked.
+// From the groups, processes and key stores to Prometheus: collectors that look when they are
+// asked.
 
 import (
 	"net/http"
@@ -161,7 +162,10 @@ func (c *hsmCollector) collectStarting(to chan<- prometheus.Metric) {
 
 // counters are those of the metrics whose 0 is true of what has not begun.
 func counters[T any](metrics []described[T]) []described[T] {
-	return slices.DeleteFunc(slices.Clone(metrics), func(m described[T]) bool { return m.Kind != counter })
+	return slices.DeleteFunc(
+		slices.Clone(metrics),
+		func(m described[T]) bool { return m.Kind != counter },
+	)
 }
 
 // serviceCollector implements prometheus.Collector.

@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// counts has a line for every key that can loosen, from the start.
+// looseningCounts has a value for every key that can loosen, from the start.
 func looseningCounts(s looseningState) []oneValue {
 	var values []oneValue
 	for _, setting := range looseningSettings {
@@ -22,18 +22,42 @@ func looseningCounts(s looseningState) []oneValue {
 
 // reloadMetrics have no labels but their own.
 var reloadMetrics = []metric[reloadState]{
-	{Name: "xks_proxy_config_generation", Kind: gauge, Help: "Number of the configuration in use: 1 at the start, one more with each reload that succeeded.",
-		Value: func(s reloadState) float64 { return float64(s.Generation) }},
-	{Name: "xks_proxy_config_last_reload_success", Kind: gauge, Help: "0 if the last try to reload the configuration failed, so that an older one is in use; else 1.",
-		Value: func(s reloadState) float64 { return truth(s.LastError == "") }},
-	{Name: "xks_proxy_config_last_load_timestamp_seconds", Kind: gauge, Help: "When the configuration in use was loaded.",
-		Value: func(s reloadState) float64 { return timestamp(s.LoadedAt) }},
-	{Name: "xks_proxy_config_reloads_total", Kind: counter, Help: "Tries to reload the configuration.", Labels: []string{"result"},
+	{
+		Name:  "xks_proxy_config_generation",
+		Kind:  gauge,
+		Help:  "Number of the configuration in use: 1 at the start, one more with each reload that succeeded.",
+		Value: func(s reloadState) float64 { return float64(s.Generation) },
+	},
+	{
+		Name:  "xks_proxy_config_last_reload_success",
+		Kind:  gauge,
+		Help:  "0 if the last try to reload the configuration failed, so that an older one is in use; else 1.",
+		Value: func(s reloadState) float64 { return truth(s.LastError == "") },
+	},
+	{
+		Name:  "xks_proxy_config_last_load_timestamp_seconds",
+		Kind:  gauge,
+		Help:  "When the configuration in use was loaded.",
+		Value: func(s reloadState) float64 { return timestamp(s.LoadedAt) },
+	},
+	{
+		Name:   "xks_proxy_config_reloads_total",
+		Kind:   counter,
+		Help:   "Tries to reload the configuration.",
+		Labels: []string{"result"},
 		Each: func(s reloadState) []oneValue {
-			return []oneValue{sample(float64(s.Attempts-s.Failures), "success"), sample(float64(s.Failures), "failure")}
-		}},
-	{Name: "xks_proxy_config_waits_for_restart", Kind: gauge, Help: "Keys of the configuration whose values take effect at the next start only.",
-		Value: func(s reloadState) float64 { return float64(len(s.WaitsForRestart)) }},
+			return []oneValue{
+				sample(float64(s.Attempts-s.Failures), "success"),
+				sample(float64(s.Failures), "failure"),
+			}
+		},
+	},
+	{
+		Name:  "xks_proxy_config_waits_for_restart",
+		Kind:  gauge,
+		Help:  "Keys of the configuration whose values take effect at the next start only.",
+		Value: func(s reloadState) float64 { return float64(len(s.WaitsForRestart)) },
+	},
 	{
 		Name: "xks_proxy_config_loosened_total", Kind: counter, Labels: []string{"setting", "accepted"},
 		Help: "Changes taken by reloads that may let in what was refused before, by key. " +

@@ -4,15 +4,11 @@ package main
 // lists all of it.
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"slices"
 	"strings"
 	"testing"
-	"xks-proxy/internal/testkit"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -74,100 +70,4 @@ func scrape(t testing.TB, registry *prometheus.Registry) string {
 		t.Fatalf("%d: %v", w.Code, err)
 	}
 	return string(body)
-}
-
-// The plain listener has the metrics if they are wanted; what HTTPS serves of it never has.
-func TestMetricsPath(t *testing.T) {
-	rig := newAdminRig(t)
-	get := func(handler http.Handler, path string) int {
-		w := httptest.NewRecorder()
-		r := httptest.NewRequest(http.MethodGet, path, nil)
-		handler.ServeHTTP(w, r)
-		return w.Code
-	}
-	h := newHealth(rig.admin.groups)
-	h.serving.Store(true)
-	c := &config{}
-	metrics := metricsHandler(newFakeSources(rig.admin.serviceConfig))
-	refuse := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
-	for _, on := range []bool{true, false} {
-		c.Health.Metrics = on
-		want := map[bool]int{true: http.StatusOK, false: http.StatusNotFound}[on]
-		if got := get(h.plain(c, metrics), metricsPath); got != want {
-			t.Errorf("metrics %t: %d, want %d", on, got, want)
-		}
-		for _, path := range []string{livePath, readyPath} {
-			if got := get(h.plain(c, metrics), path); got != http.StatusOK {
-				t.Errorf("%s beside metrics %t: %d", path, on, got)
-			}
-		}
-	}
-	if got := get(h.before(refuse), metricsPath); got != http.StatusTeapot {
-		t.Errorf("HTTPS serves the metrics: %d", got)
-	}
-}
-
-const (
-	operations   = "../../docs/operations.md"
-	metricsBegin = "<!-- metrics: a test of cmd/xks-proxy writes this table -->\n"
-	metricsEnd   = "<!-- end of metrics -->\n"
-)
-
-func TestMetricsAreDocumented(t *testing.T) {
-	text := testkit.ReadFile(t, operations)
-	head, rest, begins := strings.Cut(text, metricsBegin)
-	_, tail, ends := strings.Cut(rest, metricsEnd)
-	if !begins || !ends {
-		t.Fatalf("%s lacks the marks around the table of metrics", operations)
-	}
-	want := head + metricsBegin + metricsTable() + metricsEnd + tail
-	if testkit.Update() && text != want {
-		err := os.WriteFile(operations, []byte(want), 0o644)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text = want
-	}
-	if text != want {
-		t.Errorf("%s has another table of metrics than the program (go test -update writes it):\n%s", operations, metricsTable())
-	}
-	// Every metric that the registry has and that is ours is in the table.
-	families, err := newMetrics(fullSources(t)).Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if name := f.GetName(); strings.HasPrefix(name, "xks_") && !strings.Contains(text, "| `"+name+"` |") {
-			t.Errorf("%s is not documented", name)
-		}
-	}
-}
-
-func metricsTable() string {
-	var b strings.Builder
-	b.WriteString("| metric | type | labels | meaning |\n|---|---|---|---|\n")
-	writeMetrics(&b, storeMetrics, keyStoreLabel)
-	writeMetrics(&b, proxyMetrics)
-	fmt.Fprintf(&b, "| `%s` | histogram | `%s` | %s |\n", durationName, durationLabel, durationHelp)
-	writeMetrics(&b, memberMetrics, groupLabel, hsmLabel)
-	writeMetrics(&b, processMetrics, hsmLabel)
-	writeMetrics(&b, testKeyMetrics, hsmLabel)
-	writeMetrics(&b, groupMetrics, groupLabel)
-	writeMetrics(&b, reloadMetrics)
-	writeMetrics(&b, certificateMetrics, keyStoreLabel, certificateLabel, useLabel)
-	writeMetrics(&b, handshakeMetrics)
-	writeMetrics(&b, refusalMetrics)
-	fmt.Fprintf(&b, "| `%s` | gauge | `%s` | %s |\n", buildInfoName, buildInfoLabel, buildInfoHelp)
-	return b.String()
-}
-
-func writeMetrics[T any](b *strings.Builder, metrics []metric[T], labels ...string) {
-	for _, m := range metrics {
-		names := ""
-		if all := slices.Concat(labels, m.Labels); len(all) > 0 {
-			names = "`" + strings.Join(all, "`, `") + "`"
-		}
-		kind := map[prometheus.ValueType]string{counter: "counter", gauge: "gauge"}[m.Kind]
-		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", m.Name, kind, names, m.Help)
-	}
 }

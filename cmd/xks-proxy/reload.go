@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -20,8 +21,8 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-// reloader reloads, one at a time.
-type reloader struct {
+// reloaderConfig is what a reload reads and what it puts into effect. Every field is required.
+type reloaderConfig struct {
 	file  string
 	log   *openedLog
 	fleet *fleet
@@ -30,7 +31,13 @@ type reloader struct {
 	kill  *killSwitch
 
 	listeners *listeners
-	handler   *xks.Handler // set before the first generation is published
+	served    *atomic.Pointer[xks.Handler] // set when the first generation is published
+	warnings  []warning                    // that the log has from the start
+}
+
+// reloader reloads, one at a time.
+type reloader struct {
+	reloaderConfig
 
 	life context.Context // ends with the program: a reload that is under way is called off
 	end  context.CancelFunc
@@ -59,8 +66,11 @@ type reloadReading struct {
 
 var errNotStarted = refuse(errStarting, "the proxy is still starting: nothing was reloaded; ask again in a moment")
 
-func newReloader(ctx context.Context, file string, log *openedLog, f *fleet, t *tlsHolder, files *filewatch.Watcher) *reloader {
-	r := &reloader{file: file, log: log, fleet: f, tls: t, files: files, turn: make(chan struct{}, 1), known: map[string]bool{}}
+func newReloader(ctx context.Context, c reloaderConfig) *reloader {
+	r := &reloader{reloaderConfig: c, turn: make(chan struct{}, 1), known: map[string]bool{}}
+	for _, w := range c.warnings {
+		r.known[w.String()] = true
+	}
 	r.life, r.end = context.WithCancel(ctx)
 	return r
 }
@@ -79,7 +89,7 @@ func (r *reloader) take(ctx context.Context) (context.Context, func(), error) {
 		release()
 		return nil, nil, errStopped
 	}
-	if r.fleet.current.Load().number == 0 {
+	if r.fleet.current.Load() == nil {
 		release()
 		return nil, nil, errNotStarted
 	}
@@ -141,7 +151,7 @@ func (r *reloader) replace(ctx context.Context, try reloadTry) (*reloadAnswer, e
 	}
 	next.waits = reading.waits
 	serve := func() error {
-		err := r.handler.Replace(handlerConfig(next, r.log))
+		err := r.served.Load().Replace(handlerConfig(next, r.log))
 		if err != nil {
 			return fmt.Errorf("the key stores cannot be served: %w", err)
 		}

@@ -10,7 +10,11 @@ import (
 )
 
 func TestReloadRefusesAnEmptiedDirectory(t *testing.T) {
-	dir := storeDir(t)
+	testkit.ProtectedDir(t) // its key_stores.d has tax.yaml
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
 	load := func() *config {
 		t.Helper()
 		c, _, err := loadConfig("test.yaml")
@@ -27,7 +31,7 @@ func TestReloadRefusesAnEmptiedDirectory(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
-	err := os.Rename("key_stores.d/tax.yaml", "tax.yaml")
+	err = os.Rename("key_stores.d/tax.yaml", "tax.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -103,7 +103,7 @@ func logLoosenings(log *zap.Logger, try reloadTry, answer *reloadAnswer) {
 	}
 }
 
-// note takes what a try came to. An operator who accepts has seen what was loosened before, too.
+// noteLoosening takes what a try came to. An operator who accepts has seen what was loosened before, too.
 func noteLoosening(s *looseningState, try reloadTry, answer *reloadAnswer, err error) {
 	s.Refused, s.Digest = nil, ""
 	var refused *looseningRefused

@@ -16,12 +16,12 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// readRigOf is a reloader of test.yaml of protectedDir as it is now.
+// readRigOf is a reloader of test.yaml of testkit.ProtectedDir as it is now.
 func readRigOf(t *testing.T, edits ...string) *reloader {
 	t.Helper()
-	protectedDir(t)
+	testkit.ProtectedDir(t)
 	if len(edits) > 0 {
-		edit(t, "test.yaml", edits...)
+		testkit.Edit(t, "test.yaml", edits...)
 	}
 	return newReadRig(t)
 }
@@ -54,7 +54,7 @@ func TestWhoAcceptsALoosening(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			edit(t, "test.yaml", test.running, test.next, "    blocked: true\n", "")
+			testkit.Edit(t, "test.yaml", test.running, test.next, "    blocked: true\n", "")
 			reading, err := accepts(t, r, acceptNothing)
 			var refused *looseningRefused
 			if errors.As(err, &refused) != test.refused || (err != nil) != test.refused {
@@ -80,7 +80,7 @@ func TestWhoAcceptsALoosening(t *testing.T) {
 // Whatever differs has another digest; what does not has the same.
 func TestDigestOfALoosening(t *testing.T) {
 	r := readRigOf(t)
-	edit(t, "test.yaml", "    blocked: true\n", "")
+	testkit.Edit(t, "test.yaml", "    blocked: true\n", "")
 	digests := []string{}
 	note := func() {
 		t.Helper()
@@ -92,11 +92,11 @@ func TestDigestOfALoosening(t *testing.T) {
 		digests = append(digests, first.digest)
 	}
 	note()
-	edit(t, "test.yaml", "- eu-west-1", "- eu-west-2")
+	testkit.Edit(t, "test.yaml", "- eu-west-1", "- eu-west-2")
 	note()
-	edit(t, "policies/a.cedar", "user/Bob", "user/Carol")
+	testkit.Edit(t, "policies/a.cedar", "user/Bob", "user/Carol")
 	note()
-	edit(t, "policies/a.cedar", "user/Carol", "user/Caroline") // the same statement has changed
+	testkit.Edit(t, "policies/a.cedar", "user/Carol", "user/Caroline") // the same statement has changed
 	note()
 	next := func(labels, secret string) {
 		t.Helper()
@@ -119,7 +119,7 @@ func TestDigestOfALoosening(t *testing.T) {
 func TestRefusedLooseningChangesNothing(t *testing.T) {
 	r := readRigOf(t)
 	before := r.fleet.current.Load()
-	edit(t, "test.yaml", "    blocked: true\n", "", "server:", "log: {level: debug}\nserver:")
+	testkit.Edit(t, "test.yaml", "    blocked: true\n", "", "server:", "log: {level: debug}\nserver:")
 	_, err := r.reload(t.Context(), "a test", acceptNothing)
 	var refused *looseningRefused
 	if !errors.As(err, &refused) || r.fleet.current.Load() != before || len(r.gone) != 0 {
@@ -201,9 +201,6 @@ func TestLooseningsAreLoggedAndCounted(t *testing.T) {
 	s := r.state()
 	if text := said(began); text != "" || !s.Loosening.Accepted || len(s.Loosening.Loosens) != 200 {
 		t.Errorf("%s, %t", text, s.Loosening.Accepted)
-	}
-	if text := looseningFact(s.Loosening, began.Add(time.Minute)); !strings.HasPrefix(text, "200 changes, 1m ago by SIGHUP, accepted: key_stores[0]") {
-		t.Errorf("%s", text)
 	}
 	r.note(reloadTry{by: "an operator", began: began, accept: acceptAny}, &reloadAnswer{Generation: 3, Loosens: answer.Loosens[:2]}, nil)
 	if count(blocked, false) != 200 || count(blocked, true) != 2 || said(began) != "" {

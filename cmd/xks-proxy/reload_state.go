@@ -21,8 +21,11 @@ func (r *reloader) state() reloadState {
 	s.Loosening.taken = maps.Clone(s.Loosening.taken)
 	s.Loosening.Loosens = append([]loosening{}, s.Loosening.Loosens...)
 	r.mu.Unlock()
-	g := r.fleet.current.Load()
-	s.Generation, s.LoadedAt, s.WaitsForRestart = g.number, g.loadedAt, append([]string{}, g.waits...)
+	if g := r.fleet.current.Load(); g != nil {
+		s.Generation = g.number
+	}
+	g := r.fleet.shown()
+	s.LoadedAt, s.WaitsForRestart = g.loadedAt, append([]string{}, g.waits...)
 	return s
 }
 
@@ -72,15 +75,6 @@ func (r *reloader) level() zapcore.Level {
 		return r.log.level.Level() // the schema lets nothing else in
 	}
 	return level
-}
-
-// told says which warnings the log has from the start.
-func (r *reloader) told(warnings []warning) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, w := range warnings {
-		r.known[w.String()] = true
-	}
 }
 
 // tellWarnings logs those that the configuration before did not have.

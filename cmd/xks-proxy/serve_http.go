@@ -39,7 +39,8 @@ const (
 	writeTimeout  = 10 * time.Second // for a client that does not read its answer
 	serversBeside = 3
 
-	// maxStreams bounds what one HTTP/2 connection has the proxy do at once; a client with more to ask opens another.
+	// maxStreams bounds what one HTTP/2 connection has the proxy do at once; a client with more to
+	// ask opens another.
 	maxStreams   = 100
 	maxReadFrame = 16 << 10  // bytes; a connection keeps a buffer of the longest
 	maxUnread    = 256 << 10 // bytes of bodies that a connection may send before they are read
@@ -47,7 +48,12 @@ const (
 
 func newServers(p *parts, l *listeners) *servers {
 	c := p.config.Server
-	s := &servers{parts: p, listeners: l, health: newHealth(p.groupList), broken: make(chan error, len(l.ports)+serversBeside)}
+	s := &servers{
+		parts:     p,
+		listeners: l,
+		health:    newHealth(p.groupList),
+		broken:    make(chan error, len(l.ports)+serversBeside),
+	}
 	s.few = map[string]*fewConnections{
 		listenerHealth:  newFewConnections(listenerHealth, l.budget.health, p.log),
 		listenerAdmin:   newFewConnections(listenerAdmin, l.budget.admin, p.log),
@@ -137,7 +143,8 @@ func (s *servers) serveAPI(api *http.Server) {
 	}
 }
 
-// serveBeside lets the health port, the metrics and the admin socket answer. HSMs may take long to start: without
+// serveBeside lets the health port, the metrics and the admin socket answer. HSMs may take long to
+// start: without
 // an answer about liveness meanwhile, a container platform would end the program.
 func (s *servers) serveBeside() {
 	fields := []zap.Field{zap.String("version", version.Get().Version)}
@@ -184,7 +191,11 @@ func (s *servers) run(ctx context.Context) error {
 func (s *servers) drain(api *http.Server) error {
 	c := s.parts.running().Server
 	log := s.parts.log
-	log.Info("draining", zap.Duration("delay", c.DrainDelay), zap.Duration("timeout", c.DrainTimeout))
+	log.Info(
+		"draining",
+		zap.Duration("delay", c.DrainDelay),
+		zap.Duration("timeout", c.DrainTimeout),
+	)
 	s.health.draining.Store(true)
 	time.Sleep(c.DrainDelay)
 	ctx, cancel := context.WithTimeout(context.Background(), c.DrainTimeout)

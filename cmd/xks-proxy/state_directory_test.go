@@ -88,6 +88,16 @@ func TestStrangeStateFiles(t *testing.T) {
 	}
 }
 
+func killSwitchIn(t *testing.T, directory string) *killSwitch {
+	t.Helper()
+	k, err := openKillSwitch(directory, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.close)
+	return k
+}
+
 // What is written goes in the place of what stands there, and not where a link leads.
 func TestStateFilesAreReplaced(t *testing.T) {
 	for name, put := range strangeFiles {
@@ -95,7 +105,7 @@ func TestStateFilesAreReplaced(t *testing.T) {
 			continue
 		}
 		directory := t.TempDir()
-		k := mustOpen(t, directory)
+		k := killSwitchIn(t, directory)
 		refused := refusedPINs{directory: directory, log: zap.NewNop()}
 		h := hsmConfig{Name: "hsm-a", Module: "m", Token: "t"}
 		err := errors.Join(put(filepath.Join(directory, blocksName)), put(refused.file("hsm-a")))
@@ -103,7 +113,10 @@ func TestStateFilesAreReplaced(t *testing.T) {
 			t.Fatal(err)
 		}
 		err = inTime(t, func() error {
-			mustAdd(t, k, blockOf("finance", ""))
+			_, _, err := k.add(t.Context(), block{blockTarget: blockTarget{KeyStore: "finance"}})
+			if err != nil {
+				return err
+			}
 			return refused.remember(
 				h,
 				secret.New("1234"),
@@ -113,7 +126,7 @@ func TestStateFilesAreReplaced(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if blocks, _ := mustOpen(t, directory).list(); len(blocks) != 1 {
+		if blocks, _ := killSwitchIn(t, directory).list(); len(blocks) != 1 {
 			t.Errorf("%s: after a restart %v", name, blocks)
 		}
 		if err := refused.held(h, secret.New("1234")); err == nil {

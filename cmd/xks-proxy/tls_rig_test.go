@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 	"xks-proxy/internal/testkit"
+	"xks-proxy/pkg/xks"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -114,7 +115,7 @@ func (r *tlsRig) start() *tlsRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &parts{config: r.config, log: log, opened: testLog(t, core, zap.NewAtomicLevel()), fleet: newFleet(log), tls: r.holder}
+	p := &parts{config: r.config, log: log, opened: testLog(t, core, zap.NewAtomicLevel()), fleet: newFleet(log), tls: r.holder, served: new(atomic.Pointer[xks.Handler])}
 	p.fleet.current.Store(&generation{config: r.config})
 	r.servers = newServers(p, l)
 	api := r.servers.newAPI()
