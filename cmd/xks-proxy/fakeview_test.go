@@ -36,6 +36,15 @@ func (e *fakeEnforcer) now() xks.Blocks {
 	return e.blocks
 }
 
+// aliceBlocks is a block that alice set.
+func aliceBlocks(keyStore, key string) block {
+	return block{
+		blockTarget: blockTarget{KeyStore: keyStore, Key: key}, By: "alice", UID: 1000,
+		Since:  time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC),
+		Reason: "case 4711",
+	}
+}
+
 // newFakeView has the key stores finance, payroll and archive, of which the configuration blocks the last, and a state directory.
 func newFakeView(t testing.TB, log *zap.Logger) serviceConfig {
 	t.Helper()

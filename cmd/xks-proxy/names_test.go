@@ -47,7 +47,10 @@ func TestOrderThatComesTooLate(t *testing.T) {
 		strings.Replace(adminDrainPath, "{name}", "hsm-a", 1): http.MethodPost,
 	} {
 		rig := newAdminRig(t)
-		mustAddAny(t, rig.admin.kill, blockOf("archive", ""))
+		_, _, err := rig.admin.kill.add(t.Context(), aliceBlocks("archive", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
 		let := make(chan struct{})
 		rig.hang(let)
 		conn, err := net.Dial("unix", rig.socket)

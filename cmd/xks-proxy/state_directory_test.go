@@ -95,15 +95,22 @@ func TestStateFilesAreReplaced(t *testing.T) {
 			continue
 		}
 		directory := t.TempDir()
-		k := mustOpen(t, directory)
+		k, err := openKillSwitch(directory, zap.NewNop())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.close()
 		refused := refusedPINs{directory: directory, log: zap.NewNop()}
 		h := hsmConfig{Name: "hsm-a", Module: "m", Token: "t"}
-		err := errors.Join(put(filepath.Join(directory, blocksName)), put(refused.file("hsm-a")))
+		err = errors.Join(put(filepath.Join(directory, blocksName)), put(refused.file("hsm-a")))
 		if err != nil {
 			t.Fatal(err)
 		}
 		err = inTime(t, func() error {
-			mustAdd(t, k, blockOf("finance", ""))
+			_, _, err := k.add(t.Context(), block{blockTarget: blockTarget{KeyStore: "finance"}})
+			if err != nil {
+				return err
+			}
 			return refused.remember(
 				h,
 				secret.New("1234"),
@@ -113,7 +120,12 @@ func TestStateFilesAreReplaced(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if blocks, _ := mustOpen(t, directory).list(); len(blocks) != 1 {
+		again, err := openKillSwitch(directory, zap.NewNop())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer again.close()
+		if blocks, _ := again.list(); len(blocks) != 1 {
 			t.Errorf("%s: after a restart %v", name, blocks)
 		}
 		if err := refused.held(h, secret.New("1234")); err == nil {
