@@ -135,7 +135,7 @@ func TestEnterNeedsWhatWasFound(t *testing.T) {
 		spec, want string
 	}{
 		"more than there is": {`{"kernel":12,"plan":{}}`, "there is no Landlock ABI 12"},
-		"not an spec":        {`[]`, "cannot read what this process may reach"},
+		"not a spec":        {`[]`, "cannot read what this process may reach"},
 	} {
 		file := filepath.Join(t.TempDir(), "spec")
 		err := os.WriteFile(file, []byte(c.spec), 0o600)

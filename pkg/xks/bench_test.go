@@ -223,13 +223,13 @@ func BenchmarkReplace(b *testing.B) {
 // BenchmarkQuota is what the limits of a request cost: counted in, a token of the key store's bucket and one of the key's.
 func BenchmarkQuota(b *testing.B) {
 	l := newRateLimit(1_000_000, 0)
-	var all, group rivals
-	lane := &lane{all: &all, group: &group}
-	b.Run("lane", func(b *testing.B) {
+	var all, group sharedLoad
+	load := &storeLoad{all: &all, group: &group}
+	b.Run("in flight", func(b *testing.B) {
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				lane.enter()
-				lane.leave()
+				load.enter()
+				load.leave()
 			}
 		})
 	})
@@ -257,8 +257,8 @@ func BenchmarkQuota(b *testing.B) {
 			}
 		})
 	})
-	b.Run("ledger", func(b *testing.B) {
-		var shared ledger
+	b.Run("usage", func(b *testing.B) {
+		var shared usage
 		var times histogram
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {

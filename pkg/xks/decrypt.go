@@ -45,7 +45,7 @@ func (x *exchange) decrypt() (response, error) {
 	if err := checkLengths(f); err != nil {
 		return nil, err
 	}
-	if err := x.waitInLine(1); err != nil {
+	if err := x.checkBacklog(1); err != nil {
 		return nil, err
 	}
 	plaintext, trace, err := x.store.group.Decrypt(x.ctx, x.keyRef(), frameAAD(f.AAD, f.CiphertextMetadata),
@@ -74,7 +74,7 @@ func (x *exchange) findVersion() error {
 		return badCiphertext(err)
 	}
 	x.version, x.hasKey = version, true
-	key, err := x.store.lane.asker.KeyWithVersion(x.ctx, x.keyRef())
+	key, err := x.store.load.resolver.KeyWithVersion(x.ctx, x.keyRef())
 	switch {
 	case errors.Is(err, hsm.ErrKeyNotFound):
 		return badCiphertext(errors.New(err.Error()))

@@ -42,7 +42,7 @@ func (x *exchange) encrypt() (response, error) {
 	}
 	x.version, x.hasKey = version, true
 	if x.fields.CDIVAlgorithm == nil {
-		if err := x.waitInLine(1); err != nil {
+		if err := x.checkBacklog(1); err != nil {
 			return nil, err
 		}
 		return x.encryptOnce()
@@ -50,7 +50,7 @@ func (x *exchange) encrypt() (response, error) {
 	if err := x.key.CheckDecrypt(version); err != nil {
 		return nil, err // requirement E5
 	}
-	if err := x.waitInLine(2); err != nil {
+	if err := x.checkBacklog(2); err != nil {
 		return nil, err
 	}
 	return x.encryptVerified()

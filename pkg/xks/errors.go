@@ -112,7 +112,7 @@ func apiErrorOf(err error) *apiError {
 	case errors.Is(err, hsm.ErrTooLarge):
 		return failure(unsupported, "An input is larger than the external key manager supports.", err)
 	case errors.Is(err, group.ErrLookupLimit):
-		return errOverLooks
+		return errOverLookups
 	case errors.Is(err, hsm.ErrBusy):
 		return failure(throttling, shedMessage, fmt.Errorf("%w: %w", overBusy, err))
 	case errors.Is(err, hsm.ErrTimeout), errors.Is(err, context.DeadlineExceeded):

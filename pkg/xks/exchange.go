@@ -121,8 +121,8 @@ func (x *exchange) run() (response, error) {
 	}
 	x.queued = x.timeQueued()
 	if x.op.shed {
-		x.store.lane.enter()
-		defer x.store.lane.leave()
+		x.store.load.enter()
+		defer x.store.load.leave()
 		if err := x.admit(); err != nil {
 			x.peek()
 			return nil, err
@@ -159,7 +159,7 @@ func (x *exchange) authenticate() error {
 		return err
 	}
 	x.identity = identity
-	x.conn.Authenticated(x.store.name, x.store.shares)
+	x.conn.MarkAuthenticated(x.store.name, x.store.shared)
 	return nil
 }
 
@@ -202,7 +202,7 @@ func (x *exchange) findKey() error {
 			return err
 		}
 	}
-	if !x.store.ledger.keys.allow(x.store.keyRate, key.Label, sinceEpoch) {
+	if !x.store.usage.keys.allow(x.store.keyRate, key.Label, sinceEpoch) {
 		return errOverKeyRate
 	}
 	return nil
@@ -211,7 +211,7 @@ func (x *exchange) findKey() error {
 // keyExists tells a key that is gone from one that lacks a version. After a
 // version was looked for in vain it costs nothing.
 func (x *exchange) keyExists() bool {
-	_, err := x.store.lane.asker.Key(x.ctx, x.key.Label)
+	_, err := x.store.load.resolver.Key(x.ctx, x.key.Label)
 	return err == nil
 }
 

@@ -69,7 +69,7 @@ type Handler struct {
 	state  atomic.Pointer[state]
 	blocks atomic.Pointer[Blocks] // nil: nothing is blocked
 
-	all       rivals       // authenticated requests
+	all       sharedLoad   // authenticated requests
 	bodies    atomic.Int64 // bytes of request bodies in memory
 	refused   outcomeCounts
 	latencies [operationCount]histogram

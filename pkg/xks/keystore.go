@@ -33,9 +33,9 @@ type keyStore struct {
 	accessKeyIDs  []string // in the order of the configuration
 	rate, keyRate rateLimit
 	maxInFlight   int64 // 0: no limit of its own
-	shares        bool  // there are other key stores
-	ledger        *ledger
-	lane          *lane
+	shared        bool  // there are other key stores
+	usage         *usage
+	load          *storeLoad
 
 	labels   map[string]bool // patterns without wildcards: a list of 10,000 keys costs what one costs
 	patterns []string
@@ -54,7 +54,7 @@ func newKeyStore(c KeyStoreConfig) (*keyStore, error) {
 		name: c.Name, verifier: verifier, group: c.Group, blocked: c.Blocked, verifyOnSame: c.VerifyOnSame,
 		policies: c.Policies, mode: c.PolicyMode, owner: c.Owner, uriPath: URIPath(c.PathPrefix), hosts: slices.Clone(c.Hosts),
 		rate: newRateLimit(c.Quota.Rate, c.Quota.Burst), keyRate: newRateLimit(c.Quota.KeyRate, c.Quota.KeyBurst),
-		maxInFlight: int64(c.Quota.MaxInFlight), ledger: new(ledger),
+		maxInFlight: int64(c.Quota.MaxInFlight), usage: new(usage),
 		labels: map[string]bool{}, disabled: map[string]bool{},
 	}
 	s.before, s.after, _ = strings.Cut(c.Label, KeyIDPlaceholder)
@@ -130,7 +130,7 @@ func (s *keyStore) key(ctx context.Context, keyID string) (*catalogue.Key, error
 	if !ok {
 		return nil, errNoSuchKey
 	}
-	return s.lane.asker.Key(ctx, label)
+	return s.load.resolver.Key(ctx, label)
 }
 
 const maxKeyID = 128

@@ -17,11 +17,11 @@ import (
 
 // Limits in bytes of the log.
 const (
-	maxLoggedText  = 2048    // one field of requestMetadata: the length of an ARN (U9, U11)
-	maxLoggedOther = 4096    // all fields of requestMetadata that we do not know
-	maxUnproven    = 256     // each of these, and the path, while nobody has signed for it
-	maxUnsigned    = 512     // the reason for refusing a request that nobody has signed
-	maxLoggedStack = 8 << 10 // a panic is a bug of ours
+	maxLoggedText      = 2048    // one field of requestMetadata: the length of an ARN (U9, U11)
+	maxLoggedOther     = 4096    // all fields of requestMetadata that we do not know
+	maxUnauthenticated = 256     // each of these, and the path, while nobody has signed for it
+	maxUnsigned        = 512     // the reason for refusing a request that nobody has signed
+	maxLoggedStack     = 8 << 10 // a panic is a bug of ours
 
 	loggedQueue = time.Millisecond // less is not worth a word
 )
@@ -44,8 +44,8 @@ func (x *exchange) appendLogFields(fields []zap.Field, status int, failed *apiEr
 			fields = append(fields, zap.String("key", shorten(x.keyID, x.limit(maxLoggedText))))
 		}
 	} else {
-		fields = append(fields, zap.String("method", shorten(r.Method, maxUnproven)),
-			zap.String("path", shorten(r.RequestURI, maxUnproven)))
+		fields = append(fields, zap.String("method", shorten(r.Method, maxUnauthenticated)),
+			zap.String("path", shorten(r.RequestURI, maxUnauthenticated)))
 	}
 	if x.store != nil {
 		fields = append(fields, zap.Bool("authenticated", x.authenticated()))
@@ -67,7 +67,7 @@ func (x *exchange) limit(proven int) int {
 	if x.authenticated() {
 		return proven
 	}
-	return maxUnproven
+	return maxUnauthenticated
 }
 
 func (x *exchange) appendMetadata(fields []zap.Field) []zap.Field {

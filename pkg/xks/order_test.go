@@ -34,11 +34,11 @@ func TestOrderOfChecks(t *testing.T) {
 
 	// Over its quota, and each key over its own, for an hour.
 	full := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce), withQuota(Quota{Rate: 1}), func(c *Config, _ *group.Config) { c.KeyStores[0].Blocked = true })
-	full.handler.state.Load().keyStores[0].ledger.bucket.full.Store(sinceEpoch() + int64(time.Hour))
+	full.handler.state.Load().keyStores[0].usage.bucket.full.Store(sinceEpoch() + int64(time.Hour))
 	keysFull := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce), withQuota(Quota{KeyRate: 1}))
-	keysFull.handler.state.Load().keyStores[0].ledger.keys.full = map[string]int64{}
+	keysFull.handler.state.Load().keyStores[0].usage.keys.full = map[string]int64{}
 	for _, label := range []string{goodKey, "disabled", "impotent"} {
-		keysFull.handler.state.Load().keyStores[0].ledger.keys.full[label] = sinceEpoch() + int64(time.Hour)
+		keysFull.handler.state.Load().keyStores[0].usage.keys.full[label] = sinceEpoch() + int64(time.Hour)
 	}
 
 	path := fault{"path", invalidURIPath, func(s *sketch) { s.path += "x" }}

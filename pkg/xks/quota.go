@@ -55,7 +55,7 @@ func (b *bucket) allow(l rateLimit, clock func() int64) bool {
 }
 
 // fit is for a limit that has changed: nobody owes more than an empty bucket.
-func (b *bucket) fit(l rateLimit, now int64) {
+func (b *bucket) clamp(l rateLimit, now int64) {
 	for before := b.full.Load(); before > now+l.window; before = b.full.Load() {
 		if b.full.CompareAndSwap(before, now+l.window) {
 			return
@@ -71,7 +71,7 @@ type keyBuckets struct {
 	sweep int              // the number of buckets with which the full ones are dropped
 }
 
-const leastSweep = 64
+const minSweep = 64
 
 func (k *keyBuckets) allow(l rateLimit, label string, clock func() int64) bool {
 	if l.interval == 0 {
@@ -89,7 +89,7 @@ func (k *keyBuckets) allow(l rateLimit, label string, clock func() int64) bool {
 	if !ok {
 		return false
 	}
-	if len(k.full) >= max(k.sweep, leastSweep) {
+	if len(k.full) >= max(k.sweep, minSweep) {
 		for other, at := range k.full {
 			if at <= now {
 				delete(k.full, other)
@@ -121,7 +121,7 @@ const (
 	overBacklog       throttle = "time queued for an HSM"
 	overBacklogShare  throttle = "key store's share of the time queued for an HSM"
 	overBudget        throttle = "time left after queueing for an HSM"
-	overLooks         throttle = "unknown keys"
+	overLookups       throttle = "unknown keys"
 	overBusy          throttle = "HSM busy"
 )
 
@@ -139,7 +139,7 @@ var (
 	errOverBacklog       = failure(throttling, shedMessage, overBacklog)
 	errOverBacklogShare  = failure(throttling, shedMessage, overBacklogShare)
 	errOverBudget        = failure(throttling, shedMessage, overBudget)
-	errOverLooks         = failure(throttling, shedMessage, overLooks)
+	errOverLookups       = failure(throttling, shedMessage, overLookups)
 	errOverStoreInFlight = failure(throttling, quotaMessage, overStoreInFlight)
 	errOverStoreRate     = failure(throttling, quotaMessage, overStoreRate)
 	errOverKeyRate       = failure(throttling, quotaMessage, overKeyRate)

@@ -75,7 +75,7 @@ func TestBucketFits(t *testing.T) {
 	for range 1000 {
 		b.allow(slow, clock.read)
 	}
-	b.fit(quick, clock.read())
+	b.clamp(quick, clock.read())
 	if b.allow(quick, clock.read) {
 		t.Error("an empty bucket gave a token")
 	}
@@ -105,7 +105,7 @@ func TestKeyBuckets(t *testing.T) {
 			t.Fatalf("%s has a burst of %d, not 2", label, allowed)
 		}
 		clock.now.Add(l.interval)
-		if len(k.full) > 2*leastSweep {
+		if len(k.full) > 2*minSweep {
 			t.Fatalf("%d buckets", len(k.full))
 		}
 	}
@@ -164,7 +164,7 @@ func TestKeyRate(t *testing.T) {
 		r.wantThrottled(p, overKeyRate)
 	}
 	r.encrypt("wraps-too", encryptFields(nil)).wantOK(t)
-	if n := len(r.handler.state.Load().keyStores[0].ledger.keys.full); n != 2 {
+	if n := len(r.handler.state.Load().keyStores[0].usage.keys.full); n != 2 {
 		t.Errorf("%d buckets for two keys", n)
 	}
 }

@@ -22,11 +22,11 @@ func (h *Handler) Replace(c Config) error {
 
 // inherit takes over what outlives a configuration, of the key store of the same name, while this one serves nothing yet. Requests
 // that still run under the old one and those of the new one count in one place.
-func (s *keyStore) inherit(old *keyStore) {
+func (s *keyStore) carryOver(old *keyStore) {
 	s.verifier.ShareLastUsed(old.verifier)
-	s.ledger = old.ledger
-	s.ledger.bucket.fit(s.rate, sinceEpoch())
+	s.usage = old.usage
+	s.usage.bucket.clamp(s.rate, sinceEpoch())
 	if s.group == old.group {
-		s.lane = old.lane
+		s.load = old.load
 	}
 }

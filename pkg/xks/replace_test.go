@@ -77,7 +77,7 @@ func TestReplaceUnderLoad(t *testing.T) {
 	if got := r.status("store-two").counted("Encrypt", "ok"); int64(got) != steady.Load() || int64(sum) != swapped.Load() {
 		t.Errorf("%d and %d were counted of %d and %d", got, sum, steady.Load(), swapped.Load())
 	}
-	all, group := &r.handler.all, r.handler.state.Load().keyStores[0].lane.group
+	all, group := &r.handler.all, r.handler.state.Load().keyStores[0].load.group
 	for _, n := range []int64{all.inFlight.Load(), all.keyStores.Load(), group.inFlight.Load(), group.keyStores.Load(), r.handler.bodies.Load()} {
 		if n != 0 {
 			t.Errorf("%d is still counted when nothing is in flight", n)

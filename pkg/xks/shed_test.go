@@ -129,7 +129,7 @@ func TestFloodOfUnknownKeysOfOneKeyStore(t *testing.T) {
 	r := newRig(t, withOther)
 	for i := range 60 {
 		if p := r.metadata("unknown-" + itoa(i)); p.errorName(t) == throttling {
-			r.wantThrottled(p, overLooks)
+			r.wantThrottled(p, overLookups)
 		}
 	}
 	for i := range 5 {

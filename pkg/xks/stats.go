@@ -71,9 +71,9 @@ func (h *Handler) KeyStores() []KeyStoreStatus {
 }
 
 func (s *keyStore) status() KeyStoreStatus {
-	l := s.ledger
+	l := s.usage
 	status := KeyStoreStatus{
-		Name: s.name, Owner: s.owner, URIPath: s.uriPath, Group: s.group.Name(), InFlight: int(s.lane.inFlight.Load()),
+		Name: s.name, Owner: s.owner, URIPath: s.uriPath, Group: s.group.Name(), InFlight: int(s.load.inFlight.Load()),
 		PolicyDenials: l.denials.Load(), PolicyShadowDenials: l.shadowDenials.Load(),
 	}
 	status.Requests = l.counts()
@@ -89,10 +89,10 @@ func (s *keyStore) status() KeyStoreStatus {
 
 // ZeroKeyStoreStatus gives the counts of a key store that is configured and not served yet: all are 0.
 func ZeroKeyStoreStatus(name, owner string) KeyStoreStatus {
-	return KeyStoreStatus{Name: name, Owner: owner, Requests: new(ledger).counts()}
+	return KeyStoreStatus{Name: name, Owner: owner, Requests: new(usage).counts()}
 }
 
-func (l *ledger) counts() []RequestCount {
+func (l *usage) counts() []RequestCount {
 	var list []RequestCount
 	for _, op := range operations {
 		list = l.requests[op.number].appendTo(list, op.name, op.possible())

@@ -142,17 +142,17 @@ func TestOutcomes(t *testing.T) {
 }
 
 func TestCountingAllocatesNothing(t *testing.T) {
-	var l ledger
+	var l usage
 	var h histogram
-	var all, group rivals
-	lane := &lane{all: &all, group: &group}
+	var all, group sharedLoad
+	load := &storeLoad{all: &all, group: &group}
 	limit := newRateLimit(1000, 0)
 	if n := testing.AllocsPerRun(100, func() {
-		lane.enter()
+		load.enter()
 		l.bucket.allow(limit, sinceEpoch)
 		l.requests[1].add(errOverShare)
 		h.add(time.Millisecond)
-		lane.leave()
+		load.leave()
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

@@ -77,6 +77,32 @@ func halfOpen(ctx context.Context, t *target, n *tally) error {
 	return nil
 }
 
+// helloClose sends a ClientHello and leaves before the answer: work for the server that nobody wants.
+func helloClose(ctx context.Context, t *target, n *tally) error {
+	hello := clientHello(t.tlsConfig("http/1.1"))
+	if hello == nil {
+		return fmt.Errorf("no ClientHello was made")
+	}
+	until(ctx, t.seconds(15, 0.7), 16, func() {
+		c, err := dial(t.API)
+		if err != nil {
+			n.note("no connection")
+			return
+		}
+		_, err = c.Write(hello)
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+		_ = c.Close()
+		if err != nil {
+			n.note("closed")
+			return
+		}
+		n.note("left after the ClientHello")
+	})
+	return nil
+}
+
 // connectClose connects and goes away, by a reset every other time.
 func connectClose(ctx context.Context, t *target, n *tally) error {
 	until(ctx, t.seconds(10, 0.7), 8, func() {

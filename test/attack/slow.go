@@ -3,6 +3,7 @@ package main
 // Clients that take their time, and clients that only hold connections.
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -128,6 +129,30 @@ func slowReaders(ctx context.Context, t *target, n *tally) error {
 		}
 		if time.Until(end) > 0 {
 			n.answered("closed by the server", 1)
+		}
+	})
+	return nil
+}
+
+// pipelines send short unsigned requests as fast as they are taken, and never read an answer: the
+// server has to wait when what the system buffers is full, with a request at work.
+func pipelines(ctx context.Context, t *target, n *tally) error {
+	span := t.seconds(15, 1)
+	requests := bytes.Repeat([]byte("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"), 64)
+	inParallel(ctx, 8, 8, func(int) {
+		end := time.Now().Add(span)
+		for time.Now().Before(end) && ctx.Err() == nil {
+			c, err := t.dialTLS(t.tlsConfig("http/1.1"))
+			if err != nil {
+				n.note("no connection")
+				continue
+			}
+			_ = c.SetDeadline(end)
+			for err == nil {
+				_, err = c.Write(requests)
+				n.noteMany("pipelined", 64)
+			}
+			_ = c.Close()
 		}
 	})
 	return nil

@@ -14,80 +14,80 @@ import (
 
 const (
 	// A turn begins when bytes of a stranger are handed on, and ends when more are asked for, when he is known, or after
-	// turnLease: somebody who does not read his answers must not keep the others waiting.
-	turnLease = 5 * time.Millisecond
+	// maxSlotTime: somebody who does not read his answers must not keep the others waiting.
+	maxSlotTime = 5 * time.Millisecond
 
-	// strangerPortion is how many bytes a stranger gets in at a turn: a hundred frames, or most of a ClientHello.
-	strangerPortion = 4 << 10
+	// unauthenticatedRead is how many bytes a stranger gets in at a turn: a hundred frames, or most of a ClientHello.
+	unauthenticatedRead = 4 << 10
 
-	// turnPatience is how long a stranger waits for his turn. AWS KMS has given up long before (U13); it is
+	// maxSlotWait is how long a stranger waits for his turn. AWS KMS has given up long before (U13); it is
 	// as long as this for the sake of slow machines.
-	turnPatience = 2 * time.Second
+	maxSlotWait = 2 * time.Second
 
-	// strangerBytes is what a stranger may send at once, TLS included, over and above the longest body: a handshake and the
+	// unauthenticatedBurst is what a stranger may send at once, TLS included, over and above the longest body: a handshake and the
 	// largest header need 72 KiB; each body that is refused for its length costs 256 KiB, which net/http reads
 	// of it. The gate keeps floods small, and this makes each of them begin anew, behind those who come later.
-	strangerBytes = 2 << 20
+	unauthenticatedBurst = 2 << 20
 
-	// knownBytes is what a tenant may send from one authenticated request to the next, over and above the longest body: who
+	// authenticatedBytes is what a tenant may send from one authenticated request to the next, over and above the longest body: who
 	// sends more, such as frames without end, is dealt with as a stranger until he makes a request.
-	knownBytes = 512 << 10
+	authenticatedBytes = 512 << 10
 
-	// strangerRefill is bytes a second, for load balancers that ask for /healthz on one connection
+	// unauthenticatedRate is bytes a second, for load balancers that ask for /healthz on one connection
 	// for weeks, and for pings.
-	strangerRefill = 1 << 10
+	unauthenticatedRate = 1 << 10
 )
 
 // gate lets few strangers work at once, the newest first: when there are more than can be served in
 // time, those who came long ago have given up.
-type gate struct {
+type semaphore struct {
 	mu      sync.Mutex
 	free    int       // turns that nobody has
 	waiting list.List // of chan struct{}, closed when its turn comes; the newest in front
 }
 
 // enter waits for a turn. False: none came in time.
-func (g *gate) enter() bool {
-	g.mu.Lock()
-	if g.free > 0 {
-		g.free--
-		g.mu.Unlock()
+func (s *semaphore) acquire() bool {
+	s.mu.Lock()
+	if s.free > 0 {
+		s.free--
+		s.mu.Unlock()
 		return true
 	}
 	turn := make(chan struct{})
-	place := g.waiting.PushFront(turn)
-	g.mu.Unlock()
-	patience := time.NewTimer(turnPatience)
+	place := s.waiting.PushFront(turn)
+	s.mu.Unlock()
+	patience := time.NewTimer(maxSlotWait)
 	defer patience.Stop()
 	select {
 	case <-turn:
 		return true
 	case <-patience.C:
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	select {
 	case <-turn: // at the last moment
 		return true
 	default:
-		g.waiting.Remove(place)
+		s.waiting.Remove(place)
 		return false
 	}
 }
 
 // leave gives a turn to the next.
-func (g *gate) leave() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	next := g.waiting.Front()
+func (s *semaphore) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := s.waiting.Front()
 	if next == nil {
-		g.free++
+		s.free++
 		return
 	}
-	close(g.waiting.Remove(next).(chan struct{}))
+	close(s.waiting.Remove(next).(chan struct{}))
 }
 
 // newAllowance is of bytes, for one stranger's connection.
 func newAllowance(maxBody int) *rate.Limiter {
-	return rate.NewLimiter(strangerRefill, strangerBytes+maxBody)
+	return rate.NewLimiter(unauthenticatedRate, unauthenticatedBurst+maxBody)
 }

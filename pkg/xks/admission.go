@@ -10,26 +10,26 @@ import (
 )
 
 // rivals counts requests that compete for something: the whole proxy, or one HSM group.
-type rivals struct {
+type sharedLoad struct {
 	inFlight  atomic.Int64
 	keyStores atomic.Int64 // that have a request in flight
 }
 
 // lane is the requests of one key store on their way to one HSM group. It outlives a reload, so that what began before one and ends
 // after it is counted in one place; a key store that is moved to another group gets a new lane.
-type lane struct {
+type storeLoad struct {
 	inFlight atomic.Int64
-	all      *rivals // of the proxy
-	group    *rivals // of the HSM group
-	asker    *group.Resolver
+	all      *sharedLoad // of the proxy
+	group    *sharedLoad // of the HSM group
+	resolver *group.Resolver
 }
 
-func newLane(all, group *rivals, g *group.Group) *lane {
-	return &lane{all: all, group: group, asker: g.NewResolver()}
+func newStoreLoad(all, group *sharedLoad, g *group.Group) *storeLoad {
+	return &storeLoad{all: all, group: group, resolver: g.NewResolver()}
 }
 
 // enter counts a request in; leave must follow.
-func (l *lane) enter() {
+func (l *storeLoad) enter() {
 	l.all.inFlight.Add(1)
 	l.group.inFlight.Add(1)
 	if l.inFlight.Add(1) == 1 {
@@ -38,7 +38,7 @@ func (l *lane) enter() {
 	}
 }
 
-func (l *lane) leave() {
+func (l *storeLoad) leave() {
 	if l.inFlight.Add(-1) == 0 {
 		l.all.keyStores.Add(-1)
 		l.group.keyStores.Add(-1)
@@ -47,9 +47,9 @@ func (l *lane) leave() {
 	l.all.inFlight.Add(-1)
 }
 
-// aboveShare reports whether a key store has more in flight than an equal share for each that has any, and for one more: there
+// aboveFairShare reports whether a key store has more in flight than an equal share for each that has any, and for one more: there
 // must be room for the one that comes next.
-func (c *rivals) aboveShare(mine int64) bool {
+func (c *sharedLoad) aboveFairShare(mine int64) bool {
 	return mine*(c.keyStores.Load()+1) > c.inFlight.Load()
 }
 
@@ -57,18 +57,18 @@ func (c *rivals) aboveShare(mine int64) bool {
 // second half is for key stores that have no more than their share, and within the quota of its key store.
 func (x *exchange) admit() error {
 	store := x.store
-	l := store.lane
+	l := store.load
 	most, all, mine := int64(x.config.MaxInFlight), l.all.inFlight.Load(), l.inFlight.Load()
 	switch {
 	case all > most:
 		return errOverMaxInFlight
-	case store.shares && 2*all > most && l.all.aboveShare(mine):
+	case store.shared && 2*all > most && l.all.aboveFairShare(mine):
 		return errOverShare
 	case store.maxInFlight > 0 && mine > store.maxInFlight:
 		return errOverStoreInFlight
 	case x.queued > x.config.MaxQueueTime:
 		return errOverQueueTime
-	case !store.ledger.bucket.allow(store.rate, sinceEpoch):
+	case !store.usage.bucket.allow(store.rate, sinceEpoch):
 		return errOverStoreRate
 	}
 	return nil
@@ -88,10 +88,10 @@ var quotaEpoch = time.Now()
 
 func sinceEpoch() int64 { return int64(time.Since(quotaEpoch)) }
 
-// waitInLine refuses a request that the HSMs cannot answer in time, before they are asked: calls is how often they will be. It may wait
+// checkBacklog refuses a request that the HSMs cannot answer in time, before they are asked: calls is how often they will be. It may wait
 // for a session for MaxQueueTime, and half of that if its key store has more than its share in flight, so that the
 // line is never so long that another key store finds no place in it.
-func (x *exchange) waitInLine(calls int) error {
+func (x *exchange) checkBacklog(calls int) error {
 	wait, answer := x.store.group.Backlog()
 	if wait == 0 {
 		return nil
@@ -100,8 +100,8 @@ func (x *exchange) waitInLine(calls int) error {
 	if wait > most {
 		return errOverBacklog
 	}
-	l := x.store.lane
-	if x.store.shares && 2*wait > most && l.group.aboveShare(l.inFlight.Load()) {
+	l := x.store.load
+	if x.store.shared && 2*wait > most && l.group.aboveFairShare(l.inFlight.Load()) {
 		return errOverBacklogShare
 	}
 	deadline, _ := x.ctx.Deadline()

@@ -10,7 +10,7 @@ import (
 )
 
 // ledger is what one key store remembers: some 600 bytes, and 40 for each key that has used up some of its rate.
-type ledger struct {
+type usage struct {
 	requests      [operationCount]outcomeCounts
 	denials       atomic.Uint64
 	shadowDenials atomic.Uint64
@@ -94,7 +94,7 @@ func (x *exchange) count(failed *apiError, took time.Duration) {
 		x.handler.refused.add(failed)
 		return
 	}
-	l := x.store.ledger
+	l := x.store.usage
 	l.requests[x.op.number].add(failed)
 	if x.identity.AccessKeyID == "" {
 		return
