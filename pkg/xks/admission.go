@@ -1,6 +1,7 @@
 package xks
 
-// Who is in flight, and what becomes of a request when too much is: shedding (requirement R3) and fairness among key stores.
+// Who is in flight, and what becomes of a request when too much is: shedding (requirement R3) and
+// fairness among key stores.
 
 import (
 	"sync/atomic"
@@ -15,7 +16,8 @@ type sharedLoad struct {
 	keyStores atomic.Int64 // that have a request in flight
 }
 
-// lane is the requests of one key store on their way to one HSM group. It outlives a reload, so that what began before one and ends
+// lane is the requests of one key store on their way to one HSM group. It outlives a reload, so
+// that what began before one and ends
 // after it is counted in one place; a key store that is moved to another group gets a new lane.
 type storeLoad struct {
 	inFlight atomic.Int64
@@ -47,14 +49,16 @@ func (l *storeLoad) leave() {
 	l.all.inFlight.Add(-1)
 }
 
-// aboveFairShare reports whether a key store has more in flight than an equal share for each that has any, and for one more: there
+// aboveFairShare reports whether a key store has more in flight than an equal share for each that
+// has any, and for one more: there
 // must be room for the one that comes next.
 func (c *sharedLoad) aboveFairShare(mine int64) bool {
 	return mine*(c.keyStores.Load()+1) > c.inFlight.Load()
 }
 
-// admit says whether there is room for an authenticated request that was just counted in: in the whole proxy, of which the
-// second half is for key stores that have no more than their share, and within the quota of its key store.
+// admit says whether there is room for an authenticated request that was just counted in: in the
+// whole proxy, of which the second half is for key stores that have no more than their share, and
+// within the quota of its key store.
 func (x *exchange) admit() error {
 	store := x.store
 	l := store.load
@@ -74,8 +78,9 @@ func (x *exchange) admit() error {
 	return nil
 }
 
-// timeQueued is how long the request has waited for us since its last byte was read, which is not a fault of the client; 0 if
-// that is not known. What comes meanwhile on the same connection, pipelined or on another stream, can make it too little.
+// timeQueued is how long the request has waited for us since its last byte was read, which is not a
+// fault of the client; 0 if that is not known. What comes meanwhile on the same connection,
+// pipelined or on another stream, can make it too little.
 func (x *exchange) timeQueued() time.Duration {
 	if x.conn == nil {
 		return 0
@@ -88,8 +93,9 @@ var quotaEpoch = time.Now()
 
 func sinceEpoch() int64 { return int64(time.Since(quotaEpoch)) }
 
-// checkBacklog refuses a request that the HSMs cannot answer in time, before they are asked: calls is how often they will be. It may wait
-// for a session for MaxQueueTime, and half of that if its key store has more than its share in flight, so that the
+// checkBacklog refuses a request that the HSMs cannot answer in time, before they are asked: calls
+// is how often they will be. It may wait for a session for MaxQueueTime, and half of that if its
+// key store has more than its share in flight, so that the
 // line is never so long that another key store finds no place in it.
 func (x *exchange) checkBacklog(calls int) error {
 	wait, answer := x.store.group.Backlog()

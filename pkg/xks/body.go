@@ -68,7 +68,8 @@ func (x *exchange) readBody() error {
 				return errBodyTooBig
 			}
 			return nil
-		case errors.Is(err, os.ErrDeadlineExceeded), err != nil && errors.Is(x.ctx.Err(), context.DeadlineExceeded):
+		case errors.Is(err, os.ErrDeadlineExceeded),
+			err != nil && errors.Is(x.ctx.Err(), context.DeadlineExceeded):
 			return failure(dependencyTimeout, "The request body did not arrive in time.", err)
 		case err != nil:
 			return failure(validation, "The request body did not arrive whole.", err)

@@ -48,8 +48,10 @@ func (x *exchange) decrypt() (response, error) {
 	if err := x.checkBacklog(1); err != nil {
 		return nil, err
 	}
-	plaintext, trace, err := x.store.group.Decrypt(x.ctx, x.keyRef(), frameAAD(f.AAD, f.CiphertextMetadata),
-		hsm.Sealed{IV: f.InitializationVector, Ciphertext: f.Ciphertext, Tag: f.AuthenticationTag})
+	plaintext, trace, err := x.store.group.Decrypt(
+		x.ctx, x.keyRef(), frameAAD(f.AAD, f.CiphertextMetadata),
+		hsm.Sealed{IV: f.InitializationVector, Ciphertext: f.Ciphertext, Tag: f.AuthenticationTag},
+	)
 	x.hsmCalls.add(trace)
 	x.hsmCalls.servedBy = trace.HSM
 	if errors.Is(err, hsm.ErrKeyNotFound) && x.keyExists() {

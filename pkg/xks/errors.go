@@ -83,12 +83,17 @@ func invalid(message string) *apiError { return failure(validation, message, nil
 
 // The replies that more than one place gives.
 var (
-	errNotAllowed = &apiError{name: unsupported, status: http.StatusMethodNotAllowed, message: "Only POST is supported at this URI."}
+	errNotAllowed = &apiError{
+		name: unsupported, status: http.StatusMethodNotAllowed,
+		message: "Only POST is supported at this URI.",
+	}
 	errNoSuchPath = failure(invalidURIPath, "The URI path is not one of this proxy.", nil)
 	errNoSuchKey  = failure(keyNotFound, "The external key was not found.", nil)
 	errDenied     = failure(accessDenied, "The caller is not allowed to use the external key.", nil)
 	errTooLate    = failure(dependencyTimeout, "The time allotted to the request ran out.", nil)
-	errBodyTooBig = failure(unsupported, "The request body is larger than this proxy supports.", nil)
+	errBodyTooBig = failure(
+		unsupported, "The request body is larger than this proxy supports.", nil,
+	)
 )
 
 // apiErrorOf is the one place where an error from below gets its name on the
@@ -102,15 +107,22 @@ func apiErrorOf(err error) *apiError {
 	case errors.As(err, &auth):
 		return failure(authenticationFailed, "The request could not be authenticated.", err)
 	case errors.Is(err, hsm.ErrInvalidCiphertext):
-		return failure(invalidCiphertext, "The ciphertext, its metadata or its additional authenticated data are not valid.", err)
+		return failure(
+			invalidCiphertext,
+			"The ciphertext, its metadata or its additional authenticated data are not valid.", err,
+		)
 	case errors.Is(err, hsm.ErrKeyUsage):
 		return failure(invalidKeyUsage, "The external key does not support the operation.", err)
 	case errors.Is(err, hsm.ErrKeyNotFound):
 		return failure(keyNotFound, errNoSuchKey.message, err)
 	case errors.Is(err, catalogue.ErrIncomplete):
-		return failure(invalidState, "The external key is not enabled on every external key manager.", err)
+		return failure(
+			invalidState, "The external key is not enabled on every external key manager.", err,
+		)
 	case errors.Is(err, hsm.ErrTooLarge):
-		return failure(unsupported, "An input is larger than the external key manager supports.", err)
+		return failure(
+			unsupported, "An input is larger than the external key manager supports.", err,
+		)
 	case errors.Is(err, group.ErrLookupLimit):
 		return errOverLookups
 	case errors.Is(err, hsm.ErrBusy):

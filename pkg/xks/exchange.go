@@ -71,7 +71,10 @@ type target struct {
 
 func (h *Handler) begin(s *state, w http.ResponseWriter, r *http.Request) *exchange {
 	CloseIfAmbiguous(w, r)
-	x := &exchange{handler: h, config: &s.config, request: r, conn: listener.ConnectionOf(r), clock: s.config.startClock(r)}
+	x := &exchange{
+		handler: h, config: &s.config, request: r, conn: listener.ConnectionOf(r),
+		clock: s.config.startClock(r),
+	}
 	x.readInTime(w)
 	return x
 }
@@ -86,7 +89,9 @@ const (
 // serve runs the operation and answers.
 func (x *exchange) serve(w http.ResponseWriter, t target) {
 	x.target = t
-	x.ctx, x.cancel = context.WithDeadline(x.request.Context(), x.clock.deadline.Add(-min(answerTime, x.config.Budget/answerShare)))
+	x.ctx, x.cancel = context.WithDeadline(
+		x.request.Context(), x.clock.deadline.Add(-min(answerTime, x.config.Budget/answerShare)),
+	)
 	defer x.cancel()
 	answer, err := x.runSafely()
 	x.end(w, answer, err)
@@ -97,13 +102,16 @@ func (x *exchange) refuse(w http.ResponseWriter, e *apiError) {
 	x.end(w, nil, e)
 }
 
-// runSafely turns a panic into an InternalException (requirement U12). It names its results, because
+// runSafely turns a panic into an InternalException (requirement U12). It names its results,
+// because
 // a deferred function can change them in no other way.
 func (x *exchange) runSafely() (answer response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			x.panicked, x.stack = p, debug.Stack()
-			answer, err = nil, failure(internal, "The request could not be served.", errors.New("panic"))
+			answer, err = nil, failure(
+				internal, "The request could not be served.", errors.New("panic"),
+			)
 		}
 	}()
 	return x.run()
@@ -186,7 +194,10 @@ func isJSON(contentType []string) bool {
 	}
 	mediaType, _, _ := strings.Cut(contentType[0], ";")
 	mediaType = strings.TrimSpace(mediaType)
-	return len(mediaType) == len(jsonType[0]) && strings.EqualFold(mediaType, jsonType[0]) // of one length: letters that fold to ASCII's are longer
+	return len(mediaType) == len(jsonType[0]) &&
+		strings.EqualFold(
+			mediaType, jsonType[0],
+		) // of one length: letters that fold to ASCII's are longer
 }
 
 // findKey resolves the external key id, and asks whether this caller may use

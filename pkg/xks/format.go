@@ -20,7 +20,9 @@ const (
 	format1Size = 5
 )
 
-var errCiphertextFormat = errors.New("the ciphertext metadata is of no format that this proxy ever wrote")
+var errCiphertextFormat = errors.New(
+	"the ciphertext metadata is of no format that this proxy ever wrote",
+)
 
 // ciphertextMetadata is what a new ciphertext carries.
 func ciphertextMetadata(keyVersion uint32) []byte {

@@ -19,7 +19,12 @@ func (x *exchange) getHealthStatus() (response, error) {
 		EKMVendor: ekmVendor(health),
 	}
 	for _, h := range health {
-		answer.Fleet = append(answer.Fleet, healthDetail{ID: orUnknown(h.HSM), Model: orUnknown(h.Model), HealthStatus: string(h.Status)})
+		answer.Fleet = append(
+			answer.Fleet,
+			healthDetail{
+				ID: orUnknown(h.HSM), Model: orUnknown(h.Model), HealthStatus: string(h.Status),
+			},
+		)
 	}
 	return answer, nil
 }

@@ -14,7 +14,8 @@ import (
 	"xks-proxy/pkg/sigv4"
 )
 
-// keyStore is one key store, immutable but for its ledger and its lane, which are those of the key store of the same name
+// keyStore is one key store, immutable but for its ledger and its lane, which are those of the key
+// store of the same name
 // before a reload.
 type keyStore struct {
 	name     string
@@ -45,7 +46,9 @@ type keyStore struct {
 }
 
 func newKeyStore(c KeyStoreConfig) (*keyStore, error) {
-	verifier, err := sigv4.New(sigv4.Config{Service: Service, Regions: c.Regions, Credentials: c.Credentials})
+	verifier, err := sigv4.New(
+		sigv4.Config{Service: Service, Regions: c.Regions, Credentials: c.Credentials},
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +56,9 @@ func newKeyStore(c KeyStoreConfig) (*keyStore, error) {
 	s := &keyStore{
 		name: c.Name, verifier: verifier, group: c.Group, blocked: c.Blocked, verifyOnSame: c.VerifyOnSame,
 		policies: c.Policies, mode: c.PolicyMode, owner: c.Owner, uriPath: URIPath(c.PathPrefix), hosts: slices.Clone(c.Hosts),
-		rate: newRateLimit(c.Quota.Rate, c.Quota.Burst), keyRate: newRateLimit(c.Quota.KeyRate, c.Quota.KeyBurst),
+		rate: newRateLimit(
+			c.Quota.Rate, c.Quota.Burst,
+		), keyRate: newRateLimit(c.Quota.KeyRate, c.Quota.KeyBurst),
 		maxInFlight: int64(c.Quota.MaxInFlight), usage: new(usage),
 		labels: map[string]bool{}, disabled: map[string]bool{},
 	}
@@ -74,7 +79,8 @@ func newKeyStore(c KeyStoreConfig) (*keyStore, error) {
 	return s, nil
 }
 
-// servedAt reports whether the key store is there under this Host or :authority. Letter case and port do not matter; a
+// servedAt reports whether the key store is there under this Host or :authority. Letter case and
+// port do not matter; a
 // trailing dot makes another name.
 func (s *keyStore) servedAt(host string) bool {
 	if len(s.hosts) == 0 {
@@ -82,7 +88,10 @@ func (s *keyStore) servedAt(host string) bool {
 	}
 	name := withoutPort(host)
 	for _, served := range s.hosts {
-		if len(name) == len(served) && strings.EqualFold(name, served) { // of one length: letters that fold to ASCII's are longer
+		if len(name) == len(served) &&
+			strings.EqualFold(
+				name, served,
+			) { // of one length: letters that fold to ASCII's are longer
 			return true
 		}
 	}
@@ -143,7 +152,12 @@ func validKeyID(id string) bool {
 	for i := range len(id) {
 		c := id[i]
 		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '.', c == '_':
+		case 'a' <= c && c <= 'z',
+			'A' <= c && c <= 'Z',
+			'0' <= c && c <= '9',
+			c == '-',
+			c == '.',
+			c == '_':
 		default:
 			return false
 		}

@@ -26,7 +26,9 @@ const (
 	loggedQueue = time.Millisecond // less is not worth a word
 )
 
-func (x *exchange) appendLogFields(fields []zap.Field, status int, failed *apiError, writeErr error, took time.Duration) []zap.Field {
+func (x *exchange) appendLogFields(
+	fields []zap.Field, status int, failed *apiError, writeErr error, took time.Duration,
+) []zap.Field {
 	r := x.request
 	fields = append(fields,
 		zap.Int("status", status),
@@ -39,7 +41,9 @@ func (x *exchange) appendLogFields(fields []zap.Field, status int, failed *apiEr
 		fields = append(fields, zap.Float64("queued_ms", milliseconds(x.queued)))
 	}
 	if x.store != nil {
-		fields = append(fields, zap.String("operation", x.op.name), zap.String("key_store", x.store.name))
+		fields = append(
+			fields, zap.String("operation", x.op.name), zap.String("key_store", x.store.name),
+		)
 		if x.op.keyed {
 			fields = append(fields, zap.String("key", shorten(x.keyID, x.limit(maxLoggedText))))
 		}
@@ -51,7 +55,10 @@ func (x *exchange) appendLogFields(fields []zap.Field, status int, failed *apiEr
 		fields = append(fields, zap.Bool("authenticated", x.authenticated()))
 	}
 	if x.authenticated() {
-		fields = append(fields, zap.String("access_key_id", x.identity.AccessKeyID), zap.String("region", x.identity.Region))
+		fields = append(
+			fields, zap.String("access_key_id", x.identity.AccessKeyID),
+			zap.String("region", x.identity.Region),
+		)
 	}
 	fields = x.appendMetadata(fields)
 	fields = x.appendDecision(fields)
@@ -99,7 +106,9 @@ func (x *exchange) appendHSM(fields []zap.Field) []zap.Field {
 	}
 	calls := &x.hsmCalls
 	if calls.attempts > 0 {
-		fields = append(fields, zap.String("hsm", calls.servedBy), zap.Int("attempts", calls.attempts))
+		fields = append(
+			fields, zap.String("hsm", calls.servedBy), zap.Int("attempts", calls.attempts),
+		)
 	}
 	if calls.hedges > 0 {
 		fields = append(fields, zap.Int("hedges", calls.hedges))
@@ -122,8 +131,10 @@ func (x *exchange) appendFailure(fields []zap.Field, failed *apiError, writeErr 
 		if !x.authenticated() {
 			maxReason = maxUnsigned
 		}
-		fields = append(fields, zap.String("outcome", "error"), zap.String("error_name", string(failed.name)),
-			zap.String("reason", shorten(failed.Error(), maxReason)))
+		fields = append(
+			fields, zap.String("outcome", "error"), zap.String("error_name", string(failed.name)),
+			zap.String("reason", shorten(failed.Error(), maxReason)),
+		)
 		var limit throttle
 		if errors.As(failed, &limit) {
 			fields = append(fields, zap.String("throttled", string(limit)))

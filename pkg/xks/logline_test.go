@@ -119,7 +119,10 @@ func TestStrangersHaveALogOfTheirOwn(t *testing.T) {
 	r.send("/nowhere", "")
 	r.send(prefixURI+"/health", "", func(q *http.Request) { q.Method = http.MethodPut })
 	r.send(prefixURI+"/health", "", func(q *http.Request) { q.Header.Del("Authorization") })
-	r.send(prefixURI+"/health", "x", func(q *http.Request) { q.Header.Set("X-Amz-Content-Sha256", "0") })
+	r.send(
+		prefixURI+"/health", "x",
+		func(q *http.Request) { q.Header.Set("X-Amz-Content-Sha256", "0") },
+	)
 	r.send(prefixURI+"/health", strings.Repeat("x", 1<<20))
 	want := []string{
 		"InvalidUriPathException", "UnsupportedOperationException", "missing_authorization",

@@ -1,6 +1,7 @@
 package xks
 
-// Quotas: how many requests a second a key store, and each of its keys, may have. Beyond is ThrottlingException.
+// Quotas: how many requests a second a key store, and each of its keys, may have. Beyond is
+// ThrottlingException.
 
 import (
 	"sync"
@@ -26,14 +27,16 @@ func newRateLimit(perSecond, burst int) rateLimit {
 	return rateLimit{interval: interval, window: int64(burst) * interval}
 }
 
-// take is a token bucket in one number: when the bucket will be full again, in ns since epoch. It gives that number after one
+// take is a token bucket in one number: when the bucket will be full again, in ns since epoch. It
+// gives that number after one
 // more request, or false if there is no token left for it.
 func (l rateLimit) take(full, now int64) (int64, bool) {
 	full = max(full, now) + l.interval
 	return full, full-now <= l.window
 }
 
-// bucket is what a key store has used up of its rate. It outlives a reload, whatever becomes of the limit.
+// bucket is what a key store has used up of its rate. It outlives a reload, whatever becomes of the
+// limit.
 type bucket struct{ full atomic.Int64 }
 
 // allow takes a token. It locks nothing and allocates nothing.
@@ -63,7 +66,8 @@ func (b *bucket) clamp(l rateLimit, now int64) {
 	}
 }
 
-// keyBuckets are the buckets of a key store's keys. Only keys that exist have one, and a full bucket is as good as none: it
+// keyBuckets are the buckets of a key store's keys. Only keys that exist have one, and a full
+// bucket is as good as none: it
 // is dropped when there are many.
 type keyBuckets struct {
 	mu    sync.Mutex

@@ -1,6 +1,7 @@
 package xks
 
-// One configuration at work: the key stores and the routes to them. It is built whole, and never changes.
+// One configuration at work: the key stores and the routes to them. It is built whole, and never
+// changes.
 
 import (
 	"net/http"
@@ -24,7 +25,9 @@ type state struct {
 func (h *Handler) newState(c Config, old *state) (*state, error) {
 	s := &state{
 		config: c, router: chi.NewRouter(), keyStores: make([]*keyStore, 0, len(c.KeyStores)),
-		byName: make(map[string]*keyStore, len(c.KeyStores)), routes: make(map[string]*keyStore, operationCount*len(c.KeyStores)),
+		byName: make(
+			map[string]*keyStore, len(c.KeyStores),
+		), routes: make(map[string]*keyStore, operationCount*len(c.KeyStores)),
 		groups: map[*group.Group]*sharedLoad{},
 	}
 	s.router.NotFound(func(w http.ResponseWriter, r *http.Request) {

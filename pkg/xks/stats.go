@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// KeyStoreStatus is one key store as it is served now. Counts are since the program started, reloads included; those of a
+// KeyStoreStatus is one key store as it is served now. Counts are since the program started,
+// reloads included; those of a
 // key store that was removed are gone.
 type KeyStoreStatus struct {
 	Name        string
@@ -36,7 +37,8 @@ type CredentialStatus struct {
 	LastUsed    time.Time // by our clock, to the second; zero: not since the program started
 }
 
-// OperationStatus is how long the answers to one operation took, from the first byte of the request, all key stores together, good
+// OperationStatus is how long the answers to one operation took, from the first byte of the
+// request, all key stores together, good
 // answers or not. Requests that nobody signed for are not in it.
 type OperationStatus struct {
 	Operation string
@@ -82,12 +84,15 @@ func (s *keyStore) status() KeyStoreStatus {
 	}
 	used := s.verifier.LastUsed()
 	for _, id := range s.accessKeyIDs {
-		status.Credentials = append(status.Credentials, CredentialStatus{AccessKeyID: id, LastUsed: used[id]})
+		status.Credentials = append(
+			status.Credentials, CredentialStatus{AccessKeyID: id, LastUsed: used[id]},
+		)
 	}
 	return status
 }
 
-// ZeroKeyStoreStatus gives the counts of a key store that is configured and not served yet: all are 0.
+// ZeroKeyStoreStatus gives the counts of a key store that is configured and not served yet: all are
+// 0.
 func ZeroKeyStoreStatus(name, owner string) KeyStoreStatus {
 	return KeyStoreStatus{Name: name, Owner: owner, Requests: new(usage).counts()}
 }

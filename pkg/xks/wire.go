@@ -95,11 +95,15 @@ func parseRequest(body []byte) (*request, error) {
 	var semantic *json.SemanticError
 	if errors.As(err, &semantic) {
 		if name := fieldOf(semantic.JSONPointer); name != "" {
-			return nil, failure(validation, "A field has the wrong type or is not Base64: "+name+".", nil)
+			return nil, failure(
+				validation, "A field has the wrong type or is not Base64: "+name+".", nil,
+			)
 		}
 		return nil, invalid("The request body is not a JSON object.")
 	}
-	return nil, invalid("The request body is not valid JSON, names a field twice, or is followed by other bytes.")
+	return nil, invalid(
+		"The request body is not valid JSON, names a field twice, or is followed by other bytes.",
+	)
 }
 
 // metadataOf reads what it can of a request that parseRequest refused.
@@ -156,10 +160,16 @@ type metadataField struct {
 }
 
 var (
-	awsPrincipalARN = metadataField{"awsPrincipalArn", func(m *requestMetadata) *string { return m.AWSPrincipalARN }}
-	kmsKeyARN       = metadataField{"kmsKeyArn", func(m *requestMetadata) *string { return m.KMSKeyARN }}
-	kmsOperation    = metadataField{"kmsOperation", func(m *requestMetadata) *string { return m.KMSOperation }}
-	kmsRequestID    = metadataField{"kmsRequestId", func(m *requestMetadata) *string { return m.KMSRequestID }}
+	awsPrincipalARN = metadataField{
+		"awsPrincipalArn", func(m *requestMetadata) *string { return m.AWSPrincipalARN },
+	}
+	kmsKeyARN    = metadataField{"kmsKeyArn", func(m *requestMetadata) *string { return m.KMSKeyARN }}
+	kmsOperation = metadataField{
+		"kmsOperation", func(m *requestMetadata) *string { return m.KMSOperation },
+	}
+	kmsRequestID = metadataField{
+		"kmsRequestId", func(m *requestMetadata) *string { return m.KMSRequestID },
+	}
 )
 
 func missing(field string) error { return invalid("A required field is missing: " + field + ".") }

@@ -30,7 +30,8 @@ func dribble(ctx context.Context, c net.Conn, text []byte) time.Duration {
 	return time.Since(start)
 }
 
-// slowWriters send handshakes, headers and bodies, a byte a second. The server must not wait: its limits are
+// slowWriters send handshakes, headers and bodies, a byte a second. The server must not wait: its
+// limits are
 // 5 s for a handshake and a header, and the budget of a request for a body.
 func slowWriters(ctx context.Context, t *target, n *tally) error {
 	const mostPatience = 9 * time.Second
@@ -78,24 +79,40 @@ func slowWriters(ctx context.Context, t *target, n *tally) error {
 			longest[i%3].Store(int64(took))
 		}
 		if took > mostPatience && ctx.Err() == nil {
-			n.accept("the server waited %v for a %s", took, []string{"handshake", "header", "body"}[i%3])
+			n.accept(
+				"the server waited %v for a %s", took, []string{"handshake", "header", "body"}[i%3],
+			)
 		}
 	})
 	if !t.Short && ended.Load() < int64(count) {
-		n.accept("%d of %d slow writers were still connected after %v", int64(count)-ended.Load(), count, span)
+		n.accept(
+			"%d of %d slow writers were still connected after %v", int64(count)-ended.Load(), count,
+			span,
+		)
 	}
-	n.remark("the server waited at most %.1f s for a handshake, %.1f s for a header, %.1f s for a body (steps of 1 s)",
-		time.Duration(longest[0].Load()).Seconds(), time.Duration(longest[1].Load()).Seconds(), time.Duration(longest[2].Load()).Seconds())
+	n.remark(
+		"the server waited at most %.1f s for a handshake, %.1f s for a header, %.1f s for a body (steps of 1 s)",
+		time.Duration(longest[0].Load()).
+			Seconds(),
+		time.Duration(longest[1].Load()).Seconds(),
+		time.Duration(longest[2].Load()).Seconds(),
+	)
 	return nil
 }
 
-// slowReaders ask, at a moderate rate, and never read: strangers, and a tenant, whose answers are long
-// enough to fill what the system buffers. The server must close when it cannot write (write time-out: 15 s).
+// slowReaders ask, at a moderate rate, and never read: strangers, and a tenant, whose answers are
+// long enough to fill what the system buffers. The server must close when it cannot write (write
+// time-out: 15 s).
 func slowReaders(ctx context.Context, t *target, n *tally) error {
 	span := t.seconds(40, 1.5)
 	count := t.amount(60, 30)
-	long := newSketch(t, &t.Tenants[1], "/keys/"+t.Tenants[1].Keys[0]+"/encrypt", []byte(encryptOf(8192, 0)())).bytes()
-	strange := newSketch(t, &t.Tenants[1], "/health", healthBody()).edited(func(s *sketch) { s.secret = "nobody's" }).bytes()
+	long := newSketch(
+		t, &t.Tenants[1], "/keys/"+t.Tenants[1].Keys[0]+"/encrypt", []byte(encryptOf(8192, 0)()),
+	).bytes()
+	strange := newSketch(
+		t, &t.Tenants[1], "/health", healthBody(),
+	).edited(func(s *sketch) { s.secret = "nobody's" }).
+		bytes()
 	inParallel(ctx, count, count, func(i int) {
 		raw, err := dial(t.API)
 		if err != nil {
@@ -158,7 +175,8 @@ func pipelines(ctx context.Context, t *target, n *tally) error {
 	return nil
 }
 
-// idleConnections hold as many connections as the program takes, and some more, half of them after a
+// idleConnections hold as many connections as the program takes, and some more, half of them after
+// a
 // handshake. A new honest client must get in anyway.
 func idleConnections(ctx context.Context, t *target, n *tally) error {
 	count := t.amount(10_200, 600)
@@ -205,7 +223,10 @@ func idleConnections(ctx context.Context, t *target, n *tally) error {
 		}
 	}
 	if opened < count*9/10 {
-		return fmt.Errorf("only %d of %d connections could be opened: raise the limit on open files", opened, count)
+		return fmt.Errorf(
+			"only %d of %d connections could be opened: raise the limit on open files", opened,
+			count,
+		)
 	}
 	return nil
 }

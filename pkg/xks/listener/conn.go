@@ -41,7 +41,8 @@ type Conn struct {
 	slotTimer *time.Timer   // of its turn; for Read only
 }
 
-// Authenticated notes that a request on this connection was authenticated for a key store. shared says that
+// Authenticated notes that a request on this connection was authenticated for a key store. shared
+// says that
 // there are several key stores, which share the connections.
 func (c *Conn) MarkAuthenticated(keyStore string, shared bool) {
 	if c == nil {
@@ -56,7 +57,8 @@ func (c *Conn) MarkAuthenticated(keyStore string, shared bool) {
 
 var epoch = time.Now()
 
-// Read implements net.Conn. It notes when an idle connection wakes, and has strangers wait for their turn.
+// Read implements net.Conn. It notes when an idle connection wakes, and has strangers wait for
+// their turn.
 func (c *Conn) Read(b []byte) (int, error) {
 	c.releaseSlot()
 	if c.credit.Load() <= 0 && len(b) > unauthenticatedRead {
@@ -108,7 +110,8 @@ func (c *Conn) acquireSlot(n int) error {
 	return nil
 }
 
-// releaseSlot ends this connection's turn at the gate, if it has one. A lease that runs out late may end the next one:
+// releaseSlot ends this connection's turn at the gate, if it has one. A lease that runs out late
+// may end the next one:
 // that stranger works beside another for once.
 func (c *Conn) releaseSlot() {
 	if c.holdsSlot.Load() && c.holdsSlot.CompareAndSwap(true, false) {
@@ -179,7 +182,8 @@ func ArrivalOf(r *http.Request) arrival {
 	}
 	a := arrival{Start: now, Accepted: mine.accepted, First: mine.requests.Add(1) == 1}
 	if first := mine.firstByte.Load(); r.ProtoMajor == 1 && first != 0 {
-		// From now backwards: epoch's wall clock may have been wrong, and signatures are held against it (A3).
+		// From now backwards: epoch's wall clock may have been wrong, and signatures are held
+		// against it (A3).
 		a.Start = now.Add(time.Duration(first) - time.Since(epoch))
 	}
 	return a

@@ -53,11 +53,14 @@ const alarmInterval = 10 * time.Second
 
 // New wraps a TCP listener, below TLS. With limit connections open, a new one takes the place
 // of the oldest on which nobody has authenticated, so that strangers who hold
-// connections open cannot lock AWS KMS out. If there is none, it takes the place of one of the key store that has most, if that is
-// more than its share (crowd.largest), so that no tenant can lock out another; or else it is closed.
+// connections open cannot lock AWS KMS out. If there is none, it takes the place of one of the key
+// store that has most, if that is more than its share (crowd.largest), so that no tenant can lock
+// out another; or else it is closed.
 //
-// Until somebody has authenticated on a connection, it may send 2 MiB and a body of the default maximum (SetMaxBody), and
-// 1 KiB a second beside; and all such connections together keep no more than half the processors busy. What goes beyond is cut off. Each authenticated request lifts these limits, for 512 KiB and the longest
+// Until somebody has authenticated on a connection, it may send 2 MiB and a body of the default
+// maximum (SetMaxBody), and 1 KiB a second beside; and all such connections together keep no more
+// than half the processors busy. What goes beyond is cut off. Each authenticated request lifts
+// these limits, for 512 KiB and the longest
 // body.
 func New(l net.Listener, limit int, log *zap.Logger) *Listener {
 	all := &connections{
@@ -75,7 +78,8 @@ func (l *Listener) WithSharedLimits(other net.Listener) *Listener {
 	return &Listener{Listener: other, connections: l.connections}
 }
 
-// SetMaxBody says how long the body of a request may be, in bytes (Config.MaxBody), so that a legal first request is not
+// SetMaxBody says how long the body of a request may be, in bytes (Config.MaxBody), so that a legal
+// first request is not
 // cut off. It holds for connections from now on.
 func (l *connections) SetMaxBody(bytes int) { l.maxBody.Store(int64(max(bytes, leastMaxBody))) }
 
@@ -89,14 +93,18 @@ func (l *connections) Open() int {
 // Refused is the number of connections closed because there were too many.
 func (l *connections) Refused() int64 { return l.refused.Load() }
 
-// CutOff is the number of connections ended because too much was sent, or too many were at work, before
+// CutOff is the number of connections ended because too much was sent, or too many were at work,
+// before
 // anybody authenticated.
 func (l *connections) CutOff() int64 { return l.cutOff.Load() }
 
 func (l *connections) cut() {
 	l.cutOff.Add(1)
 	l.cutting.Do(func() {
-		l.log.Warn("connections are cut off on which much was sent and nobody authenticated; is it a flood?", zap.Int64("so_far", l.cutOff.Load()))
+		l.log.Warn(
+			"connections are cut off on which much was sent and nobody authenticated; is it a flood?",
+			zap.Int64("so_far", l.cutOff.Load()),
+		)
 	})
 }
 
@@ -107,7 +115,10 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if err != nil {
 			if !errors.Is(err, net.ErrClosed) {
 				l.alarm.Do(func() {
-					l.log.Error("a connection cannot be accepted; is the limit on open files too low?", zap.Error(err))
+					l.log.Error(
+						"a connection cannot be accepted; is the limit on open files too low?",
+						zap.Error(err),
+					)
 				})
 			}
 			return nil, err
@@ -117,7 +128,10 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if evicted != nil {
 			l.refused.Add(1)
 			l.alarm.Do(func() {
-				l.log.Warn("too many connections; the oldest that nobody authenticated on are closed, or those of the key store that has most", zap.Int("max", l.max))
+				l.log.Warn(
+					"too many connections; the oldest that nobody authenticated on are closed, or those of the key store that has most",
+					zap.Int("max", l.max),
+				)
 			})
 			_ = evicted.Close() // it may be gone already
 		}
@@ -154,7 +168,8 @@ func (l *connections) add(c *Conn) *Conn {
 	return evicted
 }
 
-// largest is the connections of the key store that has most, if it has more than an equal share for each that has any, and for
+// largest is the connections of the key store that has most, if it has more than an equal share for
+// each that has any, and for
 // one more. With a single key store there is nobody to make room for.
 func (l *connections) largestOverShare() *list.List {
 	var most *list.List

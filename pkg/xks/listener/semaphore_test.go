@@ -51,7 +51,8 @@ func (g *gated) connect() (*Conn, net.Conn) {
 	return accepted.(*Conn), theirs
 }
 
-// knock has a stranger send so many bytes, which are read on the server's side in the background. What
+// knock has a stranger send so many bytes, which are read on the server's side in the background.
+// What
 // becomes of that comes through the channel.
 func (g *gated) knock(c *Conn, theirs net.Conn, bytes int) <-chan error {
 	done := make(chan error, 1)
@@ -84,11 +85,15 @@ func (g *gated) wantTurns(free int) {
 	g.slots.mu.Lock()
 	defer g.slots.mu.Unlock()
 	if g.slots.free != free || g.slots.waiting.Len() != 0 {
-		g.t.Errorf("%d turns are free and %d wait, want %d and none", g.slots.free, g.slots.waiting.Len(), free)
+		g.t.Errorf(
+			"%d turns are free and %d wait, want %d and none", g.slots.free, g.slots.waiting.Len(),
+			free,
+		)
 	}
 }
 
-// One after the other, the newest first; a turn ends with its connection, or when more is asked for.
+// One after the other, the newest first; a turn ends with its connection, or when more is asked
+// for.
 func TestGateNewestFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGated(t, 1)
@@ -168,7 +173,8 @@ func TestGatePatience(t *testing.T) {
 	})
 }
 
-// An authenticated connection passes all who wait, and gives its turn back at once; it is not counted either.
+// An authenticated connection passes all who wait, and gives its turn back at once; it is not
+// counted either.
 func TestGateLifted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGated(t, 1)
@@ -235,7 +241,8 @@ func TestGateTenantFloods(t *testing.T) {
 	})
 }
 
-// A connection that is authenticated while it waits for a turn keeps none; so does one that is closed.
+// A connection that is authenticated while it waits for a turn keeps none; so does one that is
+// closed.
 func TestGateWhileWaiting(t *testing.T) {
 	for _, what := range []string{"known", "closed"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -315,7 +322,8 @@ func TestBeside(t *testing.T) {
 	})
 }
 
-// Everything at once, for the race detector: no turn is lost, whatever becomes of those who had one.
+// Everything at once, for the race detector: no turn is lost, whatever becomes of those who had
+// one.
 func TestGateLosesNoTurn(t *testing.T) {
 	g := newGated(t, 2)
 	var all sync.WaitGroup
@@ -323,10 +331,15 @@ func TestGateLosesNoTurn(t *testing.T) {
 		all.Go(func() {
 			for i := range 50 {
 				ours, theirs := net.Pipe()
-				c := &Conn{Conn: ours, shared: g.connections, accepted: time.Now(), allowance: newAllowance(0)}
+				c := &Conn{
+					Conn: ours, shared: g.connections, accepted: time.Now(),
+					allowance: newAllowance(0),
+				}
 				g.add(c)
 				var both sync.WaitGroup
-				both.Go(func() { _, _ = io.Copy(theirs, strings.NewReader(strings.Repeat("x", 100))) }) // it may be closed
+				both.Go(
+					func() { _, _ = io.Copy(theirs, strings.NewReader(strings.Repeat("x", 100))) },
+				) // it may be closed
 				both.Go(func() {
 					for range 3 {
 						_, err := c.Read(make([]byte, 40))
