@@ -131,8 +131,8 @@ func RunCaseFile(p *Policies, at KeyStore, path string) (Results, error) {
 }
 
 // RunCases decides the cases that are read: JSON objects one after the other, as in a log, or
-// arrays of them. It decides as in
-// enforce mode. A file without a single case is an error: a test that tests nothing must not pass.
+// arrays of them. It decides as in enforce mode. A file without a single case is an error: a test
+// that tests nothing must not pass.
 func RunCases(p *Policies, at KeyStore, from io.Reader) (Results, error) {
 	var r Results
 	decoder := jsontext.NewDecoder(from)

@@ -13,8 +13,7 @@ import (
 )
 
 // wildcards is a set of policies of 2 KB patterns, and dearText what makes each of them slow: a
-// text in which
-// every place nearly matches.
+// text in which every place nearly matches.
 func wildcards(policies, length int) string {
 	var b strings.Builder
 	for i := range policies {

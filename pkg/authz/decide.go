@@ -44,8 +44,8 @@ type Decision struct {
 	Shadow  bool // the policies deny it, and only shadow mode lets it go on
 
 	// Policies are the ids of those that decided: the forbids that applied (those that failed
-	// first), else the permits
-	// that matched, in the order of the files. Empty where nothing permits.
+	// first), else the permits that matched, in the order of the files. Empty where nothing
+	// permits.
 	Policies []string
 
 	// Errors say what kept policies from being evaluated: at most 8, each at most 512 bytes.
@@ -65,8 +65,8 @@ func (d Decision) Explain() string {
 }
 
 // Decide answers whether the request may use the key. It is denied unless a permit matches and no
-// forbid applies. Nil
-// policies deny: a key store that has none is not to ask. Every mode but ModeShadow enforces.
+// forbid applies. Nil policies deny: a key store that has none is not to ask. Every mode but
+// ModeShadow enforces.
 func (p *Policies) Decide(mode Mode, r Request) Decision {
 	d := p.decide(&r)
 	if mode == ModeShadow && !d.Allowed {
@@ -159,8 +159,7 @@ func (s *selection) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
 }
 
 // choose selects the policies whose head lets the request through. One that reads what cannot be
-// read in this request is not evaluated: its stand-in
-// is, which a forbid has and a permit does not.
+// read in this request is not evaluated: its stand-in is, which a forbid has and a permit does not.
 func (p *Policies) choose(world *entities, unreadable reads) *selection {
 	s := &selection{chosen: make([]chosen, 0, usuallyChosen)}
 	for _, one := range p.byAction[actionIndex(world.request.Action)] {

@@ -1,8 +1,7 @@
 // This file is the package's documentation.
 
 // Package authz decides whether an authenticated request may use a key: the secondary authorization
-// of the XKS Proxy API
-// (requirements Z1 to Z4), by policies in the Cedar language.
+// of the XKS Proxy API (requirements Z1 to Z4), by policies in the Cedar language.
 //
 // [Load] reads policy files and checks them against the schema (xks-proxy.cedarschema). [Policies]
 // is immutable: a reload is another value. [Policies.Decide] answers one [Request]; it does no I/O
@@ -26,6 +25,5 @@
 // checker insists that it is asked.
 //
 // GetHealthStatus is not subject to policies (H3). A key store without policies has no secondary
-// authorization: its caller does not call this
-// package.
+// authorization: its caller does not call this package.
 package authz

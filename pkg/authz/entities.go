@@ -5,8 +5,8 @@ package authz
 import "github.com/cedar-policy/cedar-go/types"
 
 // entities is the types.EntityGetter of one request. An account, a role and a key store have no
-// attributes here and no parents of interest, so they need
-// not be found: being somebody's ancestor is enough.
+// attributes here and no parents of interest, so they need not be found: being somebody's ancestor
+// is enough.
 type entities struct {
 	request   *Request
 	principal principal

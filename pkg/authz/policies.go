@@ -39,8 +39,8 @@ type policy struct {
 	resource  head
 
 	// statement is the policy without its head. standIn is evaluated in its place where it reads
-	// what a request does
-	// not carry in readable form: for a forbid, the one without conditions; for a permit, nothing.
+	// what a request does not carry in readable form: for a forbid, the one without conditions; for
+	// a permit, nothing.
 	statement, standIn *cedar.Policy
 }
 

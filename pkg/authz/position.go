@@ -34,8 +34,7 @@ func (s span) find(name string) (int, int, bool) {
 }
 
 // tooDeep answers the offset of what is nested deeper than the parser and the type checker, which
-// recurse, may be asked to go, or -1: brackets, if, a
-// run of ! or of -.
+// recurse, may be asked to go, or -1: brackets, if, a run of ! or of -.
 func tooDeep(document []byte) int {
 	depth, run, found := 0, 0, -1
 	tokens(document, func(offset int, token string) bool {

@@ -36,8 +36,8 @@ func newTwins(t testing.TB, document string) twins {
 }
 
 // compare decides by cedar-go on the whole policies, heads included, with everything made that the
-// schema knows, and by us. Where something failed or could not be
-// read we may be stricter, which other tests are about.
+// schema knows, and by us. Where something failed or could not be read we may be stricter, which
+// other tests are about.
 func (both twins) compare(t testing.TB, r Request) {
 	t.Helper()
 	world := newEntities(&r)
@@ -151,8 +151,8 @@ func TestRequestsConformToTheSchema(t *testing.T) {
 }
 
 // FuzzDecide: no request makes a decision panic, differ from Cedar's to the wrong side, or go
-// beyond its bounds; and a principal
-// that belongs to no account is let in by no policy that names accounts or roles.
+// beyond its bounds; and a principal that belongs to no account is let in by no policy that names
+// accounts or roles.
 func FuzzDecide(f *testing.F) {
 	both := newTwins(f, everyHead)
 	named := mustParse(f, `permit(principal in Account::"111122223333", action, resource);

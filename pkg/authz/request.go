@@ -27,8 +27,7 @@ const actionGroup = "Use"
 var actions = [...]Action{Encrypt, Decrypt, GetKeyMetadata}
 
 // Request is one authenticated request for a key. A nil pointer is a field that the request does
-// not carry; what it
-// carries is given as it came, however odd.
+// not carry; what it carries is given as it came, however odd.
 type Request struct {
 	Action   Action
 	KeyStore string

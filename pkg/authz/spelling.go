@@ -5,8 +5,7 @@ package authz
 import "strings"
 
 // didYouMean answers a hint where one of the known names differs by at most two letters, and by
-// half
-// of them at most, else "".
+// half of them at most, else "".
 func didYouMean(name string, known []string) string {
 	meant, distance := nearest(name, known)
 	if distance > min(2, len(name)/2) {

@@ -1,8 +1,8 @@
 package authz
 
 // The type checker of cedar-go against our schema, and its errors in words that help. It is an
-// experimental package of cedar-go: what it says in
-// other words than those expected here is passed on as it is.
+// experimental package of cedar-go: what it says in other words than those expected here is passed
+// on as it is.
 
 import (
 	_ "embed" // the schema

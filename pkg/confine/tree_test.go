@@ -34,8 +34,7 @@ func (t fakeTree) ReadDir(path string) ([]fs.DirEntry, error) {
 func (t fakeTree) Stat(path string) (fs.FileInfo, error) { return t.files.Stat(inTree(path)) }
 
 // granted are the paths of the grants, sorted; of directories with a slash, of what may only be
-// read
-// with an "r:".
+// read with an "r:".
 func granted(p Plan, t tree) []string {
 	var all []string
 	for _, g := range p.grants(t) {

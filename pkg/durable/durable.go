@@ -1,6 +1,6 @@
 // Package durable writes small files of the state directory so that they survive a crash and a
-// power cut whole: the old content
-// or the new, never half of it. Standard library only; imports nothing of ours.
+// power cut whole: the old content or the new, never half of it. Standard library only; imports
+// nothing of ours.
 package durable
 
 import (
@@ -41,8 +41,7 @@ func ReplaceFile(path string, data []byte) error {
 func Unfinished(path string) string { return "." + filepath.Base(path) + "-" }
 
 // RemoveUnfinished deletes what an earlier run of the program began to write for path and did not
-// finish. No ReplaceFile for
-// path may be under way. A missing directory is not an error.
+// finish. No ReplaceFile for path may be under way. A missing directory is not an error.
 func RemoveUnfinished(path string) error {
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if errors.Is(err, os.ErrNotExist) {

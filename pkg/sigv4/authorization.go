@@ -50,8 +50,7 @@ func readAuthorization(header http.Header) (authorization, *Failure) {
 }
 
 // parseAuthorization accepts "AWS4-HMAC-SHA256 " and the parameters Credential, SignedHeaders and
-// Signature, each once, in any order, separated by
-// a comma and at most one space.
+// Signature, each once, in any order, separated by a comma and at most one space.
 func parseAuthorization(value string) (authorization, *Failure) {
 	if len(value) > maxAuthorization {
 		return authorization{}, fail(

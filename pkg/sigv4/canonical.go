@@ -17,12 +17,10 @@ type Request struct {
 	Query  string // raw, without '?'
 	Host   string // Host or :authority as received, port included
 	// Header is net/http's: canonical names, Host taken out. Values are looked at only if they are
-	// signed, apart from
-	// Authorization, X-Amz-Date and X-Amz-Content-Sha256.
+	// signed, apart from Authorization, X-Amz-Date and X-Amz-Content-Sha256.
 	Header http.Header
 	// ContentLength is net/http's. It stands in for a signed content-length when the server took
-	// that header out; net/http
-	// leaves it in, on HTTP/1.1 and on HTTP/2.
+	// that header out; net/http leaves it in, on HTTP/1.1 and on HTTP/2.
 	ContentLength int64
 	Body          []byte // all of it
 }

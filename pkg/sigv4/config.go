@@ -13,8 +13,7 @@ import (
 const DefaultService = "kms-xks-proxy"
 
 // MaxSkew is how far a request's timestamp may be from our clock, either way (A3). It is all the
-// replay protection there is (A9), so
-// configuration may narrow it but not widen it.
+// replay protection there is (A9), so configuration may narrow it but not widen it.
 const MaxSkew = 5 * time.Minute
 
 // Config is what one key store accepts.

@@ -26,8 +26,8 @@ var (
 )
 
 // Validate checks the form that AWS KMS demands (A6). Its error is ErrAccessKeyID or
-// ErrSecretAccessKey, wrapped; it never quotes the secret,
-// nor an id that has not the form of one (it might be the secret, in the wrong field).
+// ErrSecretAccessKey, wrapped; it never quotes the secret, nor an id that has not the form of one
+// (it might be the secret, in the wrong field).
 func (c Credential) Validate() error {
 	if !isAccessKeyID(c.AccessKeyID) {
 		return fmt.Errorf("%w (this one has %d)", ErrAccessKeyID, len(c.AccessKeyID))
@@ -42,8 +42,8 @@ func (c Credential) Validate() error {
 }
 
 // GenerateCredential makes a credential of the form of A6. The secret is 32 random bytes in Base64,
-// unpadded (43 characters); the id is 26
-// characters of Base32 with at least 128 random bits, independent of the secret.
+// unpadded (43 characters); the id is 26 characters of Base32 with at least 128 random bits,
+// independent of the secret.
 func GenerateCredential() (Credential, error) {
 	secret := make([]byte, 32)
 	_, err := rand.Read(secret)

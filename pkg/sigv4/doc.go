@@ -6,12 +6,11 @@
 //
 // A [Verifier] holds the credentials of one key store. [Verifier.Verify] takes the request's bytes
 // ([Request]) and the time, and answers who signed ([Identity]) or why it was refused ([Failure]).
-// The cause is for the log and for a metric; the caller of the API
-// gets the same 401 whatever it was (requirement A4).
+// The cause is for the log and for a metric; the caller of the API gets the same 401 whatever it
+// was (requirement A4).
 //
 // Sources: XKS Proxy API Specification 1.0.3, "Authentication" and Appendix A; AWS General
-// Reference, "Signature Version 4
-// signing process". Requirements A1–A6, A9, U5 and X6.
+// Reference, "Signature Version 4 signing process". Requirements A1–A6, A9, U5 and X6.
 //
 // What a signature covers here:
 // - the method, the raw path, an empty query (a request with a query is refused), the SHA-256 of

@@ -17,8 +17,8 @@ var publishedSecrets = []string{
 }
 
 // Guessable says, in a few words, why the secret looks easy to guess, or "" if it does not. It is a
-// hint and no proof: a random secret of A6's form
-// is (to all practical purposes) never reported, a bad one may pass.
+// hint and no proof: a random secret of A6's form is (to all practical purposes) never reported, a
+// bad one may pass.
 func (c Credential) Guessable() string {
 	secret := c.SecretAccessKey
 	digest := sha256.Sum256([]byte(secret))

@@ -16,8 +16,8 @@ func (a *account) use(now time.Time) {
 }
 
 // LastUsed gives, for every access key id of the key store, when it last signed an accepted request
-// by our clock, to the second; the
-// zero time if it did not since the Verifier was made (see ShareLastUsed).
+// by our clock, to the second; the zero time if it did not since the Verifier was made (see
+// ShareLastUsed).
 func (v *Verifier) LastUsed() map[string]time.Time {
 	times := make(map[string]time.Time, len(v.byID))
 	for id, account := range v.byID {
@@ -32,8 +32,7 @@ func (v *Verifier) LastUsed() map[string]time.Time {
 
 // ShareLastUsed shares the times of the credentials that are the same in old, when a reload
 // replaces it: a credential that is rotating out must not look as if it had never been used, and
-// what old still verifies meanwhile counts as well. It is for a
-// Verifier that verifies nothing yet.
+// what old still verifies meanwhile counts as well. It is for a Verifier that verifies nothing yet.
 func (v *Verifier) ShareLastUsed(old *Verifier) {
 	for id, account := range v.byID {
 		before, found := old.byID[id]

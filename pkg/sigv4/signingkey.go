@@ -45,16 +45,15 @@ func derive(secret, date, region, service string) *signingKey {
 const maxCachedScopes = 16
 
 // cachedScope holds, for one day and region, the signing key of every account, the dummy included:
-// whether
-// a scope is cached says nothing about any one access key id (A4).
+// whether a scope is cached says nothing about any one access key id (A4).
 type cachedScope struct {
 	date, region string
 	keys         []*signingKey // by account.index
 }
 
 // keyCache holds the scopes in which a signature matched lately, the newest first. Only the holder
-// of a secret can put one in, so nobody else can
-// flush it; when it is full the oldest goes. Reading takes no lock.
+// of a secret can put one in, so nobody else can flush it; when it is full the oldest goes. Reading
+// takes no lock.
 type keyCache struct {
 	mu     sync.Mutex // held while writing
 	scopes atomic.Pointer[[]cachedScope]

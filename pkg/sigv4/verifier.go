@@ -33,8 +33,7 @@ type account struct {
 }
 
 // Verifier verifies the requests to one key store. It does not change but for its cache of signing
-// keys and the times of last use. Safe for
-// concurrent use.
+// keys and the times of last use. Safe for concurrent use.
 type Verifier struct {
 	service  string
 	regions  []string
@@ -89,8 +88,7 @@ func newVerifier(c Config) *Verifier {
 //
 // The cheap checks, which depend on nothing secret, come first. From the access key id on, every
 // refused request costs the same whether the id is known or not (A4). A request that was accepted
-// before is accepted again: the clock skew is all the
-// replay protection (A9).
+// before is accepted again: the clock skew is all the replay protection (A9).
 func (v *Verifier) Verify(r *Request, now time.Time) (Identity, error) {
 	a, failure := readAuthorization(r.Header)
 	if failure != nil {
@@ -242,8 +240,8 @@ func (v *Verifier) checkSignature(r *Request, a *authorization, s *scratch) (*ac
 	}
 	// Clients disagree about a path with bytes that AWS's rule encodes: the SDKs follow the rule,
 	// curl 7.88 signs the path as it is. Either is taken. The two agree on paths of plain
-	// characters, and only those can name an API or a key (U1, U3), so no
-	// request that gets anywhere can pass with the signature of another path.
+	// characters, and only those can name an API or a key (U1, U3), so no request that gets
+	// anywhere can pass with the signature of another path.
 	if !matches && !all(r.Path, isPlain) {
 		matches, failure = s.signatureMatches(r, a, key, false)
 		if failure != nil {

@@ -17,8 +17,8 @@ type sharedLoad struct {
 }
 
 // lane is the requests of one key store on their way to one HSM group. It outlives a reload, so
-// that what began before one and ends
-// after it is counted in one place; a key store that is moved to another group gets a new lane.
+// that what began before one and ends after it is counted in one place; a key store that is moved
+// to another group gets a new lane.
 type storeLoad struct {
 	inFlight atomic.Int64
 	all      *sharedLoad // of the proxy
@@ -50,8 +50,7 @@ func (l *storeLoad) leave() {
 }
 
 // aboveFairShare reports whether a key store has more in flight than an equal share for each that
-// has any, and for one more: there
-// must be room for the one that comes next.
+// has any, and for one more: there must be room for the one that comes next.
 func (c *sharedLoad) aboveFairShare(mine int64) bool {
 	return mine*(c.keyStores.Load()+1) > c.inFlight.Load()
 }
@@ -95,8 +94,8 @@ func sinceEpoch() int64 { return int64(time.Since(quotaEpoch)) }
 
 // checkBacklog refuses a request that the HSMs cannot answer in time, before they are asked: calls
 // is how often they will be. It may wait for a session for MaxQueueTime, and half of that if its
-// key store has more than its share in flight, so that the
-// line is never so long that another key store finds no place in it.
+// key store has more than its share in flight, so that the line is never so long that another key
+// store finds no place in it.
 func (x *exchange) checkBacklog(calls int) error {
 	wait, answer := x.store.group.Backlog()
 	if wait == 0 {

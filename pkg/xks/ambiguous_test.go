@@ -12,8 +12,7 @@ import (
 )
 
 // U15: a connection ends with a request of which a server in front may have read another end, and
-// only then: what
-// follows is not served, and the reply says so.
+// only then: what follows is not served, and the reply says so.
 func TestAmbiguousEnd(t *testing.T) {
 	s := newRig(t).listen("HTTP/1.1")
 	whole := s.raw(prefixURI+"/health", metadataOnly("x"))

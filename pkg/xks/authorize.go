@@ -1,8 +1,8 @@
 package xks
 
 // Secondary authorization (requirements Z1 to Z3): the policies of a key store say whether this
-// caller may use the key that
-// was found. A denial says nothing of them on the wire (X6) and all of them in the log.
+// caller may use the key that was found. A denial says nothing of them on the wire (X6) and all of
+// them in the log.
 
 import (
 	"errors"

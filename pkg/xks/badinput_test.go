@@ -1,7 +1,7 @@
 package xks
 
-// Bad input: what is no Base64, no JSON, no request of the API (requirements U6,
-// U9, U10, U11, E1, D1, K3, H3).
+// Bad input: what is no Base64, no JSON, no request of the API (requirements U6, U9, U10, U11, E1,
+// D1, K3, H3).
 
 import (
 	"encoding/base64"

@@ -1,7 +1,7 @@
 package xks
 
-// The integrity value when an HSM computes wrongly: what is answered is right, or
-// is no answer (requirement E4).
+// The integrity value when an HSM computes wrongly: what is answered is right, or is no answer
+// (requirement E4).
 
 import (
 	"bytes"
@@ -99,8 +99,8 @@ func TestVerifyOnSame(t *testing.T) {
 	}
 }
 
-// E4: the verifying decrypt goes to the other HSM, so that two different keys
-// under one label are found out before data depends on one of them.
+// E4: the verifying decrypt goes to the other HSM, so that two different keys under one label are
+// found out before data depends on one of them.
 func TestIntegrityValueOfDifferentKeys(t *testing.T) {
 	r := newRig(t)
 	r.b.RemoveKey(goodKey)

@@ -22,8 +22,8 @@ func (c *Config) startClock(r *http.Request) clock {
 	k := clock{start: arrived.Start, newConn: arrived.First}
 	k.deadline = k.start.Add(c.Budget)
 	if k.newConn {
-		// A connection that was opened long before its first request, as pools and
-		// load balancers do, was not opened for it.
+		// A connection that was opened long before its first request, as pools and load balancers
+		// do, was not opened for it.
 		first := arrived.Accepted.Add(c.FirstRequestBudget)
 		if first.Before(k.deadline) && k.start.Before(first) {
 			k.deadline = first

@@ -1,6 +1,6 @@
-// Package xks is the AWS KMS External Key Store Proxy API, version 1: the
-// router, the life of one request, the four operations, their wire types and
-// errors, and the key stores they are served from.
+// Package xks is the AWS KMS External Key Store Proxy API, version 1: the router, the life of one
+// request, the four operations, their wire types and errors, and the key stores they are served
+// from.
 //
 // Requirement numbers (U1, A8, …) are those of docs/conformance.md.
 package xks
@@ -27,8 +27,7 @@ const Service = "kms-xks-proxy"
 // KeyIDPlaceholder stands for the external key id in KeyStoreConfig.Label.
 const KeyIDPlaceholder = "{key_id}"
 
-// Config says what is served and within which limits. Zero values mean the
-// defaults named here.
+// Config says what is served and within which limits. Zero values mean the defaults named here.
 type Config struct {
 	Budget             time.Duration // for one request, from its first byte; default 200 ms (U13)
 	FirstRequestBudget time.Duration // for the first request of a connection, from accept; default 180 ms (U13)
@@ -45,17 +44,16 @@ type Config struct {
 
 	// MaxQueueTime is how long a request may have waited for us when its work begins, and for an
 	// HSM's session then; beyond it is shed (R3). The second half of the wait for a session, and of
-	// MaxInFlight, is for key stores that have no more than
-	// their share in flight, if there are several. Default 100 ms.
+	// MaxInFlight, is for key stores that have no more than their share in flight, if there are
+	// several. Default 100 ms.
 	MaxQueueTime time.Duration
 
 	KeyStores []KeyStoreConfig
 	Log       *zap.Logger
 
 	// UnauthenticatedLog gives the log for the line about a request that nobody has authenticated.
-	// reason
-	// is why it was refused: a sigv4.Cause or the name of an error, some 30 texts in all. If it
-	// gives nil, the request has no line. Default: Log, for each.
+	// reason is why it was refused: a sigv4.Cause or the name of an error, some 30 texts in all. If
+	// it gives nil, the request has no line. Default: Log, for each.
 	UnauthenticatedLog func(reason string) *zap.Logger
 }
 
@@ -86,8 +84,7 @@ type KeyStoreConfig struct {
 }
 
 // Quota is how much of the proxy one key store may use; what is beyond is ThrottlingException. Zero
-// rates are no limit.
-// GetHealthStatus does not count (H3).
+// rates are no limit. GetHealthStatus does not count (H3).
 type Quota struct {
 	Rate        int // authenticated requests a second, in the long run
 	Burst       int // at once; 0: a second's worth
@@ -266,8 +263,8 @@ func (c KeyStoreConfig) validate() error {
 	return errors.Join(errs...)
 }
 
-// CheckPathPrefix reports whether AWS would take the prefix as part of an
-// XksProxyUriPath (requirement U1).
+// CheckPathPrefix reports whether AWS would take the prefix as part of an XksProxyUriPath
+// (requirement U1).
 func CheckPathPrefix(prefix string) error {
 	full := prefix + apiPath
 	if len(full) < minURIPath || len(full) > maxURIPath || !uriPath.MatchString(full) {

@@ -64,9 +64,9 @@ func (x *exchange) decrypt() (response, error) {
 	return &decryptResponse{plaintext: plaintext}, nil
 }
 
-// findVersion reads the key version out of the ciphertext's metadata and makes
-// sure that it is on some HSM. One that is on none never made this
-// ciphertext (requirement D2); one that may be on an HSM that is away is another matter (X7).
+// findVersion reads the key version out of the ciphertext's metadata and makes sure that it is on
+// some HSM. One that is on none never made this ciphertext (requirement D2); one that may be on an
+// HSM that is away is another matter (X7).
 func (x *exchange) findVersion() error {
 	if err := x.key.CheckDecryptAny(); err != nil {
 		return err // the answer is about the key's usage, not about the ciphertext

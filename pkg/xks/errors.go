@@ -1,7 +1,7 @@
 package xks
 
-// The errors of the API: one table of names, one function that turns what went
-// wrong below into one of them.
+// The errors of the API: one table of names, one function that turns what went wrong below into one
+// of them.
 
 import (
 	"context"
@@ -48,9 +48,8 @@ var statusOf = map[errorName]int{
 	dependencyTimeout:    http.StatusServiceUnavailable,
 }
 
-// apiError is an error as KMS sees it. Its message is fixed text: nothing of
-// the request, the HSMs or the configuration is in it (requirement X6); the
-// cause is for the log.
+// apiError is an error as KMS sees it. Its message is fixed text: nothing of the request, the HSMs
+// or the configuration is in it (requirement X6); the cause is for the log.
 type apiError struct {
 	name    errorName
 	message string
@@ -96,8 +95,8 @@ var (
 	)
 )
 
-// apiErrorOf is the one place where an error from below gets its name on the
-// wire. The name decides what KMS tells its caller and whether it tries again (requirement X7).
+// apiErrorOf is the one place where an error from below gets its name on the wire. The name decides
+// what KMS tells its caller and whether it tries again (requirement X7).
 func apiErrorOf(err error) *apiError {
 	var api *apiError
 	var auth *sigv4.Failure
@@ -133,8 +132,8 @@ func apiErrorOf(err error) *apiError {
 	return failure(internal, "The external key manager could not serve the request.", err)
 }
 
-// allowed keeps an operation to the errors that the API gives it (requirements
-// X3, X4); any other is a fault of ours.
+// allowed keeps an operation to the errors that the API gives it (requirements X3, X4); any other
+// is a fault of ours.
 func (op *operation) allowed(e *apiError) *apiError {
 	if op == nil || op.errors[e.name] {
 		return e

@@ -1,8 +1,7 @@
 package xks
 
-// The life of one request, from its first byte to its log line. One exchange
-// travels through the house; its end is the only place that writes a reply and
-// the only place that writes a log line.
+// The life of one request, from its first byte to its log line. One exchange travels through the
+// house; its end is the only place that writes a reply and the only place that writes a log line.
 
 import (
 	"context"
@@ -79,8 +78,8 @@ func (h *Handler) begin(s *state, w http.ResponseWriter, r *http.Request) *excha
 	return x
 }
 
-// What is kept of the budget for writing the answer: answerTime, or of a small
-// budget the answerShare-th part.
+// What is kept of the budget for writing the answer: answerTime, or of a small budget the
+// answerShare-th part.
 const (
 	answerTime  = 10 * time.Millisecond
 	answerShare = 20
@@ -103,8 +102,7 @@ func (x *exchange) refuse(w http.ResponseWriter, e *apiError) {
 }
 
 // runSafely turns a panic into an InternalException (requirement U12). It names its results,
-// because
-// a deferred function can change them in no other way.
+// because a deferred function can change them in no other way.
 func (x *exchange) runSafely() (answer response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -117,8 +115,8 @@ func (x *exchange) runSafely() (answer response, err error) {
 	return x.run()
 }
 
-// run is the order of checks of requirement A8. Nothing about keys is said to a
-// caller who is not authenticated.
+// run is the order of checks of requirement A8. Nothing about keys is said to a caller who is not
+// authenticated.
 func (x *exchange) run() (response, error) {
 	if err := x.readBody(); err != nil {
 		return nil, err
@@ -200,8 +198,8 @@ func isJSON(contentType []string) bool {
 		) // of one length: letters that fold to ASCII's are longer
 }
 
-// findKey resolves the external key id, and asks whether this caller may use
-// the key, and so often: no operation gets at a key without (requirement A8).
+// findKey resolves the external key id, and asks whether this caller may use the key, and so often:
+// no operation gets at a key without (requirement A8).
 func (x *exchange) findKey() error {
 	key, err := x.store.key(x.ctx, x.keyID)
 	if err != nil {
@@ -219,8 +217,8 @@ func (x *exchange) findKey() error {
 	return nil
 }
 
-// keyExists tells a key that is gone from one that lacks a version. After a
-// version was looked for in vain it costs nothing.
+// keyExists tells a key that is gone from one that lacks a version. After a version was looked for
+// in vain it costs nothing.
 func (x *exchange) keyExists() bool {
 	_, err := x.store.load.resolver.Key(x.ctx, x.key.Label)
 	return err == nil

@@ -30,8 +30,8 @@ func seedBodies(f *testing.F) []string {
 	}
 }
 
-// FuzzParseRequest: what parseRequest accepts, encoding/json reads in the same
-// way, and it is one object without a field twice; what it refuses is refused in the API's words.
+// FuzzParseRequest: what parseRequest accepts, encoding/json reads in the same way, and it is one
+// object without a field twice; what it refuses is refused in the API's words.
 func FuzzParseRequest(f *testing.F) {
 	for _, seed := range seedBodies(f) {
 		f.Add([]byte(seed))
@@ -190,8 +190,7 @@ func FuzzHandler(f *testing.F) {
 }
 
 // FuzzPolicyRequest: whatever the metadata of a signed request, the policies of one account let no
-// principal in that is not of
-// it, and nothing is a fault of ours (Z3).
+// principal in that is not of it, and nothing is a fault of ours (Z3).
 func FuzzPolicyRequest(f *testing.F) {
 	for _, seed := range []string{"arn:aws:iam::123456789012:user/Alice", "arn:aws:sts::123456789012:assumed-role/a/b", "AWS Internal", "", "arn:aws:iam::123456789012:", "\xff\x00", "x:123456789012:y"} {
 		f.Add(

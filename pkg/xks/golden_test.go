@@ -1,7 +1,7 @@
 package xks
 
-// Golden files: status, headers and body of every error row of requirement X2,
-// with every message the package has, and of each success. `go test -update` writes them anew.
+// Golden files: status, headers and body of every error row of requirement X2, with every message
+// the package has, and of each success. `go test -update` writes them anew.
 
 import (
 	"context"

@@ -1,8 +1,7 @@
 package xks
 
-// Handler: the router. A path that is not exactly one of the API's under exactly
-// one key store's prefix is 404, and any method but POST is 405. Which paths there are is in
-// state.go.
+// Handler: the router. A path that is not exactly one of the API's under exactly one key store's
+// prefix is 404, and any method but POST is 405. Which paths there are is in state.go.
 
 import (
 	"maps"
@@ -14,8 +13,8 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// operation is one row of the table of APIs. Everything that differs between
-// the four, other than their own work, is in it.
+// operation is one row of the table of APIs. Everything that differs between the four, other than
+// their own work, is in it.
 type operation struct {
 	number int    // its place in arrays of operationCount
 	name   string // as the specification calls it, for the log
@@ -135,8 +134,8 @@ func (h *Handler) refuseMethod(w http.ResponseWriter, r *http.Request, s *state,
 	h.begin(s, w, r).refuse(w, errNoSuchPath)
 }
 
-// plainPath refuses what some servers would take for another path: a request
-// target that is not a path, percent signs, empty segments and dots (requirement U5).
+// plainPath refuses what some servers would take for another path: a request target that is not a
+// path, percent signs, empty segments and dots (requirement U5).
 func plainPath(path string) bool {
 	if !strings.HasPrefix(path, "/") || strings.Contains(path, "%") {
 		return false

@@ -1,7 +1,7 @@
 package xks
 
-// GetHealthStatus (requirements H1–H4): what the background probes last saw. It
-// never waits for an HSM.
+// GetHealthStatus (requirements H1–H4): what the background probes last saw. It never waits for an
+// HSM.
 
 import (
 	"slices"
@@ -40,8 +40,8 @@ func ekmVendor(health []status.Health) string {
 	return orUnknown(strings.Join(vendors, ", "))
 }
 
-// orUnknown keeps the replies free of empty strings and of what a module might
-// have answered that is no UTF-8.
+// orUnknown keeps the replies free of empty strings and of what a module might have answered that
+// is no UTF-8.
 func orUnknown(s string) string {
 	if s == "" {
 		return "unknown"

@@ -1,7 +1,7 @@
 package xks
 
-// Keys: what GetKeyMetadata says of them, which may do what, and which name an
-// answer has when an HSM is away (requirements K1, K2, E5, D2, H1–H4, X4, X5, X7).
+// Keys: what GetKeyMetadata says of them, which may do what, and which name an answer has when an
+// HSM is away (requirements K1, K2, E5, D2, H1–H4, X4, X5, X7).
 
 import (
 	"context"

@@ -15,8 +15,7 @@ import (
 )
 
 // keyStore is one key store, immutable but for its ledger and its lane, which are those of the key
-// store of the same name
-// before a reload.
+// store of the same name before a reload.
 type keyStore struct {
 	name     string
 	uriPath  string
@@ -80,8 +79,7 @@ func newKeyStore(c KeyStoreConfig) (*keyStore, error) {
 }
 
 // servedAt reports whether the key store is there under this Host or :authority. Letter case and
-// port do not matter; a
-// trailing dot makes another name.
+// port do not matter; a trailing dot makes another name.
 func (s *keyStore) servedAt(host string) bool {
 	if len(s.hosts) == 0 {
 		return true
@@ -112,8 +110,8 @@ func withoutPort(host string) string {
 	return host[:colon]
 }
 
-// label is the CKA_LABEL behind an external key id; false if this key store
-// does not reach it, whatever the HSMs hold.
+// label is the CKA_LABEL behind an external key id; false if this key store does not reach it,
+// whatever the HSMs hold.
 func (s *keyStore) label(keyID string) (string, bool) {
 	if !validKeyID(keyID) {
 		return "", false

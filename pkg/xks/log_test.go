@@ -1,7 +1,6 @@
 package xks
 
-// The log line of each request (requirement L1): what must be in it, and what
-// must never be.
+// The log line of each request (requirement L1): what must be in it, and what must never be.
 
 import (
 	"encoding/base64"

@@ -1,8 +1,7 @@
 package xks
 
-// The fields of a request's log line (requirement L1). Plaintext, key material
-// and secrets are in none of them. Text from the caller is escaped, and bounded by
-// its length in the log (logtext.go).
+// The fields of a request's log line (requirement L1). Plaintext, key material and secrets are in
+// none of them. Text from the caller is escaped, and bounded by its length in the log (logtext.go).
 
 import (
 	"errors"

@@ -1,7 +1,7 @@
 package xks
 
-// Requirement A8: the order of checks. A request that fails two of them shows
-// the earlier; so that no later check can say anything to whom an earlier one stops.
+// Requirement A8: the order of checks. A request that fails two of them shows the earlier; so that
+// no later check can say anything to whom an earlier one stops.
 
 import (
 	"net/http"

@@ -1,8 +1,8 @@
 package xks
 
 // Overload (requirement R3): what is let in is answered in time, the rest is refused at once; one
-// key store cannot take
-// everything from another. In a bubble of synctest, so that only the HSMs take time.
+// key store cannot take everything from another. In a bubble of synctest, so that only the HSMs
+// take time.
 
 import (
 	"context"
@@ -130,8 +130,7 @@ func (r *rig) load(c call, rate int, lasting time.Duration, to *tally) {
 }
 
 // TestOverload: a slow pair that can serve 53 requests a second gets ten times as many. What it
-// cannot serve is refused at once, and
-// what it takes on it answers.
+// cannot serve is refused at once, and what it takes on it answers.
 func TestOverload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const sessions, each, lasting = 4, 150 * time.Millisecond, 6 * time.Second

@@ -28,8 +28,7 @@ func newRateLimit(perSecond, burst int) rateLimit {
 }
 
 // take is a token bucket in one number: when the bucket will be full again, in ns since epoch. It
-// gives that number after one
-// more request, or false if there is no token left for it.
+// gives that number after one more request, or false if there is no token left for it.
 func (l rateLimit) take(full, now int64) (int64, bool) {
 	full = max(full, now) + l.interval
 	return full, full-now <= l.window
@@ -67,8 +66,7 @@ func (b *bucket) clamp(l rateLimit, now int64) {
 }
 
 // keyBuckets are the buckets of a key store's keys. Only keys that exist have one, and a full
-// bucket is as good as none: it
-// is dropped when there are many.
+// bucket is as good as none: it is dropped when there are many.
 type keyBuckets struct {
 	mu    sync.Mutex
 	full  map[string]int64 // by CKA_LABEL; see rateLimit.take

@@ -5,8 +5,8 @@ package xks
 // Replace puts a new configuration in the place of the old one, whole or (with the error of
 // Config.Validate) not at all. Requests that began under the old one end under it: what it refers
 // to, its HSM groups above all, must live for Budget or FirstRequestBudget longer, whichever is
-// more. Counts, last uses of credentials and what is left of quotas pass over to
-// the key store of the same name. Blocks stay in effect.
+// more. Counts, last uses of credentials and what is left of quotas pass over to the key store of
+// the same name. Blocks stay in effect.
 func (h *Handler) Replace(c Config) error {
 	if err := c.Validate(); err != nil {
 		return err
@@ -22,8 +22,8 @@ func (h *Handler) Replace(c Config) error {
 }
 
 // inherit takes over what outlives a configuration, of the key store of the same name, while this
-// one serves nothing yet. Requests
-// that still run under the old one and those of the new one count in one place.
+// one serves nothing yet. Requests that still run under the old one and those of the new one count
+// in one place.
 func (s *keyStore) carryOver(old *keyStore) {
 	s.verifier.ShareLastUsed(old.verifier)
 	s.usage = old.usage

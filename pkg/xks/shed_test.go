@@ -1,7 +1,7 @@
 package xks
 
-// Shedding (requirement R3): beyond its limits the proxy says ThrottlingException
-// at once; the health of the fleet is not shed with the rest (H3).
+// Shedding (requirement R3): beyond its limits the proxy says ThrottlingException at once; the
+// health of the fleet is not shed with the rest (H3).
 
 import (
 	"context"

@@ -1,7 +1,7 @@
 package xks
 
-// A signer of a few lines, written from AWS's description of Signature Version 4
-// and independent of package sigv4.
+// A signer of a few lines, written from AWS's description of Signature Version 4 and independent of
+// package sigv4.
 
 import (
 	"crypto/hmac"

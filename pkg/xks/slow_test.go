@@ -1,7 +1,7 @@
 package xks
 
-// Time: HSMs that hang, bodies that dribble, clients that go away (requirements
-// U12, U13, R3). Limits are far apart, for the machine may be busy.
+// Time: HSMs that hang, bodies that dribble, clients that go away (requirements U12, U13, R3).
+// Limits are far apart, for the machine may be busy.
 
 import (
 	"bufio"

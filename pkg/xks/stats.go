@@ -7,8 +7,7 @@ import (
 )
 
 // KeyStoreStatus is one key store as it is served now. Counts are since the program started,
-// reloads included; those of a
-// key store that was removed are gone.
+// reloads included; those of a key store that was removed are gone.
 type KeyStoreStatus struct {
 	Name        string
 	Owner       string
@@ -38,8 +37,8 @@ type CredentialStatus struct {
 }
 
 // OperationStatus is how long the answers to one operation took, from the first byte of the
-// request, all key stores together, good
-// answers or not. Requests that nobody signed for are not in it.
+// request, all key stores together, good answers or not. Requests that nobody signed for are not in
+// it.
 type OperationStatus struct {
 	Operation string
 	Buckets   []Bucket // cumulative, as Prometheus has them

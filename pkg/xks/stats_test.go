@@ -96,8 +96,7 @@ func seen(counts []RequestCount) []RequestCount {
 }
 
 // Every count of what an operation may answer is there at 0 before the first request, and before
-// there is
-// a handler, so that what happens first is an increase.
+// there is a handler, so that what happens first is an increase.
 func TestCountsBeginAtZero(t *testing.T) {
 	r := newRig(t)
 	for _, s := range []KeyStoreStatus{r.status("store-one"), ZeroKeyStoreStatus("store-one", "agency-payroll")} {

@@ -1,8 +1,7 @@
 package xks
 
-// The tables of this package, held against the specification: operations and
-// their errors (X2–X4), required fields (K3, E1, D1, H3), messages (X1, X6), configuration (U1,
-// A6).
+// The tables of this package, held against the specification: operations and their errors (X2–X4),
+// required fields (K3, E1, D1, H3), messages (X1, X6), configuration (U1, A6).
 
 import (
 	"go/ast"

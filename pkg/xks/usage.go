@@ -1,8 +1,8 @@
 package xks
 
 // What is counted of requests, without a lock and without a look-up: arrays of atomics. A key
-// store's ledger outlives a
-// reload, so that requests which began before it and end after it are counted in the same place.
+// store's ledger outlives a reload, so that requests which began before it and end after it are
+// counted in the same place.
 
 import (
 	"slices"
@@ -45,8 +45,8 @@ func (c *outcomeCounts) add(failed *apiError) {
 }
 
 // appendTo appends every outcome that can be, and every other that was seen. A counter that
-// monitoring
-// sees for the first time at 500 has not increased for it: so each has to be there at 0 before.
+// monitoring sees for the first time at 500 has not increased for it: so each has to be there at 0
+// before.
 func (c *outcomeCounts) appendTo(
 	list []RequestCount, operation string, possible map[errorName]bool,
 ) []RequestCount {
@@ -94,8 +94,7 @@ func (h *histogram) status(operation string) OperationStatus {
 }
 
 // count enters a request that has been answered. Only what somebody signed for counts in the times:
-// strangers must not be able
-// to make the proxy look quick, or slow.
+// strangers must not be able to make the proxy look quick, or slow.
 func (x *exchange) count(failed *apiError, took time.Duration) {
 	if x.store == nil {
 		x.handler.refused.add(failed)

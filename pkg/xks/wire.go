@@ -13,8 +13,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// requestMetadata is what KMS says about the call behind a request. Pointers
-// tell absent (or null) from empty; no format is checked (requirement U11).
+// requestMetadata is what KMS says about the call behind a request. Pointers tell absent (or null)
+// from empty; no format is checked (requirement U11).
 type requestMetadata struct {
 	AWSPrincipalARN *string        `json:"awsPrincipalArn"`
 	AWSSourceVPC    *string        `json:"awsSourceVpc"`
@@ -26,8 +26,8 @@ type requestMetadata struct {
 	Other           jsontext.Value `json:",embed"` // fields that KMS may add, for the log (L1)
 }
 
-// request is the union of the fields of the four operations. Byte strings are
-// nil when absent or null, and empty when "".
+// request is the union of the fields of the four operations. Byte strings are nil when absent or
+// null, and empty when "".
 type request struct {
 	Metadata             *requestMetadata `json:"requestMetadata"`
 	AAD                  base64Bytes      `json:"additionalAuthenticatedData"`
@@ -40,8 +40,8 @@ type request struct {
 	AuthenticationTag    base64Bytes      `json:"authenticationTag"`
 }
 
-// base64Bytes is RFC 4648 section 4 with padding, in its one canonical form: two
-// texts for the same bytes would let a ciphertext be altered unnoticed (requirement U10).
+// base64Bytes is RFC 4648 section 4 with padding, in its one canonical form: two texts for the same
+// bytes would let a ciphertext be altered unnoticed (requirement U10).
 type base64Bytes []byte
 
 var canonicalBase64 = base64.StdEncoding.Strict()
@@ -83,8 +83,8 @@ func (b *base64Bytes) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	return nil
 }
 
-// parseRequest is strict: one object, no field twice, valid UTF-8, exact field
-// names, nothing after it; unknown fields are passed over (requirement U11).
+// parseRequest is strict: one object, no field twice, valid UTF-8, exact field names, nothing after
+// it; unknown fields are passed over (requirement U11).
 func parseRequest(body []byte) (*request, error) {
 	var r request
 	err := json.Unmarshal(body, &r)
@@ -117,8 +117,8 @@ func metadataOf(body []byte) *requestMetadata {
 	return r.Metadata
 }
 
-// fieldOf names the field at fault if it is one of ours: the caller's own text
-// does not go into an error message (requirement X6).
+// fieldOf names the field at fault if it is one of ours: the caller's own text does not go into an
+// error message (requirement X6).
 func fieldOf(pointer jsontext.Pointer) string {
 	name := strings.TrimPrefix(string(pointer), "/requestMetadata")
 	name = strings.TrimPrefix(name, "/")

@@ -1,8 +1,7 @@
 package main
 
 // Client certificates on the port that asks for them: every kind that is not the one, on both
-// versions of TLS, with requests
-// that are signed well.
+// versions of TLS, with requests that are signed well.
 
 import (
 	"bytes"

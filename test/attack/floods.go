@@ -204,8 +204,7 @@ func oldTLS(t *target, n *tally, config *tls.Config, what string) {
 }
 
 // healthPort abuses the plain port for load balancers: other paths and methods, garbage, slow
-// clients,
-// and as many requests as go through.
+// clients, and as many requests as go through.
 func healthPort(ctx context.Context, t *target, n *tally) error {
 	served := map[string]bool{"/healthz/live": true, "/healthz/ready": true, "/metrics": true}
 	paths := []string{

@@ -1,8 +1,7 @@
 package main
 
 // Forgeries: requests put together so that a lenient verifier would take them. Each is made for
-// every
-// operation, and the signer is who he says he is only where "legal" is said.
+// every operation, and the signer is who he says he is only where "legal" is said.
 
 import (
 	"context"

@@ -1,8 +1,7 @@
 package main
 
 // Honest traffic: Encrypts, Decrypts and looks at a key of one tenant on a fixed schedule. A
-// request's
-// time counts from when it was due, so that a program that stalls hides nothing.
+// request's time counts from when it was due, so that a program that stalls hides nothing.
 
 import (
 	"bytes"
@@ -154,8 +153,7 @@ func (h *honest) reasons() map[string]int {
 }
 
 // excusedBy tells whether failures say nothing about the program: each of them fell into a time
-// when
-// the machine stood still, or it did so at all and they are no more than one in excusedShare.
+// when the machine stood still, or it did so at all and they are no more than one in excusedShare.
 func (h *honest) excusedBy(m *demo.Machine, late time.Duration) bool {
 	if len(h.failures) == 0 {
 		return false

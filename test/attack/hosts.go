@@ -1,8 +1,7 @@
 package main
 
 // Crossing from one tenant to another by host names: what TLS was asked for (SNI), what HTTP says
-// (Host, :authority), and
-// whose path it is.
+// (Host, :authority), and whose path it is.
 
 import (
 	"context"

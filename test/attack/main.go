@@ -8,8 +8,7 @@
 // limits. Honest traffic runs on one of them all the time, 200 signed requests a second, from this
 // process; each attack runs in a child process of lower priority, because a real attacker has
 // processors of his own. The exit code is 1 if an attack got anything that it must not get, if
-// honest
-// requests failed, or if the program did not give back what the attack had cost it.
+// honest requests failed, or if the program did not give back what the attack had cost it.
 package main
 
 import (

@@ -1,8 +1,7 @@
 package main
 
 // The judge of the mutants: what it calls the same must be the same, and a change of anything
-// signed
-// must not escape it.
+// signed must not escape it.
 
 import (
 	"bytes"

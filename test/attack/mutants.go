@@ -2,8 +2,7 @@ package main
 
 // Mutants of signed requests: every byte that the signature covers changed to every other value,
 // bytes taken out, put in and swapped, and several changes at once. A mutant is accepted if it is
-// served and
-// means something else than what was signed.
+// served and means something else than what was signed.
 
 import (
 	"bytes"
@@ -96,8 +95,7 @@ type mutant struct {
 }
 
 // mutate gives mutant number n, which follows from seed and number. In a whole run the first are
-// all
-// substitutions of one byte, of one original after the other; what is left is random.
+// all substitutions of one byte, of one original after the other; what is left is random.
 func mutate(list []*original, seed uint64, n int, exhaustive bool) mutant {
 	if exhaustive {
 		rest := n

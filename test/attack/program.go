@@ -78,8 +78,7 @@ func startProgram(binary, config string) (*program, error) {
 }
 
 // Parts of lines that an attack should not cause. A breaker that trips because the machine is busy
-// is no
-// more than a remark: what counts is whether honest requests failed.
+// is no more than a remark: what counts is whether honest requests failed.
 const (
 	outOfService = "taken out of service"
 	startedAgain = "will be started again"

@@ -45,8 +45,7 @@ type row struct {
 }
 
 // runUndisturbed runs a row again if honest requests failed when the machine itself stood still:
-// such
-// failures say nothing about the program.
+// such failures say nothing about the program.
 func (w *world) runUndisturbed(ctx context.Context, a *attack) (*row, error) {
 	for try := 1; ; try++ {
 		r, err := w.runRow(ctx, a)
@@ -152,8 +151,7 @@ func (w *world) settle(ctx context.Context, r *row) {
 }
 
 // memoryBack waits until the program has the memory of the beginning, and tells how it went. A
-// short
-// run, and one of some attacks only, does not wait.
+// short run, and one of some attacks only, does not wait.
 func (w *world) memoryBack(ctx context.Context, first, last *row) (string, bool) {
 	start := time.Now()
 	waits := !w.options.short && w.options.attacks.String() == ""

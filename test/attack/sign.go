@@ -1,8 +1,7 @@
 package main
 
 // Requests before they are signed, in which everything can be wrong, and AWS Signature Version 4
-// over
-// them, in which every part can be another's.
+// over them, in which every part can be another's.
 
 import (
 	"bytes"

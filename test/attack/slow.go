@@ -31,8 +31,7 @@ func dribble(ctx context.Context, c net.Conn, text []byte) time.Duration {
 }
 
 // slowWriters send handshakes, headers and bodies, a byte a second. The server must not wait: its
-// limits are
-// 5 s for a handshake and a header, and the budget of a request for a body.
+// limits are 5 s for a handshake and a header, and the budget of a request for a body.
 func slowWriters(ctx context.Context, t *target, n *tally) error {
 	const mostPatience = 9 * time.Second
 	span := 20 * time.Second
@@ -176,8 +175,7 @@ func pipelines(ctx context.Context, t *target, n *tally) error {
 }
 
 // idleConnections hold as many connections as the program takes, and some more, half of them after
-// a
-// handshake. A new honest client must get in anyway.
+// a handshake. A new honest client must get in anyway.
 func idleConnections(ctx context.Context, t *target, n *tally) error {
 	count := t.amount(10_200, 600)
 	conns := make([]net.Conn, count)

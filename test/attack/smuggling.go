@@ -1,8 +1,7 @@
 package main
 
 // Two readings of where a request ends: what a load balancer in front takes for one request must
-// not be
-// two for the proxy, and nothing may pass with the signature of something else.
+// not be two for the proxy, and nothing may pass with the signature of something else.
 
 import (
 	"bytes"

@@ -11,8 +11,8 @@ import (
 )
 
 // pathTricks are spellings that some server, proxy or router takes for prefix + below, or for a
-// path
-// beside it. None of them is a path of the API, which is matched byte by byte (requirement U5).
+// path beside it. None of them is a path of the API, which is matched byte by byte (requirement
+// U5).
 func pathTricks(mine, theirs, below string) []string {
 	base := theirs + apiPath
 	api := apiPath[1:]
@@ -76,8 +76,7 @@ func pathTricks(mine, theirs, below string) []string {
 }
 
 // crossPaths signs with one tenant's credential and spells another's paths, or its own in a way
-// that
-// is not the API's.
+// that is not the API's.
 func crossPaths(ctx context.Context, t *target, n *tally) error {
 	for i := range t.Tenants {
 		for j := range t.Tenants {

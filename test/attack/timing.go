@@ -1,8 +1,7 @@
 package main
 
 // Whether the time of a refusal tells that an access key id exists (requirement A4). The attacker
-// sits
-// as near as can be, on the same machine.
+// sits as near as can be, on the same machine.
 
 import (
 	"context"

@@ -3,9 +3,8 @@ package main
 // The world of a run: a pair of software HSMs and the program in front of it, with four key stores.
 // One path prefix begins with another, one key store reaches its keys by a template, one has no
 // prefix and every label, and one has a quota. Two more exist under a host name of their own only.
-// Half of them stand in
-// the configuration file, half in files of their own. A second port asks for client
-// certificates, a third one is for a load balancer that speaks the PROXY protocol.
+// Half of them stand in the configuration file, half in files of their own. A second port asks for
+// client certificates, a third one is for a load balancer that speaks the PROXY protocol.
 
 import (
 	"context"

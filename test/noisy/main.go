@@ -5,12 +5,12 @@
 //
 // Phases of ten seconds alternate in one run, because machines are noisy themselves: the quiet key
 // store alone, and with the noise. A third kind sends the same noise to a bare HTTPS server beside
-// the proxy: this process and its TLS share the
-// processors with the proxy, and what that costs is not a fault of the proxy's.
+// the proxy: this process and its TLS share the processors with the proxy, and what that costs is
+// not a fault of the proxy's.
 //
 // The exit code is 1 if a quiet request was not served. The last column says how long no processor
-// was free for something that
-// needs nothing else: with much of that the rest says little about the proxy.
+// was free for something that needs nothing else: with much of that the rest says little about the
+// proxy.
 package main
 
 import (

@@ -1,8 +1,8 @@
 package listener
 
-// A connection that requests come on: when it was accepted and when each request
-// began to arrive, because the time KMS gives a request starts then and not when its
-// handler is called (requirement U13); and what it may do until somebody has authenticated on it.
+// A connection that requests come on: when it was accepted and when each request began to arrive,
+// because the time KMS gives a request starts then and not when its handler is called (requirement
+// U13); and what it may do until somebody has authenticated on it.
 
 import (
 	"container/list"
@@ -42,8 +42,7 @@ type Conn struct {
 }
 
 // Authenticated notes that a request on this connection was authenticated for a key store. shared
-// says that
-// there are several key stores, which share the connections.
+// says that there are several key stores, which share the connections.
 func (c *Conn) MarkAuthenticated(keyStore string, shared bool) {
 	if c == nil {
 		return
@@ -111,8 +110,7 @@ func (c *Conn) acquireSlot(n int) error {
 }
 
 // releaseSlot ends this connection's turn at the gate, if it has one. A lease that runs out late
-// may end the next one:
-// that stranger works beside another for once.
+// may end the next one: that stranger works beside another for once.
 func (c *Conn) releaseSlot() {
 	if c.holdsSlot.Load() && c.holdsSlot.CompareAndSwap(true, false) {
 		c.shared.slots.release()
@@ -138,9 +136,9 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// ConnState is for http.Server.ConnState. net/http reports a connection active
-// only when a request's header is complete, so that the first byte is noted in
-// Read, and this only says when to wait for one.
+// ConnState is for http.Server.ConnState. net/http reports a connection active only when a
+// request's header is complete, so that the first byte is noted in Read, and this only says when to
+// wait for one.
 func ConnState(c net.Conn, state http.ConnState) {
 	if state != http.StateIdle {
 		return
@@ -159,8 +157,7 @@ func connOf(c net.Conn) *Conn {
 	return mine
 }
 
-// ConnectionOf is the connection that a request came on; nil if its server does not
-// use a Listener.
+// ConnectionOf is the connection that a request came on; nil if its server does not use a Listener.
 func ConnectionOf(r *http.Request) *Conn {
 	mine, _ := r.Context().Value(connKey{}).(*Conn)
 	return mine

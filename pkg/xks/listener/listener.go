@@ -2,8 +2,8 @@
 // authenticated, and knows when each request began to arrive.
 package listener
 
-// The listener below TLS: how many connections there may be, and which goes when
-// there are too many (requirement U15).
+// The listener below TLS: how many connections there may be, and which goes when there are too many
+// (requirement U15).
 
 import (
 	"container/list"
@@ -18,8 +18,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Listener bounds and times the connections of an http.Server, which must be
-// given its ConnContext and ConnState as well.
+// Listener bounds and times the connections of an http.Server, which must be given its ConnContext
+// and ConnState as well.
 type Listener struct {
 	net.Listener
 	*connections
@@ -51,17 +51,16 @@ const leastMaxBody = 128 << 10
 // alarmInterval keeps what anyone can cause from flooding the log.
 const alarmInterval = 10 * time.Second
 
-// New wraps a TCP listener, below TLS. With limit connections open, a new one takes the place
-// of the oldest on which nobody has authenticated, so that strangers who hold
-// connections open cannot lock AWS KMS out. If there is none, it takes the place of one of the key
-// store that has most, if that is more than its share (crowd.largest), so that no tenant can lock
-// out another; or else it is closed.
+// New wraps a TCP listener, below TLS. With limit connections open, a new one takes the place of
+// the oldest on which nobody has authenticated, so that strangers who hold connections open cannot
+// lock AWS KMS out. If there is none, it takes the place of one of the key store that has most, if
+// that is more than its share (crowd.largest), so that no tenant can lock out another; or else it
+// is closed.
 //
 // Until somebody has authenticated on a connection, it may send 2 MiB and a body of the default
 // maximum (SetMaxBody), and 1 KiB a second beside; and all such connections together keep no more
 // than half the processors busy. What goes beyond is cut off. Each authenticated request lifts
-// these limits, for 512 KiB and the longest
-// body.
+// these limits, for 512 KiB and the longest body.
 func New(l net.Listener, limit int, log *zap.Logger) *Listener {
 	all := &connections{
 		max: limit, log: log, slots: semaphore{free: max(1, runtime.GOMAXPROCS(0)/2)},
@@ -79,8 +78,7 @@ func (l *Listener) WithSharedLimits(other net.Listener) *Listener {
 }
 
 // SetMaxBody says how long the body of a request may be, in bytes (Config.MaxBody), so that a legal
-// first request is not
-// cut off. It holds for connections from now on.
+// first request is not cut off. It holds for connections from now on.
 func (l *connections) SetMaxBody(bytes int) { l.maxBody.Store(int64(max(bytes, leastMaxBody))) }
 
 // Open is the number of connections now.
@@ -94,8 +92,7 @@ func (l *connections) Open() int {
 func (l *connections) Refused() int64 { return l.refused.Load() }
 
 // CutOff is the number of connections ended because too much was sent, or too many were at work,
-// before
-// anybody authenticated.
+// before anybody authenticated.
 func (l *connections) CutOff() int64 { return l.cutOff.Load() }
 
 func (l *connections) cut() {
@@ -149,8 +146,8 @@ func (l *Listener) newConn(raw net.Conn) *Conn {
 	}
 }
 
-// admit counts a connection in. It gives the one that has to go for it, which
-// is itself if all others are in good standing.
+// admit counts a connection in. It gives the one that has to go for it, which is itself if all
+// others are in good standing.
 func (l *connections) add(c *Conn) *Conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -169,8 +166,7 @@ func (l *connections) add(c *Conn) *Conn {
 }
 
 // largest is the connections of the key store that has most, if it has more than an equal share for
-// each that has any, and for
-// one more. With a single key store there is nobody to make room for.
+// each that has any, and for one more. With a single key store there is nobody to make room for.
 func (l *connections) largestOverShare() *list.List {
 	var most *list.List
 	for _, one := range l.authenticated {

@@ -14,8 +14,8 @@ import (
 
 const (
 	// A turn begins when bytes of a stranger are handed on, and ends when more are asked for, when
-	// he is known, or after
-	// maxSlotTime: somebody who does not read his answers must not keep the others waiting.
+	// he is known, or after maxSlotTime: somebody who does not read his answers must not keep the
+	// others waiting.
 	maxSlotTime = 5 * time.Millisecond
 
 	// unauthenticatedRead is how many bytes a stranger gets in at a turn: a hundred frames, or most
@@ -23,8 +23,7 @@ const (
 	unauthenticatedRead = 4 << 10
 
 	// maxSlotWait is how long a stranger waits for his turn. AWS KMS has given up long before
-	// (U13); it is
-	// as long as this for the sake of slow machines.
+	// (U13); it is as long as this for the sake of slow machines.
 	maxSlotWait = 2 * time.Second
 
 	// unauthenticatedBurst is what a stranger may send at once, TLS included, over and above the
@@ -34,13 +33,12 @@ const (
 	unauthenticatedBurst = 2 << 20
 
 	// authenticatedBytes is what a tenant may send from one authenticated request to the next, over
-	// and above the longest body: who
-	// sends more, such as frames without end, is dealt with as a stranger until he makes a request.
+	// and above the longest body: who sends more, such as frames without end, is dealt with as a
+	// stranger until he makes a request.
 	authenticatedBytes = 512 << 10
 
 	// unauthenticatedRate is bytes a second, for load balancers that ask for /healthz on one
-	// connection
-	// for weeks, and for pings.
+	// connection for weeks, and for pings.
 	unauthenticatedRate = 1 << 10
 )
 

@@ -52,8 +52,7 @@ func (g *gated) connect() (*Conn, net.Conn) {
 }
 
 // knock has a stranger send so many bytes, which are read on the server's side in the background.
-// What
-// becomes of that comes through the channel.
+// What becomes of that comes through the channel.
 func (g *gated) knock(c *Conn, theirs net.Conn, bytes int) <-chan error {
 	done := make(chan error, 1)
 	go func() { _, _ = theirs.Write(make([]byte, bytes)) }() // the reader's end tells
