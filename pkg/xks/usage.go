@@ -1,7 +1,8 @@
 package xks
 
-// What is counted of requests, without a lock and without a look-up: arrays of atomics. A key store's ledger outlives a
-// reload, so that requests which began before it and end after it are counted in the same place.
+// What is counted of requests, without a lock and without a look-up: arrays of atomics. A key
+// store's ledger outlives a reload, so that requests which began before it and end after it are
+// counted in the same place.
 
 import (
 	"slices"
@@ -9,8 +10,9 @@ import (
 	"time"
 )
 
-// ledger is what one key store remembers: some 600 bytes, and 40 for each key that has used up some of its rate.
-type ledger struct {
+// ledger is what one key store remembers: some 600 bytes, and 40 for each key that has used up some
+// of its rate.
+type usage struct {
 	requests      [operationCount]outcomeCounts
 	denials       atomic.Uint64
 	shadowDenials atomic.Uint64
@@ -42,20 +44,24 @@ func (c *outcomeCounts) add(failed *apiError) {
 	c[outcome].Add(1)
 }
 
-// appendTo appends every outcome that can be, and every other that was seen. A counter that monitoring
-// sees for the first time at 500 has not increased for it: so each has to be there at 0 before.
+// appendTo appends every outcome that can be, and every other that was seen. A counter that
+// monitoring sees for the first time at 500 has not increased for it: so each has to be there at 0
+// before.
 func (c *outcomeCounts) appendTo(
 	list []RequestCount, operation string, possible map[errorName]bool,
 ) []RequestCount {
 	for i := range c {
 		if n := c[i].Load(); n > 0 || possible[outcomes[i]] {
-			list = append(list, RequestCount{Operation: operation, Outcome: string(outcomes[i]), Count: n})
+			list = append(
+				list, RequestCount{Operation: operation, Outcome: string(outcomes[i]), Count: n},
+			)
 		}
 	}
 	return list
 }
 
-// latencyBounds are the upper ends of the histogram's buckets; what takes longer is only in the whole.
+// latencyBounds are the upper ends of the histogram's buckets; what takes longer is only in the
+// whole.
 var latencyBounds = [...]time.Duration{
 	500 * time.Microsecond, time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond,
 	50 * time.Millisecond, 100 * time.Millisecond, 150 * time.Millisecond, 200 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
@@ -87,14 +93,14 @@ func (h *histogram) status(operation string) OperationStatus {
 	return s
 }
 
-// count enters a request that has been answered. Only what somebody signed for counts in the times: strangers must not be able
-// to make the proxy look quick, or slow.
+// count enters a request that has been answered. Only what somebody signed for counts in the times:
+// strangers must not be able to make the proxy look quick, or slow.
 func (x *exchange) count(failed *apiError, took time.Duration) {
 	if x.store == nil {
 		x.handler.refused.add(failed)
 		return
 	}
-	l := x.store.ledger
+	l := x.store.usage
 	l.requests[x.op.number].add(failed)
 	if x.identity.AccessKeyID == "" {
 		return

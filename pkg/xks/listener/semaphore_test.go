@@ -35,7 +35,7 @@ type gated struct {
 func newGated(t *testing.T, turns int) *gated {
 	p := &pipes{next: make(chan net.Conn, 1)}
 	l := New(p, 1000, zap.NewNop())
-	l.gate.free = turns
+	l.slots.free = turns
 	return &gated{Listener: l, t: t, next: p.next}
 }
 
@@ -51,8 +51,8 @@ func (g *gated) connect() (*Conn, net.Conn) {
 	return accepted.(*Conn), theirs
 }
 
-// knock has a stranger send so many bytes, which are read on the server's side in the background. What
-// becomes of that comes through the channel.
+// knock has a stranger send so many bytes, which are read on the server's side in the background.
+// What becomes of that comes through the channel.
 func (g *gated) knock(c *Conn, theirs net.Conn, bytes int) <-chan error {
 	done := make(chan error, 1)
 	go func() { _, _ = theirs.Write(make([]byte, bytes)) }() // the reader's end tells
@@ -80,15 +80,19 @@ func outcome(done <-chan error) string {
 // wantTurns waits for leases to end.
 func (g *gated) wantTurns(free int) {
 	g.t.Helper()
-	time.Sleep(2 * turnLease)
-	g.gate.mu.Lock()
-	defer g.gate.mu.Unlock()
-	if g.gate.free != free || g.gate.waiting.Len() != 0 {
-		g.t.Errorf("%d turns are free and %d wait, want %d and none", g.gate.free, g.gate.waiting.Len(), free)
+	time.Sleep(2 * maxSlotTime)
+	g.slots.mu.Lock()
+	defer g.slots.mu.Unlock()
+	if g.slots.free != free || g.slots.waiting.Len() != 0 {
+		g.t.Errorf(
+			"%d turns are free and %d wait, want %d and none", g.slots.free, g.slots.waiting.Len(),
+			free,
+		)
 	}
 }
 
-// One after the other, the newest first; a turn ends with its connection, or when more is asked for.
+// One after the other, the newest first; a turn ends with its connection, or when more is asked
+// for.
 func TestGateNewestFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGated(t, 1)
@@ -139,7 +143,7 @@ func TestGateLease(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if took := time.Since(start); took != 9*turnLease {
+		if took := time.Since(start); took != 9*maxSlotTime {
 			t.Errorf("ten strangers who do nothing with their turn: %v", took)
 		}
 		g.wantTurns(1)
@@ -152,12 +156,12 @@ func TestGatePatience(t *testing.T) {
 		g := newGated(t, 0)
 		c, client := g.connect()
 		done := g.knock(c, client, 10)
-		time.Sleep(turnPatience - time.Millisecond)
+		time.Sleep(maxSlotWait - time.Millisecond)
 		if got := outcome(done); got != "waits" {
 			t.Error(got)
 		}
 		time.Sleep(time.Millisecond)
-		if err := <-done; !errors.Is(err, errNoTurn) {
+		if err := <-done; !errors.Is(err, errNoSlot) {
 			t.Error(err)
 		}
 		c.Close()
@@ -168,7 +172,8 @@ func TestGatePatience(t *testing.T) {
 	})
 }
 
-// An authenticated connection passes all who wait, and gives its turn back at once; it is not counted either.
+// An authenticated connection passes all who wait, and gives its turn back at once; it is not
+// counted either.
 func TestGateLifted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGated(t, 1)
@@ -181,12 +186,12 @@ func TestGateLifted(t *testing.T) {
 		if got := outcome(waiting); got != "waits" {
 			t.Fatal(got)
 		}
-		c.Authenticated("", false)
+		c.MarkAuthenticated("", false)
 		if got := outcome(waiting); got != "read" {
 			t.Errorf("the turn of a connection that is known now: %s", got)
 		}
 		for range 100 {
-			c.Authenticated("", false)
+			c.MarkAuthenticated("", false)
 			if err := <-g.knock(c, client, 128<<10); err != nil {
 				t.Fatalf("requests of a tenant: %v", err)
 			}
@@ -205,28 +210,28 @@ func TestGateTenantFloods(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGated(t, 1)
 		c, client := g.connect()
-		c.Authenticated("", false)
+		c.MarkAuthenticated("", false)
 		for range 5 {
 			if err := <-g.knock(c, client, 128<<10); err != nil {
 				t.Fatalf("what a tenant may send: %v", err)
 			}
 		}
-		g.gate.free = 0
+		g.slots.free = 0
 		done := g.knock(c, client, 10)
 		if got := outcome(done); got != "waits" {
 			t.Errorf("what is beyond: %s", got)
 		}
-		g.gate.leave()
+		g.slots.release()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		c.Authenticated("", false)
+		c.MarkAuthenticated("", false)
 		g.wantTurns(1)
-		g.gate.free = 0
+		g.slots.free = 0
 		if err := <-g.knock(c, client, 128<<10); err != nil {
 			t.Errorf("after a request: %v", err)
 		}
-		g.gate.free = 1
+		g.slots.free = 1
 		if err := <-g.knock(c, client, 4<<20); !errors.Is(err, errTooMuch) {
 			t.Errorf("a flood: %v", err)
 		}
@@ -235,7 +240,8 @@ func TestGateTenantFloods(t *testing.T) {
 	})
 }
 
-// A connection that is authenticated while it waits for a turn keeps none; so does one that is closed.
+// A connection that is authenticated while it waits for a turn keeps none; so does one that is
+// closed.
 func TestGateWhileWaiting(t *testing.T) {
 	for _, what := range []string{"known", "closed"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -244,11 +250,11 @@ func TestGateWhileWaiting(t *testing.T) {
 			done := g.knock(c, client, 10)
 			synctest.Wait()
 			if what == "known" {
-				c.Authenticated("", false)
+				c.MarkAuthenticated("", false)
 			} else {
 				c.Close()
 			}
-			g.gate.leave()
+			g.slots.release()
 			err := <-done
 			if what == "known" && err != nil || what == "closed" && !errors.Is(err, net.ErrClosed) {
 				t.Errorf("%s: %v", what, err)
@@ -265,7 +271,7 @@ func TestAllowance(t *testing.T) {
 		g := newGated(t, 1)
 		g.SetMaxBody(1 << 20)
 		c, client := g.connect()
-		if err := <-g.knock(c, client, strangerBytes+1<<20); err != nil {
+		if err := <-g.knock(c, client, unauthenticatedBurst+1<<20); err != nil {
 			t.Fatalf("what is allowed: %v", err)
 		}
 		for range 100 { // a probe of a load balancer a second, on one connection
@@ -315,7 +321,8 @@ func TestBeside(t *testing.T) {
 	})
 }
 
-// Everything at once, for the race detector: no turn is lost, whatever becomes of those who had one.
+// Everything at once, for the race detector: no turn is lost, whatever becomes of those who had
+// one.
 func TestGateLosesNoTurn(t *testing.T) {
 	g := newGated(t, 2)
 	var all sync.WaitGroup
@@ -323,10 +330,15 @@ func TestGateLosesNoTurn(t *testing.T) {
 		all.Go(func() {
 			for i := range 50 {
 				ours, theirs := net.Pipe()
-				c := &Conn{Conn: ours, crowd: g.connections, accepted: time.Now(), allowance: newAllowance(0)}
-				g.admit(c)
+				c := &Conn{
+					Conn: ours, shared: g.connections, accepted: time.Now(),
+					allowance: newAllowance(0),
+				}
+				g.add(c)
 				var both sync.WaitGroup
-				both.Go(func() { _, _ = io.Copy(theirs, strings.NewReader(strings.Repeat("x", 100))) }) // it may be closed
+				both.Go(
+					func() { _, _ = io.Copy(theirs, strings.NewReader(strings.Repeat("x", 100))) },
+				) // it may be closed
 				both.Go(func() {
 					for range 3 {
 						_, err := c.Read(make([]byte, 40))
@@ -334,7 +346,7 @@ func TestGateLosesNoTurn(t *testing.T) {
 							return
 						}
 						if (worker+i)%3 == 0 {
-							c.Authenticated("", false)
+							c.MarkAuthenticated("", false)
 						}
 					}
 				})

@@ -1,6 +1,7 @@
 package xks
 
-// A tenant who opens all connections that there may be, and authenticates on each, locks nobody out (requirement U15).
+// A tenant who opens all connections that there may be, and authenticates on each, locks nobody out
+// (requirement U15).
 
 import (
 	"bufio"
@@ -19,8 +20,10 @@ func (s *server) rawAs(credential sigv4.Credential, path string) string {
 	data := encode(s.t, metadataOnly("x"))
 	q := s.request(s.t.Context(), path, data, nil)
 	sign(q, path, data, credential, "us-east-1", time.Now())
-	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nX-Amz-Date: %s\r\nAuthorization: %s\r\nContent-Length: %d\r\n\r\n%s",
-		path, q.Host, q.Header.Get("X-Amz-Date"), q.Header.Get("Authorization"), len(data), data)
+	return fmt.Sprintf(
+		"POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nX-Amz-Date: %s\r\nAuthorization: %s\r\nContent-Length: %d\r\n\r\n%s",
+		path, q.Host, q.Header.Get("X-Amz-Date"), q.Header.Get("Authorization"), len(data), data,
+	)
 }
 
 // member is a connection on which somebody has authenticated.
@@ -50,13 +53,17 @@ func TestGreedyTenantGivesWay(t *testing.T) {
 	r := newRig(t, withOther)
 	r.connections = 6
 	s := r.listen("HTTP/1.1")
-	greedy, modest := s.raw(prefixURI+"/health", metadataOnly("x")), s.rawAs(otherCredential, otherURI+"/health")
+	greedy, modest := s.raw(prefixURI+"/health", metadataOnly("x")), s.rawAs(
+		otherCredential, otherURI+"/health",
+	)
 	for range r.connections {
 		defer s.join(greedy).close()
 	}
 	var others []*member
 	for range r.connections / 3 {
-		others = append(others, s.join(modest)) // one after the other, each takes the place of a greedy one
+		others = append(
+			others, s.join(modest),
+		) // one after the other, each takes the place of a greedy one
 	}
 	for range 3 * r.connections {
 		defer s.join(greedy).close()
