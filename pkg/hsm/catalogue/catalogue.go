@@ -38,11 +38,11 @@ type Key struct {
 	// Missing names the HSMs that are known not to hold the key at all.
 	Missing []string
 
-	versions []Version // ascending; empty if the key is no AES-256 key
-	guesses  []guess   // versions of which not everything is known by their number; see guess.go
-	complete Set       // the members that hold a key to be complete: all whose keys were ever seen
-	Refused  bool      // an HSM refuses what the attributes of some version allow
-	unseen   bool      // there is a member whose keys were never seen
+	versions      []Version      // ascending; empty if the key is no AES-256 key
+	trials        []trialVersion // versions of which not everything is known by their number; see guess.go
+	required      Set            // the members that hold a key to be complete: all whose keys were ever seen
+	Refused       bool           // an HSM refuses what the attributes of some version allow
+	unknownHolder bool           // there is a member whose keys were never seen
 }
 
 // Version is one version of a key: who holds it, and who can do what with it.
@@ -55,7 +55,7 @@ type Version struct {
 	ambiguous  Set       // the holders on which several objects stand for this version
 	duplicate  string    // which objects, on the first of them; "" if there is none
 	diverged   bool      // the holders' key material is not the same (see crosscheck.go)
-	spoilt     bool      // a copy of it is not used, or fails (trust.go, aside.go)
+	faulty     bool      // a copy of it is not used, or fails (trust.go, aside.go)
 	refused    hsm.Usage // what HSMs refuse to do with it whatever its attributes say
 	lost       bool      // it was on every HSM, is not now, and may be encrypted under anyway (LostKeyEncrypt)
 }
@@ -68,20 +68,26 @@ func (c *Catalogue) IsDiverged(ref hsm.KeyRef) bool {
 		return false
 	}
 	v := key.Version(ref.Version)
-	return v != nil && v.diverged || key.isGuess(ref.Version)
+	return v != nil && v.diverged || key.needsTrial(ref.Version)
 }
 
 // EncryptVersion is the version that a new ciphertext is made under: the highest
 // that every HSM of the group holds, so that a failover always finds it.
 //
-// Only if there is none, and the group's policy is LostKeyEncrypt, it is the highest that once was on every HSM and still
+// Only if there is none, and the group's policy is LostKeyEncrypt, it is the highest that once was
+// on every HSM and still
 // is on one: going on is then no worse than what the same group does while an HSM is down
-// (requirement R1). An older version that every HSM holds now is the better choice, for both can read it.
+// (requirement R1). An older version that every HSM holds now is the better choice, for both can
+// read it.
 //
 // It returns ErrKeyUsage, ErrIncomplete or ErrDuplicateKey if there is no such version.
 func (k *Key) EncryptVersion() (uint32, error) {
 	if len(k.versions) == 0 {
-		return 0, &hsm.Error{Op: "encrypt", Kind: hsm.ErrKeyUsage, Detail: fmt.Sprintf("key %q is %s, not AES_256", k.Label, k.Spec)}
+		return 0, &hsm.Error{
+			Op:     "encrypt",
+			Kind:   hsm.ErrKeyUsage,
+			Detail: fmt.Sprintf("key %q is %s, not AES_256", k.Label, k.Spec),
+		}
 	}
 	v := k.highest((*Key).isComplete)
 	if v == nil {
@@ -94,7 +100,11 @@ func (k *Key) EncryptVersion() (uint32, error) {
 		}
 		return 0, k.incompleteError()
 	case v.Usage&hsm.CanEncrypt == 0:
-		return 0, &hsm.Error{Op: "encrypt", Kind: hsm.ErrKeyUsage, Detail: fmt.Sprintf("key %q version %d has CKA_ENCRYPT false", k.Label, v.number)}
+		return 0, &hsm.Error{
+			Op:     "encrypt",
+			Kind:   hsm.ErrKeyUsage,
+			Detail: fmt.Sprintf("key %q version %d has CKA_ENCRYPT false", k.Label, v.number),
+		}
 	}
 	return v.number, nil
 }
@@ -109,9 +119,10 @@ func (k *Key) highest(so func(*Key, *Version) bool) *Version {
 	return nil
 }
 
-// isComplete is true of a version that every HSM holds, as far as is known with the same key material.
+// isComplete is true of a version that every HSM holds, as far as is known with the same key
+// material.
 func (k *Key) isComplete(v *Version) bool {
-	return v.Usable()&k.complete == k.complete && !v.diverged
+	return v.Usable()&k.required == k.required && !v.diverged
 }
 
 func (k *Key) isLost(v *Version) bool { return v.lost && !v.diverged && v.Usable() != 0 }
@@ -125,28 +136,51 @@ func (k *Key) incompleteError() error {
 	var reasons []string
 	for _, v := range k.versions {
 		if v.diverged {
-			reasons = append(reasons, fmt.Sprintf("the key material of version %d is not the same on every HSM", v.number))
+			reasons = append(
+				reasons,
+				fmt.Sprintf(
+					"the key material of version %d is not the same on every HSM",
+					v.number,
+				),
+			)
 		}
 	}
 	if len(k.Missing) > 0 || len(reasons) == 0 {
 		reasons = append(reasons, "missing on: "+orNone(k.Missing))
 	}
-	return &hsm.Error{Op: "encrypt", Kind: ErrIncomplete, Detail: fmt.Sprintf("key %q; %s", k.Label, strings.Join(reasons, "; "))}
+	return &hsm.Error{
+		Op:     "encrypt",
+		Kind:   ErrIncomplete,
+		Detail: fmt.Sprintf("key %q; %s", k.Label, strings.Join(reasons, "; ")),
+	}
 }
 
-// CheckDecrypt reports whether a version can decrypt: nil, ErrKeyUsage, or ErrKeyNotFound if no HSM has been seen with that version. Several objects for one version
+// CheckDecrypt reports whether a version can decrypt: nil, ErrKeyUsage, or ErrKeyNotFound if no HSM
+// has been seen with that version. Several objects for one version
 // are no obstacle: the HSM tries each.
 func (k *Key) CheckDecrypt(version uint32) error {
 	v := k.Version(version)
 	switch {
 	case len(k.versions) == 0:
-		return &hsm.Error{Op: "decrypt", Kind: hsm.ErrKeyUsage, Detail: fmt.Sprintf("key %q is %s, not AES_256", k.Label, k.Spec)}
-	case k.Guess(version) != nil:
-		return k.Guess(version).checkDecrypt(k.Label)
+		return &hsm.Error{
+			Op:     "decrypt",
+			Kind:   hsm.ErrKeyUsage,
+			Detail: fmt.Sprintf("key %q is %s, not AES_256", k.Label, k.Spec),
+		}
+	case k.Trial(version) != nil:
+		return k.Trial(version).checkDecrypt(k.Label)
 	case v == nil:
-		return &hsm.Error{Op: "decrypt", Kind: hsm.ErrKeyNotFound, Detail: fmt.Sprintf("key %q has no version %d", k.Label, version)}
+		return &hsm.Error{
+			Op:     "decrypt",
+			Kind:   hsm.ErrKeyNotFound,
+			Detail: fmt.Sprintf("key %q has no version %d", k.Label, version),
+		}
 	case v.Usage&hsm.CanDecrypt == 0:
-		return &hsm.Error{Op: "decrypt", Kind: hsm.ErrKeyUsage, Detail: fmt.Sprintf("key %q version %d has CKA_DECRYPT false", k.Label, version)}
+		return &hsm.Error{
+			Op:     "decrypt",
+			Kind:   hsm.ErrKeyUsage,
+			Detail: fmt.Sprintf("key %q version %d has CKA_DECRYPT false", k.Label, version),
+		}
 	}
 	return nil
 }
@@ -170,8 +204,12 @@ func (k *Key) CheckDecryptAny() error {
 // every HSM of the group, and none is ambiguous or of different key material. A key whose
 // lost version goes on encrypting is not complete (requirement K2).
 func (k *Key) Complete() bool {
-	spoilt := slices.ContainsFunc(k.versions, func(v Version) bool { return v.ambiguous != 0 || v.diverged || v.spoilt })
-	return len(k.Missing) == 0 && !k.unseen && !spoilt && (len(k.versions) == 0 || k.highest((*Key).isComplete) != nil)
+	spoilt := slices.ContainsFunc(
+		k.versions,
+		func(v Version) bool { return v.ambiguous != 0 || v.diverged || v.faulty },
+	)
+	return len(k.Missing) == 0 && !k.unknownHolder && !spoilt &&
+		(len(k.versions) == 0 || k.highest((*Key).isComplete) != nil)
 }
 
 // Versions lists the version numbers seen on any HSM, ascending.
@@ -196,11 +234,19 @@ func (k *Key) Version(number uint32) *Version {
 // MayHold is true of a key with this version, of one that may have had it, and of one that has none
 // at all, because it is not an AES-256 key.
 func (k *Key) MayHold(version uint32) bool {
-	return k.Version(version) != nil || k.Guess(version) != nil || len(k.versions) == 0
+	return k.Version(version) != nil || k.Trial(version) != nil || len(k.versions) == 0
 }
 
 func (v *Version) duplicateError(label string) error {
-	return &hsm.Error{Kind: hsm.ErrDuplicateKey, Detail: fmt.Sprintf("key %q version %d: %s; delete or relabel one of them", label, v.number, v.duplicate)}
+	return &hsm.Error{
+		Kind: hsm.ErrDuplicateKey,
+		Detail: fmt.Sprintf(
+			"key %q version %d: %s; delete or relabel one of them",
+			label,
+			v.number,
+			v.duplicate,
+		),
+	}
 }
 
 // View is what one member is known to hold under one label.
@@ -219,11 +265,11 @@ func NewKey(label string, views []View) *Key {
 	var foreign *hsm.Object
 	for _, v := range views {
 		if !v.Seen {
-			key.unseen = true
+			key.unknownHolder = true
 			continue
 		}
-		key.complete |= v.Bit
-		key.unseen = key.unseen || v.Hidden
+		key.required |= v.Bit
+		key.unknownHolder = key.unknownHolder || v.Hidden
 		if len(v.Objects) == 0 && v.Hidden {
 			continue
 		}
@@ -242,8 +288,11 @@ func NewKey(label string, views []View) *Key {
 	switch {
 	case len(key.versions) > 0:
 		key.Spec = "AES_256"
-		slices.SortFunc(key.versions, func(a, b Version) int { return cmp.Compare(a.number, b.number) })
-		key.guesses = guessesOf(views)
+		slices.SortFunc(
+			key.versions,
+			func(a, b Version) int { return cmp.Compare(a.number, b.number) },
+		)
+		key.trials = trialVersions(views)
 		for _, version := range key.versions {
 			key.Usage &= version.Usage
 		}

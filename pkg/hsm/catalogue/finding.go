@@ -24,12 +24,12 @@ func (k FindingKind) Severity() Severity {
 }
 
 // Differs reports whether a kind is about a difference between HSMs, not about one of them.
-func (k FindingKind) Differs() bool {
+func (k FindingKind) IsDifference() bool {
 	return k != VersionDoubtful && k != VersionImplausible && k != DuplicateVersion && k != KeyFails
 }
 
 // NewSince are the findings that are not among others.
-func NewSince(others map[findingID]Finding, list []Finding) []Finding {
+func Except(others map[findingID]Finding, list []Finding) []Finding {
 	return slices.DeleteFunc(slices.Clone(list), func(f Finding) bool {
 		_, known := others[f.id()]
 		return known
@@ -37,7 +37,7 @@ func NewSince(others map[findingID]Finding, list []Finding) []Finding {
 }
 
 // ByID makes findings comparable with those of another moment.
-func ByID(list []Finding) map[findingID]Finding {
+func IndexFindings(list []Finding) map[findingID]Finding {
 	ids := make(map[findingID]Finding, len(list))
 	for _, f := range list {
 		ids[f.id()] = f
@@ -53,7 +53,8 @@ type storedFinding struct {
 	LabelBytes []byte `json:"labelBytes,omitempty"`
 }
 
-// MarshalJSON implements json.Marshaler: a label that is not UTF-8 is shown escaped, with its bytes as
+// MarshalJSON implements json.Marshaler: a label that is not UTF-8 is shown escaped, with its bytes
+// as
 // "labelBytes" beside it.
 func (f Finding) MarshalJSON() ([]byte, error) {
 	stored := storedFinding{plainFinding: plainFinding(f)}
@@ -74,8 +75,13 @@ func (f *Finding) UnmarshalJSON(data []byte) error {
 }
 
 // ByPlace orders findings by label, version and kind.
-func ByPlace(a, b Finding) int {
-	return cmp.Or(cmp.Compare(a.Label, b.Label), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Kind, b.Kind), slices.Compare(a.HSMs, b.HSMs))
+func CompareFindings(a, b Finding) int {
+	return cmp.Or(
+		cmp.Compare(a.Label, b.Label),
+		cmp.Compare(a.Version, b.Version),
+		cmp.Compare(a.Kind, b.Kind),
+		slices.Compare(a.HSMs, b.HSMs),
+	)
 }
 
 // findingID says whether two findings are the same one, seen twice.

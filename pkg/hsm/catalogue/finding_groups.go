@@ -23,9 +23,10 @@ type FindingPlace struct {
 }
 
 // Len is how many findings the group stands for.
-func (g FindingGroup) Len() int { return 1 + len(g.Others) }
+func (g FindingGroup) Count() int { return 1 + len(g.Others) }
 
-// GroupFindings puts together what says the same, and what says it of another CKA_ID; what is worst comes first.
+// GroupFindings puts together what says the same, and what says it of another CKA_ID; what is worst
+// comes first.
 func GroupFindings(findings []Finding) []FindingGroup {
 	type same struct {
 		kind         FindingKind
@@ -53,7 +54,10 @@ func GroupFindings(findings []Finding) []FindingGroup {
 			g.Since = f.Since
 		}
 	}
-	slices.SortStableFunc(groups, func(a, b FindingGroup) int { return cmp.Compare(b.Kind.Severity(), a.Kind.Severity()) })
+	slices.SortStableFunc(
+		groups,
+		func(a, b FindingGroup) int { return cmp.Compare(b.Kind.Severity(), a.Kind.Severity()) },
+	)
 	return groups
 }
 

@@ -94,7 +94,11 @@ func (k *Key) Report(base KeyReport, held []HeldKeys, findings []Finding) []KeyR
 		r := base
 		r.Version = new(v.number)
 		r.Encrypts = err == nil && v.number == encrypt
-		r.HSMs = onHSMs(k.Label, held, func(o hsm.Object) bool { return o.IsAES256() && o.Version() == v.number })
+		r.HSMs = onHSMs(
+			k.Label,
+			held,
+			func(o hsm.Object) bool { return o.IsAES256() && o.Version() == v.number },
+		)
 		r.State = k.state(v, r.HSMs, findings)
 		r.Notes = NotesOf(findings, v.number, true)
 		reports = append(reports, r)
@@ -130,7 +134,10 @@ func keyObject(o hsm.Object) KeyObject {
 // state is the first state that holds. What only a finding knows is taken from there.
 func (k *Key) state(v *Version, held []KeyOnHSM, findings []Finding) KeyState {
 	has := func(kinds ...FindingKind) bool {
-		return slices.ContainsFunc(findings, func(f Finding) bool { return f.Version == v.number && slices.Contains(kinds, f.Kind) })
+		return slices.ContainsFunc(
+			findings,
+			func(f Finding) bool { return f.Version == v.number && slices.Contains(kinds, f.Kind) },
+		)
 	}
 	missing := slices.ContainsFunc(held, func(on KeyOnHSM) bool { return len(on.Objects) == 0 })
 	switch {
@@ -140,7 +147,7 @@ func (k *Key) state(v *Version, held []KeyOnHSM, findings []Finding) KeyState {
 		return KeyDoubtful
 	case missing:
 		return KeyIsMissing
-	case k.unseen:
+	case k.unknownHolder:
 		return KeyUnknown
 	}
 	return KeyComplete
@@ -152,7 +159,10 @@ func NotesOf(findings []Finding, version uint32, versioned bool) []string {
 		whole := f.Kind == KeyMissing || f.Kind == NotAnEncryptionKey && f.Version == 0
 		return versioned && f.Version != version && !whole
 	})
-	slices.SortStableFunc(about, func(a, b Finding) int { return cmp.Compare(b.Kind.Severity(), a.Kind.Severity()) })
+	slices.SortStableFunc(
+		about,
+		func(a, b Finding) int { return cmp.Compare(b.Kind.Severity(), a.Kind.Severity()) },
+	)
 	var notes []string
 	for _, f := range about {
 		notes = append(notes, string(f.Kind)+": "+f.Detail)

@@ -36,21 +36,32 @@ func compare(label string, views []View, once []uint32) []Finding {
 	if len(lacking) > 0 {
 		c.keyMissing(having, lacking)
 	}
-	usable, foreign := splitViews(having, func(v View) bool { return slices.ContainsFunc(v.Objects, hsm.Object.IsAES256) })
+	usable, foreign := splitViews(
+		having,
+		func(v View) bool { return slices.ContainsFunc(v.Objects, hsm.Object.IsAES256) },
+	)
 	switch {
 	case len(usable) == 0:
 		c.foreignKeys(foreign)
 	case len(foreign) > 0:
-		c.add(NotAnEncryptionKey, 0, foreign, "%s AES_256, %s: replace or relabel what is not AES_256", hold(usable), each(foreign, specs))
+		c.add(
+			NotAnEncryptionKey,
+			0,
+			foreign,
+			"%s AES_256, %s: replace or relabel what is not AES_256",
+			hold(usable),
+			each(foreign, specs),
+		)
 	}
 	for _, number := range versionsOf(usable) {
 		c.version(number, usable)
 	}
-	slices.SortFunc(c.findings, ByPlace)
+	slices.SortFunc(c.findings, CompareFindings)
 	return c.findings
 }
 
-// equal is the quick way out for nearly every key: one and the same AES-256 object on every HSM that was seen.
+// equal is the quick way out for nearly every key: one and the same AES-256 object on every HSM
+// that was seen.
 func equal(views []View) bool {
 	var first *hsm.Object
 	for _, v := range views {
@@ -94,16 +105,43 @@ type comparison struct {
 	findings []Finding
 }
 
-func (c *comparison) wasComplete(version uint32) bool { return slices.Contains(c.once, version) }
+func (c *comparison) wasCompleteOnce(
+	version uint32,
+) bool {
+	return slices.Contains(c.once, version)
+}
 
 // add notes a finding about some of the HSMs.
-func (c *comparison) add(kind FindingKind, version uint32, about []View, format string, args ...any) {
-	c.findings = append(c.findings, Finding{Kind: kind, Label: c.label, Version: version, HSMs: names(about), Detail: fmt.Sprintf(format, args...)})
+func (c *comparison) add(
+	kind FindingKind,
+	version uint32,
+	about []View,
+	format string,
+	args ...any,
+) {
+	c.findings = append(
+		c.findings,
+		Finding{
+			Kind:    kind,
+			Label:   c.label,
+			Version: version,
+			HSMs:    names(about),
+			Detail:  fmt.Sprintf(format, args...),
+		},
+	)
 }
 
 func (c *comparison) keyMissing(having, lacking []View) {
-	was := slices.ContainsFunc(versionsOf(having), c.wasComplete)
-	c.add(KeyMissing, 0, lacking, "%s the key, %s not: %s", hold(having), doNot(lacking), remedy(was))
+	was := slices.ContainsFunc(versionsOf(having), c.wasCompleteOnce)
+	c.add(
+		KeyMissing,
+		0,
+		lacking,
+		"%s the key, %s not: %s",
+		hold(having),
+		doNot(lacking),
+		remedy(was),
+	)
 }
 
 // remedy is what to do about something that is not on every HSM.
@@ -118,18 +156,48 @@ func remedy(wasComplete bool) string {
 func (c *comparison) version(number uint32, usable []View) {
 	holders, lacking := splitViews(usable, func(v View) bool { return v.count(number) > 0 })
 	other, lacking := splitViews(lacking, func(v View) bool {
-		return slices.ContainsFunc(v.Objects, func(o hsm.Object) bool { return o.Class == hsm.SecretKey && o.Version() == number })
+		return slices.ContainsFunc(
+			v.Objects,
+			func(o hsm.Object) bool { return o.Class == hsm.SecretKey && o.Version() == number },
+		)
 	})
 	if len(other) > 0 {
-		c.add(NotAnEncryptionKey, number, other, "%s AES_256 as version %d, %s: replace or relabel what is not AES_256", hold(holders), number, each(other, specs))
+		c.add(
+			NotAnEncryptionKey,
+			number,
+			other,
+			"%s AES_256 as version %d, %s: replace or relabel what is not AES_256",
+			hold(holders),
+			number,
+			each(other, specs),
+		)
 	}
 	if len(lacking) > 0 {
-		c.add(VersionMissing, number, lacking, "%s version %d, %s not: %s", hold(holders), number, doNot(lacking), remedy(c.wasComplete(number)))
+		c.add(
+			VersionMissing,
+			number,
+			lacking,
+			"%s version %d, %s not: %s",
+			hold(holders),
+			number,
+			doNot(lacking),
+			remedy(c.wasCompleteOnce(number)),
+		)
 	}
 	double, single := splitViews(holders, func(v View) bool { return v.count(number) > 1 })
 	if len(double) > 0 {
-		c.add(DuplicateVersion, number, double, "%s: %s; until then nothing is encrypted under version %d, and Decrypt tries each",
-			each(double, func(v View) string { return describeVersion(v.Objects, number) }), duplicateRemedy(double, number), number)
+		c.add(
+			DuplicateVersion,
+			number,
+			double,
+			"%s: %s; until then nothing is encrypted under version %d, and Decrypt tries each",
+			each(
+				double,
+				func(v View) string { return describeVersion(v.Objects, number) },
+			),
+			duplicateRemedy(double, number),
+			number,
+		)
 	}
 	if len(single) < 2 {
 		return
@@ -137,7 +205,8 @@ func (c *comparison) version(number uint32, usable []View) {
 	c.attributes(number, single)
 }
 
-// attributes compares the one object of each HSM. What the proxy never uses is a finding of its own: vendors
+// attributes compares the one object of each HSM. What the proxy never uses is a finding of its
+// own: vendors
 // have defaults of their own for it, which then differ for every key.
 func (c *comparison) attributes(number uint32, single []View) {
 	first := single[0].object(number)
@@ -146,8 +215,16 @@ func (c *comparison) attributes(number uint32, single []View) {
 		c.add(AttributesDiffer, number, single, "%s: only what all allow is used; make them equal",
 			each(single, func(v View) string { return describeAttributes(v.object(number)) }))
 	case slices.ContainsFunc(single[1:], func(v View) bool { return !sameAttributes(v.object(number), first) }):
-		c.add(UnusedDiffer, number, single, "%s: nothing that the proxy uses; vendors have different defaults",
-			each(single, func(v View) string { return "a key that " + describeUsage(v.object(number).Usage&^neededUsage) }))
+		c.add(
+			UnusedDiffer,
+			number,
+			single,
+			"%s: nothing that the proxy uses; vendors have different defaults",
+			each(
+				single,
+				func(v View) string { return "a key that " + describeUsage(v.object(number).Usage&^neededUsage) },
+			),
+		)
 	}
 }
 
@@ -155,7 +232,13 @@ func (c *comparison) attributes(number uint32, single []View) {
 func (c *comparison) foreignKeys(foreign []View) {
 	first := outline(foreign[0])
 	if slices.ContainsFunc(foreign[1:], func(v View) bool { return outline(v) != first }) {
-		c.add(AttributesDiffer, 0, foreign, "%s: no key that Encrypt and Decrypt can use, and not the same everywhere", each(foreign, outline))
+		c.add(
+			AttributesDiffer,
+			0,
+			foreign,
+			"%s: no key that Encrypt and Decrypt can use, and not the same everywhere",
+			each(foreign, outline),
+		)
 	}
 }
 
@@ -172,7 +255,10 @@ func (v View) count(number uint32) int {
 
 // object is the AES-256 object of a version that there is.
 func (v View) object(number uint32) hsm.Object {
-	i := slices.IndexFunc(v.Objects, func(o hsm.Object) bool { return o.IsAES256() && o.Version() == number })
+	i := slices.IndexFunc(
+		v.Objects,
+		func(o hsm.Object) bool { return o.IsAES256() && o.Version() == number },
+	)
 	return v.Objects[i]
 }
 
@@ -219,10 +305,10 @@ func doNot(views []View) string {
 	return strings.Join(names(views), ", ") + lastSeen(views) + plural(views, " does", " do")
 }
 
-func plural(views []View, one, many string) string { return Choose(len(views) == 1, one, many) }
+func plural(views []View, one, many string) string { return choose(len(views) == 1, one, many) }
 
 // Choose is yes if first, else no.
-func Choose(first bool, yes, no string) string {
+func choose(first bool, yes, no string) string {
 	if first {
 		return yes
 	}
@@ -267,7 +353,12 @@ func outline(v View) string {
 }
 
 func describeAttributes(o hsm.Object) string {
-	return fmt.Sprintf("(%s, %s, %s)", describeUsage(o.Usage), Choose(o.Sensitive, "sensitive", "not sensitive"), Choose(o.Extractable, "extractable", "not extractable"))
+	return fmt.Sprintf(
+		"(%s, %s, %s)",
+		describeUsage(o.Usage),
+		choose(o.Sensitive, "sensitive", "not sensitive"),
+		choose(o.Extractable, "extractable", "not extractable"),
+	)
 }
 
 // usageNames are the usages in the order of their bits.
@@ -285,5 +376,5 @@ func usageList(usage hsm.Usage) []string {
 
 func describeUsage(usage hsm.Usage) string {
 	list := usageList(usage)
-	return "may " + Choose(len(list) > 0, strings.Join(list, "+"), "do nothing")
+	return "may " + choose(len(list) > 0, strings.Join(list, "+"), "do nothing")
 }

@@ -1,6 +1,7 @@
 package decide
 
-// Whether a ciphertext is bad. KMS treats that answer as final and tells its caller that the data is
+// Whether a ciphertext is bad. KMS treats that answer as final and tells its caller that the data
+// is
 // corrupt, so it needs proof (requirement D2): a definite code from an HSM whose key material was
 // compared since it joined, or the same verdict from a second HSM.
 

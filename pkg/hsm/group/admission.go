@@ -27,10 +27,10 @@ func (g *Group) trusted(set catalogue.Set, ref hsm.KeyRef) catalogue.Set {
 
 // incarnation is the token's, 0 where it cannot tell.
 func (m *member) incarnation() uint64 {
-	if m.watched == nil {
+	if m.supervised == nil {
 		return 0
 	}
-	return m.watched.Incarnation()
+	return m.supervised.Incarnation()
 }
 
 // admit looks at the identity of the token that a new process has opened, before any request is
@@ -43,10 +43,10 @@ func (g *Group) admit(m *member) {
 		return
 	}
 	g.identify(m)
-	g.crosses.Rejoin(m.bit)
+	g.crossChecks.InvalidateMember(m.bit)
 	m.vetting.Store(true)
 	m.admitted.Store(now)
-	nudge(m.refresh)
+	wake(m.refresh)
 }
 
 // identify compares the token's serial number with that of the one that was there before.
@@ -55,20 +55,26 @@ func (g *Group) identify(m *member) {
 	serial := m.Token.Info().Serial
 	var reason string
 	switch {
-	case m.serial == serial && m.known:
+	case m.serial == serial && m.serialKnown:
 		return
-	case m.known:
-		reason = fmt.Sprintf("its token was replaced: serial number %q, before %q", serial, m.serial)
+	case m.serialKnown:
+		reason = fmt.Sprintf(
+			"its token was replaced: serial number %q, before %q",
+			serial,
+			m.serial,
+		)
 	case g.established:
 		reason = fmt.Sprintf("it is new in this group (serial number %q)", serial)
 	}
-	m.serial, m.known = serial, true
+	m.serial, m.serialKnown = serial, true
 	if reason == "" || len(g.members) == 1 {
 		return
 	}
-	m.trust.HoldAll(reason)
-	g.log.Error("the HSM serves no key before that key was compared with another HSM, because "+reason,
-		zap.String("hsm", m.Name))
+	m.trust.DistrustAll(reason)
+	g.log.Error(
+		"the HSM serves no key before that key was compared with another HSM, because "+reason,
+		zap.String("hsm", m.Name),
+	)
 }
 
 // vet is called with what the first listing after an admission showed. Group.mu is held, and
@@ -84,15 +90,23 @@ func (g *Group) vet(m *member, now map[string][]hsm.Object) {
 		}
 		for _, object := range now[label] {
 			ref := hsm.KeyRef{Label: label, Version: object.Version()}
-			if object.IsAES256() && !catalogue.WasThere(m.objects[label], object) && g.heldElsewhere(m, ref) {
+			if object.IsAES256() && !catalogue.ContainsObject(m.objects[label], object) &&
+				g.heldElsewhere(m, ref) {
 				changed = append(changed, ref)
 			}
 		}
 	}
-	m.trust.Hold(changed, "key objects changed while it was away")
+	m.trust.Distrust(changed, "key objects changed while it was away")
 	if len(changed) > 0 {
-		g.log.Warn("key objects changed while the HSM was away: it does not serve these keys before they were compared",
-			zap.String("hsm", m.Name), zap.Int("versions", len(changed)), zap.String("first", changed[0].Label))
+		g.log.Warn(
+			"key objects changed while the HSM was away: it does not serve these keys before they were compared",
+			zap.String(
+				"hsm",
+				m.Name,
+			),
+			zap.Int("versions", len(changed)),
+			zap.String("first", changed[0].Label),
+		)
 	}
 }
 
@@ -132,7 +146,7 @@ func (g *Group) unreplaced(tokens map[*member]uint64) catalogue.Set {
 
 // believe trusts the versions that a comparison of these tokens found to agree. Group.mu, which
 // admit holds as well, is not held: a token that comes now is not mistaken for the one compared.
-func (g *Group) believe(set catalogue.Set, ref hsm.KeyRef, tokens map[*member]uint64) {
+func (g *Group) markVerified(set catalogue.Set, ref hsm.KeyRef, tokens map[*member]uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	set &= g.unreplaced(tokens)
@@ -161,13 +175,16 @@ func (g *Group) releaseTrust(m *member) {
 	if !m.trust.Release(holds) {
 		return
 	}
-	g.log.Info("every key of the HSM was compared: it serves all of them again", zap.String("hsm", m.Name))
+	g.log.Info(
+		"every key of the HSM was compared: it serves all of them again",
+		zap.String("hsm", m.Name),
+	)
 	m.unsaved = true
-	nudge(m.refresh) // which writes down what it holds now
+	wake(m.refresh) // which writes down what it holds now
 }
 
 // limits reports whether any HSM waits for comparisons.
-func (g *Group) limits() bool {
+func (g *Group) anyLimited() bool {
 	for _, m := range g.members {
 		if m.trust.Limited.Load() {
 			return true

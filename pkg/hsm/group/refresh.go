@@ -30,7 +30,7 @@ func (g *Group) Refresh(ctx context.Context, name string) (catalogue.ListingDiff
 	}
 	start := time.Now()
 	before := g.objectsOf(m)
-	nudge(m.refresh)
+	wake(m.refresh)
 	beat := time.NewTicker(refreshPoll)
 	defer beat.Stop()
 	for {
@@ -87,7 +87,11 @@ func (g *Group) held() (*catalogue.Catalogue, []catalogue.HeldKeys) {
 	defer g.mu.Unlock()
 	held := make([]catalogue.HeldKeys, len(g.members))
 	for i, m := range g.members {
-		held[i] = catalogue.HeldKeys{Name: m.Name, Objects: maps.Clone(m.objects), Unreadable: map[string]bool{}}
+		held[i] = catalogue.HeldKeys{
+			Name:       m.Name,
+			Objects:    maps.Clone(m.objects),
+			Unreadable: map[string]bool{},
+		}
 		for _, o := range m.unreadable {
 			held[i].Unreadable[o.Label] = true
 		}

@@ -18,7 +18,11 @@ const loggedUnreadable = 10
 
 // hide takes note of the objects of a listing that could not be read, and keeps what was last seen
 // under their labels. It reports whether they are others than before. Group.mu is held.
-func (g *Group) hide(m *member, objects map[string][]hsm.Object, unreadable []hsm.Object) bool {
+func (g *Group) recordUnreadable(
+	m *member,
+	objects map[string][]hsm.Object,
+	unreadable []hsm.Object,
+) bool {
 	for _, o := range unreadable {
 		before := m.objects[o.Label]
 		if o.Label != "" && len(objects[o.Label]) < len(before) {
@@ -42,18 +46,22 @@ func (g *Group) logUnreadable(m *member, unreadable []hsm.Object) {
 	for _, o := range unreadable[:min(len(unreadable), loggedUnreadable)] {
 		named = append(named, o.DescribeUnreadable())
 	}
-	g.log.Error("objects on the HSM cannot be read and are left out; the others serve: delete them "+
-		"or repair them with the HSM's own tools",
-		zap.String("hsm", m.Name), zap.Int("objects", len(unreadable)), zap.Strings("which", named))
+	g.log.Error(
+		"objects on the HSM cannot be read and are left out; the others serve: delete them "+
+			"or repair them with the HSM's own tools",
+		zap.String("hsm", m.Name),
+		zap.Int("objects", len(unreadable)),
+		zap.Strings("which", named),
+	)
 }
 
 // hides reports whether an object that could not be read has this label. Group.mu is held.
-func (m *member) hides(label string) bool {
+func (m *member) hasUnreadable(label string) bool {
 	return slices.ContainsFunc(m.unreadable, func(o hsm.Object) bool { return o.Label == label })
 }
 
 // hidden is for the status. Group.mu is held.
-func (m *member) hidden() []status.UnreadableObject {
+func (m *member) unreadableObjects() []status.UnreadableObject {
 	var list []status.UnreadableObject
 	for _, o := range m.unreadable {
 		list = append(list, status.UnreadableObject{

@@ -19,7 +19,7 @@ import (
 )
 
 // ParityMemory is a group's file in the state directory. It holds labels and numbers, no secret.
-type ParityMemory struct {
+type SavedParity struct {
 	Format   int                 `json:"format"` // 1
 	Group    string              `json:"group"`
 	HSMs     []string            `json:"hsms"`                 // of which Complete speaks
@@ -37,7 +37,7 @@ type completeLabel struct {
 }
 
 // Keep keeps labels byte for byte.
-func (m *ParityMemory) Keep(once map[string][]uint32) {
+func (m *SavedParity) SetComplete(once map[string][]uint32) {
 	m.Complete = maps.Clone(once)
 	for label, versions := range once {
 		if !utf8.ValidString(label) {
@@ -48,7 +48,7 @@ func (m *ParityMemory) Keep(once map[string][]uint32) {
 }
 
 // Restore is what setComplete was given.
-func (m *ParityMemory) Restore() map[string][]uint32 {
+func (m *SavedParity) CompleteVersions() map[string][]uint32 {
 	once := maps.Clone(m.Complete)
 	for _, c := range m.CompleteBytes {
 		if once == nil {
@@ -67,19 +67,19 @@ func (s *Store) ParityFile() string {
 }
 
 // WriteParity replaces what is remembered of the group's parity.
-func (s *Store) WriteParity(m ParityMemory) error { return s.replace(s.ParityFile(), m) }
+func (s *Store) WriteParity(m SavedParity) error { return s.replace(s.ParityFile(), m) }
 
 // ReadParity is what is remembered of the group's parity; fs.ErrNotExist if nothing is.
-func (s *Store) ReadParity() (*ParityMemory, error) {
-	if !s.Keeps() {
+func (s *Store) ReadParity() (*SavedParity, error) {
+	if !s.IsPersistent() {
 		return nil, fs.ErrNotExist
 	}
 	path := s.ParityFile()
-	data, err := durable.ReadFile(path, maxMemoryFile)
+	data, err := durable.ReadFile(path, maxStateFile)
 	if err != nil {
 		return nil, err
 	}
-	var m ParityMemory
+	var m SavedParity
 	if err := json.Unmarshal(data, &m); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

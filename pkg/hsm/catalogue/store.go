@@ -27,28 +27,28 @@ type Store struct {
 	directory string // "" for none
 	group     string
 
-	mu  sync.Mutex // held while it writes, so that nothing is written once pause has returned
-	off bool       // nothing is written now
+	mu     sync.Mutex // held while it writes, so that nothing is written once pause has returned
+	paused bool       // nothing is written now
 }
 
 // NewStore is for one group; an empty directory keeps nothing.
 func NewStore(directory, group string) *Store { return &Store{directory: directory, group: group} }
 
 // Keeps reports whether there is a state directory.
-func (s *Store) Keeps() bool { return s.directory != "" }
+func (s *Store) IsPersistent() bool { return s.directory != "" }
 
 // Pause ends what is written. When it returns, no write is under way.
 func (s *Store) Pause() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.off = true
+	s.paused = true
 }
 
 // Resume undoes pause.
 func (s *Store) Resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.off = false
+	s.paused = false
 }
 
 // replace puts v, in JSON, in the place of a file. A store that is paused does nothing.
@@ -59,15 +59,15 @@ func (s *Store) replace(path string, v any) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.off {
+	if s.paused {
 		return nil
 	}
 	return durable.ReplaceFile(path, data)
 }
 
 // Lost reports whether a file is gone that should be there: somebody emptied the state directory.
-func (s *Store) Lost(file string) bool {
-	if !s.Keeps() {
+func (s *Store) IsMissing(file string) bool {
+	if !s.IsPersistent() {
 		return false
 	}
 	_, err := os.Stat(file)
@@ -77,13 +77,16 @@ func (s *Store) Lost(file string) bool {
 // unfinished is what the names of this group's files begin with that are not whole yet. They are
 // each group's own: groups share the directory.
 func (s *Store) unfinished() []string {
-	return []string{fmt.Sprintf(".catalogue-%s@", url.QueryEscape(s.group)), durable.Unfinished(s.ParityFile())}
+	return []string{
+		fmt.Sprintf(".catalogue-%s@", url.QueryEscape(s.group)),
+		durable.Unfinished(s.ParityFile()),
+	}
 }
 
 // RemoveLeftovers deletes what an earlier run began to write and did not finish. The errors are of
 // files that cannot be removed.
 func (s *Store) RemoveLeftovers() []error {
-	if !s.Keeps() {
+	if !s.IsPersistent() {
 		return nil
 	}
 	entries, err := os.ReadDir(s.directory)
@@ -105,7 +108,7 @@ func (s *Store) RemoveLeftovers() []error {
 }
 
 // memory is one HSM's file in the state directory.
-type memory struct {
+type savedCatalogue struct {
 	Format  int                `json:"format"` // 1
 	HSM     string             `json:"hsm"`
 	Serial  string             `json:"serial"`
@@ -113,42 +116,50 @@ type memory struct {
 	Objects []hsm.StoredObject `json:"objects"`
 }
 
-const memoryFormat = 1
+const catalogueFormat = 1
 
-// maxMemoryFile bounds a file of the state directory, in bytes; the catalogue of 100,000 keys has some 30 MB.
-const maxMemoryFile = 256 << 20
+// maxMemoryFile bounds a file of the state directory, in bytes; the catalogue of 100,000 keys has
+// some 30 MB.
+const maxStateFile = 256 << 20
 
 // memoryFile escapes the names, so that no two pairs of them share a file and
 // none leads out of the directory.
-func memoryFile(stateDirectory, group, name string) string {
-	return filepath.Join(stateDirectory, fmt.Sprintf("catalogue-%s@%s.json", url.QueryEscape(group), url.QueryEscape(name)))
+func catalogueFile(stateDirectory, group, name string) string {
+	return filepath.Join(
+		stateDirectory,
+		fmt.Sprintf("catalogue-%s@%s.json", url.QueryEscape(group), url.QueryEscape(name)),
+	)
 }
 
 // MemoryFile is the file about one HSM.
-func (s *Store) MemoryFile(name string) string { return memoryFile(s.directory, s.group, name) }
+func (s *Store) CatalogueFile(
+	name string,
+) string {
+	return catalogueFile(s.directory, s.group, name)
+}
 
 // Write replaces what is remembered of an HSM.
-func (s *Store) Write(name, serial string, objects []hsm.Object) error {
-	return s.replace(s.MemoryFile(name), memory{
-		Format: memoryFormat, HSM: name, Serial: serial, Seen: time.Now().UTC(), Objects: hsm.StoreObjects(objects),
+func (s *Store) WriteCatalogue(name, serial string, objects []hsm.Object) error {
+	return s.replace(s.CatalogueFile(name), savedCatalogue{
+		Format: catalogueFormat, HSM: name, Serial: serial, Seen: time.Now().UTC(), Objects: hsm.StoreObjects(objects),
 	})
 }
 
 // Read is what is remembered of an HSM; fs.ErrNotExist if nothing is.
-func (s *Store) Read(name string) (*memory, error) {
-	if !s.Keeps() {
+func (s *Store) ReadCatalogue(name string) (*savedCatalogue, error) {
+	if !s.IsPersistent() {
 		return nil, fs.ErrNotExist
 	}
-	path := s.MemoryFile(name)
-	data, err := durable.ReadFile(path, maxMemoryFile)
+	path := s.CatalogueFile(name)
+	data, err := durable.ReadFile(path, maxStateFile)
 	if err != nil {
 		return nil, err
 	}
-	var m memory
+	var m savedCatalogue
 	if err := json.Unmarshal(data, &m); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if m.Format != memoryFormat {
+	if m.Format != catalogueFormat {
 		return nil, fmt.Errorf("%s: format %d is not known to this version", path, m.Format)
 	}
 	if m.HSM != name {
@@ -158,7 +169,7 @@ func (s *Store) Read(name string) (*memory, error) {
 }
 
 // ByRule are those remembered, with the versions by a rule.
-func (m *memory) ByRule(rule hsm.VersionRule) map[string][]hsm.Object {
+func (m *savedCatalogue) ByLabel(rule hsm.VersionRule) map[string][]hsm.Object {
 	return ByLabel(hsm.ReadBy(rule, hsm.RestoreObjects(m.Objects)))
 }
 
@@ -168,6 +179,6 @@ func HasSavedCatalogue(stateDirectory, group, name string) bool {
 	if stateDirectory == "" {
 		return false
 	}
-	_, err := os.Stat(memoryFile(stateDirectory, group, name))
+	_, err := os.Stat(catalogueFile(stateDirectory, group, name))
 	return err == nil
 }

@@ -1,4 +1,4 @@
-package standing
+package breaker
 
 // How often a slow request may go to a second HSM as well.
 

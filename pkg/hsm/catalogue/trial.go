@@ -1,7 +1,8 @@
 package catalogue
 
 // Versions that several objects of one HSM, or an object that was once read by another
-// rule, may have made ciphertexts of. The HSM tries each object (TrialCandidates), so a Decrypt asks
+// rule, may have made ciphertexts of. The HSM tries each object (TrialCandidates), so a Decrypt
+// asks
 // every HSM that has one, and believes none of them alone.
 
 import (
@@ -12,29 +13,32 @@ import (
 )
 
 // guess is one such version.
-type guess struct {
+type trialVersion struct {
 	number     uint32
-	Readers    Set // the members with an object that may have made it
+	Holders    Set // the members with an object that may have made it
 	decrypters Set // of these, the ones with an object that may decrypt
 }
 
 // guessesOf finds the versions of one label for which some HSM has other than the one
 // object that carries the number.
-func guessesOf(views []View) []guess {
+func trialVersions(views []View) []trialVersion {
 	if slices.IndexFunc(views, func(v View) bool { return !v.isPlain() }) < 0 {
 		return nil // nearly every key
 	}
-	var guesses []guess
+	var guesses []trialVersion
 	for _, number := range candidates(views) {
-		guess, plain := guess{number: number}, true
+		guess, plain := trialVersion{number: number}, true
 		for _, v := range views {
 			readers := hsm.TrialCandidates(v.Objects, number)
 			if !v.Seen || len(readers) == 0 {
 				continue
 			}
-			guess.Readers |= v.Bit
+			guess.Holders |= v.Bit
 			plain = plain && len(readers) == 1 && v.Objects[readers[0]].Version() == number
-			if slices.ContainsFunc(readers, func(i int) bool { return v.Objects[i].Usage&hsm.CanDecrypt != 0 }) {
+			if slices.ContainsFunc(
+				readers,
+				func(i int) bool { return v.Objects[i].Usage&hsm.CanDecrypt != 0 },
+			) {
 				guess.decrypters |= v.Bit
 			}
 		}
@@ -70,24 +74,29 @@ func candidates(views []View) []uint32 {
 }
 
 // Guess is the version of that number, if it is one; nil otherwise.
-func (k *Key) Guess(number uint32) *guess {
-	for i := range k.guesses {
-		if k.guesses[i].number == number {
-			return &k.guesses[i]
+func (k *Key) Trial(number uint32) *trialVersion {
+	for i := range k.trials {
+		if k.trials[i].number == number {
+			return &k.trials[i]
 		}
 	}
 	return nil
 }
 
-// isGuess reports whether several HSMs may have to be asked before a ciphertext of this version is bad.
-func (k *Key) isGuess(number uint32) bool {
-	guess := k.Guess(number)
-	return guess != nil && guess.Readers.Size() > 1
+// isGuess reports whether several HSMs may have to be asked before a ciphertext of this version is
+// bad.
+func (k *Key) needsTrial(number uint32) bool {
+	guess := k.Trial(number)
+	return guess != nil && guess.Holders.Size() > 1
 }
 
-func (g *guess) checkDecrypt(label string) error {
+func (g *trialVersion) checkDecrypt(label string) error {
 	if g.decrypters == 0 {
-		return &hsm.Error{Op: "decrypt", Kind: hsm.ErrKeyUsage, Detail: fmt.Sprintf("key %q version %d has CKA_DECRYPT false", label, g.number)}
+		return &hsm.Error{
+			Op:     "decrypt",
+			Kind:   hsm.ErrKeyUsage,
+			Detail: fmt.Sprintf("key %q version %d has CKA_DECRYPT false", label, g.number),
+		}
 	}
 	return nil
 }

@@ -8,7 +8,8 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// ChangedLabels are the keys that are there now and were not, those that are not as they were, and those that are gone.
+// ChangedLabels are the keys that are there now and were not, those that are not as they were, and
+// those that are gone.
 func ChangedLabels(before, now map[string][]hsm.Object) []string {
 	var changed []string
 	for label, objects := range now {

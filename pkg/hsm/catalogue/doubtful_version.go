@@ -16,7 +16,7 @@ import (
 const farVersion = 100_000_000
 
 // doubts lists what is doubtful under one label. Since is left to the caller.
-func doubts(label string, views []View) []Finding {
+func doubtfulVersions(label string, views []View) []Finding {
 	var found []Finding
 	highest := uint32(0)
 	for _, v := range views {
@@ -49,16 +49,33 @@ func addDoubt(found []Finding, label string, v View, o hsm.Object) []Finding {
 		}
 		return found
 	}
-	return append(found, Finding{Kind: VersionDoubtful, Label: label, Version: o.Version(), HSMs: []string{v.Name}, Detail: detail})
+	return append(
+		found,
+		Finding{
+			Kind:    VersionDoubtful,
+			Label:   label,
+			Version: o.Version(),
+			HSMs:    []string{v.Name},
+			Detail:  detail,
+		},
+	)
 }
 
 func doubtDetail(o hsm.Object) string {
 	if o.Rule == hsm.VersionNumber {
-		return fmt.Sprintf("CKA_ID 0x%X is larger than 4 bytes, so key_version id counts the object as version %d: change its CKA_ID, "+
-			"or set key_version none if CKA_ID means nothing here; a second such object would stop Encrypt", o.ID, o.Version())
+		return fmt.Sprintf(
+			"CKA_ID 0x%X is larger than 4 bytes, so key_version id counts the object as version %d: change its CKA_ID, "+
+				"or set key_version none if CKA_ID means nothing here; a second such object would stop Encrypt",
+			o.ID,
+			o.Version(),
+		)
 	}
-	return fmt.Sprintf("CKA_ID 0x%X is not 4 bytes long, so key_version id4 counts the object as version %d: %s; a second such object would stop Encrypt",
-		o.ID, o.Version(), readableBy(o))
+	return fmt.Sprintf(
+		"CKA_ID 0x%X is not 4 bytes long, so key_version id4 counts the object as version %d: %s; a second such object would stop Encrypt",
+		o.ID,
+		o.Version(),
+		readableBy(o),
+	)
 }
 
 // readableBy says which setting reads the CKA_ID of an object.
@@ -67,7 +84,11 @@ func readableBy(o hsm.Object) string {
 	if !sure {
 		return "set key_version none if CKA_ID means nothing here, or change the CKA_ID"
 	}
-	return fmt.Sprintf("set key_version id to read it as version %d, or change the CKA_ID to 0x%X", number, hsm.VersionID(number))
+	return fmt.Sprintf(
+		"set key_version id to read it as version %d, or change the CKA_ID to 0x%X",
+		number,
+		hsm.VersionID(number),
+	)
 }
 
 // farVersions are the versions far above the next lower one that any HSM holds.
@@ -77,9 +98,22 @@ func farVersions(label string, views []View) []Finding {
 	for _, number := range versionsOf(views) {
 		if number-below > farVersion {
 			holders, _ := splitViews(views, func(v View) bool { return v.count(number) > 0 })
-			found = append(found, Finding{Kind: VersionImplausible, Label: label, Version: number, HSMs: names(holders), Detail: fmt.Sprintf(
-				"version %d (CKA_ID 0x%X) is far above %s, so that a later rotation with a lower number is never encrypted under; if the number was not chosen as a version, "+
-					"change the CKA_ID on every HSM before more is encrypted, or set key_version none", number, hsm.VersionID(number), lowerNeighbour(below))})
+			found = append(
+				found,
+				Finding{
+					Kind:    VersionImplausible,
+					Label:   label,
+					Version: number,
+					HSMs:    names(holders),
+					Detail: fmt.Sprintf(
+						"version %d (CKA_ID 0x%X) is far above %s, so that a later rotation with a lower number is never encrypted under; if the number was not chosen as a version, "+
+							"change the CKA_ID on every HSM before more is encrypted, or set key_version none",
+						number,
+						hsm.VersionID(number),
+						lowerNeighbour(below),
+					),
+				},
+			)
 		}
 		below = number
 	}
@@ -111,7 +145,8 @@ func distinctNumbers(v View, number uint32) bool {
 			continue
 		}
 		n, sure := hsm.VersionNumber.Read(o.ID)
-		if !sure || o.Rule == hsm.VersionNumber || o.Rule == hsm.VersionNone || slices.Contains(numbers, n) {
+		if !sure || o.Rule == hsm.VersionNumber || o.Rule == hsm.VersionNone ||
+			slices.Contains(numbers, n) {
 			return false
 		}
 		numbers = append(numbers, n)

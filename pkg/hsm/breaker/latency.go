@@ -1,4 +1,4 @@
-package standing
+package breaker
 
 // Latency: how long an HSM takes to answer, estimated from its recent answers.
 // A request adds one number without a lock; the background makes quantiles of them.
@@ -19,15 +19,15 @@ const (
 	// estimateSamples are needed for an estimate: with fewer the last one stands.
 	estimateSamples = 16
 	// Half of what is known is forgotten when there is this much of it, or it is this old.
-	forgetSamples = 1024
-	forgetAfter   = 10 * time.Second
+	decaySamples = 1024
+	decayAfter   = 10 * time.Second
 )
 
 // Latency is the recent answers of one HSM.
 type Latency struct {
-	counts   [buckets]atomic.Uint32
-	P50, P99 atomic.Int64 // ns; 0: not known
-	halved   time.Time    // the background's own
+	counts    [buckets]atomic.Uint32
+	P50, P99  atomic.Int64 // ns; 0: not known
+	decayedAt time.Time    // the background's own
 }
 
 // Add takes note of one answer.
@@ -61,8 +61,8 @@ func (l *Latency) Estimate(now time.Time) {
 	}
 	l.P50.Store(int64(quantile(&counts, total-total/2)))
 	l.P99.Store(int64(quantile(&counts, total-total/100)))
-	if total >= forgetSamples || now.Sub(l.halved) >= forgetAfter {
-		l.halved = now
+	if total >= decaySamples || now.Sub(l.decayedAt) >= decayAfter {
+		l.decayedAt = now
 		for i, count := range counts {
 			if count > 0 {
 				l.counts[i].Add(-((count + 1) / 2))

@@ -18,20 +18,20 @@ type Parity struct {
 	testKey string   // its label: each HSM has its own
 	lostKey LostKey
 
-	Away  Set                  // HSMs whose keys could not be listed at the last try
-	Quick Set                  // HSMs whose last listing took little of their time
-	Read  Set                  // the HSM whose listing is being taken in
-	Found map[string][]Finding // by label, as the HSMs' objects are known now
+	Away        Set                  // HSMs whose keys could not be listed at the last try
+	QuickToList Set                  // HSMs whose last listing took little of their time
+	Listing     Set                  // the HSM whose listing is being taken in
+	Detected    map[string][]Finding // by label, as the HSMs' objects are known now
 
 	candidates map[findingID]*candidate // all that was found, told or not
-	Standing   []Finding                // that are told: sorted; a new slice at each change
+	Findings   []Finding                // that are told: sorted; a new slice at each change
 
-	Once      map[string][]uint32    // versions that were on every HSM, by label
-	Diverged  map[hsm.KeyRef]Finding // versions with different material; ended by a comparison that succeeds
-	Estranged map[hsm.KeyRef]Finding // copies that are not the key the others hold; they are not used
-	Failing   map[hsm.KeyRef]Finding // keys that fail on an HSM that works
-	Refused   map[hsm.KeyRef]Learned // what HSMs refuse although the attributes allow it
-	Unsaved   bool                   // once or diverged differ from what the state directory remembers
+	WasComplete map[string][]uint32         // versions that were on every HSM, by label
+	Diverged    map[hsm.KeyRef]Finding      // versions with different material; ended by a comparison that succeeds
+	Mismatched  map[hsm.KeyRef]Finding      // copies that are not the key the others hold; they are not used
+	Failing     map[hsm.KeyRef]Finding      // keys that fail on an HSM that works
+	Refused     map[hsm.KeyRef]RefusedUsage // what HSMs refuse although the attributes allow it
+	Unsaved     bool                        // once or diverged differ from what the state directory remembers
 }
 
 // candidate is a difference that may be only that one HSM was listed earlier than the
@@ -48,59 +48,62 @@ const quickListing = 100 * time.Millisecond
 func NewParity(hsms []string, testKey string, lostKey LostKey) *Parity {
 	return &Parity{
 		hsms: hsms, testKey: testKey, lostKey: lostKey,
-		Found:      map[string][]Finding{},
-		candidates: map[findingID]*candidate{},
-		Once:       map[string][]uint32{},
-		Diverged:   map[hsm.KeyRef]Finding{},
-		Estranged:  map[hsm.KeyRef]Finding{},
-		Failing:    map[hsm.KeyRef]Finding{},
-		Refused:    map[hsm.KeyRef]Learned{},
+		Detected:    map[string][]Finding{},
+		candidates:  map[findingID]*candidate{},
+		WasComplete: map[string][]uint32{},
+		Diverged:    map[hsm.KeyRef]Finding{},
+		Mismatched:  map[hsm.KeyRef]Finding{},
+		Failing:     map[hsm.KeyRef]Finding{},
+		Refused:     map[hsm.KeyRef]RefusedUsage{},
 	}
 }
 
 // Everyone is the set of all HSMs.
-func (p *Parity) Everyone() Set { return 1<<len(p.hsms) - 1 }
+func (p *Parity) All() Set { return 1<<len(p.hsms) - 1 }
 
 // Judge marks the versions of a new key that differ in material, and those that are lost, and notes
 // those that are on every HSM.
 //
 // A version counts as once complete only if every HSM of the group was seen with it: one that was
 // never seen proves nothing.
-func (p *Parity) Judge(key *Key) {
-	p.Mark(key)
-	if len(p.hsms) < 2 || key.complete != p.Everyone() || key.Label == p.testKey {
+func (p *Parity) Record(key *Key) {
+	p.Annotate(key)
+	if len(p.hsms) < 2 || key.required != p.All() || key.Label == p.testKey {
 		return
 	}
-	once := p.Once[key.Label]
+	once := p.WasComplete[key.Label]
 	for i := range key.versions {
 		v := &key.versions[i]
-		if v.Usable() != key.complete || v.diverged || slices.Contains(once, v.number) {
+		if v.Usable() != key.required || v.diverged || slices.Contains(once, v.number) {
 			continue
 		}
-		once = slices.Sorted(slices.Values(slices.Concat(once, []uint32{v.number}))) // a new slice: the old may just be written
-		p.Once[key.Label] = once
+		once = slices.Sorted(
+			slices.Values(slices.Concat(once, []uint32{v.number})),
+		) // a new slice: the old may just be written
+		p.WasComplete[key.Label] = once
 		p.Unsaved = true
 	}
 }
 
 // Mark marks the versions of a key that nobody uses yet.
-func (p *Parity) Mark(key *Key) {
+func (p *Parity) Annotate(key *Key) {
 	for i := range key.versions {
 		v := &key.versions[i]
 		finding, ok := p.Diverged[hsm.KeyRef{Label: key.Label, Version: v.number}]
-		v.diverged = ok && (v.Holders&p.Set(finding.HSMs)).Size() > 1
-		_, estranged := p.Estranged[hsm.KeyRef{Label: key.Label, Version: v.number}]
+		v.diverged = ok && (v.Holders&p.SetOf(finding.HSMs)).Size() > 1
+		_, estranged := p.Mismatched[hsm.KeyRef{Label: key.Label, Version: v.number}]
 		_, failing := p.Failing[hsm.KeyRef{Label: key.Label, Version: v.number}]
-		v.spoilt = estranged || failing
+		v.faulty = estranged || failing
 		v.refused = p.Refused[hsm.KeyRef{Label: key.Label, Version: v.number}].Usage
 		key.Usage &^= v.refused
 		key.Refused = key.Refused || v.refused != 0
-		v.lost = p.lostKey == LostKeyEncrypt && v.Usable() != key.complete && slices.Contains(p.Once[key.Label], v.number)
+		v.lost = p.lostKey == LostKeyEncrypt && v.Usable() != key.required &&
+			slices.Contains(p.WasComplete[key.Label], v.number)
 	}
 }
 
 // Set is the place of the HSMs named.
-func (p *Parity) Set(hsms []string) Set {
+func (p *Parity) SetOf(hsms []string) Set {
 	var set Set
 	for i, name := range p.hsms {
 		if slices.Contains(hsms, name) {
@@ -121,21 +124,29 @@ func (p *Parity) NamesOf(set Set) []string {
 	return list
 }
 
-// ForgetGone drops what is remembered of versions that no HSM holds any more: a key of that name that
+// ForgetGone drops what is remembered of versions that no HSM holds any more: a key of that name
+// that
 // is made anew is another key.
-func (p *Parity) ForgetGone(next *Catalogue) {
+func (p *Parity) Prune(next *Catalogue) {
 	if next.Unknown != 0 {
 		return // an HSM that was never seen may hold it
 	}
-	for label, once := range p.Once {
+	for label, once := range p.WasComplete {
 		key := next.Keys[label]
-		if key != nil && !slices.ContainsFunc(once, func(number uint32) bool { return key.Version(number) == nil }) {
+		if key != nil &&
+			!slices.ContainsFunc(
+				once,
+				func(number uint32) bool { return key.Version(number) == nil },
+			) {
 			continue
 		}
-		left := slices.DeleteFunc(slices.Clone(once), func(number uint32) bool { return key == nil || key.Version(number) == nil })
-		p.Once[label] = left
+		left := slices.DeleteFunc(
+			slices.Clone(once),
+			func(number uint32) bool { return key == nil || key.Version(number) == nil },
+		)
+		p.WasComplete[label] = left
 		if len(left) == 0 {
-			delete(p.Once, label)
+			delete(p.WasComplete, label)
 		}
 		p.Unsaved = true
 	}
@@ -143,7 +154,7 @@ func (p *Parity) ForgetGone(next *Catalogue) {
 		key := next.Keys[ref.Label]
 		return key == nil || key.Version(ref.Version) == nil
 	}
-	maps.DeleteFunc(p.Estranged, isGone)
+	maps.DeleteFunc(p.Mismatched, isGone)
 	maps.DeleteFunc(p.Failing, isGone)
 	for ref := range p.Diverged {
 		if key := next.Keys[ref.Label]; key == nil || key.Version(ref.Version) == nil {
@@ -158,24 +169,24 @@ func (p *Parity) CompareViews(label string, views []View) {
 	if label == p.testKey {
 		return
 	}
-	found := append(compare(label, views, p.Once[label]), doubts(label, views)...)
+	found := append(compare(label, views, p.WasComplete[label]), doubtfulVersions(label, views)...)
 	if len(found) > 0 {
-		p.Found[label] = found
+		p.Detected[label] = found
 	}
 }
 
 // Settle decides which findings stand. It reports whether there are new ones, for which the HSMs
 // have to be listed again.
-func (p *Parity) Settle(c *Catalogue, now time.Time) bool {
+func (p *Parity) UpdateFindings(c *Catalogue, now time.Time) bool {
 	candidates := make(map[findingID]*candidate, len(p.candidates))
 	var standing []Finding
 	fresh := false
-	for _, found := range p.Found {
+	for _, found := range p.Detected {
 		for _, finding := range found {
 			id := finding.id()
 			known := p.candidates[id]
 			if known == nil {
-				known = &candidate{since: now, waiting: p.Everyone() &^ p.Away &^ p.Read}
+				known = &candidate{since: now, waiting: p.All() &^ p.Away &^ p.Listing}
 				fresh = true
 			}
 			candidates[id] = known
@@ -191,22 +202,22 @@ func (p *Parity) Settle(c *Catalogue, now time.Time) bool {
 			standing = append(standing, finding)
 		}
 	}
-	for _, more := range []map[hsm.KeyRef]Finding{p.Estranged, p.Failing} {
+	for _, more := range []map[hsm.KeyRef]Finding{p.Mismatched, p.Failing} {
 		for ref, finding := range more {
 			if key := c.Keys[ref.Label]; key != nil && key.Version(ref.Version) != nil {
 				standing = append(standing, finding)
 			}
 		}
 	}
-	slices.SortFunc(standing, ByPlace)
-	p.Standing = standing
+	slices.SortFunc(standing, CompareFindings)
+	p.Findings = standing
 	return fresh
 }
 
 // Listed is what a listing of one HSM that began at a moment, and its failure, mean for what may be
 // only a matter of time. The results are whether the HSM has to be listed once more, and whether
 // settle has to decide.
-func (p *Parity) Listed(hsm Set, began time.Time, err error) (bool, bool) {
+func (p *Parity) ListingDone(hsm Set, began time.Time, err error) (bool, bool) {
 	waiting, settled := false, false
 	for _, c := range p.candidates {
 		if c.waiting&hsm != 0 && (err != nil || !began.Before(c.since)) {
@@ -218,11 +229,12 @@ func (p *Parity) Listed(hsm Set, began time.Time, err error) (bool, bool) {
 	return waiting, settled
 }
 
-// TookPart notes how a listing of one HSM went. It reports whether that changes which HSMs are away.
-func (p *Parity) TookPart(hsm Set, took time.Duration, err error) bool {
-	p.Quick &^= hsm
+// TookPart notes how a listing of one HSM went. It reports whether that changes which HSMs are
+// away.
+func (p *Parity) RecordListing(hsm Set, took time.Duration, err error) bool {
+	p.QuickToList &^= hsm
 	if took <= quickListing {
-		p.Quick |= hsm
+		p.QuickToList |= hsm
 	}
 	away := p.Away &^ hsm
 	if err != nil {
@@ -234,7 +246,7 @@ func (p *Parity) TookPart(hsm Set, took time.Duration, err error) bool {
 }
 
 // Learned is what HSMs refuse to do with a key although its attributes allow it.
-type Learned struct {
+type RefusedUsage struct {
 	Usage hsm.Usage
 	At    time.Time
 }

@@ -1,9 +1,10 @@
-// Package standing is how one HSM is doing: whether it gets requests, how long it takes, how long a
+// Package breaker is how one HSM is doing: whether it gets requests, how long it takes, how long a
 // request would wait for it, and which keys fail on it.
-package standing
+package breaker
 
 // Standing: whether an HSM gets requests. A few faults in a row or a failed probe take
-// it out; a call that goes without an answer makes it suspected; only a probe brings it back, and then step by step.
+// it out; a call that goes without an answer makes it suspected; only a probe brings it back, and
+// then step by step.
 
 import (
 	"errors"
@@ -18,34 +19,34 @@ import (
 
 const (
 	// FaultsToGoOut is how many faults in a row take an HSM out.
-	FaultsToGoOut = 3
+	FaultsToTrip = 3
 	// returnTime is how long an HSM that came back takes to get its full share of
 	// the requests: what fails again must not fail on all of them at once.
-	returnTime = 3 * time.Second
+	rampUpTime = 3 * time.Second
 	// steadyTime in service makes earlier trips forgotten.
-	steadyTime = time.Minute
+	stableTime = time.Minute
 	// An HSM that goes out again before it was steady stays out for at least
 	// minPenalty, twice as long each time, up to maxPenalty: one whose probes pass while
 	// requests fail would otherwise go in and out forever.
-	minPenalty = time.Second
-	maxPenalty = 30 * time.Second
+	minBackoff = time.Second
+	maxBackoff = 30 * time.Second
 )
 
 // Standing is read by every request without a lock.
-type Standing struct {
-	Out      atomic.Bool
-	Suspect  atomic.Bool // a call has no answer; passed over until a probe succeeds
-	Drained  atomic.Bool // by an operator
-	Silent   atomic.Bool // a call had no answer in time, and none was in time since
-	faults   atomic.Int32
-	Returned atomic.Pointer[time.Time] // when it came back; nil: it has its full share
+type Breaker struct {
+	Out          atomic.Bool
+	Suspect      atomic.Bool // a call has no answer; passed over until a probe succeeds
+	Drained      atomic.Bool // by an operator
+	Unresponsive atomic.Bool // a call had no answer in time, and none was in time since
+	faults       atomic.Int32
+	Returned     atomic.Pointer[time.Time] // when it came back; nil: it has its full share
 
 	mu        sync.Mutex // guards what follows
 	Since     time.Time  // of the state
 	reason    string     // why it is out
-	penalty   time.Duration
+	backoff   time.Duration
 	notBefore time.Time // a probe does not bring it back earlier
-	well      time.Time // while it is out: when it last was not, or a probe found it well
+	healthyAt time.Time // while it is out: when it last was not, or a probe found it well
 	trips     uint64
 
 	suspectedAt time.Time // when suspect was set
@@ -53,12 +54,12 @@ type Standing struct {
 }
 
 // Serves reports whether the HSM is neither out, suspected nor drained.
-func (s *Standing) Serves() bool {
+func (s *Breaker) InService() bool {
 	return !s.Out.Load() && !s.Suspect.Load() && !s.Drained.Load()
 }
 
 // Note counts the result of a call. It reports whether the HSM should go out.
-func (s *Standing) Note(err error) bool {
+func (s *Breaker) Record(err error) bool {
 	switch {
 	case !hsm.IsFault(err):
 		if s.faults.Load() != 0 {
@@ -68,12 +69,12 @@ func (s *Standing) Note(err error) bool {
 	case errors.Is(err, hsm.ErrBusy):
 		return false // busy is not broken
 	}
-	return s.faults.Add(1) >= FaultsToGoOut && !s.Out.Load()
+	return s.faults.Add(1) >= FaultsToTrip && !s.Out.Load()
 }
 
 // Trip takes the HSM out. It reports whether it was in, and for how long at
 // least it stays out.
-func (s *Standing) Trip(reason string, now time.Time) (time.Duration, bool) {
+func (s *Breaker) Trip(reason string, now time.Time) (time.Duration, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.Out.Load() {
@@ -81,21 +82,21 @@ func (s *Standing) Trip(reason string, now time.Time) (time.Duration, bool) {
 		return 0, false
 	}
 	switch {
-	case s.trips == 0 || now.Sub(s.Since) > steadyTime:
-		s.penalty = 0
+	case s.trips == 0 || now.Sub(s.Since) > stableTime:
+		s.backoff = 0
 	default:
-		s.penalty = min(max(2*s.penalty, minPenalty), maxPenalty)
+		s.backoff = min(max(2*s.backoff, minBackoff), maxBackoff)
 	}
 	s.trips++
-	stay := s.penalty - time.Duration(rand.Float64()*float64(s.penalty)/4)
-	s.Since, s.reason, s.notBefore, s.well = now, reason, now.Add(stay), now
+	stay := s.backoff - time.Duration(rand.Float64()*float64(s.backoff)/4)
+	s.Since, s.reason, s.notBefore, s.healthyAt = now, reason, now.Add(stay), now
 	s.Out.Store(true)
 	return stay, true
 }
 
 // Absent takes out an HSM that was never in service, or is drained: the first probe
 // that succeeds puts it in at once, and it is not counted.
-func (s *Standing) Absent(reason string, now time.Time) {
+func (s *Breaker) MarkAbsent(reason string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.Out.Load() {
@@ -107,14 +108,14 @@ func (s *Standing) Absent(reason string, now time.Time) {
 }
 
 // Pass is what a probe that succeeded does. It reports whether the HSM came back.
-func (s *Standing) Pass(now time.Time) bool {
+func (s *Breaker) ProbeSucceeded(now time.Time) bool {
 	s.Suspect.Store(false)
 	if !s.Out.Load() {
 		return false // faults go on counting: probes may pass while every request fails
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.well = now
+	s.healthyAt = now
 	if now.Before(s.notBefore) {
 		return false
 	}
@@ -128,28 +129,28 @@ func (s *Standing) Pass(now time.Time) bool {
 }
 
 // Share is how much of its part of the requests an HSM gets, from 0 to 1.
-func (s *Standing) Share(now time.Time) float64 {
+func (s *Breaker) Share(now time.Time) float64 {
 	returned := s.Returned.Load()
 	if returned == nil {
 		return 1
 	}
 	elapsed := now.Sub(*returned)
-	if elapsed >= returnTime {
+	if elapsed >= rampUpTime {
 		s.Returned.CompareAndSwap(returned, nil)
 		return 1
 	}
-	return max(float64(elapsed)/float64(returnTime), 1.0/16)
+	return max(float64(elapsed)/float64(rampUpTime), 1.0/16)
 }
 
 // WasWell reports whether the HSM serves, or was well within the time given.
-func (s *Standing) WasWell(within time.Duration, now time.Time) bool {
+func (s *Breaker) WasHealthy(within time.Duration, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.Out.Load() || now.Sub(s.well) < within
+	return !s.Out.Load() || now.Sub(s.healthyAt) < within
 }
 
 // Service is the state in words, since when, and why.
-func (s *Standing) Service(now time.Time) (status.Service, time.Time, string) {
+func (s *Breaker) Service(now time.Time) (status.Service, time.Time, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -166,7 +167,7 @@ func (s *Standing) Service(now time.Time) (status.Service, time.Time, string) {
 }
 
 // Drain begins or ends what an operator asked for.
-func (s *Standing) Drain(on bool, now time.Time) {
+func (s *Breaker) SetDrained(on bool, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.Drained.Swap(on) != on {
@@ -175,14 +176,14 @@ func (s *Standing) Drain(on bool, now time.Time) {
 }
 
 // TripCount is how often the HSM was taken out of service.
-func (s *Standing) TripCount() uint64 {
+func (s *Breaker) TripCount() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.trips
 }
 
 // SuspectNow reports whether this is news.
-func (s *Standing) SuspectNow(why string, now time.Time) bool {
+func (s *Breaker) MarkSuspect(why string, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.Suspect.Load() {
@@ -194,7 +195,7 @@ func (s *Standing) SuspectNow(why string, now time.Time) bool {
 }
 
 // KeptOutUntil is until when no probe brings the HSM back; zero if one would now.
-func (s *Standing) KeptOutUntil(now time.Time) time.Time {
+func (s *Breaker) BackoffUntil(now time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.Out.Load() || !now.Before(s.notBefore) {
@@ -204,13 +205,14 @@ func (s *Standing) KeptOutUntil(now time.Time) time.Time {
 }
 
 // Unasked is the rank of an HSM that gets no requests.
-const Unasked = 4
+const NotEligible = 4
 
-// Rank orders HSMs as pick chooses them: one that has come back gets only a share of the requests at first.
-func (s *Standing) Rank() int {
+// Rank orders HSMs as pick chooses them: one that has come back gets only a share of the requests
+// at first.
+func (s *Breaker) Rank() int {
 	switch {
 	case s.Drained.Load():
-		return Unasked
+		return NotEligible
 	case s.Out.Load():
 		return 3
 	case s.Suspect.Load():

@@ -1,4 +1,4 @@
-package standing
+package breaker
 
 // How long a request that came now would wait for a session of one HSM, estimated from its recent
 // answers (requirement R3). Requests only touch atomics.
@@ -17,10 +17,11 @@ type Queue struct {
 // serviceWeight is how many calls it takes, about, until the mean has followed a change.
 const serviceWeight = 8
 
-// Note takes the time of a call which began as one of inFlight. Calls are taken up in the order in which they come, so
-// that with twice as many as sessions half of the time was waiting. A call that was given up tells only that it
+// Note takes the time of a call which began as one of inFlight. Calls are taken up in the order in
+// which they come, so that with twice as many as sessions half of the time was waiting. A call that
+// was given up tells only that it
 // needs at least so long. A note that another overwrites is no loss.
-func (q *Queue) Note(took time.Duration, inFlight int32, givenUp bool) {
+func (q *Queue) Record(took time.Duration, inFlight int32, givenUp bool) {
 	sessions := q.Sessions.Load()
 	if sessions == 0 {
 		return
@@ -39,7 +40,8 @@ func (q *Queue) Note(took time.Duration, inFlight int32, givenUp bool) {
 	}
 }
 
-// Wait is how long one more call would wait for a session, if every session had just begun a call; 0 if one is free.
+// Wait is how long one more call would wait for a session, if every session had just begun a call;
+// 0 if one is free.
 func (q *Queue) Wait(inFlight int32) time.Duration {
 	sessions := q.Sessions.Load()
 	if sessions == 0 || inFlight < sessions {
