@@ -13,37 +13,71 @@ import (
 	"xks-proxy/pkg/hsm/status"
 )
 
-// severity is how urgent something is.
-type severity string
+// forgottenDrain is when a drained HSM is more than maintenance.
+const forgottenDrain = oneDay
 
-const (
-	severityInfo     severity = "info" // wanted by an operator, such as a drained HSM
-	severityWarning  severity = "warning"
-	severityCritical severity = "critical"
-)
+// dangerousFindings are those for which a ciphertext may become unreadable.
+var dangerousFindings = []catalogue.FindingKind{catalogue.MaterialDiffers, catalogue.DuplicateVersion}
 
-// severities are in the order of urgency.
-var severities = []severity{severityInfo, severityWarning, severityCritical}
-
-// attention is one thing to look at, as a sentence.
-type attention struct {
-	Severity severity `json:"severity"`
-	Text     string   `json:"text"`
-}
-
-// worst is the severity of the most urgent; "" without any.
-func worst(all []attention) severity {
-	var most severity
-	for _, a := range all {
-		if slices.Index(severities, a.Severity) > slices.Index(severities, most) {
-			most = a.Severity
+func dangerous(findings []catalogue.Finding) int {
+	count := 0
+	for _, f := range findings {
+		if slices.Contains(dangerousFindings, f.Kind) {
+			count++
 		}
 	}
-	return most
+	return count
+}
+
+func (c *certificateStatus) urgency(now time.Time) urgency {
+	return urgencyOf(c.NotBefore, c.NotAfter, now)
+}
+
+// attention is "" for a certificate that needs none.
+func certificateAttention(c *certificateStatus, now time.Time) (severity, string) {
+	what := "The certificate"
+	if c.Use == useClientCA {
+		what = "The CA certificate for clients"
+	}
+	what = fmt.Sprintf("%s %s (%s)", what, c.File, text.Some(c.Names, namesShown))
+	left := c.NotAfter.Sub(now)
+	how := severityWarning
+	switch c.urgency(now) {
+	case unusable:
+		if left > 0 {
+			return severityCritical, fmt.Sprintf("%s is not valid before %s.", what, text.Time(c.NotBefore))
+		}
+		return severityCritical, fmt.Sprintf("%s expired %s ago.", what, text.Duration(-left))
+	case endsNow:
+		how = severityCritical
+	case notUrgent:
+		if c.Problem != "" {
+			return severityWarning, text.Sentence(what + ": " + c.Problem)
+		}
+		return "", ""
+	}
+	return how, fmt.Sprintf("%s expires in %s.", what, timeLeft(left))
+}
+
+// attention is what an operator should look at.
+func looseningAttention(s looseningState, now time.Time) []attention {
+	var all []attention
+	if len(s.Refused) > 0 {
+		all = append(all, attention{severityWarning, fmt.Sprintf("The files hold changes that may let in what is refused now (%s); "+
+			"they were refused, and the configuration before them is in use. "+
+			"Correct the files, or accept the changes: %s",
+			someLoosenings(s.Refused), acceptCommand(s.Digest))})
+	}
+	if len(s.Loosens) > 0 && !s.Accepted && now.Sub(s.At) < unacceptedFor {
+		all = append(all, attention{severityWarning, fmt.Sprintf("The reload %s ago by %s may let in what was refused before: %s. "+
+			"Correct the files, or say that you meant it: xks-proxy reload --accept-loosening",
+			text.Duration(now.Sub(s.At)), s.By, someLoosenings(s.Loosens))})
+	}
+	return all
 }
 
 // attention lists what is not as it should be, the most urgent first. Blocks are wanted and not in it.
-func (s *proxyStatus) attention(now time.Time) []attention {
+func attentionTo(s *proxyStatus, now time.Time) []attention {
 	var all []attention
 	add := func(how severity, format string, args ...any) {
 		all = append(all, attention{how, fmt.Sprintf(format, args...)})
@@ -52,11 +86,11 @@ func (s *proxyStatus) attention(now time.Time) []attention {
 		add(severityCritical, "The proxy is not ready: %s.", s.State)
 	}
 	for _, g := range s.Groups {
-		all = append(all, g.attention(now)...)
+		all = append(all, groupAttention(&g, now)...)
 	}
 	if s.Blocks.Unsaved != "" {
 		add(severityCritical, "What is blocked will not survive a restart: %s Fix that; the proxy tries again every 5 seconds.",
-			sentence(s.Blocks.Unsaved))
+			text.Sentence(s.Blocks.Unsaved))
 	}
 	if s.Refused > 0 {
 		add(severityCritical, "A process that the proxy has started, or may have, tried to use the admin socket (%s): "+
@@ -68,15 +102,15 @@ func (s *proxyStatus) attention(now time.Time) []attention {
 		}
 	}
 	if s.Log != nil {
-		all = append(all, s.Log.attention(now)...)
+		all = append(all, logAttention(s.Log, now)...)
 	}
-	all = append(all, s.certificateAttention(now)...)
+	all = append(all, certificatesAttention(s.Certificates, now)...)
 	if s.Reload != nil {
-		all = append(all, s.Reload.Loosening.attention(now)...)
+		all = append(all, looseningAttention(s.Reload.Loosening, now)...)
 	}
 	if s.Reload != nil && s.Reload.LastError != "" && len(s.Reload.Loosening.Refused) == 0 {
 		add(severityWarning, "The last reload, %s ago, failed, and the configuration before it is still in use: %s",
-			text.Duration(now.Sub(s.Reload.LastAttempt)), sentence(s.Reload.LastError))
+			text.Duration(now.Sub(s.Reload.LastAttempt)), text.Sentence(s.Reload.LastError))
 	}
 	slices.SortStableFunc(all, func(a, b attention) int {
 		return slices.Index(severities, b.Severity) - slices.Index(severities, a.Severity)
@@ -84,13 +118,10 @@ func (s *proxyStatus) attention(now time.Time) []attention {
 	return all
 }
 
-// forgottenDrain is when a drained HSM is more than maintenance.
-const forgottenDrain = oneDay
-
-func (g *groupSummary) attention(now time.Time) []attention {
+func groupAttention(g *groupSummary, now time.Time) []attention {
 	var all []attention
 	add := func(how severity, format string, args ...any) {
-		all = append(all, attention{how, sentence(fmt.Sprintf(format, args...))})
+		all = append(all, attention{how, text.Sentence(fmt.Sprintf(format, args...))})
 	}
 	for _, h := range g.Others {
 		reason := ""
@@ -127,28 +158,15 @@ func (g *groupSummary) attention(now time.Time) []attention {
 	return all
 }
 
-// dangerousFindings are those for which a ciphertext may become unreadable.
-var dangerousFindings = []catalogue.FindingKind{catalogue.MaterialDiffers, catalogue.DuplicateVersion}
-
-func dangerous(findings []catalogue.Finding) int {
-	count := 0
-	for _, f := range findings {
-		if slices.Contains(dangerousFindings, f.Kind) {
-			count++
-		}
-	}
-	return count
-}
-
 // certificateAttention is about certificates that have ended or end soon. A CA of clients is a warning
 // while another is left.
-func (s *proxyStatus) certificateAttention(now time.Time) []attention {
+func certificatesAttention(list []certificateStatus, now time.Time) []attention {
 	var all []attention
-	caLeft := slices.ContainsFunc(s.Certificates, func(c certificateStatus) bool {
+	caLeft := slices.ContainsFunc(list, func(c certificateStatus) bool {
 		return c.Use == useClientCA && c.urgency(now) <= endsSoon
 	})
-	for _, c := range s.Certificates {
-		how, says := c.attention(now)
+	for _, c := range list {
+		how, says := certificateAttention(&c, now)
 		if says == "" {
 			continue
 		}
@@ -160,32 +178,21 @@ func (s *proxyStatus) certificateAttention(now time.Time) []attention {
 	return all
 }
 
-func (c *certificateStatus) urgency(now time.Time) urgency {
-	return urgencyOf(c.NotBefore, c.NotAfter, now)
+// attention is what an operator should know about the log.
+func logAttention(s *logState, now time.Time) []attention {
+	var all []attention
+	if s.Failing != "" {
+		all = append(all, attention{severityCritical, fmt.Sprintf(
+			"The log (%s) cannot be written for %s: %s Up to 8 MiB of lines wait in memory.",
+			s.Output, text.Duration(now.Sub(s.Since)), text.Sentence(s.Failing))})
+	}
+	if s.Lost > 0 && now.Sub(s.LastLost) < oneDay {
+		all = append(all, attention{severityCritical, fmt.Sprintf(
+			"%s of the log were lost since the start, the last %s ago.",
+			text.Plural(int(s.Lost), "line"), text.Duration(now.Sub(s.LastLost)))})
+	}
+	return all
 }
 
-// attention is "" for a certificate that needs none.
-func (c *certificateStatus) attention(now time.Time) (severity, string) {
-	what := "The certificate"
-	if c.Use == useClientCA {
-		what = "The CA certificate for clients"
-	}
-	what = fmt.Sprintf("%s %s (%s)", what, c.File, someNames(c.Names))
-	left := c.NotAfter.Sub(now)
-	how := severityWarning
-	switch c.urgency(now) {
-	case unusable:
-		if left > 0 {
-			return severityCritical, fmt.Sprintf("%s is not valid before %s.", what, text.Time(c.NotBefore))
-		}
-		return severityCritical, fmt.Sprintf("%s expired %s ago.", what, text.Duration(-left))
-	case endsNow:
-		how = severityCritical
-	case notUrgent:
-		if c.Problem != "" {
-			return severityWarning, sentence(what + ": " + c.Problem)
-		}
-		return "", ""
-	}
-	return how, fmt.Sprintf("%s expires in %s.", what, timeLeft(left))
-}
+// unacceptedFor is how long a change that nobody accepted needs attention.
+const unacceptedFor = 24 * time.Hour

@@ -36,20 +36,6 @@ type blockOrder struct {
 	By     peer.Peer
 }
 
-// blockList is the answer of GET adminBlocksPath.
-type blockList struct {
-	Blocks     []block           `json:"blocks"`               // of operators, the oldest first
-	Survive    bool              `json:"survive"`              // they are remembered across restarts
-	Unsaved    string            `json:"unsaved,omitempty"`    // why the file does not say what is in effect
-	Configured []configuredBlock `json:"configured,omitempty"` // by the configuration
-}
-
-// configuredBlock is a key store that its configuration blocks.
-type configuredBlock struct {
-	KeyStore string `json:"keyStore"`
-	Place    string `json:"place"` // FILE:LINE:COLUMN: KEY
-}
-
 func (a *admin) blockList() blockList {
 	blocks, unsaved := a.kill.look()
 	l := blockList{Blocks: append([]block{}, blocks...), Survive: a.kill.survives()}
@@ -87,8 +73,8 @@ func (a *admin) switched(name string, o blockOrder, message string, err error) (
 
 func (a *admin) blockTarget(ctx context.Context, o blockOrder) (string, error) {
 	if o.KeyStore != "" && !o.Force && !slices.Contains(a.keyStoreNames(), o.KeyStore) {
-		return "", &adminRefusal{errUnknownKeyStore, fmt.Sprintf("there is no key store %q; %s Nothing was blocked; --force blocks it anyway, for a reload that brings it",
-			o.KeyStore, sentence(text.DidYouMean(o.KeyStore, a.keyStoreNames())))}
+		return "", refuse(errUnknownKeyStore, "there is no key store %q; %s Nothing was blocked; --force blocks it anyway, for a reload that brings it",
+			o.KeyStore, text.Sentence(text.DidYouMean(o.KeyStore, a.keyStoreNames())))
 	}
 	by := o.By.String()
 	stands, before, err := a.kill.add(ctx, block{
@@ -160,14 +146,14 @@ func (a *admin) unblockTarget(ctx context.Context, o blockOrder) (string, error)
 		done = fmt.Sprintf("The block of the %s %s was removed", o.blockTarget, told(removed[0]))
 	}
 	if rest := a.blockedBesides(o.blockTarget); len(rest) > 0 {
-		return "", &adminRefusal{errStaysBlocked, done + "; it stays blocked: " + strings.Join(rest, "; ")}
+		return "", refuse(errStaysBlocked, "%s; it stays blocked: %s", done, strings.Join(rest, "; "))
 	}
 	names := a.keyStoreNames()
 	switch {
 	case len(removed) > 0:
 		return done + ".", nil
 	case o.KeyStore != "" && !slices.Contains(names, o.KeyStore):
-		return "", &adminRefusal{errUnknownKeyStore, fmt.Sprintf("there is no key store %q, and no block of that name; %s", o.KeyStore, text.DidYouMean(o.KeyStore, names))}
+		return "", refuse(errUnknownKeyStore, "there is no key store %q, and no block of that name; %s", o.KeyStore, text.DidYouMean(o.KeyStore, names))
 	default:
 		return fmt.Sprintf("The %s is not blocked; nothing was changed.%s", o.blockTarget, a.blockedInstead()), nil
 	}
@@ -180,11 +166,11 @@ func (a *admin) stillBlocked(o blockOrder, err error) error {
 	case errors.As(err, &renamed):
 		now := o.blockTarget
 		now.KeyStore = renamed.now
-		return &adminRefusal{errUnknownKeyStore, fmt.Sprintf("%v; nothing was changed: unblock the %s", err, now)}
+		return refuse(errUnknownKeyStore, "%v; nothing was changed: unblock the %s", err, now)
 	case errors.Is(err, peer.ErrGone):
 		return err
 	}
-	return &adminRefusal{errStaysBlocked, fmt.Sprintf("the %s stays blocked, because its block cannot be taken out of the file: %v; fix that and give the same command again", o.blockTarget, err)}
+	return refuse(errStaysBlocked, "the %s stays blocked, because its block cannot be taken out of the file: %v; fix that and give the same command again", o.blockTarget, err)
 }
 
 // blockedBesides is what still blocks a target that has no block of its own (any more).
@@ -269,11 +255,4 @@ func placeOf(c *config, path string) string {
 	}
 	file, key := c.source.locate(path) // of a tenant: in its own file
 	return strings.TrimSuffix(problem{File: file, Origin: c.source.origin(path), Path: key}.String(), ": ")
-}
-
-// blocks asks for what is blocked, as JSON too.
-func (c *adminClient) blocks(ctx context.Context) (*blockList, []byte, error) {
-	var list blockList
-	text, err := c.get(ctx, adminBlocksPath, &list)
-	return &list, text, err
 }

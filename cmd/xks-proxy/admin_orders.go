@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -21,34 +20,6 @@ import (
 	"xks-proxy/pkg/hsm/worker"
 )
 
-// admin carries out the orders.
-type admin struct {
-	log       *zap.Logger
-	groups    func() []*group.Group        // in the order of the configuration; none while the proxy starts
-	processes func() map[string]hsmProcess // by HSM
-	turns     *turns                       // shared with the reloads
-	reloads   reloads                      // nil: there are none
-	names     *peer.Names                  // of who gives orders
-	outsiders *outsiders                   // who may
-	proxyView
-}
-
-// hsmProcess is what the orders need of a *worker.Worker.
-type hsmProcess interface {
-	State() worker.State
-	Restart(reason string)
-}
-
-// adminRefusal is an order that was not carried out, in words for who gave it.
-type adminRefusal struct {
-	kind error // hsm.ErrUnknownHSM, hsm.ErrLastHSM, errUnderWay or errStarting
-	text string
-}
-
-func (r *adminRefusal) Error() string { return r.text }
-
-func (r *adminRefusal) Unwrap() error { return r.kind }
-
 // errStarting is an order that came before the HSMs had started or failed to.
 var errStarting = errors.New("the proxy is starting")
 
@@ -59,14 +30,6 @@ const (
 	// restartReason is how the end of a process that was asked for is told from others.
 	restartReason = "asked for by "
 )
-
-func newAdmin(p *parts) *admin {
-	a := &admin{log: p.log, groups: p.fleet.groups, processes: p.fleet.processes, turns: &p.fleet.turns, names: peer.NewNames(peer.SystemName), outsiders: newOutsiders(p.log), proxyView: viewOf(p)}
-	if p.reloader != nil {
-		a.reloads, a.reload = p.reloader, p.reloader.state
-	}
-	return a
-}
 
 func (a *admin) starting() bool { return len(a.groups()) == 0 }
 
@@ -127,7 +90,7 @@ func (a *admin) inTurn(ctx context.Context, what string, o adminOrder,
 	do func(context.Context, adminOrder) (string, error),
 ) (string, error) {
 	if a.starting() {
-		return "", &adminRefusal{errStarting, "the proxy is still starting and waits for its HSMs: nothing was changed; ask again in a moment, and see xks-proxy hsm list"}
+		return "", refuse(errStarting, "the proxy is still starting and waits for its HSMs: nothing was changed; ask again in a moment, and see xks-proxy hsm list")
 	}
 	end, err := a.turns.take(ctx, o.HSM, what+" by "+o.By.String())
 	if err != nil {
@@ -174,7 +137,7 @@ func (a *admin) unknown(name string) error {
 			known = append(known, m.HSM)
 		}
 	}
-	return &adminRefusal{group.ErrUnknownHSM, fmt.Sprintf("no HSM group has an HSM named %s; %s", quoteName(name), text.DidYouMean(name, known))}
+	return refuse(group.ErrUnknownHSM, "no HSM group has an HSM named %s; %s", quoteName(name), text.DidYouMean(name, known))
 }
 
 // drainHSM also waits for calls that requests have given up: they still run in the module.
@@ -212,8 +175,8 @@ func (a *admin) drainAll(ctx context.Context, groups []*group.Group, name string
 		switch {
 		case errors.Is(err, group.ErrLastHSM):
 			resumeAll(began, name)
-			return &adminRefusal{group.ErrLastHSM, fmt.Sprintf("%s is the only HSM of the group %s that can serve: %s it would fail every request to its keys. Nothing was changed; --force does it anyway",
-				name, g.Name(), what)}
+			return refuse(group.ErrLastHSM, "%s is the only HSM of the group %s that can serve: %s it would fail every request to its keys. Nothing was changed; --force does it anyway",
+				name, g.Name(), what)
 		case ctx.Err() != nil && err != nil:
 			late = fmt.Errorf("%s gets no new request, but %d were still in flight after the time given; it stays drained: ask again, or resume it",
 				name, memberOf(g, name).InFlight)
@@ -268,7 +231,7 @@ func (a *admin) putBack(ctx context.Context, groups []*group.Group, name string)
 		if err != nil {
 			m := memberOf(g, name)
 			return fmt.Errorf("%s is no longer drained, but it is %s in the group %s: %s It comes back as soon as a probe succeeds",
-				name, m.Service, g.Name(), sentence(cmp.Or(m.Reason, m.Health.Reason, "no probe has succeeded yet")))
+				name, m.Service, g.Name(), text.Sentence(cmp.Or(m.Reason, m.Health.Reason, "no probe has succeeded yet")))
 		}
 	}
 	return nil
@@ -377,12 +340,4 @@ func callsHang(n int) string {
 		return "1 call hangs"
 	}
 	return fmt.Sprintf("%d calls hang", n)
-}
-
-// sentence ends a text with a full stop, unless it ends like a sentence already.
-func sentence(text string) string {
-	if strings.HasSuffix(text, ".") || strings.HasSuffix(text, "?") || strings.HasSuffix(text, "!") {
-		return text
-	}
-	return text + "."
 }

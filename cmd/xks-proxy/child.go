@@ -30,12 +30,9 @@ type child struct {
 	environment []string            // NAME=value, all of it
 	input       []byte              // for its standard input; the way for secrets
 	credential  *syscall.Credential // nil: as this process
+	inherited   []*os.File          // its descriptors from firstInherited on; run closes them
 	line        func(string)        // gets each line of its standard output at once; nil: none wanted
 	output      io.Writer           // its standard output, a terminal for instance; nil: run returns it
-
-	// confinement of a child that loads a module, and with it the user that the child runs as;
-	// nil: it loads none of a vendor.
-	confinement *confinement
 }
 
 // readChildOrder is the child's side of input: it reads the order as JSON. parent is the command that
@@ -57,34 +54,20 @@ func readChildOrder(c *cobra.Command, parent string, order any) error {
 	return nil
 }
 
-// firstExtraFile is the descriptor of the first of exec.Cmd.ExtraFiles.
-const firstExtraFile = 3
+// firstInherited is the descriptor of the first of exec.Cmd.ExtraFiles.
+const firstInherited = 3
 
 // run returns what the child printed, the standard output whole and of the error output the
 // beginning, both trimmed.
 func (c child) run(ctx context.Context) (string, string, error) {
-	command := append([]string{"/proc/self/exe"}, c.arguments...)
-	var inherited []*os.File
-	user := c.credential
-	if c.confinement != nil {
-		var err error
-		inherited, user, err = c.confinement.forChild()
-		if err != nil {
-			return "", "", err
-		}
-		command = c.confinement.command(firstExtraFile, c.arguments...)
-	}
 	defer func() {
-		for _, f := range inherited {
+		for _, f := range c.inherited {
 			_ = f.Close() // the child has a copy
 		}
 	}()
-	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", c.arguments...)
 	cmd.Dir = c.directory
-	if c.confinement != nil && user != nil {
-		cmd.Dir = "/" // as that of the HSM's process (see startHSM)
-	}
-	cmd.ExtraFiles = inherited
+	cmd.ExtraFiles = c.inherited
 	cmd.Env = c.environment
 	cmd.Stdin = bytes.NewReader(c.input)
 	var out bytes.Buffer
@@ -101,7 +84,7 @@ func (c child) run(ctx context.Context) (string, string, error) {
 	defer runtime.UnlockOSThread()
 	// A process group of its own: what a PKCS#11 module started in it ends with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Pdeathsig: syscall.SIGKILL, Setpgid: true, Credential: user,
+		Pdeathsig: syscall.SIGKILL, Setpgid: true, Credential: c.credential,
 	}
 	endGroup := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Cancel = endGroup
@@ -133,3 +116,6 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 		w.rest = rest
 	}
 }
+
+// errInterrupted is a child that was ended because its context has.
+var errInterrupted = errors.New("interrupted")

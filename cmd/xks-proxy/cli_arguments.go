@@ -63,7 +63,12 @@ func unknownCommand(c *cobra.Command, name string) error {
 		return noArguments(c, []string{name})
 	}
 	return usageError(
-		fmt.Errorf("unknown command %q for %s; %s", name, c.CommandPath(), text.DidYouMean(name, known)),
+		fmt.Errorf(
+			"unknown command %q for %s; %s",
+			name,
+			c.CommandPath(),
+			text.DidYouMean(name, known),
+		),
 	)
 }
 

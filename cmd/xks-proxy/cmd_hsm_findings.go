@@ -78,14 +78,3 @@ func findingPlace(p catalogue.FindingPlace) string {
 	}
 	return fmt.Sprintf("%q version %d", p.Label, p.Version)
 }
-
-// mattering counts the findings that are more than minor.
-func mattering(findings []catalogue.Finding) int {
-	n := 0
-	for _, f := range findings {
-		if f.Kind.Severity() > catalogue.Minor {
-			n++
-		}
-	}
-	return n
-}

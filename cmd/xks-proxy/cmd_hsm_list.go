@@ -87,7 +87,9 @@ func memberRow(m status.Member, p processStatus, now time.Time) []string {
 	}
 	return []string{
 		m.HSM, strconv.Itoa(m.Priority), serviceSince(m, now), string(m.Health.Status), process,
-		strconv.Itoa(p.Restarts), fmt.Sprintf("%d/%d/%d", p.Busy, p.Hung, p.Sessions), strconv.Itoa(m.InFlight),
+		strconv.Itoa(
+			p.Restarts,
+		), fmt.Sprintf("%d/%d/%d", p.Busy, p.Hung, p.Sessions), strconv.Itoa(m.InFlight),
 		text.Count(m.Requests), text.Count(m.Faults), latency, strconv.Itoa(m.Keys),
 	}
 }
@@ -110,13 +112,22 @@ func printNotes(page *text.Page, m status.Member, p processStatus, now time.Time
 		notes = append(notes, state+": "+m.Reason)
 	}
 	if m.KeptOutUntil.After(now) {
-		notes = append(notes, "kept out until "+text.Time(m.KeptOutUntil)+": it failed again soon after it came back")
+		notes = append(
+			notes,
+			"kept out until "+text.Time(m.KeptOutUntil)+": it failed again soon after it came back",
+		)
 	}
 	if m.Unverified != "" {
-		notes = append(notes, "it serves a key only after that key was compared with another HSM: "+m.Unverified)
+		notes = append(
+			notes,
+			"it serves a key only after that key was compared with another HSM: "+m.Unverified,
+		)
 	}
 	if m.LastFault != "" {
-		notes = append(notes, "last fault, "+text.Duration(now.Sub(m.LastFaultAt))+" ago: "+m.LastFault)
+		notes = append(
+			notes,
+			"last fault, "+text.Duration(now.Sub(m.LastFaultAt))+" ago: "+m.LastFault,
+		)
 	}
 	if saysSame(m.Reason, p.LastError, m.HSM) {
 		p.LastError = ""
@@ -124,27 +135,41 @@ func printNotes(page *text.Page, m status.Member, p processStatus, now time.Time
 	notes = append(notes, processNotes(m.HSM, p, now)...)
 	notes = append(notes, unreadableNotes(m.Unreadable)...)
 	if m.KeysListed.IsZero() {
-		notes = append(notes, "its keys have not been listed since the start; what is shown is remembered")
+		notes = append(
+			notes,
+			"its keys have not been listed since the start; what is shown is remembered",
+		)
 	}
 	printUnder(page, m.HSM, notes)
 }
 
-// processNotes are what an operator needs to know of a process. One that ended for a requested restart is not news
+// processNotes are what an operator needs to know of a process. One that ended for a requested
+// restart is not news
 // once its successor runs.
 func processNotes(name string, p processStatus, now time.Time) []string {
 	var notes []string
 	switch {
 	case p.Phase == worker.Failed && p.RetryAt.IsZero():
-		notes = append(notes, "its process is not restarted automatically; fix the cause, then: xks-proxy hsm restart "+name)
+		notes = append(
+			notes,
+			"its process is not restarted automatically; fix the cause, then: xks-proxy hsm restart "+name,
+		)
 	case p.Phase == worker.Failed:
-		notes = append(notes, "its process is started again in "+text.Duration(max(0, p.RetryAt.Sub(now))))
+		notes = append(
+			notes,
+			"its process is started again in "+text.Duration(max(0, p.RetryAt.Sub(now))),
+		)
 	}
 	if p.Overgrown > 0 {
 		notes = append(notes, fmt.Sprintf("its process was replaced %s because of its memory "+
 			"(memory_limit_mib); it has %d MiB now", text.Plural(p.Overgrown, "time"), p.Memory>>20))
 	}
-	if p.LastError != "" && !(p.Phase == worker.Running && strings.Contains(p.LastError, restartReason)) {
-		notes = append(notes, "its last process ended "+text.Duration(now.Sub(p.EndedAt))+" ago: "+p.LastError)
+	if p.LastError != "" &&
+		!(p.Phase == worker.Running && strings.Contains(p.LastError, restartReason)) {
+		notes = append(
+			notes,
+			"its last process ended "+text.Duration(now.Sub(p.EndedAt))+" ago: "+p.LastError,
+		)
 	}
 	return notes
 }
@@ -156,12 +181,6 @@ func saysSame(reason, ended, name string) bool {
 		detail = withoutName(ended, name)
 	}
 	return detail != "" && strings.Contains(withoutName(reason, name), detail)
-}
-
-// withoutName leaves out an HSM's own name where errors begin with it.
-func withoutName(message, name string) string {
-	message = strings.TrimPrefix(message, name+": ")
-	return strings.ReplaceAll(message, ": "+name+": ", ": ")
 }
 
 // printUnder prints notes under the name of the HSM that they are about.

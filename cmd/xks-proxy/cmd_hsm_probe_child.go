@@ -61,9 +61,9 @@ func (f *probeFlags) runProbe(ctx context.Context, o pkcs11.ProbeOptions) (probe
 	defer hung.Stop()
 	var mu sync.Mutex // the lines come from another goroutine, which may outlast the child
 	var run probeRun
-	_, complaint, err := child{
-		arguments: []string{"hsm", probeCommand}, environment: childEnvironment(f.hsm.Environment...), input: input,
-		confinement: probeConfinement(f.hsm),
+	prober, err := probeConfinement(f.hsm).confine(child{
+		arguments:   []string{"hsm", probeCommand},
+		environment: childEnvironment(f.hsm.Environment...), input: input,
 		line: func(line string) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -74,7 +74,11 @@ func (f *probeFlags) runProbe(ctx context.Context, o pkcs11.ProbeOptions) (probe
 				}
 			}
 		},
-	}.run(limited)
+	})
+	var complaint string
+	if err == nil {
+		_, complaint, err = prober.run(limited)
+	}
 	mu.Lock()
 	defer mu.Unlock()
 	switch {

@@ -62,7 +62,7 @@ func badStatus() *proxyStatus {
 	long.Since = ago(3 * time.Minute)
 	s.Blocks = blockList{Blocks: []block{blockOf("finance", ""), long}, Survive: true, Unsaved: "open /var/lib/xks-proxy/blocks.json: read-only file system"}
 	s.Blocks.Blocks[0].Since = ago(40 * time.Minute)
-	s.Attention = s.attention(statusNow)
+	s.Attention = attentionTo(s, statusNow)
 	return s
 }
 
@@ -77,10 +77,10 @@ func TestPrintStatus(t *testing.T) {
 	}
 	quiet := goodStatus()
 	quiet.Log = &logState{Lost: 1, LastLost: statusNow.Add(-25 * time.Hour), Suppressed: 2, Output: "stderr"}
-	if attention := quiet.attention(statusNow); len(attention) != 0 || quiet.Log.fact() != "1 line lost, 2 about unauthenticated requests only counted, since the start" {
-		t.Errorf("of a loss that is a day old: %q, %s", attention, quiet.Log.fact())
+	if attention := attentionTo(quiet, statusNow); len(attention) != 0 || logFact(quiet.Log) != "1 line lost, 2 about unauthenticated requests only counted, since the start" {
+		t.Errorf("of a loss that is a day old: %q, %s", attention, logFact(quiet.Log))
 	}
-	if attention := goodStatus().attention(statusNow); len(attention) != 0 {
+	if attention := attentionTo(goodStatus(), statusNow); len(attention) != 0 {
 		t.Errorf("of a proxy that is well: %q", attention)
 	}
 }
@@ -196,7 +196,7 @@ func TestAttention(t *testing.T) {
 		s := goodStatus()
 		c.edit(s)
 		var got []severity
-		for _, a := range s.attention(statusNow) {
+		for _, a := range attentionTo(s, statusNow) {
 			got = append(got, a.Severity)
 		}
 		if !slices.Equal(got, c.want) {

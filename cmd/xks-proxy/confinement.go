@@ -8,7 +8,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 
 	"go.uber.org/zap"
 
@@ -77,22 +76,26 @@ func (c *confinement) order(plan confine.Plan) ([]*os.File, error) {
 	return []*os.File{order}, nil
 }
 
-// forChild is what a child process other than the HSM's own gets: files, and the user it runs as,
-// nil for this process's.
-func (c *confinement) forChild() ([]*os.File, *syscall.Credential, error) {
+// confine makes a child that loads the HSM's module one that is confined, and runs as the user,
+// like the HSM's own process.
+func (c *confinement) confine(one child) (child, error) {
 	err := c.allowed()
 	if err != nil {
-		return nil, nil, err
+		return child{}, err
 	}
-	user, err := c.hsm.processUser(os.Geteuid())
+	one.credential, err = c.hsm.processUser(os.Geteuid())
 	if err != nil {
-		return nil, nil, err
+		return child{}, err
+	}
+	if one.credential != nil {
+		one.directory = "/" // as that of the HSM's process (see startHSM)
 	}
 	c.mu.Lock()
 	plan := c.wanted
 	c.mu.Unlock()
-	files, err := c.order(plan.Resolve())
-	return files, user, err
+	one.inherited, err = c.order(plan.Resolve())
+	one.arguments = c.command(firstInherited, one.arguments...)[1:] // without the program
+	return one, err
 }
 
 // update is for a configuration that comes into use while the process runs on.

@@ -53,8 +53,6 @@ func makeToken(ctx context.Context, h demoHSM, order tokenOrder) error {
 	return nil
 }
 
-var errInterrupted = errors.New("interrupted")
-
 // newDemoTokenCommand is the child's side.
 func newDemoTokenCommand() *cobra.Command {
 	return &cobra.Command{

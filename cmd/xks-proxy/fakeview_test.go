@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"xks-proxy/internal/lastuse"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/xks"
 )
 
@@ -36,7 +37,7 @@ func (e *fakeEnforcer) now() xks.Blocks {
 }
 
 // newFakeView has the key stores finance, payroll and archive, of which the configuration blocks the last, and a state directory.
-func newFakeView(t *testing.T, log *zap.Logger) proxyView {
+func newFakeView(t testing.TB, log *zap.Logger) serviceConfig {
 	t.Helper()
 	state := t.TempDir()
 	kill, err := openKillSwitch(state, log)
@@ -56,12 +57,29 @@ func newFakeView(t *testing.T, log *zap.Logger) proxyView {
 			{Name: "archive", Blocked: true, Keys: keysConfig{Label: "{key_id}"}},
 		},
 	}
-	view := proxyView{
-		since: time.Now().Add(-75 * time.Hour), kill: kill, uses: lastuse.Open(state, time.Now(), log), config: func() *config { return c },
-		keyStores: func() []xks.KeyStoreStatus { return nil }, handler: func() xks.HandlerStatus { return xks.HandlerStatus{} },
-		tls: newTLSHolder(true, log, noStrangers),
+	return serviceConfig{
+		log: log, since: time.Now().Add(-75 * time.Hour),
+		groups:    func() []*group.Group { return nil },
+		processes: func() map[string]hsmProcess { return nil },
+		turns:     new(turns), reloads: &fakeReloads{answer: &reloadAnswer{}},
+		kill: kill, uses: lastuse.Open(state, time.Now(), log), config: func() *config { return c },
+		keyStores:    func() []xks.KeyStoreStatus { return nil },
+		handler:      func() xks.HandlerStatus { return xks.HandlerStatus{} },
+		ready:        func() string { return readyVerdict },
+		connections:  func() connectionCounts { return connectionCounts{} },
+		certificates: func() []certificateStatus { return nil },
+		logState:     func() logState { return logState{} },
+		confinement:  func() []confinementStatus { return nil },
+		refused:      func() int64 { return 0 },
 	}
-	return view
+}
+
+// newFakeSources is what the metrics of a service are read from.
+func newFakeSources(view serviceConfig) metricSources {
+	return metricSources{
+		serviceConfig: view, besides: func() map[string]int64 { return nil },
+		tls: newTLSHolder(true, view.log, noStrangers),
+	}
 }
 
 // killPath is the file of the blocks.

@@ -56,6 +56,12 @@ type hsmSpec struct {
 	confinement    *confinement
 }
 
+// hsmProcess is what orders need of a *worker.Worker.
+type hsmProcess interface {
+	State() worker.State
+	Restart(reason string)
+}
+
 // fleetProcess is what the fleet needs of a *worker.Worker.
 type fleetProcess interface {
 	hsm.Token

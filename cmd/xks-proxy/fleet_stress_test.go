@@ -23,7 +23,7 @@ func TestFleetUnderStress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rig := newFleetRig(t)
 		rig.begins(t, nil)
-		orders := &admin{log: zap.NewNop(), groups: rig.groups, processes: rig.processes, turns: &rig.turns, outsiders: newOutsiders(zap.NewNop())}
+		orders := newAdmin(serviceConfig{log: zap.NewNop(), groups: rig.groups, processes: rig.processes, turns: &rig.turns})
 		ctx, stop := context.WithCancel(t.Context())
 		var others sync.WaitGroup
 		for range 4 {

@@ -21,8 +21,8 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-// fullRig serves one key store, and knows all that can be known.
-func fullRig(t *testing.T) *adminRig {
+// fullSources are of one key store, and have something to count everywhere.
+func fullSources(t *testing.T) metricSources {
 	t.Helper()
 	rig := newAdminRig(t)
 	a := rig.admin
@@ -42,16 +42,17 @@ func fullRig(t *testing.T) *adminRig {
 	}
 	a.connections = func() connectionCounts { return connectionCounts{Open: 11, Refused: 12, CutOff: 13} }
 	a.logState = func() logState { return logState{Lost: 14, Suppressed: 15, Failing: "disk full"} }
-	a.besides = func() map[string]int64 { return map[string]int64{listenerHealth: 16, listenerAdmin: 17} }
-	a.reload = func() reloadState {
-		return reloadState{Generation: 3, LoadedAt: time.Unix(1_700_000_000, 0), Attempts: 5, Failures: 3, LastError: "no", WaitsForRestart: []string{"server.listen"}}
-	}
+	a.reloads = &fakeReloads{now: reloadState{Generation: 3, LoadedAt: time.Unix(1_700_000_000, 0), Attempts: 5, Failures: 3, LastError: "no", WaitsForRestart: []string{"server.listen"}}}
 	rig.wantSaid(t, 0, "The key store finance is blocked: from now on all its requests are answered InvalidStateException.", "block", "key-store", "finance")
-	return rig
+	from := newFakeSources(a.serviceConfig)
+	from.besides = func() map[string]int64 {
+		return map[string]int64{listenerHealth: 16, listenerAdmin: 17}
+	}
+	return from
 }
 
 func TestServiceMetrics(t *testing.T) {
-	registry := newMetrics(fullRig(t).admin)
+	registry := newMetrics(fullSources(t))
 	text := scrape(t, registry)
 	for _, want := range []string{
 		`xks_proxy_requests_total{key_store="finance",operation="Encrypt",outcome="ok"} 6`,
@@ -91,7 +92,7 @@ func TestServiceMetrics(t *testing.T) {
 // Counters that start to exist with their first event would be invisible to rate() then: where the values are few, all are there
 // from the beginning.
 func TestServiceMetricsOfAnIdleProxy(t *testing.T) {
-	text := scrape(t, newMetrics(newAdminRig(t).admin))
+	text := scrape(t, newMetrics(newFakeSources(newAdminRig(t).admin.serviceConfig)))
 	for _, want := range []string{`xks_proxy_blocks{kind="key"} 0`, `xks_proxy_blocks{kind="key_store"} 0`} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("no %s", want)
@@ -105,7 +106,7 @@ func TestScrapeOfAThousandKeyStores(t *testing.T) {
 	rig := newAdminRig(t)
 	stores := busyStores(1000)
 	rig.admin.keyStores = func() []xks.KeyStoreStatus { return stores }
-	registry := newMetrics(rig.admin)
+	registry := newMetrics(newFakeSources(rig.admin.serviceConfig))
 	start := time.Now()
 	text := scrape(t, registry)
 	if took := time.Since(start); took > 30*time.Second {
@@ -118,13 +119,10 @@ func TestScrapeOfAThousandKeyStores(t *testing.T) {
 
 func BenchmarkScrape(b *testing.B) {
 	stores := busyStores(1000)
-	kill, err := openKillSwitch("", nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	a := &admin{outsiders: newOutsiders(zap.NewNop()), proxyView: proxyView{kill: kill, keyStores: func() []xks.KeyStoreStatus { return stores }, handler: func() xks.HandlerStatus { return xks.HandlerStatus{} }}}
+	view := newFakeView(b, zap.NewNop())
+	view.keyStores = func() []xks.KeyStoreStatus { return stores }
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(newServiceCollector(a))
+	registry.MustRegister(newServiceCollector(newFakeSources(view)))
 	for b.Loop() {
 		scrape(b, registry)
 	}
@@ -139,7 +137,7 @@ func TestMetricsWhileTheProxyStarts(t *testing.T) {
 	rig.admin.ready = func() string { return "starting" }
 	c := rig.admin.config()
 	c.HSMGroups = []hsmGroupConfig{{Name: "main", HSMs: []groupMemberConfig{{HSM: "hsm-a"}, {HSM: "hsm-b"}}}}
-	text := scrape(t, newMetrics(rig.admin))
+	text := scrape(t, newMetrics(newFakeSources(rig.admin.serviceConfig)))
 	for _, want := range []string{
 		`xks_proxy_requests_total{key_store="payroll",operation="Decrypt",outcome="AuthenticationFailedException"} 0`,
 		`xks_proxy_policy_denials_total{key_store="payroll",mode="enforce"} 0`,

@@ -21,7 +21,7 @@ import (
 func TestMetrics(t *testing.T) {
 	rig := newAdminRig(t)
 	rig.want(t, 0, "hsm-a is drained", "drain", "hsm-a")
-	registry := newMetrics(rig.admin)
+	registry := newMetrics(newFakeSources(rig.admin.serviceConfig))
 	err := testutil.GatherAndCompare(registry, strings.NewReader(`
 # HELP xks_proxy_hsm_in_service 1 while the HSM gets requests, 0 while it does not.
 # TYPE xks_proxy_hsm_in_service gauge
@@ -87,16 +87,16 @@ func TestMetricsPath(t *testing.T) {
 	h := newHealth(rig.admin.groups)
 	h.serving.Store(true)
 	c := &config{}
-	rig.admin.config = func() *config { return c }
+	metrics := metricsHandler(newFakeSources(rig.admin.serviceConfig))
 	refuse := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
 	for _, on := range []bool{true, false} {
 		c.Health.Metrics = on
 		want := map[bool]int{true: http.StatusOK, false: http.StatusNotFound}[on]
-		if got := get(h.plain(rig.admin), metricsPath); got != want {
+		if got := get(h.plain(c, metrics), metricsPath); got != want {
 			t.Errorf("metrics %t: %d, want %d", on, got, want)
 		}
 		for _, path := range []string{livePath, readyPath} {
-			if got := get(h.plain(rig.admin), path); got != http.StatusOK {
+			if got := get(h.plain(c, metrics), path); got != http.StatusOK {
 				t.Errorf("%s beside metrics %t: %d", path, on, got)
 			}
 		}
@@ -131,7 +131,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 		t.Errorf("%s has another table of metrics than the program (go test -update writes it):\n%s", operations, metricsTable())
 	}
 	// Every metric that the registry has and that is ours is in the table.
-	families, err := newMetrics(fullRig(t).admin).Gather()
+	families, err := newMetrics(fullSources(t)).Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

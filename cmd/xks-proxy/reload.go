@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -58,7 +57,7 @@ type reloadReading struct {
 	digest   string // of what changes: what an operator accepts
 }
 
-var errNotStarted = &adminRefusal{errStarting, "the proxy is still starting: nothing was reloaded; ask again in a moment"}
+var errNotStarted = refuse(errStarting, "the proxy is still starting: nothing was reloaded; ask again in a moment")
 
 func newReloader(ctx context.Context, file string, log *openedLog, f *fleet, t *tlsHolder, files *filewatch.Watcher) *reloader {
 	r := &reloader{file: file, log: log, fleet: f, tls: t, files: files, turn: make(chan struct{}, 1), known: map[string]bool{}}
@@ -71,7 +70,7 @@ func (r *reloader) take(ctx context.Context) (context.Context, func(), error) {
 	select {
 	case r.turn <- struct{}{}:
 	case <-ctx.Done():
-		return nil, nil, &adminRefusal{errUnderWay, "another reload is under way: nothing was changed; ask again when it has ended"}
+		return nil, nil, refuse(errUnderWay, "another reload is under way: nothing was changed; ask again when it has ended")
 	case <-r.life.Done():
 		return nil, nil, errStopped
 	}
@@ -233,26 +232,14 @@ func (r *reloader) settle(reading *reloadReading, began time.Time) {
 	r.files.Settle(filesOf(r.file, configs...), began)
 }
 
-// absolute is a file as an operator finds it from any directory.
-func absolute(file string) string {
-	path, err := filepath.Abs(file)
-	if err != nil {
-		return file // the directory of the process is gone
-	}
-	return path
-}
-
 func (r *reloader) answer(reading *reloadReading) *reloadAnswer {
 	a := &reloadAnswer{
-		File: absolute(r.file), Changes: []reloadChange{}, Warnings: []string{},
+		File: absolute(r.file), Changes: append([]configChange{}, reading.changes...), Warnings: []string{},
 		WaitsForRestart: append([]string{}, reading.waits...),
 		Loosens:         append([]loosening{}, reading.loosens...),
 	}
 	if len(a.Loosens) > 0 {
 		a.Digest, a.Confirm = reading.digest, reading.confirm
-	}
-	for _, change := range reading.changes {
-		a.Changes = append(a.Changes, reloadChange(change))
 	}
 	for _, w := range reading.warnings {
 		a.Warnings = append(a.Warnings, w.String())

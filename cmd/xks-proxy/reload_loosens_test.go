@@ -150,7 +150,7 @@ func TestRefusedLooseningChangesNothing(t *testing.T) {
 func TestLooseningsAreLoggedAndCounted(t *testing.T) {
 	r, logs := newStateRig(t)
 	count := func(setting string, accepted bool) float64 {
-		for _, v := range r.state().Loosening.counts() {
+		for _, v := range looseningCounts(r.state().Loosening) {
 			if v.labels[0] == setting && v.labels[1] == fmt.Sprint(accepted) {
 				return v.value
 			}
@@ -159,7 +159,7 @@ func TestLooseningsAreLoggedAndCounted(t *testing.T) {
 	}
 	const blocked, files = "key_stores.blocked", "key_stores.policy.files"
 	if count(blocked, false) != 0 || count(files, true) != 0 || count("server.budget", false) != -1 {
-		t.Errorf("%v", r.state().Loosening.counts())
+		t.Errorf("%v", looseningCounts(r.state().Loosening))
 	}
 	answer := &reloadAnswer{Generation: 3}
 	for i := range 200 {
@@ -178,13 +178,13 @@ func TestLooseningsAreLoggedAndCounted(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	if count(blocked, false) != 200 || count(blocked, true) != 0 {
-		t.Errorf("%v", r.state().Loosening.counts())
+		t.Errorf("%v", looseningCounts(r.state().Loosening))
 	}
 
 	// Status reminds for a day, or until somebody says that it was meant.
 	said := func(now time.Time) string {
 		var lines []string
-		for _, a := range r.state().Loosening.attention(now) {
+		for _, a := range looseningAttention(r.state().Loosening, now) {
 			lines = append(lines, a.Text)
 		}
 		return strings.Join(lines, "\n")
@@ -201,12 +201,12 @@ func TestLooseningsAreLoggedAndCounted(t *testing.T) {
 	if text := said(began); text != "" || !s.Loosening.Accepted || len(s.Loosening.Loosens) != 200 {
 		t.Errorf("%s, %t", text, s.Loosening.Accepted)
 	}
-	if text := s.Loosening.fact(began.Add(time.Minute)); !strings.HasPrefix(text, "200 changes, 1m ago by SIGHUP, accepted: key_stores[0]") {
+	if text := looseningFact(s.Loosening, began.Add(time.Minute)); !strings.HasPrefix(text, "200 changes, 1m ago by SIGHUP, accepted: key_stores[0]") {
 		t.Errorf("%s", text)
 	}
 	r.note(reloadTry{by: "an operator", began: began, accept: acceptAny}, &reloadAnswer{Generation: 3, Loosens: answer.Loosens[:2]}, nil)
 	if count(blocked, false) != 200 || count(blocked, true) != 2 || said(began) != "" {
-		t.Errorf("%v", r.state().Loosening.counts())
+		t.Errorf("%v", looseningCounts(r.state().Loosening))
 	}
 }
 

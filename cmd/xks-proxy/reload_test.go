@@ -152,7 +152,7 @@ func TestReloadLine(t *testing.T) {
 	r, logs := newStateRig(t)
 	answer := &reloadAnswer{Generation: 3}
 	for i := range 200 {
-		answer.Changes = append(answer.Changes, reloadChange{Key: fmt.Sprintf("key_stores[%d]", i), Kind: added})
+		answer.Changes = append(answer.Changes, configChange{Key: fmt.Sprintf("key_stores[%d]", i), Kind: added})
 	}
 	r.note(reloadTry{by: "SIGHUP", began: time.Now()}, answer, nil)
 	lines := logs.TakeAll()
@@ -178,7 +178,7 @@ func TestReloadMetrics(t *testing.T) {
 	r.note(reloadTry{by: "x", began: time.Now()}, nil, errors.New("wrong"))
 	rig := newAdminRig(t)
 	rig.admin.reloads = r
-	text := scrape(t, newMetrics(rig.admin))
+	text := scrape(t, newMetrics(newFakeSources(rig.admin.serviceConfig)))
 	for _, want := range []string{
 		"xks_proxy_config_generation 3", "xks_proxy_config_last_reload_success 0", "xks_proxy_config_last_load_timestamp_seconds 1000",
 		`xks_proxy_config_reloads_total{result="failure"} 1`, `xks_proxy_config_reloads_total{result="success"} 1`, "xks_proxy_config_waits_for_restart 1",
@@ -294,6 +294,7 @@ type fakeReloads struct {
 	err    error
 	by     string
 	accept acceptance
+	now    reloadState
 }
 
 func (f *fakeReloads) reload(_ context.Context, by string, accept acceptance) (*reloadAnswer, error) {
@@ -303,7 +304,7 @@ func (f *fakeReloads) reload(_ context.Context, by string, accept acceptance) (*
 
 func (f *fakeReloads) preview(context.Context) (*reloadAnswer, error) { return f.answer, f.err }
 
-func (f *fakeReloads) state() reloadState { return reloadState{} }
+func (f *fakeReloads) state() reloadState { return f.now }
 
 // The commands print what the proxy says.
 func TestReloadCommands(t *testing.T) {
@@ -317,14 +318,14 @@ func TestReloadCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.Listener = l
-	server.Config.ConnContext = peer.Context(rig.admin.names)
+	server.Config.ConnContext = peer.Context(rig.names)
 	server.Start()
 	defer server.Close()
 	run := func(args ...string) (string, string, int) {
 		return execute(t, append(args, "--socket", rig.socket+"2")...)
 	}
 	fake.answer = &reloadAnswer{File: "/etc/x.yaml", Generation: 7, Took: hsm.Milliseconds(12 * time.Millisecond), WaitsForRestart: []string{"server.listen"}, Warnings: []string{"x.yaml:1:1: careful"},
-		Changes: []reloadChange{{Key: "key_stores[finance]", Kind: added}, {Key: "hsms[a].sessions", Old: "32", New: "64", Kind: changed},
+		Changes: []configChange{{Key: "key_stores[finance]", Kind: added}, {Key: "hsms[a].sessions", Old: "32", New: "64", Kind: changed},
 			{Key: "server.listen", Old: "a:1", New: "a:2", Restart: true, Kind: changed}, {Key: "key_stores[old]", Kind: removed}}}
 	list := `  + key_stores[finance]
   ~ hsms[a].sessions: 32 -> 64

@@ -165,12 +165,3 @@ func TestOrderWithoutAnHSM(t *testing.T) {
 	rig.want(t, exitUsage, want, "drain", "")
 	rig.want(t, exitUsage, "xks-proxy: one HSM at a time, not 2\n", "drain", "hsm-a", "hsm-b")
 }
-
-// What keeps an HSM away may end like a sentence already.
-func TestSentence(t *testing.T) {
-	for text, want := range map[string]string{"no answer": "no answer.", "is the configuration right?": "is the configuration right?", "It is.": "It is.", "no!": "no!"} {
-		if got := sentence(text); got != want {
-			t.Errorf("%q: %q, want %q", text, got, want)
-		}
-	}
-}

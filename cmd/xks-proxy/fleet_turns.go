@@ -6,10 +6,10 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
+
 	"xks-proxy/internal/text"
 )
 
@@ -30,7 +30,7 @@ type turn struct {
 }
 
 // take waits until no other order is under way for the HSM, and returns what ends
-// the turn. An *adminRefusal of errUnderWay if ctx ends first; then nothing was changed.
+// the turn. A refusal of the kind errUnderWay if ctx ends first; then nothing was changed.
 func (t *turns) take(ctx context.Context, hsm, what string) (func(), error) {
 	mine := &turn{what: what, began: time.Now(), ended: make(chan struct{})}
 	for {
@@ -41,8 +41,8 @@ func (t *turns) take(ctx context.Context, hsm, what string) (func(), error) {
 		select {
 		case <-other.ended:
 		case <-ctx.Done():
-			return nil, &adminRefusal{errUnderWay, fmt.Sprintf("%s has been under way for %s: nothing was changed for %s; ask again when that has ended",
-				other.what, text.Duration(time.Since(other.began)), hsm)}
+			return nil, refuse(errUnderWay, "%s has been under way for %s: nothing was changed for %s; ask again when that has ended",
+				other.what, text.Duration(time.Since(other.began)), hsm)
 		}
 	}
 }
