@@ -1,10 +1,10 @@
-// Package breaker is how one HSM is doing: whether it gets requests, how long it takes, how long a
-// request would wait for it, and which keys fail on it.
+// Package breaker holds the circuit breaker of one HSM and of single keys on it, estimates of its
+// latency and queue, and the budget for hedged requests.
 package breaker
 
-// Standing: whether an HSM gets requests. A few faults in a row or a failed probe take
-// it out; a call that goes without an answer makes it suspected; only a probe brings it back, and
-// then step by step.
+// The circuit breaker of one HSM. A few faults in a row or a failed probe take the HSM out of
+// service. A call without an answer makes it suspect. Only a probe brings it back, and then it gets
+// a growing share of the requests.
 
 import (
 	"errors"
@@ -18,21 +18,21 @@ import (
 )
 
 const (
-	// FaultsToGoOut is how many faults in a row take an HSM out.
+	// FaultsToTrip is how many faults in a row take an HSM out.
 	FaultsToTrip = 3
-	// returnTime is how long an HSM that came back takes to get its full share of
-	// the requests: what fails again must not fail on all of them at once.
+	// rampUpTime is how long an HSM that returned takes to get its full share of the requests, so
+	// that a repeated failure does not affect all of them at once.
 	rampUpTime = 3 * time.Second
-	// steadyTime in service makes earlier trips forgotten.
+	// stableTime in service resets the backoff.
 	stableTime = time.Minute
-	// An HSM that goes out again before it was steady stays out for at least
-	// minPenalty, twice as long each time, up to maxPenalty: one whose probes pass while
-	// requests fail would otherwise go in and out forever.
+	// An HSM that goes out again before it was stable stays out for at least minBackoff, twice as
+	// long each time, up to maxBackoff. Without that, one whose probes pass while requests fail
+	// would go in and out forever.
 	minBackoff = time.Second
 	maxBackoff = 30 * time.Second
 )
 
-// Standing is read by every request without a lock.
+// Breaker is the state of one HSM. Requests read it without a lock.
 type Breaker struct {
 	Out          atomic.Bool
 	Suspect      atomic.Bool // a call has no answer; passed over until a probe succeeds
@@ -53,12 +53,12 @@ type Breaker struct {
 	suspicion   string    // and why
 }
 
-// Serves reports whether the HSM is neither out, suspected nor drained.
+// InService reports whether the HSM is neither out, suspect nor drained.
 func (s *Breaker) InService() bool {
 	return !s.Out.Load() && !s.Suspect.Load() && !s.Drained.Load()
 }
 
-// Note counts the result of a call. It reports whether the HSM should go out.
+// Record counts the result of a call and reports whether the HSM should be taken out.
 func (s *Breaker) Record(err error) bool {
 	switch {
 	case !hsm.IsFault(err):
@@ -72,8 +72,8 @@ func (s *Breaker) Record(err error) bool {
 	return s.faults.Add(1) >= FaultsToTrip && !s.Out.Load()
 }
 
-// Trip takes the HSM out. It reports whether it was in, and for how long at
-// least it stays out.
+// Trip takes the HSM out. It returns the minimum time that the HSM stays out, and whether it was in
+// service.
 func (s *Breaker) Trip(reason string, now time.Time) (time.Duration, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,8 +94,8 @@ func (s *Breaker) Trip(reason string, now time.Time) (time.Duration, bool) {
 	return stay, true
 }
 
-// Absent takes out an HSM that was never in service, or is drained: the first probe
-// that succeeds puts it in at once, and it is not counted.
+// MarkAbsent takes out an HSM that was never in service or is drained. It is not counted as a trip,
+// and the first successful probe brings the HSM in at once.
 func (s *Breaker) MarkAbsent(reason string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,7 +107,8 @@ func (s *Breaker) MarkAbsent(reason string, now time.Time) {
 	s.Out.Store(true)
 }
 
-// Pass is what a probe that succeeded does. It reports whether the HSM came back.
+// ProbeSucceeded ends suspicion and brings the HSM back after its backoff. It reports whether the
+// HSM came back.
 func (s *Breaker) ProbeSucceeded(now time.Time) bool {
 	s.Suspect.Store(false)
 	if !s.Out.Load() {
@@ -128,7 +129,7 @@ func (s *Breaker) ProbeSucceeded(now time.Time) bool {
 	return true
 }
 
-// Share is how much of its part of the requests an HSM gets, from 0 to 1.
+// Share returns the fraction of its requests that the HSM gets, from 0 to 1.
 func (s *Breaker) Share(now time.Time) float64 {
 	returned := s.Returned.Load()
 	if returned == nil {
@@ -142,14 +143,14 @@ func (s *Breaker) Share(now time.Time) float64 {
 	return max(float64(elapsed)/float64(rampUpTime), 1.0/16)
 }
 
-// WasWell reports whether the HSM serves, or was well within the time given.
+// WasHealthy reports whether the HSM is in service or was healthy within the time given.
 func (s *Breaker) WasHealthy(within time.Duration, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.Out.Load() || now.Sub(s.healthyAt) < within
 }
 
-// Service is the state in words, since when, and why.
+// Service returns the state, its start and its reason.
 func (s *Breaker) Service(now time.Time) (status.Service, time.Time, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,7 +167,7 @@ func (s *Breaker) Service(now time.Time) (status.Service, time.Time, string) {
 	return status.InService, s.Since, ""
 }
 
-// Drain begins or ends what an operator asked for.
+// SetDrained starts or ends draining by an operator.
 func (s *Breaker) SetDrained(on bool, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -175,14 +176,14 @@ func (s *Breaker) SetDrained(on bool, now time.Time) {
 	}
 }
 
-// TripCount is how often the HSM was taken out of service.
+// TripCount returns how often the HSM was taken out of service.
 func (s *Breaker) TripCount() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.trips
 }
 
-// SuspectNow reports whether this is news.
+// MarkSuspect makes the HSM suspect and reports whether it was not before.
 func (s *Breaker) MarkSuspect(why string, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,7 +195,7 @@ func (s *Breaker) MarkSuspect(why string, now time.Time) bool {
 	return true
 }
 
-// KeptOutUntil is until when no probe brings the HSM back; zero if one would now.
+// BackoffUntil returns the time before which no probe brings the HSM back, or zero.
 func (s *Breaker) BackoffUntil(now time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,11 +205,10 @@ func (s *Breaker) BackoffUntil(now time.Time) time.Time {
 	return s.notBefore
 }
 
-// Unasked is the rank of an HSM that gets no requests.
+// NotEligible is the rank of an HSM that gets no requests.
 const NotEligible = 4
 
-// Rank orders HSMs as pick chooses them: one that has come back gets only a share of the requests
-// at first.
+// Rank orders HSMs for a request, best first: in service, returning, suspect, out, drained.
 func (s *Breaker) Rank() int {
 	switch {
 	case s.Drained.Load():

@@ -1,7 +1,7 @@
 package breaker
 
-// Keys that fail on one HSM while that HSM works (ErrKeyFault). The key is set aside there, alone:
-// other HSMs are asked first for it, and the HSM keeps serving everything else (requirement R7).
+// The circuit breaker of single keys that fail on an HSM which works otherwise (ErrKeyFault). Other
+// HSMs are asked first for such a key, and the HSM keeps serving all others (requirement R7).
 
 import (
 	"sync"
@@ -14,13 +14,14 @@ import (
 const (
 	minKeyBackoff = time.Second
 	maxKeyBackoff = 30 * time.Second
-	// asideToFail is how many times in a row a key is set aside before it counts as failing: its
-	// metadata then says DISABLED. One fault that comes and goes must not change that.
+	// tripsToFail is how many times in a row a key trips before it counts as failing: its metadata
+	// then says DISABLED. A single fault must not change that.
 	tripsToFail = 2
 	maxOpenKeys = 4096
 )
 
-// Aside is the keys set aside on one HSM. The zero value has none.
+// KeyBreaker holds the open keys of one HSM. The zero value has none. It is safe for concurrent
+// use.
 type KeyBreaker struct {
 	count atomic.Int32 // of keys; read by every request
 	mu    sync.Mutex
@@ -32,7 +33,7 @@ type openKey struct {
 	times int // in a row
 }
 
-// Has reports whether the key is set aside now.
+// IsOpen reports whether other HSMs should be asked first for the key.
 func (a *KeyBreaker) IsOpen(ref hsm.KeyRef) bool {
 	if a.count.Load() == 0 {
 		return false
@@ -43,8 +44,8 @@ func (a *KeyBreaker) IsOpen(ref hsm.KeyRef) bool {
 	return s != nil && time.Now().Before(s.until)
 }
 
-// Add sets a key aside, for longer each time. It reports whether the key now counts as failing
-// and did not before.
+// Fail opens the breaker of a key, for longer each time. It reports whether the key has just
+// started to count as failing.
 func (a *KeyBreaker) Fail(ref hsm.KeyRef, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -67,7 +68,7 @@ func (a *KeyBreaker) Fail(ref hsm.KeyRef, now time.Time) bool {
 	return s.times == tripsToFail
 }
 
-// Clear ends it after a success. It reports whether the key counted as failing.
+// Succeed closes the breaker of a key and reports whether the key counted as failing.
 func (a *KeyBreaker) Succeed(ref hsm.KeyRef) bool {
 	if a.count.Load() == 0 {
 		return false
@@ -83,7 +84,7 @@ func (a *KeyBreaker) Succeed(ref hsm.KeyRef) bool {
 	return s.times >= tripsToFail
 }
 
-// Fails reports whether the key counts as failing.
+// IsFailing reports whether the key counts as failing.
 func (a *KeyBreaker) IsFailing(ref hsm.KeyRef) bool {
 	if a.count.Load() == 0 {
 		return false

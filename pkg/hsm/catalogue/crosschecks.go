@@ -1,8 +1,8 @@
 package catalogue
 
-// Which key version's material is compared next: those that were never compared first, then those
-// that gave no
-// verdict or a bad one, in turn with all others, forever.
+// The order of cross-checks: which key version has its material compared next. Versions that were
+// never compared come first. Versions without a result, or with a bad one, are retried in
+// alternation with the routine round over all others, which never ends.
 
 import (
 	"cmp"
@@ -14,15 +14,16 @@ import (
 )
 
 const (
-	// crossAgain is until a version is compared again that gave no verdict, or a bad one.
+	// retryAfter is the wait before a version without a result, or with a bad one, is compared
+	// again.
 	retryAfter     = 10 * time.Second
 	maxPrioritised = 4096 // labels
-	// crossRound is at least between two comparisons of a version that is well: each uses up one
-	// IV.
+	// minRound is the shortest time between two routine comparisons of a version: each uses an IV.
 	minRound = time.Minute
 )
 
-// Comparisons is the state of the comparisons of a group. The zero value is ready.
+// CrossChecks schedules the cross-checks of a group. The zero value is ready to use. It is safe for
+// concurrent use.
 type CrossChecks struct {
 	mu            sync.Mutex
 	changed       map[string]Set       // labels whose objects have changed on these since the plan was made
@@ -45,7 +46,7 @@ type CrossChecks struct {
 	incomparable int // versions on several HSMs whose usage allows no comparison
 }
 
-// crossing is what is known of one version.
+// crossCheck is the state of one key version.
 type crossCheck struct {
 	ref         hsm.KeyRef
 	comparable  Set // can be compared with another
@@ -60,7 +61,7 @@ type crossCheck struct {
 
 func (c *crossCheck) isPending() bool { return c.comparable&^c.compared != 0 }
 
-// Renew has keys compared again whose objects have changed on a member.
+// Invalidate schedules new comparisons for labels whose objects have changed on a member.
 func (c *CrossChecks) Invalidate(bit Set, labels []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -72,14 +73,15 @@ func (c *CrossChecks) Invalidate(bit Set, labels []string) {
 	}
 }
 
-// Rejoin has every key of a member compared again: nothing is known of its token any more.
+// InvalidateMember schedules new comparisons for all keys of a member whose token may have changed.
 func (c *CrossChecks) InvalidateMember(bit Set) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.joined |= bit
 }
 
-// IsCompared reports whether a version was compared on a member since it joined, and agreed.
+// IsCompared reports whether the member's copy of a version agreed in a comparison since the member
+// joined.
 func (c *CrossChecks) IsCompared(ref hsm.KeyRef, bit Set) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -87,7 +89,7 @@ func (c *CrossChecks) IsCompared(ref hsm.KeyRef, bit Set) bool {
 	return v != nil && v.agreed&bit != 0 && (c.joined|c.changed[ref.Label])&bit == 0
 }
 
-// Doubt puts a label before all others, if that was not done just now. Requests call it.
+// Prioritise moves a label to the front, at most once every ten seconds. Requests call it.
 func (c *CrossChecks) Prioritise(label string, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -101,14 +103,15 @@ func (c *CrossChecks) Prioritise(label string, now time.Time) {
 	c.reprioritised = true
 }
 
-// Stats are how many comparisons had a result, and how many versions wait for their first.
+// Stats returns the number of comparisons with a result, and of versions that wait for their first.
 func (c *CrossChecks) Stats() (uint64, int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.checked, c.pending
 }
 
-// Turn counts the comparisons of a version, so that each HSM encrypts in its turn.
+// CountRun counts the comparisons of a version and returns their number, so that each HSM encrypts
+// in turn.
 func (c *CrossChecks) CountRun(ref hsm.KeyRef) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -117,8 +120,8 @@ func (c *CrossChecks) CountRun(ref hsm.KeyRef) int {
 	return v.runs
 }
 
-// Choose is the version to compare now among the HSMs that are up, if there is any. It also returns
-// how many versions cannot be compared, and whether that has changed.
+// Next returns the version to compare now among the HSMs that are up, and whether there is one. It
+// also returns how many versions cannot be compared and whether that number has changed.
 func (c *CrossChecks) Next(
 	from *Catalogue,
 	up Set,
@@ -147,7 +150,7 @@ func (c *CrossChecks) Next(
 	return next.ref, true, c.incomparable, changed
 }
 
-// plan makes the lists anew.
+// plan rebuilds the three queues.
 func (c *CrossChecks) plan(catalogue *Catalogue, up Set, testKey string) {
 	known := c.versions
 	for ref, v := range known {
@@ -192,8 +195,8 @@ func (c *CrossChecks) plan(catalogue *Catalogue, up Set, testKey string) {
 	slices.SortFunc(c.routine, byUrgency)
 }
 
-// crossable are the holders of a version that can encrypt for another or decrypt what another
-// encrypted.
+// comparableMembers returns the holders that can encrypt for another holder, or decrypt what
+// another encrypted.
 func comparableMembers(v *Version) Set {
 	var wanted Set
 	switch v.Decrypters.Size() {
@@ -213,7 +216,7 @@ func comparableMembers(v *Version) Set {
 	return wanted
 }
 
-// enlist puts a version into the list where it belongs.
+// enqueue puts a version into the queue that it belongs to.
 func (c *CrossChecks) enqueue(v *crossCheck) {
 	if v.isPending() {
 		c.pending++
@@ -231,7 +234,7 @@ func (c *CrossChecks) enqueue(v *crossCheck) {
 	}
 }
 
-// byUrgency: what is due first, what is known to differ, what was compared longest ago.
+// byUrgency orders by due time, then by urgency, then by the time of the last comparison.
 func byUrgency(a, b *crossCheck) int {
 	return cmp.Or(
 		a.due.Compare(b.due),
@@ -252,8 +255,7 @@ func urgency(v *crossCheck) int {
 	return 0
 }
 
-// next takes from the lists. Where some have to be compared again and again, the others still have
-// every second turn.
+// pop takes the next version. Retries get at most every second turn while routine comparisons wait.
 func (c *CrossChecks) pop(now time.Time) *crossCheck {
 	isDue := len(c.retries) > 0 && !c.retries[0].due.After(now)
 	switch {
@@ -275,8 +277,8 @@ func popFirst(list *[]*crossCheck) *crossCheck {
 	return first
 }
 
-// Done notes the result of a comparison: of which HSMs something was found out, and whether some
-// differ.
+// Record stores the result of a comparison: the members with a result, those that agreed, and
+// whether some differ.
 func (c *CrossChecks) Record(ref hsm.KeyRef, compared, agreed Set, differ bool, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

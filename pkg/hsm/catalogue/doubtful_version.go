@@ -1,7 +1,7 @@
 package catalogue
 
-// What is doubtful about the identity of keys, on each HSM by itself: a CKA_ID that the
-// rule can only guess a version from, and a version number that looks like an accident.
+// Versions that look wrong on one HSM: a CKA_ID that does not fit the version rule, and a version
+// number that looks accidental.
 
 import (
 	"fmt"
@@ -11,11 +11,11 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// farVersion is how far a version can be above the next lower one, or above 0, before it looks like
-// an accident. Counters and dates (20261129) stay below; a random CKA_ID of four bytes rarely does.
+// farVersion is the gap to the next lower version, or to 0, above which a version looks accidental.
+// Counters and dates (20261129) stay below; random four-byte CKA_IDs rarely do.
 const farVersion = 100_000_000
 
-// doubts lists what is doubtful under one label. Since is left to the caller.
+// doubtfulVersions lists the doubtful versions of one label. The caller sets Since.
 func doubtfulVersions(label string, views []View) []Finding {
 	var found []Finding
 	highest := uint32(0)
@@ -36,7 +36,7 @@ func doubtfulVersions(label string, views []View) []Finding {
 	return found
 }
 
-// addDoubt is one finding for all HSMs that hold an object with the same CKA_ID.
+// addDoubt adds one finding for all HSMs that hold an object with the same version.
 func addDoubt(found []Finding, label string, v View, o hsm.Object) []Finding {
 	detail := doubtDetail(o)
 	for i := range found {
@@ -78,7 +78,7 @@ func doubtDetail(o hsm.Object) string {
 	)
 }
 
-// readableBy says which setting reads the CKA_ID of an object.
+// readableBy names the setting under which the CKA_ID of an object is a version.
 func readableBy(o hsm.Object) string {
 	number, sure := hsm.VersionNumber.Read(o.ID)
 	if !sure {
@@ -91,7 +91,7 @@ func readableBy(o hsm.Object) string {
 	)
 }
 
-// farVersions are the versions far above the next lower one that any HSM holds.
+// farVersions reports versions that are far above the next lower one.
 func farVersions(label string, views []View) []Finding {
 	var found []Finding
 	below := uint32(0)
@@ -127,7 +127,7 @@ func lowerNeighbour(below uint32) string {
 	return fmt.Sprintf("the next lower version %d", below)
 }
 
-// duplicateRemedy is what to do about several objects for one version.
+// duplicateRemedy says how to fix several objects for one version.
 func duplicateRemedy(double []View, number uint32) string {
 	for _, v := range double {
 		if !distinctNumbers(v, number) {
@@ -137,7 +137,7 @@ func duplicateRemedy(double []View, number uint32) string {
 	return "set key_version id, which reads them as different versions, or delete or relabel all but one"
 }
 
-// distinctNumbers reports whether the rule VersionNumber tells the objects of a version apart.
+// distinctNumbers reports whether VersionNumber gives each object of a version its own number.
 func distinctNumbers(v View, number uint32) bool {
 	var numbers []uint32
 	for _, o := range v.Objects {

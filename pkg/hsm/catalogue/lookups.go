@@ -1,6 +1,6 @@
 package catalogue
 
-// What is remembered of live looks at the HSMs, and how many there may be (requirement R3).
+// Live look-ups on the HSMs: a short-lived cache of results, and rate limits (requirement R3).
 
 import (
 	"sync"
@@ -9,13 +9,13 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// LookLimits are how many looks there may be.
+// LookupLimits are the rate limits of live look-ups.
 type LookupLimits struct {
 	Unknown *rate.Limiter // for labels that are in no catalogue
 	Known   *rate.Limiter // for a further version of a key that is: strangers to the HSMs must not use it up
 }
 
-// NewLookLimits takes a second's worth as the burst.
+// NewLookupLimits returns limits of perSecond look-ups a second, with a burst of the same size.
 func NewLookupLimits(perSecond int) LookupLimits {
 	return LookupLimits{
 		Unknown: rate.NewLimiter(rate.Limit(perSecond), perSecond),
@@ -23,7 +23,7 @@ func NewLookupLimits(perSecond int) LookupLimits {
 	}
 }
 
-// Allow reports whether there may be one more look, and counts it.
+// Allow takes one look-up from the limit and reports whether it may be made.
 func (l LookupLimits) Allow(known bool) bool {
 	if known {
 		return l.Known.Allow()
@@ -37,7 +37,7 @@ const (
 	maxCachedLookups = 4096                   // looks remembered
 )
 
-// Looks remembers the results of live looks for a moment. It is safe for concurrent use.
+// LookupCache holds the results of live look-ups for a moment. It is safe for concurrent use.
 type LookupCache struct {
 	Limits LookupLimits
 
@@ -45,14 +45,14 @@ type LookupCache struct {
 	Recent map[string]Lookup // by label; only looks that every HSM answered
 }
 
-// Look is what the HSMs said, at one moment, of one label.
+// Lookup is what the HSMs answered about one label.
 type Lookup struct {
 	Key  *Key    // nil: none that answered has it
 	Away []error // of the HSMs that did not answer
 	At   time.Time
 }
 
-// Recall is the result of a recent look for a label, if there was one.
+// Get returns the result of a recent look-up, and whether there is one.
 func (l *LookupCache) Get(label string) (Lookup, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -64,7 +64,7 @@ func (l *LookupCache) Get(label string) (Lookup, bool) {
 	return found, ok && time.Since(found.At) < holds
 }
 
-// Remember keeps a result that every HSM had a part in.
+// Put stores a result. It ignores one that an HSM did not contribute to.
 func (l *LookupCache) Put(label string, result Lookup) {
 	if len(result.Away) > 0 {
 		return

@@ -1,8 +1,8 @@
 package catalogue
 
-// Key parity, by what the HSMs list: in what the keys under one label differ between
-// the HSMs of a group (requirement R4). Everything here is pure; parity_standing.go
-// keeps and tells what is found, crosscheck.go compares the key material itself.
+// Key parity by listing: how the keys under one label differ between the HSMs of a group
+// (requirement R4). All functions are pure. parity_state.go keeps the findings; package group
+// compares the key material itself.
 
 import (
 	"fmt"
@@ -12,9 +12,9 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// compare lists the differences under one label. An HSM that was never seen has no
-// part in it; one that is away counts as what it held when last seen. once are the versions that
-// were on every HSM at some time. Since is left to the caller.
+// compare lists the differences under one label. HSMs that were never seen are ignored, and an HSM
+// that is away counts as last seen. once lists the versions that were on every HSM at some time.
+// The caller sets Since.
 func compare(label string, views []View, once []uint32) []Finding {
 	if equal(views) {
 		return nil
@@ -60,8 +60,7 @@ func compare(label string, views []View, once []uint32) []Finding {
 	return c.findings
 }
 
-// equal is the quick way out for nearly every key: one and the same AES-256 object on every HSM
-// that was seen.
+// equal is the fast path for nearly every key: the same single AES-256 object on every HSM seen.
 func equal(views []View) bool {
 	var first *hsm.Object
 	for _, v := range views {
@@ -81,14 +80,14 @@ func equal(views []View) bool {
 	return true
 }
 
-// sameAttributes compares what must be alike on all HSMs. CKA_LOCAL, CKA_ALWAYS_SENSITIVE
-// and CKA_NEVER_EXTRACTABLE rightly differ between the HSM that generated a
-// key and one into which it was unwrapped (PKCS#11 2.40 section 4.4).
+// sameAttributes compares the attributes that must be equal on all HSMs. CKA_LOCAL,
+// CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE may differ between the HSM that generated a key
+// and one that unwrapped it (PKCS#11 2.40 section 4.4).
 func sameAttributes(a, b hsm.Object) bool {
 	return a.Usage == b.Usage && a.Sensitive == b.Sensitive && a.Extractable == b.Extractable
 }
 
-// neededUsage is what Encrypt and Decrypt need.
+// neededUsage is the usage that Encrypt and Decrypt need.
 const neededUsage = hsm.CanEncrypt | hsm.CanDecrypt
 
 // sameNeeded is sameAttributes without the usages that the proxy never needs.
@@ -98,7 +97,7 @@ func sameNeeded(a, b hsm.Object) bool {
 	return sameAttributes(a, b)
 }
 
-// comparison gathers the findings of one label.
+// comparison collects the findings of one label.
 type comparison struct {
 	label    string
 	once     []uint32
@@ -144,7 +143,7 @@ func (c *comparison) keyMissing(having, lacking []View) {
 	)
 }
 
-// remedy is what to do about something that is not on every HSM.
+// remedy says what to do about a key or version that is not on every HSM.
 func remedy(wasComplete bool) string {
 	if wasComplete {
 		return "it was on every HSM, so restore it there; until then what is encrypted under it depends on fewer HSMs"
@@ -152,7 +151,7 @@ func remedy(wasComplete bool) string {
 	return "copy it there; what was never on every HSM is not encrypted under"
 }
 
-// version compares one version on the HSMs that have an AES-256 key under the label.
+// version compares one version on the HSMs with an AES-256 key under the label.
 func (c *comparison) version(number uint32, usable []View) {
 	holders, lacking := splitViews(usable, func(v View) bool { return v.count(number) > 0 })
 	other, lacking := splitViews(lacking, func(v View) bool {
@@ -205,9 +204,8 @@ func (c *comparison) version(number uint32, usable []View) {
 	c.attributes(number, single)
 }
 
-// attributes compares the one object of each HSM. What the proxy never uses is a finding of its
-// own: vendors
-// have defaults of their own for it, which then differ for every key.
+// attributes compares the single object of each HSM. Usages that the proxy never needs are a
+// finding of their own, because vendors have different defaults for every key.
 func (c *comparison) attributes(number uint32, single []View) {
 	first := single[0].object(number)
 	switch {
@@ -228,7 +226,7 @@ func (c *comparison) attributes(number uint32, single []View) {
 	}
 }
 
-// foreignKeys compares keys that are not AES-256 keys: as a whole, for nothing uses their versions.
+// foreignKeys compares keys that are not AES-256 as a whole, because nothing uses their versions.
 func (c *comparison) foreignKeys(foreign []View) {
 	first := outline(foreign[0])
 	if slices.ContainsFunc(foreign[1:], func(v View) bool { return outline(v) != first }) {
@@ -242,7 +240,7 @@ func (c *comparison) foreignKeys(foreign []View) {
 	}
 }
 
-// count is how many AES-256 objects stand for a version.
+// count returns the number of AES-256 objects with a version.
 func (v View) count(number uint32) int {
 	n := 0
 	for _, o := range v.Objects {
@@ -253,7 +251,7 @@ func (v View) count(number uint32) int {
 	return n
 }
 
-// object is the AES-256 object of a version that there is.
+// object returns the AES-256 object with a version, which must exist.
 func (v View) object(number uint32) hsm.Object {
 	i := slices.IndexFunc(
 		v.Objects,
@@ -295,19 +293,19 @@ func names(views []View) []string {
 	return list
 }
 
-// hold is "a holds" or "a, b hold".
+// hold returns "a holds" or "a, b hold".
 func hold(views []View) string {
 	return strings.Join(names(views), ", ") + plural(views, " holds", " hold")
 }
 
-// doNot is "b does" or "b, c do", and whether that is old knowledge.
+// doNot returns "b does" or "b, c do", and says if that is only what was last seen.
 func doNot(views []View) string {
 	return strings.Join(names(views), ", ") + lastSeen(views) + plural(views, " does", " do")
 }
 
 func plural(views []View, one, many string) string { return choose(len(views) == 1, one, many) }
 
-// Choose is yes if first, else no.
+// choose returns yes if first, else no.
 func choose(first bool, yes, no string) string {
 	if first {
 		return yes
@@ -315,7 +313,7 @@ func choose(first bool, yes, no string) string {
 	return no
 }
 
-// lastSeen marks what an HSM that is away held when it was last seen.
+// lastSeen returns a remark if an HSM is away, so that its keys are known as last seen.
 func lastSeen(views []View) string {
 	if slices.ContainsFunc(views, func(v View) bool { return v.Away }) {
 		return " (away, so as last seen)"
@@ -323,7 +321,7 @@ func lastSeen(views []View) string {
 	return ""
 }
 
-// each is what is to be said of each HSM, one after the other.
+// each joins a statement about each HSM.
 func each(views []View, say func(View) string) string {
 	var parts []string
 	for _, v := range views {
@@ -332,7 +330,7 @@ func each(views []View, say func(View) string) string {
 	return strings.Join(parts, ", ")
 }
 
-// specs are the kinds of keys under a label.
+// specs lists the key types under a label.
 func specs(v View) string {
 	var list []string
 	for _, o := range v.Objects {
@@ -342,7 +340,7 @@ func specs(v View) string {
 	return strings.Join(slices.Compact(list), " and ")
 }
 
-// outline is everything about the objects under a label that must be alike, in an order of its own.
+// outline describes all attributes that must be equal, in a fixed order.
 func outline(v View) string {
 	var list []string
 	for _, o := range v.Objects {

@@ -1,8 +1,8 @@
 package catalogue
 
-// What is known of the parity of a group's keys: which findings stand, and since when; which
-// versions were once on every HSM; which are known to differ in their material. It is not safe for
-// concurrent use: the group guards it. findings_log.go tells operators of it.
+// The parity state of a group: current findings with the time they were first seen, the versions
+// that were once on every HSM, and those whose material differs. It is not safe for concurrent use:
+// the group guards it with a lock.
 
 import (
 	"maps"
@@ -12,7 +12,7 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// Parity is what is known of the differences between the HSMs of a group.
+// Parity is what is known about differences between the HSMs of a group.
 type Parity struct {
 	hsms    []string // names; the place is the bit in a memberSet
 	testKey string   // its label: each HSM has its own
@@ -34,17 +34,17 @@ type Parity struct {
 	Unsaved     bool                        // once or diverged differ from what the state directory remembers
 }
 
-// candidate is a difference that may be only that one HSM was listed earlier than the
-// other. It stands once every HSM has been listed, or has failed to be, after it was first seen.
+// candidate is a difference that may exist only because one HSM was listed before the other. It
+// becomes a finding once every HSM was listed again, or failed to be.
 type candidate struct {
 	since   time.Time
 	waiting Set // members not yet listed since
 }
 
-// quickListing is how long a listing may take that is repeated out of turn.
+// quickListing is how long a listing may take to be repeated out of turn.
 const quickListing = 100 * time.Millisecond
 
-// NewParity is for HSMs in the order of the group.
+// NewParity takes the names of the HSMs in the order of the group.
 func NewParity(hsms []string, testKey string, lostKey LostKey) *Parity {
 	return &Parity{
 		hsms: hsms, testKey: testKey, lostKey: lostKey,
@@ -58,14 +58,11 @@ func NewParity(hsms []string, testKey string, lostKey LostKey) *Parity {
 	}
 }
 
-// Everyone is the set of all HSMs.
+// All returns the set of all HSMs.
 func (p *Parity) All() Set { return 1<<len(p.hsms) - 1 }
 
-// Judge marks the versions of a new key that differ in material, and those that are lost, and notes
-// those that are on every HSM.
-//
-// A version counts as once complete only if every HSM of the group was seen with it: one that was
-// never seen proves nothing.
+// Record annotates the versions of a new key and remembers those that are on every HSM. A version
+// counts only if every HSM of the group was seen with it.
 func (p *Parity) Record(key *Key) {
 	p.Annotate(key)
 	if len(p.hsms) < 2 || key.required != p.All() || key.Label == p.testKey {
@@ -85,7 +82,8 @@ func (p *Parity) Record(key *Key) {
 	}
 }
 
-// Mark marks the versions of a key that nobody uses yet.
+// Annotate marks the versions of a key that differ, fail, are refused or are lost. No other
+// goroutine may use the key yet.
 func (p *Parity) Annotate(key *Key) {
 	for i := range key.versions {
 		v := &key.versions[i]
@@ -102,7 +100,7 @@ func (p *Parity) Annotate(key *Key) {
 	}
 }
 
-// Set is the place of the HSMs named.
+// SetOf returns the set of the HSMs with these names.
 func (p *Parity) SetOf(hsms []string) Set {
 	var set Set
 	for i, name := range p.hsms {
@@ -113,7 +111,7 @@ func (p *Parity) SetOf(hsms []string) Set {
 	return set
 }
 
-// NamesOf is the opposite of set.
+// NamesOf is the inverse of SetOf.
 func (p *Parity) NamesOf(set Set) []string {
 	var list []string
 	for i, name := range p.hsms {
@@ -124,9 +122,7 @@ func (p *Parity) NamesOf(set Set) []string {
 	return list
 }
 
-// ForgetGone drops what is remembered of versions that no HSM holds any more: a key of that name
-// that
-// is made anew is another key.
+// Prune forgets versions that no HSM holds any more: a new key with that name is another key.
 func (p *Parity) Prune(next *Catalogue) {
 	if next.Unknown != 0 {
 		return // an HSM that was never seen may hold it
@@ -164,7 +160,8 @@ func (p *Parity) Prune(next *Catalogue) {
 	}
 }
 
-// CompareViews notes in what the HSMs differ under a label. The test key is each HSM's own.
+// CompareViews records how the HSMs differ under a label. The test key is not compared: each HSM
+// has its own.
 func (p *Parity) CompareViews(label string, views []View) {
 	if label == p.testKey {
 		return
@@ -175,8 +172,8 @@ func (p *Parity) CompareViews(label string, views []View) {
 	}
 }
 
-// Settle decides which findings stand. It reports whether there are new ones, for which the HSMs
-// have to be listed again.
+// UpdateFindings turns candidates into findings and removes those that are over. It reports whether
+// there are new candidates, for which the HSMs have to be listed again.
 func (p *Parity) UpdateFindings(c *Catalogue, now time.Time) bool {
 	candidates := make(map[findingID]*candidate, len(p.candidates))
 	var standing []Finding
@@ -214,9 +211,8 @@ func (p *Parity) UpdateFindings(c *Catalogue, now time.Time) bool {
 	return fresh
 }
 
-// Listed is what a listing of one HSM that began at a moment, and its failure, mean for what may be
-// only a matter of time. The results are whether the HSM has to be listed once more, and whether
-// settle has to decide.
+// ListingDone resolves candidates after a listing of one HSM that began at a time, and possibly
+// failed. It reports whether the HSM has to be listed again, and whether UpdateFindings has to run.
 func (p *Parity) ListingDone(hsm Set, began time.Time, err error) (bool, bool) {
 	waiting, settled := false, false
 	for _, c := range p.candidates {
@@ -229,8 +225,8 @@ func (p *Parity) ListingDone(hsm Set, began time.Time, err error) (bool, bool) {
 	return waiting, settled
 }
 
-// TookPart notes how a listing of one HSM went. It reports whether that changes which HSMs are
-// away.
+// RecordListing records the time and result of a listing. It reports whether an HSM went away or
+// returned.
 func (p *Parity) RecordListing(hsm Set, took time.Duration, err error) bool {
 	p.QuickToList &^= hsm
 	if took <= quickListing {
@@ -245,20 +241,20 @@ func (p *Parity) RecordListing(hsm Set, took time.Duration, err error) bool {
 	return changed
 }
 
-// Learned is what HSMs refuse to do with a key although its attributes allow it.
+// RefusedUsage is what HSMs refuse to do with a key although its attributes allow it.
 type RefusedUsage struct {
 	Usage hsm.Usage
 	At    time.Time
 }
 
-// LostKey is what becomes of a key version that was once on every HSM of the
-// group and is now gone from one, while no other version is on all of them.
+// LostKey is the policy for a key version that was on every HSM and is now missing on one, while no
+// other version is on all of them.
 type LostKey string
 
-// The ways to treat a lost key version.
+// The policies for a lost key version.
 const (
-	// LostKeyEncrypt goes on with the HSMs that hold it, as if the other were down (R1).
+	// LostKeyEncrypt continues with the HSMs that hold it, as if the other were down (R1).
 	LostKeyEncrypt LostKey = "encrypt"
-	// LostKeyRefuse does not encrypt under it until every HSM holds it again.
+	// LostKeyRefuse stops encrypting under it until every HSM holds it again.
 	LostKeyRefuse LostKey = "refuse"
 )

@@ -1,9 +1,8 @@
 package catalogue
 
-// A group's files in the state directory: the last catalogue seen on each HSM, and what is known of
-// the parity of its keys (parity_memory.go). A restart while one HSM is away must not begin to
-// encrypt under a version that the other never had. No secret is in them: labels, CKA_IDs and
-// attributes.
+// A group's files in the state directory: the last catalogue of each HSM, and the parity of its
+// keys (store_parity.go). They let a proxy that restarts while an HSM is away avoid a version that
+// this HSM never had. They hold labels, CKA_IDs and attributes, and no secrets.
 
 import (
 	"encoding/json"
@@ -22,7 +21,7 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// Store is a group's part of the state directory. One without a directory keeps nothing.
+// Store is a group's part of the state directory. A Store without a directory keeps nothing.
 type Store struct {
 	directory string // "" for none
 	group     string
@@ -31,27 +30,27 @@ type Store struct {
 	paused bool       // nothing is written now
 }
 
-// NewStore is for one group; an empty directory keeps nothing.
+// NewStore returns the store of one group. With an empty directory it keeps nothing.
 func NewStore(directory, group string) *Store { return &Store{directory: directory, group: group} }
 
-// Keeps reports whether there is a state directory.
+// IsPersistent reports whether there is a state directory.
 func (s *Store) IsPersistent() bool { return s.directory != "" }
 
-// Pause ends what is written. When it returns, no write is under way.
+// Pause stops writing. When it returns, no write is in progress.
 func (s *Store) Pause() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.paused = true
 }
 
-// Resume undoes pause.
+// Resume undoes Pause.
 func (s *Store) Resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.paused = false
 }
 
-// replace puts v, in JSON, in the place of a file. A store that is paused does nothing.
+// replace writes v as JSON into a file, atomically. It does nothing while the store is paused.
 func (s *Store) replace(path string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -65,7 +64,8 @@ func (s *Store) replace(path string, v any) error {
 	return durable.ReplaceFile(path, data)
 }
 
-// Lost reports whether a file is gone that should be there: somebody emptied the state directory.
+// IsMissing reports whether a file that should exist is gone, because somebody emptied the
+// directory.
 func (s *Store) IsMissing(file string) bool {
 	if !s.IsPersistent() {
 		return false
@@ -74,8 +74,7 @@ func (s *Store) IsMissing(file string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// unfinished is what the names of this group's files begin with that are not whole yet. They are
-// each group's own: groups share the directory.
+// unfinished returns the name prefixes of this group's temporary files. Groups share the directory.
 func (s *Store) unfinished() []string {
 	return []string{
 		fmt.Sprintf(".catalogue-%s@", url.QueryEscape(s.group)),
@@ -83,8 +82,8 @@ func (s *Store) unfinished() []string {
 	}
 }
 
-// RemoveLeftovers deletes what an earlier run began to write and did not finish. The errors are of
-// files that cannot be removed.
+// RemoveLeftovers deletes temporary files of an earlier run and returns an error for each that it
+// cannot delete.
 func (s *Store) RemoveLeftovers() []error {
 	if !s.IsPersistent() {
 		return nil
@@ -107,7 +106,7 @@ func (s *Store) RemoveLeftovers() []error {
 	return failed
 }
 
-// memory is one HSM's file in the state directory.
+// savedCatalogue is the file of one HSM.
 type savedCatalogue struct {
 	Format  int                `json:"format"` // 1
 	HSM     string             `json:"hsm"`
@@ -118,12 +117,11 @@ type savedCatalogue struct {
 
 const catalogueFormat = 1
 
-// maxMemoryFile bounds a file of the state directory, in bytes; the catalogue of 100,000 keys has
-// some 30 MB.
+// maxStateFile bounds a file of the state directory, in bytes. 100,000 keys need some 30 MB.
 const maxStateFile = 256 << 20
 
-// memoryFile escapes the names, so that no two pairs of them share a file and
-// none leads out of the directory.
+// catalogueFile returns the path of an HSM's file. The names are escaped, so that no two pairs
+// share a file and none leaves the directory.
 func catalogueFile(stateDirectory, group, name string) string {
 	return filepath.Join(
 		stateDirectory,
@@ -131,21 +129,21 @@ func catalogueFile(stateDirectory, group, name string) string {
 	)
 }
 
-// MemoryFile is the file about one HSM.
+// CatalogueFile returns the path of the file of one HSM.
 func (s *Store) CatalogueFile(
 	name string,
 ) string {
 	return catalogueFile(s.directory, s.group, name)
 }
 
-// Write replaces what is remembered of an HSM.
+// WriteCatalogue replaces the saved catalogue of an HSM.
 func (s *Store) WriteCatalogue(name, serial string, objects []hsm.Object) error {
 	return s.replace(s.CatalogueFile(name), savedCatalogue{
 		Format: catalogueFormat, HSM: name, Serial: serial, Seen: time.Now().UTC(), Objects: hsm.StoreObjects(objects),
 	})
 }
 
-// Read is what is remembered of an HSM; fs.ErrNotExist if nothing is.
+// ReadCatalogue returns the saved catalogue of an HSM, or fs.ErrNotExist.
 func (s *Store) ReadCatalogue(name string) (*savedCatalogue, error) {
 	if !s.IsPersistent() {
 		return nil, fs.ErrNotExist
@@ -168,13 +166,13 @@ func (s *Store) ReadCatalogue(name string) (*savedCatalogue, error) {
 	return &m, nil
 }
 
-// ByRule are those remembered, with the versions by a rule.
+// ByLabel returns the saved objects with their versions by a rule.
 func (m *savedCatalogue) ByLabel(rule hsm.VersionRule) map[string][]hsm.Object {
 	return ByLabel(hsm.ReadBy(rule, hsm.RestoreObjects(m.Objects)))
 }
 
-// HasSavedCatalogue reports whether an HSM's keys were seen before, by this or an
-// earlier run with the same state directory.
+// HasSavedCatalogue reports whether this or an earlier run with the same state directory has seen
+// an HSM's keys.
 func HasSavedCatalogue(stateDirectory, group, name string) bool {
 	if stateDirectory == "" {
 		return false

@@ -1,9 +1,9 @@
 package catalogue
 
-// Versions that several objects of one HSM, or an object that was once read by another
-// rule, may have made ciphertexts of. The HSM tries each object (TrialCandidates), so a Decrypt
-// asks
-// every HSM that has one, and believes none of them alone.
+// Versions that need trial decryption, because several objects of an HSM, or an object that had the
+// version by another rule, may have made the ciphertext. The HSM tries each candidate
+// (hsm.TrialCandidates). Decrypt asks every HSM that has one and does not trust the refusal of a
+// single HSM.
 
 import (
 	"fmt"
@@ -12,14 +12,14 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// guess is one such version.
+// trialVersion is one such version.
 type trialVersion struct {
 	number     uint32
 	Holders    Set // the members with an object that may have made it
 	decrypters Set // of these, the ones with an object that may decrypt
 }
 
-// guessesOf finds the versions of one label for which some HSM has other than the one
+// trialVersions returns the versions of one label for which an HSM holds anything but the one
 // object that carries the number.
 func trialVersions(views []View) []trialVersion {
 	if slices.IndexFunc(views, func(v View) bool { return !v.isPlain() }) < 0 {
@@ -49,12 +49,13 @@ func trialVersions(views []View) []trialVersion {
 	return guesses
 }
 
-// isPlain is true of one AES-256 key without a CKA_ID, which is version 0 by every rule.
+// isPlain reports whether there is at most one object and it has no CKA_ID: version 0 by every
+// rule.
 func (v View) isPlain() bool {
 	return len(v.Objects) == 0 || len(v.Objects) == 1 && len(v.Objects[0].ID) == 0
 }
 
-// candidates are the versions that the objects have by any rule.
+// candidates returns the versions that the objects have by any rule.
 func candidates(views []View) []uint32 {
 	numbers := []uint32{0}
 	for _, v := range views {
@@ -73,7 +74,7 @@ func candidates(views []View) []uint32 {
 	return slices.Compact(numbers)
 }
 
-// Guess is the version of that number, if it is one; nil otherwise.
+// Trial returns the version if it needs trial decryption, else nil.
 func (k *Key) Trial(number uint32) *trialVersion {
 	for i := range k.trials {
 		if k.trials[i].number == number {
@@ -83,7 +84,7 @@ func (k *Key) Trial(number uint32) *trialVersion {
 	return nil
 }
 
-// isGuess reports whether several HSMs may have to be asked before a ciphertext of this version is
+// needsTrial reports whether several HSMs have to be asked before a ciphertext of this version is
 // bad.
 func (k *Key) needsTrial(number uint32) bool {
 	guess := k.Trial(number)

@@ -1,8 +1,8 @@
 package catalogue
 
-// Which keys of an HSM may be used although its token has changed. A token that was replaced, or
-// whose key objects changed while it was away, may hold other material under the same labels: it
-// serves no key before that key was compared with another HSM (requirement R6).
+// Which keys of an HSM may be used after its token changed. A token that was replaced, or whose key
+// objects changed while it was away, may hold other material under the same labels. It serves no
+// key before that key was compared with another HSM (requirement R6).
 
 import (
 	"maps"
@@ -13,7 +13,8 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// Trust is what is known of one HSM's copies of the keys. The zero value trusts all.
+// Trust records which key copies of one HSM may be used. The zero value trusts all. It is safe for
+// concurrent use.
 type Trust struct {
 	Limited atomic.Bool // read by every request; the rest only where this is set
 
@@ -24,7 +25,8 @@ type Trust struct {
 	reason     string              // for the operator
 }
 
-// Clone is for another token under the same name: what is found out of one is not true of both.
+// Clone returns a copy for another token with the same name: results for one token do not apply to
+// the other.
 func (t *Trust) Clone() *Trust {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -49,7 +51,7 @@ func (t *Trust) Allows(ref hsm.KeyRef) bool {
 	return !t.distrusted[ref]
 }
 
-// HoldAll trusts no key any more.
+// DistrustAll stops trusting any key.
 func (t *Trust) DistrustAll(reason string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -58,7 +60,7 @@ func (t *Trust) DistrustAll(reason string) {
 	t.Limited.Store(true)
 }
 
-// Hold does not trust these versions any more.
+// Distrust stops trusting these versions.
 func (t *Trust) Distrust(refs []hsm.KeyRef, reason string) {
 	if len(refs) == 0 {
 		return
@@ -78,7 +80,7 @@ func (t *Trust) Distrust(refs []hsm.KeyRef, reason string) {
 	t.Limited.Store(true)
 }
 
-// Verify trusts a version: it was compared, or has decrypted what another HSM encrypted.
+// Verify trusts a version that was compared, or that has decrypted what another HSM encrypted.
 func (t *Trust) Verify(ref hsm.KeyRef) {
 	if !t.Limited.Load() {
 		return
@@ -94,7 +96,8 @@ func (t *Trust) Verify(ref hsm.KeyRef) {
 	}
 }
 
-// Release ends the limits once none of the versions that the HSM holds is left to compare.
+// Release ends all limits if every version that the HSM holds was verified. It reports whether it
+// did.
 func (t *Trust) Release(holds []hsm.KeyRef) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -111,7 +114,7 @@ func (t *Trust) Release(holds []hsm.KeyRef) bool {
 	return true
 }
 
-// Why is for the operator: why keys are not trusted, "" if all are.
+// Reason returns why some keys are not trusted, or "".
 func (t *Trust) Reason() string {
 	if !t.Limited.Load() {
 		return ""
@@ -121,7 +124,7 @@ func (t *Trust) Reason() string {
 	return t.reason
 }
 
-// WasThere reports whether the very same object was known before.
+// ContainsObject reports whether the list contains the same object.
 func ContainsObject(before []hsm.Object, object hsm.Object) bool {
 	return slices.ContainsFunc(before, func(o hsm.Object) bool {
 		return hsm.SameObjects([]hsm.Object{o}, []hsm.Object{object})

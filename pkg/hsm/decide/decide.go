@@ -1,11 +1,9 @@
-// Package decide holds the decisions of one request as pure functions: how it goes on when an HSM
-// is
-// slow or all of them failed, and whether a ciphertext is proven to be bad.
+// Package decide holds the decisions of one request as pure functions: how it continues when an HSM
+// is slow or all of them failed, and whether a ciphertext is proven to be invalid.
 package decide
 
-// How a request goes on when an HSM is slow, and when all of them failed: whether it asks another
-// HSM, waits, or gives up. Both decisions are pure functions of what the request knows at that
-// moment; race.go gathers that and carries the decision out.
+// What a request does next: ask another HSM, wait, or give up. Package group collects the state and
+// carries out the decision.
 
 import (
 	"time"
@@ -22,10 +20,10 @@ const (
 	GiveUp
 )
 
-// reason says why a step is taken.
+// reason is why.
 type reason string
 
-// SlowCall is what a request knows when a call has no answer yet.
+// SlowCall is the state of a request when a call has no answer yet.
 type SlowCall struct {
 	Ended   bool // there is an answer, or the time of the request is up
 	Hedged  bool // another HSM, which may still answer in time, is being asked
@@ -38,7 +36,7 @@ type SlowCall struct {
 	Free      catalogue.Set // of others, those with a free session
 }
 
-// The reasons for what is done about a slow call.
+// The reasons of SlowCall.Next.
 const (
 	ended         reason = "the request has ended"
 	noOtherHolder reason = "no other HSM holds the key"
@@ -49,10 +47,9 @@ const (
 	Hedge         reason = "hedge: the call is slow"
 )
 
-// Next is wait or askAnother. A hedge is a guess, for which the group has a budget: the caller
-// waits if that is spent. A failover is not, and no budget holds it back. Nor is there one for the
-// last resort; but then nobody waits in line: a pair that is overloaded has no use for twice the
-// load.
+// Next returns wait or AskAnother. A hedge is a guess, so it needs the group's hedge budget; the
+// caller waits if that is spent. A failover needs no budget. Neither does the last resort, but it
+// only goes to a free session, because an overloaded pair must not get twice the load.
 func (s SlowCall) Next() (step, reason) {
 	switch {
 	case s.Ended:
@@ -71,27 +68,25 @@ func (s SlowCall) Next() (step, reason) {
 	return AskAnother, Hedge
 }
 
-// RoundPauses are the waits before all HSMs are asked again. Together they are longer than the
-// start
-// of a new process, confinement included, takes on a busy machine.
+// RoundPauses are the pauses before all HSMs are asked again. Their sum is longer than the start of
+// a new process takes on a busy machine.
 var RoundPauses = [...]time.Duration{
 	2 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond,
 	50 * time.Millisecond,
 }
 
 const (
-	// CrashesEnough: a request under which so many processes ended is not tried again. It may be
-	// the cause, by a fault of the module that only it meets, and must not end them again and
-	// again.
+	// MaxCrashes is how many processes may end during one request. The request may be the cause,
+	// through a fault of the module, and must not end them again and again.
 	MaxCrashes = 3
-	// leastTime is what a further round needs of the request's time.
+	// minTime is what another round needs of the time of the request.
 	minTime = 5 * time.Millisecond
-	// doubtRounds: a ciphertext that was refused without proof is tried so often again. The token
-	// has repeated the call itself.
+	// unprovenRounds is how often a ciphertext that was refused without proof is tried again. The
+	// token has repeated the call itself.
 	unprovenRounds = 1
 )
 
-// FailedRound is what a request knows when every HSM that it could ask was asked in vain.
+// FailedRound is the state of a request when every HSM that it could ask failed.
 type FailedRound struct {
 	Number    int  // from 0
 	Crashes   int  // processes that ended under the request
@@ -106,7 +101,7 @@ type FailedRound struct {
 	Time      time.Duration // until the deadline of the request
 }
 
-// The reasons for what is done after a round in vain.
+// The reasons of FailedRound.Next.
 const (
 	roundLimit      reason = "the HSMs were asked often enough"
 	crashLimit      reason = "the request may be what ends the processes"
@@ -119,7 +114,7 @@ const (
 	possiblyBusy    reason = "the refusal may mean that the HSM is busy"
 )
 
-// Next is askAnother, after the pause of this round, or giveUp.
+// Next returns AskAnother, after the pause of this round, or GiveUp.
 func (f FailedRound) Next() (step, reason) {
 	again := transientFault
 	switch {

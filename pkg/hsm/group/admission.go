@@ -1,7 +1,7 @@
 package group
 
-// Which HSM may be asked for a key although its token has changed: what a new token, or one whose
-// objects changed while it was away, is held back from, and when it is released (requirement R6).
+// Admission: which keys an HSM may serve after its token was replaced or its key objects changed
+// while it was away, and when these limits end (requirement R6).
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 	"xks-proxy/pkg/hsm/catalogue"
 )
 
-// trusted leaves the members of a set whose copy of a key version may be used.
+// trusted returns the members of a set whose copy of a key version may be used.
 func (g *Group) trusted(set catalogue.Set, ref hsm.KeyRef) catalogue.Set {
 	if len(g.members) == 1 {
 		return set // there is no other to compare it with
@@ -25,7 +25,7 @@ func (g *Group) trusted(set catalogue.Set, ref hsm.KeyRef) catalogue.Set {
 	return set
 }
 
-// incarnation is the token's, 0 where it cannot tell.
+// incarnation returns the incarnation of the member's token, or 0 if the token does not count it.
 func (m *member) incarnation() uint64 {
 	if m.supervised == nil {
 		return 0
@@ -33,8 +33,8 @@ func (m *member) incarnation() uint64 {
 	return m.supervised.Incarnation()
 }
 
-// admit looks at the identity of the token that a new process has opened, before any request is
-// answered by it. The request that meets the new process first does it.
+// admit checks the identity of the token that a new process has opened. The first request that
+// meets the new process does it, before that process answers any request.
 func (g *Group) admit(m *member) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -49,8 +49,8 @@ func (g *Group) admit(m *member) {
 	wake(m.refresh)
 }
 
-// identify compares the token's serial number with that of the one that was there before.
-// Group.mu is held.
+// identify compares the serial number of the token with that of the previous one. Requires
+// Group.mu.
 func (g *Group) identify(m *member) {
 	serial := m.Token.Info().Serial
 	var reason string
@@ -77,8 +77,8 @@ func (g *Group) identify(m *member) {
 	)
 }
 
-// vet is called with what the first listing after an admission showed. Group.mu is held, and
-// m.objects is what was known before.
+// vet checks the first listing after an admission; m.objects still holds what was known before.
+// Requires Group.mu.
 func (g *Group) vet(m *member, now map[string][]hsm.Object) {
 	if !m.vetting.Load() || len(g.members) == 1 {
 		return
@@ -110,8 +110,8 @@ func (g *Group) vet(m *member, now map[string][]hsm.Object) {
 	}
 }
 
-// heldElsewhere reports whether another member is known to hold the version and may use it: a
-// version that changed everywhere, because it was made while the proxy was down, is not held back.
+// heldElsewhere reports whether another member holds the version and may use it. A version that
+// changed on all HSMs, such as one created while the proxy was down, is not held back.
 func (g *Group) heldElsewhere(m *member, ref hsm.KeyRef) bool {
 	key := g.catalogue.Load().Keys[ref.Label]
 	if key == nil {
@@ -121,7 +121,7 @@ func (g *Group) heldElsewhere(m *member, ref hsm.KeyRef) bool {
 	return v != nil && g.trusted(v.Usable()&^m.bit, ref) != 0
 }
 
-// admitAll admits the tokens of all members. It returns the incarnation of each.
+// admitAll admits the tokens of all members and returns their incarnations.
 func (g *Group) admitAll() map[*member]uint64 {
 	tokens := map[*member]uint64{}
 	for _, m := range g.members {
@@ -133,7 +133,7 @@ func (g *Group) admitAll() map[*member]uint64 {
 	return tokens
 }
 
-// unreplaced are the members that still have the tokens given.
+// unreplaced returns the members that still have these tokens.
 func (g *Group) unreplaced(tokens map[*member]uint64) catalogue.Set {
 	var set catalogue.Set
 	for _, m := range g.members {
@@ -144,8 +144,8 @@ func (g *Group) unreplaced(tokens map[*member]uint64) catalogue.Set {
 	return set
 }
 
-// believe trusts the versions that a comparison of these tokens found to agree. Group.mu, which
-// admit holds as well, is not held: a token that comes now is not mistaken for the one compared.
+// markVerified trusts the versions that a comparison of these tokens found equal. It takes
+// Group.mu, as admit does, so a token that arrives now is not mistaken for the one compared.
 func (g *Group) markVerified(set catalogue.Set, ref hsm.KeyRef, tokens map[*member]uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -157,7 +157,7 @@ func (g *Group) markVerified(set catalogue.Set, ref hsm.KeyRef, tokens map[*memb
 	}
 }
 
-// releaseTrust ends the limits of an HSM all of whose keys were compared. It looks at every key.
+// releaseTrust ends the limits of an HSM once all its keys were compared. It looks at every key.
 func (g *Group) releaseTrust(m *member) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -183,7 +183,7 @@ func (g *Group) releaseTrust(m *member) {
 	wake(m.refresh) // which writes down what it holds now
 }
 
-// limits reports whether any HSM waits for comparisons.
+// anyLimited reports whether an HSM waits for comparisons.
 func (g *Group) anyLimited() bool {
 	for _, m := range g.members {
 		if m.trust.Limited.Load() {

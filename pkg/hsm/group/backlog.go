@@ -1,9 +1,8 @@
 package group
 
-// How long requests wait: the backlog of each HSM, so that a request that cannot be served in time
-// is
-// refused while its caller can still do something else (requirement R3), and the background work
-// that turns recent answers into estimates.
+// The backlog of each HSM, so that a request that cannot be served in time is refused while its
+// caller can still do something else (requirement R3), and the background loop that turns recent
+// answers into estimates.
 
 import (
 	"context"
@@ -12,10 +11,10 @@ import (
 	"xks-proxy/pkg/hsm/breaker"
 )
 
-// Backlog estimates how long a request that came now would wait for a session of the HSM that it
-// would go to, and how long the HSM would then take to answer. wait is 0 while a session is free.
-// Rounded up to whole calls, because a wait that
-// was promised too short fails the request that was let in.
+// Backlog estimates how long a request that arrives now waits for a session of the HSM that it
+// would go to, and how long that HSM then takes to answer. wait is 0 while a session is free, and
+// otherwise rounded up to whole calls, because too short an estimate admits a request that then
+// fails.
 func (g *Group) Backlog() (wait, answer time.Duration) {
 	var best *member
 	var bestRank int
@@ -38,7 +37,7 @@ func (g *Group) Backlog() (wait, answer time.Duration) {
 	return wait, time.Duration(best.queue.Service.Load())
 }
 
-// waiting is how many calls an HSM has not answered.
+// waiting returns how many calls the HSM has not answered.
 func (m *member) waiting() int32 {
 	n := m.inFlight.Load()
 	if m.queueLength != nil {
@@ -47,9 +46,9 @@ func (m *member) waiting() int32 {
 	return n
 }
 
-// load is what pick compares. Calls that no request waits for any more count only when they leave
-// no session free: if they did always, an HSM that hangs in one function would get fewer requests
-// than it takes to find that out.
+// load returns the load that pick compares. Calls that no request waits for any more count only if
+// they leave no session free. Otherwise an HSM that hangs in one function would get too few
+// requests to be noticed.
 func (m *member) load() int32 {
 	if n := m.waiting(); m.queue.Wait(n) > 0 {
 		return n
@@ -57,15 +56,15 @@ func (m *member) load() int32 {
 	return m.inFlight.Load()
 }
 
-// countSessions reads how many sessions each HSM has, which is known once it is logged in.
+// countSessions reads the number of sessions of each HSM, which is known after login.
 func (g *Group) countSessions() {
 	for _, m := range g.members {
 		m.queue.Sessions.Store(int32(m.Token.Info().Sessions))
 	}
 }
 
-// keepEstimating brings every HSM's estimate up to date until the group ends. Its beat
-// also tells when this machine, not an HSM, is what is slow.
+// estimateLoop updates the estimates of every HSM until the group ends. Its ticks also show when
+// this machine, not an HSM, is slow.
 func (g *Group) estimateLoop(ctx context.Context) {
 	beat := time.NewTicker(tickInterval)
 	defer beat.Stop()
@@ -94,13 +93,13 @@ func (g *Group) estimateLoop(ctx context.Context) {
 
 const (
 	tickInterval = 25 * time.Millisecond
-	// A beat that comes this late means that requests, timers and the HSMs' processes waited for
-	// a processor as well; what happened then says nothing about an HSM, nor for a while after.
+	// A tick this late means that requests, timers and the HSMs' processes also waited for a
+	// processor. Then, and for a while after, slow calls say nothing about an HSM.
 	starvedDelay = 20 * time.Millisecond
 	starvedTime  = time.Second
 )
 
-// starved reports whether this machine stood still just now.
+// starved reports whether this machine has just stood still.
 func (g *Group) starved() bool {
 	at := g.starvedAt.Load()
 	return at != nil && time.Since(*at) < starvedTime

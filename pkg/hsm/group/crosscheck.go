@@ -1,10 +1,9 @@
 package group
 
-// Whether the HSMs of a group hold the same key material: in the background one HSM encrypts a
-// canary under each key version, and every other one decrypts it (requirement R4). No attribute can
-// tell that: a check value may be missing, or be that of another mechanism. This file is the
-// comparison and what
-// follows from it; crossplan.go is which version is next.
+// Cross-checks: whether the HSMs of a group hold the same key material. In the background one HSM
+// encrypts a canary under each key version, and every other one decrypts it (requirement R4).
+// Attributes cannot show that: a check value may be missing or belong to another mechanism.
+// catalogue.CrossChecks chooses the next version.
 
 import (
 	"bytes"
@@ -33,11 +32,10 @@ var (
 	canaryPlaintext = []byte("xks-proxy parity")
 )
 
-// keepCrossChecking compares one version after the other for as long as the group lasts.
+// crossCheckLoop compares one version after the other until the group ends.
 //
-// A key object that was destroyed and made again is compared anew at once where its attributes or
-// its CKA_ID tell of it; with
-// equal ones it is found when the round comes to it.
+// A key object that was destroyed and created again is compared at once if its attributes or its
+// CKA_ID differ, and otherwise when its turn comes.
 func (g *Group) crossCheckLoop(ctx context.Context) {
 	if len(g.members) < 2 {
 		return
@@ -75,7 +73,7 @@ func (g *Group) crossCheckLoop(ctx context.Context) {
 	}
 }
 
-// crossPause is how long to wait when there is nothing to compare.
+// crossCheckPause returns how long to wait when there is nothing to compare.
 func crossCheckPause(limited bool) time.Duration {
 	if limited {
 		return time.Second / catchUpRate
@@ -83,10 +81,10 @@ func crossCheckPause(limited bool) time.Duration {
 	return crossCheckIdle
 }
 
-// crossChecks reports whether this group compares key material all the time.
+// crossCheckEnabled reports whether this group compares key material continuously.
 func (g *Group) crossCheckEnabled() bool { return g.config.ParityRate > 0 && len(g.members) > 1 }
 
-// cross compares one version and acts on the result.
+// crossCheck compares one version and acts on the result.
 func (g *Group) crossCheck(ctx context.Context, ref hsm.KeyRef) {
 	ctx, cancel := context.WithTimeout(ctx, crossCheckTimeout)
 	defer cancel()
@@ -116,7 +114,7 @@ func (g *Group) crossCheck(ctx context.Context, ref hsm.KeyRef) {
 	g.crossChecks.Record(ref, result.any(), agreed, result.differ != 0, time.Now())
 }
 
-// crossOnce has one HSM encrypt and the others decrypt. What is not a verdict leaves an HSM out of
+// runCrossCheck has one HSM encrypt and the others decrypt. An HSM without a verdict is left out of
 // the result.
 func (g *Group) runCrossCheck(
 	ctx context.Context,
@@ -158,7 +156,7 @@ func (g *Group) runCrossCheck(
 	return result
 }
 
-// chooseEncrypter takes each in turn that has another HSM to decrypt; nil if there is none.
+// chooseEncrypter returns, in turn, each HSM that another one can decrypt for, or nil.
 func (g *Group) chooseEncrypter(ref hsm.KeyRef, encrypters, decrypters catalogue.Set) *member {
 	var able []*member
 	for _, m := range g.members {
@@ -172,9 +170,8 @@ func (g *Group) chooseEncrypter(ref hsm.KeyRef, encrypters, decrypters catalogue
 	return able[g.crossChecks.CountRun(ref)%len(able)]
 }
 
-// confirm reports whether two HSMs hold different material, beyond a computation that went wrong
-// once: neither decrypts what the other encrypts, and each decrypts what it encrypted itself, as
-// far as the key's usage allows to try.
+// confirm reports whether two HSMs really hold different material: neither decrypts what the other
+// encrypts, and each decrypts what it encrypts itself, as far as the key's usage allows.
 func (g *Group) confirm(
 	ctx context.Context,
 	ref hsm.KeyRef,
@@ -200,7 +197,7 @@ func (g *Group) confirm(
 	return true
 }
 
-// seal encrypts the canary. Any error means that there is no verdict.
+// sealCanary encrypts the canary. An error means that there is no verdict.
 func (g *Group) sealCanary(ctx context.Context, m *member, ref hsm.KeyRef) (hsm.Sealed, error) {
 	sealed, err := m.Token.Encrypt(ctx, ref, canaryAAD, canaryPlaintext)
 	if err == nil {
@@ -210,7 +207,7 @@ func (g *Group) sealCanary(ctx context.Context, m *member, ref hsm.KeyRef) (hsm.
 	return sealed, err
 }
 
-// open reports whether an HSM decrypts a canary to what it was. Any error means that there is no
+// openCanary reports whether an HSM decrypts the canary correctly. An error means that there is no
 // verdict.
 func (g *Group) openCanary(
 	ctx context.Context,
@@ -226,17 +223,16 @@ func (g *Group) openCanary(
 	return bytes.Equal(plaintext, canaryPlaintext), err
 }
 
-// crossFailed looks at the keys again where an HSM says that they are not what they were. A fault
-// of the HSM is
-// for its probe to find: a comparison takes no HSM out of service.
+// recordCanaryError lists the keys again if the error concerns the key. Faults of the HSM are left
+// to its probe: a comparison takes no HSM out of service.
 func (g *Group) recordCanaryError(m *member, err error) {
 	if err != nil && !hsm.IsFault(err) {
 		wake(m.refresh)
 	}
 }
 
-// diverge is what a confirmed difference means: the finding stands, nothing is encrypted under
-// the version, and a Decrypt asks the other HSM, too.
+// recordDivergence records a confirmed difference: it becomes a finding, Encrypt stops using the
+// version, and Decrypt also asks the other HSM.
 func (g *Group) recordDivergence(ref hsm.KeyRef, result crossResult) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -266,9 +262,9 @@ func (g *Group) recordDivergence(ref hsm.KeyRef, result crossResult) {
 	g.rebuildOne(ref.Label)
 }
 
-// estrange is what a difference means where it is clear who is to blame: the copy that changed. The
-// others go on serving the key, and that copy stays unused. It reports whether that is the case.
-// Group.mu is held.
+// recordMismatch records a difference if it is clear which copy is wrong: the one that changed.
+// That copy stays unused and the others continue to serve the key. It reports whether that was the
+// case. Requires Group.mu.
 func (g *Group) recordMismatch(ref hsm.KeyRef, result crossResult) bool {
 	all := result.any()
 	trusted := g.trusted(all, ref)
@@ -293,7 +289,7 @@ func (g *Group) recordMismatch(ref hsm.KeyRef, result crossResult) bool {
 	return true
 }
 
-// releaseTrusts ends the limits of HSMs all of whose keys were compared.
+// releaseAllTrust ends the limits of HSMs all of whose keys were compared.
 func (g *Group) releaseAllTrust() {
 	for _, m := range g.members {
 		if m.trust.Limited.Load() {
@@ -302,7 +298,7 @@ func (g *Group) releaseAllTrust() {
 	}
 }
 
-// converge ends a finding, once all the HSMs that differed and still hold the version agree.
+// recordAgreement ends a finding once all HSMs that differed and still hold the version agree.
 func (g *Group) recordAgreement(ref hsm.KeyRef, result crossResult, holders catalogue.Set) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -320,23 +316,23 @@ func (g *Group) recordAgreement(ref hsm.KeyRef, result crossResult, holders cata
 	g.rebuildOne(ref.Label)
 }
 
-// crossAnew has keys compared again soon whose objects have changed on an HSM.
+// recheck schedules comparisons of keys whose objects have changed on an HSM.
 func (g *Group) recheck(m *member, labels ...string) {
 	if len(g.members) > 1 && len(labels) > 0 {
 		g.crossChecks.Invalidate(m.bit, labels)
 	}
 }
 
-// CompareSoon says that a key may not be the same on every HSM: a new ciphertext that one of them
-// cannot read, or any that does not authenticate. Its material is compared before that of all
-// others, at most every ten seconds.
+// CompareSoon schedules a comparison of the key before all others, at most every ten seconds.
+// Callers use it when an HSM cannot read a new ciphertext, or when a ciphertext does not
+// authenticate.
 func (g *Group) CompareSoon(label string) {
 	if g.crossCheckEnabled() || g.anyLimited() {
 		g.crossChecks.Prioritise(label, time.Now())
 	}
 }
 
-// nextToCross is the version to compare now, if there is any.
+// nextCrossCheck returns the version to compare now, if there is one.
 func (g *Group) nextCrossCheck() (hsm.KeyRef, bool) {
 	up := g.inService(g.parity.All())
 	ref, found, unable, changed := g.crossChecks.Next(
@@ -354,20 +350,20 @@ func (g *Group) nextCrossCheck() (hsm.KeyRef, bool) {
 	return ref, found
 }
 
-// crossStats are how many comparisons had a result since the start, and how many key versions wait
-// for their first.
+// crossCheckStats returns the number of comparisons with a result since the start, and of key
+// versions that wait for their first.
 func (g *Group) crossCheckStats() (uint64, int) {
 	return g.crossChecks.Stats()
 }
 
-// crossed is what one comparison found out: each member is in at most one of the sets.
+// crossResult is the result of one comparison. Each member is in at most one of the sets.
 type crossResult struct {
 	encrypter *member
 	agree     catalogue.Set // decrypted what the encrypter made
 	differ    catalogue.Set // holds other material, confirmed
 }
 
-// any is every member of which something was found out.
+// any returns the members with a result.
 func (c crossResult) any() catalogue.Set {
 	if c.agree|c.differ == 0 {
 		return 0
@@ -375,7 +371,7 @@ func (c crossResult) any() catalogue.Set {
 	return c.agree | c.differ | c.encrypter.bit
 }
 
-// among leaves out the members whose token was replaced during the comparison.
+// among drops the members whose token was replaced during the comparison.
 func (c crossResult) among(set catalogue.Set) crossResult {
 	if c.encrypter == nil || set&c.encrypter.bit == 0 {
 		return crossResult{}

@@ -1,7 +1,6 @@
 package group
 
-// What operators hear of the differences between the HSMs' keys: what is new and what is over, in
-// not so many lines that the log becomes unreadable.
+// Log lines about findings: new ones and ended ones, with a limit on the number of lines.
 
 import (
 	"time"
@@ -20,7 +19,7 @@ const (
 	summaryInterval = time.Minute     // for a line about those that got none
 )
 
-// newsLimits bound what the log says of findings. Guarded by Group.mu.
+// findingLogLimits limits log lines about findings. Guarded by Group.mu.
 type findingLogLimits struct {
 	lines     *rate.Limiter
 	summaries *rate.Limiter // of what did not get a line
@@ -34,14 +33,14 @@ func newFindingLogLimits() findingLogLimits {
 	}
 }
 
-// findings are the differences that stand now, sorted by label, version and kind.
+// findings returns the current findings, sorted by label, version and kind.
 func (g *Group) findings() []catalogue.Finding {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return append([]catalogue.Finding{}, g.parity.Findings...) // an empty list, in JSON too
 }
 
-// settle decides which findings stand, and logs those that are new or over. Group.mu is held.
+// updateFindings updates the findings and logs the changes. Requires Group.mu.
 func (g *Group) updateFindings() {
 	before := g.parity.Findings
 	if g.parity.UpdateFindings(g.catalogue.Load(), time.Now()) {
@@ -50,9 +49,8 @@ func (g *Group) updateFindings() {
 	g.logFindings(before, g.parity.Findings)
 }
 
-// listSoon has the HSMs listed again, so that what is only a matter of time is known for that.
-// Those
-// for which a listing is much work are left to their turn.
+// listSoon lists the HSMs again, so that differences of timing disappear. HSMs whose listing is
+// expensive wait for their turn.
 func (g *Group) listSoon() {
 	for _, m := range g.members {
 		if g.parity.QuickToList&m.bit != 0 {
@@ -61,8 +59,8 @@ func (g *Group) listSoon() {
 	}
 }
 
-// listingDone is what a listing that began at a moment, and its failure, mean for differences.
-// Group.mu is held.
+// listingDone updates the findings after a listing that began at a time, and possibly failed.
+// Requires Group.mu.
 func (g *Group) listingDone(m *member, began time.Time, err error) {
 	m.listing = listing{began, err}
 	if g.parity.RecordListing(m.bit, time.Since(began), err) {
@@ -77,9 +75,7 @@ func (g *Group) listingDone(m *member, began time.Time, err error) {
 	}
 }
 
-// tell logs what is new and what is over: what is the same for many keys in one line, and not so
-// many
-// lines that the log becomes unreadable.
+// logFindings logs new and ended findings, one line for the same problem with many keys.
 func (g *Group) logFindings(before, now []catalogue.Finding) {
 	if len(before)+len(now) == 0 {
 		return

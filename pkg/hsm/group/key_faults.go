@@ -1,7 +1,7 @@
 package group
 
-// What it means that a key fails on one HSM while that HSM works: the key is set aside there, or
-// the HSM is known to refuse a usage that the attributes allow (requirement R7).
+// Keys that fail on an HSM which works otherwise, and usages that an HSM refuses although the
+// attributes allow them (requirement R7).
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 	"xks-proxy/pkg/hsm/catalogue"
 )
 
-// keyFault sets a key aside on one HSM.
+// keyFailed opens the breaker of a key on one HSM.
 func (g *Group) keyFailed(m *member, ref hsm.KeyRef, err error) {
 	m.keyFaults.Add(1)
 	if !m.keyBreaker.Fail(ref, time.Now()) {
@@ -24,7 +24,7 @@ func (g *Group) keyFailed(m *member, ref hsm.KeyRef, err error) {
 	g.rebuildOne(ref.Label)
 }
 
-// keyWorks ends what keyFault began.
+// keySucceeded closes it.
 func (g *Group) keySucceeded(m *member, ref hsm.KeyRef) {
 	if !m.keyBreaker.Succeed(ref) {
 		return
@@ -41,7 +41,7 @@ func (g *Group) keySucceeded(m *member, ref hsm.KeyRef) {
 	g.rebuildOne(ref.Label)
 }
 
-// failingFinding names the HSMs on which a key fails. Group.mu is held.
+// failingFinding names the HSMs on which a key fails. Requires Group.mu.
 func (g *Group) failingFinding(ref hsm.KeyRef, err error) catalogue.Finding {
 	var set catalogue.Set
 	for _, m := range g.members {
@@ -62,7 +62,7 @@ func (g *Group) failingFinding(ref hsm.KeyRef, err error) catalogue.Finding {
 	return f
 }
 
-// noteKey takes note of what the result of a call says of the key alone.
+// recordKeyResult records what the result of a call says about the key alone.
 func (g *Group) recordKeyResult(m *member, ref hsm.KeyRef, need hsm.Usage, err error) {
 	switch {
 	case err == nil:
@@ -78,11 +78,11 @@ func (g *Group) recordKeyResult(m *member, ref hsm.KeyRef, need hsm.Usage, err e
 	}
 }
 
-// usageHolds is how long a refusal is believed: whoever changes the key on the HSM need not tell.
+// refusedUsageTTL is how long a refusal is remembered: a change on the HSM is not announced.
 const refusedUsageTTL = time.Minute
 
-// learnUsage takes note that an HSM refuses a key for an operation that its attributes allow, so
-// that GetKeyMetadata tells the truth (requirement K1). The HSM is asked anyway.
+// recordRefusedUsage records that an HSM refuses an operation that the key's attributes allow, so
+// that GetKeyMetadata reports the real usage (requirement K1). Requests still try the HSM.
 func (g *Group) recordRefusedUsage(m *member, ref hsm.KeyRef, need hsm.Usage, err error) {
 	if !errors.Is(err, hsm.ErrKeyUsage) {
 		return
@@ -105,7 +105,7 @@ func (g *Group) recordRefusedUsage(m *member, ref hsm.KeyRef, need hsm.Usage, er
 	g.rebuildOne(ref.Label)
 }
 
-// unlearnUsage ends that when the operation succeeds.
+// clearRefusedUsage forgets a refusal after the operation succeeded.
 func (g *Group) clearRefusedUsage(ref hsm.KeyRef, need hsm.Usage) {
 	key := g.catalogue.Load().Keys[ref.Label]
 	if key == nil || !key.Refused {
@@ -119,7 +119,7 @@ func (g *Group) clearRefusedUsage(ref hsm.KeyRef, need hsm.Usage) {
 	}
 }
 
-// relearn forgets old refusals. It reports whether there were any. Group.mu is held.
+// expireRefusedUsages forgets old refusals and reports whether there were any. Requires Group.mu.
 func (g *Group) expireRefusedUsages(now time.Time) bool {
 	before := len(g.parity.Refused)
 	maps.DeleteFunc(

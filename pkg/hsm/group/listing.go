@@ -1,7 +1,7 @@
 package group
 
-// How the catalogue is kept true: listings in the background, and a live look at
-// the HSMs for a key that it does not have (who may ask for one: asker.go).
+// How the catalogue stays current: background listings of all keys, and live look-ups of single
+// labels (resolver.go limits them).
 
 import (
 	"context"
@@ -19,16 +19,15 @@ import (
 const (
 	lookupTimeout = time.Second
 
-	// catalogueTimeout is far above what any HSM needs: 10,000 keys at 60 ms take 10 minutes. A
-	// listing
-	// that makes no progress is found by who runs the module (package worker).
+	// catalogueTimeout is far above what an HSM needs: 10,000 keys at 60 ms take 10 minutes.
+	// Package worker detects a listing that makes no progress.
 	catalogueTimeout = 30 * time.Minute
 	listingShare     = 20          // an HSM spends at most a twentieth of its time on listings
 	catalogueRetry   = time.Second // while an HSM's keys could not be listed, and between any two listings
 )
 
-// lookNow asks every HSM of the group at once. One that is out of service is
-// not waited for as long as the others.
+// lookupNow asks every HSM of the group at once, with a shorter timeout for one that is out of
+// service.
 func (g *Group) lookupNow(label string) catalogue.Lookup {
 	found := make([][]hsm.Object, len(g.members))
 	errs := make([]error, len(g.members))
@@ -75,7 +74,7 @@ func (g *Group) lookupNow(label string) catalogue.Lookup {
 			}
 		}
 		views[i].Seen, views[i].Objects = true, found[i]
-		// An HSM that has not listed its keys yet stays unknown: one label is not its catalogue.
+		// An HSM that was not listed yet stays unknown: one label is not its catalogue.
 		if m.objects == nil || hsm.SameObjects(m.objects[label], found[i]) {
 			continue
 		}
@@ -102,7 +101,7 @@ func (g *Group) lookupNow(label string) catalogue.Lookup {
 	return result
 }
 
-// keepCatalogue lists a member's keys now, at every interval, and when nudged.
+// listLoop lists a member's keys now, at every interval, and when woken.
 func (g *Group) listLoop(ctx context.Context, m *member) {
 	for first := true; ; first = false {
 		start := time.Now()
@@ -119,15 +118,15 @@ func (g *Group) listLoop(ctx context.Context, m *member) {
 		case <-ctx.Done():
 			return
 		case <-m.refresh:
-			// Requests nudge as often as they come: that must not become one listing after the
-			// other.
+			// Requests may wake the loop often. Listings must not follow each other without a
+			// pause.
 			pause(ctx, catalogueRetry-time.Since(listed))
 		case <-time.After(wait):
 		}
 	}
 }
 
-// pause waits, but not longer than ctx lasts.
+// pause waits for d or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -201,7 +200,8 @@ func (g *Group) list(ctx context.Context, m *member) error {
 	return nil
 }
 
-// tellUnlisted says what it means that an HSM's keys cannot be listed. Group.mu is held.
+// logListingFailure logs that an HSM's keys cannot be listed, and the consequences. Requires
+// Group.mu.
 func (g *Group) logListingFailure(m *member, err error) {
 	if m.objects != nil {
 		g.log.Warn(
@@ -218,7 +218,7 @@ func (g *Group) logListingFailure(m *member, err error) {
 	)
 }
 
-// rebuild makes the catalogue anew from all members. Group.mu is held.
+// rebuild builds the catalogue from all members. Requires Group.mu.
 func (g *Group) rebuild() {
 	next := &catalogue.Catalogue{Keys: map[string]*catalogue.Key{}}
 	clear(g.parity.Detected)
@@ -235,7 +235,7 @@ func (g *Group) rebuild() {
 	g.publish(next)
 }
 
-// rebuildOne makes the catalogue anew for one label. Group.mu is held.
+// rebuildOne rebuilds one label of the catalogue. Requires Group.mu.
 func (g *Group) rebuildOne(label string) {
 	old := g.catalogue.Load()
 	next := &catalogue.Catalogue{Keys: maps.Clone(old.Keys), Unknown: old.Unknown}
@@ -247,8 +247,7 @@ func (g *Group) rebuildOne(label string) {
 	g.publish(next)
 }
 
-// newKeyOf makes the key of a label from all members, and notes in what they differ. Group.mu is
-// held.
+// newKeyOf merges one label from all members and records the differences. Requires Group.mu.
 func (g *Group) newKeyOf(label string) *catalogue.Key {
 	views := g.views(label)
 	key := catalogue.NewKey(label, views)
@@ -259,10 +258,10 @@ func (g *Group) newKeyOf(label string) *catalogue.Key {
 	return key
 }
 
-// loggedGone is how many of the keys that are gone a log line names.
+// loggedGone is how many vanished keys a log line names.
 const loggedGone = 10
 
-// publish puts a catalogue into effect, with the findings that come of it. Group.mu is held.
+// publish replaces the catalogue and updates the findings. Requires Group.mu.
 func (g *Group) publish(next *catalogue.Catalogue) {
 	before := g.catalogue.Swap(next)
 	g.parity.Prune(next)

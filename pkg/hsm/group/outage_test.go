@@ -72,7 +72,7 @@ func (w *watched) Suspect()                                { w.suspects.Add(1) }
 func (w *watched) Renew(string)                            { w.renewals.Add(1) }
 func (w *watched) Incarnation() uint64                     { return w.incarnation.Load() }
 
-// watch makes the first HSM of a group one that is watched.
+// attemptTimer makes the first HSM of a group one that is watched.
 func attemptTimer(w *watched) option {
 	return func(c *group.Config) {
 		w.Token, w.changed = c.Members[0].Token, make(chan struct{}, 1)

@@ -12,8 +12,8 @@ import (
 	"xks-proxy/pkg/hsm/status"
 )
 
-// holders are the members to ask: those seen with this version, once, and those never
-// seen at all, less those that an operator has drained.
+// holders returns the members to ask: those seen with this version and those never listed, without
+// drained ones.
 func (g *Group) holders(ref hsm.KeyRef) catalogue.Set {
 	c := g.catalogue.Load()
 	holders := c.Unknown
@@ -48,7 +48,7 @@ func (g *Group) heldByDrained(ref hsm.KeyRef) bool {
 	return g.undrained(holders) != holders
 }
 
-// undrained leaves those of a set that no operator has drained.
+// undrained returns the members of a set that are not drained.
 func (g *Group) undrained(set catalogue.Set) catalogue.Set {
 	for _, m := range g.members {
 		if m.breaker.Drained.Load() {
@@ -58,10 +58,9 @@ func (g *Group) undrained(set catalogue.Set) catalogue.Set {
 	return set
 }
 
-// pick chooses from a set that is not empty: members that are well, then those kept out
-// although their probes pass, those suspected, those out of service; then by priority, then the one
-// with the fewest
-// requests in flight; equals in turn.
+// pick chooses one member of a set that is not empty, by state (healthy, in backoff with passing
+// probes, suspect, out), then by priority, then by the fewest requests in flight. Equal members
+// take turns.
 func (g *Group) pick(set catalogue.Set) *member {
 	set = g.best(set)
 	if set.Size() == 1 {
@@ -88,8 +87,8 @@ func (g *Group) pick(set catalogue.Set) *member {
 	return g.members[equals.First()]
 }
 
-// best leaves those of a set that are in the best standing. One that has just
-// come back is among them as often as its share says.
+// best returns the members of a set in the best state. A returning member is among them as often as
+// its share allows.
 func (g *Group) best(set catalogue.Set) catalogue.Set {
 	if set.Size() == 1 {
 		return set
@@ -116,11 +115,9 @@ func (g *Group) best(set catalogue.Set) catalogue.Set {
 	return set
 }
 
-// preferred leaves those of a set that should be asked for a key: those whose copy is trusted and
-// works. Encrypt never goes to a copy that is not trusted (requirement R6). Decrypt may when
-// nothing
-// else is left that can be expected to answer: the tag proves the material, and a refusal is no
-// verdict.
+// preferred returns the members of a set to ask for a key: those whose copy is trusted and works.
+// Encrypt never uses a copy that is not trusted (requirement R6). Decrypt may if no other HSM is
+// available: the tag proves the material, and a refusal does not count as a verdict.
 func (g *Group) preferred(set catalogue.Set, ref hsm.KeyRef, need hsm.Usage) catalogue.Set {
 	if trusted := g.trusted(set, ref); trusted != set &&
 		(need == hsm.CanEncrypt || g.available(trusted) != 0 || g.available(set) == 0 && trusted != 0) {
@@ -138,8 +135,8 @@ func (g *Group) preferred(set catalogue.Set, ref hsm.KeyRef, need hsm.Usage) cat
 	return set
 }
 
-// without leaves out the members named, unless that would mean to ask one of a
-// worse priority or one that is out of service.
+// avoiding drops the named members, unless only members of lower priority or out of service would
+// be left.
 func (g *Group) avoiding(set catalogue.Set, names []string) catalogue.Set {
 	if len(names) == 0 {
 		return set
@@ -163,8 +160,8 @@ func (g *Group) avoiding(set catalogue.Set, names []string) catalogue.Set {
 	return others
 }
 
-// able leaves those of a set that can be expected to answer: those in service or, if
-// there are none, those that are kept out although their probes pass, for they went out too often.
+// available returns the members of a set that should answer: those in service or, if there are
+// none, those in backoff whose probes pass.
 func (g *Group) available(set catalogue.Set) catalogue.Set {
 	if up := g.inService(set); up != 0 {
 		return up
@@ -179,7 +176,7 @@ func (g *Group) available(set catalogue.Set) catalogue.Set {
 	return g.undrained(kept)
 }
 
-// inService leaves those of a set that are neither out, suspected nor drained.
+// inService returns the members of a set that are neither out, suspect nor drained.
 func (g *Group) inService(set catalogue.Set) catalogue.Set {
 	var up catalogue.Set
 	for _, m := range g.members {
@@ -190,9 +187,9 @@ func (g *Group) inService(set catalogue.Set) catalogue.Set {
 	return up
 }
 
-// quickOnes are the members of a set that would probably answer within the time
-// given: able to, not slow themselves and, for what must not double the load of a
-// group that is slow as a whole, heard of since they last let a call go unanswered.
+// fastMembers returns the available members of a set that will probably answer within the given
+// time. For an overdue call, a member whose last call went unanswered does not count: a group that
+// is slow as a whole must not get twice the load.
 func (g *Group) fastMembers(set catalogue.Set, within time.Duration, overdue bool) catalogue.Set {
 	var quick catalogue.Set
 	set = g.available(set)
@@ -207,7 +204,7 @@ func (g *Group) fastMembers(set catalogue.Set, within time.Duration, overdue boo
 	return quick
 }
 
-// freeOnes are the members of a set that have a session free.
+// withFreeSession returns the members of a set with a free session.
 func (g *Group) withFreeSession(set catalogue.Set) catalogue.Set {
 	var free catalogue.Set
 	for _, m := range g.members {
@@ -218,8 +215,8 @@ func (g *Group) withFreeSession(set catalogue.Set) catalogue.Set {
 	return free
 }
 
-// hedgeDelay is after how long a request on this HSM is slow: twice what 99 of
-// 100 recent answers took, not below HedgeAfter, and not above AttemptTimeout.
+// hedgeDelay returns the time after which a request on this HSM is slow: twice its recent p99, at
+// least HedgeAfter and at most AttemptTimeout.
 func (g *Group) hedgeDelay(m *member) time.Duration {
 	p99 := time.Duration(m.latency.P99.Load())
 	if p99 == 0 {

@@ -1,7 +1,7 @@
 package group
 
-// Health: every HSM really encrypts and decrypts with the proxy's own test key,
-// in the background. GetHealthStatus answers from the last result (requirement H2).
+// Probes: in the background every HSM encrypts and decrypts with the proxy's own test key.
+// GetHealthStatus returns the last result (requirement H2).
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ import (
 	"xks-proxy/pkg/hsm/status"
 )
 
-// probed is the result of a probe with what only the next probe needs to know.
+// probeResult is the result of a probe, with details for the next probe.
 type probeResult struct {
 	status.Health
 	tooSlow      bool  // it took longer than a request has
@@ -30,13 +30,13 @@ type probeResult struct {
 }
 
 const (
-	// renewAfter: after so many failed probes in a row the HSM's process is replaced, although it
-	// lives; after the first where no other HSM is left.
+	// renewAfter is how many failed probes in a row replace the HSM's process although it runs. One
+	// is enough if no other HSM is left.
 	renewAfter = 3
 
-	// staleAfter: no answer of GetHealthStatus is older (requirement H2).
+	// staleAfter is the maximum age of a result in GetHealthStatus (requirement H2).
 	staleAfter = time.Minute
-	// outProbeInterval: an HSM that is out is probed this often, to be back soon.
+	// outProbeInterval is the interval between probes of an HSM that is out.
 	outProbeInterval = 200 * time.Millisecond
 )
 
@@ -95,7 +95,7 @@ func (g *Group) probeLoop(ctx context.Context, m *member) {
 	}
 }
 
-// record publishes a probe's result and acts on it: only here does an HSM come back.
+// record publishes a probe result and acts on it. Only a probe brings an HSM back.
 func (g *Group) record(m *member, health probeResult) {
 	before := m.health.Swap(&health)
 	if before.Status != health.Status {
@@ -127,8 +127,8 @@ func (g *Group) record(m *member, health probeResult) {
 	}
 }
 
-// considerRenewal has an HSM's process replaced when its probes fail although it lives: some
-// modules never find back to a token that was away. A call that hangs is for the process itself.
+// maybeRenew replaces an HSM's process if its probes fail although it runs: some modules never
+// reconnect to a token that was away. A hanging call is left to package worker.
 func (g *Group) maybeRenew(m *member, health probeResult) {
 	broken := hsm.IsFault(health.err) && !errors.Is(health.err, hsm.ErrTimeout) &&
 		!errors.Is(health.err, hsm.ErrBusy)
@@ -171,7 +171,7 @@ func (g *Group) probeOnce(ctx context.Context, m *member) probeResult {
 	}
 }
 
-// probe is what exercising an HSM gave.
+// measurement is the raw result of one probe.
 type measurement struct {
 	status           status.Status
 	reason           string // why it is not Active
@@ -181,8 +181,9 @@ type measurement struct {
 	err              error
 }
 
-// timely judges an HSM that is well by the time it takes. One that is slower than a request lasts
-// cannot serve; that is believed the second time, for the machine may have stood still.
+// judgeLatency returns the status of an HSM that works, by the time it takes. One that is slower
+// than the budget of a request cannot serve. That needs two probes, because this machine may have
+// stood still.
 func (g *Group) judgeLatency(m *member, p *measurement) (status.Status, string) {
 	slowest := max(p.encrypt, p.decrypt)
 	p.tooSlow = slowest >= g.config.Budget
@@ -248,11 +249,10 @@ func (g *Group) exerciseInto(
 	return status.Active, ""
 }
 
-// verdict is what a failed probe says of an HSM: one that is busy serves, and
-// one whose test key was deleted or changed still serves with all others.
+// statusAfter returns the status after a failed probe. A busy HSM can serve, and so can one whose
+// test key was deleted or changed.
 //
-// One that refuses its own ciphertext in a way that may mean "busy" is believed to be broken the
-// second time.
+// An HSM that refuses its own ciphertext with an ambiguous code counts as broken the second time.
 func (g *Group) statusAfter(m *member, p *measurement, err error) status.Status {
 	p.err = err
 	switch {
@@ -274,8 +274,8 @@ func (g *Group) statusAfter(m *member, p *measurement, err error) status.Status 
 	return status.Degraded
 }
 
-// testKeyOn takes the test key from the catalogue: to look for it on the HSM at
-// every probe would cost some HSMs tens of milliseconds each time.
+// testKeyOn takes the test key from the catalogue, because a search at every probe takes some HSMs
+// tens of milliseconds.
 func (g *Group) testKeyOn(ctx context.Context, m *member) ([]hsm.Object, error) {
 	g.mu.Lock()
 	objects := m.objects[g.config.TestKey]

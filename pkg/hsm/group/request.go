@@ -1,9 +1,9 @@
 package group
 
-// One request and the HSMs it asks. One is asked first, in the caller's own
-// goroutine. A fault moves on to the next at once. When an answer is slow, a second HSM
-// is asked as well and the first good answer wins. When all have failed quickly, they are
-// asked again while the time lasts: a process that crashed is back in some 20 ms.
+// One request and the HSMs that it asks. The first call runs in the caller's goroutine. After a
+// fault the next HSM is asked at once (failover). If an answer is slow, a second HSM is asked as
+// well and the first good answer wins (hedging). If all failed quickly they are asked again while
+// time remains: a crashed process is back in some 20 ms.
 
 import (
 	"context"
@@ -19,10 +19,10 @@ import (
 	"xks-proxy/pkg/hsm/status"
 )
 
-// freshOutage: for so long after an HSM went out, requests wait for its return.
+// recentOutage is how long after an HSM went out requests wait for its return.
 const recentOutage = time.Second
 
-// operation is what is asked of an HSM. drop gets answers that came too late.
+// operation is what an HSM is asked to do. discard receives answers that came too late.
 type operation[T any] struct {
 	call    func(context.Context, hsm.Token) (T, error)
 	discard func(T)
@@ -31,8 +31,8 @@ type operation[T any] struct {
 	verifies bool // the ciphertext is known to be good
 }
 
-// race is one request under way. Its runners ask one HSM after the other: the
-// first is the caller's goroutine, others are hedges.
+// request is one Encrypt or Decrypt in progress. Its runners ask one HSM after the other: the first
+// is the caller's goroutine, the others are hedges.
 type request[T any] struct {
 	g     *Group
 	op    operation[T]
@@ -76,8 +76,8 @@ func serve[T any](
 	for round := 0; ; round++ {
 		r.remaining, r.hedged = g.holders(ref)&^r.refusals.by, false
 		r.run(false)
-		// Hedges use the caller's buffers: none may be left behind. Each ends soon after
-		// the race is settled (Token: a call returns when its context ends).
+		// Hedges use the caller's buffers, so none may remain. Each ends soon after the request is
+		// settled (Token: a call returns when its context ends).
 		r.runners.Wait()
 		if r.settled {
 			return r.answer, r.trace, r.err
@@ -89,7 +89,7 @@ func serve[T any](
 	}
 }
 
-// again reports whether the HSMs should be asked once more, and waits for the pause before that.
+// nextRound reports whether to ask the HSMs again, after the pause that it makes.
 func (r *request[T]) nextRound(round int) bool {
 	left := r.g.holders(r.ref) &^ r.refusals.by
 	faults := r.trace.Faults
@@ -115,8 +115,8 @@ func (r *request[T]) nextRound(round int) bool {
 	}
 }
 
-// pauseAfter is how long to wait before all HSMs are asked again: up to a quarter less than
-// decide.RoundPauses says, so that many requests do not ask at once.
+// pauseAfter returns the pause before a round: up to a quarter less than decide.RoundPauses, so
+// that many requests do not retry at the same moment.
 func pauseAfter(round int) time.Duration {
 	if round >= len(decide.RoundPauses) {
 		return 0
@@ -125,7 +125,8 @@ func pauseAfter(round int) time.Duration {
 	return pause - time.Duration(rand.Float64()*float64(pause)/4)
 }
 
-// timeLeft is until the deadline of the request, or the group's budget if it has none.
+// timeLeft returns the time until the deadline of the request, or the group's budget if it has
+// none.
 func (r *request[T]) timeLeft() time.Duration {
 	deadline, ok := r.outer.Deadline()
 	if !ok {
@@ -134,7 +135,7 @@ func (r *request[T]) timeLeft() time.Duration {
 	return time.Until(deadline)
 }
 
-// run asks HSMs until there is an answer or none is left to ask.
+// run asks HSMs until one answers or none is left.
 func (r *request[T]) run(hedge bool) {
 	for {
 		m := r.next(hedge)
@@ -149,7 +150,7 @@ func (r *request[T]) run(hedge bool) {
 	}
 }
 
-// next takes the next HSM to ask, nil if there is none or no need.
+// next returns the next HSM to ask, or nil if there is none or no need.
 func (r *request[T]) next(hedge bool) *member {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -186,7 +187,7 @@ func (r *request[T]) next(hedge bool) *member {
 	}
 }
 
-// count is the bookkeeping of one more attempt.
+// count records one more attempt.
 func (r *request[T]) count(m *member, hedge bool) {
 	if r.trace.Attempts > 0 && !hedge {
 		r.g.retries.Add(1)
@@ -199,7 +200,7 @@ func (r *request[T]) count(m *member, hedge bool) {
 	m.requests.Add(1)
 }
 
-// take is what a result does to the race. It reports whether the race is over.
+// record handles the result of a call and reports whether the request is settled.
 func (r *request[T]) record(m *member, answer T, err error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -237,14 +238,14 @@ func (r *request[T]) record(m *member, answer T, err error) bool {
 	return r.settled
 }
 
-// attempt makes one call on one HSM, and watches the clock.
+// attempt makes one call on one HSM and watches the time.
 func (r *request[T]) attempt(m *member) (T, error) {
 	w := attemptTimer[T]{request: r, member: m, start: time.Now()}
 	incarnation := m.incarnation()
 	if incarnation != m.admitted.Load() {
 		r.g.admit(m)
 	}
-	// Another request may have admitted the token since this one picked the HSM.
+	// Another request may have admitted a new token since this one picked the HSM.
 	if r.op.need == hsm.CanEncrypt && r.g.trusted(m.bit, r.ref) == 0 {
 		m.inFlight.Add(-1)
 		var none T
@@ -271,10 +272,10 @@ func (r *request[T]) attempt(m *member) (T, error) {
 			m.queue.Record(took, inFlight, false)
 		}
 	case r.ctx.Err() == nil:
-		// The HSM itself says that it is late.
+		// The HSM itself reports a timeout.
 	default:
-		// Its time was up: another was quicker, the caller hung up, or it hangs, of which
-		// the watch took note. That it took so long, at least, is known.
+		// The time was up: another HSM was faster, the caller hung up, or this HSM hangs, which the
+		// timer has recorded. The elapsed time is a lower bound of the latency.
 		m.queue.Record(took, inFlight, true)
 		if r.outer.Err() == nil {
 			m.latency.Add(took)
@@ -298,8 +299,8 @@ func (r *request[T]) firstFault(m *member) bool {
 	return first
 }
 
-// watch is the clock of one attempt: it hedges it when it is slow, and suspects
-// its HSM when there is no answer.
+// attemptTimer watches one attempt. It hedges a slow one, and makes the HSM suspect if there is no
+// answer.
 type attemptTimer[T any] struct {
 	request *request[T]
 	member  *member
@@ -327,8 +328,8 @@ func (w *attemptTimer[T]) end() {
 	w.timer.Stop()
 }
 
-// fire runs when the attempt is slow, when it has no answer for the attempt timeout, and
-// then again and again: a second HSM may be worth another try.
+// fire runs when the attempt is slow, when the attempt timeout has passed, and then repeatedly,
+// because another HSM may have become available.
 func (w *attemptTimer[T]) fire() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -352,7 +353,7 @@ func (w *attemptTimer[T]) fire() {
 	w.timer.Reset(timeout / 2)
 }
 
-// second asks another HSM beside the one that is slow, if slowCall.next says so.
+// askAnother asks another HSM beside the slow one if decide.SlowCall says so.
 func (r *request[T]) askAnother(slow *member, overdue bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -374,7 +375,7 @@ func (r *request[T]) askAnother(slow *member, overdue bool) {
 	r.runners.Go(func() { r.run(true) })
 }
 
-// slowCall is what is known of a call on an HSM that is slow. r.mu is held.
+// slowCall collects the state of a slow call. Requires r.mu.
 func (r *request[T]) slowCall(slow *member, overdue bool) decide.SlowCall {
 	others := r.remaining &^ slow.bit
 	if others == 0 { // those that failed may be asked again
@@ -396,7 +397,7 @@ func (r *request[T]) slowCall(slow *member, overdue bool) decide.SlowCall {
 	}
 }
 
-// fault keeps what an HSM said, once.
+// addFault records what an HSM said, without duplicates.
 func (r *request[T]) addFault(err error) {
 	text := err.Error()
 	for _, known := range r.trace.Faults {

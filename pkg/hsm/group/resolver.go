@@ -1,9 +1,8 @@
 package group
 
-// Who asks for keys. A key that is not in the catalogue is looked for on the HSMs; such looks are
-// shared and bounded, for
-// the group and for each asker, so that a flood of unknown key ids can neither hammer an HSM nor
-// use up what others need (requirement R3).
+// Look-up of keys. A key that is not in the catalogue is looked up on the HSMs. Such look-ups are
+// shared, and limited for the group and for each key store, so that a flood of unknown key ids can
+// neither overload an HSM nor use up what other key stores need (requirement R3).
 
 import (
 	"context"
@@ -17,7 +16,7 @@ import (
 	"xks-proxy/pkg/hsm/catalogue"
 )
 
-// ErrLookupLimit: more unknown keys were asked for than the HSMs are bothered with.
+// ErrLookupLimit says that the rate limit for look-ups of unknown keys is exceeded.
 var ErrLookupLimit = errors.New("too many requests for unknown keys")
 
 const (
@@ -25,21 +24,20 @@ const (
 	resolverLookupsPerSecond = 10 // of one asker
 )
 
-// Resolver finds keys on behalf of one key store. Its looks are limited on their own, 10 a second
-// with a burst of as many, below the
-// limit of the group, which is 40. It is safe for concurrent use.
+// Resolver finds keys for one key store. It makes at most 10 live look-ups a second, with a burst
+// of 10; the whole group makes at most 40. It is safe for concurrent use.
 type Resolver struct {
 	group  *Group
 	flight singleflight.Group // by label
 	limits catalogue.LookupLimits
 }
 
-// NewResolver is a resolver with nothing used of its limits.
+// NewResolver returns a resolver with its full rate limit.
 func (g *Group) NewResolver() *Resolver {
 	return &Resolver{group: g, limits: catalogue.NewLookupLimits(resolverLookupsPerSecond)}
 }
 
-// newUnlimitedResolver is who asks for the group itself: no limit but the group's.
+// newUnlimitedResolver returns the group's own resolver, which only has the limit of the group.
 func (g *Group) newUnlimitedResolver() *Resolver {
 	none := catalogue.LookupLimits{
 		Unknown: rate.NewLimiter(rate.Inf, 0),
@@ -48,20 +46,20 @@ func (g *Group) newUnlimitedResolver() *Resolver {
 	return &Resolver{group: g, limits: none}
 }
 
-// Key is Resolver.Key without a limit but the group's.
+// Key is Resolver.Key, limited only by the limit of the group.
 func (g *Group) Key(ctx context.Context, label string) (*catalogue.Key, error) {
 	return g.resolver.Key(ctx, label)
 }
 
-// KeyWithVersion is Resolver.KeyWithVersion without a limit but the group's.
+// KeyWithVersion is Resolver.KeyWithVersion, limited only by the limit of the group.
 func (g *Group) KeyWithVersion(ctx context.Context, ref hsm.KeyRef) (*catalogue.Key, error) {
 	return g.resolver.KeyWithVersion(ctx, ref)
 }
 
-// Key finds a key by its label. One that the catalogue does not have is looked
-// for on the HSMs: the result is ErrKeyNotFound only if at least one HSM said
-// so and none that might hold it is away (requirement X7); then it is ErrUnavailable.
-// ErrLookupLimit says that the look was not made.
+// Key returns the key with a label. If the catalogue does not have it, the HSMs are asked. The
+// error is ErrKeyNotFound if every HSM that may hold the key answered (requirement X7),
+// ErrUnavailable if one of them did not, ErrTimeout if ctx ended, and ErrLookupLimit if the look-up
+// was not made.
 func (a *Resolver) Key(ctx context.Context, label string) (*catalogue.Key, error) {
 	if key := a.group.catalogue.Load().Keys[label]; key != nil {
 		return key, nil
@@ -74,8 +72,8 @@ func (a *Resolver) Key(ctx context.Context, label string) (*catalogue.Key, error
 	)
 }
 
-// KeyWithVersion is Key for a decryption: it looks again, too, when the key is
-// known and the version is not. ErrKeyNotFound then speaks of the version.
+// KeyWithVersion is Key for a decryption: it also asks the HSMs if the key is known but the version
+// is not. ErrKeyNotFound then concerns the version.
 func (a *Resolver) KeyWithVersion(ctx context.Context, ref hsm.KeyRef) (*catalogue.Key, error) {
 	key := a.group.catalogue.Load().Keys[ref.Label]
 	if key != nil && holds(ref.Version)(key) {
@@ -92,8 +90,8 @@ func versionNotFound(ref hsm.KeyRef) string {
 	return fmt.Sprintf("no HSM of the group has version %d of key %q", ref.Version, ref.Label)
 }
 
-// look asks the HSMs for a label, together with all who ask at the same time on the same behalf.
-// A key for which want is false is as good as none; missing then says what is not there.
+// lookup asks the HSMs for a label; concurrent calls share one look-up. A key that does not satisfy
+// want counts as missing, and missing describes that in the error.
 func (a *Resolver) lookup(
 	ctx context.Context,
 	label string,

@@ -1,7 +1,6 @@
 package group
 
-// What an operator can know of a group and of each of its HSMs, now. Nothing
-// here waits for an HSM, and nothing holds a secret.
+// The status of a group and its HSMs. Nothing here waits for an HSM or holds a secret.
 
 import (
 	"time"
@@ -10,11 +9,10 @@ import (
 	"xks-proxy/pkg/hsm/status"
 )
 
-// HasKey reports whether an HSM of the group has shown a key of that label. It never waits for an
-// HSM.
+// HasKey reports whether the catalogue has a key with this label. It never waits for an HSM.
 func (g *Group) HasKey(label string) bool { return g.catalogue.Load().Keys[label] != nil }
 
-// Status is the group at this moment. It never waits for an HSM.
+// Status returns the current status of the group. It never waits for an HSM.
 func (g *Group) Status() status.Group {
 	now := time.Now()
 	status := status.Group{

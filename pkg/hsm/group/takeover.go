@@ -1,8 +1,8 @@
 package group
 
-// What a group remembers across restarts, and how one group takes the place of another of the same
-// name while requests are served: what the old one knows of the keys passes over, and only one of
-// the two writes to the state directory.
+// What a group keeps across restarts, and how a group takes over from another of the same name
+// during a reload: it starts with the knowledge of its predecessor, and only one of the two writes
+// to the state directory.
 
 import (
 	"errors"
@@ -16,14 +16,12 @@ import (
 	"xks-proxy/pkg/hsm/catalogue"
 )
 
-// StopSaving ends what the group writes to the state directory. It waits for a write that is under
-// way. A group
-// whose place another has taken must not overwrite what that one found out.
+// StopSaving stops writing to the state directory and waits for a write in progress. A replaced
+// group must not overwrite the results of its successor.
 func (g *Group) StopSaving() { g.store.Pause() }
 
-// TakeOver lets a group that is provisional (GroupConfig.Provisional) remember what it knows, in
-// the place of
-// its predecessor, which remembers no more.
+// TakeOver lets a provisional group (Config.Provisional) write to the state directory in place of
+// its predecessor, which stops.
 func (g *Group) TakeOver() {
 	g.mu.Lock()
 	old := g.predecessor
@@ -43,9 +41,8 @@ func (g *Group) TakeOver() {
 	g.saveParity()
 }
 
-// learnLate takes over what the predecessor has found to differ since this group began, or else it
-// would be forgotten, and encrypted under, until the comparison comes round to it here. What has
-// been fixed meanwhile passes at the next comparison.
+// adoptLateFindings copies the divergences that the predecessor found after this group started.
+// Otherwise Encrypt would use these versions until their next comparison here.
 func (g *Group) adoptLateFindings(old *Group) {
 	old.mu.Lock()
 	diverged := maps.Clone(old.parity.Diverged)
@@ -60,8 +57,8 @@ func (g *Group) adoptLateFindings(old *Group) {
 	}
 }
 
-// rememberNow writes what is known of a member. A listing may be under way and be overtaken by
-// this: the next writes again.
+// saveNow writes what is known about a member. A concurrent listing may be overwritten; the next
+// one writes again.
 func (g *Group) saveNow(m *member) {
 	g.mu.Lock()
 	seen := m.objects != nil
@@ -74,13 +71,11 @@ func (g *Group) saveNow(m *member) {
 	wake(m.refresh)
 }
 
-// beginWith is what a group knows before it has asked an HSM anything: what its predecessor knows,
-// or what
-// is in the state directory. The group does not run yet.
+// restore sets what the group knows before it asks an HSM: the knowledge of its predecessor, or the
+// state directory. The group is not running yet.
 //
-// An HSM that is away is known as it was last seen, also where there is no state directory. Which
-// versions were on every HSM
-// counts no more if one has joined, as after a restart (recallParity).
+// An HSM that is away keeps its last known keys, even without a state directory. The record of
+// complete versions is dropped if an HSM has joined (see loadParity).
 func (g *Group) restore(old *Group) {
 	g.predecessor = old
 	g.established = old != nil
@@ -118,7 +113,7 @@ func (g *Group) restore(old *Group) {
 	}
 }
 
-// reread is what a member of the predecessor held, with the versions by this group's rule.
+// reread returns objects of the predecessor with their versions by this group's rule.
 func (g *Group) reread(old *Group, before map[string][]hsm.Object) map[string][]hsm.Object {
 	objects := maps.Clone(before)
 	if g.config.KeyVersion == old.config.KeyVersion {
@@ -130,8 +125,8 @@ func (g *Group) reread(old *Group, before map[string][]hsm.Object) map[string][]
 	return objects
 }
 
-// remember writes a member's catalogue. A failure is logged, not fatal: it
-// matters only after a restart without that HSM. It reports whether all is well.
+// saveCatalogue writes a member's catalogue and reports whether that succeeded. A failure is only
+// logged: it matters after a restart without that HSM.
 func (g *Group) saveCatalogue(m *member, objects []hsm.Object) bool {
 	if !g.store.IsPersistent() {
 		return true
@@ -150,7 +145,7 @@ func (g *Group) saveCatalogue(m *member, objects []hsm.Object) bool {
 	return err == nil
 }
 
-// recall loads what was remembered of a member.
+// loadCatalogue reads a member's saved catalogue.
 func (g *Group) loadCatalogue(m *member) {
 	memory, err := g.store.ReadCatalogue(m.Name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -171,7 +166,7 @@ func (g *Group) loadCatalogue(m *member) {
 	)
 }
 
-// rememberParity writes what has changed. It is for the background, and one writes at a time.
+// saveParity writes the parity state if it has changed. Only background work calls it.
 func (g *Group) saveParity() {
 	if !g.store.IsPersistent() {
 		return
@@ -214,7 +209,7 @@ func (g *Group) saveParity() {
 	}
 }
 
-// recallParity loads what was remembered.
+// loadParity reads the saved parity state.
 func (g *Group) loadParity() {
 	memory, err := g.store.ReadParity()
 	if errors.Is(err, fs.ErrNotExist) {

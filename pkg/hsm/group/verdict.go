@@ -1,7 +1,7 @@
 package group
 
-// What the HSMs said of the ciphertext of one request, and what is known of each of them; whether
-// that proves anything is decided in evidence.go.
+// What the HSMs said about the ciphertext of one request. Package decide says whether that is
+// proof.
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 	"xks-proxy/pkg/hsm/decide"
 )
 
-// refusals are what the HSMs said of the ciphertext of one request. The zero value has none.
+// refusals collects the refusals of one ciphertext. The zero value has none.
 type refusals struct {
 	by         catalogue.Set // HSMs with a verdict against it
 	unprovenBy catalogue.Set // HSMs whose refusal proves nothing
@@ -20,7 +20,7 @@ type refusals struct {
 	errs       []error // in order, one for each HSM and round
 }
 
-// add takes note of one refusal. It reports whether the ciphertext is bad beyond doubt.
+// add records a refusal and reports whether the ciphertext is proven to be invalid.
 func (r *refusals) add(m *member, err error, e decide.Evidence) bool {
 	e.Second = r.by&^m.bit != 0
 	r.errs = append(r.errs, hsm.WithHSM(err, m.Name))
@@ -35,7 +35,7 @@ func (r *refusals) add(m *member, err error, e decide.Evidence) bool {
 	return e.Proves()
 }
 
-// unproven is the error of a request whose ciphertext was refused without proof. KMS retries it.
+// unproven returns the error for a ciphertext that was refused without proof. KMS retries it.
 func (r *refusals) unproven(ref hsm.KeyRef) error {
 	return &hsm.Error{Op: "decrypt", Kind: hsm.ErrUnavailable, Detail: fmt.Sprintf(
 		"key %q: the ciphertext was refused, which proves nothing yet%s",
@@ -57,8 +57,8 @@ func (g *Group) evidenceOf(ref hsm.KeyRef, m *member, kind decide.RefusalKind) d
 	}
 }
 
-// isCompared reports whether an HSM's material for a key version was compared with another HSM's
-// since it joined, or has no other to be compared with.
+// isCompared reports whether an HSM's copy of a key version agreed with another HSM's since it
+// joined, or has no other to agree with.
 func (g *Group) isCompared(ref hsm.KeyRef, m *member) bool {
 	if len(g.members) == 1 {
 		return true
@@ -84,7 +84,7 @@ func (g *Group) isCompared(ref hsm.KeyRef, m *member) bool {
 	return g.crossChecks.IsCompared(ref, m.bit)
 }
 
-// refuse is what a refused ciphertext does to the race. r.mu is held.
+// addRefusal handles a refused ciphertext. Requires r.mu.
 func (r *request[T]) addRefusal(m *member, err error) {
 	r.g.CompareSoon(r.ref.Label)
 	proven := r.refusals.add(m, err, r.g.evidenceOf(r.ref, m, decide.RefusalOf(err)))
@@ -93,7 +93,7 @@ func (r *request[T]) addRefusal(m *member, err error) {
 	}
 }
 
-// settle ends the race: the ciphertext is bad beyond doubt.
+// settleInvalid ends the request: the ciphertext is invalid.
 func (r *request[T]) settleInvalid(m *member) {
 	r.settled, r.trace.HSM = true, m.Name
 	r.err = &hsm.Error{
@@ -104,8 +104,8 @@ func (r *request[T]) settleInvalid(m *member) {
 	}
 }
 
-// giveUp is the error of a race without an answer. No HSM is left to ask: what one refused may be
-// proven by that.
+// giveUp returns the error of a request without an answer. A refusal may count as proof now that no
+// HSM is left to ask.
 func (r *request[T]) giveUp() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,8 +1,8 @@
 package group
 
-// Encrypt with proof that the ciphertext decrypts (requirement E4), and what it means when one does
-// not: an HSM computes wrongly, or two HSMs hold different keys under one label. Both must be found
-// out before data depends on the ciphertext.
+// Encrypt with proof that the ciphertext decrypts (requirement E4). If it does not, an HSM computes
+// wrongly or two HSMs hold different keys under one label. Both must be found before data depends
+// on the ciphertext.
 
 import (
 	"bytes"
@@ -13,13 +13,13 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// ErrIntegrity: a new ciphertext does not decrypt to its plaintext.
+// ErrIntegrity says that a new ciphertext does not decrypt to its plaintext.
 var ErrIntegrity = errors.New(
 	"a new ciphertext does not decrypt to its plaintext: an HSM computes wrongly, or two HSMs hold different keys under one label",
 )
 
-// Verification says how a new ciphertext is verified. Answer gets it before that, so that what it
-// makes of it is about the very bytes that are decrypted.
+// Verification says how to verify a new ciphertext. Answer receives it before the verification, so
+// that the answer is made from the very bytes that are decrypted.
 type Verification[T any] struct {
 	OnSame bool // by the HSM that encrypted; else by another one, where there is an equal
 	Answer func(hsm.Sealed) T
@@ -37,13 +37,12 @@ func (t *VerifiedTrace) add(calls Trace) {
 	t.Faults = append(t.Faults, calls.Faults...)
 }
 
-// EncryptVerified is Group.Encrypt for an answer that was seen to decrypt.
+// EncryptVerified is Group.Encrypt with a verified result.
 //
-// When two HSMs disagree they change places, which helps when one of them goes wrong in one
-// direction only. If they still disagree, each is asked to verify itself: one that cannot is
-// broken,
-// and the other's answer is good. If both can, their keys differ: the key is compared soon, and the
-// error is ErrIntegrity. Other errors are those of Encrypt and Decrypt.
+// If two HSMs disagree they change roles, which helps if one of them fails in one direction only.
+// If they still disagree, each verifies itself: one that cannot is broken, and the answer of the
+// other is good. If both can, their keys differ: the key is compared soon and the error is
+// ErrIntegrity. Other errors are those of Encrypt and Decrypt.
 func EncryptVerified[T any](
 	ctx context.Context, g *Group, ref hsm.KeyRef, aad, plaintext []byte, v Verification[T],
 ) (T, VerifiedTrace, error) {
@@ -59,7 +58,7 @@ func EncryptVerified[T any](
 	return answer, e.trace, err
 }
 
-// verifying is one EncryptVerified.
+// verifiedEncrypt is one EncryptVerified.
 type verifiedEncrypt[T any] struct {
 	Verification[T]
 	ctx            context.Context
@@ -101,8 +100,8 @@ func (e *verifiedEncrypt[T]) run() (T, error) {
 	return none, ErrIntegrity
 }
 
-// try encrypts apart from some HSMs, and verifies apart from others; if none are named, on another
-// HSM than the one that encrypted, or on the same, as OnSame says.
+// try encrypts without some HSMs and verifies without others. If verifyApart is nil, OnSame decides
+// between the HSM that encrypted and another one.
 func (e *verifiedEncrypt[T]) try(encryptApart, verifyApart []string) (T, error) {
 	var none T
 	sealed, calls, err := e.group.Encrypt(e.ctx, e.ref, e.aad, e.plaintext, encryptApart...)
