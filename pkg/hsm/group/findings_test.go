@@ -21,7 +21,8 @@ import (
 	"xks-proxy/pkg/hsm/hsmtest"
 )
 
-// TestMissingIsReported: soon after the first HSM was seen with the key, once, and until the other has it.
+// TestMissingIsReported: soon after the first HSM was seen with the key, once, and until the other
+// has it.
 func TestMissingIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -35,7 +36,8 @@ func TestMissingIsReported(t *testing.T) {
 		since := g.Status().Findings[0].Since
 		time.Sleep(10 * time.Minute)
 		said := logs.FilterMessageSnippet("keys differ").All()
-		if len(said) != 2 || said[0].Level != zapcore.ErrorLevel || said[0].ContextMap()["detail"] == "" {
+		if len(said) != 2 || said[0].Level != zapcore.ErrorLevel ||
+			said[0].ContextMap()["detail"] == "" {
 			t.Errorf("the log says %v", said)
 		}
 		tokens[1].AddKey("k", 2)
@@ -44,7 +46,8 @@ func TestMissingIsReported(t *testing.T) {
 		tokens[1].AddKey("only a", 1)
 		time.Sleep(31 * time.Second)
 		wantFound(t, g, "")
-		if over := logs.FilterMessageSnippet("no longer differ").All(); len(over) != 2 || over[0].Level != zapcore.InfoLevel {
+		if over := logs.FilterMessageSnippet("no longer differ").All(); len(over) != 2 ||
+			over[0].Level != zapcore.InfoLevel {
 			t.Errorf("the log says %v", over)
 		}
 		if time.Since(since) < 10*time.Minute {
@@ -53,7 +56,8 @@ func TestMissingIsReported(t *testing.T) {
 	})
 }
 
-// TestReportedSoonAfterStart: whichever HSM is listed first, a difference is known seconds after the start.
+// TestReportedSoonAfterStart: whichever HSM is listed first, a difference is known seconds after
+// the start.
 func TestReportedSoonAfterStart(t *testing.T) {
 	for _, took := range [][2]time.Duration{{time.Millisecond, 20 * time.Millisecond}, {20 * time.Millisecond, time.Millisecond}, {9 * time.Millisecond, 9 * time.Millisecond}} {
 		for _, remembered := range []bool{false, true} {
@@ -107,7 +111,8 @@ func TestNoFalseAlarm(t *testing.T) {
 	})
 }
 
-// TestAwayCountsAsLastSeen: what an HSM that is away held when it was last seen is compared, and said to be old.
+// TestAwayCountsAsLastSeen: what an HSM that is away held when it was last seen is compared, and
+// said to be old.
 func TestAwayCountsAsLastSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -142,7 +147,8 @@ func TestSameForManyIsOneLine(t *testing.T) {
 			t.Fatalf("%d findings", n)
 		}
 		said := logs.FilterMessage("the HSMs' keys differ").All()
-		if len(said) != 1 || said[0].ContextMap()["keys"] != int64(1000) || len(said[0].ContextMap()["labels"].([]any)) != 10 {
+		if len(said) != 1 || said[0].ContextMap()["keys"] != int64(1000) ||
+			len(said[0].ContextMap()["labels"].([]any)) != 10 {
 			t.Errorf("the log says %v", said)
 		}
 	})
@@ -194,7 +200,8 @@ func TestGoneFromAll(t *testing.T) {
 	})
 }
 
-// TestLostKey: a version that was on both goes on encrypting, over restarts too, loudly; one that never
+// TestLostKey: a version that was on both goes on encrypting, over restarts too, loudly; one that
+// never
 // was does not; and none does if the operator says so.
 func TestLostKey(t *testing.T) {
 	for _, policy := range []catalogue.LostKey{"", catalogue.LostKeyEncrypt, catalogue.LostKeyRefuse} {
@@ -210,7 +217,10 @@ func TestLostKey(t *testing.T) {
 				time.Sleep(35 * time.Second)
 				for range 2 { // before and after a restart
 					wantFound(t, g, "key missing: k 0 [b]; key missing: never 0 [b]")
-					if detail := g.Status().Findings[0].Detail; !strings.Contains(detail, "was on every HSM") {
+					if detail := g.Status().Findings[0].Detail; !strings.Contains(
+						detail,
+						"was on every HSM",
+					) {
 						t.Errorf("the detail is %q", detail)
 					}
 					version, err := encryptVersion(t, g, "k")
@@ -271,7 +281,8 @@ func TestParityFile(t *testing.T) {
 				var logs *observer.ObservedLogs
 				start(t, tokens, rememberIn(dir), logTo(&logs)).Close()
 				said := logs.FilterMessageSnippet("completeness is not readable").All()
-				if len(said) != 1 || !strings.Contains(said[0].ContextMap()["error"].(string), path) {
+				if len(said) != 1 ||
+					!strings.Contains(said[0].ContextMap()["error"].(string), path) {
 					t.Errorf("the log says %v", said)
 				}
 				if data, err := os.ReadFile(path); err != nil || string(data) != want {
@@ -297,7 +308,8 @@ func TestLeftoversAreRemoved(t *testing.T) {
 		for _, entry := range entries {
 			left = append(left, entry.Name())
 		}
-		if err != nil || fmt.Sprint(left) != "[.catalogue-pair2@123 catalogue-pair@a.json catalogue-x@y.json]" {
+		if err != nil ||
+			fmt.Sprint(left) != "[.catalogue-pair2@123 catalogue-pair@a.json catalogue-x@y.json]" {
 			t.Errorf("got %v, %v", left, err)
 		}
 	})

@@ -29,13 +29,20 @@ func TestKeyFailsOnOne(t *testing.T) {
 		var logs *observer.ObservedLogs
 		g := start(t, tokens, inOrder, logTo(&logs))
 		calls := 0
-		tokens[0].SetHook(onKey(ref.Label, func(ctx context.Context, op hsmtest.Op, key hsm.KeyRef) error {
-			calls++
-			return keyFault(ctx, op, key)
-		}))
+		tokens[0].SetHook(
+			onKey(ref.Label, func(ctx context.Context, op hsmtest.Op, key hsm.KeyRef) error {
+				calls++
+				return keyFault(ctx, op, key)
+			}),
+		)
 		for range 1000 {
 			served(t, g, "b")
-			_, trace, err := g.Encrypt(inBudget(t), hsm.KeyRef{Label: "other", Version: 1}, aad, text)
+			_, trace, err := g.Encrypt(
+				inBudget(t),
+				hsm.KeyRef{Label: "other", Version: 1},
+				aad,
+				text,
+			)
 			if err != nil || trace.HSM != "a" {
 				t.Fatalf("another key: %+v, %v", trace, err)
 			}
@@ -138,7 +145,7 @@ func TestRenewal(t *testing.T) {
 			tokens := newTokens(test.hsms)
 			w := &watched{}
 			w.incarnation.Store(1)
-			start(t, tokens, watch(w))
+			start(t, tokens, attemptTimer(w))
 			tokens[0].SetHook(all(down))
 			w.changed <- struct{}{}
 			time.Sleep(test.after + ms)

@@ -73,7 +73,14 @@ func TestReaders(t *testing.T) {
 	} {
 		got := hsm.TrialCandidates(hsm.ReadBy(test.rule, ids(test.ids...)), test.version)
 		if !slices.Equal(got, test.want) {
-			t.Errorf("%s, %x, version %d: %v, want %v", test.rule, test.ids, test.version, got, test.want)
+			t.Errorf(
+				"%s, %x, version %d: %v, want %v",
+				test.rule,
+				test.ids,
+				test.version,
+				got,
+				test.want,
+			)
 		}
 	}
 	if got := hsm.TrialCandidates([]hsm.Object{aesWith(128, both, nil), {Label: "k", Class: hsm.PublicKey}}, 0); got != nil {
@@ -111,7 +118,7 @@ func TestDoubts(t *testing.T) {
 				hsm.ReadBy(test.rule, v.Objects)
 			}
 			var got []string
-			for _, f := range doubts("k", test.views) {
+			for _, f := range doubtfulVersions("k", test.views) {
 				got = append(got, fmt.Sprintf("%s %d %v", f.Kind, f.Version, f.HSMs))
 				for _, part := range test.says {
 					if !strings.Contains(f.Detail, part) {
@@ -130,13 +137,15 @@ func TestDoubts(t *testing.T) {
 func TestDuplicateNamesTheSetting(t *testing.T) {
 	for want, list := range map[string][]hsm.Object{"set key_version id": ids("\x01", "\x02"), ": delete or relabel": ids("\x01", "\x01")} {
 		found := compare("k", holding(list, list), nil)
-		if len(found) != 1 || found[0].Kind != DuplicateVersion || !strings.Contains(found[0].Detail, want) {
+		if len(found) != 1 || found[0].Kind != DuplicateVersion ||
+			!strings.Contains(found[0].Detail, want) {
 			t.Errorf("%v, want %q", found, want)
 		}
 	}
 }
 
-// Usages that the proxy never needs are a finding that weighs little, and is one line for many keys.
+// Usages that the proxy never needs are a finding that weighs little, and is one line for many
+// keys.
 func TestVendorDefaultsAreMinor(t *testing.T) {
 	var found []Finding
 	all := both | hsm.CanSign | hsm.CanVerify | hsm.CanWrap | hsm.CanUnwrap | hsm.CanDerive
@@ -144,9 +153,20 @@ func TestVendorDefaultsAreMinor(t *testing.T) {
 		here, there := []hsm.Object{aes256(1)}, []hsm.Object{aesWith(256, all, hsm.VersionID(1))}
 		found = append(found, compare(fmt.Sprintf("k%d", i), holding(here, there), nil)...)
 	}
-	found = append(found, compare("worse", holding([]hsm.Object{aes256(1)}, []hsm.Object{aesWith(256, hsm.CanDecrypt|hsm.CanSign, hsm.VersionID(1))}), nil)...)
+	found = append(
+		found,
+		compare(
+			"worse",
+			holding(
+				[]hsm.Object{aes256(1)},
+				[]hsm.Object{aesWith(256, hsm.CanDecrypt|hsm.CanSign, hsm.VersionID(1))},
+			),
+			nil,
+		)...)
 	groups := GroupFindings(found)
-	if len(groups) != 2 || groups[0].Kind != AttributesDiffer || groups[1].Kind != UnusedDiffer || groups[1].Len() != 1000 || groups[1].Kind.Severity() != Minor {
+	if len(groups) != 2 || groups[0].Kind != AttributesDiffer || groups[1].Kind != UnusedDiffer ||
+		groups[1].Count() != 1000 ||
+		groups[1].Kind.Severity() != Minor {
 		t.Errorf("%+v", groups)
 	}
 }

@@ -87,7 +87,8 @@ func TestFloodOfUnknownKeys(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		looks := (finds(tokens) - before) / 2
-		if verdicts[hsm.ErrKeyNotFound] != looks || verdicts[hsm.ErrKeyNotFound]+verdicts[group.ErrLookupLimit] != 10000 {
+		if verdicts[hsm.ErrKeyNotFound] != looks ||
+			verdicts[hsm.ErrKeyNotFound]+verdicts[group.ErrLookupLimit] != 10000 {
 			t.Errorf("got %v, %d looks", verdicts, looks)
 		}
 		if looks < 400 || looks > 441 { // 40 at once and 40 a second, for ten seconds
@@ -109,7 +110,8 @@ func TestFloodOfUnknownVersions(t *testing.T) {
 				version = 1<<32 - 1 - uint32(i)
 			}
 			key, err := g.KeyWithVersion(inBudget(t), hsm.KeyRef{Label: "k", Version: version})
-			if key != nil || !errors.Is(err, hsm.ErrKeyNotFound) || !strings.Contains(err.Error(), fmt.Sprint("version ", version)) {
+			if key != nil || !errors.Is(err, hsm.ErrKeyNotFound) ||
+				!strings.Contains(err.Error(), fmt.Sprint("version ", version)) {
 				t.Fatalf("version %d: %+v, %v", version, key, err)
 			}
 		}
@@ -182,7 +184,9 @@ func TestAwayIsNotAbsent(t *testing.T) {
 				} {
 					_, err := ask()
 					wantError(t, err, hsm.ErrUnavailable)
-					if errors.Is(err, hsm.ErrKeyNotFound) || !strings.Contains(err.Error(), "a: ") || strings.Contains(err.Error(), "\n") {
+					if errors.Is(err, hsm.ErrKeyNotFound) ||
+						!strings.Contains(err.Error(), "a: ") ||
+						strings.Contains(err.Error(), "\n") {
 						t.Errorf("got %q", err)
 					}
 				}
@@ -272,7 +276,9 @@ func TestDeletedOnOne(t *testing.T) {
 		}
 		tokens[0].RemoveKey("k")
 		plaintext, trace, err := g.Decrypt(inBudget(t), ref, aad, sealed)
-		if err != nil || string(plaintext) != string(text) || trace.HSM != "b" || trace.Attempts != 2 || len(trace.Faults) != 0 {
+		if err != nil || string(plaintext) != string(text) || trace.HSM != "b" ||
+			trace.Attempts != 2 ||
+			len(trace.Faults) != 0 {
 			t.Fatalf("got %q, %+v, %v", plaintext, trace, err)
 		}
 		time.Sleep(1100 * time.Millisecond) // listed again, long before the interval ends
@@ -280,10 +286,12 @@ func TestDeletedOnOne(t *testing.T) {
 		if err != nil || key.Complete() || fmt.Sprint(key.Missing) != "[a]" {
 			t.Fatalf("got %+v, %v", key, err)
 		}
-		if version, err := key.EncryptVersion(); err != nil || version != 1 { // as while a is down (R1); see parity_standing_test.go
+		if version, err := key.EncryptVersion(); err != nil ||
+			version != 1 { // as while a is down (R1); see parity_standing_test.go
 			t.Fatalf("got %d, %v", version, err)
 		}
-		if _, trace, err = g.Decrypt(inBudget(t), ref, aad, sealed); err != nil || trace.Attempts != 1 {
+		if _, trace, err = g.Decrypt(inBudget(t), ref, aad, sealed); err != nil ||
+			trace.Attempts != 1 {
 			t.Fatalf("got %+v, %v", trace, err)
 		}
 		if got := statuses(g); got != "a=ACTIVE b=ACTIVE " {

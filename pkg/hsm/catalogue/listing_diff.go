@@ -1,6 +1,6 @@
 package catalogue
 
-// What has changed between two listings of one HSM.
+// The difference between two listings of one HSM.
 
 import (
 	"slices"
@@ -8,7 +8,7 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// ChangedLabels are the keys that are there now and were not, those that are not as they were, and those that are gone.
+// ChangedLabels returns the labels that are new, changed or gone.
 func ChangedLabels(before, now map[string][]hsm.Object) []string {
 	var changed []string
 	for label, objects := range now {
@@ -24,7 +24,7 @@ func ChangedLabels(before, now map[string][]hsm.Object) []string {
 	return changed
 }
 
-// ByLabel sorts the objects of each label, so that two listings can be compared.
+// ByLabel groups objects by label and sorts each group, so that two listings can be compared.
 func ByLabel(list []hsm.Object) map[string][]hsm.Object {
 	objects := map[string][]hsm.Object{}
 	for _, object := range list {
@@ -36,7 +36,7 @@ func ByLabel(list []hsm.Object) map[string][]hsm.Object {
 	return objects
 }
 
-// ListingDiff is what a listing has changed.
+// ListingDiff is what changed between two listings of one HSM.
 type ListingDiff struct {
 	Keys    int      // labels on the HSM now
 	First   bool     // its keys were never listed before
@@ -45,7 +45,7 @@ type ListingDiff struct {
 	Gone    []string
 }
 
-// DiffListings is what a listing has changed; before is nil if it was the first.
+// DiffListings compares two listings; before is nil if after is the first.
 func DiffListings(before, after map[string][]hsm.Object) ListingDiff {
 	r := ListingDiff{Keys: len(after), First: before == nil}
 	for _, label := range slices.Sorted(slices.Values(ChangedLabels(before, after))) {

@@ -44,7 +44,8 @@ func rememberedLabels(t *testing.T, dir, hsmName string) []string {
 	return slices.Compact(labels)
 }
 
-// A successor knows the keys of an HSM that is away, with no state directory: what is encrypted stays readable on it.
+// A successor knows the keys of an HSM that is away, with no state directory: what is encrypted
+// stays readable on it.
 func TestSuccessorKnowsTheKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -64,7 +65,8 @@ func TestSuccessorKnowsTheKeys(t *testing.T) {
 	})
 }
 
-// A key that was on every HSM and is lost on one still encrypts after the group was replaced; with an HSM more, which never
+// A key that was on every HSM and is lost on one still encrypts after the group was replaced; with
+// an HSM more, which never
 // had it, it does not.
 func TestSuccessorKnowsLostKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -82,7 +84,8 @@ func TestSuccessorKnowsLostKeys(t *testing.T) {
 	})
 }
 
-// What a group finds to differ while its successor prepares is known to that one when it takes over, and to the next start.
+// What a group finds to differ while its successor prepares is known to that one when it takes
+// over, and to the next start.
 func TestSuccessorKnowsWhatWasFoundLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()

@@ -1,26 +1,26 @@
-package standing
+package breaker
 
-// How long a request that came now would wait for a session of one HSM, estimated from its recent
-// answers (requirement R3). Requests only touch atomics.
+// The expected wait for a session of one HSM, estimated from its recent answers (requirement R3).
+// Requests only use atomics.
 
 import (
 	"sync/atomic"
 	"time"
 )
 
-// Queue is what is known of the line before one HSM.
+// Queue estimates the queue of calls before one HSM.
 type Queue struct {
 	Sessions atomic.Int32 // calls that it takes at once; 0: not known yet
 	Service  atomic.Int64 // ns that one call lately needed once it had a session, a moving mean
 }
 
-// serviceWeight is how many calls it takes, about, until the mean has followed a change.
+// serviceWeight is about how many calls the moving mean needs to follow a change.
 const serviceWeight = 8
 
-// Note takes the time of a call which began as one of inFlight. Calls are taken up in the order in which they come, so
-// that with twice as many as sessions half of the time was waiting. A call that was given up tells only that it
-// needs at least so long. A note that another overwrites is no loss.
-func (q *Queue) Note(took time.Duration, inFlight int32, givenUp bool) {
+// Record takes the time of a call that started as one of inFlight. The HSM serves calls in order of
+// arrival, so with twice as many calls as sessions half of the time was waiting. An abandoned call
+// only proves that it needs at least that long. A lost concurrent update does not matter.
+func (q *Queue) Record(took time.Duration, inFlight int32, givenUp bool) {
 	sessions := q.Sessions.Load()
 	if sessions == 0 {
 		return
@@ -39,7 +39,8 @@ func (q *Queue) Note(took time.Duration, inFlight int32, givenUp bool) {
 	}
 }
 
-// Wait is how long one more call would wait for a session, if every session had just begun a call; 0 if one is free.
+// Wait returns how long one more call would wait for a session if every session had just started a
+// call; 0 if a session is free.
 func (q *Queue) Wait(inFlight int32) time.Duration {
 	sessions := q.Sessions.Load()
 	if sessions == 0 || inFlight < sessions {

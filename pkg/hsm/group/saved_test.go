@@ -131,7 +131,9 @@ func TestMemoryFile(t *testing.T) {
 		decoder := json.NewDecoder(bytes.NewReader(data))
 		decoder.DisallowUnknownFields()
 		err = decoder.Decode(&content)
-		if err != nil || content.Format != 1 || content.HSM != "a" || content.Serial != "mem-a" || !content.Seen.Equal(time.Now()) || len(content.Objects) != 3 {
+		if err != nil || content.Format != 1 || content.HSM != "a" || content.Serial != "mem-a" ||
+			!content.Seen.Equal(time.Now()) ||
+			len(content.Objects) != 3 {
 			t.Errorf("got %+v, %v", content, err)
 		}
 		for name, want := range map[string]os.FileMode{path: 0o600, dir: 0o700} {
@@ -144,7 +146,9 @@ func TestMemoryFile(t *testing.T) {
 		if err != nil || len(entries) != 1 {
 			t.Errorf("left behind: %v, %v", entries, err)
 		}
-		if !catalogue.HasSavedCatalogue(dir, "pair", "a") || catalogue.HasSavedCatalogue(dir, "pair", "b") || catalogue.HasSavedCatalogue("", "pair", "a") {
+		if !catalogue.HasSavedCatalogue(dir, "pair", "a") ||
+			catalogue.HasSavedCatalogue(dir, "pair", "b") ||
+			catalogue.HasSavedCatalogue("", "pair", "a") {
 			t.Error("Remembered is wrong")
 		}
 	})
@@ -242,7 +246,8 @@ func TestUnusableMemory(t *testing.T) {
 				var logs *observer.ObservedLogs
 				g := start(t, tokens, rememberIn(dir), logTo(&logs))
 				said := logs.FilterMessageSnippet("not readable").All()
-				if len(said) != 1 || said[0].ContextMap()["hsm"] != "b" || !strings.Contains(said[0].ContextMap()["error"].(string), path) {
+				if len(said) != 1 || said[0].ContextMap()["hsm"] != "b" ||
+					!strings.Contains(said[0].ContextMap()["error"].(string), path) {
 					t.Errorf("the log says %v", said)
 				}
 				if version, err := encryptVersion(t, g, "k"); err != nil || version != 1 {
@@ -285,23 +290,44 @@ func TestDirectoryNotWritable(t *testing.T) {
 	})
 }
 
-// TestNamesDoNotCollide: two pairs of names never share a file, and none leads out of the directory.
+// TestNamesDoNotCollide: two pairs of names never share a file, and none leads out of the
+// directory.
 func TestNamesDoNotCollide(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent := t.TempDir()
 		dir := filepath.Join(parent, "state")
-		names := [][2]string{{"a-b", "c"}, {"a", "b-c"}, {"a@b", "c"}, {"a", "b@c"}, {"../a", "b"}, {"a", "../../b"}, {"A", "b"}, {"a", "b"}}
+		names := [][2]string{
+			{"a-b", "c"},
+			{"a", "b-c"},
+			{"a@b", "c"},
+			{"a", "b@c"},
+			{"../a", "b"},
+			{"a", "../../b"},
+			{"A", "b"},
+			{"a", "b"},
+		}
 		for i, name := range names {
 			token := hsmtest.New("t")
 			for range i {
 				token.AddKey("k", 0)
 			}
-			g := start(t, []*hsmtest.Token{token}, rememberIn(dir), func(c *group.Config) { c.Name, c.Members[0].Name = name[0], name[1] })
+			g := start(
+				t,
+				[]*hsmtest.Token{token},
+				rememberIn(dir),
+				func(c *group.Config) { c.Name, c.Members[0].Name = name[0], name[1] },
+			)
 			g.Close()
 		}
 		entries, err := os.ReadDir(dir)
 		if err != nil || len(entries) != len(names) {
-			t.Errorf("%d files for %d pairs of names: %v, %v", len(entries), len(names), entries, err)
+			t.Errorf(
+				"%d files for %d pairs of names: %v, %v",
+				len(entries),
+				len(names),
+				entries,
+				err,
+			)
 		}
 		outside, err := os.ReadDir(parent)
 		if err != nil || len(outside) != 1 {

@@ -1,7 +1,7 @@
 package group
 
-// How the catalogue is kept true: listings in the background, and a live look at
-// the HSMs for a key that it does not have (who may ask for one: asker.go).
+// How the catalogue stays current: background listings of all keys, and live look-ups of single
+// labels (resolver.go limits them).
 
 import (
 	"context"
@@ -17,25 +17,25 @@ import (
 )
 
 const (
-	lookTimeout = time.Second
+	lookupTimeout = time.Second
 
-	// catalogueTimeout is far above what any HSM needs: 10,000 keys at 60 ms take 10 minutes. A listing
-	// that makes no progress is found by who runs the module (package worker).
+	// catalogueTimeout is far above what an HSM needs: 10,000 keys at 60 ms take 10 minutes.
+	// Package worker detects a listing that makes no progress.
 	catalogueTimeout = 30 * time.Minute
 	listingShare     = 20          // an HSM spends at most a twentieth of its time on listings
 	catalogueRetry   = time.Second // while an HSM's keys could not be listed, and between any two listings
 )
 
-// lookNow asks every HSM of the group at once. One that is out of service is
-// not waited for as long as the others.
-func (g *Group) lookNow(label string) catalogue.Look {
+// lookupNow asks every HSM of the group at once, with a shorter timeout for one that is out of
+// service.
+func (g *Group) lookupNow(label string) catalogue.Lookup {
 	found := make([][]hsm.Object, len(g.members))
 	errs := make([]error, len(g.members))
 	hidden := make([]error, len(g.members)) // objects of the label that could not be read
 	var asking sync.WaitGroup
 	for i, m := range g.members {
-		timeout := lookTimeout
-		if m.standing.Out.Load() {
+		timeout := lookupTimeout
+		if m.breaker.Out.Load() {
 			timeout = g.config.AttemptTimeout
 		}
 		asking.Go(func() {
@@ -43,7 +43,12 @@ func (g *Group) lookNow(label string) catalogue.Look {
 			defer cancel()
 			objects, err := m.Token.Find(ctx, label)
 			objects, unreadable := hsm.SplitUnreadable(objects)
-			found[i], errs[i] = hsm.SortObjects(hsm.ReadBy(g.config.KeyVersion, objects)), hsm.WithHSM(err, m.Name)
+			found[i], errs[i] = hsm.SortObjects(
+				hsm.ReadBy(g.config.KeyVersion, objects),
+			), hsm.WithHSM(
+				err,
+				m.Name,
+			)
 			if len(unreadable) > 0 {
 				hidden[i] = hsm.WithHSM(hsm.UnreadableError("find key", unreadable[0]), m.Name)
 			}
@@ -69,7 +74,7 @@ func (g *Group) lookNow(label string) catalogue.Look {
 			}
 		}
 		views[i].Seen, views[i].Objects = true, found[i]
-		// An HSM that has not listed its keys yet stays unknown: one label is not its catalogue.
+		// An HSM that was not listed yet stays unknown: one label is not its catalogue.
 		if m.objects == nil || hsm.SameObjects(m.objects[label], found[i]) {
 			continue
 		}
@@ -84,20 +89,20 @@ func (g *Group) lookNow(label string) catalogue.Look {
 	if changed {
 		g.rebuildOne(label)
 		for _, m := range g.members {
-			g.crossAnew(m, label)
+			g.recheck(m, label)
 		}
 	}
 	key := catalogue.NewKey(label, views)
 	if key != nil {
-		g.parity.Mark(key)
+		g.parity.Annotate(key)
 	}
-	result := catalogue.Look{Key: key, Away: away, At: time.Now()}
-	g.looks.Remember(label, result)
+	result := catalogue.Lookup{Key: key, Away: away, At: time.Now()}
+	g.lookups.Put(label, result)
 	return result
 }
 
-// keepCatalogue lists a member's keys now, at every interval, and when nudged.
-func (g *Group) keepCatalogue(ctx context.Context, m *member) {
+// listLoop lists a member's keys now, at every interval, and when woken.
+func (g *Group) listLoop(ctx context.Context, m *member) {
 	for first := true; ; first = false {
 		start := time.Now()
 		err := g.list(ctx, m)
@@ -113,14 +118,15 @@ func (g *Group) keepCatalogue(ctx context.Context, m *member) {
 		case <-ctx.Done():
 			return
 		case <-m.refresh:
-			// Requests nudge as often as they come: that must not become one listing after the other.
+			// Requests may wake the loop often. Listings must not follow each other without a
+			// pause.
 			pause(ctx, catalogueRetry-time.Since(listed))
 		case <-time.After(wait):
 		}
 	}
 }
 
-// pause waits, but not longer than ctx lasts.
+// pause waits for d or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -145,11 +151,11 @@ func (g *Group) list(ctx context.Context, m *member) error {
 		return err // the group ends: that says nothing of the HSM
 	}
 	failed := err != nil
-	news := failed != m.unlisted.Swap(failed)
+	news := failed != m.listingFailed.Swap(failed)
 	if failed {
 		g.mu.Lock()
 		if news {
-			g.tellUnlisted(m, err)
+			g.logListingFailure(m, err)
 		}
 		g.listingDone(m, began, err)
 		g.mu.Unlock()
@@ -158,50 +164,64 @@ func (g *Group) list(ctx context.Context, m *member) error {
 	list, unreadable := hsm.SplitUnreadable(list)
 	objects := catalogue.ByLabel(hsm.ReadBy(g.config.KeyVersion, list))
 	g.mu.Lock()
-	hidden := g.hide(m, objects, unreadable)
+	hidden := g.recordUnreadable(m, objects, unreadable)
 	g.vet(m, objects)
 	m.vetting.Store(false)
 	changed := catalogue.ChangedLabels(m.objects, objects)
-	read := m.objects == nil || len(changed) > 0 || hidden || g.relearn(time.Now())
+	read := m.objects == nil || len(changed) > 0 || hidden || g.expireRefusedUsages(time.Now())
 	m.objects = objects
 	m.listed = time.Now()
 	m.unsaved = m.unsaved || read
-	unsaved := m.unsaved || g.store.Lost(g.store.MemoryFile(m.Name))
+	unsaved := m.unsaved || g.store.IsMissing(g.store.CatalogueFile(m.Name))
 	m.unsaved = false
 	if read {
-		g.parity.Read = m.bit
+		g.parity.Listing = m.bit
 		g.rebuild()
-		g.parity.Read = 0
-		g.crossAnew(m, changed...)
+		g.parity.Listing = 0
+		g.recheck(m, changed...)
 	}
 	g.listingDone(m, began, nil)
 	g.mu.Unlock()
 	if read {
-		g.log.Info("key catalogue read", zap.String("hsm", m.Name), zap.Int("objects", len(list)), zap.Int("labels", len(objects)), zap.Int("changed", len(changed)))
+		g.log.Info(
+			"key catalogue read",
+			zap.String("hsm", m.Name),
+			zap.Int("objects", len(list)),
+			zap.Int("labels", len(objects)),
+			zap.Int("changed", len(changed)),
+		)
 	}
-	if unsaved && !g.remember(m, list) {
+	if unsaved && !g.saveCatalogue(m, list) {
 		g.mu.Lock()
 		m.unsaved = true
 		g.mu.Unlock()
 	}
-	g.rememberParity()
+	g.saveParity()
 	return nil
 }
 
-// tellUnlisted says what it means that an HSM's keys cannot be listed. Group.mu is held.
-func (g *Group) tellUnlisted(m *member, err error) {
+// logListingFailure logs that an HSM's keys cannot be listed, and the consequences. Requires
+// Group.mu.
+func (g *Group) logListingFailure(m *member, err error) {
 	if m.objects != nil {
-		g.log.Warn("the keys cannot be listed; what was last seen stays in use", zap.String("hsm", m.Name), zap.Error(err))
+		g.log.Warn(
+			"the keys cannot be listed; what was last seen stays in use",
+			zap.String("hsm", m.Name),
+			zap.Error(err),
+		)
 		return
 	}
-	g.log.Error("the keys of this HSM were never seen: the other HSMs serve, and what is encrypted until it is there may be unreadable on it; no key is ENABLED for CreateKey meanwhile",
-		zap.String("hsm", m.Name), zap.Error(err))
+	g.log.Error(
+		"the keys of this HSM were never seen: the other HSMs serve, and what is encrypted until it is there may be unreadable on it; no key is ENABLED for CreateKey meanwhile",
+		zap.String("hsm", m.Name),
+		zap.Error(err),
+	)
 }
 
-// rebuild makes the catalogue anew from all members. Group.mu is held.
+// rebuild builds the catalogue from all members. Requires Group.mu.
 func (g *Group) rebuild() {
 	next := &catalogue.Catalogue{Keys: map[string]*catalogue.Key{}}
-	clear(g.parity.Found)
+	clear(g.parity.Detected)
 	for _, m := range g.members {
 		if m.objects == nil {
 			next.Unknown |= m.bit
@@ -215,37 +235,37 @@ func (g *Group) rebuild() {
 	g.publish(next)
 }
 
-// rebuildOne makes the catalogue anew for one label. Group.mu is held.
+// rebuildOne rebuilds one label of the catalogue. Requires Group.mu.
 func (g *Group) rebuildOne(label string) {
 	old := g.catalogue.Load()
 	next := &catalogue.Catalogue{Keys: maps.Clone(old.Keys), Unknown: old.Unknown}
 	delete(next.Keys, label)
-	delete(g.parity.Found, label)
+	delete(g.parity.Detected, label)
 	if key := g.newKeyOf(label); key != nil {
 		next.Keys[label] = key
 	}
 	g.publish(next)
 }
 
-// newKeyOf makes the key of a label from all members, and notes in what they differ. Group.mu is held.
+// newKeyOf merges one label from all members and records the differences. Requires Group.mu.
 func (g *Group) newKeyOf(label string) *catalogue.Key {
 	views := g.views(label)
 	key := catalogue.NewKey(label, views)
 	if key != nil {
-		g.parity.Judge(key)
+		g.parity.Record(key)
 		g.parity.CompareViews(label, views)
 	}
 	return key
 }
 
-// loggedGone is how many of the keys that are gone a log line names.
+// loggedGone is how many vanished keys a log line names.
 const loggedGone = 10
 
-// publish puts a catalogue into effect, with the findings that come of it. Group.mu is held.
+// publish replaces the catalogue and updates the findings. Requires Group.mu.
 func (g *Group) publish(next *catalogue.Catalogue) {
 	before := g.catalogue.Swap(next)
-	g.parity.ForgetGone(next)
-	g.settle()
+	g.parity.Prune(next)
+	g.updateFindings()
 	if before == nil {
 		return
 	}
@@ -257,14 +277,25 @@ func (g *Group) publish(next *catalogue.Catalogue) {
 	}
 	slices.Sort(gone)
 	if len(gone) > 0 {
-		g.log.Warn("keys are gone from every HSM of the group", zap.Int("keys", len(gone)), zap.Strings("labels", hsm.ShowLabels(gone[:min(len(gone), loggedGone)])))
+		g.log.Warn(
+			"keys are gone from every HSM of the group",
+			zap.Int("keys", len(gone)),
+			zap.Strings("labels", hsm.ShowLabels(gone[:min(len(gone), loggedGone)])),
+		)
 	}
 }
 
 func (g *Group) views(label string) []catalogue.View {
 	views := make([]catalogue.View, len(g.members))
 	for i, m := range g.members {
-		views[i] = catalogue.View{Name: m.Name, Bit: m.bit, Seen: m.objects != nil, Away: g.parity.Away&m.bit != 0, Hidden: m.hides(label), Objects: m.objects[label]}
+		views[i] = catalogue.View{
+			Name:    m.Name,
+			Bit:     m.bit,
+			Seen:    m.objects != nil,
+			Away:    g.parity.Away&m.bit != 0,
+			Hidden:  m.hasUnreadable(label),
+			Objects: m.objects[label],
+		}
 	}
 	return views
 }

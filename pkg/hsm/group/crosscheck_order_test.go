@@ -31,10 +31,14 @@ func TestCrossRate(t *testing.T) {
 		}
 		var made atomic.Int32
 		for _, token := range tokens {
-			token.SetHook(onRequests(on(hsmtest.OpEncrypt, func(context.Context, hsmtest.Op, hsm.KeyRef) error {
-				made.Add(1)
-				return nil
-			})))
+			token.SetHook(
+				onRequests(
+					on(hsmtest.OpEncrypt, func(context.Context, hsmtest.Op, hsm.KeyRef) error {
+						made.Add(1)
+						return nil
+					}),
+				),
+			)
 		}
 		g := start(t, tokens, func(c *group.Config) { c.ParityRate = 20 })
 		time.Sleep(10 * time.Second)
@@ -63,7 +67,8 @@ func TestCrossCheckOff(t *testing.T) {
 	})
 }
 
-// TestNewKeyFirst: with thousands of keys on the round, a new one is compared in seconds, and so is one that was made
+// TestNewKeyFirst: with thousands of keys on the round, a new one is compared in seconds, and so is
+// one that was made
 // again with other attributes.
 func TestNewKeyFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -97,7 +102,8 @@ func TestNewKeyFirst(t *testing.T) {
 	})
 }
 
-// TestUsageLimitsComparison: what can be compared in one direction is; what cannot at all is left out.
+// TestUsageLimitsComparison: what can be compared in one direction is; what cannot at all is left
+// out.
 func TestUsageLimitsComparison(t *testing.T) {
 	for _, test := range []struct {
 		name    string

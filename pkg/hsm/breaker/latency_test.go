@@ -1,4 +1,4 @@
-package standing
+package breaker
 
 // Tests of the latency estimate: true to a quarter, and forgetful.
 
@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// TestBuckets: every time is inside its bucket, and a bucket is at most a quarter of its start wide.
+// TestBuckets: every time is inside its bucket, and a bucket is at most a quarter of its start
+// wide.
 func TestBuckets(t *testing.T) {
 	last := -1
 	for us := int64(4); us < 60e6; us += 1 + us/50 {
@@ -39,7 +40,8 @@ func TestBuckets(t *testing.T) {
 
 // within reports whether an estimate is not below the exact value and at most a quarter above.
 func within(estimate int64, exact time.Duration) bool {
-	return time.Duration(estimate) >= exact && float64(estimate) <= 1.25*float64(exact)+float64(time.Microsecond)
+	return time.Duration(estimate) >= exact &&
+		float64(estimate) <= 1.25*float64(exact)+float64(time.Microsecond)
 }
 
 // TestQuantiles: the estimate against the exact quantile, for answers of many kinds.
@@ -69,7 +71,15 @@ func TestQuantiles(t *testing.T) {
 			l.Estimate(time.Now())
 			p50, p99 := exact[n-n/2-1], exact[n-n/100-1]
 			if !within(l.P50.Load(), p50) || !within(l.P99.Load(), p99) {
-				t.Errorf("%s, %d answers: p50 %v, exactly %v; p99 %v, exactly %v", name, n, time.Duration(l.P50.Load()), p50, time.Duration(l.P99.Load()), p99)
+				t.Errorf(
+					"%s, %d answers: p50 %v, exactly %v; p99 %v, exactly %v",
+					name,
+					n,
+					time.Duration(l.P50.Load()),
+					p50,
+					time.Duration(l.P99.Load()),
+					p99,
+				)
 			}
 		}
 	}
@@ -137,7 +147,7 @@ func TestForgets(t *testing.T) {
 			for i := range l.counts {
 				total += l.counts[i].Load()
 			}
-			if total > 2*forgetSamples {
+			if total > 2*decaySamples {
 				t.Errorf("%d answers are kept", total)
 			}
 		})
@@ -155,7 +165,7 @@ func TestAddWhileForgetting(t *testing.T) {
 			l.Add(time.Millisecond)
 		}
 	}()
-	for now := time.Now(); ; now = now.Add(forgetAfter) {
+	for now := time.Now(); ; now = now.Add(decayAfter) {
 		l.Estimate(now)
 		select {
 		case <-done:

@@ -1,4 +1,4 @@
-package standing
+package breaker
 
 // Tests of one HSM's standing, as tables.
 
@@ -32,15 +32,15 @@ func TestNote(t *testing.T) {
 		{"busy is no sign of life", []error{fault, fault, busy, fault}, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			var s Standing
+			var s Breaker
 			for i, result := range test.results {
-				out := s.Note(result)
+				out := s.Record(result)
 				if want := test.out && i == len(test.results)-1; out != want {
 					t.Errorf("after result %d: %v", i, out)
 				}
 			}
 			s.Trip("x", time.Now())
-			if s.Note(fault) {
+			if s.Record(fault) {
 				t.Error("asks for an HSM to go out that is out")
 			}
 		})
@@ -50,7 +50,7 @@ func TestNote(t *testing.T) {
 // TestPenalty: how long an HSM stays out at least, each time it goes out again.
 func TestPenalty(t *testing.T) {
 	now := time.Now()
-	var s Standing
+	var s Breaker
 	for i, want := range []time.Duration{0, 1, 2, 4, 8, 16, 30, 30} {
 		want *= time.Second
 		stay, first := s.Trip("reason", now)
@@ -60,14 +60,15 @@ func TestPenalty(t *testing.T) {
 		if _, again := s.Trip("another reason", now); again {
 			t.Fatal("went out twice")
 		}
-		if want > 0 && s.Pass(now.Add(stay-1)) {
+		if want > 0 && s.ProbeSucceeded(now.Add(stay-1)) {
 			t.Fatal("came back too early")
 		}
-		if service, _, reason := s.Service(now); service != status.Out || reason != "another reason" {
+		if service, _, reason := s.Service(now); service != status.Out ||
+			reason != "another reason" {
 			t.Fatalf("%s: %s", service, reason)
 		}
 		now = now.Add(stay)
-		if !s.Pass(now) || s.Out.Load() {
+		if !s.ProbeSucceeded(now) || s.Out.Load() {
 			t.Fatal("did not come back")
 		}
 		now = now.Add(10 * time.Second)
@@ -75,7 +76,7 @@ func TestPenalty(t *testing.T) {
 	if s.TripCount() != 8 {
 		t.Errorf("%d trips", s.TripCount())
 	}
-	now = now.Add(steadyTime)
+	now = now.Add(stableTime)
 	if stay, _ := s.Trip("reason", now); stay != 0 {
 		t.Errorf("after a minute in service it stays out for %v", stay)
 	}
@@ -84,12 +85,12 @@ func TestPenalty(t *testing.T) {
 // TestShare: what an HSM that came back gets.
 func TestShare(t *testing.T) {
 	now := time.Now()
-	var s Standing
+	var s Breaker
 	if s.Share(now) != 1 {
 		t.Error("not a full share from the start")
 	}
 	s.Trip("x", now)
-	s.Pass(now)
+	s.ProbeSucceeded(now)
 	for _, test := range []struct {
 		after time.Duration
 		want  float64
@@ -98,9 +99,9 @@ func TestShare(t *testing.T) {
 			t.Errorf("after %v: %v, want %v", test.after, got, test.want)
 		}
 	}
-	var fresh Standing
-	fresh.Absent("not there", now)
-	if !fresh.Pass(now) || fresh.Share(now) != 1 {
+	var fresh Breaker
+	fresh.MarkAbsent("not there", now)
+	if !fresh.ProbeSucceeded(now) || fresh.Share(now) != 1 {
 		t.Error("an HSM that was never in service starts with a part of its share")
 	}
 }
@@ -118,22 +119,22 @@ func TestService(t *testing.T) {
 		{"dob", status.Drained, false}, {"dobr", status.Returning, true}, {"dor", status.Out, false}, {"dr", status.InService, true}, {"ddr", status.InService, true}, {"dsr", status.Suspected, false},
 	} {
 		t.Run(fmt.Sprintf("steps %q", test.steps), func(t *testing.T) {
-			var s Standing
+			var s Breaker
 			for _, step := range test.steps {
 				switch step {
 				case 'o':
 					s.Trip("reason", now)
 				case 'b', 'p':
-					s.Pass(now)
+					s.ProbeSucceeded(now)
 				case 's':
-					s.SuspectNow("no answer", now)
+					s.MarkSuspect("no answer", now)
 				case 'd', 'r':
-					s.Drain(step == 'd', now)
+					s.SetDrained(step == 'd', now)
 				}
 			}
 			service, _, reason := s.Service(now)
-			if service != test.want || s.Serves() != test.serve {
-				t.Errorf("got %s, serves: %v", service, s.Serves())
+			if service != test.want || s.InService() != test.serve {
+				t.Errorf("got %s, serves: %v", service, s.InService())
 			}
 			if (reason == "") == (service != status.InService && service != status.Returning) {
 				t.Errorf("%s with the reason %q", service, reason)
@@ -144,12 +145,12 @@ func TestService(t *testing.T) {
 
 // TestProbePassesRequestsFail: probes that pass do not wipe out the faults of requests in between.
 func TestProbePassesRequestsFail(t *testing.T) {
-	var s Standing
+	var s Breaker
 	fault := &hsm.Error{Kind: hsm.ErrUnavailable}
-	for i := range FaultsToGoOut {
-		if out := s.Note(fault); out != (i == FaultsToGoOut-1) {
+	for i := range FaultsToTrip {
+		if out := s.Record(fault); out != (i == FaultsToTrip-1) {
 			t.Fatalf("fault %d: %v", i+1, out)
 		}
-		s.Pass(time.Now())
+		s.ProbeSucceeded(time.Now())
 	}
 }

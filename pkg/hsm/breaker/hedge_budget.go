@@ -1,6 +1,6 @@
-package standing
+package breaker
 
-// How often a slow request may go to a second HSM as well.
+// The budget for hedged requests.
 
 import (
 	"sync/atomic"
@@ -11,14 +11,14 @@ const (
 	hedgeBurst = 32 * hedgeCost // saved up at most
 )
 
-// HedgeBudget lets a few of a hundred requests be hedged. It starts full, so
-// that the first requests that meet a hung HSM are.
+// HedgeBudget limits hedges to a percentage of requests. It starts full, so that the first requests
+// that meet a hung HSM can be hedged.
 type HedgeBudget struct {
 	percent int64
 	saved   atomic.Int64
 }
 
-// Init sets how many of a hundred requests may be hedged; negative is none.
+// Init sets the percentage of requests that may be hedged; negative allows none.
 func (b *HedgeBudget) Init(percent int) {
 	b.percent = int64(max(percent, 0))
 	if b.percent > 0 {
@@ -26,14 +26,14 @@ func (b *HedgeBudget) Init(percent int) {
 	}
 }
 
-// Earn is called for every request.
+// Earn is called once for every request.
 func (b *HedgeBudget) Earn() {
 	if b.saved.Load() < hedgeBurst {
 		b.saved.Add(b.percent)
 	}
 }
 
-// Spend reports whether one more hedge may be made.
+// Spend takes one hedge from the budget and reports whether it may be made.
 func (b *HedgeBudget) Spend() bool {
 	for {
 		saved := b.saved.Load()

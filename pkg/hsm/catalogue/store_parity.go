@@ -1,9 +1,8 @@
 package catalogue
 
-// What is remembered across restarts of the parity of a group's keys: which versions were
-// once on every HSM, so that a lost one is told from one that never was
-// complete, and which are known to differ in their material, so that a restart
-// does not encrypt under them until the comparison comes round again.
+// The saved parity of a group's keys: the versions that were on every HSM, which tells a lost
+// version from one that was never complete, and the versions whose material differs, which must not
+// be encrypted under after a restart.
 
 import (
 	"encoding/json"
@@ -18,8 +17,9 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// ParityMemory is a group's file in the state directory. It holds labels and numbers, no secret.
-type ParityMemory struct {
+// SavedParity is a group's file in the state directory. It holds labels and numbers, and no
+// secrets.
+type SavedParity struct {
 	Format   int                 `json:"format"` // 1
 	Group    string              `json:"group"`
 	HSMs     []string            `json:"hsms"`                 // of which Complete speaks
@@ -30,14 +30,14 @@ type ParityMemory struct {
 	CompleteBytes []completeLabel `json:"completeBytes,omitempty"` // as Complete, of labels that are not UTF-8
 }
 
-// completeLabel is one label whose bytes JSON has no text for.
+// completeLabel is a label that is not UTF-8 and has no text in JSON.
 type completeLabel struct {
 	Label    []byte   `json:"label"`
 	Versions []uint32 `json:"versions"`
 }
 
-// Keep keeps labels byte for byte.
-func (m *ParityMemory) Keep(once map[string][]uint32) {
+// SetComplete stores the complete versions of each label, labels byte for byte.
+func (m *SavedParity) SetComplete(once map[string][]uint32) {
 	m.Complete = maps.Clone(once)
 	for label, versions := range once {
 		if !utf8.ValidString(label) {
@@ -47,8 +47,8 @@ func (m *ParityMemory) Keep(once map[string][]uint32) {
 	}
 }
 
-// Restore is what setComplete was given.
-func (m *ParityMemory) Restore() map[string][]uint32 {
+// CompleteVersions returns what SetComplete stored.
+func (m *SavedParity) CompleteVersions() map[string][]uint32 {
 	once := maps.Clone(m.Complete)
 	for _, c := range m.CompleteBytes {
 		if once == nil {
@@ -61,25 +61,25 @@ func (m *ParityMemory) Restore() map[string][]uint32 {
 
 const ParityFormat = 1
 
-// ParityFile is the file about the parity of the group.
+// ParityFile returns the path of the group's parity file.
 func (s *Store) ParityFile() string {
 	return filepath.Join(s.directory, fmt.Sprintf("complete-%s.json", url.QueryEscape(s.group)))
 }
 
-// WriteParity replaces what is remembered of the group's parity.
-func (s *Store) WriteParity(m ParityMemory) error { return s.replace(s.ParityFile(), m) }
+// WriteParity replaces the saved parity of the group.
+func (s *Store) WriteParity(m SavedParity) error { return s.replace(s.ParityFile(), m) }
 
-// ReadParity is what is remembered of the group's parity; fs.ErrNotExist if nothing is.
-func (s *Store) ReadParity() (*ParityMemory, error) {
-	if !s.Keeps() {
+// ReadParity returns the saved parity of the group, or fs.ErrNotExist.
+func (s *Store) ReadParity() (*SavedParity, error) {
+	if !s.IsPersistent() {
 		return nil, fs.ErrNotExist
 	}
 	path := s.ParityFile()
-	data, err := durable.ReadFile(path, maxMemoryFile)
+	data, err := durable.ReadFile(path, maxStateFile)
 	if err != nil {
 		return nil, err
 	}
-	var m ParityMemory
+	var m SavedParity
 	if err := json.Unmarshal(data, &m); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

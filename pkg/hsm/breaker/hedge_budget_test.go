@@ -1,4 +1,4 @@
-package standing
+package breaker
 
 import (
 	"fmt"
@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestBudget: the saved-up hedges, then a part of the requests, never more; also from many goroutines.
+// TestBudget: the saved-up hedges, then a part of the requests, never more; also from many
+// goroutines.
 func TestBudget(t *testing.T) {
 	for _, percent := range []int{-1, 1, 5, 50, 100} {
 		t.Run(fmt.Sprint(percent), func(t *testing.T) {
@@ -32,7 +33,8 @@ func TestBudget(t *testing.T) {
 			if percent < 0 {
 				most = 0
 			}
-			if spent.Load() > min(most+1, workers*each) || spent.Load() < min(most-workers-1, workers*each*int64(share)/100) {
+			if spent.Load() > min(most+1, workers*each) ||
+				spent.Load() < min(most-workers-1, workers*each*int64(share)/100) {
 				t.Errorf("%d hedges for %d requests, want %d", spent.Load(), workers*each, most)
 			}
 		})

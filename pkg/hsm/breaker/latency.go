@@ -1,7 +1,7 @@
-package standing
+package breaker
 
-// Latency: how long an HSM takes to answer, estimated from its recent answers.
-// A request adds one number without a lock; the background makes quantiles of them.
+// Latency of an HSM, estimated from its recent answers. A request adds one number without a lock; a
+// background loop computes quantiles.
 
 import (
 	"math/bits"
@@ -10,27 +10,28 @@ import (
 )
 
 const (
-	// Buckets are powers of two of a microsecond, each divided into bucketSteps:
-	// an estimate is at most a quarter too high.
+	// Buckets are powers of two of a microsecond, each divided into bucketSteps. An estimate is at
+	// most a quarter too high.
 	bucketSteps = 4
 	buckets     = bucketSteps * 26 // up to a minute
 
 	EstimateInterval = 250 * time.Millisecond
-	// estimateSamples are needed for an estimate: with fewer the last one stands.
+	// estimateSamples is the number of samples that an estimate needs; with fewer, the last one
+	// stays.
 	estimateSamples = 16
-	// Half of what is known is forgotten when there is this much of it, or it is this old.
-	forgetSamples = 1024
-	forgetAfter   = 10 * time.Second
+	// Half of the samples are dropped when there are this many, or after this time.
+	decaySamples = 1024
+	decayAfter   = 10 * time.Second
 )
 
-// Latency is the recent answers of one HSM.
+// Latency holds the recent answer times of one HSM. Add is safe for concurrent use.
 type Latency struct {
-	counts   [buckets]atomic.Uint32
-	P50, P99 atomic.Int64 // ns; 0: not known
-	halved   time.Time    // the background's own
+	counts    [buckets]atomic.Uint32
+	P50, P99  atomic.Int64 // ns; 0: not known
+	decayedAt time.Time    // the background's own
 }
 
-// Add takes note of one answer.
+// Add records the time of one answer.
 func (l *Latency) Add(d time.Duration) {
 	l.counts[bucketOf(d)].Add(1)
 }
@@ -42,13 +43,13 @@ func bucketOf(d time.Duration) int {
 	return min((exponent-2)*bucketSteps+int(step), buckets-1)
 }
 
-// bucketEnd is the time that no answer in the bucket reached.
+// bucketEnd returns the upper bound of a bucket.
 func bucketEnd(bucket int) time.Duration {
 	exponent, step := bucket/bucketSteps+2, bucket%bucketSteps
 	return time.Duration(uint64(bucketSteps+step+1)<<(exponent-2)) * time.Microsecond
 }
 
-// Estimate is called by the background, every estimateInterval.
+// Estimate updates P50 and P99. The background loop calls it every EstimateInterval.
 func (l *Latency) Estimate(now time.Time) {
 	var counts [buckets]uint32
 	var total uint32
@@ -61,8 +62,8 @@ func (l *Latency) Estimate(now time.Time) {
 	}
 	l.P50.Store(int64(quantile(&counts, total-total/2)))
 	l.P99.Store(int64(quantile(&counts, total-total/100)))
-	if total >= forgetSamples || now.Sub(l.halved) >= forgetAfter {
-		l.halved = now
+	if total >= decaySamples || now.Sub(l.decayedAt) >= decayAfter {
+		l.decayedAt = now
 		for i, count := range counts {
 			if count > 0 {
 				l.counts[i].Add(-((count + 1) / 2))
@@ -71,7 +72,7 @@ func (l *Latency) Estimate(now time.Time) {
 	}
 }
 
-// quantile is the end of the bucket in which the nth answer is.
+// quantile returns the upper bound of the bucket that holds the nth answer.
 func quantile(counts *[buckets]uint32, nth uint32) time.Duration {
 	var below uint32
 	for i, count := range counts {

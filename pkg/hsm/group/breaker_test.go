@@ -56,7 +56,8 @@ func TestThreeFaults(t *testing.T) {
 			t.Fatalf("after three faults: %+v, %v", trace, err)
 		}
 		out := logs.FilterMessageSnippet("taken out").All()
-		if len(out) != 1 || out[0].ContextMap()["hsm"] != "a" || !strings.Contains(out[0].ContextMap()["error"].(string), "CKR_DEVICE_ERROR") {
+		if len(out) != 1 || out[0].ContextMap()["hsm"] != "a" ||
+			!strings.Contains(out[0].ContextMap()["error"].(string), "CKR_DEVICE_ERROR") {
 			t.Errorf("the log says %v", out)
 		}
 	})
@@ -128,7 +129,12 @@ func TestBackByProbeOnly(t *testing.T) {
 func TestAllOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
-		g := start(t, tokens, inOrder, func(c *group.Config) { c.AttemptTimeout = 50 * time.Millisecond })
+		g := start(
+			t,
+			tokens,
+			inOrder,
+			func(c *group.Config) { c.AttemptTimeout = 50 * time.Millisecond },
+		)
 		for _, token := range tokens {
 			token.SetHook(all(down))
 		}
