@@ -65,7 +65,7 @@ var importRules = map[string]importRule{
 	"internal/text":       {pure: true},
 	"internal/sharedlib":  {standardOnly: true, pure: true},
 	"internal/version":    {standardOnly: true, pure: true},
-	testkit:               {standardOnly: true, pure: true},
+	testkit:               {ours: []string{"configs", "internal/text"}, pure: true},
 	"cmd/xks-proxy": {ours: []string{"configs", "internal/filewatch", "internal/guarded", "internal/isolation",
 		"internal/lastuse", "internal/peer", "internal/secret", "internal/subprocess", "internal/access", "internal/sharedlib", "internal/text",
 		"internal/version",
