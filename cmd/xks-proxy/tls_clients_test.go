@@ -172,8 +172,8 @@ func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
 		core, logs := observer.New(zap.DebugLevel)
 		r := newClientRefusals(zap.New(core))
 		for range 100 {
-			r.add(&clientRefusal{refusedSubject, "one"}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 4711})
-			r.add(&clientRefusal{refusedExpired, "another"}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 4712})
+			r.add(&clientRefusal{reason: refusedSubject, detail: "one"}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 4711})
+			r.add(&clientRefusal{reason: refusedExpired, detail: "another"}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 4712})
 		}
 		if logs.Len() != 2 {
 			t.Fatalf("%d lines, want one for each reason", logs.Len())
@@ -183,7 +183,7 @@ func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
 			t.Errorf("%v", first)
 		}
 		time.Sleep(refusalLogInterval + time.Second)
-		r.add(&clientRefusal{refusedSubject, "one"}, &net.TCPAddr{})
+		r.add(&clientRefusal{reason: refusedSubject, detail: "one"}, &net.TCPAddr{})
 		if logs.Len() != 3 || logs.All()[2].ContextMap()["refused_since_start"] != int64(101) {
 			t.Errorf("%v", logs.All())
 		}
