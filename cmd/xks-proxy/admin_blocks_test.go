@@ -226,9 +226,9 @@ func TestBlockList(t *testing.T) {
 		t.Errorf("exit code %d, %v: %s", code, err, stdout)
 	}
 	now := time.Date(2026, 11, 25, 6, 30, 0, 0, time.UTC)
-	long := aBlock("finance", "key-"+strings.Repeat("0123456789", 12))
+	long := aliceBlocks("finance", "key-"+strings.Repeat("0123456789", 12))
 	long.Reason = strings.Repeat("because ", 60)
-	list = blockList{Blocks: []block{aBlock("finance", ""), aBlock("", "finance-payroll-production"), long}, Configured: list.Configured, Unsaved: "no space left on device"}
+	list = blockList{Blocks: []block{aliceBlocks("finance", ""), aliceBlocks("", "finance-payroll-production"), long}, Configured: list.Configured, Unsaved: "no space left on device"}
 	checkPage(t, "block-list", func(p *text.Page) { printBlocks(p, list, now) })
 	p := text.NewPage(80)
 	printBlocks(p, blockList{Survive: true}, now)

@@ -53,7 +53,7 @@ func TestBlocksFollowThePath(t *testing.T) {
 	} {
 		directory := t.TempDir()
 		k := mustOpen(t, directory)
-		enforcer := &fakeEnforcer{}
+		enforcer := &enforced{}
 		k.attach(enforcer)
 		mustAdd(t, k, whole)
 		mustAdd(t, k, key)

@@ -84,7 +84,7 @@ type model struct {
 	random *rand.Rand
 	disk   *modelDisk
 	k      *killSwitch
-	force  *fakeEnforcer
+	force  *enforced
 	paths  map[string]string
 	pairs  []*modelPair
 	orders []*modelOrder // under way
@@ -122,7 +122,7 @@ func (m *model) tell(format string, args ...any) {
 
 // start is the start of the program.
 func (m *model) start(paths map[string]string) {
-	m.k, m.force = newKillSwitch("blocks.json", m.disk.write, zap.NewNop()), new(fakeEnforcer)
+	m.k, m.force = newKillSwitch("blocks.json", m.disk.write, zap.NewNop()), new(enforced)
 	if m.disk.content != nil {
 		blocks, err := parseBlocks(m.disk.content)
 		if err != nil {

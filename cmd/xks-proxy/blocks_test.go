@@ -21,6 +21,25 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
+// enforced keeps the blocks that are in effect.
+type enforced struct {
+	mu     sync.Mutex
+	blocks xks.Blocks
+}
+
+// SetBlocks implements blocker.
+func (e *enforced) SetBlocks(b xks.Blocks) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.blocks = b
+}
+
+func (e *enforced) now() xks.Blocks {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.blocks
+}
+
 func blockOf(keyStore, key string) block {
 	return block{blockTarget: blockTarget{KeyStore: keyStore, Key: key}, By: "alice", UID: 1000, Since: time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC), Reason: "case 4711"}
 }
@@ -81,7 +100,7 @@ func TestBlocksSurviveARestart(t *testing.T) {
 	if fmt.Sprint(after) != fmt.Sprint(before) || unsaved != nil || after[0] != before[0] {
 		t.Errorf("%+v, want %+v (%v)", after, before, unsaved)
 	}
-	enforcer := &fakeEnforcer{}
+	enforcer := &enforced{}
 	again.attach(enforcer)
 	b := enforcer.now()
 	if len(b.KeyStores) != 1 || !b.KeyStores["finance"] || len(b.Keys) != 2 ||
@@ -104,7 +123,7 @@ func TestBlocksSurviveARestart(t *testing.T) {
 // The file is written after the block is in effect, and a file that cannot be written changes nothing about that.
 func TestBlockThatCannotBeSaved(t *testing.T) {
 	k := mustOpen(t, t.TempDir())
-	enforcer := &fakeEnforcer{}
+	enforcer := &enforced{}
 	k.attach(enforcer)
 	mustAdd(t, k, blockOf("finance", ""))
 	good := k.write
@@ -151,7 +170,7 @@ func TestBlockOnADiskThatHangs(t *testing.T) {
 	directory := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		k := mustOpen(t, directory)
-		enforcer := &fakeEnforcer{}
+		enforcer := &enforced{}
 		k.attach(enforcer)
 		let := make(chan struct{})
 		k.write = func(string, []byte) error { <-let; return nil }
@@ -232,7 +251,7 @@ func TestBlocksAreLoggedAtStart(t *testing.T) {
 func TestBlocksAtOnce(t *testing.T) {
 	directory := t.TempDir()
 	k := mustOpen(t, directory)
-	enforcer := &fakeEnforcer{}
+	enforcer := &enforced{}
 	k.attach(enforcer)
 	var all sync.WaitGroup
 	for i := range 8 {

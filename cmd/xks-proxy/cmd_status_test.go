@@ -58,9 +58,9 @@ func badStatus() *proxyStatus {
 		s.KeyStores = append(s.KeyStores, keyStoreSummary{Name: "tenant-" + string(rune('a'+i%26)), Requests: 1000, Throttled: uint64(i), LastRequest: ago(time.Hour)})
 	}
 	s.KeyStores[0].Blocked = "alice"
-	long := aBlock("payroll", "key-1")
+	long := aliceBlocks("payroll", "key-1")
 	long.Since = ago(3 * time.Minute)
-	s.Blocks = blockList{Blocks: []block{aBlock("finance", ""), long}, Survive: true, Unsaved: "open /var/lib/xks-proxy/blocks.json: read-only file system"}
+	s.Blocks = blockList{Blocks: []block{aliceBlocks("finance", ""), long}, Survive: true, Unsaved: "open /var/lib/xks-proxy/blocks.json: read-only file system"}
 	s.Blocks.Blocks[0].Since = ago(40 * time.Minute)
 	s.Attention = attentionTo(s, statusNow)
 	return s

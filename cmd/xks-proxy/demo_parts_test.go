@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -14,7 +13,6 @@ import (
 	"testing"
 	"time"
 	"xks-proxy/internal/testkit"
-	"xks-proxy/internal/text"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -126,19 +124,6 @@ func TestDemoEndpoint(t *testing.T) {
 		if got := endpointOf(listen); got != want {
 			t.Errorf("%s: %s, want %s", listen, got, want)
 		}
-	}
-}
-
-// TestShellQuote: a shell gives back what was quoted.
-func TestShellQuote(t *testing.T) {
-	for _, s := range []string{"plain/path-1.json", "", "it's", "a b", "$(exit 3)", `"\`, "`x`", "new\nline", "*", "~", "é", "a'b'c"} {
-		said, err := exec.Command("sh", "-c", "printf %s "+text.ShellQuote(s)).Output()
-		if err != nil || string(said) != s {
-			t.Errorf("%q became %q (%v)", s, said, err)
-		}
-	}
-	if text.ShellQuote("a/b") != "a/b" {
-		t.Error("quotes where none are needed")
 	}
 }
 

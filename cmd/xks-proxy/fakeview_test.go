@@ -22,11 +22,12 @@ type heldBlocks struct{ atomic.Pointer[xks.Blocks] }
 
 func (h *heldBlocks) SetBlocks(b xks.Blocks) { h.Store(&b) }
 
-// aBlock is a block of alice's, with all that one can have.
-func aBlock(keyStore, key string) block {
+// aliceBlocks is a block that alice set.
+func aliceBlocks(keyStore, key string) block {
 	return block{
 		blockTarget: blockTarget{KeyStore: keyStore, Key: key}, By: "alice", UID: 1000,
-		Since: time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC), Reason: "case 4711",
+		Since:  time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC),
+		Reason: "case 4711",
 	}
 }
 

@@ -45,7 +45,7 @@ func TestOrderThatComesTooLate(t *testing.T) {
 		strings.Replace(adminDrainPath, "{name}", "hsm-a", 1): http.MethodPost,
 	} {
 		rig := newAdminRig(t)
-		_, _, err := rig.admin.kill.add(t.Context(), aBlock("archive", ""))
+		_, _, err := rig.admin.kill.add(t.Context(), aliceBlocks("archive", ""))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -88,16 +88,6 @@ func TestStrangeStateFiles(t *testing.T) {
 	}
 }
 
-func killSwitchIn(t *testing.T, directory string) *killSwitch {
-	t.Helper()
-	k, err := openKillSwitch(directory, zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(k.close)
-	return k
-}
-
 // What is written goes in the place of what stands there, and not where a link leads.
 func TestStateFilesAreReplaced(t *testing.T) {
 	for name, put := range strangeFiles {
@@ -105,10 +95,14 @@ func TestStateFilesAreReplaced(t *testing.T) {
 			continue
 		}
 		directory := t.TempDir()
-		k := killSwitchIn(t, directory)
+		k, err := openKillSwitch(directory, zap.NewNop())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.close()
 		refused := refusedPINs{directory: directory, log: zap.NewNop()}
 		h := hsmConfig{Name: "hsm-a", Module: "m", Token: "t"}
-		err := errors.Join(put(filepath.Join(directory, blocksName)), put(refused.file("hsm-a")))
+		err = errors.Join(put(filepath.Join(directory, blocksName)), put(refused.file("hsm-a")))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +120,12 @@ func TestStateFilesAreReplaced(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if blocks, _ := killSwitchIn(t, directory).list(); len(blocks) != 1 {
+		again, err := openKillSwitch(directory, zap.NewNop())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer again.close()
+		if blocks, _ := again.list(); len(blocks) != 1 {
 			t.Errorf("%s: after a restart %v", name, blocks)
 		}
 		if err := refused.held(h, secret.New("1234")); err == nil {
