@@ -49,7 +49,7 @@ func fullSources(t *testing.T) metricSources {
 
 func TestServiceMetrics(t *testing.T) {
 	registry := newMetrics(fullSources(t))
-	text := scrape(t, registry)
+	text := testkit.Scrape(t, registry)
 	for _, want := range []string{
 		`xks_proxy_requests_total{key_store="finance",operation="Encrypt",outcome="ok"} 6`,
 		`xks_proxy_requests_total{key_store="finance",operation="Decrypt",outcome="ThrottlingException"} 7`,
@@ -88,7 +88,7 @@ func TestServiceMetrics(t *testing.T) {
 // Counters that start to exist with their first event would be invisible to rate() then: where the values are few, all are there
 // from the beginning.
 func TestServiceMetricsOfAnIdleProxy(t *testing.T) {
-	text := scrape(t, newMetrics(newFakeSources(newAdminRig(t).admin.serviceConfig)))
+	text := testkit.Scrape(t, newMetrics(newFakeSources(newAdminRig(t).admin.serviceConfig)))
 	for _, want := range []string{`xks_proxy_blocks{kind="key"} 0`, `xks_proxy_blocks{kind="key_store"} 0`} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("no %s", want)
@@ -104,7 +104,7 @@ func TestScrapeOfAThousandKeyStores(t *testing.T) {
 	rig.admin.keyStores = func() []xks.KeyStoreStatus { return stores }
 	registry := newMetrics(newFakeSources(rig.admin.serviceConfig))
 	start := time.Now()
-	text := scrape(t, registry)
+	text := testkit.Scrape(t, registry)
 	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("it took %v", took)
 	}
@@ -120,7 +120,7 @@ func BenchmarkScrape(b *testing.B) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(newServiceCollector(newFakeSources(view)))
 	for b.Loop() {
-		scrape(b, registry)
+		testkit.Scrape(b, registry)
 	}
 }
 
@@ -133,7 +133,7 @@ func TestMetricsWhileTheProxyStarts(t *testing.T) {
 	rig.admin.ready = func() string { return "starting" }
 	c := rig.admin.config()
 	c.HSMGroups = []hsmGroupConfig{{Name: "main", HSMs: []groupMemberConfig{{HSM: "hsm-a"}, {HSM: "hsm-b"}}}}
-	text := scrape(t, newMetrics(newFakeSources(rig.admin.serviceConfig)))
+	text := testkit.Scrape(t, newMetrics(newFakeSources(rig.admin.serviceConfig)))
 	for _, want := range []string{
 		`xks_proxy_requests_total{key_store="payroll",operation="Decrypt",outcome="AuthenticationFailedException"} 0`,
 		`xks_proxy_policy_denials_total{key_store="payroll",mode="enforce"} 0`,
@@ -160,7 +160,7 @@ func TestReloadMetrics(t *testing.T) {
 		Generation: 3, LoadedAt: time.Unix(1000, 0), Attempts: 2, Failures: 1, LastError: "wrong",
 		WaitsForRestart: []string{"server.listen"},
 	}}
-	text := scrape(t, newMetrics(newFakeSources(view)))
+	text := testkit.Scrape(t, newMetrics(newFakeSources(view)))
 	for _, want := range []string{
 		"xks_proxy_config_generation 3", "xks_proxy_config_last_reload_success 0",
 		"xks_proxy_config_last_load_timestamp_seconds 1000",

@@ -4,14 +4,10 @@ package main
 // lists all of it.
 
 import (
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
+	"xks-proxy/internal/testkit"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -35,7 +31,7 @@ xks_proxy_hsm_process_up{hsm="hsm-c"} 1
 	if err != nil {
 		t.Error(err)
 	}
-	text := scrape(t, registry)
+	text := testkit.Scrape(t, registry)
 	for _, want := range []string{
 		`xks_proxy_hsm_service{hsm="hsm-a",hsm_group="main",state="drained"} 1`,
 		`xks_proxy_hsm_service{hsm="hsm-a",hsm_group="main",state="in_service"} 0`,
@@ -59,15 +55,4 @@ xks_proxy_hsm_process_up{hsm="hsm-c"} 1
 			t.Errorf("%s: %s", p.Metric, p.Text)
 		}
 	}
-}
-
-func scrape(t testing.TB, registry *prometheus.Registry) string {
-	t.Helper()
-	w := httptest.NewRecorder()
-	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, metricsPath, nil))
-	body, err := io.ReadAll(w.Body)
-	if err != nil || w.Code != http.StatusOK {
-		t.Fatalf("%d: %v", w.Code, err)
-	}
-	return string(body)
 }

@@ -277,7 +277,7 @@ func TestCertificateMetrics(t *testing.T) {
 	r.isRefused(mutualPort, r.clientTLS(tls.VersionTLS13), refusedAbsent)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(newTLSCollector(r.holder))
-	text := scrape(t, registry)
+	text := testkit.Scrape(t, registry)
 	for _, want := range []string{
 		`xks_proxy_certificate_expiry_timestamp_seconds{key_store="",name="xks.example.com",use="server"} `,
 		`xks_proxy_certificate_expiry_timestamp_seconds{key_store="finance",name="finance.example.com",use="server"} `,
