@@ -13,6 +13,13 @@ import (
 	"xks-proxy/pkg/hsm/status"
 )
 
+// needs collects what needs an operator.
+type needs []attention
+
+func (n *needs) add(how severity, format string, args ...any) {
+	*n = append(*n, attention{Severity: how, Text: fmt.Sprintf(format, args...)})
+}
+
 // forgottenDrain is when a drained HSM is more than maintenance.
 const forgottenDrain = oneDay
 
@@ -68,29 +75,17 @@ func certificateAttention(c *certificateStatus, now time.Time) (severity, string
 
 // looseningAttention is what an operator should look at after reloads.
 func looseningAttention(s looseningState, now time.Time) []attention {
-	var all []attention
+	var all needs
 	if len(s.Refused) > 0 {
-		all = append(
-			all,
-			attention{
-				severityWarning,
-				fmt.Sprintf("The files hold changes that may let in what is refused now (%s); "+
-					"they were refused, and the configuration before them is in use. "+
-					"Correct the files, or accept the changes: %s",
-					someLoosenings(s.Refused), acceptCommand(s.Digest)),
-			},
-		)
+		all.add(severityWarning, "The files hold changes that may let in what is refused now (%s); "+
+			"they were refused, and the configuration before them is in use. "+
+			"Correct the files, or accept the changes: %s",
+			someLoosenings(s.Refused), acceptCommand(s.Digest))
 	}
 	if len(s.Loosens) > 0 && !s.Accepted && now.Sub(s.At) < unacceptedFor {
-		all = append(
-			all,
-			attention{
-				severityWarning,
-				fmt.Sprintf("The reload %s ago by %s may let in what was refused before: %s. "+
-					"Correct the files, or say that you meant it: xks-proxy reload --accept-loosening",
-					text.Duration(now.Sub(s.At)), s.By, someLoosenings(s.Loosens)),
-			},
-		)
+		all.add(severityWarning, "The reload %s ago by %s may let in what was refused before: %s. "+
+			"Correct the files, or say that you meant it: xks-proxy reload --accept-loosening",
+			text.Duration(now.Sub(s.At)), s.By, someLoosenings(s.Loosens))
 	}
 	return all
 }
@@ -98,25 +93,22 @@ func looseningAttention(s looseningState, now time.Time) []attention {
 // attentionTo lists what is not as it should be, the most urgent first. Blocks are intended, so they
 // are not listed.
 func attentionTo(s *proxyStatus, now time.Time) []attention {
-	var all []attention
-	add := func(how severity, format string, args ...any) {
-		all = append(all, attention{how, fmt.Sprintf(format, args...)})
-	}
+	var all needs
 	if s.State != readyVerdict {
-		add(severityCritical, "The proxy is not ready: %s.", s.State)
+		all.add(severityCritical, "The proxy is not ready: %s.", s.State)
 	}
 	for _, g := range s.Groups {
 		all = append(all, groupAttention(&g, now)...)
 	}
 	if s.Blocks.Unsaved != "" {
-		add(
+		all.add(
 			severityCritical,
 			"What is blocked will not survive a restart: %s Fix that; the proxy tries again every 5 seconds.",
 			text.Sentence(s.Blocks.Unsaved),
 		)
 	}
 	if s.Refused > 0 {
-		add(
+		all.add(
 			severityCritical,
 			"A process that the proxy has started, or may have, tried to use the admin socket (%s): "+
 				"the library of an HSM may be hostile; see the log.",
@@ -125,7 +117,7 @@ func attentionTo(s *proxyStatus, now time.Time) []attention {
 	}
 	for _, c := range s.Confinement {
 		if says := c.attention(); says != "" {
-			add(severityWarning, "%s", says)
+			all.add(severityWarning, "%s", says)
 		}
 	}
 	if s.Log != nil {
@@ -136,7 +128,7 @@ func attentionTo(s *proxyStatus, now time.Time) []attention {
 		all = append(all, looseningAttention(s.Reload.Loosening, now)...)
 	}
 	if s.Reload != nil && s.Reload.LastError != "" && len(s.Reload.Loosening.Refused) == 0 {
-		add(
+		all.add(
 			severityWarning,
 			"The last reload, %s ago, failed, and the configuration before it is still in use: %s",
 			text.Duration(now.Sub(s.Reload.LastAttempt)),
@@ -150,10 +142,7 @@ func attentionTo(s *proxyStatus, now time.Time) []attention {
 }
 
 func groupAttention(g *groupSummary, now time.Time) []attention {
-	var all []attention
-	add := func(how severity, format string, args ...any) {
-		all = append(all, attention{how, text.Sentence(fmt.Sprintf(format, args...))})
-	}
+	var all needs
 	for _, h := range g.Others {
 		reason := ""
 		if h.Reason != "" {
@@ -169,7 +158,7 @@ func groupAttention(g *groupSummary, now time.Time) []attention {
 		}
 		switch {
 		case h.Service == status.Out || h.Service == status.Drained:
-			add(
+			all.add(
 				how,
 				"%s of the group %s is %s for %s%s",
 				h.Name,
@@ -179,10 +168,10 @@ func groupAttention(g *groupSummary, now time.Time) []attention {
 				reason,
 			)
 		case h.Health != status.Active:
-			add(severityWarning, "%s of the group %s is %s%s", h.Name, g.Name, h.Health, reason)
+			all.add(severityWarning, "%s of the group %s is %s%s", h.Name, g.Name, h.Health, reason)
 		}
 		if h.Unverified != "" {
-			add(
+			all.add(
 				severityCritical,
 				"%s of the group %s serves a key only after it was compared with another HSM: %s",
 				h.Name,
@@ -192,7 +181,7 @@ func groupAttention(g *groupSummary, now time.Time) []attention {
 		}
 	}
 	if g.Dangerous > 0 {
-		add(
+		all.add(
 			severityCritical,
 			"The group %s has keys with different material under one name, or twice: %s; see xks-proxy hsm list",
 			g.Name,
@@ -200,8 +189,11 @@ func groupAttention(g *groupSummary, now time.Time) []attention {
 		)
 	}
 	if other := g.Findings - g.Dangerous; other > 0 {
-		add(severityWarning, "The keys of the group %s need attention: %s; see xks-proxy hsm list",
+		all.add(severityWarning, "The keys of the group %s need attention: %s; see xks-proxy hsm list",
 			g.Name, text.Plural(other, "finding"))
+	}
+	for i := range all {
+		all[i].Text = text.Sentence(all[i].Text) // a reason may end like one already
 	}
 	return all
 }
@@ -209,7 +201,7 @@ func groupAttention(g *groupSummary, now time.Time) []attention {
 // certificatesAttention lists certificates that have expired or expire soon. A CA of clients is a
 // warning while another is left.
 func certificatesAttention(list []certificateStatus, now time.Time) []attention {
-	var all []attention
+	var all needs
 	caLeft := slices.ContainsFunc(list, func(c certificateStatus) bool {
 		return c.Use == useClientCA && c.urgency(now) <= endsSoon
 	})
@@ -221,23 +213,23 @@ func certificatesAttention(list []certificateStatus, now time.Time) []attention 
 		if how == severityCritical && c.Use == useClientCA && caLeft {
 			how = severityWarning
 		}
-		all = append(all, attention{how, says})
+		all.add(how, "%s", says)
 	}
 	return all
 }
 
 // logAttention is what an operator should know about the log.
 func logAttention(s *logState, now time.Time) []attention {
-	var all []attention
+	var all needs
 	if s.Failing != "" {
-		all = append(all, attention{severityCritical, fmt.Sprintf(
+		all.add(severityCritical,
 			"The log (%s) cannot be written for %s: %s Up to 8 MiB of lines wait in memory.",
-			s.Output, text.Duration(now.Sub(s.Since)), text.Sentence(s.Failing))})
+			s.Output, text.Duration(now.Sub(s.Since)), text.Sentence(s.Failing))
 	}
 	if s.Lost > 0 && now.Sub(s.LastLost) < oneDay {
-		all = append(all, attention{severityCritical, fmt.Sprintf(
+		all.add(severityCritical,
 			"%s of the log were lost since the start, the last %s ago.",
-			text.Plural(int(s.Lost), "line"), text.Duration(now.Sub(s.LastLost)))})
+			text.Plural(int(s.Lost), "line"), text.Duration(now.Sub(s.LastLost)))
 	}
 	return all
 }

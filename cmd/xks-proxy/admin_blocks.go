@@ -45,7 +45,9 @@ func (a *admin) blockList() blockList {
 	c := a.config()
 	for i, k := range c.KeyStores {
 		if k.Blocked {
-			l.Configured = append(l.Configured, configuredBlock{k.Name, placeOf(c, fmt.Sprintf("key_stores[%d].blocked", i))})
+			l.Configured = append(l.Configured, configuredBlock{
+				KeyStore: k.Name, Place: placeOf(c, fmt.Sprintf("key_stores[%d].blocked", i)),
+			})
 		}
 	}
 	return l

@@ -7,7 +7,9 @@ func (a *admin) credentialList() credentialUses {
 	answer := credentialUses{Since: a.uses.Since, Credentials: []credentialUse{}}
 	for _, k := range a.keyStores() {
 		for _, c := range k.Credentials {
-			answer.Credentials = append(answer.Credentials, credentialUse{k.Name, c.AccessKeyID, c.LastUsed})
+			answer.Credentials = append(answer.Credentials, credentialUse{
+				KeyStore: k.Name, AccessKeyID: c.AccessKeyID, LastUsed: c.LastUsed,
+			})
 		}
 	}
 	return answer

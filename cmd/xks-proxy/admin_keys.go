@@ -57,7 +57,7 @@ func reachedBy(r *catalogue.KeyReport, stores []keyStoreConfig) []reachingStore 
 	for _, k := range stores {
 		id, ok := xks.KeyStoreConfig{Labels: k.Keys.Labels, Label: k.Keys.Label}.KeyID(label)
 		if ok {
-			list = append(list, reachingStore{k.Name, id})
+			list = append(list, reachingStore{Name: k.Name, KeyID: id})
 		}
 	}
 	return list

@@ -10,10 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"xks-proxy/internal/peer"
 	"xks-proxy/pkg/hsm"
-
-	"go.uber.org/zap"
 )
 
 // fakeReloads answers what a test wants.
@@ -39,18 +36,8 @@ func TestReloadCommands(t *testing.T) {
 	rig := newAdminRig(t)
 	fake := &fakeReloads{}
 	rig.admin.reloads = fake
-	handler := adminRoutes{rig.admin}.handler() // the rig's server has been made without
-	server := httptest.NewUnstartedServer(handler)
-	l, err := listenAdmin(t.Context(), adminConfig{Socket: rig.socket + "2"}, "", zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	server.Listener = l
-	server.Config.ConnContext = peer.Context(rig.names)
-	server.Start()
-	defer server.Close()
 	run := func(args ...string) (string, string, int) {
-		return execute(t, append(args, "--socket", rig.socket+"2")...)
+		return execute(t, append(args, "--socket", rig.socket)...)
 	}
 	fake.answer = &reloadAnswer{File: "/etc/x.yaml", Generation: 7, Took: hsm.Milliseconds(12 * time.Millisecond), WaitsForRestart: []string{"server.listen"}, Warnings: []string{"x.yaml:1:1: careful"},
 		Changes: []configChange{{Key: "key_stores[finance]", Kind: added}, {Key: "hsms[a].sessions", Old: "32", New: "64", Kind: changed},
@@ -115,10 +102,10 @@ reload.loosening is confirm: a reload refuses this until you accept it:
 			t.Errorf("%d %s%s", code, stdout, stderr)
 		}
 	}
-	for want, err := range map[int]error{http.StatusConflict: errNotStarted, http.StatusUnprocessableEntity: errors.New("wrong")} {
+	for want, err := range map[int]error{http.StatusConflict: errStarting, http.StatusUnprocessableEntity: errors.New("wrong")} {
 		fake.err = err
 		w := httptest.NewRecorder()
-		handler.ServeHTTP(w, httptest.NewRequest(http.MethodPost, adminReloadPath, nil))
+		adminRoutes{rig.admin}.handler().ServeHTTP(w, httptest.NewRequest(http.MethodPost, adminReloadPath, nil))
 		if w.Code != want {
 			t.Errorf("%v: %d, want %d", err, w.Code, want)
 		}

@@ -141,10 +141,8 @@ func (c *hsmCollector) Collect(to chan<- prometheus.Metric) {
 	}
 	for name, p := range c.from.processes() {
 		send(to, c.process, p.State(), name)
-		if running, ok := p.(*runningHSM); ok {
-			if made, ok := running.fleetProcess.(*testKeyProcess); ok {
-				send(to, c.testKey, made.maker, name)
-			}
+		if maker := testKeyMakerOf(p); maker != nil {
+			send(to, c.testKey, maker, name)
 		}
 	}
 }

@@ -13,7 +13,7 @@ func looseningCounts(s looseningState) []oneValue {
 	var values []oneValue
 	for _, setting := range looseningSettings {
 		for _, accepted := range []bool{false, true} {
-			count := s.taken[looseningCount{setting, accepted}]
+			count := s.taken[looseningCount{setting: setting, accepted: accepted}]
 			values = append(values, sample(float64(count), setting, fmt.Sprint(accepted)))
 		}
 	}

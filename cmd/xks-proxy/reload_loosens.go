@@ -123,6 +123,6 @@ func noteLoosening(s *looseningState, try reloadTry, answer *reloadAnswer, err e
 		s.taken = map[looseningCount]int{}
 	}
 	for _, one := range answer.Loosens {
-		s.taken[looseningCount{one.Setting, accepted}]++
+		s.taken[looseningCount{setting: one.Setting, accepted: accepted}]++
 	}
 }

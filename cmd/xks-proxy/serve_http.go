@@ -63,10 +63,10 @@ func newServers(p *parts, l *listeners) *servers {
 	view := s.view(allowed)
 	s.admin = newAdminServer(newAdmin(view), allowed, peer.NewNames(peer.SystemName))
 	s.admin.ConnState = s.few[listenerAdmin].connState
-	metrics := metricsHandler(metricSources{serviceConfig: view, besides: s.besides, tls: p.tls})
-	s.metrics = s.newMetricsServer(metrics)
+	shown := metricsHandler(metricSources{serviceConfig: view, besides: s.besides, tls: p.tls})
+	s.metrics = s.newMetricsServer(shown)
 	s.plain = &http.Server{
-		Handler:           s.health.plain(p.config, metrics),
+		Handler:           s.health.plain(p.config, shown),
 		ReadHeaderTimeout: healthHeaderTimeout,
 		ReadTimeout:       c.ReadTimeout,
 		WriteTimeout:      writeTimeout,

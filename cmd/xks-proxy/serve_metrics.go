@@ -19,10 +19,10 @@ import (
 )
 
 // newMetricsServer is for metrics.listen. HTTP/1.1 is all that a scrape needs.
-func (s *servers) newMetricsServer(metrics http.Handler) *http.Server {
+func (s *servers) newMetricsServer(handler http.Handler) *http.Server {
 	c := s.parts.config.Server
 	r := chi.NewRouter()
-	r.Method(http.MethodGet, metricsPath, metrics)
+	r.Method(http.MethodGet, metricsPath, handler)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Server{

@@ -10,13 +10,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Metrics as Prometheus reads them.
-
-// Scrape returns the metrics of a registry in the text format.
-func Scrape(t testing.TB, registry *prometheus.Registry) string {
+// Scrape returns the metrics of a registry as monitoring reads them.
+func Scrape(t testing.TB, registry prometheus.Gatherer) string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, r)
 	body, err := io.ReadAll(w.Body)
 	if err != nil || w.Code != http.StatusOK {
 		t.Fatalf("%d: %v", w.Code, err)
