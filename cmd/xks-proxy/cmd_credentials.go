@@ -64,7 +64,7 @@ it reads only this one.`,
 		Example: "  xks-proxy credentials export finance.json --key-store finance",
 		Args:    oneArgument("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return k.export(c, args[0], asJSON)
+			return exportKey(c, &k, args[0], asJSON)
 		},
 	}
 	c.Flags().SortFlags = false
@@ -81,7 +81,8 @@ type exported struct {
 	AccessKeyID string `json:"accessKeyId"`
 }
 
-func (k *keyStoreChoice) export(c *cobra.Command, output string, asJSON bool) error {
+// exportKey writes the access key that is meant as the AWS console takes it.
+func exportKey(c *cobra.Command, k *keyStoreChoice, output string, asJSON bool) error {
 	l, store, err := k.load()
 	if err != nil {
 		return err

@@ -11,7 +11,6 @@ import (
 	"unicode/utf8"
 
 	"xks-proxy/internal/text"
-	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
 )
 
@@ -216,14 +215,6 @@ func writeOverrides(e *entry, p pkcs11.ProbeProfile) {
 		e.line("    overrides:")
 		e.WriteString(o.String())
 	}
-}
-
-func codeList(codes []hsm.CKR) string {
-	var parts []string
-	for _, code := range codes {
-		parts = append(parts, fmt.Sprintf("0x%X", uint32(code)))
-	}
-	return "[" + strings.Join(parts, ", ") + "]"
 }
 
 // probeFindings are the figures of a report, a line each.

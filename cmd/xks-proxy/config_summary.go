@@ -101,16 +101,6 @@ func describePolicies(c *config, k keyStoreConfig) string {
 	return "none"
 }
 
-// hsm finds an HSM that validate has seen.
-func (c *config) hsm(name string) hsmConfig {
-	for _, h := range c.HSMs {
-		if h.Name == name {
-			return h
-		}
-	}
-	return hsmConfig{}
-}
-
 func orAny(regions []string) string {
 	if len(regions) == 0 {
 		return "any"

@@ -59,14 +59,6 @@ func (k *pinKeeper) reread() (json.RawMessage, error) {
 	return settings, nil
 }
 
-// readPIN reads the PIN; the zero secret if there is none.
-func (h hsmConfig) readPIN(ctx context.Context, dir string) (secret.Secret, error) {
-	if h.PIN.IsZero() {
-		return secret.Secret{}, nil
-	}
-	return h.PIN.Read(ctx, dir)
-}
-
 // tell is the worker's OnPIN.
 func (k *pinKeeper) tell(refusal error) { k.refused.note(k.hsm, k.current(), refusal) }
 

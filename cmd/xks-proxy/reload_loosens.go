@@ -17,9 +17,6 @@ import (
 	"go.uber.org/zap"
 )
 
-// confirms tells whether an operator has to accept what loosens.
-func (c reloadConfig) confirms() bool { return c.Loosening == "confirm" }
-
 // looseningRefused is the error of a reload that nobody has accepted. asked is another digest, if
 // that was accepted instead.
 type looseningRefused struct {

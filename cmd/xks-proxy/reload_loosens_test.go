@@ -164,7 +164,9 @@ func TestLooseningsAreLoggedAndCounted(t *testing.T) {
 	}
 	answer := &reloadAnswer{Generation: 3}
 	for i := range 200 {
-		answer.Loosens = append(answer.Loosens, loosening{blocked, fmt.Sprintf("key_stores[%d].blocked", i), "was true and is false"})
+		answer.Loosens = append(answer.Loosens, loosening{
+			Setting: blocked, Key: fmt.Sprintf("key_stores[%d].blocked", i), What: "was true and is false",
+		})
 	}
 	began := time.Now()
 	r.note(reloadTry{by: "SIGHUP", began: began}, answer, nil)

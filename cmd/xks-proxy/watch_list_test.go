@@ -18,7 +18,7 @@ func TestFilesOf(t *testing.T) {
 			TLS: tlsConfig{
 				Certificate: "/crt",
 				Key:         "/key",
-				More:        []certificateConfig{{"/crt2", "/key2"}},
+				More:        []certificateConfig{{Certificate: "/crt2", Key: "/key2"}},
 			},
 			ClientCertificates: clientCertificatesConfig{CA: "/ca"},
 			Listeners: []listenerConfig{
@@ -32,7 +32,7 @@ func TestFilesOf(t *testing.T) {
 		},
 		KeyStores: []keyStoreConfig{{
 			Certificates: []certificateConfig{
-				{"/crt3", "/key3"},
+				{Certificate: "/crt3", Key: "/key3"},
 			}, Policy: policyConfig{Files: []string{"/policies"}},
 			Credentials: []credentialConfig{
 				{SecretAccessKey: secret.Ref{File: "/secret"}},

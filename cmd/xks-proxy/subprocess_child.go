@@ -6,9 +6,7 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -17,10 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"xks-proxy/internal/subprocess"
-	"xks-proxy/pkg/hsm/worker"
 )
 
 // child is one run.
@@ -33,25 +28,6 @@ type child struct {
 	inherited   []*os.File          // its descriptors from firstInherited on; run closes them
 	line        func(string)        // gets each line of its standard output at once; nil: none wanted
 	output      io.Writer           // its standard output, a terminal for instance; nil: run returns it
-}
-
-// readChildOrder is the child's side of input: it reads the order as JSON. parent is the command that
-// gives such orders, for someone who starts the child by hand.
-func readChildOrder(c *cobra.Command, parent string, order any) error {
-	err := worker.ForbidDumps() // a PIN is in this process's memory
-	if err != nil {
-		return err
-	}
-	data, err := io.ReadAll(c.InOrStdin())
-	if err != nil {
-		return fmt.Errorf("the order cannot be read: %w", err)
-	}
-	defer clear(data)
-	err = json.Unmarshal(data, order)
-	if err != nil {
-		return fmt.Errorf("this command is for %s: standard input holds no order", parent)
-	}
-	return nil
 }
 
 // firstInherited is the descriptor of the first of exec.Cmd.ExtraFiles.
