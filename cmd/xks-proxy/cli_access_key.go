@@ -63,7 +63,7 @@ func (k *keyStoreChoice) accessKey(
 		func(other keyStoreConfig) bool { return other.Name == store.Name },
 	)
 	id, path := store.Credentials[n].AccessKeyID, secretKeyPath(i, n)
-	refs := []placedRef{{path, store.Credentials[n].SecretAccessKey}}
+	refs := []placedRef{{path: path, ref: store.Credentials[n].SecretAccessKey}}
 	secret.TakeVariables(withoutPlaces(refs)...)
 	r := newReport(l.config.source)
 	value := readAll(ctx, r, refs)[0]

@@ -20,7 +20,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetErr(stderr)
 	addCompletion(root)
 	setWidth(root, text.Width(stdout))
-	command, err := root.ExecuteContextC(context.WithValue(ctx, commandLine{}, args))
+	ran, err := root.ExecuteContextC(context.WithValue(ctx, commandLine{}, args))
 	if err == nil {
 		return 0
 	}
@@ -30,7 +30,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintf(stderr, "%s: %v\n", root.Name(), failure.err)
 	}
 	if failure.code == exitUsage {
-		fmt.Fprintf(stderr, "Try: %s --help\n", command.CommandPath())
+		fmt.Fprintf(stderr, "Try: %s --help\n", ran.CommandPath())
 	}
 	return failure.code
 }

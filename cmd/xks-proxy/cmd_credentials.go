@@ -64,7 +64,7 @@ it reads only this one.`,
 		Example: "  xks-proxy credentials export finance.json --key-store finance",
 		Args:    oneArgument("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return exportKey(c, &k, args[0], asJSON)
+			return exportKey(c, k, args[0], asJSON)
 		},
 	}
 	c.Flags().SortFlags = false

@@ -96,8 +96,8 @@ reload.loosening is confirm: a reload refuses this until you accept it:
 		t.Errorf("%d %s", code, stdout)
 	}
 	fake.answer, fake.err = nil, errors.New("/etc/x.yaml:3:1: wrong")
-	for _, command := range [][]string{{"reload"}, {"config", "diff"}, {"reload", "--json"}} {
-		stdout, stderr, code = run(command...)
+	for _, args := range [][]string{{"reload"}, {"config", "diff"}, {"reload", "--json"}} {
+		stdout, stderr, code = run(args...)
 		if stdout != "" || stderr != "xks-proxy: /etc/x.yaml:3:1: wrong\n" || code != exitFailed {
 			t.Errorf("%d %s%s", code, stdout, stderr)
 		}
