@@ -229,7 +229,7 @@ func TestBlockList(t *testing.T) {
 	long := aliceBlocks("finance", "key-"+strings.Repeat("0123456789", 12))
 	long.Reason = strings.Repeat("because ", 60)
 	list = blockList{Blocks: []block{aliceBlocks("finance", ""), aliceBlocks("", "finance-payroll-production"), long}, Configured: list.Configured, Unsaved: "no space left on device"}
-	checkPage(t, "block-list", func(p *text.Page) { printBlocks(p, list, now) })
+	testkit.CheckPage(t, "block-list", func(p *text.Page) { printBlocks(p, list, now) })
 	p := text.NewPage(80)
 	printBlocks(p, blockList{Survive: true}, now)
 	if p.String() != "Nothing is blocked.\n" {

@@ -76,7 +76,7 @@ func TestKeysList(t *testing.T) {
 			if code != 0 || stderr != "" {
 				t.Fatalf("exit code %d, %s", code, stderr)
 			}
-			testkit.CheckGolden(t, goldenPath(name), []byte(stdout))
+			testkit.CheckGolden(t, testkit.CLIGolden(name), []byte(stdout))
 		})
 	}
 	for want, args := range map[string][]string{

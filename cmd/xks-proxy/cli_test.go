@@ -22,11 +22,6 @@ func execute(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	return out.String(), errors.String(), code
 }
 
-// goldenPath is the golden file of what a command prints.
-func goldenPath(name string) string {
-	return "testdata/cli/" + name + ".txt"
-}
-
 func TestHelp(t *testing.T) {
 	for name, args := range map[string][]string{
 		"help":                    nil,
@@ -73,7 +68,7 @@ func TestHelp(t *testing.T) {
 					t.Errorf("a line of more than 100 characters: %s", line)
 				}
 			}
-			testkit.CheckGolden(t, goldenPath(name), []byte(stdout))
+			testkit.CheckGolden(t, testkit.CLIGolden(name), []byte(stdout))
 		})
 	}
 }

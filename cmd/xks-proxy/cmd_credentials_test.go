@@ -136,7 +136,7 @@ func TestCredentialsNewForAKeyStore(t *testing.T) {
 	if strings.Contains(stdout, secret) {
 		t.Errorf("the secret is printed:\n%s", stdout)
 	}
-	testkit.CheckGolden(t, goldenPath("credentials-new"), []byte(strings.ReplaceAll(strings.ReplaceAll(stdout, id, "ACCESSKEYID"), dir, "DIR")))
+	testkit.CheckGolden(t, testkit.CLIGolden("credentials-new"), []byte(strings.ReplaceAll(strings.ReplaceAll(stdout, id, "ACCESSKEYID"), dir, "DIR")))
 	// A file for AWS that is there already: nothing is left behind, and nothing of the old one is lost.
 	_, stderr, code = execute(t, "credentials", "new", "other.secret", "--config", "good.yaml", "--key-store", "demo", "--console", "new.secret.json")
 	if _, err := os.Stat("other.secret"); code != 1 || !strings.Contains(stderr, "new.secret.json exists already") || !os.IsNotExist(err) {
@@ -161,7 +161,7 @@ func TestCredentialsNewForAKeyStore(t *testing.T) {
 
 // Of a key store of the directory, its own file is named, and the path of the secret starts there.
 func TestCredentialsNewForATenant(t *testing.T) {
-	storeDir(t)
+	testkit.StoreDir(t)
 	t.Setenv(configVariable, "")
 	stdout, stderr, code := execute(t, "credentials", "new", "key_stores.d/secrets/tax-2.key", "--config", "test.yaml", "--key-store", "tax")
 	for _, part := range []string{"(key_stores.d/tax.yaml:5:14)", "secret_access_key: {file: secrets/tax-2.key}\n"} {

@@ -43,7 +43,7 @@ var faultyBuilt = sync.OnceValues(func() ([]byte, error) {
 
 func newProbeRig(t *testing.T) *probeRig {
 	t.Helper()
-	_, err := demoProgram() // before the directory changes
+	_, err := testkit.Program() // before the directory changes
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func newProbeRig(t *testing.T) *probeRig {
 // probe runs the command, which has to succeed.
 func (r *probeRig) probe(t *testing.T, more ...string) (stdout, stderr string) {
 	t.Helper()
-	stdout, stderr, code := runProgram(t, "", append(r.args, more...)...)
+	stdout, stderr, code := testkit.RunProgram(t, "", append(r.args, more...)...)
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
 	}
@@ -242,7 +242,7 @@ func TestProbeOfAModuleThatCrashesInLogin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stdout, stderr, code := runProgram(t, "", r.args...)
+	stdout, stderr, code := testkit.RunProgram(t, "", r.args...)
 	if code != 1 || stdout != "" || !strings.Contains(stderr, "while logging in") ||
 		r.Calls("C_Login")-before != 1 {
 		t.Errorf("exit code %d, %d logins\n%s%s", code, r.Calls("C_Login")-before, stdout, stderr)
@@ -253,14 +253,14 @@ func TestProbeWithAWrongPIN(t *testing.T) {
 	r := newProbeRig(t)
 	testkit.WriteFile(t, "pin", "9999\n", 0o600)
 	before := r.Calls("C_Login")
-	stdout, stderr, code := runProgram(t, "", r.args...)
+	stdout, stderr, code := testkit.RunProgram(t, "", r.args...)
 	if code != exitPINRefused || stdout != "" || !strings.Contains(stderr, "CKR_PIN_INCORRECT") ||
 		r.Calls("C_Login")-before != 1 {
 		t.Errorf("exit code %d, %d logins\n%s%s", code, r.Calls("C_Login")-before, stdout, stderr)
 	}
 	// One that an editor spoilt costs no try.
 	testkit.WriteFile(t, "pin", "\uFEFF1234\n", 0o600)
-	stdout, stderr, code = runProgram(t, "", r.args...)
+	stdout, stderr, code = testkit.RunProgram(t, "", r.args...)
 	if code != 1 || stdout != "" || !strings.Contains(stderr, "byte order mark") ||
 		r.Calls("C_Login")-before != 1 {
 		t.Errorf("exit code %d, %d logins\n%s%s", code, r.Calls("C_Login")-before, stdout, stderr)
@@ -281,7 +281,7 @@ func TestProbeAsJSON(t *testing.T) {
 
 func TestProbeListsTokens(t *testing.T) {
 	r := newProbeRig(t)
-	stdout, stderr, code := runProgram(t, "", "hsm", "probe", "--module", r.module)
+	stdout, stderr, code := testkit.RunProgram(t, "", "hsm", "probe", "--module", r.module)
 	if code != 0 || !strings.Contains(stdout, `token: "hsm-a"`) ||
 		!strings.Contains(stdout, "CHOOSE IT BY") {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
@@ -291,7 +291,7 @@ func TestProbeListsTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	printing, _, code := runProgram(t, "", "hsm", "probe", "--module", r.module)
+	printing, _, code := testkit.RunProgram(t, "", "hsm", "probe", "--module", r.module)
 	if code != 0 || printing != stdout {
 		t.Errorf("exit code %d\n%s", code, printing)
 	}

@@ -27,7 +27,7 @@ func TestPolicyTest(t *testing.T) {
 	testkit.WriteFile(t, "stray.jsonl", `{"expect": "deny", "operation": "Encrypt", "key_store": "dmeo", "key": "k"}`, 0o644)
 	testkit.WriteFile(t, "without.yaml", testkit.ValidConfig(t), 0o644)
 	// No certificate and no secret is needed to try a policy.
-	text := strings.NewReplacer("server.crt", "elsewhere.crt", "demo.key", "elsewhere.key").Replace(policyConfiguration(t, "{files: [payroll.cedar], mode: shadow}"))
+	text := strings.NewReplacer("server.crt", "elsewhere.crt", "demo.key", "elsewhere.key").Replace(testkit.PolicyConfiguration(t, "{files: [payroll.cedar], mode: shadow}"))
 	testkit.WriteFile(t, "with.yaml", text, 0o644)
 	for _, test := range []struct {
 		args   string

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/status"
@@ -72,7 +73,7 @@ func TestPrintStatus(t *testing.T) {
 		all    bool
 	}{"status-good": {goodStatus(), false}, "status-bad": {badStatus(), false}, "status-bad-all": {badStatus(), true}} {
 		t.Run(name, func(t *testing.T) {
-			checkPage(t, name, func(p *text.Page) { printStatus(p, test.status, test.all, statusNow) })
+			testkit.CheckPage(t, name, func(p *text.Page) { printStatus(p, test.status, test.all, statusNow) })
 		})
 	}
 	quiet := goodStatus()

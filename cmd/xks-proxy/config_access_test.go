@@ -11,7 +11,7 @@ import (
 )
 
 func TestAccessNeedsHoldEveryPath(t *testing.T) {
-	all := commentedSetting.ReplaceAllString(readCommented(t), "$1$2")
+	all := testkit.CommentedSetting.ReplaceAllString(testkit.ReadCommented(), "$1$2")
 	l := parseConfig("xks-proxy.yaml", "/etc/xks-proxy", []byte(all), nil)
 	err := l.report.err()
 	if err != nil {
@@ -65,7 +65,7 @@ func visitPaths(s *setting, settings map[string]any, at string, visit func(key, 
 
 // The certificate and key of the metrics listener stand in a file of their own.
 func TestAccessNeedsOfTheWebConfig(t *testing.T) {
-	storeDir(t)
+	testkit.StoreDir(t)
 	testkit.WriteFile(t, "web.yaml", "tls_server_config: {cert_file: web.crt, key_file: web.key, "+
 		"client_ca_file: /etc/clients.crt}\n", 0o600)
 	testkit.WriteFile(t, "test.yaml", testkit.ValidConfig(t)+

@@ -3,9 +3,7 @@ package main
 // Overrides from the environment, and the variables that name nothing.
 
 import (
-	"os"
 	"reflect"
-	"strings"
 	"testing"
 	"time"
 
@@ -142,21 +140,4 @@ func walkSchema(s *setting, path string, visit func(*setting, string)) {
 		}
 		walkSchema(f, at, visit)
 	}
-}
-
-func TestShow(t *testing.T) {
-	testkit.ConfigDir(t)
-	t.Setenv("XKS_LOG_LEVEL", "debug")
-	t.Setenv("XKS_HSMS_1_PIN_ENV", "HSM_B_PIN")
-	t.Setenv("HSM_B_PIN", "hunter2")
-	testkit.WriteFile(t, "test.yaml", testkit.ValidConfig(t), 0o644)
-	stdout, stderr, code := execute(t, "config", "show", "test.yaml")
-	if code != 0 || stderr != "" {
-		t.Fatalf("exit code %d: %s", code, stderr)
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	testkit.CheckGolden(t, goldenPath("config-show"), []byte(strings.ReplaceAll(stdout, dir, "/DIR")))
 }

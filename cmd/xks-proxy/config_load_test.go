@@ -17,17 +17,6 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// numberedAccessKey is an access key id for each number.
-func numberedAccessKey(n int) string {
-	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-	id := []byte("XKSTESTNUMBEREDAAAAAAAAA")
-	for i := len(id) - 1; n > 0; i-- {
-		id[i] = digits[n%len(digits)]
-		n /= len(digits)
-	}
-	return string(id)
-}
-
 // mustLoad loads a configuration that has to be good.
 func mustLoad(t *testing.T, text string) (*config, []warning) {
 	t.Helper()
@@ -196,7 +185,7 @@ func TestThousandKeyStores(t *testing.T) {
 	b.WriteString(testkit.ValidConfig(t))
 	for i := range 1000 {
 		fmt.Fprintf(&b, "  - name: tenant-%d\n    path_prefix: /tenant-%d\n    hsm_group: main\n    regions: [eu-central-1]\n    credentials:\n"+
-			"      - {access_key_id: %s, secret_access_key: {file: demo.key}}\n    keys: {labels: [\"tenant-%d-*\"]}\n", i, i, numberedAccessKey(i), i)
+			"      - {access_key_id: %s, secret_access_key: {file: demo.key}}\n    keys: {labels: [\"tenant-%d-*\"]}\n", i, i, testkit.NumberedAccessKey(i), i)
 	}
 	l := parseConfig("test.yaml", "/etc/xks", []byte(b.String()), nil)
 	err := l.report.err()

@@ -23,12 +23,12 @@ type shownCase struct {
 
 func shownCases(t *testing.T) []shownCase {
 	t.Helper()
-	commented := readCommented(t)
+	commented := testkit.ReadCommented()
 	return []shownCase{
 		{"valid.yaml", testkit.ValidConfig(t), nil, nil},
 		{"the commented configuration", commented, nil, nil},
 		{"with every setting in it", strings.Replace(
-			commentedSetting.ReplaceAllString(
+			testkit.CommentedSetting.ReplaceAllString(
 				commented,
 				"$1$2",
 			),

@@ -202,7 +202,7 @@ func TestResolveCommands(t *testing.T) {
 		"[ $1 = 3 ] && exit 5\n[ $1 = 11 ] && exit 6\necho \"N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yR$1\"\n", 0o700)
 	text := testkit.ValidConfig(t)
 	for i := range 12 {
-		text += fmt.Sprintf("  - {name: s%d, path_prefix: /s%d, hsm_group: main, keys: {labels: [k]}, credentials: [{access_key_id: %s, secret_access_key: {command: [./secret, \"%d\"]}}]}\n", i, i, numberedAccessKey(i+1), i)
+		text += fmt.Sprintf("  - {name: s%d, path_prefix: /s%d, hsm_group: main, keys: {labels: [k]}, credentials: [{access_key_id: %s, secret_access_key: {command: [./secret, \"%d\"]}}]}\n", i, i, testkit.NumberedAccessKey(i+1), i)
 	}
 	testkit.WriteFile(t, "test.yaml", text, 0o644)
 	l, err := loadFile("test.yaml")
@@ -227,7 +227,7 @@ func TestResolveCommands(t *testing.T) {
 
 // Two owners with one secret could sign for each other; within one owner it is dubious (A5).
 func TestSharedSecret(t *testing.T) {
-	storeDir(t)
+	testkit.StoreDir(t)
 	testkit.WriteFile(t, "key_stores.d/secrets/tax.key", "N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU\n", 0o600)
 	const what = "secret_access_key: is the secret access key of key store demo (test.yaml:9:5), too; who knows one key store's could sign for the other: xks-proxy credentials new makes one"
 	c, _, err := loadConfig("test.yaml")
@@ -247,9 +247,9 @@ func TestSharedSecret(t *testing.T) {
 
 // A command in the directory runs there.
 func TestCommandOfDirectory(t *testing.T) {
-	storeDir(t)
+	testkit.StoreDir(t)
 	testkit.WriteFile(t, "key_stores.d/secrets/print", "#!/bin/sh\ncat secrets/tax.key\n", 0o700)
-	testkit.WriteFile(t, "key_stores.d/tax.yaml", strings.Replace(storeText("tax", taxKey), "{file: \"secrets/{name}.key\"}", "{command: [secrets/print]}", 1), 0o644)
+	testkit.WriteFile(t, "key_stores.d/tax.yaml", strings.Replace(testkit.StoreText("tax", testkit.TaxKey), "{file: \"secrets/{name}.key\"}", "{command: [secrets/print]}", 1), 0o644)
 	c, _, err := loadConfig("test.yaml")
 	if err != nil {
 		t.Fatal(err)

@@ -12,12 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 	"xks-proxy/internal/testkit"
-
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
 )
 
 // clientCase is a client at the port that asks for certificates.
@@ -164,30 +160,6 @@ func TestClientsLearnTheCAs(t *testing.T) {
 			}
 		}
 	}
-}
-
-// What anyone can cause does not flood the log.
-func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		core, logs := observer.New(zap.DebugLevel)
-		r := newClientRefusals(zap.New(core))
-		for range 100 {
-			r.add(&clientRefusal{reason: refusedSubject, detail: "one"}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 4711})
-			r.add(&clientRefusal{reason: refusedExpired, detail: "another"}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 4712})
-		}
-		if logs.Len() != 2 {
-			t.Fatalf("%d lines, want one for each reason", logs.Len())
-		}
-		first := logs.All()[0].ContextMap()
-		if first["reason"] != "subject" || first["remote"] != "192.0.2.1:4711" || first["detail"] != "one" {
-			t.Errorf("%v", first)
-		}
-		time.Sleep(refusalLogInterval + time.Second)
-		r.add(&clientRefusal{reason: refusedSubject, detail: "one"}, &net.TCPAddr{})
-		if logs.Len() != 3 || logs.All()[2].ContextMap()["refused_since_start"] != int64(101) {
-			t.Errorf("%v", logs.All())
-		}
-	})
 }
 
 // Turning mTLS on and off takes effect for the next connection; those that stand live on.

@@ -115,7 +115,14 @@ func (r *tlsRig) start() *tlsRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &parts{config: r.config, log: log, opened: testLog(t, core, zap.NewAtomicLevel()), fleet: newFleet(log), tls: r.holder, served: new(atomic.Pointer[xks.Handler])}
+	opened, err := newLogger(logConfig{
+		Level: "info", Format: "json", Output: filepath.Join(t.TempDir(), "log"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(opened.flush)
+	p := &parts{config: r.config, log: log, opened: opened, fleet: newFleet(log), tls: r.holder, served: new(atomic.Pointer[xks.Handler])}
 	p.fleet.current.Store(&generation{config: r.config})
 	r.servers = newServers(p, l)
 	api := r.servers.newAPI()

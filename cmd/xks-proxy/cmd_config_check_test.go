@@ -17,7 +17,7 @@ import (
 // brokenEverywhere has one mistake of each class, in each file.
 func brokenEverywhere(t *testing.T) {
 	t.Helper()
-	storeDir(t)
+	testkit.StoreDir(t)
 	certificate, _ := testkit.Certificate(t, "xks.example.com", time.Now().Add(-24*time.Hour))
 	_, key := testkit.Certificate(t, "second", time.Now().Add(time.Hour))
 	other, otherKey := testkit.Certificate(t, "third", time.Now().Add(-24*time.Hour))
@@ -33,7 +33,7 @@ func brokenEverywhere(t *testing.T) {
 	testkit.WriteFile(
 		t,
 		"key_stores.d/typed.yaml",
-		storeText("typed", payrollKey, "quota: {burst: many}"),
+		testkit.StoreText("typed", testkit.PayrollKey, "quota: {burst: many}"),
 		0o644,
 	)
 	testkit.WriteFile(t, "test.yaml", testkit.ValidConfig(
@@ -131,14 +131,14 @@ func checkedJSON(t *testing.T, args ...string) (checkJSON, int) {
 }
 
 func TestCheckJSON(t *testing.T) {
-	storeDir(t)
+	testkit.StoreDir(t)
 	good, code := checkedJSON(t, "test.yaml")
 	if code != 0 || !good.Good || good.File != "test.yaml" || len(good.Problems) != 0 ||
 		len(good.NotChecked) != 0 {
 		t.Errorf("exit code %d, %+v", code, good)
 	}
 	testkit.WriteFile(t, "hsm-a.pin", "1\n", 0o644)
-	testkit.WriteFile(t, "key_stores.d/tax.yaml", storeText("tax", taxKey, "hsm_gruop: main"), 0o644)
+	testkit.WriteFile(t, "key_stores.d/tax.yaml", testkit.StoreText("tax", testkit.TaxKey, "hsm_gruop: main"), 0o644)
 	t.Setenv("XKS_SERVER_BUDGET", "300ms")
 	t.Setenv("XKS_LOG_LEVEL", "loud")
 	bad, code := checkedJSON(t, "test.yaml", "--no-modules")
@@ -234,7 +234,7 @@ func TestCheckModuleDependencies(t *testing.T) {
 func TestCheckRefusesFIFOs(t *testing.T) {
 	for _, file := range []string{"server.crt", "server.key", "ca.crt", "demo.key", "own.cedar"} {
 		t.Run(file, func(t *testing.T) {
-			storeDir(t)
+			testkit.StoreDir(t)
 			testkit.WriteFile(t, "own.cedar", "permit(principal, action, resource);", 0o644)
 			testkit.WriteFile(t, "test.yaml", testkit.ValidConfig(t,
 				"server: {", "server: {client_certificates: {ca: ca.crt, subjects: [a]}, ",
