@@ -15,6 +15,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"xks-proxy/internal/text"
 )
 
 const (
@@ -63,7 +65,7 @@ func (t blockTarget) check() error {
 	switch {
 	case t.KeyStore == "" && t.Key == "":
 		return errors.New("it names neither a key store nor a key")
-	case t.KeyStore != "" && !namePattern.MatchString(t.KeyStore):
+	case t.KeyStore != "" && !text.IsName(t.KeyStore):
 		return fmt.Errorf(
 			"%q is not a key store name: 1 to 63 letters, digits, dots, dashes and underscores",
 			t.KeyStore,

@@ -153,7 +153,7 @@ func (f *probeFlags) complete() error {
 	switch {
 	case r.err() != nil:
 		return errors.New("--environment: give NAME=value, each name once")
-	case !namePattern.MatchString(f.hsm.Name):
+	case !text.IsName(f.hsm.Name):
 		return fmt.Errorf("--name %q: %s", f.hsm.Name, nameRule)
 	case f.timeout <= 0:
 		return errors.New("--timeout: give a time such as 30s")

@@ -17,6 +17,7 @@ import (
 
 	"xks-proxy/configs"
 	"xks-proxy/internal/testkit"
+	"xks-proxy/internal/text"
 )
 
 // compiledSchema is what `config schema` prints, for a library that knows nothing of us.
@@ -139,7 +140,7 @@ func TestJSONSchemaRefusesWhatIsWrongInOneKey(t *testing.T) {
 // The patterns of the tags are those of the checks.
 func TestPatternsAreThoseOfTheChecks(t *testing.T) {
 	want := map[string]string{
-		"hsms[0].name": namePattern.String(), "hsm_groups[0].name": namePattern.String(), "key_stores[0].name": namePattern.String(),
+		"hsms[0].name": text.NamePattern, "hsm_groups[0].name": text.NamePattern, "key_stores[0].name": text.NamePattern,
 		"key_stores[0].regions": regionPattern.String(), "key_stores[0].keys.disabled": keyIDPattern.String(),
 		"key_stores[0].credentials[0].access_key_id": accessKeyIDPattern.String(),
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/xks"
 )
 
@@ -27,7 +28,7 @@ func newUniqueness(r *report, c *config) *uniqueness {
 
 func (u *uniqueness) name(i int) {
 	at, name := storeKey(i, "name"), u.c.KeyStores[i].Name
-	if !namePattern.MatchString(name) {
+	if !text.IsName(name) {
 		u.r.errorf(at, "%s", nameRule)
 		return
 	}

@@ -15,7 +15,6 @@ import (
 )
 
 var (
-	namePattern        = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 	keyIDPattern       = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`) // requirement U3
 	accessKeyIDPattern = regexp.MustCompile(`^[A-Z2-7]{20,30}$`)       // requirement A6
 	regionPattern      = regexp.MustCompile(`^[a-z]{2,4}(-[a-z0-9]{1,20}){1,4}$`)
@@ -95,7 +94,7 @@ const nameRule = "must be 1 to 63 letters, digits, dots, dashes and underscores,
 // validateName wants a name that no earlier element has.
 func validateName(r *report, seen map[string]int, i int, list, name string) {
 	at := fmt.Sprintf("%s[%d].name", list, i)
-	if !namePattern.MatchString(name) {
+	if !text.IsName(name) {
 		r.errorf(at, "%s", nameRule)
 		return
 	}

@@ -64,7 +64,7 @@ func TestRequestToAConfiguredKeyStore(t *testing.T) {
 		`{"xksProxyFleetSize":1,"xksProxyVendor":"v","xksProxyModel":"m","ekmVendor":"e","ekmFleetDetails":[]}`,
 	)
 	configuredFor(t, s)
-	stdout, stderr, code := request(
+	stdout, stderr, code := runRequest(
 		t,
 		"",
 		"health",
@@ -84,7 +84,7 @@ func TestRequestToAConfiguredKeyStore(t *testing.T) {
 		t.Error("another tenant's secret was read")
 	}
 	// Another way to it.
-	stdout, stderr, code = request(
+	stdout, stderr, code = runRequest(
 		t,
 		"",
 		"health",
@@ -110,7 +110,7 @@ func TestRequestToAConfiguredKeyStore(t *testing.T) {
 		"health --config xks-proxy.yaml --key-store own --endpoint https://localhost:PORT": "name mismatch: the certificate at localhost:",
 	} {
 		at, _ := url.Parse(s.server.URL)
-		stdout, stderr, code := request(
+		stdout, stderr, code := runRequest(
 			t,
 			"",
 			strings.Fields(strings.ReplaceAll(args, "PORT", at.Port()))...)
@@ -126,7 +126,7 @@ func TestRequestFindsTheDefaultConfiguration(t *testing.T) {
 	s := newStandIn(t, 200, `{}`)
 	configuredFor(t, s)
 	defaultConfigFile = "xks-proxy.yaml"
-	_, stderr, code := request(t, "", "health", "--key-store", "own")
+	_, stderr, code := runRequest(t, "", "health", "--key-store", "own")
 	if code != 0 || len(s.bodies) != 1 {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}
@@ -140,7 +140,7 @@ func TestRequestWhereOnlyKMSMayConnect(t *testing.T) {
 		"REST",
 		", client_certificates: {ca: server.crt, subjects: [kms.example.com]}",
 	)
-	_, stderr, code := request(t, "", "health", "--config", "xks-proxy.yaml", "--key-store", "own")
+	_, stderr, code := runRequest(t, "", "health", "--config", "xks-proxy.yaml", "--key-store", "own")
 	if code != exitFailed ||
 		!strings.Contains(stderr, "every port of the proxy wants AWS KMS's client certificate") {
 		t.Errorf("exit code %d, %s", code, stderr)
@@ -176,7 +176,7 @@ func TestRequestWithASystemdCredential(t *testing.T) {
 	}
 	check := func(want string) {
 		t.Helper()
-		_, stderr, code := request(t, "", args...)
+		_, stderr, code := runRequest(t, "", args...)
 		if code != exitFailed || !strings.Contains(stderr, want) {
 			t.Errorf("exit code %d\n%s\nwant\n%s", code, stderr, want)
 		}
@@ -209,7 +209,7 @@ func TestRequestWithASystemdCredential(t *testing.T) {
 	dir := t.TempDir()
 	testkit.WriteFile(t, dir+"/own-secret", testSecret, 0o400)
 	t.Setenv(secret.CredentialsVariable, dir)
-	_, stderr, code = request(t, "", args...)
+	_, stderr, code = runRequest(t, "", args...)
 	if code != 0 {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}

@@ -100,8 +100,8 @@ func (s *standIn) connectionTo(t *testing.T, change func(*connectionFile)) strin
 	return path
 }
 
-// ask runs a request. No output may ever hold the secret.
-func ask(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
+// runRequest runs a request. No output may ever hold the secret.
+func runRequest(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	code = run(context.Background(), append([]string{"request"}, args...), strings.NewReader(stdin), &out, &errs)
@@ -133,7 +133,7 @@ func TestRequestEncryptVerifies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStandIn(t, 200, c.reply)
-			stdout, stderr, code := ask(t, "", "encrypt", "--connection", s.connectionTo(t, nil), "--plaintext", "Hello World!", "--aad", c.aad, "--cdiv")
+			stdout, stderr, code := runRequest(t, "", "encrypt", "--connection", s.connectionTo(t, nil), "--plaintext", "Hello World!", "--aad", c.aad, "--cdiv")
 			if code != c.code || !strings.Contains(stdout+stderr, c.want) {
 				t.Errorf("exit code %d\n%s%s\nwant %d and %q", code, stdout, stderr, c.code, c.want)
 			}
@@ -176,7 +176,7 @@ func TestRequestSends(t *testing.T) {
 				if http1 {
 					args, proto = append(args, "--http1"), "HTTP/1.1"
 				}
-				stdout, stderr, _ := ask(t, c.stdin, args...)
+				stdout, stderr, _ := runRequest(t, c.stdin, args...)
 				if s.uri != c.uri || s.proto != proto {
 					t.Fatalf("it asked %s over %s, want %s over %s; it said %s (%v)", s.uri, s.proto, c.uri, proto, stderr, s.cause)
 				}
@@ -209,7 +209,7 @@ func TestRequestSends(t *testing.T) {
 
 func TestRequestMetadataFlags(t *testing.T) {
 	s := newStandIn(t, 200, `{"keySpec":"AES_256","keyUsage":[],"keyStatus":"ENABLED"}`)
-	_, stderr, code := ask(t, "", "metadata", "--connection", s.connectionTo(t, nil), "--principal", "p", "--kms-key-arn", "a", "--kms-operation", "o",
+	_, stderr, code := runRequest(t, "", "metadata", "--connection", s.connectionTo(t, nil), "--principal", "p", "--kms-key-arn", "a", "--kms-operation", "o",
 		"--request-id", "r", "--via-service", "ebs", "--source-vpc", "vpc-1", "--source-vpce", "vpce-1")
 	if code != 0 {
 		t.Fatal(stderr)
@@ -231,11 +231,11 @@ func TestRequestRefused(t *testing.T) {
 				t.Errorf("the advice does not fit one line of a terminal with 100 columns: %d characters", len(means))
 			}
 			s := newStandIn(t, 400, `{"errorName":"`+name+`","errorMessage":"The message."}`)
-			stdout, stderr, code := ask(t, "", "health", "--connection", s.connectionTo(t, nil))
+			stdout, stderr, code := runRequest(t, "", "health", "--connection", s.connectionTo(t, nil))
 			if code != 1 || !strings.Contains(stderr, name+" (HTTP 400)") || !strings.Contains(stdout, means) || !strings.Contains(stdout, "The message.") {
 				t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 			}
-			stdout, stderr, code = ask(t, "", "health", "--connection", s.connectionTo(t, nil), "--json")
+			stdout, stderr, code = runRequest(t, "", "health", "--connection", s.connectionTo(t, nil), "--json")
 			if code != 1 || !json.Valid([]byte(stdout)) || !strings.Contains(stderr, means) {
 				t.Errorf("--json: exit code %d\n%s%s", code, stdout, stderr)
 			}
@@ -246,7 +246,7 @@ func TestRequestRefused(t *testing.T) {
 		body   string
 	}{"a page": {502, "<html>Bad Gateway"}, "success that is none": {200, "<html>Welcome"}, "empty": {503, ""}} {
 		s := newStandIn(t, c.status, c.body)
-		_, stderr, code := ask(t, "", "health", "--connection", s.connectionTo(t, nil))
+		_, stderr, code := runRequest(t, "", "health", "--connection", s.connectionTo(t, nil))
 		if code != 1 || !strings.Contains(stderr, "not of the XKS Proxy API") {
 			t.Errorf("%s: exit code %d, %s", name, code, stderr)
 		}
@@ -288,7 +288,7 @@ func TestRequestNoReply(t *testing.T) {
 		"hung up":       {s.connectionTo(t, nil), []string{"--http1"}, "closed the connection without a reply"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			stdout, stderr, code := ask(t, "", append(c.args, "health", "--connection", c.connection)...)
+			stdout, stderr, code := runRequest(t, "", append(c.args, "health", "--connection", c.connection)...)
 			if code != exitUnreachable || !strings.Contains(stderr, c.want) || strings.Count(stderr, "\n") != 1 {
 				t.Errorf("exit code %d\n%s%s\nwant 3 and %q", code, stdout, stderr, c.want)
 			}
@@ -327,7 +327,7 @@ func TestRequestUsage(t *testing.T) {
 		`unknown command "encypt" for xks-proxy request; did you mean "encrypt"`: {[]string{"encypt"}, ""},
 		"--aad-file and --ciphertext-file cannot both be read from standard in":  {[]string{"decrypt", "--connection", connection, "--aad-file", "-"}, sealedReply},
 	} {
-		stdout, stderr, code := ask(t, c.stdin, c.args...)
+		stdout, stderr, code := runRequest(t, c.stdin, c.args...)
 		if code != exitUsage || !strings.Contains(stderr, want) || stdout != "" {
 			t.Errorf("%v: exit code %d\n%s%s\nwant 2 and %q", c.args, code, stdout, stderr, want)
 		}
@@ -343,7 +343,7 @@ func TestRequestByFlags(t *testing.T) {
 	dir := filepath.Dir(s.connectionTo(t, nil))
 	testkit.WriteFile(t, filepath.Join(dir, "secret"), testSecret+"\n", 0o600)
 	for _, path := range []string{"/a/b", "a/b/", "/a/b/kms/xks/v1"} {
-		stdout, stderr, code := ask(t, "", "metadata", "--endpoint", strings.TrimPrefix(s.server.URL, "https://"), "--path", path, "--region", "eu-west-1",
+		stdout, stderr, code := runRequest(t, "", "metadata", "--endpoint", strings.TrimPrefix(s.server.URL, "https://"), "--path", path, "--region", "eu-west-1",
 			"--access-key-id", testAccessKeyID, "--secret-file", filepath.Join(dir, "secret"), "--ca", filepath.Join(dir, "ca.crt"), "--key", "k")
 		if code != 0 || s.uri != "/a/b/kms/xks/v1/keys/k/metadata" || !strings.Contains(stdout, "key status   DISABLED") || !strings.Contains(stdout, "key usage    none") {
 			t.Errorf("exit code %d, asked %s\n%s%s", code, s.uri, stdout, stderr)
@@ -353,7 +353,7 @@ func TestRequestByFlags(t *testing.T) {
 
 func TestRequestRepeat(t *testing.T) {
 	s := newStandIn(t, 200, `{"xksProxyFleetSize":1}`)
-	stdout, stderr, code := ask(t, "", "health", "--connection", s.connectionTo(t, nil), "--repeat", "20", "--json")
+	stdout, stderr, code := runRequest(t, "", "health", "--connection", s.connectionTo(t, nil), "--repeat", "20", "--json")
 	var got latencySummary
 	err := json.Unmarshal([]byte(stdout), &got)
 	if err != nil || code != 0 {
@@ -372,7 +372,7 @@ func TestRequestRepeat(t *testing.T) {
 	}
 
 	refusing := newStandIn(t, 429, `{"errorName":"ThrottlingException"}`)
-	stdout, stderr, code = ask(t, "", "health", "--connection", refusing.connectionTo(t, nil), "--repeat", "5")
+	stdout, stderr, code = runRequest(t, "", "health", "--connection", refusing.connectionTo(t, nil), "--repeat", "5")
 	if code != 1 || !strings.Contains(stdout, "failed       5 ThrottlingException") || !strings.Contains(stdout, "0 of 5") {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 	}
