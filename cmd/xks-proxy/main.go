@@ -9,13 +9,15 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"xks-proxy/internal/cli"
 )
 
 func main() {
 	time.Local = time.UTC // on screens, in JSON and in the log
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	code := cli.Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
