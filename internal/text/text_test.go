@@ -198,7 +198,7 @@ func TestIsName(t *testing.T) {
 		"": false, "-a": false, ".": false, "a b": false, "ä": false,
 		strings.Repeat("n", 64): false, "a\n": false,
 	} {
-		if got := text.IsName(name); got != want {
+		if got := IsName(name); got != want {
 			t.Errorf("%q: %t, want %t", name, got, want)
 		}
 	}
