@@ -112,7 +112,8 @@ func TestImpossibleValues(t *testing.T) {
 		for _, one := range warnings {
 			got = append(got, one.Text)
 		}
-		if want := []string{test.want}; !slices.Equal(got, want) && (test.want != "" || len(got) > 0) {
+		if want := []string{test.want}; !slices.Equal(got, want) &&
+			(test.want != "" || len(got) > 0) {
 			t.Errorf("%s: %q", test.condition, got)
 		}
 	}

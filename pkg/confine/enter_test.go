@@ -55,12 +55,17 @@ func TestEnter(t *testing.T) {
 	secret, kept := filepath.Join(dir, "own", "secret"), filepath.Join(dir, "own", "hsm", "conf")
 	err := os.MkdirAll(filepath.Dir(kept), 0o700)
 	if err == nil {
-		err = errors.Join(os.WriteFile(secret, []byte("x"), 0o600), os.WriteFile(kept, []byte("x"), 0o600))
+		err = errors.Join(
+			os.WriteFile(secret, []byte("x"), 0o600), os.WriteFile(kept, []byte("x"), 0o600),
+		)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan := Plan{Protect: []string{filepath.Join(dir, "own")}, Allow: []string{filepath.Join(dir, "own", "hsm")}}.Resolve()
+	plan := Plan{
+		Protect: []string{filepath.Join(dir, "own")},
+		Allow:   []string{filepath.Join(dir, "own", "hsm")},
+	}.Resolve()
 	have := ThisKernel()
 	if !have.Whole() {
 		t.Fatalf("this test needs Landlock ABI %d, the kernel has %s", whole, have)
@@ -124,7 +129,8 @@ func TestEnterLeavesTheTerminal(t *testing.T) {
 	cmd.Stdin, cmd.ExtraFiles = terminal, []*os.File{spec}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "a terminal") || !strings.Contains(string(out), "no such device") {
+	if err != nil || !strings.Contains(string(out), "a terminal") ||
+		!strings.Contains(string(out), "no such device") {
 		t.Errorf("%v: %s", err, out)
 	}
 }
@@ -135,7 +141,7 @@ func TestEnterNeedsWhatWasFound(t *testing.T) {
 		spec, want string
 	}{
 		"more than there is": {`{"kernel":12,"plan":{}}`, "there is no Landlock ABI 12"},
-		"not an spec":        {`[]`, "cannot read what this process may reach"},
+		"not a spec":         {`[]`, "cannot read what this process may reach"},
 	} {
 		file := filepath.Join(t.TempDir(), "spec")
 		err := os.WriteFile(file, []byte(c.spec), 0o600)
@@ -173,7 +179,11 @@ func TestResolve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := Plan{Protect: []string{filepath.Join(dir, "link", "later", "key"), dir + "/link/", real, "relative", ""}}.Resolve()
+	p := Plan{
+		Protect: []string{
+			filepath.Join(dir, "link", "later", "key"), dir + "/link/", real, "relative", "",
+		},
+	}.Resolve()
 	want := fmt.Sprint([]string{real, filepath.Join(real, "later", "key")})
 	if got := fmt.Sprint(p.Protect); got != want {
 		t.Errorf("%s, want %s", got, want)

@@ -58,7 +58,8 @@ func (p Plan) Resolve() Plan {
 	return r
 }
 
-// allowsAnyway reports whether a path is below another one of Allow, with nothing protected between.
+// allowsAnyway reports whether a path is below another one of Allow, with nothing protected
+// between.
 func (p Plan) allowsAnyway(path string) bool {
 	return slices.ContainsFunc(p.Allow, func(k string) bool {
 		between := func(secret string) bool {
@@ -79,7 +80,8 @@ func (p Plan) isLured(path string, protect []string) bool {
 	}
 	return slices.ContainsFunc(links(path), func(link string) bool {
 		ownWay := slices.ContainsFunc(p.Protect, func(one string) bool { return within(one, link) })
-		return !ownWay && (!isWithinAny(link, protect) || isWithinAny(link, p.Allow) && link != path)
+		return !ownWay &&
+			(!isWithinAny(link, protect) || isWithinAny(link, p.Allow) && link != path)
 	})
 }
 

@@ -63,8 +63,8 @@ func (s Spec) File() (*os.File, error) {
 // what follows Command. It returns only if that fails; then nothing may be done in this process.
 //
 // Whatever the order says, no_new_privs is set, so that no program that the process starts gains
-// privileges by a set-user-ID bit or file capabilities. What root could use to reach around Landlock
-// is given up, limits of other processes cannot be set, and the terminal is left.
+// privileges by a set-user-ID bit or file capabilities. What root could use to reach around
+// Landlock is given up, limits of other processes cannot be set, and the terminal is left.
 func Enter(arguments []string) error {
 	if len(arguments) < 2 {
 		return errors.New("this command is not for use by hand: the proxy starts it")
