@@ -10,7 +10,8 @@ import (
 
 type arn struct{ partition, service, region, account, resource string }
 
-// parseARN understands arn:partition:service:region:account:resource with an account of 12 digits. The region may be empty.
+// parseARN understands arn:partition:service:region:account:resource with an account of 12 digits.
+// The region may be empty.
 func parseARN(text string) (arn, bool) {
 	if len(text) > maxText {
 		return arn{}, false
@@ -23,7 +24,9 @@ func parseARN(text string) (arn, bool) {
 		ok = ok && found
 	}
 	a.resource = rest
-	ok = ok && isPartition(a.partition) && isAccount(a.account) && isLabel(a.service) && (a.region == "" || isLabel(a.region)) && a.resource != ""
+	ok = ok && isPartition(a.partition) && isAccount(a.account) && isLabel(a.service) &&
+		(a.region == "" || isLabel(a.region)) &&
+		a.resource != ""
 	return a, ok
 }
 
@@ -35,7 +38,8 @@ func parseKMSKey(text string) (string, string, bool) {
 	return a.account, a.region, ok
 }
 
-// serviceName answers the first label of a kmsViaService: both "rds" and "rds.eu-west-1.amazonaws.com" name "rds".
+// serviceName answers the first label of a kmsViaService: both "rds" and
+// "rds.eu-west-1.amazonaws.com" name "rds".
 func serviceName(via string) (string, bool) {
 	name, rest, dotted := strings.Cut(via, ".")
 	return name, isLabel(name) && (!dotted || rest == "amazonaws.com" || isService(rest))
@@ -58,9 +62,11 @@ func isService(text string) bool {
 	return true
 }
 
-// isPartition says whether text is aws, or aws with further words, such as aws-cn and aws-us-gov. A partition that AWS adds is one, too.
+// isPartition says whether text is aws, or aws with further words, such as aws-cn and aws-us-gov. A
+// partition that AWS adds is one, too.
 func isPartition(text string) bool {
-	return text == "aws" || (strings.HasPrefix(text, "aws-") && isLabel(text) && len(text) <= maxName)
+	return text == "aws" ||
+		(strings.HasPrefix(text, "aws-") && isLabel(text) && len(text) <= maxName)
 }
 
 func isAccount(text string) bool {
@@ -69,7 +75,8 @@ func isAccount(text string) bool {
 
 // isLabel: small letters, digits and dashes, as in names of services and regions.
 func isLabel(text string) bool {
-	return text != "" && len(text) <= maxName && all(text, func(c byte) bool { return c >= 'a' && c <= 'z' || isDigit(c) || c == '-' })
+	return text != "" && len(text) <= maxName &&
+		all(text, func(c byte) bool { return c >= 'a' && c <= 'z' || isDigit(c) || c == '-' })
 }
 
 // isName: what IAM allows in names of users, roles and sessions.
@@ -77,14 +84,16 @@ func isName(text string) bool {
 	return text != "" && len(text) <= maxName && all(text, isNameByte)
 }
 
-// isRoleName: the roles that AWS acts under itself have a colon (aws:ec2-infrastructure), which IAM allows nobody else.
+// isRoleName: the roles that AWS acts under itself have a colon (aws:ec2-infrastructure), which IAM
+// allows nobody else.
 func isRoleName(text string) bool {
 	return isName(strings.TrimPrefix(text, "aws:"))
 }
 
 // isPath: "/" or "/a/b/", printable ASCII without spaces.
 func isPath(text string) bool {
-	return len(text) <= maxPath && !strings.Contains(text, "//") && all(text, func(c byte) bool { return c > ' ' && c < 0x7f })
+	return len(text) <= maxPath && !strings.Contains(text, "//") &&
+		all(text, func(c byte) bool { return c > ' ' && c < 0x7f })
 }
 
 func isNameByte(c byte) bool {
@@ -108,12 +117,15 @@ func all(text string, is func(byte) bool) bool {
 	return true
 }
 
-// isReadable says whether a policy may see text as it is: not empty, at most 2048 bytes, UTF-8, no control characters.
+// isReadable says whether a policy may see text as it is: not empty, at most 2048 bytes, UTF-8, no
+// control characters.
 func isReadable(text string) bool {
-	return text != "" && len(text) <= maxText && utf8.ValidString(text) && strings.IndexFunc(text, unicode.IsControl) < 0
+	return text != "" && len(text) <= maxText && utf8.ValidString(text) &&
+		strings.IndexFunc(text, unicode.IsControl) < 0
 }
 
-// boundedText makes any text fit for an entity id or a log line: at most limit bytes and an ellipsis, valid UTF-8, control characters replaced.
+// boundedText makes any text fit for an entity id or a log line: at most limit bytes and an
+// ellipsis, valid UTF-8, control characters replaced.
 func boundedText(text string, limit int) string {
 	end := ""
 	if len(text) > limit {

@@ -1,6 +1,7 @@
 package authz
 
-// Cases: requests with the decision that is expected of them, or requests taken from the log as they are, decided anew.
+// Cases: requests with the decision that is expected of them, or requests taken from the log as
+// they are, decided anew.
 
 import (
 	"errors"
@@ -15,8 +16,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Case is one case. The fields of the request have the names of the proxy's log, so that a line of the log is a case without
-// an expectation; the other fields of the line do not matter. A field that is absent is absent from the request.
+// Case is one case. The fields of the request have the names of the proxy's log, so that a line of
+// the log is a case without an expectation; the other fields of the line do not matter. A field
+// that is absent is absent from the request.
 type Case struct {
 	Name     string   `json:"name"`     // default: kms_request_id, else its number
 	Expect   string   `json:"expect"`   // "allow", "deny", or "": no expectation
@@ -65,8 +67,8 @@ type Result struct {
 
 // Results are the cases of a file, decided.
 type Results struct {
-	Cases      []Result
-	PassedOver int // entries that policies have no say in: GetHealthStatus, log lines that are no requests for a key or for another key store
+	Cases   []Result
+	Skipped int // entries that policies have no say in: GetHealthStatus, log lines that are no requests for a key or for another key store
 }
 
 // Failures is the number of cases that differ from what is expected.
@@ -83,7 +85,8 @@ func (r Results) Failures() int {
 // errCase is what is wrong with a file of cases.
 var errCase = errors.New("policy cases")
 
-// KeyStore is the key store whose policies are asked, and gives cases what the proxy adds to a request. The zero value is any.
+// KeyStore is the key store whose policies are asked, and gives cases what the proxy adds to a
+// request. The zero value is any.
 type KeyStore struct {
 	Name  string
 	Owner string                    // where the case has none
@@ -100,7 +103,9 @@ func (k KeyStore) adopt(c *Case) (bool, error) {
 	case c.KeyStore != k.Name && c.Expect == "":
 		return false, nil
 	case c.KeyStore != k.Name:
-		return false, fmt.Errorf("key_store %q: the policies are those of %q", boundedText(c.KeyStore, maxName), k.Name)
+		return false, fmt.Errorf(
+			"key_store %q: the policies are those of %q", boundedText(c.KeyStore, maxName), k.Name,
+		)
 	}
 	if c.Owner == "" {
 		c.Owner = k.Owner
@@ -125,8 +130,9 @@ func RunCaseFile(p *Policies, at KeyStore, path string) (Results, error) {
 	return r, nil
 }
 
-// RunCases decides the cases that are read: JSON objects one after the other, as in a log, or arrays of them. It decides as in
-// enforce mode. A file without a single case is an error: a test that tests nothing must not pass.
+// RunCases decides the cases that are read: JSON objects one after the other, as in a log, or
+// arrays of them. It decides as in enforce mode. A file without a single case is an error: a test
+// that tests nothing must not pass.
 func RunCases(p *Policies, at KeyStore, from io.Reader) (Results, error) {
 	var r Results
 	decoder := jsontext.NewDecoder(from)
@@ -146,10 +152,12 @@ func RunCases(p *Policies, at KeyStore, from io.Reader) (Results, error) {
 		}
 		n++
 		if err != nil {
-			return Results{}, fmt.Errorf("%w: entry %d, near byte %d: %w", errCase, n, decoder.InputOffset(), err)
+			return Results{}, fmt.Errorf(
+				"%w: entry %d, near byte %d: %w", errCase, n, decoder.InputOffset(), err,
+			)
 		}
 		if c.Operation == "" && c.Expect == "" || c.Operation == operationHealth {
-			r.PassedOver++
+			r.Skipped++
 			continue
 		}
 		ours, err := at.adopt(&c)
@@ -157,7 +165,7 @@ func RunCases(p *Policies, at KeyStore, from io.Reader) (Results, error) {
 			return Results{}, fmt.Errorf("%w: entry %d: %w", errCase, n, err)
 		}
 		if !ours {
-			r.PassedOver++
+			r.Skipped++
 			continue
 		}
 		one, err := c.run(p, n)
@@ -167,7 +175,9 @@ func RunCases(p *Policies, at KeyStore, from io.Reader) (Results, error) {
 		r.Cases = append(r.Cases, one)
 	}
 	if len(r.Cases) == 0 {
-		return Results{}, fmt.Errorf("%w: no request for a key among %d entries", errCase, r.PassedOver)
+		return Results{}, fmt.Errorf(
+			"%w: no request for a key among %d entries", errCase, r.Skipped,
+		)
 	}
 	return r, nil
 }
@@ -198,7 +208,9 @@ func (c Case) check() error {
 	switch c.Expect {
 	case "", expectAllow, expectDeny:
 	default:
-		return fmt.Errorf("expect %q: use %s or %s", boundedText(c.Expect, maxName), expectAllow, expectDeny)
+		return fmt.Errorf(
+			"expect %q: use %s or %s", boundedText(c.Expect, maxName), expectAllow, expectDeny,
+		)
 	}
 	if c.Policies != nil && c.Expect == "" {
 		return errors.New("policies without expect")
@@ -206,18 +218,25 @@ func (c Case) check() error {
 	for name := range c.Other {
 		meant, distance := nearest(name, caseFields)
 		if distance == 1 || (distance == 2 && len(name) >= longName) {
-			return fmt.Errorf("unknown field %q: did you mean %s?", boundedText(name, maxName), meant)
+			return fmt.Errorf(
+				"unknown field %q: did you mean %s?", boundedText(name, maxName), meant,
+			)
 		}
 	}
 	if c.Expect != "" && actionIndex(Action(c.Operation)) < 0 {
-		return fmt.Errorf("operation %q: use %s, %s or %s", boundedText(c.Operation, maxName), Encrypt, Decrypt, GetKeyMetadata)
+		return fmt.Errorf(
+			"operation %q: use %s, %s or %s", boundedText(c.Operation, maxName), Encrypt, Decrypt,
+			GetKeyMetadata,
+		)
 	}
 	return nil
 }
 
 func (c Case) request() (Request, error) {
 	r := Request{
-		Action: Action(c.Operation), KeyStore: c.KeyStore, KeyID: c.Key, KeyLabel: c.KeyLabel, Owner: c.Owner,
+		Action: Action(
+			c.Operation,
+		), KeyStore: c.KeyStore, KeyID: c.Key, KeyLabel: c.KeyLabel, Owner: c.Owner,
 		PrincipalARN: c.AWSPrincipalARN, KMSOperation: c.KMSOperation, KMSKeyARN: c.KMSKeyARN, KMSViaService: c.KMSViaService,
 		SourceVPC: c.AWSSourceVPC, SourceVPCE: c.AWSSourceVPCE, AccessKeyID: c.AccessKeyID, Region: c.Region,
 	}
@@ -226,7 +245,9 @@ func (c Case) request() (Request, error) {
 	}
 	at, err := time.Parse(time.RFC3339, c.Time)
 	if err != nil {
-		return Request{}, fmt.Errorf("time %q is not of the form 2026-01-02T15:04:05Z", boundedText(c.Time, maxName))
+		return Request{}, fmt.Errorf(
+			"time %q is not of the form 2026-01-02T15:04:05Z", boundedText(c.Time, maxName),
+		)
 	}
 	r.Time = at
 	return r, nil
@@ -249,7 +270,8 @@ func (c Case) compare(d Decision) string {
 	return "expected the policies " + strings.Join(want, ", ")
 }
 
-// Row is a case as people and programs read it. Its texts are bounded and have no control characters.
+// Row is a case as people and programs read it. Its texts are bounded and have no control
+// characters.
 type Row struct {
 	Result   string   `json:"result"` // ok, FAIL, or "-" for a case without an expectation
 	Case     string   `json:"case"`

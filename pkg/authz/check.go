@@ -1,6 +1,7 @@
 package authz
 
-// What we check in a policy ourselves: names that do not exist, ids that can never match, fields that an operation never carries (Z4).
+// What we check in a policy ourselves: names that do not exist, ids that can never match, fields
+// that an operation never carries (Z4).
 
 import (
 	"fmt"
@@ -102,10 +103,17 @@ func (c *checker) checkAttribute(of, name string) {
 		return
 	}
 	c.reported[name] = true
-	c.fail(name, fmt.Sprintf("%s has no attribute %s%s; it has %s", of, name, didYouMean(name, known), strings.Join(known, ", ")))
+	c.fail(
+		name,
+		fmt.Sprintf(
+			"%s has no attribute %s%s; it has %s", of, name, didYouMean(name, known),
+			strings.Join(known, ", "),
+		),
+	)
 }
 
-// checkType: cedar-go's type checker lets an `is` in a condition name what does not exist; it is false forever.
+// checkType: cedar-go's type checker lets an `is` in a condition name what does not exist; it is
+// false forever.
 func (c *checker) checkType(t types.EntityType) {
 	name, known := string(t), entityTypes()
 	if !slices.Contains(known, name) && t != typeAction && !c.reported[name] {
@@ -114,7 +122,8 @@ func (c *checker) checkType(t types.EntityType) {
 	}
 }
 
-// checkEntity: an id in a form that no request ever has would make a permit or a forbid that never matches.
+// checkEntity: an id in a form that no request ever has would make a permit or a forbid that never
+// matches.
 func (c *checker) checkEntity(e types.EntityUID) {
 	id := string(e.ID)
 	want := ""
@@ -146,7 +155,13 @@ func (c *checker) checkEntity(e types.EntityUID) {
 	}
 	if want != "" && !c.reported[id] {
 		c.reported[id] = true
-		c.fail(id, fmt.Sprintf("%s can never match: its id must be %s", boundedText(e.String(), maxErrorText), want))
+		c.fail(
+			id,
+			fmt.Sprintf(
+				"%s can never match: its id must be %s", boundedText(e.String(), maxErrorText),
+				want,
+			),
+		)
 	}
 }
 
@@ -159,22 +174,33 @@ var principalForms = map[types.EntityType]string{
 	typeService:   "a service principal such as ec2.amazonaws.com, or AWS Internal",
 }
 
-// checkNeverCarried warns of a policy that GetKeyMetadata reaches and that reads what it never carries (Z4).
+// checkNeverCarried warns of a policy that GetKeyMetadata reaches and that reads what it never
+// carries (Z4).
 func (c *checker) checkNeverCarried(p *policy) {
 	blind := p.reads & neverInMetadata
-	if blind == 0 || p.reads&readsContext == readsContext || !p.actions[actionIndex(GetKeyMetadata)] {
+	if blind == 0 || p.reads&readsContext == readsContext ||
+		!p.actions[actionIndex(GetKeyMetadata)] {
 		return
 	}
 	name := strings.TrimPrefix(blind.names()[0], "context.")
 	if c.reported[name] {
 		return
 	}
-	c.warn(name, fmt.Sprintf("GetKeyMetadata, which AWS KMS asks for in CreateKey, never carries %s: write `action in [Action::\"Encrypt\", Action::\"Decrypt\"]` in the head, "+
-		"and give GetKeyMetadata a policy of its own", strings.Join(blind.names(), ", ")))
+	c.warn(
+		name,
+		fmt.Sprintf(
+			"GetKeyMetadata, which AWS KMS asks for in CreateKey, never carries %s: write `action in [Action::\"Encrypt\", Action::\"Decrypt\"]` in the head, "+
+				"and give GetKeyMetadata a policy of its own",
+			strings.Join(blind.names(), ", "),
+		),
+	)
 }
 
 // knownOperations are the values of kmsOperation to expect (U11).
-var knownOperations = []string{"Encrypt", "Decrypt", "ReEncrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "CreateKey", "DescribeKey"}
+var knownOperations = []string{
+	"Encrypt", "Decrypt", "ReEncrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext",
+	"CreateKey", "DescribeKey",
+}
 
 // checkComparison looks at what attributes are compared with: ==, != and contains.
 func (c *checker) checkComparison(n xast.IsNode) {

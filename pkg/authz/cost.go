@@ -2,7 +2,8 @@ package authz
 
 // What a decision can cost at most. A set that could take longer is refused when it is loaded, so
 // that no caller, whatever its ARN, makes the proxy slow. The cost is counted in steps of about a
-// nanosecond (BenchmarkDearest); it is an upper bound of what a request can meet, not what it meets.
+// nanosecond (BenchmarkDearest); it is an upper bound of what a request can meet, not what it
+// meets.
 
 import (
 	"encoding/json"
@@ -201,11 +202,17 @@ func (p *Policies) tooDear() (Problem, bool) {
 			}
 		}
 		problem := dearest.problem
-		problem.Text = fmt.Sprintf("a decision about %s could take %s steps, and %s are allowed (one is "+
-			"about a nanosecond); of the %d policies this one takes most, %s: shorten what stands "+
-			"behind a * in `like`, write == or [\"…\"].contains(…) instead of it, or name accounts "+
-			"and key stores in the heads",
-			action, thousands(cost), thousands(maxCost), len(p.byAction[i]), thousands(dearest.cost))
+		problem.Text = fmt.Sprintf(
+			"a decision about %s could take %s steps, and %s are allowed (one is "+
+				"about a nanosecond); of the %d policies this one takes most, %s: shorten what stands "+
+				"behind a * in `like`, write == or [\"…\"].contains(…) instead of it, or name accounts "+
+				"and key stores in the heads",
+			action,
+			thousands(cost),
+			thousands(maxCost),
+			len(p.byAction[i]),
+			thousands(dearest.cost),
+		)
 		return problem, true
 	}
 	return Problem{}, false

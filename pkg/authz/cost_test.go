@@ -12,13 +12,16 @@ import (
 	xast "github.com/cedar-policy/cedar-go/x/exp/ast"
 )
 
-// wildcards is a set of policies of 2 KB patterns, and dearText what makes each of them slow: a text in which
-// every place nearly matches.
+// wildcards is a set of policies of 2 KB patterns, and dearText what makes each of them slow: a
+// text in which every place nearly matches.
 func wildcards(policies, length int) string {
 	var b strings.Builder
 	for i := range policies {
-		fmt.Fprintf(&b, "@id(\"p%d\") permit (principal, action in [Action::\"Encrypt\", Action::\"Decrypt\"], resource) when { context.kmsKeyArn like \"*%sb*\" };\n",
-			i, strings.Repeat("a", length))
+		fmt.Fprintf(
+			&b,
+			"@id(\"p%d\") permit (principal, action in [Action::\"Encrypt\", Action::\"Decrypt\"], resource) when { context.kmsKeyArn like \"*%sb*\" };\n",
+			i, strings.Repeat("a", length),
+		)
 	}
 	return b.String()
 }
@@ -49,7 +52,11 @@ func TestTooDear(t *testing.T) {
 func TestCostOfManyTenants(t *testing.T) {
 	var b strings.Builder
 	for i := range 1000 {
-		fmt.Fprintf(&b, "permit (principal in Account::\"%012d\", action, resource in KeyStore::\"store-%d\") when { principal.arn like \"*:role/team-*\" };\n", i+1, i)
+		fmt.Fprintf(
+			&b,
+			"permit (principal in Account::\"%012d\", action, resource in KeyStore::\"store-%d\") when { principal.arn like \"*:role/team-*\" };\n",
+			i+1, i,
+		)
 	}
 	p := mustParse(t, b.String())
 	for i := range actions {
@@ -59,7 +66,8 @@ func TestCostOfManyTenants(t *testing.T) {
 	}
 }
 
-// The bound holds: the dearest sets that are accepted take no longer than it says, whatever the request.
+// The bound holds: the dearest sets that are accepted take no longer than it says, whatever the
+// request.
 func TestCostBounds(t *testing.T) {
 	for name, condition := range dearConditions() {
 		document := dearest(t, condition)
@@ -89,20 +97,28 @@ func dearConditions() map[string]string {
 		return strings.Join(parts, ", ")
 	}
 	return map[string]string{
-		"like, one long piece":   `context.viaService like "*` + strings.Repeat("a", 200) + `b*"`,
-		"like, many pieces":      `context.viaService like "` + strings.Repeat("*aaaab", 40) + `"`,
-		"like, only stars":       `context.viaService like "*a*a*a*a*a*a*a*a*b"`,
-		"contains":               `[` + hundred(`"%d"`) + `].contains(context.viaService)`,
-		"contains, not constant": `[context.viaService, ` + hundred(`"%d"`) + `].contains(context.viaService)`,
-		"containsAny":            `[context.viaService, ` + hundred(`"x%d"`) + `].containsAny([` + hundred(`"%d"`) + `])`,
-		"in a set":               `principal in [` + hundred(`Account::"%012d"`) + `]`,
-		"comparisons":            strings.TrimSuffix(strings.Repeat(`context.viaService == "x" || `, 100), " || "),
-		"numbers":                strings.TrimSuffix(strings.Repeat(`context.hour + 1 == 100 || `, 100), " || "),
-		"records":                `{a: context.viaService, b: context.hour} == {a: "x", b: 3}`,
-		"dates":                  `context.time > datetime("2024-10-15T11:35:00Z").offset(duration("1d"))`,
-		"attribute of a record":  `{account: context.viaService}.account like "*` + strings.Repeat("a", 200) + `b*"`,
-		"set of sets":            `[[context.viaService], [context.region]].contains([context.operation])`,
-		"if":                     `if context.viaService like "*aab" then context.viaService like "*aac" else context.viaService like "*aad"`,
+		"like, one long piece": `context.viaService like "*` + strings.Repeat("a", 200) + `b*"`,
+		"like, many pieces":    `context.viaService like "` + strings.Repeat("*aaaab", 40) + `"`,
+		"like, only stars":     `context.viaService like "*a*a*a*a*a*a*a*a*b"`,
+		"contains":             `[` + hundred(`"%d"`) + `].contains(context.viaService)`,
+		"contains, not constant": `[context.viaService, ` + hundred(
+			`"%d"`,
+		) + `].contains(context.viaService)`,
+		"containsAny": `[context.viaService, ` + hundred(`"x%d"`) + `].containsAny([` + hundred(
+			`"%d"`,
+		) + `])`,
+		"in a set": `principal in [` + hundred(`Account::"%012d"`) + `]`,
+		"comparisons": strings.TrimSuffix(
+			strings.Repeat(`context.viaService == "x" || `, 100), " || ",
+		),
+		"numbers": strings.TrimSuffix(strings.Repeat(`context.hour + 1 == 100 || `, 100), " || "),
+		"records": `{a: context.viaService, b: context.hour} == {a: "x", b: 3}`,
+		"dates":   `context.time > datetime("2024-10-15T11:35:00Z").offset(duration("1d"))`,
+		"attribute of a record": `{account: context.viaService}.account like "*` + strings.Repeat(
+			"a", 200,
+		) + `b*"`,
+		"set of sets": `[[context.viaService], [context.region]].contains([context.operation])`,
+		"if":          `if context.viaService like "*aab" then context.viaService like "*aac" else context.viaService like "*aad"`,
 	}
 }
 
@@ -110,7 +126,10 @@ func dearConditions() map[string]string {
 func dearest(t testing.TB, condition string) string {
 	t.Helper()
 	one := func(i int) string {
-		return fmt.Sprintf("@id(\"p%d\") permit (principal, action in [Action::\"Encrypt\", Action::\"Decrypt\"], resource) when { context has viaService && (%s) };\n", i, condition)
+		return fmt.Sprintf(
+			"@id(\"p%d\") permit (principal, action in [Action::\"Encrypt\", Action::\"Decrypt\"], resource) when { context has viaService && (%s) };\n",
+			i, condition,
+		)
 	}
 	cost := mustParse(t, one(0)).cost(0)
 	var b strings.Builder
@@ -128,7 +147,9 @@ func BenchmarkDearest(b *testing.B) {
 			for b.Loop() {
 				p.Decide(ModeEnforce, r)
 			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(p.cost(1)), "ns/step")
+			b.ReportMetric(
+				float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(p.cost(1)), "ns/step",
+			)
 		})
 	}
 }

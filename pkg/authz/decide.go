@@ -26,7 +26,9 @@ func ParseMode(name string) (Mode, error) {
 	case ModeEnforce, ModeShadow:
 		return m, nil
 	default:
-		return "", fmt.Errorf("policy mode %q: use %s or %s", boundedText(name, maxName), ModeEnforce, ModeShadow)
+		return "", fmt.Errorf(
+			"policy mode %q: use %s or %s", boundedText(name, maxName), ModeEnforce, ModeShadow,
+		)
 	}
 }
 
@@ -35,13 +37,15 @@ const (
 	maxErrorText = 512 // bytes of each
 )
 
-// Decision is the answer to a request. It is for the log and for metrics; none of its text may reach the caller (X6).
+// Decision is the answer to a request. It is for the log and for metrics; none of its text may
+// reach the caller (X6).
 type Decision struct {
 	Allowed bool // the request may go on
 	Shadow  bool // the policies deny it, and only shadow mode lets it go on
 
-	// Policies are the ids of those that decided: the forbids that applied (those that failed first), else the permits
-	// that matched, in the order of the files. Empty where nothing permits.
+	// Policies are the ids of those that decided: the forbids that applied (those that failed
+	// first), else the permits that matched, in the order of the files. Empty where nothing
+	// permits.
 	Policies []string
 
 	// Errors say what kept policies from being evaluated: at most 8, each at most 512 bytes.
@@ -60,8 +64,9 @@ func (d Decision) Explain() string {
 	return strings.Join(append([]string{why}, d.Errors...), "; ")
 }
 
-// Decide answers whether the request may use the key. It is denied unless a permit matches and no forbid applies. Nil
-// policies deny: a key store that has none is not to ask. Every mode but ModeShadow enforces.
+// Decide answers whether the request may use the key. It is denied unless a permit matches and no
+// forbid applies. Nil policies deny: a key store that has none is not to ask. Every mode but
+// ModeShadow enforces.
 func (p *Policies) Decide(mode Mode, r Request) Decision {
 	d := p.decide(&r)
 	if mode == ModeShadow && !d.Allowed {
@@ -90,7 +95,12 @@ func (p *Policies) decide(r *Request) Decision {
 	})
 	d := Decision{Allowed: verdict == cedar.Allow}
 	if asked.blind != 0 {
-		d.addError(fmt.Sprintf("no readable %s in this request: the forbids that read it apply, the permits that read it do not match", strings.Join(asked.blind.names(), ", ")))
+		d.addError(
+			fmt.Sprintf(
+				"no readable %s in this request: the forbids that read it apply, the permits that read it do not match",
+				strings.Join(asked.blind.names(), ", "),
+			),
+		)
 	}
 	p.explainErrors(&d, details.Errors)
 	if d.Allowed == (verdict == cedar.Allow) {
@@ -102,7 +112,8 @@ func (p *Policies) decide(r *Request) Decision {
 	return d
 }
 
-// explainErrors turns a forbid that failed into a denial by that forbid (Z3). A permit that failed did not match.
+// explainErrors turns a forbid that failed into a denial by that forbid (Z3). A permit that failed
+// did not match.
 func (p *Policies) explainErrors(d *Decision, failures []cedar.DiagnosticError) {
 	for _, f := range failures {
 		id := string(f.PolicyID)
@@ -147,8 +158,8 @@ func (s *selection) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
 	}
 }
 
-// choose selects the policies whose head lets the request through. One that reads what cannot be read in this request is not evaluated: its stand-in
-// is, which a forbid has and a permit does not.
+// choose selects the policies whose head lets the request through. One that reads what cannot be
+// read in this request is not evaluated: its stand-in is, which a forbid has and a permit does not.
 func (p *Policies) choose(world *entities, unreadable reads) *selection {
 	s := &selection{chosen: make([]chosen, 0, usuallyChosen)}
 	for _, one := range p.byAction[actionIndex(world.request.Action)] {

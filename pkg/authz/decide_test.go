@@ -23,8 +23,12 @@ func testRequest() Request {
 	return Request{
 		Action: Encrypt, KeyStore: "agency", KeyID: "payroll-1", KeyLabel: "payroll-1", Owner: "agency of payrolls",
 		PrincipalARN: "arn:aws:iam::111122223333:user/team/Alice", KMSOperation: "GenerateDataKey",
-		KMSKeyARN: new("arn:aws:kms:eu-west-1:444455556666:key/1234abcd-12ab-34cd-56ef-1234567890ab"),
-		SourceVPC: new("vpc-1"), SourceVPCE: new("vpce-1"), KMSViaService: new("s3.eu-west-1.amazonaws.com"),
+		KMSKeyARN: new(
+			"arn:aws:kms:eu-west-1:444455556666:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+		),
+		SourceVPC: new(
+			"vpc-1",
+		), SourceVPCE: new("vpce-1"), KMSViaService: new("s3.eu-west-1.amazonaws.com"),
 		AccessKeyID: "BETWEENTWENTYANDTHIRTY", Region: "eu-west-1", Time: time.Date(2026, 3, 8, 13, 14, 15, 0, time.UTC),
 	}
 }
@@ -135,11 +139,14 @@ func TestFailsClosed(t *testing.T) {
 			}
 			p := mustParse(t, test.document)
 			d := p.Decide(ModeEnforce, r)
-			if d.Allowed != test.allowed || d.Shadow || !slices.Equal(d.Policies, test.policies) || len(d.Errors) != test.errors {
+			if d.Allowed != test.allowed || d.Shadow || !slices.Equal(d.Policies, test.policies) ||
+				len(d.Errors) != test.errors {
 				t.Errorf("%+v: %s", d, d.Explain())
 			}
 			shadow := p.Decide(ModeShadow, r)
-			if !shadow.Allowed || shadow.Shadow == test.allowed || !slices.Equal(shadow.Policies, test.policies) || shadow.Explain() != d.Explain() {
+			if !shadow.Allowed || shadow.Shadow == test.allowed ||
+				!slices.Equal(shadow.Policies, test.policies) ||
+				shadow.Explain() != d.Explain() {
 				t.Errorf("in shadow mode: %+v", shadow)
 			}
 		})
@@ -154,7 +161,8 @@ func TestNilPoliciesDeny(t *testing.T) {
 	}
 }
 
-// A role is its ARN; a session belongs to the role without a path; names under another path are other roles.
+// A role is its ARN; a session belongs to the role without a path; names under another path are
+// other roles.
 func TestRolesAndSessions(t *testing.T) {
 	const role = "arn:aws:iam::111122223333:role/app"
 	p := mustParse(t, `permit(principal in Role::"`+role+`", action, resource);`)
@@ -170,7 +178,10 @@ func TestRolesAndSessions(t *testing.T) {
 			t.Errorf("%s: allowed %v", text, got)
 		}
 	}
-	linked := mustParse(t, `permit(principal is Role, action, resource) when { principal has service && principal.service == "rds.amazonaws.com" };`)
+	linked := mustParse(
+		t,
+		`permit(principal is Role, action, resource) when { principal has service && principal.service == "rds.amazonaws.com" };`,
+	)
 	r := testRequest()
 	r.PrincipalARN = "arn:aws:iam::111122223333:role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS"
 	if d := linked.Decide(ModeEnforce, r); !d.Allowed {
@@ -183,7 +194,9 @@ func TestDecisionIsBounded(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`permit(principal, action, resource);`)
 	for range 40 {
-		b.WriteString("\nforbid(principal, action, resource) when { context.operation == context.region || context.hour + 9223372036854775807 > 0 };")
+		b.WriteString(
+			"\nforbid(principal, action, resource) when { context.operation == context.region || context.hour + 9223372036854775807 > 0 };",
+		)
 	}
 	p := mustParse(t, b.String())
 	r := testRequest()

@@ -4,8 +4,9 @@ package authz
 
 import "github.com/cedar-policy/cedar-go/types"
 
-// entities is the types.EntityGetter of one request. An account, a role and a key store have no attributes here and no parents of interest, so they need
-// not be found: being somebody's ancestor is enough.
+// entities is the types.EntityGetter of one request. An account, a role and a key store have no
+// attributes here and no parents of interest, so they need not be found: being somebody's ancestor
+// is enough.
 type entities struct {
 	request   *Request
 	principal principal
@@ -20,7 +21,9 @@ type entities struct {
 func newEntities(r *Request) *entities {
 	e := &entities{
 		request: r, principal: parsePrincipal(r.PrincipalARN),
-		key: keyUID(r.KeyStore, r.KeyID), keyStore: types.NewEntityUID(typeKeyStore, types.String(r.KeyStore)),
+		key: keyUID(
+			r.KeyStore, r.KeyID,
+		), keyStore: types.NewEntityUID(typeKeyStore, types.String(r.KeyStore)),
 	}
 	e.ancestors = e.principal.ancestors()
 	return e
@@ -50,7 +53,9 @@ func (e *entities) Get(uid types.EntityUID) (types.Entity, bool) {
 	switch {
 	case uid == e.principal.uid:
 		if e.principalEntity == nil {
-			e.principalEntity = &types.Entity{UID: uid, Parents: types.NewEntityUIDSet(e.ancestors...)}
+			e.principalEntity = &types.Entity{
+				UID: uid, Parents: types.NewEntityUIDSet(e.ancestors...),
+			}
 			if e.wanted&readsAttributes != 0 {
 				e.principalEntity.Attributes = e.principal.attributes()
 			}

@@ -29,7 +29,9 @@ func TestExamples(t *testing.T) {
 			for _, w := range warnings {
 				t.Errorf("warning: %v", w)
 			}
-			results, err := RunCaseFile(p, KeyStore{}, strings.TrimSuffix(file, ".cedar")+".cases.jsonl")
+			results, err := RunCaseFile(
+				p, KeyStore{}, strings.TrimSuffix(file, ".cedar")+".cases.jsonl",
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,7 +65,9 @@ func TestSchemaFileIsTheSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(file) != Schema {
-		t.Error("configs/policies/xks-proxy.cedarschema differs from pkg/authz/xks-proxy.cedarschema: copy it")
+		t.Error(
+			"configs/policies/xks-proxy.cedarschema differs from pkg/authz/xks-proxy.cedarschema: copy it",
+		)
 	}
 }
 

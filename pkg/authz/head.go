@@ -1,7 +1,8 @@
 package authz
 
-// The head of a policy, taken apart once and compared by us: cedar-go, asked for each policy of a large set, costs several times as
-// much (BenchmarkCedarAlone). Tests compare our decisions with cedar-go's own on the whole policies.
+// The head of a policy, taken apart once and compared by us: cedar-go, asked for each policy of a
+// large set, costs several times as much (BenchmarkCedarAlone). Tests compare our decisions with
+// cedar-go's own on the whole policies.
 
 import (
 	"slices"
@@ -37,7 +38,8 @@ func (h head) admits(uid types.EntityUID, ancestors ...types.EntityUID) bool {
 	if h.kind != "" && h.kind != uid.Type {
 		return false
 	}
-	return h.entity == types.EntityUID{} || h.entity == uid || (h.in && slices.Contains(ancestors, h.entity))
+	return h.entity == types.EntityUID{} || h.entity == uid ||
+		(h.in && slices.Contains(ancestors, h.entity))
 }
 
 // admits says whether the head of a policy admits the action.

@@ -29,7 +29,8 @@ const (
 	maxID       = 128       // bytes of an @id
 )
 
-// Problem is a finding about a policy file: an error that keeps the set from being loaded, or a warning.
+// Problem is a finding about a policy file: an error that keeps the set from being loaded, or a
+// warning.
 type Problem struct {
 	File         string // as it was named
 	Line, Column int    // from 1; 0 where the finding is about the file or the set
@@ -55,9 +56,11 @@ func (p Problem) Error() string {
 	return b.String() + p.Text
 }
 
-// Load reads the files and the *.cedar files of the directories (not of their subdirectories) that are named, and checks them against the
-// schema. It answers the policies and warnings (Z4), or an error that joins one [Problem] for each fault.
-// A file is at most 256 KiB; a set is at least one policy and at most 10,000. The id of a policy is its @id annotation, else "file:line"; ids are unique.
+// Load reads the files and the *.cedar files of the directories (not of their subdirectories) that
+// are named, and checks them against the schema. It answers the policies and warnings (Z4), or an
+// error that joins one [Problem] for each fault. A file is at most 256 KiB; a set is at least one
+// policy and at most 10,000. The id of a policy is its @id annotation, else "file:line"; ids are
+// unique.
 func Load(paths ...string) (*Policies, []Problem, error) {
 	files, err := policyFiles(paths)
 	if err != nil {
@@ -104,7 +107,10 @@ func policyFiles(paths []string) ([]string, error) {
 			}
 		}
 		if found == 0 {
-			return nil, Problem{File: path, Text: "no *.cedar file in this directory; without a policy every request would be denied"}
+			return nil, Problem{
+				File: path,
+				Text: "no *.cedar file in this directory; without a policy every request would be denied",
+			}
 		}
 	}
 	slices.Sort(files)
@@ -120,7 +126,9 @@ func readFile(path string) ([]byte, error) {
 		return nil, Problem{File: path, Text: "not a regular file"}
 	}
 	if info.Size() > maxFile {
-		return nil, Problem{File: path, Text: fmt.Sprintf("%d bytes; at most %d: split it", info.Size(), maxFile)}
+		return nil, Problem{
+			File: path, Text: fmt.Sprintf("%d bytes; at most %d: split it", info.Size(), maxFile),
+		}
 	}
 	document, err := os.ReadFile(path)
 	if err != nil {
@@ -145,12 +153,24 @@ func (l *loader) add(file string, document []byte) {
 	l.digest.Write(binary.BigEndian.AppendUint64(nil, uint64(len(document))))
 	l.digest.Write(document)
 	if len(document) > maxFile {
-		l.errors = append(l.errors, Problem{File: file, Text: fmt.Sprintf("%d bytes; at most %d: split it", len(document), maxFile)})
+		l.errors = append(
+			l.errors,
+			Problem{
+				File: file,
+				Text: fmt.Sprintf("%d bytes; at most %d: split it", len(document), maxFile),
+			},
+		)
 		return
 	}
 	if offset := tooDeep(document); offset >= 0 {
 		line, column := lineAndColumn(document, offset)
-		l.errors = append(l.errors, Problem{File: file, Line: line, Column: column, Text: fmt.Sprintf("nested deeper than %d", maxNesting)})
+		l.errors = append(
+			l.errors,
+			Problem{
+				File: file, Line: line, Column: column,
+				Text: fmt.Sprintf("nested deeper than %d", maxNesting),
+			},
+		)
 		return
 	}
 	statements, err := cedar.NewPolicyListFromBytes(file, document)
@@ -174,7 +194,10 @@ func (l *loader) addStatement(s *cedar.Policy, text span) {
 	if !named {
 		id = cedar.String(place)
 	}
-	c := checker{loader: l, span: text, problem: Problem{File: at.Filename, Line: at.Line, Column: at.Column, Policy: string(id)}}
+	c := checker{
+		loader: l, span: text,
+		problem: Problem{File: at.Filename, Line: at.Line, Column: at.Column, Policy: string(id)},
+	}
 	switch other, taken := l.places[string(id)]; {
 	case taken:
 		c.fail("id", "the id is taken by the policy at "+other+": give each its own @id")
@@ -201,9 +224,18 @@ func (l *loader) finish() (*Policies, []Problem, error) {
 	switch {
 	case len(l.errors) > 0:
 	case len(l.policies) == 0:
-		l.errors = append(l.errors, Problem{Text: "policies: none in these files; every request would be denied"})
+		l.errors = append(
+			l.errors, Problem{Text: "policies: none in these files; every request would be denied"},
+		)
 	case len(l.policies) > maxPolicies:
-		l.errors = append(l.errors, Problem{Text: fmt.Sprintf("policies: %d; at most %d in one set", len(l.policies), maxPolicies)})
+		l.errors = append(
+			l.errors,
+			Problem{
+				Text: fmt.Sprintf(
+					"policies: %d; at most %d in one set", len(l.policies), maxPolicies,
+				),
+			},
+		)
 	}
 	if len(l.errors) > 0 {
 		var all []error
@@ -227,16 +259,26 @@ func (l *loader) finish() (*Policies, []Problem, error) {
 }
 
 func byPlace(a, b Problem) int {
-	return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	return cmp.Or(
+		strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line),
+		cmp.Compare(a.Column, b.Column),
+	)
 }
 
 // warnings about the set as a whole.
 func (p *Policies) warnings() []Problem {
 	var found []Problem
 	for i, a := range actions {
-		permitted := slices.ContainsFunc(p.byAction[i], func(one *policy) bool { return !one.forbids })
+		permitted := slices.ContainsFunc(
+			p.byAction[i], func(one *policy) bool { return !one.forbids },
+		)
 		if !permitted {
-			found = append(found, Problem{Text: fmt.Sprintf("policies: no permit is for %s: every %s is denied", a, a)})
+			found = append(
+				found,
+				Problem{
+					Text: fmt.Sprintf("policies: no permit is for %s: every %s is denied", a, a),
+				},
+			)
 		}
 	}
 	return found

@@ -98,7 +98,9 @@ func TestLoosensMissesNothing(t *testing.T) {
 				chosen = append(chosen, piece)
 			}
 		}
-		permits := slices.ContainsFunc(chosen, func(text string) bool { return strings.Contains(text, "permit (") })
+		permits := slices.ContainsFunc(
+			chosen, func(text string) bool { return strings.Contains(text, "permit (") },
+		)
 		if permits || len(chosen) == 0 { // a set that permits nothing is refused when it is loaded
 			sets = append(sets, setOf(t, chosen...))
 		}
@@ -114,7 +116,10 @@ func TestLoosensMissesNothing(t *testing.T) {
 			silent++
 			for _, r := range requests {
 				if !permits(old, r) && permits(replacement, r) {
-					t.Fatalf("%v -> %v permits %+v, and nothing is said", idsOf(old), idsOf(replacement), r)
+					t.Fatalf(
+						"%v -> %v permits %+v, and nothing is said", idsOf(old), idsOf(replacement),
+						r,
+					)
 				}
 			}
 		}

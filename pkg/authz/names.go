@@ -1,7 +1,7 @@
 package authz
 
-// Names that only the configuration knows: key stores, keys, owners. One letter wrong makes a permit
-// that never matches, and an outage that nothing mentions.
+// Names that only the configuration knows: key stores, keys, owners. One letter wrong makes a
+// permit that never matches, and an outage that nothing mentions.
 
 import (
 	"fmt"
@@ -43,9 +43,9 @@ func (c *checker) mention(kind mentionKind, name string) {
 	c.loader.mentions = append(c.loader.mentions, one)
 }
 
-// Unknown answers an error for each name in the policies that the configuration does not have, and
-// warnings for owners, which are only words. Nothing of it depends on what the HSMs hold.
-func (p *Policies) Unknown(names Names) ([]Problem, []Problem) {
+// CheckNames returns an error for each name in the policies that the configuration does not have,
+// and warnings for owners, which are only words. Nothing of it depends on what the HSMs hold.
+func (p *Policies) CheckNames(names Names) ([]Problem, []Problem) {
 	var errors, warnings []Problem
 	for _, m := range p.mentions {
 		text := m.check(names)

@@ -46,7 +46,7 @@ func TestUnknownNames(t *testing.T) {
 			}
 			continue
 		}
-		errors, warnings := p.Unknown(testNames())
+		errors, warnings := p.CheckNames(testNames())
 		var got []string
 		for kind, problems := range map[string][]Problem{"error": errors, "warning": warnings} {
 			for _, one := range problems {
@@ -112,7 +112,8 @@ func TestImpossibleValues(t *testing.T) {
 		for _, one := range warnings {
 			got = append(got, one.Text)
 		}
-		if want := []string{test.want}; !slices.Equal(got, want) && (test.want != "" || len(got) > 0) {
+		if want := []string{test.want}; !slices.Equal(got, want) &&
+			(test.want != "" || len(got) > 0) {
 			t.Errorf("%s: %q", test.condition, got)
 		}
 	}

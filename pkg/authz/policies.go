@@ -11,7 +11,8 @@ import (
 	xast "github.com/cedar-policy/cedar-go/x/exp/ast"
 )
 
-// Policies is a checked set of policies. It is immutable and safe for use by many goroutines; see [Load].
+// Policies is a checked set of policies. It is immutable and safe for use by many goroutines; see
+// [Load].
 type Policies struct {
 	all      []*policy
 	byAction [len(actions)][]*policy // those whose head admits the action, in the order of the files
@@ -37,15 +38,17 @@ type policy struct {
 	actions   [len(actions)]bool
 	resource  head
 
-	// statement is the policy without its head. standIn is evaluated in its place where it reads what a request does
-	// not carry in readable form: for a forbid, the one without conditions; for a permit, nothing.
+	// statement is the policy without its head. standIn is evaluated in its place where it reads
+	// what a request does not carry in readable form: for a forbid, the one without conditions; for
+	// a permit, nothing.
 	statement, standIn *cedar.Policy
 }
 
 // Len is the number of policies.
 func (p *Policies) Len() int { return len(p.all) }
 
-// Digest is the SHA-256 of the documents that the policies are from, in their order: two sets with one digest are the same.
+// Digest is the SHA-256 of the documents that the policies are from, in their order: two sets with
+// one digest are the same.
 func (p *Policies) Digest() [sha256.Size]byte { return p.digest }
 
 // IDs are the ids of the policies, in the order of the files.
@@ -57,7 +60,8 @@ func (p *Policies) IDs() []string {
 	return ids
 }
 
-// Place is where the policy with that id stands, as "file:line", for the log (Z2); "" where there is none.
+// Place is where the policy with that id stands, as "file:line", for the log (Z2); "" where there
+// is none.
 func (p *Policies) Place(id string) string { return p.places[id] }
 
 func newPolicies(all []*policy, places map[string]string, mentions []mention) *Policies {
@@ -79,7 +83,9 @@ func newPolicy(id cedar.PolicyID, tree *xast.Policy, means meaning, at Problem) 
 	p := &policy{
 		id: id, forbids: tree.Effect == xast.EffectForbid, reads: readsOf(tree), meaning: means,
 		constant: constancyOf(tree), cost: costOf(tree), problem: at,
-		principal: headOf(tree.Principal), resource: headOf(tree.Resource), statement: withoutHead(tree, tree.Conditions),
+		principal: headOf(
+			tree.Principal,
+		), resource: headOf(tree.Resource), statement: withoutHead(tree, tree.Conditions),
 	}
 	for i := range actions {
 		p.actions[i] = admits(tree.Action, actionUID(actions[i]))
@@ -90,7 +96,8 @@ func newPolicy(id cedar.PolicyID, tree *xast.Policy, means meaning, at Problem) 
 	return p
 }
 
-// withoutHead is the policy for every principal, action and resource, because choose has looked at its head.
+// withoutHead is the policy for every principal, action and resource, because choose has looked at
+// its head.
 func withoutHead(tree *xast.Policy, conditions []xast.ConditionType) *cedar.Policy {
 	all := xast.Scope{}.All()
 	return cedar.NewPolicyFromAST((*ast.Policy)(&xast.Policy{
@@ -98,7 +105,8 @@ func withoutHead(tree *xast.Policy, conditions []xast.ConditionType) *cedar.Poli
 	}))
 }
 
-// readsOf answers what of the principal and the context the policy reads. A policy whose head is about Unknown principals expects one that cannot be read.
+// readsOf answers what of the principal and the context the policy reads. A policy whose head is
+// about Unknown principals expects one that cannot be read.
 func readsOf(tree *xast.Policy) reads {
 	var found reads
 	for _, c := range tree.Conditions {

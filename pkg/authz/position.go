@@ -33,8 +33,8 @@ func (s span) find(name string) (int, int, bool) {
 	return line, column, true
 }
 
-// tooDeep answers the offset of what is nested deeper than the parser and the type checker, which recurse, may be asked to go, or -1: brackets, if, a
-// run of ! or of -.
+// tooDeep answers the offset of what is nested deeper than the parser and the type checker, which
+// recurse, may be asked to go, or -1: brackets, if, a run of ! or of -.
 func tooDeep(document []byte) int {
 	depth, run, found := 0, 0, -1
 	tokens(document, func(offset int, token string) bool {
@@ -60,7 +60,8 @@ func tooDeep(document []byte) int {
 	return found
 }
 
-// tokens calls yield with identifiers, quoted texts (quotes included) and single other characters, until it answers false. Comments and white space are skipped.
+// tokens calls yield with identifiers, quoted texts (quotes included) and single other characters,
+// until it answers false. Comments and white space are skipped.
 func tokens(text []byte, yield func(offset int, token string) bool) {
 	for i := 0; i < len(text); {
 		end := i + 1
@@ -108,5 +109,8 @@ func quotedLength(text []byte) int {
 // lineAndColumn counts from 1; columns are characters.
 func lineAndColumn(document []byte, offset int) (int, int) {
 	before := document[:offset]
-	return bytes.Count(before, []byte("\n")) + 1, utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1
+	return bytes.Count(
+		before,
+		[]byte("\n"),
+	) + 1, utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1
 }

@@ -1,6 +1,7 @@
 package authz
 
-// Who asks: awsPrincipalArn, taken apart. Every text is some principal; what is not understood is Unknown and belongs to no account.
+// Who asks: awsPrincipalArn, taken apart. Every text is some principal; what is not understood is
+// Unknown and belongs to no account.
 
 import (
 	"strings"
@@ -47,7 +48,9 @@ type principal struct {
 // parsePrincipal never fails: what it does not understand is Unknown.
 func parsePrincipal(text string) principal {
 	if isService(text) {
-		return principal{uid: types.NewEntityUID(typeService, types.String(text)), arn: text, name: text}
+		return principal{
+			uid: types.NewEntityUID(typeService, types.String(text)), arn: text, name: text,
+		}
 	}
 	p, ok := parseIdentity(text)
 	if !ok {
@@ -134,7 +137,8 @@ func splitPath(rest string) (string, string) {
 	return "/" + rest[:end], rest[end:]
 }
 
-// linkedService answers the service that a service-linked role belongs to. IAM lets nobody else create roles under this path.
+// linkedService answers the service that a service-linked role belongs to. IAM lets nobody else
+// create roles under this path.
 func linkedService(path string) string {
 	service, ok := strings.CutPrefix(path, "/aws-service-role/")
 	if !ok {

@@ -55,8 +55,12 @@ func TestUnknownPrincipals(t *testing.T) {
 		if p.uid.Type != typeUnknown || p.account != "" || len(p.ancestors()) != 0 {
 			t.Errorf("%.80q is %v in account %q", text, p.uid.Type, p.account)
 		}
-		if len(p.uid.ID) > maxUnknown*3+len("…") || (string(p.uid.ID) != "" && !isReadable(string(p.uid.ID))) {
-			t.Errorf("%.80q gets an id that does not fit a log: %.80q (%d bytes)", text, p.uid.ID, len(p.uid.ID))
+		if len(p.uid.ID) > maxUnknown*3+len("…") ||
+			(string(p.uid.ID) != "" && !isReadable(string(p.uid.ID))) {
+			t.Errorf(
+				"%.80q gets an id that does not fit a log: %.80q (%d bytes)", text, p.uid.ID,
+				len(p.uid.ID),
+			)
 		}
 	}
 }
@@ -72,8 +76,12 @@ var oddPrincipals = []string{
 	"arn:aws:iam::111122223333:group/Admins", "arn:aws:iam::111122223333:saml-provider/x", "arn:aws:iam::111122223333:assumed-role/a/b", "arn:aws:sts::111122223333:role/a",
 	"arn:aws:sts::111122223333:assumed-role/app", "arn:aws:sts::111122223333:assumed-role/app/", "arn:aws:sts::111122223333:assumed-role/a/b/c", "arn:aws:sts::111122223333:assumed-role//b",
 	"arn:aws:sts::111122223333:assumed-role/evil:x/b", "arn:aws:sts::111122223333:federated-user/", "arn:aws:sts::111122223333:federated-user/a/b", "arn:aws:iam::111122223333:user//Alice",
-	"arn:aws:iam::111122223333:user/" + strings.Repeat("a", 65), "arn:aws:iam::111122223333:user/" + strings.Repeat("a/", 300) + "b",
-	"arn:aws:iam::111122223333:user/" + strings.Repeat("a", 2048), strings.Repeat("\x00", 100_000), strings.Repeat("é", 3000), strings.Repeat("\xff", 3000),
+	"arn:aws:iam::111122223333:user/" + strings.Repeat(
+		"a", 65,
+	), "arn:aws:iam::111122223333:user/" + strings.Repeat("a/", 300) + "b",
+	"arn:aws:iam::111122223333:user/" + strings.Repeat(
+		"a", 2048,
+	), strings.Repeat("\x00", 100_000), strings.Repeat("é", 3000), strings.Repeat("\xff", 3000),
 	"amazonaws.com", ".amazonaws.com", "ec2.amazonaws.com.evil.example", "EC2.amazonaws.com", "ec2..amazonaws.com", "ec2.amazonaws.com\n", "evil.example/ec2.amazonaws.com",
 	"ec2amazonaws.com", "ec2.amazonaws.com.cn.cn", strings.Repeat("a.", 2000) + "amazonaws.com",
 }

@@ -35,8 +35,9 @@ func newTwins(t testing.TB, document string) twins {
 	return both
 }
 
-// compare decides by cedar-go on the whole policies, heads included, with everything made that the schema knows, and by us. Where something failed or could not be
-// read we may be stricter, which other tests are about.
+// compare decides by cedar-go on the whole policies, heads included, with everything made that the
+// schema knows, and by us. Where something failed or could not be read we may be stricter, which
+// other tests are about.
 func (both twins) compare(t testing.TB, r Request) {
 	t.Helper()
 	world := newEntities(&r)
@@ -149,8 +150,9 @@ func TestRequestsConformToTheSchema(t *testing.T) {
 	}
 }
 
-// FuzzDecide: no request makes a decision panic, differ from Cedar's to the wrong side, or go beyond its bounds; and a principal
-// that belongs to no account is let in by no policy that names accounts or roles.
+// FuzzDecide: no request makes a decision panic, differ from Cedar's to the wrong side, or go
+// beyond its bounds; and a principal that belongs to no account is let in by no policy that names
+// accounts or roles.
 func FuzzDecide(f *testing.F) {
 	both := newTwins(f, everyHead)
 	named := mustParse(f, `permit(principal in Account::"111122223333", action, resource);
@@ -159,44 +161,54 @@ permit(principal, action, resource) when { principal has account && principal.ac
 permit(principal, action, resource) unless { principal in Account::"444455556666" || principal is Service };
 permit(principal, action, resource) when { principal.arn like "arn:aws:iam::111122223333:*" && !(principal is Service) };`)
 	seed := testRequest()
-	f.Add(uint8(0), seed.PrincipalARN, "GenerateDataKey", *seed.KMSKeyARN, "ebs", "vpce-1", "eu-west-1", "payroll-1", int64(1_700_000_000), uint8(0))
+	f.Add(
+		uint8(0), seed.PrincipalARN, "GenerateDataKey", *seed.KMSKeyARN, "ebs", "vpce-1",
+		"eu-west-1", "payroll-1", int64(1_700_000_000), uint8(0),
+	)
 	for _, text := range oddPrincipals {
 		if len(text) < 4096 {
 			f.Add(uint8(1), text, text, text, text, text, text, "payroll-1", int64(0), uint8(7))
 		}
 	}
-	f.Fuzz(func(t *testing.T, action uint8, principal, operation, kmsKey, via, vpce, region, key string, at int64, absent uint8) {
-		r := testRequest()
-		r.Action = actions[int(action)%len(actions)]
-		r.PrincipalARN, r.KMSOperation, r.KMSKeyARN, r.KMSViaService, r.SourceVPCE, r.Region, r.KeyID = principal, operation, &kmsKey, &via, &vpce, region, key
-		r.Time = time.Unix(at, 0)
-		for i, field := range []**string{&r.KMSKeyARN, &r.KMSViaService, &r.SourceVPCE} {
-			if absent&(1<<i) != 0 {
-				*field = nil
+	f.Fuzz(
+		func(t *testing.T, action uint8, principal, operation, kmsKey, via, vpce, region, key string, at int64, absent uint8) {
+			r := testRequest()
+			r.Action = actions[int(action)%len(actions)]
+			r.PrincipalARN, r.KMSOperation, r.KMSKeyARN, r.KMSViaService, r.SourceVPCE, r.Region, r.KeyID = principal, operation, &kmsKey, &via, &vpce, region, key
+			r.Time = time.Unix(at, 0)
+			for i, field := range []**string{&r.KMSKeyARN, &r.KMSViaService, &r.SourceVPCE} {
+				if absent&(1<<i) != 0 {
+					*field = nil
+				}
 			}
-		}
-		if isKeyID(key) {
-			both.compare(t, r)
-		}
-		d := named.Decide(ModeEnforce, r)
-		p := parsePrincipal(principal)
-		if d.Allowed && p.account != "111122223333" && (p.account == "" || p.account == "444455556666") {
-			t.Fatalf("%q (%v) is let in: %s", principal, p.uid.Type, d.Explain())
-		}
-		for _, e := range d.Errors {
-			if len(e) > maxErrorText || !isReadable(e) {
-				t.Fatalf("error %q", e)
+			if isKeyID(key) {
+				both.compare(t, r)
 			}
-		}
-	})
+			d := named.Decide(ModeEnforce, r)
+			p := parsePrincipal(principal)
+			if d.Allowed && p.account != "111122223333" &&
+				(p.account == "" || p.account == "444455556666") {
+				t.Fatalf("%q (%v) is let in: %s", principal, p.uid.Type, d.Explain())
+			}
+			for _, e := range d.Errors {
+				if len(e) > maxErrorText || !isReadable(e) {
+					t.Fatalf("error %q", e)
+				}
+			}
+		},
+	)
 }
 
 // FuzzLoad: no document makes loading panic; what loads decides.
 func FuzzLoad(f *testing.F) {
 	f.Add(everyHead)
 	f.Add(hundredPolicies())
-	f.Add(`@id("a") permit(principal, action, resource) when { context has vpce && context.vpce == "x" && if true then [1, 2].contains(context.hour) else !false };`)
-	f.Add(`forbid(principal, action, resource) when { {a: 1, "b": [principal]}.a == context["hour"] && ip("10.0.0.1").isLoopback() };`)
+	f.Add(
+		`@id("a") permit(principal, action, resource) when { context has vpce && context.vpce == "x" && if true then [1, 2].contains(context.hour) else !false };`,
+	)
+	f.Add(
+		`forbid(principal, action, resource) when { {a: 1, "b": [principal]}.a == context["hour"] && ip("10.0.0.1").isLoopback() };`,
+	)
 	for _, test := range badDocuments {
 		f.Add(test.document)
 	}

@@ -26,8 +26,8 @@ const actionGroup = "Use"
 
 var actions = [...]Action{Encrypt, Decrypt, GetKeyMetadata}
 
-// Request is one authenticated request for a key. A nil pointer is a field that the request does not carry; what it
-// carries is given as it came, however odd.
+// Request is one authenticated request for a key. A nil pointer is a field that the request does
+// not carry; what it carries is given as it came, however odd.
 type Request struct {
 	Action   Action
 	KeyStore string
@@ -47,24 +47,35 @@ type Request struct {
 	Time        time.Time
 }
 
-// errRequest is what Decide reports for a request that no caller of it should have let through; it is denied.
+// errRequest is what Decide reports for a request that no caller of it should have let through; it
+// is denied.
 var errRequest = errors.New("not a request that policies can decide")
 
-// check refuses what the order of checks (A8) has refused before: another action, a key without store, an id that is none.
+// check refuses what the order of checks (A8) has refused before: another action, a key without
+// store, an id that is none.
 func (r *Request) check() error {
 	switch {
 	case actionIndex(r.Action) < 0:
-		return fmt.Errorf("%w: unknown action %q", errRequest, boundedText(string(r.Action), maxName))
+		return fmt.Errorf(
+			"%w: unknown action %q", errRequest, boundedText(string(r.Action), maxName),
+		)
 	case !isReadable(r.KeyStore):
 		return fmt.Errorf("%w: no key store", errRequest)
 	case !isKeyID(r.KeyID):
-		return fmt.Errorf("%w: %q is not an external key id (1 to 128 of A-Z a-z 0-9 - . _)", errRequest, boundedText(r.KeyID, maxName))
+		return fmt.Errorf(
+			"%w: %q is not an external key id (1 to 128 of A-Z a-z 0-9 - . _)", errRequest,
+			boundedText(r.KeyID, maxName),
+		)
 	}
 	return nil
 }
 
 func isKeyID(text string) bool {
-	return text != "" && len(text) <= 128 && all(text, func(c byte) bool { return isAlphanumeric(c) || c == '-' || c == '.' || c == '_' })
+	return text != "" && len(text) <= 128 &&
+		all(
+			text,
+			func(c byte) bool { return isAlphanumeric(c) || c == '-' || c == '.' || c == '_' },
+		)
 }
 
 func actionIndex(a Action) int {
@@ -100,7 +111,8 @@ const (
 
 	readsContext = readsAttributes - 1 - readsPrincipal // all of it
 
-	// neverInMetadata is what GetKeyMetadata does not carry (Z4, XKS Proxy API Specification, GetKeyMetadata).
+	// neverInMetadata is what GetKeyMetadata does not carry (Z4, XKS Proxy API Specification,
+	// GetKeyMetadata).
 	neverInMetadata = readsKMSKeyARN | readsKMSKeyAccount | readsKMSKeyRegion | readsViaService | readsViaServiceName
 )
 
@@ -139,7 +151,8 @@ func (r reads) names() []string {
 	return names
 }
 
-// unreadable answers what of the context cannot be read: carried in no readable form, or required and absent.
+// unreadable answers what of the context cannot be read: carried in no readable form, or required
+// and absent.
 func (r *Request) unreadable() reads {
 	c := contextBuilder{}
 	c.build(r)
@@ -151,7 +164,9 @@ func (r *Request) context(wanted reads) types.Record {
 	if wanted&readsContext == 0 {
 		return types.Record{}
 	}
-	c := contextBuilder{wanted: wanted, fields: make(types.RecordMap, bits.OnesCount16(uint16(wanted)))}
+	c := contextBuilder{
+		wanted: wanted, fields: make(types.RecordMap, bits.OnesCount16(uint16(wanted))),
+	}
 	c.build(r)
 	return types.NewRecord(c.fields)
 }

@@ -4,8 +4,8 @@ package authz
 
 import "strings"
 
-// didYouMean answers a hint where one of the known names differs by at most two letters, and by half
-// of them at most, else "".
+// didYouMean answers a hint where one of the known names differs by at most two letters, and by
+// half of them at most, else "".
 func didYouMean(name string, known []string) string {
 	meant, distance := nearest(name, known)
 	if distance > min(2, len(name)/2) {
@@ -14,7 +14,8 @@ func didYouMean(name string, known []string) string {
 	return " (did you mean " + meant + "?)"
 }
 
-// nearest answers the known name that differs by the fewest letters, and how many; of several, one as long as name.
+// nearest answers the known name that differs by the fewest letters, and how many; of several, one
+// as long as name.
 func nearest(name string, known []string) (string, int) {
 	meant, distance := "", maxName
 	for _, k := range known {

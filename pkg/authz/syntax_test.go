@@ -53,7 +53,8 @@ func FuzzSyntaxProblem(f *testing.F) {
 		}
 		for _, one := range unjoin(err) {
 			problem, ok := one.(Problem)
-			if ok && (problem.Line < 0 || problem.Line > bytes.Count(document, []byte("\n"))+1 || problem.Text == "") {
+			if ok &&
+				(problem.Line < 0 || problem.Line > bytes.Count(document, []byte("\n"))+1 || problem.Text == "") {
 				t.Errorf("%+v", problem)
 			}
 		}

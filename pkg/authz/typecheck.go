@@ -1,7 +1,8 @@
 package authz
 
-// The type checker of cedar-go against our schema, and its errors in words that help. It is an experimental package of cedar-go: what it says in
-// other words than those expected here is passed on as it is.
+// The type checker of cedar-go against our schema, and its errors in words that help. It is an
+// experimental package of cedar-go: what it says in other words than those expected here is passed
+// on as it is.
 
 import (
 	_ "embed" // the schema
@@ -19,7 +20,8 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
 )
 
-// Schema is the schema that policies are checked against, in Cedar's schema language; it is configs/policies/xks-proxy.cedarschema.
+// Schema is the schema that policies are checked against, in Cedar's schema language; it is
+// configs/policies/xks-proxy.cedarschema.
 //
 //go:embed xks-proxy.cedarschema
 var Schema string
@@ -78,12 +80,18 @@ var knownAttributes = sync.OnceValue(func() map[string][]string {
 
 var (
 	notOnEntity  = regexp.MustCompile("^attribute `([^`]*)` on entity types? (.*) not found$")
-	notInContext = regexp.MustCompile("^attribute `([^`]*)` in context for Action::\"([^\"]*)\" not found$")
-	notGuarded   = regexp.MustCompile("^unable to guarantee safety of access to optional attribute `([^`]*)`(.*)$")
+	notInContext = regexp.MustCompile(
+		"^attribute `([^`]*)` in context for Action::\"([^\"]*)\" not found$",
+	)
+	notGuarded = regexp.MustCompile(
+		"^unable to guarantee safety of access to optional attribute `([^`]*)`(.*)$",
+	)
 	noEntityType = regexp.MustCompile("^unrecognized entity type `([^`]*)`$")
 	mixedTypes   = regexp.MustCompile("^the types (.*) are not compatible$")
 	noAction     = regexp.MustCompile("^unrecognized action `Action::\"([^`]*)\"`$")
-	wantsEntity  = regexp.MustCompile("^unexpected type: expected .*AnyEntity but saw (Set<)?String")
+	wantsEntity  = regexp.MustCompile(
+		"^unexpected type: expected .*AnyEntity but saw (Set<)?String",
+	)
 )
 
 const noApplicableAction = "unable to find an applicable action given the policy scope constraints"
@@ -117,12 +125,18 @@ func (c *checker) checkTypes(tree *xast.Policy) {
 		}
 		kinds := lacking[name]
 		slices.Sort(kinds)
-		c.fail(name, fmt.Sprintf("there is no attribute %s on %s: ask first, `… has %s && …`, or write `is` and a type in the head",
-			name, strings.Join(slices.Compact(kinds), ", "), name))
+		c.fail(
+			name,
+			fmt.Sprintf(
+				"there is no attribute %s on %s: ask first, `… has %s && …`, or write `is` and a type in the head",
+				name, strings.Join(slices.Compact(kinds), ", "), name,
+			),
+		)
 	}
 }
 
-// messages takes the joined error apart. Its order depends on maps: sorted, a faulty file gives the same report each time.
+// messages takes the joined error apart. Its order depends on maps: sorted, a faulty file gives the
+// same report each time.
 func messages(err error) []string {
 	var all []string
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -143,7 +157,10 @@ func messages(err error) []string {
 // explainTypeError answers the name that an error is about, and what to tell the operator.
 func explainTypeError(message string) (string, string) {
 	if m := notInContext.FindStringSubmatch(message); m != nil {
-		return m[1], fmt.Sprintf("%s never carries context.%s: write the actions that do in the head, `action in [Action::\"Encrypt\", Action::\"Decrypt\"]`", m[2], m[1])
+		return m[1], fmt.Sprintf(
+			"%s never carries context.%s: write the actions that do in the head, `action in [Action::\"Encrypt\", Action::\"Decrypt\"]`",
+			m[2], m[1],
+		)
 	}
 	if m := notGuarded.FindStringSubmatch(message); m != nil {
 		of := "principal"
@@ -153,7 +170,9 @@ func explainTypeError(message string) (string, string) {
 		case strings.Contains(m[2], "`"+string(typeKey)+"`"):
 			of = "resource"
 		}
-		return m[1], fmt.Sprintf("%s.%s may be absent: ask first, `%s has %s && …`", of, m[1], of, m[1])
+		return m[1], fmt.Sprintf(
+			"%s.%s may be absent: ask first, `%s has %s && …`", of, m[1], of, m[1],
+		)
 	}
 	if m := noEntityType.FindStringSubmatch(message); m != nil {
 		return m[1], noSuchType(m[1], entityTypes())
@@ -167,7 +186,10 @@ func explainTypeError(message string) (string, string) {
 			return m[1], "there is no action GetHealthStatus: health checks of AWS KMS are never " +
 				"subject to policies; leave it out"
 		}
-		return m[1], fmt.Sprintf("there is no action %q%s; there are %s", m[1], didYouMean(m[1], known), strings.Join(known, ", "))
+		return m[1], fmt.Sprintf(
+			"there is no action %q%s; there are %s", m[1], didYouMean(m[1], known),
+			strings.Join(known, ", "),
+		)
 	}
 	if m := mixedTypes.FindStringSubmatch(message); m != nil {
 		return "", explainMixed(m[1])

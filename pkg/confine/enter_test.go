@@ -55,26 +55,31 @@ func TestEnter(t *testing.T) {
 	secret, kept := filepath.Join(dir, "own", "secret"), filepath.Join(dir, "own", "hsm", "conf")
 	err := os.MkdirAll(filepath.Dir(kept), 0o700)
 	if err == nil {
-		err = errors.Join(os.WriteFile(secret, []byte("x"), 0o600), os.WriteFile(kept, []byte("x"), 0o600))
+		err = errors.Join(
+			os.WriteFile(secret, []byte("x"), 0o600), os.WriteFile(kept, []byte("x"), 0o600),
+		)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan := Plan{Protect: []string{filepath.Join(dir, "own")}, Keep: []string{filepath.Join(dir, "own", "hsm")}}.Resolve()
+	plan := Plan{
+		Protect: []string{filepath.Join(dir, "own")},
+		Allow:   []string{filepath.Join(dir, "own", "hsm")},
+	}.Resolve()
 	have := ThisKernel()
 	if !have.Whole() {
 		t.Fatalf("this test needs Landlock ABI %d, the kernel has %s", whole, have)
 	}
 	for kernel := Kernel(0); kernel <= have; kernel++ {
 		t.Run(kernel.String(), func(t *testing.T) {
-			order, err := Order{Kernel: kernel, Plan: plan}.File()
+			spec, err := Spec{Kernel: kernel, Plan: plan}.File()
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer order.Close()
+			defer spec.Close()
 			argv := Arguments(3, probeArgument, secret, kept)
 			cmd := exec.Command(argv[0], argv[1:]...)
-			cmd.ExtraFiles = []*os.File{order}
+			cmd.ExtraFiles = []*os.File{spec}
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v: %s", err, out)
@@ -108,11 +113,11 @@ func TestEnterLeavesTheTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer terminal.Close()
-	order, err := Order{Plan: Plan{}.Resolve()}.File()
+	spec, err := Spec{Plan: Plan{}.Resolve()}.File()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer order.Close()
+	defer spec.Close()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -121,10 +126,11 @@ func TestEnterLeavesTheTerminal(t *testing.T) {
 	// The shell leads the session: it shows that there is a terminal, and what becomes of a child.
 	script := `(: < /dev/tty) && echo "a terminal"; "$@"; true`
 	cmd := exec.Command("sh", append([]string{"-c", script, "sh"}, argv...)...)
-	cmd.Stdin, cmd.ExtraFiles = terminal, []*os.File{order}
+	cmd.Stdin, cmd.ExtraFiles = terminal, []*os.File{spec}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "a terminal") || !strings.Contains(string(out), "no such device") {
+	if err != nil || !strings.Contains(string(out), "a terminal") ||
+		!strings.Contains(string(out), "no such device") {
 		t.Errorf("%v: %s", err, out)
 	}
 }
@@ -132,25 +138,25 @@ func TestEnterLeavesTheTerminal(t *testing.T) {
 // What the proxy found must be there.
 func TestEnterNeedsWhatWasFound(t *testing.T) {
 	for name, c := range map[string]struct {
-		order, want string
+		spec, want string
 	}{
 		"more than there is": {`{"kernel":12,"plan":{}}`, "there is no Landlock ABI 12"},
-		"not an order":       {`[]`, "cannot read what this process may reach"},
+		"not a spec":         {`[]`, "cannot read what this process may reach"},
 	} {
-		file := filepath.Join(t.TempDir(), "order")
-		err := os.WriteFile(file, []byte(c.order), 0o600)
+		file := filepath.Join(t.TempDir(), "spec")
+		err := os.WriteFile(file, []byte(c.spec), 0o600)
 		if err != nil {
 			t.Fatal(err)
 		}
-		order, err := os.Open(file)
+		spec, err := os.Open(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		argv := Arguments(3, probeArgument, file)
 		cmd := exec.Command(argv[0], argv[1:]...)
-		cmd.ExtraFiles = []*os.File{order}
+		cmd.ExtraFiles = []*os.File{spec}
 		out, err := cmd.CombinedOutput()
-		order.Close()
+		spec.Close()
 		if err == nil || !strings.Contains(string(out), c.want) {
 			t.Errorf("%s: %v: %s", name, err, out)
 		}
@@ -173,7 +179,11 @@ func TestResolve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := Plan{Protect: []string{filepath.Join(dir, "link", "later", "key"), dir + "/link/", real, "relative", ""}}.Resolve()
+	p := Plan{
+		Protect: []string{
+			filepath.Join(dir, "link", "later", "key"), dir + "/link/", real, "relative", "",
+		},
+	}.Resolve()
 	want := fmt.Sprint([]string{real, filepath.Join(real, "later", "key")})
 	if got := fmt.Sprint(p.Protect); got != want {
 		t.Errorf("%s, want %s", got, want)

@@ -12,13 +12,13 @@ import (
 )
 
 // Plan says which files a process can reach. Paths are absolute and stand for all that is below
-// them. Where several contain a file, the longest decides, and of two equal ones Keep.
+// them. Where several contain a file, the longest decides, and of two equal ones Allow.
 type Plan struct {
-	// Strict allows SystemPaths and Keep only. Otherwise all is allowed but Protect.
+	// Strict allows SystemPaths and Allow only. Otherwise all is allowed but Protect.
 	Strict bool `json:"strict"`
 
 	Protect []string `json:"protect"`
-	Keep    []string `json:"keep"`
+	Allow   []string `json:"allow"`
 }
 
 // SystemPaths are what a dynamically linked program needs to start, to resolve host names and to
@@ -43,24 +43,25 @@ var devicePaths = []string{
 // that does.
 //
 // A confined process can make links where it may write, and the next process must not get what they
-// lead to. So a path of Keep below another one is left out, which allows it anyway, and so is one
+// lead to. So a path of Allow below another one is left out, which allows it anyway, and so is one
 // that leads to something protected by a link that stands elsewhere.
 func (p Plan) Resolve() Plan {
 	r := Plan{Strict: p.Strict, Protect: resolve(p.Protect)}
 	var keep []string
-	for _, path := range p.Keep {
+	for _, path := range p.Allow {
 		path = filepath.Clean(path)
 		if filepath.IsAbs(path) && !p.allowsAnyway(path) && !p.isLured(path, r.Protect) {
 			keep = append(keep, path)
 		}
 	}
-	r.Keep = resolve(keep)
+	r.Allow = resolve(keep)
 	return r
 }
 
-// allowsAnyway reports whether a path is below another one of Keep, with nothing protected between.
+// allowsAnyway reports whether a path is below another one of Allow, with nothing protected
+// between.
 func (p Plan) allowsAnyway(path string) bool {
-	return slices.ContainsFunc(p.Keep, func(k string) bool {
+	return slices.ContainsFunc(p.Allow, func(k string) bool {
 		between := func(secret string) bool {
 			return within(path, secret) && within(secret, k) && secret != k
 		}
@@ -79,7 +80,8 @@ func (p Plan) isLured(path string, protect []string) bool {
 	}
 	return slices.ContainsFunc(links(path), func(link string) bool {
 		ownWay := slices.ContainsFunc(p.Protect, func(one string) bool { return within(one, link) })
-		return !ownWay && (!isWithinAny(link, protect) || isWithinAny(link, p.Keep) && link != path)
+		return !ownWay &&
+			(!isWithinAny(link, protect) || isWithinAny(link, p.Allow) && link != path)
 	})
 }
 

@@ -46,9 +46,9 @@ func TestResolveIsNotLured(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := Plan{Protect: []string{at("named"), at("state"), at("etc/shared")}}
 			for _, path := range c.keep {
-				p.Keep = append(p.Keep, at(path))
+				p.Allow = append(p.Allow, at(path))
 			}
-			got := p.Resolve().Keep
+			got := p.Resolve().Allow
 			var want []string
 			for _, path := range c.want {
 				want = append(want, at(path))

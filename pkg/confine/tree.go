@@ -60,7 +60,7 @@ func (p Plan) grants(t tree) []grant {
 	} else if !slices.Contains(w.protect, "/") {
 		w.allow("/", true)
 	}
-	for _, path := range p.Keep {
+	for _, path := range p.Allow {
 		if p.Strict || w.isProtected(path) {
 			w.allowNamed(path, false)
 		}
@@ -68,15 +68,15 @@ func (p Plan) grants(t tree) []grant {
 	return w.grants
 }
 
-// outermost are the protected paths without those that Keep names too, and without those that
+// outermost are the protected paths without those that Allow names too, and without those that
 // another one contains: thousands of secrets in one directory are one path. One that stands within
-// a path of Keep stays.
+// a path of Allow stays.
 func (p Plan) outermost() []string {
 	var found []string
 	for _, path := range p.Protect { // sorted: what contains a path comes before it
-		kept := slices.ContainsFunc(p.Keep, func(k string) bool { return within(path, k) })
+		kept := slices.ContainsFunc(p.Allow, func(k string) bool { return within(path, k) })
 		contained := slices.ContainsFunc(found, func(f string) bool { return within(path, f) })
-		if !slices.Contains(p.Keep, path) && (kept || !contained) {
+		if !slices.Contains(p.Allow, path) && (kept || !contained) {
 			found = append(found, path)
 		}
 	}

@@ -28,11 +28,13 @@ func newTree(paths ...string) fakeTree {
 
 func inTree(path string) string { return filepath.Join(".", strings.TrimPrefix(path, "/")) }
 
-func (t fakeTree) ReadDir(path string) ([]fs.DirEntry, error) { return t.files.ReadDir(inTree(path)) }
-func (t fakeTree) Stat(path string) (fs.FileInfo, error)      { return t.files.Stat(inTree(path)) }
+func (t fakeTree) ReadDir(path string) ([]fs.DirEntry, error) {
+	return t.files.ReadDir(inTree(path))
+}
+func (t fakeTree) Stat(path string) (fs.FileInfo, error) { return t.files.Stat(inTree(path)) }
 
-// granted are the paths of the grants, sorted; of directories with a slash, of what may only be read
-// with an "r:".
+// granted are the paths of the grants, sorted; of directories with a slash, of what may only be
+// read with an "r:".
 func granted(p Plan, t tree) []string {
 	var all []string
 	for _, g := range p.grants(t) {
@@ -50,11 +52,13 @@ func granted(p Plan, t tree) []string {
 }
 
 func TestGrants(t *testing.T) {
-	installed := newTree("/bin@", "/usr/bin/cat", "/etc/hosts", "/etc/xks-proxy/xks-proxy.yaml",
-		"/etc/xks-proxy/hsm-a/softhsm2.conf", "/etc/xks-proxy/hsm-a/tokens/1", "/etc/xks-proxy/hsm-a/pin",
-		"/etc/xks-proxy/hsm-b/softhsm2.conf", "/etc/vendor/vendor.conf", "/etc/link@", "/proc/1/stat",
-		"/dev/null", "/run/xks-proxy/admin.sock", "/run/vendor.sock", "/var/lib/xks-proxy/blocks.json",
-		"/var/lib/vendor/db")
+	installed := newTree(
+		"/bin@", "/usr/bin/cat", "/etc/hosts", "/etc/xks-proxy/xks-proxy.yaml",
+		"/etc/xks-proxy/hsm-a/softhsm2.conf", "/etc/xks-proxy/hsm-a/tokens/1",
+		"/etc/xks-proxy/hsm-a/pin", "/etc/xks-proxy/hsm-b/softhsm2.conf", "/etc/vendor/vendor.conf",
+		"/etc/link@", "/proc/1/stat", "/dev/null", "/run/xks-proxy/admin.sock", "/run/vendor.sock",
+		"/var/lib/xks-proxy/blocks.json", "/var/lib/vendor/db",
+	)
 	own := []string{"/etc/xks-proxy", "/run/xks-proxy", "/var/lib/xks-proxy"}
 	for name, c := range map[string]struct {
 		plan Plan
@@ -64,13 +68,13 @@ func TestGrants(t *testing.T) {
 		"the proxy's own": {Plan{Protect: own}, []string{"/dev/", "/etc/hosts", "/etc/vendor/",
 			"/run/vendor.sock", "/usr/", "/var/lib/vendor/", "r:/proc/"}},
 		"an HSM's own below that": {Plan{Protect: append([]string{"/etc/xks-proxy/hsm-a/pin"}, own...),
-			Keep: []string{"/etc/xks-proxy/hsm-a"}}, []string{"/dev/", "/etc/hosts", "/etc/vendor/",
+			Allow: []string{"/etc/xks-proxy/hsm-a"}}, []string{"/dev/", "/etc/hosts", "/etc/vendor/",
 			"/etc/xks-proxy/hsm-a/softhsm2.conf", "/etc/xks-proxy/hsm-a/tokens/", "/run/vendor.sock",
 			"/usr/", "/var/lib/vendor/", "r:/proc/"}},
-		"a file that is not there": {Plan{Protect: []string{"/var/log/xks-proxy.log"}, Keep: []string{"/nowhere"}},
+		"a file that is not there": {Plan{Protect: []string{"/var/log/xks-proxy.log"}, Allow: []string{"/nowhere"}},
 			[]string{"/"}},
-		"kept and protected": {Plan{Protect: []string{"/etc/vendor"}, Keep: []string{"/etc/vendor"}}, []string{"/"}},
-		"everything":         {Plan{Protect: []string{"/"}, Keep: []string{"/dev/null"}}, []string{"/dev/null"}},
+		"kept and protected": {Plan{Protect: []string{"/etc/vendor"}, Allow: []string{"/etc/vendor"}}, []string{"/"}},
+		"everything":         {Plan{Protect: []string{"/"}, Allow: []string{"/dev/null"}}, []string{"/dev/null"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			slices.Sort(c.plan.Protect)
@@ -87,11 +91,19 @@ func TestGrants(t *testing.T) {
 }
 
 func TestStrictGrants(t *testing.T) {
-	tree := newTree("/usr/bin/cat", "/etc/hosts", "/etc/shadow", "/etc/xks-proxy/xks-proxy.yaml", "/dev/null",
-		"/dev/sda", "/proc/1/stat", "/opt/vendor/lib.so", "/home/a/x", "/etc/xks-proxy/a/conf")
-	p := Plan{Strict: true, Protect: []string{"/etc/xks-proxy"}, Keep: []string{"/etc/xks-proxy/a", "/opt/vendor/lib.so"}}
+	tree := newTree(
+		"/usr/bin/cat", "/etc/hosts", "/etc/shadow", "/etc/xks-proxy/xks-proxy.yaml", "/dev/null",
+		"/dev/sda", "/proc/1/stat", "/opt/vendor/lib.so", "/home/a/x", "/etc/xks-proxy/a/conf",
+	)
+	p := Plan{
+		Strict: true, Protect: []string{"/etc/xks-proxy"},
+		Allow: []string{"/etc/xks-proxy/a", "/opt/vendor/lib.so"},
+	}
 	got := granted(p, tree)
-	want := []string{"/dev/null", "/etc/xks-proxy/a/", "/opt/vendor/lib.so", "r:/etc/hosts", "r:/proc/", "r:/usr/"}
+	want := []string{
+		"/dev/null", "/etc/xks-proxy/a/", "/opt/vendor/lib.so", "r:/etc/hosts", "r:/proc/",
+		"r:/usr/",
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -105,7 +117,7 @@ func verdict(p Plan, file string) bool {
 			allowed, length = false, len(path)
 		}
 	}
-	for _, path := range p.Keep {
+	for _, path := range p.Allow {
 		if within(file, path) && len(path) >= length {
 			allowed, length = true, len(path)
 		}
@@ -135,7 +147,7 @@ func TestGrantsFollowTheRule(t *testing.T) {
 			p.Protect = append(p.Protect, path(4))
 		}
 		for range random.IntN(4) {
-			p.Keep = append(p.Keep, path(5))
+			p.Allow = append(p.Allow, path(5))
 		}
 		slices.Sort(p.Protect)
 		p.Protect = slices.Compact(p.Protect)
@@ -143,7 +155,9 @@ func TestGrantsFollowTheRule(t *testing.T) {
 		for _, file := range files {
 			got := slices.ContainsFunc(grants, func(g grant) bool { return within(file, g.path) })
 			if want := verdict(p, file); got != want {
-				t.Fatalf("%s: allowed %v, want %v\nplan %+v\ngrants %+v", file, got, want, p, grants)
+				t.Fatalf(
+					"%s: allowed %v, want %v\nplan %+v\ngrants %+v", file, got, want, p, grants,
+				)
 			}
 			checked++
 		}
@@ -173,7 +187,9 @@ func TestManyEntries(t *testing.T) {
 	var files []string
 	var p Plan
 	for i := range 5000 {
-		files = append(files, fmt.Sprintf("/srv/file-%d", i), fmt.Sprintf("/etc/xks-proxy/secret-%d", i))
+		files = append(
+			files, fmt.Sprintf("/srv/file-%d", i), fmt.Sprintf("/etc/xks-proxy/secret-%d", i),
+		)
 		p.Protect = append(p.Protect, fmt.Sprintf("/etc/xks-proxy/secret-%d", i))
 	}
 	p.Protect = append(p.Protect, "/etc/xks-proxy", "/srv/file-7")

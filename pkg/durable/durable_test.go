@@ -61,7 +61,9 @@ func TestReplaceFileFails(t *testing.T) {
 	if left := names(t, directory); !slices.Equal(left, []string{"a.json"}) {
 		t.Errorf("left in the directory: %q", left)
 	}
-	err = durable.ReplaceFile(filepath.Join(path, "..", "a.json", "x", "..", "..", "file", "b"), nil)
+	err = durable.ReplaceFile(
+		filepath.Join(path, "..", "a.json", "x", "..", "..", "file", "b"), nil,
+	)
 	if err != nil {
 		t.Errorf("a directory that has to be made: %v", err)
 	}
@@ -84,7 +86,9 @@ func TestRemoveUnfinished(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if left := names(t, directory); !slices.Equal(left, []string{".b.json-123", "a.json", "a.json-123"}) {
+	if left := names(t, directory); !slices.Equal(
+		left, []string{".b.json-123", "a.json", "a.json-123"},
+	) {
 		t.Errorf("left: %q", left)
 	}
 	err = durable.RemoveUnfinished(filepath.Join(directory, "none", "a.json"))

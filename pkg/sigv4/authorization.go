@@ -26,7 +26,8 @@ type authorization struct {
 	signature     string // 64 lower-case hexadecimal digits
 }
 
-// String gives the header in the form that AWS's clients send. Parsing it gives the same authorization.
+// String gives the header in the form that AWS's clients send. Parsing it gives the same
+// authorization.
 func (a authorization) String() string {
 	return algorithm + " Credential=" + a.accessKeyID + "/" + a.date + "/" + a.region + "/" + a.service + "/" + a.terminator +
 		", SignedHeaders=" + a.signedHeaders + ", Signature=" + a.signature
@@ -36,26 +37,38 @@ func (a authorization) String() string {
 func readAuthorization(header http.Header) (authorization, *Failure) {
 	values := header["Authorization"]
 	if len(values) == 0 {
-		return authorization{}, fail(CauseMissingAuthorization, "the request has no Authorization header: it is not signed")
+		return authorization{}, fail(
+			CauseMissingAuthorization, "the request has no Authorization header: it is not signed",
+		)
 	}
 	if len(values) > 1 {
-		return authorization{}, fail(CauseMalformedAuthorization, "the request has %d Authorization headers", len(values))
+		return authorization{}, fail(
+			CauseMalformedAuthorization, "the request has %d Authorization headers", len(values),
+		)
 	}
 	return parseAuthorization(values[0])
 }
 
-// parseAuthorization accepts "AWS4-HMAC-SHA256 " and the parameters Credential, SignedHeaders and Signature, each once, in any order, separated by
-// a comma and at most one space.
+// parseAuthorization accepts "AWS4-HMAC-SHA256 " and the parameters Credential, SignedHeaders and
+// Signature, each once, in any order, separated by a comma and at most one space.
 func parseAuthorization(value string) (authorization, *Failure) {
 	if len(value) > maxAuthorization {
-		return authorization{}, fail(CauseMalformedAuthorization, "the Authorization header has %d bytes, more than %d", len(value), maxAuthorization)
+		return authorization{}, fail(
+			CauseMalformedAuthorization, "the Authorization header has %d bytes, more than %d",
+			len(value), maxAuthorization,
+		)
 	}
 	scheme, rest, found := strings.Cut(value, " ")
 	if !found {
-		return authorization{}, fail(CauseMalformedAuthorization, "the Authorization header has no parameters")
+		return authorization{}, fail(
+			CauseMalformedAuthorization, "the Authorization header has no parameters",
+		)
 	}
 	if scheme != algorithm {
-		return authorization{}, fail(CauseUnsupportedAlgorithm, "the Authorization header is not of the scheme %s", algorithm)
+		return authorization{}, fail(
+			CauseUnsupportedAlgorithm, "the Authorization header is not of the scheme %s",
+			algorithm,
+		)
 	}
 	var a authorization
 	var credential string
@@ -76,21 +89,36 @@ func parseAuthorization(value string) (authorization, *Failure) {
 		case "Signature":
 			field = &a.signature
 		default:
-			return authorization{}, fail(CauseMalformedAuthorization, "the Authorization header has a parameter other than Credential, SignedHeaders and Signature")
+			return authorization{}, fail(
+				CauseMalformedAuthorization,
+				"the Authorization header has a parameter other than Credential, SignedHeaders and Signature",
+			)
 		}
 		if content == "" || *field != "" {
-			return authorization{}, fail(CauseMalformedAuthorization, "the Authorization header has %s empty or twice", name)
+			return authorization{}, fail(
+				CauseMalformedAuthorization, "the Authorization header has %s empty or twice", name,
+			)
 		}
 		*field = content
 	}
 	if credential == "" || a.signedHeaders == "" || a.signature == "" {
-		return authorization{}, fail(CauseMalformedAuthorization, "the Authorization header lacks one of Credential, SignedHeaders and Signature")
+		return authorization{}, fail(
+			CauseMalformedAuthorization,
+			"the Authorization header lacks one of Credential, SignedHeaders and Signature",
+		)
 	}
 	if !a.splitCredential(credential) {
-		return authorization{}, fail(CauseMalformedAuthorization, "Credential in the Authorization header is not id/yyyymmdd/region/service/%s", terminator)
+		return authorization{}, fail(
+			CauseMalformedAuthorization,
+			"Credential in the Authorization header is not id/yyyymmdd/region/service/%s",
+			terminator,
+		)
 	}
 	if !isLowerHex64(a.signature) {
-		return authorization{}, fail(CauseMalformedAuthorization, "Signature in the Authorization header is not 64 lower-case hexadecimal digits")
+		return authorization{}, fail(
+			CauseMalformedAuthorization,
+			"Signature in the Authorization header is not 64 lower-case hexadecimal digits",
+		)
 	}
 	failure := checkSignedHeaders(a.signedHeaders)
 	if failure != nil {
@@ -116,10 +144,13 @@ func (a *authorization) splitCredential(credential string) bool {
 	return len(a.accessKeyID) >= 1 && len(a.accessKeyID) <= 128 && all(a.accessKeyID, isAlphanumeric) &&
 		len(a.date) == 8 && all(a.date, isDigit) &&
 		isRegion(a.region) && isService(a.service) &&
-		len(a.terminator) >= 1 && len(a.terminator) <= 64 && all(a.terminator, isWord)
+		len(a.terminator) >= 1 &&
+		len(a.terminator) <= 64 &&
+		all(a.terminator, isWord)
 }
 
-// checkSignedHeaders wants lower-case header names in ascending order without duplicates, among them x-amz-date and host or :authority (A1).
+// checkSignedHeaders wants lower-case header names in ascending order without duplicates, among
+// them x-amz-date and host or :authority (A1).
 func checkSignedHeaders(list string) *Failure {
 	var host, date bool
 	previous := ""
@@ -128,13 +159,22 @@ func checkSignedHeaders(list string) *Failure {
 		var name string
 		name, list, more = strings.Cut(list, ";")
 		if count > maxSignedHeaders {
-			return fail(CauseMalformedAuthorization, "SignedHeaders has more than %d names", maxSignedHeaders)
+			return fail(
+				CauseMalformedAuthorization, "SignedHeaders has more than %d names",
+				maxSignedHeaders,
+			)
 		}
 		if name != ":authority" && (name == "" || !all(name, isLowerToken)) {
-			return fail(CauseMalformedAuthorization, "SignedHeaders has something that is not a lower-case header name")
+			return fail(
+				CauseMalformedAuthorization,
+				"SignedHeaders has something that is not a lower-case header name",
+			)
 		}
 		if name <= previous {
-			return fail(CauseMalformedAuthorization, "SignedHeaders is not in ascending order without duplicates")
+			return fail(
+				CauseMalformedAuthorization,
+				"SignedHeaders is not in ascending order without duplicates",
+			)
 		}
 		previous = name
 		host = host || name == "host" || name == ":authority"
@@ -161,7 +201,9 @@ func all(s string, class func(byte) bool) bool {
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-func isAlphanumeric(c byte) bool { return isDigit(c) || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' }
+func isAlphanumeric(c byte) bool {
+	return isDigit(c) || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
 
 func isWord(c byte) bool { return isAlphanumeric(c) || c == '_' }
 

@@ -30,8 +30,14 @@ func requestOf(size int, names ...string) *Request {
 }
 
 func BenchmarkVerify(b *testing.B) {
-	b.Run("1KiB", func(b *testing.B) { benchmarkVerify(b, requestOf(1<<10, "host", "x-amz-date"), true) })
-	b.Run("16KiB", func(b *testing.B) { benchmarkVerify(b, requestOf(16<<10, "host", "x-amz-date"), true) })
+	b.Run(
+		"1KiB",
+		func(b *testing.B) { benchmarkVerify(b, requestOf(1<<10, "host", "x-amz-date"), true) },
+	)
+	b.Run(
+		"16KiB",
+		func(b *testing.B) { benchmarkVerify(b, requestOf(16<<10, "host", "x-amz-date"), true) },
+	)
 	b.Run("parallel", func(b *testing.B) {
 		v := newTestVerifier(b)
 		r := requestOf(1<<10, "host", "x-amz-date")
@@ -48,13 +54,17 @@ func BenchmarkVerify(b *testing.B) {
 	})
 }
 
-// BenchmarkRefuse refuses a known and an unknown access key id by turns, so that noise hits both alike, and reports the median of each.
+// BenchmarkRefuse refuses a known and an unknown access key id by turns, so that noise hits both
+// alike, and reports the median of each.
 func BenchmarkRefuse(b *testing.B) {
 	known := rewrite(requestOf(1<<10, "host", "x-amz-date"), func(s string) string {
 		return s[:strings.LastIndex(s, "=")+1] + strings.Repeat("0", 64)
 	})
 	unknown := rewrite(requestOf(1<<10, "host", "x-amz-date"), func(s string) string {
-		return strings.Replace(s[:strings.LastIndex(s, "=")+1]+strings.Repeat("0", 64), oldID, strings.Replace(oldID, "OLD", "NIL", 1), 1)
+		return strings.Replace(
+			s[:strings.LastIndex(s, "=")+1]+strings.Repeat("0", 64), oldID,
+			strings.Replace(oldID, "OLD", "NIL", 1), 1,
+		)
 	})
 	for _, cache := range []string{"warm", "cold"} {
 		b.Run(cache, func(b *testing.B) {

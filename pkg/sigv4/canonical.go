@@ -1,4 +1,5 @@
-// This file writes the canonical request and the string to sign (AWS General Reference, tasks 1 and 2).
+// This file writes the canonical request and the string to sign (AWS General Reference, tasks 1 and
+// 2).
 
 package sigv4
 
@@ -15,17 +16,19 @@ type Request struct {
 	Path   string // raw: the bytes of the request target up to '?', not decoded, not cleaned
 	Query  string // raw, without '?'
 	Host   string // Host or :authority as received, port included
-	// Header is net/http's: canonical names, Host taken out. Values are looked at only if they are signed, apart from
-	// Authorization, X-Amz-Date and X-Amz-Content-Sha256.
+	// Header is net/http's: canonical names, Host taken out. Values are looked at only if they are
+	// signed, apart from Authorization, X-Amz-Date and X-Amz-Content-Sha256.
 	Header http.Header
-	// ContentLength is net/http's. It stands in for a signed content-length when the server took that header out; net/http
-	// leaves it in, on HTTP/1.1 and on HTTP/2.
+	// ContentLength is net/http's. It stands in for a signed content-length when the server took
+	// that header out; net/http leaves it in, on HTTP/1.1 and on HTTP/2.
 	ContentLength int64
 	Body          []byte // all of it
 }
 
 // appendCanonicalRequest appends the canonical request. The canonical query is always empty (U5).
-func appendCanonicalRequest(dst []byte, r *Request, encodePath bool, signedHeaders string, payloadHash []byte) ([]byte, *Failure) {
+func appendCanonicalRequest(
+	dst []byte, r *Request, encodePath bool, signedHeaders string, payloadHash []byte,
+) ([]byte, *Failure) {
 	dst = append(dst, r.Method...)
 	dst = append(dst, '\n')
 	dst = appendPath(dst, r.Path, encodePath)
@@ -50,7 +53,9 @@ func appendCanonicalRequest(dst []byte, r *Request, encodePath bool, signedHeade
 }
 
 // appendStringToSign appends the string to sign for a canonical request of this SHA-256.
-func appendStringToSign(dst []byte, a *authorization, amzDate string, canonicalHash [32]byte) []byte {
+func appendStringToSign(
+	dst []byte, a *authorization, amzDate string, canonicalHash [32]byte,
+) []byte {
 	dst = append(dst, algorithm+"\n"...)
 	dst = append(dst, amzDate...)
 	dst = append(dst, '\n')
@@ -63,8 +68,9 @@ func appendStringToSign(dst []byte, a *authorization, amzDate string, canonicalH
 	return hex.AppendEncode(dst, canonicalHash[:])
 }
 
-// appendPath appends the canonical URI. AWS's rule is to percent-encode every byte of the path but the unreserved ones and '/', whatever
-// the path already holds: a '%' becomes "%25". Dots and slashes are not normalised: the path is matched raw (U5), so it is verified raw.
+// appendPath appends the canonical URI. AWS's rule is to percent-encode every byte of the path but
+// the unreserved ones and '/', whatever the path already holds: a '%' becomes "%25". Dots and
+// slashes are not normalised: the path is matched raw (U5), so it is verified raw.
 func appendPath(dst []byte, path string, encode bool) []byte {
 	if path == "" {
 		return append(dst, '/')
@@ -84,7 +90,8 @@ func appendPath(dst []byte, path string, encode bool) []byte {
 	return dst
 }
 
-// isPlain is a byte that AWS's rule leaves as it is. The characters of the API's URIs are all plain (U1, U3).
+// isPlain is a byte that AWS's rule leaves as it is. The characters of the API's URIs are all plain
+// (U1, U3).
 func isPlain(c byte) bool {
 	return isAlphanumeric(c) || c == '-' || c == '.' || c == '_' || c == '~' || c == '/'
 }
@@ -93,7 +100,9 @@ func isPlain(c byte) bool {
 func appendHeader(dst []byte, r *Request, name string) ([]byte, *Failure) {
 	if name == "host" || name == ":authority" {
 		if r.Host == "" {
-			return dst, fail(CauseMissingSignedHeader, "%s is signed, but the request has no host", name)
+			return dst, fail(
+				CauseMissingSignedHeader, "%s is signed, but the request has no host", name,
+			)
 		}
 		return appendValue(dst, name, r.Host)
 	}
@@ -103,7 +112,10 @@ func appendHeader(dst []byte, r *Request, name string) ([]byte, *Failure) {
 		if name == "content-length" && r.ContentLength > 0 {
 			return strconv.AppendInt(dst, r.ContentLength, 10), nil
 		}
-		return dst, fail(CauseMissingSignedHeader, "header %q is signed, but the request does not have it", excerpt(name))
+		return dst, fail(
+			CauseMissingSignedHeader, "header %q is signed, but the request does not have it",
+			excerpt(name),
+		)
 	}
 	for i, value := range values {
 		if i > 0 {
@@ -118,7 +130,8 @@ func appendHeader(dst []byte, r *Request, name string) ([]byte, *Failure) {
 	return dst, nil
 }
 
-// appendCanonicalName turns a lower-case name into net/http's form: X-Amz-Date. It spares the allocation of http.CanonicalHeaderKey.
+// appendCanonicalName turns a lower-case name into net/http's form: X-Amz-Date. It spares the
+// allocation of http.CanonicalHeaderKey.
 func appendCanonicalName(dst []byte, name string) []byte {
 	start := true
 	for i := range len(name) {
@@ -132,15 +145,18 @@ func appendCanonicalName(dst []byte, name string) []byte {
 	return dst
 }
 
-// appendValue appends one header value: spaces and tabs trimmed at both ends, runs of spaces collapsed to one. A control character would let one
-// header pass for several in the canonical request. No HTTP server lets one through; this does not rely on it.
+// appendValue appends one header value: spaces and tabs trimmed at both ends, runs of spaces
+// collapsed to one. A control character would let one header pass for several in the canonical
+// request. No HTTP server lets one through; this does not rely on it.
 func appendValue(dst []byte, name, value string) ([]byte, *Failure) {
 	value = strings.Trim(value, " \t")
 	previous := byte(0)
 	for i := range len(value) {
 		c := value[i]
 		if c < ' ' && c != '\t' || c == 0x7f {
-			return dst, fail(CauseMalformedRequest, "header %q has a control character", excerpt(name))
+			return dst, fail(
+				CauseMalformedRequest, "header %q has a control character", excerpt(name),
+			)
 		}
 		if c != ' ' || previous != ' ' {
 			dst = append(dst, c)

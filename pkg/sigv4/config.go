@@ -12,8 +12,8 @@ import (
 // DefaultService is the service in the credential scope of every XKS request (A1).
 const DefaultService = "kms-xks-proxy"
 
-// MaxSkew is how far a request's timestamp may be from our clock, either way (A3). It is all the replay protection there is (A9), so
-// configuration may narrow it but not widen it.
+// MaxSkew is how far a request's timestamp may be from our clock, either way (A3). It is all the
+// replay protection there is (A9), so configuration may narrow it but not widen it.
 const MaxSkew = 5 * time.Minute
 
 // Config is what one key store accepts.
@@ -33,7 +33,8 @@ var (
 	ErrMaxSkew              = fmt.Errorf("clock skew must be between 0 and %s", MaxSkew)
 )
 
-// Validate reports the first fault, as one of the errors above or one of Credential.Validate, wrapped.
+// Validate reports the first fault, as one of the errors above or one of Credential.Validate,
+// wrapped.
 func (c Config) Validate() error {
 	if c.Service != "" && !isService(c.Service) {
 		return fmt.Errorf("%w: not %q", ErrService, excerpt(c.Service))
@@ -54,9 +55,15 @@ func (c Config) Validate() error {
 		if err != nil {
 			return fmt.Errorf("credential %d: %w", i+1, err)
 		}
-		first := slices.IndexFunc(c.Credentials, func(other Credential) bool { return other.AccessKeyID == credential.AccessKeyID })
+		first := slices.IndexFunc(
+			c.Credentials,
+			func(other Credential) bool { return other.AccessKeyID == credential.AccessKeyID },
+		)
 		if first < i {
-			return fmt.Errorf("credentials %d and %d: %w: %s", first+1, i+1, ErrDuplicateAccessKeyID, credential.AccessKeyID)
+			return fmt.Errorf(
+				"credentials %d and %d: %w: %s", first+1, i+1, ErrDuplicateAccessKeyID,
+				credential.AccessKeyID,
+			)
 		}
 	}
 	return nil

@@ -1,4 +1,5 @@
-// This file is about one credential of a key store: its form, a fresh one, and keeping its secret out of logs.
+// This file is about one credential of a key store: its form, a fresh one, and keeping its secret
+// out of logs.
 
 package sigv4
 
@@ -19,30 +20,39 @@ type Credential struct {
 // Errors of Validate.
 var (
 	ErrAccessKeyID     = errors.New("access key id must be 20 to 30 characters of A-Z and 2-7")
-	ErrSecretAccessKey = errors.New("secret access key must be 43 to 64 characters of A-Z, a-z, 0-9, '/', '+' and '='")
+	ErrSecretAccessKey = errors.New(
+		"secret access key must be 43 to 64 characters of A-Z, a-z, 0-9, '/', '+' and '='",
+	)
 )
 
-// Validate checks the form that AWS KMS demands (A6). Its error is ErrAccessKeyID or ErrSecretAccessKey, wrapped; it never quotes the secret,
-// nor an id that has not the form of one (it might be the secret, in the wrong field).
+// Validate checks the form that AWS KMS demands (A6). Its error is ErrAccessKeyID or
+// ErrSecretAccessKey, wrapped; it never quotes the secret, nor an id that has not the form of one
+// (it might be the secret, in the wrong field).
 func (c Credential) Validate() error {
 	if !isAccessKeyID(c.AccessKeyID) {
 		return fmt.Errorf("%w (this one has %d)", ErrAccessKeyID, len(c.AccessKeyID))
 	}
 	if !isSecretAccessKey(c.SecretAccessKey) {
-		return fmt.Errorf("access key id %s: %w (this one has %d)", c.AccessKeyID, ErrSecretAccessKey, len(c.SecretAccessKey))
+		return fmt.Errorf(
+			"access key id %s: %w (this one has %d)", c.AccessKeyID, ErrSecretAccessKey,
+			len(c.SecretAccessKey),
+		)
 	}
 	return nil
 }
 
-// GenerateCredential makes a credential of the form of A6. The secret is 32 random bytes in Base64, unpadded (43 characters); the id is 26
-// characters of Base32 with at least 128 random bits, independent of the secret.
+// GenerateCredential makes a credential of the form of A6. The secret is 32 random bytes in Base64,
+// unpadded (43 characters); the id is 26 characters of Base32 with at least 128 random bits,
+// independent of the secret.
 func GenerateCredential() (Credential, error) {
 	secret := make([]byte, 32)
 	_, err := rand.Read(secret)
 	if err != nil {
 		return Credential{}, fmt.Errorf("read random bytes for a secret access key: %w", err)
 	}
-	return Credential{AccessKeyID: rand.Text(), SecretAccessKey: base64.RawStdEncoding.EncodeToString(secret)}, nil
+	return Credential{
+		AccessKeyID: rand.Text(), SecretAccessKey: base64.RawStdEncoding.EncodeToString(secret),
+	}, nil
 }
 
 // String gives the access key id and no secret.
@@ -69,7 +79,8 @@ func isAccessKeyID(s string) bool {
 }
 
 func isSecretAccessKey(s string) bool {
-	return len(s) >= 43 && len(s) <= 64 && consistsOf(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/+=")
+	return len(s) >= 43 && len(s) <= 64 &&
+		consistsOf(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/+=")
 }
 
 // consistsOf is for ASCII alphabets only: it looks at bytes.

@@ -1,4 +1,5 @@
-// This file checks the form of credentials and of the configuration (A5, A6), and that secrets stay secret.
+// This file checks the form of credentials and of the configuration (A5, A6), and that secrets stay
+// secret.
 
 package sigv4
 
@@ -18,7 +19,10 @@ func TestCredentialValidate(t *testing.T) {
 	}{
 		{"shortest", strings.Repeat("A", 20), strings.Repeat("a", 43), nil},
 		{"longest", strings.Repeat("7", 30), strings.Repeat("=", 64), nil},
-		{"every character", "ABCDEFGHIJKLMNOPQRSTUVWXYZ2345"[:30], "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/+", nil},
+		{
+			"every character", "ABCDEFGHIJKLMNOPQRSTUVWXYZ2345"[:30],
+			"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/+", nil,
+		},
 		{"id too short", strings.Repeat("A", 19), newSecret, ErrAccessKeyID},
 		{"id too long", strings.Repeat("A", 31), newSecret, ErrAccessKeyID},
 		{"id empty", "", newSecret, ErrAccessKeyID},
@@ -40,7 +44,8 @@ func TestCredentialValidate(t *testing.T) {
 			if !errors.Is(err, test.want) {
 				t.Fatalf("error is %v, not %v", err, test.want)
 			}
-			if err != nil && test.secret != "" && strings.Contains(err.Error(), test.secret) || err != nil && strings.Contains(err.Error(), newSecret) {
+			if err != nil && test.secret != "" && strings.Contains(err.Error(), test.secret) ||
+				err != nil && strings.Contains(err.Error(), newSecret) {
 				t.Fatalf("the error quotes the secret: %v", err)
 			}
 		})
@@ -96,14 +101,18 @@ func TestGuessable(t *testing.T) {
 	}
 }
 
-// TestSecretsDoNotPrint: neither package fmt nor an encoder shows the secret of a Credential, a Config or a Verifier.
+// TestSecretsDoNotPrint: neither package fmt nor an encoder shows the secret of a Credential, a
+// Config or a Verifier.
 func TestSecretsDoNotPrint(t *testing.T) {
 	v := newTestVerifier(t)
 	_, err := v.Verify(signedRequest(), testNow)
 	if err != nil {
 		t.Fatal(err)
 	}
-	values := []any{testConfig, &testConfig, testConfig.Credentials[0], &testConfig.Credentials[0], v, *testConfigCopy()}
+	values := []any{
+		testConfig, &testConfig, testConfig.Credentials[0], &testConfig.Credentials[0], v,
+		*testConfigCopy(),
+	}
 	var texts []string
 	for _, value := range values {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
@@ -142,12 +151,22 @@ func TestConfigValidate(t *testing.T) {
 		{"defaults", func(c *Config) { c.Service, c.MaxSkew = "", 0 }, nil},
 		{"narrower skew", func(c *Config) { c.MaxSkew = time.Minute }, nil},
 		{"A5 no credential", func(c *Config) { c.Credentials = nil }, ErrNoCredential},
-		{"A5 duplicate id", func(c *Config) { c.Credentials = append(c.Credentials, Credential{oldID, newSecret}) }, ErrDuplicateAccessKeyID},
+		{
+			"A5 duplicate id",
+			func(c *Config) { c.Credentials = append(c.Credentials, Credential{oldID, newSecret}) },
+			ErrDuplicateAccessKeyID,
+		},
 		{"A6 bad id", func(c *Config) { c.Credentials[1].AccessKeyID = "short" }, ErrAccessKeyID},
-		{"A6 bad secret", func(c *Config) { c.Credentials[1].SecretAccessKey = "short" }, ErrSecretAccessKey},
+		{
+			"A6 bad secret", func(c *Config) { c.Credentials[1].SecretAccessKey = "short" },
+			ErrSecretAccessKey,
+		},
 		{"A3 negative skew", func(c *Config) { c.MaxSkew = -1 }, ErrMaxSkew},
 		{"A3 wider skew", func(c *Config) { c.MaxSkew = MaxSkew + 1 }, ErrMaxSkew},
-		{"region in upper case", func(c *Config) { c.Regions = []string{"us-east-1", "US-EAST-1"} }, ErrRegion},
+		{
+			"region in upper case",
+			func(c *Config) { c.Regions = []string{"us-east-1", "US-EAST-1"} }, ErrRegion,
+		},
 		{"empty region", func(c *Config) { c.Regions = []string{""} }, ErrRegion},
 		{"service with a slash", func(c *Config) { c.Service = "kms/xks" }, ErrService},
 	}

@@ -25,14 +25,16 @@ const (
 	CauseSignatureMismatch      Cause = "signature_mismatch"      // wrong secret, or the request was changed on its way
 )
 
-// Failure is every error of Verify. It carries no secret and no signature. It is for the operator's log,
-// never for the caller of the API (X6).
+// Failure is every error of Verify. It carries no secret and no signature. It is for the operator's
+// log, never for the caller of the API (X6).
 type Failure struct {
 	Cause Cause
-	// Detail is one sentence for the operator. What it quotes from the request is escaped and bounded.
+	// Detail is one sentence for the operator. What it quotes from the request is escaped and
+	// bounded.
 	Detail string
-	// AccessKeyID is the one the request claims, unproven; "" unless it has the form of A6. (That form is too short
-	// for a secret, so a client that swapped the two does not get its secret into a log.)
+	// AccessKeyID is the one the request claims, unproven; "" unless it has the form of A6. (That
+	// form is too short for a secret, so a client that swapped the two does not get its secret into
+	// a log.)
 	AccessKeyID string
 }
 

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// FuzzParseAuthorization: what parses, formats to a header of the same parameters, and parses to the same again.
+// FuzzParseAuthorization: what parses, formats to a header of the same parameters, and parses to
+// the same again.
 func FuzzParseAuthorization(f *testing.F) {
 	valid := signedRequest().Header.Get("Authorization")
 	for _, seed := range []string{
@@ -50,8 +51,9 @@ func parametersOf(authorization string) []string {
 	return append([]string{scheme}, parameters...)
 }
 
-// FuzzVerify: Verify never panics, and accepts exactly what the reference accepts. headers is one "name:value" a line. mode says who signs: nobody, a
-// client with the given names of signed headers, or a client whose Authorization is then changed by XOR-ing one byte.
+// FuzzVerify: Verify never panics, and accepts exactly what the reference accepts. headers is one
+// "name:value" a line. mode says who signs: nobody, a client with the given names of signed
+// headers, or a client whose Authorization is then changed by XOR-ing one byte.
 func FuzzVerify(f *testing.F) {
 	add := func(r *Request, mode byte, names string) {
 		var headers []string
@@ -61,7 +63,10 @@ func FuzzVerify(f *testing.F) {
 			}
 		}
 		slices.Sort(headers)
-		f.Add(r.Method, r.Path, r.Query, r.Host, strings.Join(headers, "\n"), r.Body, mode, names, uint16(0))
+		f.Add(
+			r.Method, r.Path, r.Query, r.Host, strings.Join(headers, "\n"), r.Body, mode, names,
+			uint16(0),
+		)
 	}
 	for _, r := range mutationOriginals() {
 		add(r, 0, "")
@@ -74,32 +79,37 @@ func FuzzVerify(f *testing.F) {
 	utf8.Path = "/ሴ/a b/%2F"
 	add(utf8, 1, "host;x-amz-date")
 	v := newTestVerifier(f)
-	f.Fuzz(func(t *testing.T, method, path, query, host, headers string, body []byte, mode byte, names string, at uint16) {
-		r := &Request{Method: method, Path: path, Query: query, Host: host, Header: http.Header{}, Body: body, ContentLength: -1}
-		for line := range strings.SplitSeq(headers, "\n") {
-			name, value, found := strings.Cut(line, ":")
-			if found {
-				r.Header.Add(name, value)
+	f.Fuzz(
+		func(t *testing.T, method, path, query, host, headers string, body []byte, mode byte, names string, at uint16) {
+			r := &Request{
+				Method: method, Path: path, Query: query, Host: host, Header: http.Header{},
+				Body: body, ContentLength: -1,
 			}
-		}
-		if mode%3 > 0 {
-			testReference.sign(r, oldID, "us-east-1", testNow, strings.Split(names, ";")...)
-		}
-		if mode%3 == 2 {
-			authorization := []byte(r.Header.Get("Authorization"))
-			authorization[int(at)%len(authorization)] ^= byte(at >> 8)
-			r.Header.Set("Authorization", string(authorization))
-		}
-		identity, err := v.Verify(r, testNow)
-		if accepts := testReference.accepts(r, testNow); accepts != (err == nil) {
-			t.Fatalf("the reference says %t, Verify %v: %+v", accepts, err, r)
-		}
-		if err != nil {
-			checkHarmless(t, err)
-			return
-		}
-		if identity.AccessKeyID != oldID && identity.AccessKeyID != newID {
-			t.Fatalf("accepted for %q", identity.AccessKeyID)
-		}
-	})
+			for line := range strings.SplitSeq(headers, "\n") {
+				name, value, found := strings.Cut(line, ":")
+				if found {
+					r.Header.Add(name, value)
+				}
+			}
+			if mode%3 > 0 {
+				testReference.sign(r, oldID, "us-east-1", testNow, strings.Split(names, ";")...)
+			}
+			if mode%3 == 2 {
+				authorization := []byte(r.Header.Get("Authorization"))
+				authorization[int(at)%len(authorization)] ^= byte(at >> 8)
+				r.Header.Set("Authorization", string(authorization))
+			}
+			identity, err := v.Verify(r, testNow)
+			if accepts := testReference.accepts(r, testNow); accepts != (err == nil) {
+				t.Fatalf("the reference says %t, Verify %v: %+v", accepts, err, r)
+			}
+			if err != nil {
+				checkHarmless(t, err)
+				return
+			}
+			if identity.AccessKeyID != oldID && identity.AccessKeyID != newID {
+				t.Fatalf("accepted for %q", identity.AccessKeyID)
+			}
+		},
+	)
 }

@@ -16,8 +16,9 @@ var publishedSecrets = []string{
 	"1446c69d231bb8bfd2a72443c9a31334d11916df4fd03eaacc33185e21eb0f4b", // the public test client's placeholder
 }
 
-// Guessable says, in a few words, why the secret looks easy to guess, or "" if it does not. It is a hint and no proof: a random secret of A6's form
-// is (to all practical purposes) never reported, a bad one may pass.
+// Guessable says, in a few words, why the secret looks easy to guess, or "" if it does not. It is a
+// hint and no proof: a random secret of A6's form is (to all practical purposes) never reported, a
+// bad one may pass.
 func (c Credential) Guessable() string {
 	secret := c.SecretAccessKey
 	digest := sha256.Sum256([]byte(secret))

@@ -1,4 +1,5 @@
-// This file keeps when each credential was last used, so that an operator knows when a rotation is over (A5).
+// This file keeps when each credential was last used, so that an operator knows when a rotation is
+// over (A5).
 
 package sigv4
 
@@ -14,8 +15,9 @@ func (a *account) use(now time.Time) {
 	}
 }
 
-// LastUsed gives, for every access key id of the key store, when it last signed an accepted request by our clock, to the second; the
-// zero time if it did not since the Verifier was made (see InheritLastUsed).
+// LastUsed gives, for every access key id of the key store, when it last signed an accepted request
+// by our clock, to the second; the zero time if it did not since the Verifier was made (see
+// ShareLastUsed).
 func (v *Verifier) LastUsed() map[string]time.Time {
 	times := make(map[string]time.Time, len(v.byID))
 	for id, account := range v.byID {
@@ -28,10 +30,10 @@ func (v *Verifier) LastUsed() map[string]time.Time {
 	return times
 }
 
-// InheritLastUsed shares the times of the credentials that are the same in old, when a reload replaces it: a credential that
-// is rotating out must not look as if it had never been used, and what old still verifies meanwhile counts as well. It is for a
-// Verifier that verifies nothing yet.
-func (v *Verifier) InheritLastUsed(old *Verifier) {
+// ShareLastUsed shares the times of the credentials that are the same in old, when a reload
+// replaces it: a credential that is rotating out must not look as if it had never been used, and
+// what old still verifies meanwhile counts as well. It is for a Verifier that verifies nothing yet.
+func (v *Verifier) ShareLastUsed(old *Verifier) {
 	for id, account := range v.byID {
 		before, found := old.byID[id]
 		if found && before.secret() == account.secret() {

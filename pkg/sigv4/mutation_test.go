@@ -1,4 +1,5 @@
-// This file changes valid requests byte by byte: none may be accepted that means something else (see meaning in reference_test.go).
+// This file changes valid requests byte by byte: none may be accepted that means something else
+// (see meaning in reference_test.go).
 
 package sigv4
 
@@ -18,20 +19,28 @@ type wire struct {
 }
 
 func toWire(r *Request) wire {
-	w := wire{method: []byte(r.Method), path: []byte(r.Path), query: []byte(r.Query), host: []byte(r.Host), body: slices.Clone(r.Body)}
+	w := wire{
+		method: []byte(r.Method), path: []byte(r.Path), query: []byte(r.Query),
+		host: []byte(r.Host), body: slices.Clone(r.Body),
+	}
 	for name, values := range r.Header {
 		for _, value := range values {
 			w.headers = append(w.headers, [2][]byte{[]byte(name), []byte(value)})
 		}
 	}
-	slices.SortStableFunc(w.headers, func(a, b [2][]byte) int { return strings.Compare(string(a[0]), string(b[0])) })
+	slices.SortStableFunc(
+		w.headers, func(a, b [2][]byte) int { return strings.Compare(string(a[0]), string(b[0])) },
+	)
 	return w
 }
 
 // request puts the headers under the names that net/http would give them.
 func (w wire) request() *Request {
-	r := &Request{Method: string(w.method), Path: string(w.path), Query: string(w.query), Host: string(w.host), Body: w.body,
-		Header: http.Header{}, ContentLength: int64(len(w.body))}
+	r := &Request{
+		Method: string(w.method), Path: string(w.path), Query: string(w.query),
+		Host: string(w.host), Body: w.body, Header: http.Header{},
+		ContentLength: int64(len(w.body)),
+	}
 	for _, header := range w.headers {
 		name := http.CanonicalHeaderKey(string(header[0]))
 		r.Header[name] = append(r.Header[name], string(header[1]))
@@ -49,7 +58,10 @@ func (w *wire) fields() []*[]byte {
 }
 
 func (w wire) clone() wire {
-	c := wire{method: slices.Clone(w.method), path: slices.Clone(w.path), query: slices.Clone(w.query), host: slices.Clone(w.host), body: slices.Clone(w.body)}
+	c := wire{
+		method: slices.Clone(w.method), path: slices.Clone(w.path), query: slices.Clone(w.query),
+		host: slices.Clone(w.host), body: slices.Clone(w.body),
+	}
 	for _, header := range w.headers {
 		c.headers = append(c.headers, [2][]byte{slices.Clone(header[0]), slices.Clone(header[1])})
 	}
@@ -85,7 +97,10 @@ func mutationOriginals() []*Request {
 	rich.Header["X-Many"] = []string{" one  two ", "three"}
 	rich.Header["X-Empty"] = []string{""}
 	setContentHash(rich)
-	testReference.sign(rich, newID, "eu-central-1", testNow, ":authority", "content-type", "host", "x-amz-content-sha256", "x-amz-date", "x-empty", "x-many")
+	testReference.sign(
+		rich, newID, "eu-central-1", testNow, ":authority", "content-type", "host",
+		"x-amz-content-sha256", "x-amz-date", "x-empty", "x-many",
+	)
 	odd := testRequest()
 	odd.Path = "/a%20b/ü:c"
 	odd.Body = nil
@@ -120,7 +135,8 @@ func TestMutants(t *testing.T) {
 	}
 }
 
-// everySubstitution puts in the place of every byte every other one of a set that holds each bit flip and all that has a meaning in a request.
+// everySubstitution puts in the place of every byte every other one of a set that holds each bit
+// flip and all that has a meaning in a request.
 func everySubstitution(j *judge, w wire) {
 	for _, field := range w.fields() {
 		for at, old := range *field {
@@ -159,7 +175,8 @@ func everyDeletionAndInsertion(j *judge, w wire) {
 	}
 }
 
-// randomEdits makes one to three larger changes each: swaps, cuts, repetitions, and whole headers removed, doubled, moved or merged.
+// randomEdits makes one to three larger changes each: swaps, cuts, repetitions, and whole headers
+// removed, doubled, moved or merged.
 func randomEdits(j *judge, w wire, random *rand.Rand, count int) {
 	for range count {
 		m := w.clone()
@@ -206,7 +223,9 @@ func editHeaders(m *wire, random *rand.Rand) {
 	case 3: // what two headers of one name mean, in one
 		for other := range m.headers {
 			if other != at && string(m.headers[other][0]) == string(m.headers[at][0]) {
-				merged := string(m.headers[min(at, other)][1]) + "," + string(m.headers[max(at, other)][1])
+				merged := string(m.headers[min(at, other)][1]) + "," + string(
+					m.headers[max(at, other)][1],
+				)
 				m.headers[min(at, other)][1] = []byte(merged)
 				m.headers = slices.Delete(m.headers, max(at, other), max(at, other)+1)
 				return

@@ -1,4 +1,5 @@
-// This file is a second, independent implementation of the rules: simple and slow. Tests sign with it and compare Verify with it.
+// This file is a second, independent implementation of the rules: simple and slow. Tests sign with
+// it and compare Verify with it.
 
 package sigv4
 
@@ -23,19 +24,27 @@ type reference struct {
 }
 
 var (
-	refCredential = regexp.MustCompile(`^([A-Za-z0-9]{1,128})/([0-9]{8})/([a-z0-9-]{1,32})/([a-z0-9-]{1,64})/([A-Za-z0-9_]{1,64})$`)
-	refSignature  = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	refName       = regexp.MustCompile("^(:authority|[a-z0-9!#$%&'*+.^_`|~-]+)$")
-	refControl    = regexp.MustCompile("[\x00-\x08\x0a-\x1f\x7f]")
-	refBlank      = regexp.MustCompile("[\x00-\x20\x7f]")
-	refSpaces     = regexp.MustCompile(" +")
+	refCredential = regexp.MustCompile(
+		`^([A-Za-z0-9]{1,128})/([0-9]{8})/([a-z0-9-]{1,32})/([a-z0-9-]{1,64})/([A-Za-z0-9_]{1,64})$`,
+	)
+	refSignature = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	refName      = regexp.MustCompile("^(:authority|[a-z0-9!#$%&'*+.^_`|~-]+)$")
+	refControl   = regexp.MustCompile("[\x00-\x08\x0a-\x1f\x7f]")
+	refBlank     = regexp.MustCompile("[\x00-\x20\x7f]")
+	refSpaces    = regexp.MustCompile(" +")
 )
 
-// meaning is all that a request says to a verifier, in one normal form. Two requests mean the same if, and only if,
+// meaning is all that a request says to a verifier, in one normal form. Two requests mean the same
+// if, and only if,
 //   - method, path, query and body are equal byte for byte;
-//   - the same headers are signed, and each has the same value, after trimming, collapsing and joining (so an unsigned header means nothing, nor
-//     does the letter case of a header's name, which net/http has canonicalised);
-//   - Authorization has the same three parameters, however they are ordered and whether or not a space follows a comma;
+//
+// - the same headers are signed, and each has the same value, after trimming, collapsing and
+// joining (so an unsigned header means nothing, nor
+//
+//	does the letter case of a header's name, which net/http has canonicalised);
+//
+// - Authorization has the same three parameters, however they are ordered and whether or not a
+// space follows a comma;
 //   - x-amz-date and x-amz-content-sha256 are equal, byte for byte.
 type meaning struct {
 	method, path, query, body   string
@@ -76,7 +85,8 @@ func meaningOf(r *Request) (meaning, bool) {
 	}
 	m.id, m.date, m.region, m.service, m.terminator, m.signature = scope[1], scope[2], scope[3], scope[4], scope[5], got["Signature"]
 	m.names = strings.Split(got["SignedHeaders"], ";")
-	if len(m.names) > 64 || !slices.IsSorted(m.names) || len(slices.Compact(slices.Clone(m.names))) != len(m.names) {
+	if len(m.names) > 64 || !slices.IsSorted(m.names) ||
+		len(slices.Compact(slices.Clone(m.names))) != len(m.names) {
 		return m, false
 	}
 	for _, name := range m.names {
@@ -111,11 +121,14 @@ func meaningOf(r *Request) (meaning, bool) {
 
 func (ref reference) accepts(r *Request, now time.Time) bool {
 	m, ok := meaningOf(r)
-	if !ok || m.query != "" || m.repeatedDate || m.repeatedShaHd || refBlank.MatchString(m.method) || refBlank.MatchString(m.path) {
+	if !ok || m.query != "" || m.repeatedDate || m.repeatedShaHd ||
+		refBlank.MatchString(m.method) ||
+		refBlank.MatchString(m.path) {
 		return false
 	}
 	signedAt, err := time.Parse("20060102T150405Z", m.amzDate)
-	if err != nil || signedAt.Format("20060102T150405Z") != m.amzDate || signedAt.Format("20060102") != m.date {
+	if err != nil || signedAt.Format("20060102T150405Z") != m.amzDate ||
+		signedAt.Format("20060102") != m.date {
 		return false
 	}
 	if now.Sub(signedAt).Abs() > ref.skew {
@@ -125,17 +138,20 @@ func (ref reference) accepts(r *Request, now time.Time) bool {
 	if hasHash && m.contentHash != hexSHA256(m.body) {
 		return false
 	}
-	if m.service != ref.service || m.terminator != "aws4_request" || len(ref.regions) > 0 && !slices.Contains(ref.regions, m.region) {
+	if m.service != ref.service || m.terminator != "aws4_request" ||
+		len(ref.regions) > 0 && !slices.Contains(ref.regions, m.region) {
 		return false
 	}
-	if !slices.Contains(m.names, "x-amz-date") || !slices.Contains(m.names, "host") && !slices.Contains(m.names, ":authority") {
+	if !slices.Contains(m.names, "x-amz-date") ||
+		!slices.Contains(m.names, "host") && !slices.Contains(m.names, ":authority") {
 		return false
 	}
 	secret, known := ref.secrets[m.id]
 	if !known {
 		return false
 	}
-	return m.signature == ref.signature(m, secret, percentEncode(m.path)) || m.signature == ref.signature(m, secret, m.path)
+	return m.signature == ref.signature(m, secret, percentEncode(m.path)) ||
+		m.signature == ref.signature(m, secret, m.path)
 }
 
 func (ref reference) signature(m meaning, secret, path string) string {
@@ -148,7 +164,9 @@ func (ref reference) signature(m meaning, secret, path string) string {
 	}
 	lines = append(lines, "", strings.Join(m.names, ";"), hexSHA256(m.body))
 	scope := strings.Join([]string{m.date, m.region, m.service, m.terminator}, "/")
-	toSign := strings.Join([]string{"AWS4-HMAC-SHA256", m.amzDate, scope, hexSHA256(strings.Join(lines, "\n"))}, "\n")
+	toSign := strings.Join(
+		[]string{"AWS4-HMAC-SHA256", m.amzDate, scope, hexSHA256(strings.Join(lines, "\n"))}, "\n",
+	)
 	key := []byte("AWS4" + secret)
 	for _, part := range []string{m.date, m.region, m.service, m.terminator, toSign} {
 		mac := hmac.New(sha256.New, key)
@@ -163,7 +181,10 @@ func (ref reference) sign(r *Request, id, region string, at time.Time, names ...
 	amzDate := at.UTC().Format("20060102T150405Z")
 	r.Header.Set("X-Amz-Date", amzDate)
 	head := "AWS4-HMAC-SHA256 Credential=" + id + "/" + amzDate[:8] + "/" + region + "/" + ref.service +
-		"/aws4_request, SignedHeaders=" + strings.Join(names, ";") + ", Signature="
+		"/aws4_request, SignedHeaders=" + strings.Join(
+		names,
+		";",
+	) + ", Signature="
 	r.Header.Set("Authorization", head+strings.Repeat("0", 64))
 	m, ok := meaningOf(r)
 	if !ok {
@@ -175,7 +196,9 @@ func (ref reference) sign(r *Request, id, region string, at time.Time, names ...
 func percentEncode(path string) string {
 	encoded := ""
 	for _, c := range []byte(path) {
-		if strings.IndexByte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/", c) >= 0 {
+		if strings.IndexByte(
+			"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/", c,
+		) >= 0 {
 			encoded += string(rune(c))
 		} else {
 			encoded += fmt.Sprintf("%%%02X", c)
@@ -199,8 +222,13 @@ const (
 
 var (
 	testNow       = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
-	testReference = reference{service: DefaultService, secrets: map[string]string{oldID: oldSecret, newID: newSecret}, skew: MaxSkew}
-	testConfig    = Config{Service: DefaultService, Credentials: []Credential{{oldID, oldSecret}, {newID, newSecret}}}
+	testReference = reference{
+		service: DefaultService, secrets: map[string]string{oldID: oldSecret, newID: newSecret},
+		skew: MaxSkew,
+	}
+	testConfig = Config{
+		Service: DefaultService, Credentials: []Credential{{oldID, oldSecret}, {newID, newSecret}},
+	}
 )
 
 // testRequest is an Encrypt as AWS KMS sends it, not yet signed.

@@ -40,18 +40,20 @@ func derive(secret, date, region, service string) *signingKey {
 	return newSigningKey(key)
 }
 
-// maxCachedScopes bounds the cache: two days around midnight for every region that is likely to call one key store.
+// maxCachedScopes bounds the cache: two days around midnight for every region that is likely to
+// call one key store.
 const maxCachedScopes = 16
 
-// cachedScope holds, for one day and region, the signing key of every account, the dummy included: whether
-// a scope is cached says nothing about any one access key id (A4).
+// cachedScope holds, for one day and region, the signing key of every account, the dummy included:
+// whether a scope is cached says nothing about any one access key id (A4).
 type cachedScope struct {
 	date, region string
 	keys         []*signingKey // by account.index
 }
 
-// keyCache holds the scopes in which a signature matched lately, the newest first. Only the holder of a secret can put one in, so nobody else can
-// flush it; when it is full the oldest goes. Reading takes no lock.
+// keyCache holds the scopes in which a signature matched lately, the newest first. Only the holder
+// of a secret can put one in, so nobody else can flush it; when it is full the oldest goes. Reading
+// takes no lock.
 type keyCache struct {
 	mu     sync.Mutex // held while writing
 	scopes atomic.Pointer[[]cachedScope]
@@ -79,7 +81,8 @@ func (c *keyCache) add(accounts []*account, date, region, service string) {
 	if c.find(date, region) != nil {
 		return
 	}
-	// Cloned, because date and region are parts of the request's header and would keep all of it in memory.
+	// Cloned, because date and region are parts of the request's header and would keep all of it in
+	// memory.
 	scope := cachedScope{date: strings.Clone(date), region: strings.Clone(region)}
 	for _, account := range accounts {
 		scope.keys = append(scope.keys, derive(account.secret(), date, region, service))

@@ -16,7 +16,8 @@ func cachedScopes(v *Verifier) []cachedScope {
 	return *scopes
 }
 
-// TestCacheTakesOnlyProvenScopes: a caller without a secret cannot put anything into the cache, nor push anything out.
+// TestCacheTakesOnlyProvenScopes: a caller without a secret cannot put anything into the cache, nor
+// push anything out.
 func TestCacheTakesOnlyProvenScopes(t *testing.T) {
 	v := newTestVerifier(t)
 	for i := range 100 {
@@ -38,7 +39,8 @@ func TestCacheTakesOnlyProvenScopes(t *testing.T) {
 		}
 	}
 	scopes := cachedScopes(v)
-	if len(scopes) != 1 || scopes[0].date != "20260701" || scopes[0].region != "us-east-1" || len(scopes[0].keys) != 3 {
+	if len(scopes) != 1 || scopes[0].date != "20260701" || scopes[0].region != "us-east-1" ||
+		len(scopes[0].keys) != 3 {
 		t.Fatalf("cached: %+v", scopes)
 	}
 }
@@ -56,18 +58,22 @@ func TestCacheIsBounded(t *testing.T) {
 			}
 		}
 		scopes := cachedScopes(v)
-		if len(scopes) != min(i+1, maxCachedScopes) || scopes[0].region != fmt.Sprintf("region-%d", i) {
+		if len(scopes) != min(i+1, maxCachedScopes) ||
+			scopes[0].region != fmt.Sprintf("region-%d", i) {
 			t.Fatalf("after %d: %d scopes, the newest %s", i, len(scopes), scopes[0].region)
 		}
 	}
 }
 
-// TestDummyNeverSigns covers A4: even one who knew the dummy's secret could not pass as an unknown access key.
+// TestDummyNeverSigns covers A4: even one who knew the dummy's secret could not pass as an unknown
+// access key.
 func TestDummyNeverSigns(t *testing.T) {
 	v := newTestVerifier(t)
 	r := testRequest()
 	const stranger = "STRANGERACCESSKEYID2345"
-	insider := reference{service: DefaultService, secrets: map[string]string{stranger: v.accounts[0].secret()}}
+	insider := reference{
+		service: DefaultService, secrets: map[string]string{stranger: v.accounts[0].secret()},
+	}
 	insider.sign(r, stranger, "us-east-1", testNow, "host", "x-amz-date")
 	for range 2 {
 		_, err := v.Verify(r, testNow)
@@ -109,9 +115,11 @@ func TestLastUsed(t *testing.T) {
 	check(v, testNow.Add(time.Second), time.Time{})
 
 	reloaded := newTestVerifier(t)
-	reloaded.InheritLastUsed(v)
+	reloaded.ShareLastUsed(v)
 	check(reloaded, testNow.Add(time.Second), time.Time{})
-	_, err = v.Verify(signedRequest(), testNow.Add(2*time.Second)) // a request that began before the reload
+	_, err = v.Verify(
+		signedRequest(), testNow.Add(2*time.Second),
+	) // a request that began before the reload
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +129,7 @@ func TestLastUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	swapped.InheritLastUsed(v) // other secrets: other credentials
+	swapped.ShareLastUsed(v) // other secrets: other credentials
 	check(swapped, time.Time{}, time.Time{})
 }
 

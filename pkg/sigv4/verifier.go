@@ -32,8 +32,8 @@ type account struct {
 	lastUsed *atomic.Int64 // Unix seconds; 0: never. Shared with the account of an older Verifier that it is the same as
 }
 
-// Verifier verifies the requests to one key store. It does not change but for its cache of signing keys and the times of last use. Safe for
-// concurrent use.
+// Verifier verifies the requests to one key store. It does not change but for its cache of signing
+// keys and the times of last use. Safe for concurrent use.
 type Verifier struct {
 	service  string
 	regions  []string
@@ -52,9 +52,13 @@ func New(c Config) (*Verifier, error) {
 	return newVerifier(c), nil
 }
 
-// newVerifier takes what Validate would refuse: AWS's published test vectors use an access key of another form.
+// newVerifier takes what Validate would refuse: AWS's published test vectors use an access key of
+// another form.
 func newVerifier(c Config) *Verifier {
-	v := &Verifier{service: c.Service, regions: slices.Clone(c.Regions), maxSkew: c.MaxSkew, byID: map[string]*account{}}
+	v := &Verifier{
+		service: c.Service, regions: slices.Clone(c.Regions), maxSkew: c.MaxSkew,
+		byID: map[string]*account{},
+	}
 	if v.service == "" {
 		v.service = DefaultService
 	}
@@ -62,10 +66,15 @@ func newVerifier(c Config) *Verifier {
 		v.maxSkew = MaxSkew
 	}
 	dummySecret := rand.Text() + rand.Text()
-	v.accounts = append(v.accounts, &account{secret: func() string { return dummySecret }, lastUsed: new(atomic.Int64)})
+	v.accounts = append(
+		v.accounts,
+		&account{secret: func() string { return dummySecret }, lastUsed: new(atomic.Int64)},
+	)
 	for _, credential := range c.Credentials {
 		a := &account{
-			index: len(v.accounts), id: credential.AccessKeyID, secret: func() string { return credential.SecretAccessKey },
+			index: len(
+				v.accounts,
+			), id: credential.AccessKeyID, secret: func() string { return credential.SecretAccessKey },
 			lastUsed: new(atomic.Int64),
 		}
 		v.accounts = append(v.accounts, a)
@@ -74,11 +83,12 @@ func newVerifier(c Config) *Verifier {
 	return v
 }
 
-// Verify tells who signed the request, or why it is refused: every error is a *Failure. now is our clock.
+// Verify tells who signed the request, or why it is refused: every error is a *Failure. now is our
+// clock.
 //
-// The cheap checks, which depend on nothing secret, come first. From the access key id on, every refused request costs the same
-// whether the id is known or not (A4). A request that was accepted before is accepted again: the clock skew is all the
-// replay protection (A9).
+// The cheap checks, which depend on nothing secret, come first. From the access key id on, every
+// refused request costs the same whether the id is known or not (A4). A request that was accepted
+// before is accepted again: the clock skew is all the replay protection (A9).
 func (v *Verifier) Verify(r *Request, now time.Time) (Identity, error) {
 	a, failure := readAuthorization(r.Header)
 	if failure != nil {
@@ -96,17 +106,25 @@ func (v *Verifier) Verify(r *Request, now time.Time) (Identity, error) {
 
 func (v *Verifier) verify(r *Request, a *authorization, now time.Time) (Identity, *Failure) {
 	if !all(r.Method, isGraphic) || !all(r.Path, isGraphic) {
-		return Identity{}, fail(CauseMalformedRequest, "the method or the path has a space or a control character")
+		return Identity{}, fail(
+			CauseMalformedRequest, "the method or the path has a space or a control character",
+		)
 	}
 	if r.Query != "" {
 		return Identity{}, fail(CauseQueryNotEmpty, "the request has a query; the XKS API has none")
 	}
 	if a.service != v.service || a.terminator != terminator {
-		return Identity{}, fail(CauseWrongScope, "the credential scope ends in %s/%s, not in %s/%s: the client signs for another service",
-			a.service, a.terminator, v.service, terminator)
+		return Identity{}, fail(
+			CauseWrongScope,
+			"the credential scope ends in %s/%s, not in %s/%s: the client signs for another service",
+			a.service, a.terminator, v.service, terminator,
+		)
 	}
 	if len(v.regions) > 0 && !slices.Contains(v.regions, a.region) {
-		return Identity{}, fail(CauseRegionNotAccepted, "the credential scope names region %s, which this key store does not accept", a.region)
+		return Identity{}, fail(
+			CauseRegionNotAccepted,
+			"the credential scope names region %s, which this key store does not accept", a.region,
+		)
 	}
 	signedAt, failure := v.checkDate(r, a, now)
 	if failure != nil {
@@ -122,7 +140,8 @@ func (v *Verifier) verify(r *Request, a *authorization, now time.Time) (Identity
 	return Identity{AccessKeyID: signer.id, Region: a.region, Time: signedAt}, nil
 }
 
-// isGraphic is a byte that can stand in a request line. Bytes outside ASCII can, in paths; they name no API.
+// isGraphic is a byte that can stand in a request line. Bytes outside ASCII can, in paths; they
+// name no API.
 func isGraphic(c byte) bool { return c > ' ' && c != 0x7f }
 
 // checkDate reads x-amz-date and holds it against the scope and our clock (A3).
@@ -132,25 +151,42 @@ func (v *Verifier) checkDate(r *Request, a *authorization, now time.Time) (time.
 		return time.Time{}, fail(CauseMissingSignedHeader, "the request has no x-amz-date header")
 	}
 	if len(values) > 1 {
-		return time.Time{}, fail(CauseMalformedDate, "the request has %d x-amz-date headers", len(values))
+		return time.Time{}, fail(
+			CauseMalformedDate, "the request has %d x-amz-date headers", len(values),
+		)
 	}
 	value := values[0]
 	if len(value) != len(amzDateLayout) {
-		return time.Time{}, fail(CauseMalformedDate, "x-amz-date is not of the form YYYYMMDDTHHMMSSZ")
+		return time.Time{}, fail(
+			CauseMalformedDate, "x-amz-date is not of the form YYYYMMDDTHHMMSSZ",
+		)
 	}
 	signedAt, err := time.Parse(amzDateLayout, value)
 	if err != nil {
-		return time.Time{}, fail(CauseMalformedDate, "x-amz-date is not a date of the form YYYYMMDDTHHMMSSZ")
+		return time.Time{}, fail(
+			CauseMalformedDate, "x-amz-date is not a date of the form YYYYMMDDTHHMMSSZ",
+		)
 	}
 	if value[:8] != a.date {
-		return time.Time{}, fail(CauseDateMismatch, "the credential scope is of %s, but x-amz-date of %s", a.date, value[:8])
+		return time.Time{}, fail(
+			CauseDateMismatch, "the credential scope is of %s, but x-amz-date of %s", a.date,
+			value[:8],
+		)
 	}
 	age := now.Sub(signedAt)
 	if age > v.maxSkew {
-		return time.Time{}, fail(CauseClockSkew, "the request was signed %s ago, more than %s: check this host's clock, or it is a replay", age, v.maxSkew)
+		return time.Time{}, fail(
+			CauseClockSkew,
+			"the request was signed %s ago, more than %s: check this host's clock, or it is a replay",
+			age, v.maxSkew,
+		)
 	}
 	if age < -v.maxSkew {
-		return time.Time{}, fail(CauseClockSkew, "the request was signed %s ahead of our clock, more than %s: check this host's clock", -age, v.maxSkew)
+		return time.Time{}, fail(
+			CauseClockSkew,
+			"the request was signed %s ahead of our clock, more than %s: check this host's clock",
+			-age, v.maxSkew,
+		)
 	}
 	return signedAt, nil
 }
@@ -178,8 +214,12 @@ func (v *Verifier) checkSignature(r *Request, a *authorization, s *scratch) (*ac
 	bodyHash := sha256.Sum256(r.Body)
 	s.payloadHash = hex.AppendEncode(s.payloadHash[:0], bodyHash[:])
 	claimedHashes := r.Header["X-Amz-Content-Sha256"]
-	if len(claimedHashes) > 1 || len(claimedHashes) == 1 && claimedHashes[0] != string(s.payloadHash) {
-		return nil, fail(CausePayloadHashMismatch, "x-amz-content-sha256 is not the SHA-256 of the %d bytes of body received", len(r.Body))
+	if len(claimedHashes) > 1 ||
+		len(claimedHashes) == 1 && claimedHashes[0] != string(s.payloadHash) {
+		return nil, fail(
+			CausePayloadHashMismatch,
+			"x-amz-content-sha256 is not the SHA-256 of the %d bytes of body received", len(r.Body),
+		)
 	}
 
 	signer, known := v.byID[a.accessKeyID]
@@ -198,9 +238,10 @@ func (v *Verifier) checkSignature(r *Request, a *authorization, s *scratch) (*ac
 	if failure != nil {
 		return nil, failure
 	}
-	// Clients disagree about a path with bytes that AWS's rule encodes: the SDKs follow the rule, curl 7.88 signs the path as it is.
-	// Either is taken. The two agree on paths of plain characters, and only those can name an API or a key (U1, U3), so no
-	// request that gets anywhere can pass with the signature of another path.
+	// Clients disagree about a path with bytes that AWS's rule encodes: the SDKs follow the rule,
+	// curl 7.88 signs the path as it is. Either is taken. The two agree on paths of plain
+	// characters, and only those can name an API or a key (U1, U3), so no request that gets
+	// anywhere can pass with the signature of another path.
 	if !matches && !all(r.Path, isPlain) {
 		matches, failure = s.signatureMatches(r, a, key, false)
 		if failure != nil {
@@ -213,7 +254,10 @@ func (v *Verifier) checkSignature(r *Request, a *authorization, s *scratch) (*ac
 		if !known {
 			cause, reason = CauseUnknownAccessKey, "no credential of this key store has the access key id that the request names"
 		}
-		return nil, fail(cause, "%s; host as received %q, signed headers %q", reason, excerpt(r.Host), excerpt(a.signedHeaders))
+		return nil, fail(
+			cause, "%s; host as received %q, signed headers %q", reason, excerpt(r.Host),
+			excerpt(a.signedHeaders),
+		)
 	}
 	if cached == nil {
 		v.cache.add(v.accounts, a.date, a.region, v.service)
@@ -221,10 +265,15 @@ func (v *Verifier) checkSignature(r *Request, a *authorization, s *scratch) (*ac
 	return signer, nil
 }
 
-// signatureMatches computes the signature that the request should have and compares it in constant time.
-func (s *scratch) signatureMatches(r *Request, a *authorization, key *signingKey, encodePath bool) (bool, *Failure) {
+// signatureMatches computes the signature that the request should have and compares it in constant
+// time.
+func (s *scratch) signatureMatches(
+	r *Request, a *authorization, key *signingKey, encodePath bool,
+) (bool, *Failure) {
 	var failure *Failure
-	s.text, failure = appendCanonicalRequest(s.text[:0], r, encodePath, a.signedHeaders, s.payloadHash)
+	s.text, failure = appendCanonicalRequest(
+		s.text[:0], r, encodePath, a.signedHeaders, s.payloadHash,
+	)
 	if failure != nil {
 		return false, failure
 	}

@@ -1,6 +1,6 @@
 package xks
 
-// Two readings of where a request ends (EndIfAmbiguous).
+// Two readings of where a request ends (CloseIfAmbiguous).
 
 import (
 	"bufio"
@@ -11,13 +11,15 @@ import (
 	"testing"
 )
 
-// U15: a connection ends with a request of which a server in front may have read another end, and only then: what
-// follows is not served, and the reply says so.
+// U15: a connection ends with a request of which a server in front may have read another end, and
+// only then: what follows is not served, and the reply says so.
 func TestAmbiguousEnd(t *testing.T) {
 	s := newRig(t).listen("HTTP/1.1")
 	whole := s.raw(prefixURI+"/health", metadataOnly("x"))
 	head, body, _ := strings.Cut(whole, "\r\n\r\n")
-	chunks := fmt.Sprintf("\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(body), body)
+	chunks := fmt.Sprintf(
+		"\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(body), body,
+	)
 	without := strings.Replace(head, fmt.Sprintf("\r\nContent-Length: %d", len(body)), "", 1)
 	old := strings.Replace(head, "HTTP/1.1", "HTTP/1.0\r\nConnection: keep-alive", 1)
 	for name, c := range map[string]struct {

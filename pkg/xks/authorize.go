@@ -1,7 +1,8 @@
 package xks
 
-// Secondary authorization (requirements Z1 to Z3): the policies of a key store say whether this caller may use the key that
-// was found. A denial says nothing of them on the wire (X6) and all of them in the log.
+// Secondary authorization (requirements Z1 to Z3): the policies of a key store say whether this
+// caller may use the key that was found. A denial says nothing of them on the wire (X6) and all of
+// them in the log.
 
 import (
 	"errors"
@@ -15,14 +16,19 @@ import (
 func (x *exchange) authorize() error {
 	store, m := x.store, x.fields.Metadata
 	decision := store.policies.Decide(store.mode, authz.Request{
-		Action: authz.Action(x.op.name), KeyStore: store.name, KeyID: x.keyID, KeyLabel: x.key.Label, Owner: store.owner,
+		Action: authz.Action(
+			x.op.name,
+		), KeyStore: store.name, KeyID: x.keyID, KeyLabel: x.key.Label, Owner: store.owner,
 		PrincipalARN: orEmpty(m.AWSPrincipalARN), KMSOperation: orEmpty(m.KMSOperation),
 		KMSKeyARN: m.KMSKeyARN, KMSViaService: m.KMSViaService, SourceVPC: m.AWSSourceVPC, SourceVPCE: m.AWSSourceVPCE,
 		AccessKeyID: x.identity.AccessKeyID, Region: x.identity.Region, Time: x.clock.start,
 	})
 	x.decision = &decision
 	if !decision.Allowed {
-		return failure(accessDenied, errDenied.message, errors.New(shorten(decision.Explain(), maxLoggedOther)))
+		return failure(
+			accessDenied, errDenied.message,
+			errors.New(shorten(decision.Explain(), maxLoggedOther)),
+		)
 	}
 	return nil
 }
@@ -40,13 +46,17 @@ func (x *exchange) denied() bool {
 	return x.decision != nil && (!x.decision.Allowed || x.decision.Shadow)
 }
 
-// appendDecision names the policies that decided, where a denial can be fixed (Z2), and what the log lacks otherwise for asking again.
+// appendDecision names the policies that decided, where a denial can be fixed (Z2), and what the
+// log lacks otherwise for asking again.
 func (x *exchange) appendDecision(fields []zap.Field) []zap.Field {
 	d := x.decision
 	if d == nil {
 		return fields
 	}
-	fields = append(fields, zap.Strings("policy_ids", bounded(d.Policies)), zap.String("key_label", x.key.Label))
+	fields = append(
+		fields, zap.Strings("policy_ids", bounded(d.Policies)),
+		zap.String("key_label", x.key.Label),
+	)
 	if x.store.owner != "" {
 		fields = append(fields, zap.String("owner", x.store.owner))
 	}
@@ -57,7 +67,10 @@ func (x *exchange) appendDecision(fields []zap.Field) []zap.Field {
 		fields = append(fields, zap.Strings("policy_places", bounded(x.places(d.Policies))))
 	}
 	if d.Shadow {
-		fields = append(fields, zap.Bool("policy_shadow_denied", true), zap.String("policy_reason", shorten(d.Explain(), maxLoggedOther)))
+		fields = append(
+			fields, zap.Bool("policy_shadow_denied", true),
+			zap.String("policy_reason", shorten(d.Explain(), maxLoggedOther)),
+		)
 	}
 	return fields
 }

@@ -1,6 +1,7 @@
 package xks
 
-// Secondary authorization (requirements Z1 to Z3, A8, H3): what policies are told, what their answer does to the reply, and what the log says.
+// Secondary authorization (requirements Z1 to Z3, A8, H3): what policies are told, what their
+// answer does to the reply, and what the log says.
 
 import (
 	"fmt"
@@ -58,7 +59,9 @@ func TestPolicyDenies(t *testing.T) {
 	r := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce))
 	sealed := encryptGood(r).decryptFields()
 	line := r.lastLine()
-	if ids, _ := line["policy_ids"].([]any); !slices.Equal(ids, []any{"all"}) || line["policy_places"] != nil || r.lastLevel() != zapcore.InfoLevel {
+	if ids, _ := line["policy_ids"].([]any); !slices.Equal(ids, []any{"all"}) ||
+		line["policy_places"] != nil ||
+		r.lastLevel() != zapcore.InfoLevel {
 		t.Errorf("of an allowed request: %v", line)
 	}
 	for operation, p := range r.three("arn:aws:iam::123456789012:user/Alice", sealed) {
@@ -72,7 +75,9 @@ func TestPolicyDenies(t *testing.T) {
 		}
 	}
 	line = r.lastLine()
-	if r.lastLevel() != zapcore.WarnLevel || line["error_name"] != "AccessDeniedException" || line["key_label"] != goodKey || line["owner"] != "agency-payroll" ||
+	if r.lastLevel() != zapcore.WarnLevel || line["error_name"] != "AccessDeniedException" ||
+		line["key_label"] != goodKey ||
+		line["owner"] != "agency-payroll" ||
 		!strings.Contains(line["reason"].(string), "forbidden by not-mallory") ||
 		fmt.Sprint(line["policy_ids"], line["policy_places"]) != "[not-mallory] [test.cedar:1]" {
 		t.Errorf("%v: %v", r.lastLevel(), line)
@@ -88,7 +93,9 @@ func TestPolicyShadow(t *testing.T) {
 	}
 	for operation, p := range r.three(mallory, sealed) {
 		line := r.lastLine()
-		if p.status != http.StatusOK || line["policy_shadow_denied"] != true || line["outcome"] != "ok" || r.lastLevel() != zapcore.WarnLevel ||
+		if p.status != http.StatusOK || line["policy_shadow_denied"] != true ||
+			line["outcome"] != "ok" ||
+			r.lastLevel() != zapcore.WarnLevel ||
 			!strings.Contains(line["policy_reason"].(string), "forbidden by not-mallory") {
 			t.Errorf("%s: %s, %v", operation, p.body, line)
 		}
@@ -97,16 +104,24 @@ func TestPolicyShadow(t *testing.T) {
 
 // H3.
 func TestPolicyHealth(t *testing.T) {
-	r := newRig(t, withPolicies(t, `permit (principal in Account::"999999999999", action, resource);`, authz.ModeEnforce))
+	r := newRig(
+		t,
+		withPolicies(
+			t, `permit (principal in Account::"999999999999", action, resource);`,
+			authz.ModeEnforce,
+		),
+	)
 	r.health().wantOK(t)
 	encryptGood(r).want(t, accessDenied)
 }
 
 // Z1: everything that a policy can ask for comes from this request and this key.
 func TestPolicyIsTold(t *testing.T) {
-	request := encryptFields([]byte("x")).withMetadata("awsSourceVpc", "vpc-1").withMetadata("awsSourceVpce", "vpce-2").
+	request := encryptFields([]byte("x")).withMetadata("awsSourceVpc", "vpc-1").
+		withMetadata("awsSourceVpce", "vpce-2").
 		withMetadata("kmsKeyArn", "arn:aws:kms:us-east-2:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab").
-		withMetadata("kmsViaService", "rds.eu-west-1.amazonaws.com").withMetadata("kmsOperation", "GenerateDataKey")
+		withMetadata("kmsViaService", "rds.eu-west-1.amazonaws.com").
+		withMetadata("kmsOperation", "GenerateDataKey")
 	for _, condition := range []string{
 		`principal == User::"arn:aws:iam::123456789012:user/Alice"`, `resource == Key::"store-one/1"`, `resource.keyStore == "store-one"`, `resource.id == "1"`,
 		`resource has label && resource.label == "key-1"`, `resource has owner && resource.owner == "agency-payroll"`,
@@ -117,13 +132,27 @@ func TestPolicyIsTold(t *testing.T) {
 		`context has kmsKeyAccount && context.kmsKeyAccount == "123456789012"`, `context has kmsKeyRegion && context.kmsKeyRegion == "us-east-2"`,
 		`context.time > datetime("2026-01-01") && context.time < datetime("2126-01-01")`,
 	} {
-		when := newRig(t, withPolicies(t, `permit (principal, action == Action::"Encrypt", resource) when { `+condition+` };`, ""),
-			func(c *Config, _ *group.Config) { c.KeyStores[0].Label = "key-{key_id}" })
+		when := newRig(
+			t,
+			withPolicies(
+				t,
+				`permit (principal, action == Action::"Encrypt", resource) when { `+condition+` };`,
+				"",
+			),
+			func(c *Config, _ *group.Config) { c.KeyStores[0].Label = "key-{key_id}" },
+		)
 		if p := when.encrypt("1", request); p.status != http.StatusOK {
 			t.Errorf("%s: %s %v", condition, p.body, when.lastLine()["reason"])
 		}
-		unless := newRig(t, withPolicies(t, `permit (principal, action == Action::"Encrypt", resource) unless { `+condition+` };`, ""),
-			func(c *Config, _ *group.Config) { c.KeyStores[0].Label = "key-{key_id}" })
+		unless := newRig(
+			t,
+			withPolicies(
+				t,
+				`permit (principal, action == Action::"Encrypt", resource) unless { `+condition+` };`,
+				"",
+			),
+			func(c *Config, _ *group.Config) { c.KeyStores[0].Label = "key-{key_id}" },
+		)
 		if p := unless.encrypt("1", request); p.errorName(t) != accessDenied {
 			t.Errorf("not %s: %s", condition, p.body)
 		}
@@ -139,13 +168,17 @@ func TestPolicyOddRequests(t *testing.T) {
 	r.encrypt(goodKey, encryptFields(nil)).want(t, accessDenied)
 	r.encrypt(goodKey, good.withMetadata("awsSourceVpce", nil)).want(t, accessDenied)
 	r.encrypt(goodKey, good.withMetadata("awsSourceVpce", "")).want(t, accessDenied)
-	r.encrypt(goodKey, good.withMetadata("awsSourceVpce", strings.Repeat("v", 3000))).want(t, accessDenied)
+	r.encrypt(goodKey, good.withMetadata("awsSourceVpce", strings.Repeat("v", 3000))).
+		want(t, accessDenied)
 	for _, principal := range []string{
 		"", " ", "*", "AWS Internal", "ec2.amazonaws.com", "arn:aws:iam::123456789012", "arn:aws:iam::123456789012:", "arn:aws:iam:::user/x", "123456789012",
 		"arn:aws:iam::1234567890123:user/x", "arn:aws:iam::123456789012:user/", "arn:aws:iam::123456789012:user/\u0000", "ARN:AWS:IAM::123456789012:user/x",
 		"arn:aws:iam::123456789012:user/x\n", "\U0010ffff", strings.Repeat("arn:", 10000), "arn:aws:sts::123456789012:assumed-role/only", `Account::"123456789012"`,
 	} {
-		if p := r.encrypt(goodKey, good.withMetadata("awsPrincipalArn", principal)); p.errorName(t) != accessDenied && p.errorName(t) != validation {
+		if p := r.encrypt(goodKey, good.withMetadata("awsPrincipalArn", principal)); p.errorName(
+			t,
+		) != accessDenied &&
+			p.errorName(t) != validation {
 			t.Errorf("%.60q: %d %s", principal, p.status, p.body)
 		}
 	}
@@ -161,15 +194,20 @@ func TestPolicyLogIsBounded(t *testing.T) {
 	encryptGood(r).want(t, accessDenied)
 	line := r.lastLine()
 	ids, places := line["policy_ids"].([]any), line["policy_places"].([]any)
-	if len(ids) != 17 || ids[16] != "and 484 more" || len(places) != 17 || len(r.logText()) > 12_000 {
-		t.Errorf("%d ids, %d places, %d bytes, the last %v", len(ids), len(places), len(r.logText()), ids[len(ids)-1])
+	if len(ids) != 17 || ids[16] != "and 484 more" || len(places) != 17 ||
+		len(r.logText()) > 12_000 {
+		t.Errorf(
+			"%d ids, %d places, %d bytes, the last %v", len(ids), len(places), len(r.logText()),
+			ids[len(ids)-1],
+		)
 	}
 }
 
 func TestPolicyMode(t *testing.T) {
 	r := newRig(t)
 	r.config.KeyStores[0].PolicyMode = "observe"
-	if err := r.config.Validate(); err == nil || !strings.Contains(err.Error(), `policy mode "observe": use enforce or shadow`) {
+	if err := r.config.Validate(); err == nil ||
+		!strings.Contains(err.Error(), `policy mode "observe": use enforce or shadow`) {
 		t.Error(err)
 	}
 }

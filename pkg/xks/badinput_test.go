@@ -1,7 +1,7 @@
 package xks
 
-// Bad input: what is no Base64, no JSON, no request of the API (requirements U6,
-// U9, U10, U11, E1, D1, K3, H3).
+// Bad input: what is no Base64, no JSON, no request of the API (requirements U6, U9, U10, U11, E1,
+// D1, K3, H3).
 
 import (
 	"encoding/base64"
@@ -16,9 +16,13 @@ import (
 // sample is a good request of each operation.
 func (r *rig) samples() map[string]fields {
 	return map[string]fields{
-		"encrypt": encryptFields([]byte("Hello World!")).with("additionalAuthenticatedData", b64([]byte("aad"))).with("ciphertextDataIntegrityValueAlgorithm", "SHA_256"),
+		"encrypt": encryptFields(
+			[]byte("Hello World!"),
+		).with("additionalAuthenticatedData", b64([]byte("aad"))).
+			with("ciphertextDataIntegrityValueAlgorithm", "SHA_256"),
 		"decrypt": r.encrypt(goodKey, encryptFields([]byte("Hello World!")).with("additionalAuthenticatedData", b64([]byte("aad")))).
-			decryptFields().with("additionalAuthenticatedData", b64([]byte("aad"))),
+			decryptFields().
+			with("additionalAuthenticatedData", b64([]byte("aad"))),
 		"metadata": metadataOnly("CreateKey"),
 		"health":   metadataOnly("KmsHealthCheck"),
 	}
@@ -34,8 +38,11 @@ func (r *rig) at(operation string, body any) reply {
 // required says which fields an operation cannot do without; bytes which are Base64.
 var (
 	required = map[string][]string{
-		"encrypt":  {"requestMetadata", "plaintext", "encryptionAlgorithm"},
-		"decrypt":  {"requestMetadata", "ciphertext", "encryptionAlgorithm", "initializationVector", "authenticationTag"},
+		"encrypt": {"requestMetadata", "plaintext", "encryptionAlgorithm"},
+		"decrypt": {
+			"requestMetadata", "ciphertext", "encryptionAlgorithm", "initializationVector",
+			"authenticationTag",
+		},
 		"metadata": {"requestMetadata"},
 		"health":   {"requestMetadata"},
 	}
@@ -45,9 +52,17 @@ var (
 		"metadata": {"awsPrincipalArn", "kmsOperation", "kmsRequestId"},
 		"health":   {"kmsOperation", "kmsRequestId"},
 	}
-	optionalMetadata = []string{"awsSourceVpc", "awsSourceVpce", "kmsViaService", "awsPrincipalArn", "kmsKeyArn"}
-	byteFields       = []string{"plaintext", "ciphertext", "additionalAuthenticatedData", "initializationVector", "authenticationTag", "ciphertextMetadata"}
-	wrongTypes       = []any{1, -1.5e300, true, false, []any{}, []any{"a"}, fields{}, fields{"a": "b"}, json.RawMessage("123456789012345678901234567890")}
+	optionalMetadata = []string{
+		"awsSourceVpc", "awsSourceVpce", "kmsViaService", "awsPrincipalArn", "kmsKeyArn",
+	}
+	byteFields = []string{
+		"plaintext", "ciphertext", "additionalAuthenticatedData", "initializationVector",
+		"authenticationTag", "ciphertextMetadata",
+	}
+	wrongTypes = []any{
+		1, -1.5e300, true, false, []any{}, []any{"a"}, fields{}, fields{"a": "b"},
+		json.RawMessage("123456789012345678901234567890"),
+	}
 )
 
 // E1, D1, K3, H3, U11: each field of each operation missing, null, and of each wrong type.
@@ -72,7 +87,10 @@ func TestFieldMatrix(t *testing.T) {
 			}
 			check(name+" missing", good.without(name), want)
 			check(name+" null", good.with(name, nil), want)
-			check(name+" in capitals", good.without(name).with(strings.ToUpper(name), good[name]), want) // U11
+			check(
+				name+" in capitals", good.without(name).with(strings.ToUpper(name), good[name]),
+				want,
+			) // U11
 			for _, wrong := range wrongTypes {
 				if _, isObject := wrong.(fields); name == "requestMetadata" && isObject {
 					continue
@@ -93,13 +111,26 @@ func TestFieldMatrix(t *testing.T) {
 			check(name+" null", good.withMetadata(name, nil), want)
 			check(name+" empty", good.withMetadata(name, ""), "")
 			check(name+" any text", good.withMetadata(name, "AWS Internal \u00e4 \u0001 ☃"), "")
-			check(name+" of 3000", good.withMetadata(name, strings.Repeat("a", 3000)), "") // U9, U11
-			check(name+" in other letters", good.with("requestMetadata", metadata.without(name).with(strings.ToLower(name), "x")), want)
+			check(
+				name+" of 3000", good.withMetadata(name, strings.Repeat("a", 3000)), "",
+			) // U9, U11
+			check(
+				name+" in other letters",
+				good.with(
+					"requestMetadata", metadata.without(name).with(strings.ToLower(name), "x"),
+				),
+				want,
+			)
 			for _, wrong := range wrongTypes {
 				check(fmt.Sprintf("%s %v", name, wrong), good.withMetadata(name, wrong), validation)
 			}
 		}
-		check("unknown fields", good.with("new", fields{"a": []any{1, nil, "x"}}).withMetadata("newer", fields{"b": 1e300}), "")
+		check(
+			"unknown fields",
+			good.with("new", fields{"a": []any{1, nil, "x"}}).
+				withMetadata("newer", fields{"b": 1e300}),
+			"",
+		)
 		check("unknown kmsOperation", good.withMetadata("kmsOperation", "BulkEverything"), "")
 	}
 }
@@ -141,14 +172,19 @@ func TestBase64(t *testing.T) {
 					t.Errorf("%s, %s, %s: %s", operation, name, what, p.body)
 				}
 				if strings.Contains(string(p.body), text) && len(text) > 2 {
-					t.Errorf("%s, %s, %s: the reply quotes the request: %s", operation, name, what, p.body)
+					t.Errorf(
+						"%s, %s, %s: the reply quotes the request: %s", operation, name, what,
+						p.body,
+					)
 				}
 			}
 		}
 	}
 	// Escapes are JSON's business, not Base64's.
 	for _, text := range []string{`"+\/+\/"`, `"\u002b/+/"`, `"+/+/"`, `"\u002B\u002F\u002B\u002F"`} {
-		request := strings.Replace(string(encode(t, encryptFields(nil))), `"plaintext":""`, `"plaintext":`+text, 1)
+		request := strings.Replace(
+			string(encode(t, encryptFields(nil))), `"plaintext":""`, `"plaintext":`+text, 1,
+		)
 		p := r.encrypt(goodKey, request)
 		p.wantOK(t)
 		answer := r.decrypt(goodKey, p.decryptFields())
@@ -156,7 +192,9 @@ func TestBase64(t *testing.T) {
 			t.Errorf("%s: %s", text, answer.body)
 		}
 	}
-	request := strings.Replace(string(encode(t, encryptFields(nil))), `"plaintext":""`, `"plaintext":"QUJD\n"`, 1)
+	request := strings.Replace(
+		string(encode(t, encryptFields(nil))), `"plaintext":""`, `"plaintext":"QUJD\n"`, 1,
+	)
 	r.encrypt(goodKey, request).want(t, validation) // an escaped newline is a newline
 }
 
@@ -254,7 +292,9 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%s: %d %s", c.what, c.p.status, c.p.body)
 		}
 	}
-	if base64.StdEncoding.EncodedLen(maxAAD)+base64.StdEncoding.EncodedLen(defaultMaxData)+7*maxLoggedText > defaultMaxBody {
+	if base64.StdEncoding.EncodedLen(maxAAD)+base64.StdEncoding.EncodedLen(
+		defaultMaxData,
+	)+7*maxLoggedText > defaultMaxBody {
 		t.Error("a request with everything at its limit does not fit into the body cap")
 	}
 }
@@ -267,11 +307,17 @@ func TestContentType(t *testing.T) {
 		"": validation, "text/json": validation, "application/jsonp": validation, "application/x-amz-json-1.1": validation,
 		"text/plain; application/json": validation, "application/json, text/plain": validation, "*/*": validation,
 	} {
-		p := r.send(keyURI(goodKey, "encrypt"), encryptFields(nil), func(q *http.Request) { q.Header.Set("Content-Type", value) })
+		p := r.send(
+			keyURI(goodKey, "encrypt"), encryptFields(nil),
+			func(q *http.Request) { q.Header.Set("Content-Type", value) },
+		)
 		if p.errorName(t) != want {
 			t.Errorf("%q: %s", value, p.body)
 		}
 	}
-	twice := r.send(keyURI(goodKey, "encrypt"), encryptFields(nil), func(q *http.Request) { q.Header.Add("Content-Type", "application/json") })
+	twice := r.send(
+		keyURI(goodKey, "encrypt"), encryptFields(nil),
+		func(q *http.Request) { q.Header.Add("Content-Type", "application/json") },
+	)
 	twice.want(t, validation)
 }

@@ -31,7 +31,9 @@ func (idleHSM) Encrypt(_ context.Context, _ hsm.KeyRef, _, plaintext []byte) (hs
 	return hsm.Sealed{IV: make([]byte, 12), Ciphertext: plaintext, Tag: make([]byte, 16)}, nil
 }
 
-func (idleHSM) Decrypt(_ context.Context, _ hsm.KeyRef, _ []byte, sealed hsm.Sealed) ([]byte, error) {
+func (idleHSM) Decrypt(
+	_ context.Context, _ hsm.KeyRef, _ []byte, sealed hsm.Sealed,
+) ([]byte, error) {
 	return bytes.Clone(sealed.Ciphertext), nil
 }
 
@@ -55,7 +57,12 @@ func (noSync) Sync() error { return nil }
 
 func BenchmarkHandler(b *testing.B) {
 	r := newRig(b, func(c *Config, g *group.Config) {
-		c.Log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), noSync{}, zapcore.InfoLevel))
+		c.Log = zap.New(
+			zapcore.NewCore(
+				zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), noSync{},
+				zapcore.InfoLevel,
+			),
+		)
 		for i := range g.Members {
 			g.Members[i].Token = idleHSM{g.Members[i].Token}
 		}
@@ -99,12 +106,21 @@ func BenchmarkHandler(b *testing.B) {
 func BenchmarkPolicies(b *testing.B) {
 	var hundred strings.Builder
 	for i := range 100 {
-		fmt.Fprintf(&hundred, "permit (principal in Account::\"%012d\", action, resource) when { context has viaService && context.viaService == \"ebs\" };\n", 123456789012-i)
+		fmt.Fprintf(
+			&hundred,
+			"permit (principal in Account::\"%012d\", action, resource) when { context has viaService && context.viaService == \"ebs\" };\n",
+			123456789012-i,
+		)
 	}
 	for _, c := range []struct{ name, policies string }{{"off", ""}, {"2", notMallory}, {"100", hundred.String()}} {
 		b.Run(c.name, func(b *testing.B) {
 			changes := []change{func(c *Config, g *group.Config) {
-				c.Log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), noSync{}, zapcore.InfoLevel))
+				c.Log = zap.New(
+					zapcore.NewCore(
+						zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), noSync{},
+						zapcore.InfoLevel,
+					),
+				)
 				for i := range g.Members {
 					g.Members[i].Token = idleHSM{g.Members[i].Token}
 				}
@@ -133,7 +149,8 @@ func BenchmarkPolicies(b *testing.B) {
 	}
 }
 
-// BenchmarkTenants is an Encrypt with one key store, and with 1,000 that have 10 keys each: it must cost the same.
+// BenchmarkTenants is an Encrypt with one key store, and with 1,000 that have 10 keys each: it must
+// cost the same.
 func BenchmarkTenants(b *testing.B) {
 	for _, n := range []int{1, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -141,7 +158,14 @@ func BenchmarkTenants(b *testing.B) {
 			var calls []call
 			for i := range min(n, 100) {
 				i = i * n / min(n, 100)
-				calls = append(calls, newCall(b, testCredential, fmt.Sprintf("/agencies/%04d%s/keys/agency-%04d-3/encrypt", i, apiPath, i), encryptFields(pattern(64))))
+				calls = append(
+					calls,
+					newCall(
+						b, testCredential,
+						fmt.Sprintf("/agencies/%04d%s/keys/agency-%04d-3/encrypt", i, apiPath, i),
+						encryptFields(pattern(64)),
+					),
+				)
 			}
 			reader := bytes.NewReader(nil)
 			w := &discard{header: http.Header{}}
@@ -168,9 +192,17 @@ func newTenantsRig(b testing.TB, n int) *rig {
 	r := &rig{t: b, a: hsmtest.New("hsm-a"), b: hsmtest.New("hsm-b")}
 	config := Config{
 		KeyStores: manyStores(n, 10), Budget: 10 * time.Second, MaxQueueTime: 10 * time.Second,
-		Log: zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), noSync{}, zapcore.InfoLevel)),
+		Log: zap.New(
+			zapcore.NewCore(
+				zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), noSync{},
+				zapcore.InfoLevel,
+			),
+		),
 	}
-	groupConfig := group.Config{Name: "pair", TestKey: testKey, ParityRate: -1, AttemptTimeout: 2 * time.Second, Budget: 20 * time.Second}
+	groupConfig := group.Config{
+		Name: "pair", TestKey: testKey, ParityRate: -1, AttemptTimeout: 2 * time.Second,
+		Budget: 20 * time.Second,
+	}
 	for _, token := range []*hsmtest.Token{r.a, r.b} {
 		token.AddKey(testKey, 0)
 		for _, store := range config.KeyStores {
@@ -178,7 +210,10 @@ func newTenantsRig(b testing.TB, n int) *rig {
 				token.AddKey(label, 1)
 			}
 		}
-		groupConfig.Members = append(groupConfig.Members, group.MemberConfig{Name: token.Info().Label, Token: idleHSM{token}})
+		groupConfig.Members = append(
+			groupConfig.Members,
+			group.MemberConfig{Name: token.Info().Label, Token: idleHSM{token}},
+		)
 	}
 	group, err := group.New(groupConfig)
 	if err != nil {
@@ -220,16 +255,17 @@ func BenchmarkReplace(b *testing.B) {
 	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1000, "B/keystore")
 }
 
-// BenchmarkQuota is what the limits of a request cost: counted in, a token of the key store's bucket and one of the key's.
+// BenchmarkQuota is what the limits of a request cost: counted in, a token of the key store's
+// bucket and one of the key's.
 func BenchmarkQuota(b *testing.B) {
 	l := newRateLimit(1_000_000, 0)
-	var all, group rivals
-	lane := &lane{all: &all, group: &group}
-	b.Run("lane", func(b *testing.B) {
+	var all, group sharedLoad
+	load := &storeLoad{all: &all, group: &group}
+	b.Run("in flight", func(b *testing.B) {
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				lane.enter()
-				lane.leave()
+				load.enter()
+				load.leave()
 			}
 		})
 	})
@@ -257,8 +293,8 @@ func BenchmarkQuota(b *testing.B) {
 			}
 		})
 	})
-	b.Run("ledger", func(b *testing.B) {
-		var shared ledger
+	b.Run("usage", func(b *testing.B) {
+		var shared usage
 		var times histogram
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {

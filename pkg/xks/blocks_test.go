@@ -1,6 +1,7 @@
 package xks
 
-// The kill switch (requirement X5): in effect for the next request, and for answers that have not left.
+// The kill switch (requirement X5): in effect for the next request, and for answers that have not
+// left.
 
 import (
 	"context"

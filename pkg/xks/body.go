@@ -1,7 +1,7 @@
 package xks
 
-// The body of a request in memory: read in bounded time and space, before anything
-// is known of who sends it (requirements U9, U13, R3).
+// The body of a request in memory: read in bounded time and space, before anything is known of who
+// sends it (requirements U9, U13, R3).
 
 import (
 	"context"
@@ -25,8 +25,8 @@ const (
 	keptBody  = 64 << 10 // larger buffers are not kept
 )
 
-// readInTime ends the reading of the body at the request's deadline: Body.Read
-// knows no context. net/http itself lifts the deadline when the body has been read.
+// readInTime ends the reading of the body at the request's deadline: Body.Read knows no context.
+// net/http itself lifts the deadline when the body has been read.
 func (x *exchange) readInTime(w http.ResponseWriter) {
 	if x.request.ContentLength == 0 {
 		return
@@ -35,8 +35,8 @@ func (x *exchange) readInTime(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetReadDeadline(x.clock.deadline)
 }
 
-// readBody reads the body, at most MaxBody bytes of it. Memory grows with what
-// has arrived, never with what was announced.
+// readBody reads the body, at most MaxBody bytes of it. Memory grows with what has arrived, never
+// with what was announced.
 func (x *exchange) readBody() error {
 	limit := x.config.MaxBody
 	if x.request.ContentLength > int64(limit) {
@@ -68,7 +68,8 @@ func (x *exchange) readBody() error {
 				return errBodyTooBig
 			}
 			return nil
-		case errors.Is(err, os.ErrDeadlineExceeded), err != nil && errors.Is(x.ctx.Err(), context.DeadlineExceeded):
+		case errors.Is(err, os.ErrDeadlineExceeded),
+			err != nil && errors.Is(x.ctx.Err(), context.DeadlineExceeded):
 			return failure(dependencyTimeout, "The request body did not arrive in time.", err)
 		case err != nil:
 			return failure(validation, "The request body did not arrive whole.", err)

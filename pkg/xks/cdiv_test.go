@@ -1,7 +1,7 @@
 package xks
 
-// The integrity value when an HSM computes wrongly: what is answered is right, or
-// is no answer (requirement E4).
+// The integrity value when an HSM computes wrongly: what is answered is right, or is no answer
+// (requirement E4).
 
 import (
 	"bytes"
@@ -31,7 +31,8 @@ func flips(on hsmtest.Op, every int64) hsmtest.Hook {
 
 func TestIntegrityValueOfABrokenHSM(t *testing.T) {
 	plaintext, aad := pattern(64), pattern(33)
-	request := encryptFields(plaintext).with("additionalAuthenticatedData", b64(aad)).with("ciphertextDataIntegrityValueAlgorithm", "SHA_256")
+	request := encryptFields(plaintext).with("additionalAuthenticatedData", b64(aad)).
+		with("ciphertextDataIntegrityValueAlgorithm", "SHA_256")
 	for _, c := range []struct {
 		name    string
 		a, b    hsmtest.Hook
@@ -72,7 +73,8 @@ func TestIntegrityValueOfABrokenHSM(t *testing.T) {
 				})
 			}
 			all.Wait()
-			if n := good.Load(); c.healthy && n != requests || c.some && n == 0 || strings.HasPrefix(c.name, "both encrypt") && n != 0 {
+			if n := good.Load(); c.healthy && n != requests || c.some && n == 0 ||
+				strings.HasPrefix(c.name, "both encrypt") && n != 0 {
 				t.Errorf("%d of %d requests were answered", n, requests)
 			}
 		})
@@ -84,17 +86,21 @@ func TestVerifyOnSame(t *testing.T) {
 	for _, same := range []bool{false, true} {
 		r := newRig(t, func(c *Config, _ *group.Config) { c.KeyStores[0].VerifyOnSame = same })
 		for range 10 {
-			r.encrypt(goodKey, encryptFields(pattern(64)).with("ciphertextDataIntegrityValueAlgorithm", "SHA_256")).wantOK(t)
+			r.encrypt(goodKey, encryptFields(pattern(64)).with("ciphertextDataIntegrityValueAlgorithm", "SHA_256")).
+				wantOK(t)
 			line := r.lastLine()
 			if (line["hsm"] == line["verified_by"]) != same {
-				t.Errorf("encrypted by %v, verified by %v; on the same: %v", line["hsm"], line["verified_by"], same)
+				t.Errorf(
+					"encrypted by %v, verified by %v; on the same: %v", line["hsm"],
+					line["verified_by"], same,
+				)
 			}
 		}
 	}
 }
 
-// E4: the verifying decrypt goes to the other HSM, so that two different keys
-// under one label are found out before data depends on one of them.
+// E4: the verifying decrypt goes to the other HSM, so that two different keys under one label are
+// found out before data depends on one of them.
 func TestIntegrityValueOfDifferentKeys(t *testing.T) {
 	r := newRig(t)
 	r.b.RemoveKey(goodKey)
@@ -102,7 +108,10 @@ func TestIntegrityValueOfDifferentKeys(t *testing.T) {
 		r.b.AddObject(hsmtest.Object(goodKey, version), bytes.Repeat([]byte{9}, hsm.KeySize))
 	}
 	for range 20 {
-		p := r.encrypt(goodKey, encryptFields(pattern(64)).with("ciphertextDataIntegrityValueAlgorithm", "SHA_256"))
+		p := r.encrypt(
+			goodKey,
+			encryptFields(pattern(64)).with("ciphertextDataIntegrityValueAlgorithm", "SHA_256"),
+		)
 		p.want(t, internal)
 	}
 }
@@ -112,7 +121,10 @@ func mustBeRight(t *testing.T, p reply, aad, plaintext []byte) {
 	t.Helper()
 	token := hsmtest.New("judge")
 	fillToken(token)
-	metadata, sealed := p.bytes(t, "ciphertextMetadata"), hsm.Sealed{IV: p.bytes(t, "initializationVector"), Ciphertext: p.bytes(t, "ciphertext"), Tag: p.bytes(t, "authenticationTag")}
+	metadata, sealed := p.bytes(t, "ciphertextMetadata"), hsm.Sealed{
+		IV: p.bytes(t, "initializationVector"), Ciphertext: p.bytes(t, "ciphertext"),
+		Tag: p.bytes(t, "authenticationTag"),
+	}
 	frame := slices.Concat([]byte{0, byte(len(aad))}, aad, []byte{byte(len(metadata))}, metadata)
 	opened, err := token.Decrypt(t.Context(), hsm.KeyRef{Label: goodKey, Version: 2}, frame, sealed)
 	if err != nil || !bytes.Equal(opened, plaintext) {
@@ -124,7 +136,8 @@ func mustBeRight(t *testing.T, p reply, aad, plaintext []byte) {
 	}
 }
 
-// E4, L1: one fault is fixed by the second try; the log names who really served, and tells of the fault.
+// E4, L1: one fault is fixed by the second try; the log names who really served, and tells of the
+// fault.
 func TestIntegrityIsTriedAgain(t *testing.T) {
 	r := newRig(t)
 	var broken atomic.Value
@@ -138,12 +151,16 @@ func TestIntegrityIsTriedAgain(t *testing.T) {
 	}
 	r.a.SetHook(once("hsm-a"))
 	r.b.SetHook(once("hsm-b"))
-	p := r.encrypt(goodKey, encryptFields(pattern(64)).with("ciphertextDataIntegrityValueAlgorithm", "SHA_256"))
+	p := r.encrypt(
+		goodKey,
+		encryptFields(pattern(64)).with("ciphertextDataIntegrityValueAlgorithm", "SHA_256"),
+	)
 	p.wantOK(t)
 	mustBeRight(t, p, nil, pattern(64))
 	line := r.lastLine()
 	faults, _ := line["hsm_faults"].([]any)
-	if line["attempts"] != int64(4) || len(faults) != 1 || !strings.Contains(faults[0].(string), "does not decrypt") {
+	if line["attempts"] != int64(4) || len(faults) != 1 ||
+		!strings.Contains(faults[0].(string), "does not decrypt") {
 		t.Errorf("attempts %v, faults %v", line["attempts"], line["hsm_faults"])
 	}
 	if entry := r.logs.FilterMessage("request").All(); entry[len(entry)-1].Level.String() != "warn" {

@@ -22,8 +22,8 @@ func (c *Config) startClock(r *http.Request) clock {
 	k := clock{start: arrived.Start, newConn: arrived.First}
 	k.deadline = k.start.Add(c.Budget)
 	if k.newConn {
-		// A connection that was opened long before its first request, as pools and
-		// load balancers do, was not opened for it.
+		// A connection that was opened long before its first request, as pools and load balancers
+		// do, was not opened for it.
 		first := arrived.Accepted.Add(c.FirstRequestBudget)
 		if first.Before(k.deadline) && k.start.Before(first) {
 			k.deadline = first
@@ -32,11 +32,12 @@ func (c *Config) startClock(r *http.Request) clock {
 	return k
 }
 
-// EndIfAmbiguous has the connection closed with the answer to a request of which a server in front of this one may have read
-// another end: one with Transfer-Encoding, beside or in place of Content-Length, and any of HTTP/1.0, of which
-// net/http forgets that it had a Transfer-Encoding (RFC 9112 sections 6.1 and 11.2). What follows on the connection might be
-// a request that somebody hid in the body of his own. AWS KMS sends neither: for it connections are kept (U15).
-func EndIfAmbiguous(w http.ResponseWriter, r *http.Request) {
+// CloseIfAmbiguous has the connection closed with the answer to a request of which a server in
+// front of this one may have read another end: one with Transfer-Encoding, beside or in place of
+// Content-Length, and any of HTTP/1.0, of which net/http forgets that it had a Transfer-Encoding
+// (RFC 9112 sections 6.1 and 11.2). What follows on the connection might be a request that somebody
+// hid in the body of his own. AWS KMS sends neither: for it connections are kept (U15).
+func CloseIfAmbiguous(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0) {
 		w.Header()["Connection"] = closing
 	}

@@ -1,6 +1,6 @@
-// Package xks is the AWS KMS External Key Store Proxy API, version 1: the
-// router, the life of one request, the four operations, their wire types and
-// errors, and the key stores they are served from.
+// Package xks is the AWS KMS External Key Store Proxy API, version 1: the router, the life of one
+// request, the four operations, their wire types and errors, and the key stores they are served
+// from.
 //
 // Requirement numbers (U1, A8, …) are those of docs/conformance.md.
 package xks
@@ -27,8 +27,7 @@ const Service = "kms-xks-proxy"
 // KeyIDPlaceholder stands for the external key id in KeyStoreConfig.Label.
 const KeyIDPlaceholder = "{key_id}"
 
-// Config says what is served and within which limits. Zero values mean the
-// defaults named here.
+// Config says what is served and within which limits. Zero values mean the defaults named here.
 type Config struct {
 	Budget             time.Duration // for one request, from its first byte; default 200 ms (U13)
 	FirstRequestBudget time.Duration // for the first request of a connection, from accept; default 180 ms (U13)
@@ -43,18 +42,19 @@ type Config struct {
 	Vendor    string // xksProxyVendor; default "xks-proxy"
 	Model     string // xksProxyModel: product and version; default "xks-proxy"
 
-	// MaxQueueTime is how long a request may have waited for us when its work begins, and for an HSM's session then; beyond it
-	// is shed (R3). The second half of the wait for a session, and of MaxInFlight, is for key stores that have no more than
-	// their share in flight, if there are several. Default 100 ms.
+	// MaxQueueTime is how long a request may have waited for us when its work begins, and for an
+	// HSM's session then; beyond it is shed (R3). The second half of the wait for a session, and of
+	// MaxInFlight, is for key stores that have no more than their share in flight, if there are
+	// several. Default 100 ms.
 	MaxQueueTime time.Duration
 
 	KeyStores []KeyStoreConfig
 	Log       *zap.Logger
 
-	// Strangers gives the log for the line about a request that nobody has authenticated. reason
-	// is why it was refused: a sigv4.Cause or the name of an error, some 30 texts in all. If it
-	// gives nil, the request has no line. Default: Log, for each.
-	Strangers func(reason string) *zap.Logger
+	// UnauthenticatedLog gives the log for the line about a request that nobody has authenticated.
+	// reason is why it was refused: a sigv4.Cause or the name of an error, some 30 texts in all. If
+	// it gives nil, the request has no line. Default: Log, for each.
+	UnauthenticatedLog func(reason string) *zap.Logger
 }
 
 // KeyStoreConfig is one key store: what KMS knows as one XksProxyUriPath.
@@ -71,8 +71,9 @@ type KeyStoreConfig struct {
 	Disabled []string // external key ids that answer DISABLED (K2, X5)
 	Blocked  bool     // every API answers InvalidStateException (X5)
 
-	// VerifyOnSame has a new ciphertext that carries an integrity value verified (E4) by the HSM that made it, not by an equal
-	// one: half the dependence between HSMs, and two that hold different keys are not noticed by it.
+	// VerifyOnSame has a new ciphertext that carries an integrity value verified (E4) by the HSM
+	// that made it, not by an equal one: half the dependence between HSMs, and two that hold
+	// different keys are not noticed by it.
 	VerifyOnSame bool
 
 	Policies   *authz.Policies // who may use the keys (Z1); nil: whoever KMS lets
@@ -82,8 +83,8 @@ type KeyStoreConfig struct {
 	Quota Quota
 }
 
-// Quota is how much of the proxy one key store may use; what is beyond is ThrottlingException. Zero rates are no limit.
-// GetHealthStatus does not count (H3).
+// Quota is how much of the proxy one key store may use; what is beyond is ThrottlingException. Zero
+// rates are no limit. GetHealthStatus does not count (H3).
 type Quota struct {
 	Rate        int // authenticated requests a second, in the long run
 	Burst       int // at once; 0: a second's worth
@@ -133,9 +134,9 @@ func (c Config) withDefaults() Config {
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
-	if c.Strangers == nil {
+	if c.UnauthenticatedLog == nil {
 		log := c.Log
-		c.Strangers = func(string) *zap.Logger { return log }
+		c.UnauthenticatedLog = func(string) *zap.Logger { return log }
 	}
 	return c
 }
@@ -156,13 +157,21 @@ func (c Config) Validate() error {
 		fail("a time budget is negative")
 	}
 	if c.MaxBody < minMaxBody {
-		fail("the largest body, %d bytes, is below the %d that the API needs", c.MaxBody, minMaxBody)
+		fail(
+			"the largest body, %d bytes, is below the %d that the API needs", c.MaxBody, minMaxBody,
+		)
 	}
 	if c.MaxData < minMaxData || c.MaxData > hsm.MaxDataSize {
-		fail("the largest plaintext, %d bytes, is not between %d and %d", c.MaxData, minMaxData, hsm.MaxDataSize)
+		fail(
+			"the largest plaintext, %d bytes, is not between %d and %d", c.MaxData, minMaxData,
+			hsm.MaxDataSize,
+		)
 	}
 	if c.MaxAAD < minMaxAAD || c.MaxAAD > maxAAD {
-		fail("the largest additional authenticated data, %d bytes, is not between %d and %d", c.MaxAAD, minMaxAAD, maxAAD)
+		fail(
+			"the largest additional authenticated data, %d bytes, is not between %d and %d",
+			c.MaxAAD, minMaxAAD, maxAAD,
+		)
 	}
 	if c.MaxInFlight < 0 || c.MaxBodies < int64(c.MaxBody) {
 		fail("a limit on concurrent requests is too small")
@@ -183,7 +192,10 @@ func (c Config) Validate() error {
 		}
 		names[store.Name] = true
 		if other, taken := prefixes[store.PathPrefix]; taken {
-			fail("key stores %q and %q have the same path prefix %q", other, store.Name, store.PathPrefix)
+			fail(
+				"key stores %q and %q have the same path prefix %q", other, store.Name,
+				store.PathPrefix,
+			)
 		}
 		prefixes[store.PathPrefix] = store.Name
 		errs = append(errs, store.validate())
@@ -222,11 +234,18 @@ func (c KeyStoreConfig) validate() error {
 		}
 	}
 	for _, host := range c.Hosts {
-		if host == "" || strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' || r == '/' }) {
-			fail("host %q is not a host name: it is given without scheme, port and path, in ASCII", host)
+		if host == "" ||
+			strings.ContainsFunc(
+				host, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' || r == '/' },
+			) {
+			fail(
+				"host %q is not a host name: it is given without scheme, port and path, in ASCII",
+				host,
+			)
 		}
 	}
-	if q := c.Quota; q.Rate < 0 || q.Burst < 0 || q.KeyRate < 0 || q.KeyBurst < 0 || q.MaxInFlight < 0 {
+	if q := c.Quota; q.Rate < 0 || q.Burst < 0 || q.KeyRate < 0 || q.KeyBurst < 0 ||
+		q.MaxInFlight < 0 {
 		fail("a quota is negative")
 	}
 	if q := c.Quota; max(q.Rate, q.Burst, q.KeyRate, q.KeyBurst) > maxQuota {
@@ -244,16 +263,21 @@ func (c KeyStoreConfig) validate() error {
 	return errors.Join(errs...)
 }
 
-// CheckPathPrefix reports whether AWS would take the prefix as part of an
-// XksProxyUriPath (requirement U1).
+// CheckPathPrefix reports whether AWS would take the prefix as part of an XksProxyUriPath
+// (requirement U1).
 func CheckPathPrefix(prefix string) error {
 	full := prefix + apiPath
 	if len(full) < minURIPath || len(full) > maxURIPath || !uriPath.MatchString(full) {
-		return fmt.Errorf("path prefix %q makes the XksProxyUriPath %q, which is not %d to %d characters of the form %s",
-			prefix, full, minURIPath, maxURIPath, uriPath)
+		return fmt.Errorf(
+			"path prefix %q makes the XksProxyUriPath %q, which is not %d to %d characters of the form %s",
+			prefix, full, minURIPath, maxURIPath, uriPath,
+		)
 	}
 	if strings.Contains(full, "//") {
-		return fmt.Errorf("path prefix %q has an empty segment: AWS would take it, but requests to such paths are refused (U5)", prefix)
+		return fmt.Errorf(
+			"path prefix %q has an empty segment: AWS would take it, but requests to such paths are refused (U5)",
+			prefix,
+		)
 	}
 	return nil
 }

@@ -45,11 +45,13 @@ func (x *exchange) decrypt() (response, error) {
 	if err := checkLengths(f); err != nil {
 		return nil, err
 	}
-	if err := x.waitInLine(1); err != nil {
+	if err := x.checkBacklog(1); err != nil {
 		return nil, err
 	}
-	plaintext, trace, err := x.store.group.Decrypt(x.ctx, x.keyRef(), frameAAD(f.AAD, f.CiphertextMetadata),
-		hsm.Sealed{IV: f.InitializationVector, Ciphertext: f.Ciphertext, Tag: f.AuthenticationTag})
+	plaintext, trace, err := x.store.group.Decrypt(
+		x.ctx, x.keyRef(), frameAAD(f.AAD, f.CiphertextMetadata),
+		hsm.Sealed{IV: f.InitializationVector, Ciphertext: f.Ciphertext, Tag: f.AuthenticationTag},
+	)
 	x.hsmCalls.add(trace)
 	x.hsmCalls.servedBy = trace.HSM
 	if errors.Is(err, hsm.ErrKeyNotFound) && x.keyExists() {
@@ -62,9 +64,9 @@ func (x *exchange) decrypt() (response, error) {
 	return &decryptResponse{plaintext: plaintext}, nil
 }
 
-// findVersion reads the key version out of the ciphertext's metadata and makes
-// sure that it is on some HSM. One that is on none never made this
-// ciphertext (requirement D2); one that may be on an HSM that is away is another matter (X7).
+// findVersion reads the key version out of the ciphertext's metadata and makes sure that it is on
+// some HSM. One that is on none never made this ciphertext (requirement D2); one that may be on an
+// HSM that is away is another matter (X7).
 func (x *exchange) findVersion() error {
 	if err := x.key.CheckDecryptAny(); err != nil {
 		return err // the answer is about the key's usage, not about the ciphertext
@@ -74,7 +76,7 @@ func (x *exchange) findVersion() error {
 		return badCiphertext(err)
 	}
 	x.version, x.hasKey = version, true
-	key, err := x.store.lane.asker.KeyWithVersion(x.ctx, x.keyRef())
+	key, err := x.store.load.resolver.KeyWithVersion(x.ctx, x.keyRef())
 	switch {
 	case errors.Is(err, hsm.ErrKeyNotFound):
 		return badCiphertext(errors.New(err.Error()))

@@ -24,7 +24,9 @@ func (x *exchange) checkEncrypt() error {
 		return err
 	}
 	if f.CDIVAlgorithm != nil && *f.CDIVAlgorithm != algorithmSHA256 {
-		return failure(unsupported, "The ciphertextDataIntegrityValueAlgorithm is not supported.", nil)
+		return failure(
+			unsupported, "The ciphertextDataIntegrityValueAlgorithm is not supported.", nil,
+		)
 	}
 	return x.checkSizes(f.Plaintext)
 }
@@ -42,7 +44,7 @@ func (x *exchange) encrypt() (response, error) {
 	}
 	x.version, x.hasKey = version, true
 	if x.fields.CDIVAlgorithm == nil {
-		if err := x.waitInLine(1); err != nil {
+		if err := x.checkBacklog(1); err != nil {
 			return nil, err
 		}
 		return x.encryptOnce()
@@ -50,7 +52,7 @@ func (x *exchange) encrypt() (response, error) {
 	if err := x.key.CheckDecrypt(version); err != nil {
 		return nil, err // requirement E5
 	}
-	if err := x.waitInLine(2); err != nil {
+	if err := x.checkBacklog(2); err != nil {
 		return nil, err
 	}
 	return x.encryptVerified()
@@ -58,7 +60,9 @@ func (x *exchange) encrypt() (response, error) {
 
 // encryptOnce makes one ciphertext.
 func (x *exchange) encryptOnce() (response, error) {
-	sealed, trace, err := x.store.group.Encrypt(x.ctx, x.keyRef(), x.framedAAD(), x.fields.Plaintext)
+	sealed, trace, err := x.store.group.Encrypt(
+		x.ctx, x.keyRef(), x.framedAAD(), x.fields.Plaintext,
+	)
 	x.hsmCalls.add(trace)
 	x.hsmCalls.servedBy = trace.HSM
 	if err != nil {
@@ -70,15 +74,23 @@ func (x *exchange) encryptOnce() (response, error) {
 // encryptVerified answers only what was seen to decrypt (requirement E4). The integrity value is
 // computed before that, over the very bytes that are decrypted.
 func (x *exchange) encryptVerified() (response, error) {
-	answer, trace, err := group.EncryptVerified(x.ctx, x.store.group, x.keyRef(), x.framedAAD(), x.fields.Plaintext,
+	answer, trace, err := group.EncryptVerified(
+		x.ctx,
+		x.store.group,
+		x.keyRef(),
+		x.framedAAD(),
+		x.fields.Plaintext,
 		group.Verification[*encryptResponse]{
 			OnSame: x.store.verifyOnSame,
 			Answer: func(sealed hsm.Sealed) *encryptResponse {
 				a := x.sealedAnswer(sealed)
-				a.cdiv = ciphertextDataIntegrityValue(x.fields.AAD, a.metadata, a.iv, a.ciphertext, a.tag)
+				a.cdiv = ciphertextDataIntegrityValue(
+					x.fields.AAD, a.metadata, a.iv, a.ciphertext, a.tag,
+				)
 				return a
 			},
-		})
+		},
+	)
 	x.hsmCalls.add(trace.Trace)
 	x.hsmCalls.servedBy, x.hsmCalls.verifiedBy = trace.HSM, trace.VerifiedBy
 	switch {
@@ -126,10 +138,14 @@ func (x *exchange) checkAlgorithm() error {
 // checkSizes is requirement U9.
 func (x *exchange) checkSizes(data []byte) error {
 	if len(data) > x.config.MaxData {
-		return failure(unsupported, "The plaintext or ciphertext is larger than this proxy supports.", nil)
+		return failure(
+			unsupported, "The plaintext or ciphertext is larger than this proxy supports.", nil,
+		)
 	}
 	if len(x.fields.AAD) > x.config.MaxAAD {
-		return failure(unsupported, "The additionalAuthenticatedData is larger than this proxy supports.", nil)
+		return failure(
+			unsupported, "The additionalAuthenticatedData is larger than this proxy supports.", nil,
+		)
 	}
 	return nil
 }

@@ -1,7 +1,7 @@
 package xks
 
-// The errors of the API: one table of names, one function that turns what went
-// wrong below into one of them.
+// The errors of the API: one table of names, one function that turns what went wrong below into one
+// of them.
 
 import (
 	"context"
@@ -48,9 +48,8 @@ var statusOf = map[errorName]int{
 	dependencyTimeout:    http.StatusServiceUnavailable,
 }
 
-// apiError is an error as KMS sees it. Its message is fixed text: nothing of
-// the request, the HSMs or the configuration is in it (requirement X6); the
-// cause is for the log.
+// apiError is an error as KMS sees it. Its message is fixed text: nothing of the request, the HSMs
+// or the configuration is in it (requirement X6); the cause is for the log.
 type apiError struct {
 	name    errorName
 	message string
@@ -83,16 +82,21 @@ func invalid(message string) *apiError { return failure(validation, message, nil
 
 // The replies that more than one place gives.
 var (
-	errNotAllowed = &apiError{name: unsupported, status: http.StatusMethodNotAllowed, message: "Only POST is supported at this URI."}
+	errNotAllowed = &apiError{
+		name: unsupported, status: http.StatusMethodNotAllowed,
+		message: "Only POST is supported at this URI.",
+	}
 	errNoSuchPath = failure(invalidURIPath, "The URI path is not one of this proxy.", nil)
 	errNoSuchKey  = failure(keyNotFound, "The external key was not found.", nil)
 	errDenied     = failure(accessDenied, "The caller is not allowed to use the external key.", nil)
 	errTooLate    = failure(dependencyTimeout, "The time allotted to the request ran out.", nil)
-	errBodyTooBig = failure(unsupported, "The request body is larger than this proxy supports.", nil)
+	errBodyTooBig = failure(
+		unsupported, "The request body is larger than this proxy supports.", nil,
+	)
 )
 
-// apiErrorOf is the one place where an error from below gets its name on the
-// wire. The name decides what KMS tells its caller and whether it tries again (requirement X7).
+// apiErrorOf is the one place where an error from below gets its name on the wire. The name decides
+// what KMS tells its caller and whether it tries again (requirement X7).
 func apiErrorOf(err error) *apiError {
 	var api *apiError
 	var auth *sigv4.Failure
@@ -102,17 +106,24 @@ func apiErrorOf(err error) *apiError {
 	case errors.As(err, &auth):
 		return failure(authenticationFailed, "The request could not be authenticated.", err)
 	case errors.Is(err, hsm.ErrInvalidCiphertext):
-		return failure(invalidCiphertext, "The ciphertext, its metadata or its additional authenticated data are not valid.", err)
+		return failure(
+			invalidCiphertext,
+			"The ciphertext, its metadata or its additional authenticated data are not valid.", err,
+		)
 	case errors.Is(err, hsm.ErrKeyUsage):
 		return failure(invalidKeyUsage, "The external key does not support the operation.", err)
 	case errors.Is(err, hsm.ErrKeyNotFound):
 		return failure(keyNotFound, errNoSuchKey.message, err)
 	case errors.Is(err, catalogue.ErrIncomplete):
-		return failure(invalidState, "The external key is not enabled on every external key manager.", err)
+		return failure(
+			invalidState, "The external key is not enabled on every external key manager.", err,
+		)
 	case errors.Is(err, hsm.ErrTooLarge):
-		return failure(unsupported, "An input is larger than the external key manager supports.", err)
+		return failure(
+			unsupported, "An input is larger than the external key manager supports.", err,
+		)
 	case errors.Is(err, group.ErrLookupLimit):
-		return errOverLooks
+		return errOverLookups
 	case errors.Is(err, hsm.ErrBusy):
 		return failure(throttling, shedMessage, fmt.Errorf("%w: %w", overBusy, err))
 	case errors.Is(err, hsm.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
@@ -121,8 +132,8 @@ func apiErrorOf(err error) *apiError {
 	return failure(internal, "The external key manager could not serve the request.", err)
 }
 
-// allowed keeps an operation to the errors that the API gives it (requirements
-// X3, X4); any other is a fault of ours.
+// allowed keeps an operation to the errors that the API gives it (requirements X3, X4); any other
+// is a fault of ours.
 func (op *operation) allowed(e *apiError) *apiError {
 	if op == nil || op.errors[e.name] {
 		return e

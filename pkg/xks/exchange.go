@@ -1,8 +1,7 @@
 package xks
 
-// The life of one request, from its first byte to its log line. One exchange
-// travels through the house; its end is the only place that writes a reply and
-// the only place that writes a log line.
+// The life of one request, from its first byte to its log line. One exchange travels through the
+// house; its end is the only place that writes a reply and the only place that writes a log line.
 
 import (
 	"context"
@@ -70,14 +69,17 @@ type target struct {
 }
 
 func (h *Handler) begin(s *state, w http.ResponseWriter, r *http.Request) *exchange {
-	EndIfAmbiguous(w, r)
-	x := &exchange{handler: h, config: &s.config, request: r, conn: listener.ConnectionOf(r), clock: s.config.startClock(r)}
+	CloseIfAmbiguous(w, r)
+	x := &exchange{
+		handler: h, config: &s.config, request: r, conn: listener.ConnectionOf(r),
+		clock: s.config.startClock(r),
+	}
 	x.readInTime(w)
 	return x
 }
 
-// What is kept of the budget for writing the answer: answerTime, or of a small
-// budget the answerShare-th part.
+// What is kept of the budget for writing the answer: answerTime, or of a small budget the
+// answerShare-th part.
 const (
 	answerTime  = 10 * time.Millisecond
 	answerShare = 20
@@ -86,7 +88,9 @@ const (
 // serve runs the operation and answers.
 func (x *exchange) serve(w http.ResponseWriter, t target) {
 	x.target = t
-	x.ctx, x.cancel = context.WithDeadline(x.request.Context(), x.clock.deadline.Add(-min(answerTime, x.config.Budget/answerShare)))
+	x.ctx, x.cancel = context.WithDeadline(
+		x.request.Context(), x.clock.deadline.Add(-min(answerTime, x.config.Budget/answerShare)),
+	)
 	defer x.cancel()
 	answer, err := x.runSafely()
 	x.end(w, answer, err)
@@ -97,20 +101,22 @@ func (x *exchange) refuse(w http.ResponseWriter, e *apiError) {
 	x.end(w, nil, e)
 }
 
-// runSafely turns a panic into an InternalException (requirement U12). It names its results, because
-// a deferred function can change them in no other way.
+// runSafely turns a panic into an InternalException (requirement U12). It names its results,
+// because a deferred function can change them in no other way.
 func (x *exchange) runSafely() (answer response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			x.panicked, x.stack = p, debug.Stack()
-			answer, err = nil, failure(internal, "The request could not be served.", errors.New("panic"))
+			answer, err = nil, failure(
+				internal, "The request could not be served.", errors.New("panic"),
+			)
 		}
 	}()
 	return x.run()
 }
 
-// run is the order of checks of requirement A8. Nothing about keys is said to a
-// caller who is not authenticated.
+// run is the order of checks of requirement A8. Nothing about keys is said to a caller who is not
+// authenticated.
 func (x *exchange) run() (response, error) {
 	if err := x.readBody(); err != nil {
 		return nil, err
@@ -121,8 +127,8 @@ func (x *exchange) run() (response, error) {
 	}
 	x.queued = x.timeQueued()
 	if x.op.shed {
-		x.store.lane.enter()
-		defer x.store.lane.leave()
+		x.store.load.enter()
+		defer x.store.load.leave()
 		if err := x.admit(); err != nil {
 			x.peek()
 			return nil, err
@@ -159,7 +165,7 @@ func (x *exchange) authenticate() error {
 		return err
 	}
 	x.identity = identity
-	x.conn.Prove(x.store.name, x.store.shares)
+	x.conn.MarkAuthenticated(x.store.name, x.store.shared)
 	return nil
 }
 
@@ -186,11 +192,14 @@ func isJSON(contentType []string) bool {
 	}
 	mediaType, _, _ := strings.Cut(contentType[0], ";")
 	mediaType = strings.TrimSpace(mediaType)
-	return len(mediaType) == len(jsonType[0]) && strings.EqualFold(mediaType, jsonType[0]) // of one length: letters that fold to ASCII's are longer
+	return len(mediaType) == len(jsonType[0]) &&
+		strings.EqualFold(
+			mediaType, jsonType[0],
+		) // of one length: letters that fold to ASCII's are longer
 }
 
-// findKey resolves the external key id, and asks whether this caller may use
-// the key, and so often: no operation gets at a key without (requirement A8).
+// findKey resolves the external key id, and asks whether this caller may use the key, and so often:
+// no operation gets at a key without (requirement A8).
 func (x *exchange) findKey() error {
 	key, err := x.store.key(x.ctx, x.keyID)
 	if err != nil {
@@ -202,16 +211,16 @@ func (x *exchange) findKey() error {
 			return err
 		}
 	}
-	if !x.store.ledger.keys.allow(x.store.keyRate, key.Label, sinceEpoch) {
+	if !x.store.usage.keys.allow(x.store.keyRate, key.Label, sinceEpoch) {
 		return errOverKeyRate
 	}
 	return nil
 }
 
-// keyExists tells a key that is gone from one that lacks a version. After a
-// version was looked for in vain it costs nothing.
+// keyExists tells a key that is gone from one that lacks a version. After a version was looked for
+// in vain it costs nothing.
 func (x *exchange) keyExists() bool {
-	_, err := x.store.lane.asker.Key(x.ctx, x.key.Label)
+	_, err := x.store.load.resolver.Key(x.ctx, x.key.Label)
 	return err == nil
 }
 
@@ -273,7 +282,7 @@ func (x *exchange) log(status int, failed *apiError, writeErr error, took time.D
 	}
 	log := x.config.Log
 	if !x.authenticated() {
-		log = x.config.Strangers(reasonOf(failed))
+		log = x.config.UnauthenticatedLog(reasonOf(failed))
 	}
 	if log == nil {
 		return // counted there

@@ -1,8 +1,8 @@
 package xks
 
-// The formats that ciphertexts depend on forever: ciphertextMetadata, the AAD
-// that the HSM authenticates, the ciphertext data integrity value. What stands
-// here must never change for a format number once it was written.
+// The formats that ciphertexts depend on forever: ciphertextMetadata, the AAD that the HSM
+// authenticates, the ciphertext data integrity value. What stands here must never change for a
+// format number once it was written.
 
 import (
 	"crypto/sha256"
@@ -13,14 +13,16 @@ import (
 // maxCiphertextMetadata is the API's limit in bytes (requirements E2, D1).
 const maxCiphertextMetadata = 20
 
-// format1 is the first byte of a ciphertextMetadata of five bytes: the format,
-// then the key version, big-endian. Its AAD is framed by appendAAD.
+// format1 is the first byte of a ciphertextMetadata of five bytes: the format, then the key
+// version, big-endian. Its AAD is framed by appendAAD.
 const (
 	format1     = 1
 	format1Size = 5
 )
 
-var errCiphertextFormat = errors.New("the ciphertext metadata is of no format that this proxy ever wrote")
+var errCiphertextFormat = errors.New(
+	"the ciphertext metadata is of no format that this proxy ever wrote",
+)
 
 // ciphertextMetadata is what a new ciphertext carries.
 func ciphertextMetadata(keyVersion uint32) []byte {
@@ -35,8 +37,8 @@ func keyVersionOf(metadata []byte) (uint32, error) {
 	return binary.BigEndian.Uint32(metadata[1:]), nil
 }
 
-// appendAAD frames the AAD for the HSM (requirement E3): lengths, so that no
-// byte can move between AAD and metadata. len(aad) is at most 65535.
+// appendAAD frames the AAD for the HSM (requirement E3): lengths, so that no byte can move between
+// AAD and metadata. len(aad) is at most 65535.
 func appendAAD(dst, aad, metadata []byte) []byte {
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(aad)))
 	dst = append(dst, aad...)

@@ -21,7 +21,10 @@ func TestIntegrityValueKnownAnswer(t *testing.T) {
 		return data
 	}
 	aad, metadata := []byte("project=nile,department=marketing"), []byte("key_version=1")
-	got := ciphertextDataIntegrityValue(aad, metadata, decoded("HMrlRw85cAJUd5Ax"), decoded("ghxkK1txeDNn3q8Y"), decoded("vBxN2ncH1oEkR8WVXpmyYQ=="))
+	got := ciphertextDataIntegrityValue(
+		aad, metadata, decoded("HMrlRw85cAJUd5Ax"), decoded("ghxkK1txeDNn3q8Y"),
+		decoded("vBxN2ncH1oEkR8WVXpmyYQ=="),
+	)
 	if b64(got) != "qHA/ImC9h5HsLRXqCyPmWgYx7tzyoTplzILbP0fPXsc=" {
 		t.Errorf("CDIV %s", b64(got))
 	}

@@ -19,7 +19,8 @@ import (
 )
 
 func seedBodies(f *testing.F) []string {
-	good := encryptFields([]byte("Hello World!")).with("additionalAuthenticatedData", "YWFk").with("ciphertextDataIntegrityValueAlgorithm", "SHA_256")
+	good := encryptFields([]byte("Hello World!")).with("additionalAuthenticatedData", "YWFk").
+		with("ciphertextDataIntegrityValueAlgorithm", "SHA_256")
 	text := string(encode(f, good))
 	return []string{
 		text, `{}`, `[]`, `null`, ``, `{"requestMetadata":null}`, `{"requestMetadata":{"kmsRequestId":"a","kmsOperation":"b","x":{"y":[1,2.5e3,true,null,"\u00e9"]}}}`,
@@ -29,8 +30,8 @@ func seedBodies(f *testing.F) []string {
 	}
 }
 
-// FuzzParseRequest: what parseRequest accepts, encoding/json reads in the same
-// way, and it is one object without a field twice; what it refuses is refused in the API's words.
+// FuzzParseRequest: what parseRequest accepts, encoding/json reads in the same way, and it is one
+// object without a field twice; what it refuses is refused in the API's words.
 func FuzzParseRequest(f *testing.F) {
 	for _, seed := range seedBodies(f) {
 		f.Add([]byte(seed))
@@ -57,7 +58,9 @@ func FuzzParseRequest(f *testing.F) {
 		}
 		checkDuplicates(t, json.NewDecoder(bytes.NewReader(body)))
 		var raw, metadata map[string]json.RawMessage
-		if json.Unmarshal(body, &raw) != nil || raw["requestMetadata"] != nil && json.Unmarshal(raw["requestMetadata"], &metadata) != nil {
+		if json.Unmarshal(body, &raw) != nil ||
+			raw["requestMetadata"] != nil &&
+				json.Unmarshal(raw["requestMetadata"], &metadata) != nil {
 			t.Fatalf("accepted: %q", body)
 		}
 		for name, got := range map[string][]byte{
@@ -65,7 +68,11 @@ func FuzzParseRequest(f *testing.F) {
 			"initializationVector": r.InitializationVector, "authenticationTag": r.AuthenticationTag,
 		} {
 			want := stringOf(t, raw[name])
-			if (want == nil) != (got == nil) || want != nil && base64.StdEncoding.EncodeToString(got) != *want { // equality is canonical form (U10)
+			if (want == nil) != (got == nil) ||
+				want != nil &&
+					base64.StdEncoding.EncodeToString(
+						got,
+					) != *want { // equality is canonical form (U10)
 				t.Fatalf("%s is %q in %q", name, got, body)
 			}
 		}
@@ -83,7 +90,8 @@ func FuzzParseRequest(f *testing.F) {
 				delete(metadata, name)
 			}
 			var other map[string]json.RawMessage
-			if len(m.Other) > 0 && json.Unmarshal(m.Other, &other) != nil || len(other) != len(metadata) {
+			if len(m.Other) > 0 && json.Unmarshal(m.Other, &other) != nil ||
+				len(other) != len(metadata) {
 				t.Fatalf("unknown fields %q of %q", m.Other, body)
 			}
 		}
@@ -138,7 +146,8 @@ func checkDuplicates(t *testing.T, d *json.Decoder) {
 	}
 }
 
-// FuzzHandler: whatever is signed and sent, the reply is one of the API's (U12, X1–X4); serve checks its form.
+// FuzzHandler: whatever is signed and sent, the reply is one of the API's (U12, X1–X4); serve
+// checks its form.
 func FuzzHandler(f *testing.F) {
 	for i, seed := range seedBodies(f) {
 		operation := [...]string{"/health", "/keys/key-1/encrypt", "/keys/key-1/decrypt", "/keys/key-1/metadata"}[i%4]
@@ -155,7 +164,9 @@ func FuzzHandler(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, path string, body []byte, signed bool) {
-		request := httptest.NewRequest(http.MethodPost, "https://xks.example.com/", bytes.NewReader(body))
+		request := httptest.NewRequest(
+			http.MethodPost, "https://xks.example.com/", bytes.NewReader(body),
+		)
 		request.RequestURI = path
 		request.Header.Set("Content-Type", "application/json")
 		if signed {
@@ -166,7 +177,10 @@ func FuzzHandler(f *testing.F) {
 		p := reply{recorder.Code, recorder.Header(), recorder.Body.Bytes()}
 		checkReply(t, p)
 		switch name := p.errorName(t); {
-		case name == "" && !signed, name == internal, name == accessDenied, name == invalidCiphertext && !strings.HasSuffix(path, "/decrypt"):
+		case name == "" && !signed,
+			name == internal,
+			name == accessDenied,
+			name == invalidCiphertext && !strings.HasSuffix(path, "/decrypt"):
 			t.Errorf("%q %q: %s", path, body, p.body)
 		}
 		if handler.all.inFlight.Load() != 0 || handler.bodies.Load() != 0 {
@@ -175,23 +189,41 @@ func FuzzHandler(f *testing.F) {
 	})
 }
 
-// FuzzPolicyRequest: whatever the metadata of a signed request, the policies of one account let no principal in that is not of
-// it, and nothing is a fault of ours (Z3).
+// FuzzPolicyRequest: whatever the metadata of a signed request, the policies of one account let no
+// principal in that is not of it, and nothing is a fault of ours (Z3).
 func FuzzPolicyRequest(f *testing.F) {
 	for _, seed := range []string{"arn:aws:iam::123456789012:user/Alice", "arn:aws:sts::123456789012:assumed-role/a/b", "AWS Internal", "", "arn:aws:iam::123456789012:", "\xff\x00", "x:123456789012:y"} {
-		f.Add(seed, "arn:aws:kms:us-east-2:123456789012:key/1234", "rds.eu-west-1.amazonaws.com", "vpce-1")
+		f.Add(
+			seed, "arn:aws:kms:us-east-2:123456789012:key/1234", "rds.eu-west-1.amazonaws.com",
+			"vpce-1",
+		)
 		f.Add(seed, seed, seed, seed)
 	}
-	r := newRig(f, withPolicies(f, onlyAccount+`forbid (principal, action, resource) when { context has vpce && context.vpce like "*evil*" };`, authz.ModeEnforce))
+	r := newRig(
+		f,
+		withPolicies(
+			f,
+			onlyAccount+`forbid (principal, action, resource) when { context has vpce && context.vpce like "*evil*" };`,
+			authz.ModeEnforce,
+		),
+	)
 	r.config.Log = nil // lines would pile up
 	handler, err := NewHandler(r.config)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, principal, keyARN, via, vpce string) {
-		body := encode(t, encryptFields(nil).withMetadata("awsPrincipalArn", principal).withMetadata("kmsKeyArn", keyARN).withMetadata("kmsViaService", via).withMetadata("awsSourceVpce", vpce))
+		body := encode(
+			t,
+			encryptFields(nil).withMetadata("awsPrincipalArn", principal).
+				withMetadata("kmsKeyArn", keyARN).
+				withMetadata("kmsViaService", via).
+				withMetadata("awsSourceVpce", vpce),
+		)
 		path := keyURI(goodKey, "encrypt")
-		request := httptest.NewRequest(http.MethodPost, "https://xks.example.com/", bytes.NewReader(body))
+		request := httptest.NewRequest(
+			http.MethodPost, "https://xks.example.com/", bytes.NewReader(body),
+		)
 		request.RequestURI = path
 		request.Header.Set("Content-Type", "application/json")
 		sign(request, path, body, testCredential, "us-east-1", time.Now())

@@ -1,7 +1,7 @@
 package xks
 
-// Golden files: status, headers and body of every error row of requirement X2,
-// with every message the package has, and of each success. `go test -update` writes them anew.
+// Golden files: status, headers and body of every error row of requirement X2, with every message
+// the package has, and of each success. `go test -update` writes them anew.
 
 import (
 	"context"
@@ -30,7 +30,9 @@ var update = flag.Bool("update", false, "write the golden files anew")
 const goldenDir = "testdata/golden"
 
 // randomFields differ each time; only their sizes are fixed.
-var randomFields = regexp.MustCompile(`"(authenticationTag|ciphertext|ciphertextDataIntegrityValue|initializationVector)":"([^"]*)"`)
+var randomFields = regexp.MustCompile(
+	`"(authenticationTag|ciphertext|ciphertextDataIntegrityValue|initializationVector)":"([^"]*)"`,
+)
 
 func goldenText(p reply) string {
 	body := randomFields.ReplaceAllStringFunc(string(p.body), func(field string) string {
@@ -68,7 +70,10 @@ func compareGolden(t *testing.T, name string, p reply) {
 
 func fails(kind error) hsmtest.Hook {
 	return func(context.Context, hsmtest.Op, hsm.KeyRef) error {
-		return &hsm.Error{Op: "test", Function: "C_Encrypt", Code: 0x30, Kind: kind, Detail: "slot 7 of hsm-a, serial 4711"}
+		return &hsm.Error{
+			Op: "test", Function: "C_Encrypt", Code: 0x30, Kind: kind,
+			Detail: "slot 7 of hsm-a, serial 4711",
+		}
 	}
 }
 
@@ -107,7 +112,12 @@ var goldens = map[string]func(*rig) reply{
 		return r.encrypt(goodKey, encryptFields(nil))
 	},
 	"ok-encrypt-cdiv": func(r *rig) reply {
-		return r.encrypt(goodKey, encryptFields([]byte("Hello World!")).with("ciphertextDataIntegrityValueAlgorithm", "SHA_256"))
+		return r.encrypt(
+			goodKey,
+			encryptFields(
+				[]byte("Hello World!"),
+			).with("ciphertextDataIntegrityValueAlgorithm", "SHA_256"),
+		)
 	},
 	"ok-decrypt":             func(r *rig) reply { return r.decrypt(goodKey, encryptGood(r).decryptFields()) },
 	"ok-decrypt-empty":       func(r *rig) reply { return r.decrypt(goodKey, r.encrypt(goodKey, encryptFields(nil)).decryptFields()) },
@@ -126,7 +136,10 @@ var goldens = map[string]func(*rig) reply{
 	"validation-json":              func(r *rig) reply { return r.encrypt(goodKey, `{"requestMetadata":`) },
 	"validation-object":            func(r *rig) reply { return r.encrypt(goodKey, `[]`) },
 	"validation-content-type": func(r *rig) reply {
-		return r.send(keyURI(goodKey, "encrypt"), encryptFields(nil), func(q *http.Request) { q.Header.Del("Content-Type") })
+		return r.send(
+			keyURI(goodKey, "encrypt"), encryptFields(nil),
+			func(q *http.Request) { q.Header.Del("Content-Type") },
+		)
 	},
 	"validation-body-cut": func(r *rig) reply {
 		q := httptest.NewRequest(http.MethodPost, prefixURI+"/health", brokenBody{})
@@ -141,16 +154,31 @@ var goldens = map[string]func(*rig) reply{
 		return blocked.health()
 	},
 	"invalid-ciphertext": func(r *rig) reply {
-		return r.decrypt(goodKey, encryptGood(r).decryptFields().with("authenticationTag", b64(make([]byte, 16))))
+		return r.decrypt(
+			goodKey,
+			encryptGood(r).decryptFields().with("authenticationTag", b64(make([]byte, 16))),
+		)
 	},
 	"invalid-key-usage": func(r *rig) reply { return r.encrypt("decrypt-only", encryptFields(nil)) },
 
 	// 401, 403, 404, 405.
 	"authentication-failed": func(r *rig) reply {
-		return r.send(prefixURI+"/health", metadataOnly("x"), func(q *http.Request) { q.Header.Del("Authorization") })
+		return r.send(
+			prefixURI+"/health", metadataOnly("x"),
+			func(q *http.Request) { q.Header.Del("Authorization") },
+		)
 	},
 	"access-denied": func(r *rig) reply {
-		return encryptGood(newRig(r.t, withPolicies(r.t, onlyAccount+`@id("secret-name") forbid (principal is User, action, resource);`, authz.ModeEnforce)))
+		return encryptGood(
+			newRig(
+				r.t,
+				withPolicies(
+					r.t,
+					onlyAccount+`@id("secret-name") forbid (principal is User, action, resource);`,
+					authz.ModeEnforce,
+				),
+			),
+		)
 	},
 	"key-not-found":    func(r *rig) reply { return r.metadata("no-such-key") },
 	"invalid-uri-path": func(r *rig) reply { return r.send("/kms/xks/v2/health", "") },
@@ -165,10 +193,14 @@ var goldens = map[string]func(*rig) reply{
 		defer full.handler.all.inFlight.Add(-1)
 		return encryptGood(full)
 	},
-	"throttling-busy":        hooked(fails(hsm.ErrBusy), encryptGood),
-	"internal":               hooked(fails(hsm.ErrUnavailable), encryptGood),
-	"internal-panic":         hooked(func(context.Context, hsmtest.Op, hsm.KeyRef) error { panic("boom") }, encryptGood),
-	"internal-not-allowed":   hooked(fails(hsm.ErrInvalidCiphertext), encryptGood), // X4: no answer of Encrypt
+	"throttling-busy": hooked(fails(hsm.ErrBusy), encryptGood),
+	"internal":        hooked(fails(hsm.ErrUnavailable), encryptGood),
+	"internal-panic": hooked(
+		func(context.Context, hsmtest.Op, hsm.KeyRef) error { panic("boom") }, encryptGood,
+	),
+	"internal-not-allowed": hooked(
+		fails(hsm.ErrInvalidCiphertext), encryptGood,
+	), // X4: no answer of Encrypt
 	"internal-duplicate-key": func(r *rig) reply { return r.encrypt("twice", encryptFields(nil)) },
 	"internal-cdiv": hooked(func(_ context.Context, op hsmtest.Op, _ hsm.KeyRef) error {
 		if op == hsmtest.OpEncrypt {
@@ -176,22 +208,32 @@ var goldens = map[string]func(*rig) reply{
 		}
 		return nil
 	}, func(r *rig) reply {
-		return r.encrypt(goodKey, encryptFields([]byte("x")).with("ciphertextDataIntegrityValueAlgorithm", "SHA_256"))
+		return r.encrypt(
+			goodKey,
+			encryptFields([]byte("x")).with("ciphertextDataIntegrityValueAlgorithm", "SHA_256"),
+		)
 	}),
 	"unsupported-algorithm": func(r *rig) reply {
 		return r.encrypt(goodKey, encryptFields(nil).with("encryptionAlgorithm", "AES_CBC"))
 	},
 	"unsupported-cdiv-algorithm": func(r *rig) reply {
-		return r.encrypt(goodKey, encryptFields(nil).with("ciphertextDataIntegrityValueAlgorithm", "SHA_512"))
+		return r.encrypt(
+			goodKey, encryptFields(nil).with("ciphertextDataIntegrityValueAlgorithm", "SHA_512"),
+		)
 	},
 	"unsupported-data": func(r *rig) reply { return r.encrypt(goodKey, encryptFields(make([]byte, defaultMaxData+1))) },
 	"unsupported-aad": func(r *rig) reply {
-		return r.encrypt(goodKey, encryptFields(nil).with("additionalAuthenticatedData", b64(make([]byte, maxAAD+1))))
+		return r.encrypt(
+			goodKey,
+			encryptFields(nil).with("additionalAuthenticatedData", b64(make([]byte, maxAAD+1))),
+		)
 	},
 	"unsupported-body": func(r *rig) reply { return r.encrypt(goodKey, strings.Repeat(" ", defaultMaxBody+1)) },
 	"unsupported-hsm":  hooked(fails(hsm.ErrTooLarge), encryptGood),
 	"dependency-timeout": func(r *rig) reply {
-		hurried := newRig(r.t, func(c *Config, _ *group.Config) { c.Budget = 50 * time.Millisecond })
+		hurried := newRig(
+			r.t, func(c *Config, _ *group.Config) { c.Budget = 50 * time.Millisecond },
+		)
 		return hooked(hangs, encryptGood)(hurried)
 	},
 	"dependency-timeout-spent": func(r *rig) reply {
@@ -226,7 +268,8 @@ func TestGolden(t *testing.T) {
 		row := fmt.Sprintf("%d\n", status)
 		if !slices.ContainsFunc(files, func(file string) bool {
 			text, _ := os.ReadFile(file)
-			return strings.HasPrefix(string(text), row) && strings.Contains(string(text), `"errorName":"`+string(name)+`"`)
+			return strings.HasPrefix(string(text), row) &&
+				strings.Contains(string(text), `"errorName":"`+string(name)+`"`)
 		}) {
 			t.Errorf("no golden file shows %s with status %d (X2)", name, status)
 		}

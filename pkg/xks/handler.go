@@ -1,7 +1,7 @@
 package xks
 
-// Handler: the router. A path that is not exactly one of the API's under exactly
-// one key store's prefix is 404, and any method but POST is 405. Which paths there are is in state.go.
+// Handler: the router. A path that is not exactly one of the API's under exactly one key store's
+// prefix is 404, and any method but POST is 405. Which paths there are is in state.go.
 
 import (
 	"maps"
@@ -13,8 +13,8 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// operation is one row of the table of APIs. Everything that differs between
-// the four, other than their own work, is in it.
+// operation is one row of the table of APIs. Everything that differs between the four, other than
+// their own work, is in it.
 type operation struct {
 	number int    // its place in arrays of operationCount
 	name   string // as the specification calls it, for the log
@@ -28,22 +28,36 @@ type operation struct {
 }
 
 var (
-	commonErrors = []errorName{invalidState, authenticationFailed, invalidURIPath, throttling, unsupported, dependencyTimeout, internal, validation}
-	keyErrors    = append(commonErrors[:len(commonErrors):len(commonErrors)], accessDenied, keyNotFound)
-	encErrors    = append(keyErrors[:len(keyErrors):len(keyErrors)], invalidKeyUsage)
-	decErrors    = append(encErrors[:len(encErrors):len(encErrors)], invalidCiphertext)
+	commonErrors = []errorName{
+		invalidState, authenticationFailed, invalidURIPath, throttling, unsupported,
+		dependencyTimeout, internal, validation,
+	}
+	keyErrors = append(
+		commonErrors[:len(commonErrors):len(commonErrors)], accessDenied, keyNotFound,
+	)
+	encErrors = append(keyErrors[:len(keyErrors):len(keyErrors)], invalidKeyUsage)
+	decErrors = append(encErrors[:len(encErrors):len(encErrors)], invalidCiphertext)
 )
 
 // operations are the four APIs (requirement U2).
 var operations = []*operation{
-	{number: 0, name: "GetKeyMetadata", path: "/keys/{externalKeyId}/metadata", keyed: true, shed: true,
-		fields: []metadataField{awsPrincipalARN, kmsOperation, kmsRequestID}, errors: setOf(keyErrors), run: (*exchange).getKeyMetadata},
+	{
+		number: 0, name: "GetKeyMetadata", path: "/keys/{externalKeyId}/metadata", keyed: true,
+		shed: true, fields: []metadataField{awsPrincipalARN, kmsOperation, kmsRequestID},
+		errors: setOf(keyErrors), run: (*exchange).getKeyMetadata,
+	},
 	{number: 1, name: "Encrypt", path: "/keys/{externalKeyId}/encrypt", keyed: true, shed: true,
-		fields: []metadataField{awsPrincipalARN, kmsKeyARN, kmsOperation, kmsRequestID}, errors: setOf(encErrors), check: (*exchange).checkEncrypt, run: (*exchange).encrypt},
+		fields: []metadataField{
+			awsPrincipalARN, kmsKeyARN, kmsOperation, kmsRequestID,
+		}, errors: setOf(encErrors), check: (*exchange).checkEncrypt, run: (*exchange).encrypt},
 	{number: 2, name: "Decrypt", path: "/keys/{externalKeyId}/decrypt", keyed: true, shed: true,
-		fields: []metadataField{awsPrincipalARN, kmsKeyARN, kmsOperation, kmsRequestID}, errors: setOf(decErrors), check: (*exchange).checkDecrypt, run: (*exchange).decrypt},
+		fields: []metadataField{
+			awsPrincipalARN, kmsKeyARN, kmsOperation, kmsRequestID,
+		}, errors: setOf(decErrors), check: (*exchange).checkDecrypt, run: (*exchange).decrypt},
 	{number: 3, name: "GetHealthStatus", path: "/health",
-		fields: []metadataField{kmsRequestID, kmsOperation}, errors: setOf(commonErrors), run: (*exchange).getHealthStatus},
+		fields: []metadataField{
+			kmsRequestID, kmsOperation,
+		}, errors: setOf(commonErrors), run: (*exchange).getHealthStatus},
 }
 
 // possible are the outcomes of a request to the operation.
@@ -69,7 +83,7 @@ type Handler struct {
 	state  atomic.Pointer[state]
 	blocks atomic.Pointer[Blocks] // nil: nothing is blocked
 
-	all       rivals       // authenticated requests
+	all       sharedLoad   // authenticated requests
 	bodies    atomic.Int64 // bytes of request bodies in memory
 	refused   outcomeCounts
 	latencies [operationCount]histogram
@@ -111,7 +125,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // refuseMethod answers 405 where a POST would have been served, 404 elsewhere.
 func (h *Handler) refuseMethod(w http.ResponseWriter, r *http.Request, s *state, path string) {
 	route := chi.NewRouteContext()
-	if s.router.Match(route, http.MethodPost, path) && s.routes[route.RoutePattern()].servedAt(r.Host) {
+	if s.router.Match(route, http.MethodPost, path) &&
+		s.routes[route.RoutePattern()].servedAt(r.Host) {
 		w.Header().Set("Allow", http.MethodPost)
 		h.begin(s, w, r).refuse(w, errNotAllowed)
 		return
@@ -119,8 +134,8 @@ func (h *Handler) refuseMethod(w http.ResponseWriter, r *http.Request, s *state,
 	h.begin(s, w, r).refuse(w, errNoSuchPath)
 }
 
-// plainPath refuses what some servers would take for another path: a request
-// target that is not a path, percent signs, empty segments and dots (requirement U5).
+// plainPath refuses what some servers would take for another path: a request target that is not a
+// path, percent signs, empty segments and dots (requirement U5).
 func plainPath(path string) bool {
 	if !strings.HasPrefix(path, "/") || strings.Contains(path, "%") {
 		return false

@@ -1,7 +1,7 @@
 package xks
 
-// GetHealthStatus (requirements H1–H4): what the background probes last saw. It
-// never waits for an HSM.
+// GetHealthStatus (requirements H1–H4): what the background probes last saw. It never waits for an
+// HSM.
 
 import (
 	"slices"
@@ -19,7 +19,12 @@ func (x *exchange) getHealthStatus() (response, error) {
 		EKMVendor: ekmVendor(health),
 	}
 	for _, h := range health {
-		answer.Fleet = append(answer.Fleet, healthDetail{ID: orUnknown(h.HSM), Model: orUnknown(h.Model), HealthStatus: string(h.Status)})
+		answer.Fleet = append(
+			answer.Fleet,
+			healthDetail{
+				ID: orUnknown(h.HSM), Model: orUnknown(h.Model), HealthStatus: string(h.Status),
+			},
+		)
 	}
 	return answer, nil
 }
@@ -35,8 +40,8 @@ func ekmVendor(health []status.Health) string {
 	return orUnknown(strings.Join(vendors, ", "))
 }
 
-// orUnknown keeps the replies free of empty strings and of what a module might
-// have answered that is no UTF-8.
+// orUnknown keeps the replies free of empty strings and of what a module might have answered that
+// is no UTF-8.
 func orUnknown(s string) string {
 	if s == "" {
 		return "unknown"

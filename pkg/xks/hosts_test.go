@@ -1,6 +1,7 @@
 package xks
 
-// Hosts: a key store is there under its own names only; elsewhere its paths are like any that do not exist (requirement U5).
+// Hosts: a key store is there under its own names only; elsewhere its paths are like any that do
+// not exist (requirement U5).
 
 import (
 	"net/http"
@@ -29,7 +30,8 @@ func TestHosts(t *testing.T) {
 			switch {
 			case !served && (p.status != http.StatusNotFound || string(p.body) != unknown || p.header.Get("Allow") != ""):
 				t.Errorf("%s at %q: %d %s", method, host, p.status, p.body)
-			case served && method == http.MethodPost && p.status != http.StatusOK, served && method != http.MethodPost && p.status != http.StatusMethodNotAllowed:
+			case served && method == http.MethodPost && p.status != http.StatusOK,
+				served && method != http.MethodPost && p.status != http.StatusMethodNotAllowed:
 				t.Errorf("%s at %q: %d %s", method, host, p.status, p.body)
 			}
 		}

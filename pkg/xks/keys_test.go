@@ -1,7 +1,7 @@
 package xks
 
-// Keys: what GetKeyMetadata says of them, which may do what, and which name an
-// answer has when an HSM is away (requirements K1, K2, E5, D2, H1–H4, X4, X5, X7).
+// Keys: what GetKeyMetadata says of them, which may do what, and which name an answer has when an
+// HSM is away (requirements K1, K2, E5, D2, H1–H4, X4, X5, X7).
 
 import (
 	"context"
@@ -36,7 +36,8 @@ func TestGetKeyMetadata(t *testing.T) {
 		p := r.metadata(key)
 		p.wantOK(t)
 		got := p.fields(t)
-		if got["keySpec"] != want.spec || got["keyStatus"] != want.status || !slices.Equal(got["keyUsage"].([]any), want.usage) {
+		if got["keySpec"] != want.spec || got["keyStatus"] != want.status ||
+			!slices.Equal(got["keyUsage"].([]any), want.usage) {
 			t.Errorf("%s: %s", key, p.body)
 		}
 	}
@@ -46,7 +47,9 @@ func TestGetKeyMetadata(t *testing.T) {
 func TestStrangeKeyType(t *testing.T) {
 	r := newRig(t)
 	for _, token := range []*hsmtest.Token{r.a, r.b} {
-		token.AddObject(hsm.Object{Label: "strange", Class: hsm.SecretKey, KeyType: "\xff\"\n", Bits: 1}, nil)
+		token.AddObject(
+			hsm.Object{Label: "strange", Class: hsm.SecretKey, KeyType: "\xff\"\n", Bits: 1}, nil,
+		)
 	}
 	p := r.metadata("strange")
 	p.wantOK(t)
@@ -189,10 +192,15 @@ func TestHealth(t *testing.T) {
 		p.wantOK(t)
 		m := p.fields(t)
 		fleet := m["ekmFleetDetails"].([]any)
-		if m["ekmVendor"] != "hsmtest, Other Vendor" || m["xksProxyFleetSize"] != 1.0 || len(fleet) != 2 || fleet[1].(map[string]any)["model"] != "M?odel" {
+		if m["ekmVendor"] != "hsmtest, Other Vendor" || m["xksProxyFleetSize"] != 1.0 ||
+			len(fleet) != 2 ||
+			fleet[1].(map[string]any)["model"] != "M?odel" {
 			t.Errorf("%s", p.body)
 		}
-		return [2]string{fleet[0].(map[string]any)["healthStatus"].(string), fleet[1].(map[string]any)["healthStatus"].(string)}
+		return [2]string{
+			fleet[0].(map[string]any)["healthStatus"].(string),
+			fleet[1].(map[string]any)["healthStatus"].(string),
+		}
 	}
 	await := func(want [2]string) {
 		t.Helper()

@@ -14,8 +14,8 @@ import (
 	"xks-proxy/pkg/sigv4"
 )
 
-// keyStore is one key store, immutable but for its ledger and its lane, which are those of the key store of the same name
-// before a reload.
+// keyStore is one key store, immutable but for its ledger and its lane, which are those of the key
+// store of the same name before a reload.
 type keyStore struct {
 	name     string
 	uriPath  string
@@ -33,9 +33,9 @@ type keyStore struct {
 	accessKeyIDs  []string // in the order of the configuration
 	rate, keyRate rateLimit
 	maxInFlight   int64 // 0: no limit of its own
-	shares        bool  // there are other key stores
-	ledger        *ledger
-	lane          *lane
+	shared        bool  // there are other key stores
+	usage         *usage
+	load          *storeLoad
 
 	labels   map[string]bool // patterns without wildcards: a list of 10,000 keys costs what one costs
 	patterns []string
@@ -45,7 +45,9 @@ type keyStore struct {
 }
 
 func newKeyStore(c KeyStoreConfig) (*keyStore, error) {
-	verifier, err := sigv4.New(sigv4.Config{Service: Service, Regions: c.Regions, Credentials: c.Credentials})
+	verifier, err := sigv4.New(
+		sigv4.Config{Service: Service, Regions: c.Regions, Credentials: c.Credentials},
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -53,8 +55,10 @@ func newKeyStore(c KeyStoreConfig) (*keyStore, error) {
 	s := &keyStore{
 		name: c.Name, verifier: verifier, group: c.Group, blocked: c.Blocked, verifyOnSame: c.VerifyOnSame,
 		policies: c.Policies, mode: c.PolicyMode, owner: c.Owner, uriPath: URIPath(c.PathPrefix), hosts: slices.Clone(c.Hosts),
-		rate: newRateLimit(c.Quota.Rate, c.Quota.Burst), keyRate: newRateLimit(c.Quota.KeyRate, c.Quota.KeyBurst),
-		maxInFlight: int64(c.Quota.MaxInFlight), ledger: new(ledger),
+		rate: newRateLimit(
+			c.Quota.Rate, c.Quota.Burst,
+		), keyRate: newRateLimit(c.Quota.KeyRate, c.Quota.KeyBurst),
+		maxInFlight: int64(c.Quota.MaxInFlight), usage: new(usage),
 		labels: map[string]bool{}, disabled: map[string]bool{},
 	}
 	s.before, s.after, _ = strings.Cut(c.Label, KeyIDPlaceholder)
@@ -74,15 +78,18 @@ func newKeyStore(c KeyStoreConfig) (*keyStore, error) {
 	return s, nil
 }
 
-// servedAt reports whether the key store is there under this Host or :authority. Letter case and port do not matter; a
-// trailing dot makes another name.
+// servedAt reports whether the key store is there under this Host or :authority. Letter case and
+// port do not matter; a trailing dot makes another name.
 func (s *keyStore) servedAt(host string) bool {
 	if len(s.hosts) == 0 {
 		return true
 	}
 	name := withoutPort(host)
 	for _, served := range s.hosts {
-		if len(name) == len(served) && strings.EqualFold(name, served) { // of one length: letters that fold to ASCII's are longer
+		if len(name) == len(served) &&
+			strings.EqualFold(
+				name, served,
+			) { // of one length: letters that fold to ASCII's are longer
 			return true
 		}
 	}
@@ -103,8 +110,8 @@ func withoutPort(host string) string {
 	return host[:colon]
 }
 
-// label is the CKA_LABEL behind an external key id; false if this key store
-// does not reach it, whatever the HSMs hold.
+// label is the CKA_LABEL behind an external key id; false if this key store does not reach it,
+// whatever the HSMs hold.
 func (s *keyStore) label(keyID string) (string, bool) {
 	if !validKeyID(keyID) {
 		return "", false
@@ -130,7 +137,7 @@ func (s *keyStore) key(ctx context.Context, keyID string) (*catalogue.Key, error
 	if !ok {
 		return nil, errNoSuchKey
 	}
-	return s.lane.asker.Key(ctx, label)
+	return s.load.resolver.Key(ctx, label)
 }
 
 const maxKeyID = 128
@@ -143,7 +150,12 @@ func validKeyID(id string) bool {
 	for i := range len(id) {
 		c := id[i]
 		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '.', c == '_':
+		case 'a' <= c && c <= 'z',
+			'A' <= c && c <= 'Z',
+			'0' <= c && c <= '9',
+			c == '-',
+			c == '.',
+			c == '_':
 		default:
 			return false
 		}

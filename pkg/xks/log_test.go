@@ -1,7 +1,6 @@
 package xks
 
-// The log line of each request (requirement L1): what must be in it, and what
-// must never be.
+// The log line of each request (requirement L1): what must be in it, and what must never be.
 
 import (
 	"encoding/base64"
@@ -19,7 +18,9 @@ import (
 func TestLogLine(t *testing.T) {
 	r := newRig(t)
 	request := encryptFields([]byte("x")).with("ciphertextDataIntegrityValueAlgorithm", "SHA_256").
-		withMetadata("awsSourceVpc", "vpc-1").withMetadata("awsSourceVpce", "vpce-2").withMetadata("kmsNewField", fields{"a": []int{1}}).withMetadata("Other", 7)
+		withMetadata("awsSourceVpc", "vpc-1").
+		withMetadata("awsSourceVpce", "vpce-2").
+		withMetadata("kmsNewField", fields{"a": []int{1}}).withMetadata("Other", 7)
 	r.encrypt(goodKey, request).wantOK(t)
 	line := r.lastLine()
 	for name, want := range map[string]any{
@@ -95,7 +96,8 @@ func TestFaultsAreInTheLogOnly(t *testing.T) {
 		}
 	}
 	faults, _ := r.lastLine()["hsm_faults"].([]any)
-	if len(faults) != 2 || !strings.Contains(r.logText(), "CKR_DEVICE_ERROR (0x30)") || !strings.Contains(r.logText(), "serial 4711") {
+	if len(faults) != 2 || !strings.Contains(r.logText(), "CKR_DEVICE_ERROR (0x30)") ||
+		!strings.Contains(r.logText(), "serial 4711") {
 		t.Errorf("%v", r.lastLine())
 	}
 	r.setHooks(nil)
@@ -122,7 +124,10 @@ func TestNothingSecretIsLogged(t *testing.T) {
 		func() reply { return r.encrypt(goodKey, string(encode(t, good))+"x") },                      // not JSON
 		func() reply { return r.encrypt(goodKey, good.with("plain", string(secret))) },               // not a field
 		func() reply {
-			return r.send(keyURI(goodKey, "encrypt"), good, func(q *http.Request) { q.Header.Del("X-Amz-Date") })
+			return r.send(
+				keyURI(goodKey, "encrypt"), good,
+				func(q *http.Request) { q.Header.Del("X-Amz-Date") },
+			)
 		},
 		func() reply { return r.decrypt(goodKey, opened) },
 		func() reply { return r.decrypt(goodKey, opened.with("authenticationTag", "QQ==")) },
@@ -166,7 +171,9 @@ func TestLogLineIsHarmless(t *testing.T) {
 	r.send("/\u009b31m\u202e/\xff\xfe", "")
 	text := r.logText()
 	for _, c := range text {
-		if c < ' ' && c != '\n' || c == 0x7f || c >= 0x80 && c < 0xa0 || c == '\u202e' || c == '\u2028' || c == '\U000e0041' {
+		if c < ' ' && c != '\n' || c == 0x7f || c >= 0x80 && c < 0xa0 || c == '\u202e' ||
+			c == '\u2028' ||
+			c == '\U000e0041' {
 			t.Errorf("%U stands in the log: %q", c, text)
 			break
 		}

@@ -1,8 +1,7 @@
 package xks
 
-// The fields of a request's log line (requirement L1). Plaintext, key material
-// and secrets are in none of them. Text from the caller is escaped, and bounded by
-// its length in the log (logtext.go).
+// The fields of a request's log line (requirement L1). Plaintext, key material and secrets are in
+// none of them. Text from the caller is escaped, and bounded by its length in the log (logtext.go).
 
 import (
 	"errors"
@@ -17,16 +16,18 @@ import (
 
 // Limits in bytes of the log.
 const (
-	maxLoggedText  = 2048    // one field of requestMetadata: the length of an ARN (U9, U11)
-	maxLoggedOther = 4096    // all fields of requestMetadata that we do not know
-	maxUnproven    = 256     // each of these, and the path, while nobody has signed for it
-	maxUnsigned    = 512     // the reason for refusing a request that nobody has signed
-	maxLoggedStack = 8 << 10 // a panic is a bug of ours
+	maxLoggedText      = 2048    // one field of requestMetadata: the length of an ARN (U9, U11)
+	maxLoggedOther     = 4096    // all fields of requestMetadata that we do not know
+	maxUnauthenticated = 256     // each of these, and the path, while nobody has signed for it
+	maxUnsigned        = 512     // the reason for refusing a request that nobody has signed
+	maxLoggedStack     = 8 << 10 // a panic is a bug of ours
 
 	loggedQueue = time.Millisecond // less is not worth a word
 )
 
-func (x *exchange) appendLogFields(fields []zap.Field, status int, failed *apiError, writeErr error, took time.Duration) []zap.Field {
+func (x *exchange) appendLogFields(
+	fields []zap.Field, status int, failed *apiError, writeErr error, took time.Duration,
+) []zap.Field {
 	r := x.request
 	fields = append(fields,
 		zap.Int("status", status),
@@ -39,19 +40,24 @@ func (x *exchange) appendLogFields(fields []zap.Field, status int, failed *apiEr
 		fields = append(fields, zap.Float64("queued_ms", milliseconds(x.queued)))
 	}
 	if x.store != nil {
-		fields = append(fields, zap.String("operation", x.op.name), zap.String("key_store", x.store.name))
+		fields = append(
+			fields, zap.String("operation", x.op.name), zap.String("key_store", x.store.name),
+		)
 		if x.op.keyed {
 			fields = append(fields, zap.String("key", shorten(x.keyID, x.limit(maxLoggedText))))
 		}
 	} else {
-		fields = append(fields, zap.String("method", shorten(r.Method, maxUnproven)),
-			zap.String("path", shorten(r.RequestURI, maxUnproven)))
+		fields = append(fields, zap.String("method", shorten(r.Method, maxUnauthenticated)),
+			zap.String("path", shorten(r.RequestURI, maxUnauthenticated)))
 	}
 	if x.store != nil {
 		fields = append(fields, zap.Bool("authenticated", x.authenticated()))
 	}
 	if x.authenticated() {
-		fields = append(fields, zap.String("access_key_id", x.identity.AccessKeyID), zap.String("region", x.identity.Region))
+		fields = append(
+			fields, zap.String("access_key_id", x.identity.AccessKeyID),
+			zap.String("region", x.identity.Region),
+		)
 	}
 	fields = x.appendMetadata(fields)
 	fields = x.appendDecision(fields)
@@ -67,7 +73,7 @@ func (x *exchange) limit(proven int) int {
 	if x.authenticated() {
 		return proven
 	}
-	return maxUnproven
+	return maxUnauthenticated
 }
 
 func (x *exchange) appendMetadata(fields []zap.Field) []zap.Field {
@@ -99,7 +105,9 @@ func (x *exchange) appendHSM(fields []zap.Field) []zap.Field {
 	}
 	calls := &x.hsmCalls
 	if calls.attempts > 0 {
-		fields = append(fields, zap.String("hsm", calls.servedBy), zap.Int("attempts", calls.attempts))
+		fields = append(
+			fields, zap.String("hsm", calls.servedBy), zap.Int("attempts", calls.attempts),
+		)
 	}
 	if calls.hedges > 0 {
 		fields = append(fields, zap.Int("hedges", calls.hedges))
@@ -122,8 +130,10 @@ func (x *exchange) appendFailure(fields []zap.Field, failed *apiError, writeErr 
 		if !x.authenticated() {
 			maxReason = maxUnsigned
 		}
-		fields = append(fields, zap.String("outcome", "error"), zap.String("error_name", string(failed.name)),
-			zap.String("reason", shorten(failed.Error(), maxReason)))
+		fields = append(
+			fields, zap.String("outcome", "error"), zap.String("error_name", string(failed.name)),
+			zap.String("reason", shorten(failed.Error(), maxReason)),
+		)
 		var limit throttle
 		if errors.As(failed, &limit) {
 			fields = append(fields, zap.String("throttled", string(limit)))

@@ -69,7 +69,7 @@ func TestLineOfAStrangerIsShort(t *testing.T) {
 // What a tenant sends is bounded in the same way: each field by its own limit.
 func TestFieldsAreBoundedAsWritten(t *testing.T) {
 	for name, text := range hostileTexts {
-		for _, limit := range []int{maxUnproven, maxLoggedText, maxLoggedOther} {
+		for _, limit := range []int{maxUnauthenticated, maxLoggedText, maxLoggedOther} {
 			for _, prefix := range []string{"", "é", "x"} {
 				written := writtenSize(t, shorten(prefix+strings.Repeat(text, 2*limit), limit))
 				note := len("…(123456 bytes)")
@@ -101,7 +101,7 @@ func BenchmarkShorten(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				shorten(c.text, maxUnproven)
+				shorten(c.text, maxUnauthenticated)
 			}
 		})
 	}
@@ -111,7 +111,7 @@ func BenchmarkShorten(b *testing.B) {
 func TestStrangersHaveALogOfTheirOwn(t *testing.T) {
 	var reasons []string
 	r := newRig(t, func(c *Config, _ *group.Config) {
-		c.Strangers = func(reason string) *zap.Logger {
+		c.UnauthenticatedLog = func(reason string) *zap.Logger {
 			reasons = append(reasons, reason)
 			return nil
 		}
@@ -119,7 +119,10 @@ func TestStrangersHaveALogOfTheirOwn(t *testing.T) {
 	r.send("/nowhere", "")
 	r.send(prefixURI+"/health", "", func(q *http.Request) { q.Method = http.MethodPut })
 	r.send(prefixURI+"/health", "", func(q *http.Request) { q.Header.Del("Authorization") })
-	r.send(prefixURI+"/health", "x", func(q *http.Request) { q.Header.Set("X-Amz-Content-Sha256", "0") })
+	r.send(
+		prefixURI+"/health", "x",
+		func(q *http.Request) { q.Header.Set("X-Amz-Content-Sha256", "0") },
+	)
 	r.send(prefixURI+"/health", strings.Repeat("x", 1<<20))
 	want := []string{
 		"InvalidUriPathException", "UnsupportedOperationException", "missing_authorization",

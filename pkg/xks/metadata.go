@@ -16,7 +16,9 @@ var usageNames = []struct {
 	usage hsm.Usage
 	name  string
 }{
-	{hsm.CanEncrypt, "ENCRYPT"}, {hsm.CanDecrypt, "DECRYPT"}, {hsm.CanSign, "SIGN"}, {hsm.CanVerify, "VERIFY"},
+	{
+		hsm.CanEncrypt, "ENCRYPT",
+	}, {hsm.CanDecrypt, "DECRYPT"}, {hsm.CanSign, "SIGN"}, {hsm.CanVerify, "VERIFY"},
 	{hsm.CanWrap, "WRAP"}, {hsm.CanUnwrap, "UNWRAP"}, {hsm.CanDerive, "DERIVE"},
 }
 

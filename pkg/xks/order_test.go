@@ -1,7 +1,7 @@
 package xks
 
-// Requirement A8: the order of checks. A request that fails two of them shows
-// the earlier; so that no later check can say anything to whom an earlier one stops.
+// Requirement A8: the order of checks. A request that fails two of them shows the earlier; so that
+// no later check can say anything to whom an earlier one stops.
 
 import (
 	"net/http"
@@ -30,32 +30,73 @@ type sketch struct {
 
 func TestOrderOfChecks(t *testing.T) {
 	open := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce))
-	blocked := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce), func(c *Config, _ *group.Config) { c.KeyStores[0].Blocked = true })
+	blocked := newRig(
+		t, withPolicies(t, notMallory, authz.ModeEnforce),
+		func(c *Config, _ *group.Config) { c.KeyStores[0].Blocked = true },
+	)
 
 	// Over its quota, and each key over its own, for an hour.
-	full := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce), withQuota(Quota{Rate: 1}), func(c *Config, _ *group.Config) { c.KeyStores[0].Blocked = true })
-	full.handler.state.Load().keyStores[0].ledger.bucket.full.Store(sinceEpoch() + int64(time.Hour))
-	keysFull := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce), withQuota(Quota{KeyRate: 1}))
-	keysFull.handler.state.Load().keyStores[0].ledger.keys.full = map[string]int64{}
+	full := newRig(
+		t, withPolicies(t, notMallory, authz.ModeEnforce), withQuota(Quota{Rate: 1}),
+		func(c *Config, _ *group.Config) { c.KeyStores[0].Blocked = true },
+	)
+	full.handler.state.Load().keyStores[0].usage.bucket.full.Store(sinceEpoch() + int64(time.Hour))
+	keysFull := newRig(
+		t, withPolicies(t, notMallory, authz.ModeEnforce), withQuota(Quota{KeyRate: 1}),
+	)
+	keysFull.handler.state.Load().keyStores[0].usage.keys.full = map[string]int64{}
 	for _, label := range []string{goodKey, "disabled", "impotent"} {
-		keysFull.handler.state.Load().keyStores[0].ledger.keys.full[label] = sinceEpoch() + int64(time.Hour)
+		keysFull.handler.state.Load().keyStores[0].usage.keys.full[label] = sinceEpoch() + int64(
+			time.Hour,
+		)
 	}
 
 	path := fault{"path", invalidURIPath, func(s *sketch) { s.path += "x" }}
 	method := fault{"method", unsupported, func(s *sketch) { s.method = http.MethodPut }}
-	size := fault{"size", unsupported, func(s *sketch) { s.body = strings.Repeat(" ", defaultMaxBody) + string(encode(t, s.body)) }}
-	authentication := fault{"authentication", authenticationFailed, func(s *sketch) { s.edit = func(q *http.Request) { q.Header.Del("X-Amz-Date") } }}
-	jsonFault := fault{"JSON", validation, func(s *sketch) { s.body = string(encode(t, s.body)) + "x" }}
-	field := fault{"fields", validation, func(s *sketch) { s.body = s.body.(fields).without("encryptionAlgorithm") }}
-	algorithm := fault{"algorithm", unsupported, func(s *sketch) { s.body = s.body.(fields).with("encryptionAlgorithm", "ROT13") }}
-	blockedStore := fault{"blocked key store", invalidState, func(*sketch) {}} // served by the blocked rig
-	quota := fault{"quota", throttling, func(*sketch) {}}                      // served by the full rig
-	keyQuota := fault{"key quota", throttling, func(*sketch) {}}               // served by keysFull
-	noKey := fault{"key", keyNotFound, func(s *sketch) { s.path = strings.Replace(s.path, goodKey, "no-such-key", 1) }}
-	policy := fault{"policy", accessDenied, func(s *sketch) { s.body = s.body.(fields).withMetadata("awsPrincipalArn", mallory) }}
-	disabled := fault{"key state", invalidState, func(s *sketch) { s.path = strings.Replace(s.path, goodKey, "disabled", 1) }}
-	usage := fault{"key usage", invalidKeyUsage, func(s *sketch) { s.path = strings.Replace(s.path, goodKey, "impotent", 1) }}
-	ciphertext := fault{"cryptography", invalidCiphertext, func(s *sketch) { s.body = s.body.(fields).with("authenticationTag", b64([]byte("short"))) }}
+	size := fault{
+		"size", unsupported,
+		func(s *sketch) { s.body = strings.Repeat(" ", defaultMaxBody) + string(encode(t, s.body)) },
+	}
+	authentication := fault{
+		"authentication", authenticationFailed,
+		func(s *sketch) { s.edit = func(q *http.Request) { q.Header.Del("X-Amz-Date") } },
+	}
+	jsonFault := fault{
+		"JSON", validation, func(s *sketch) { s.body = string(encode(t, s.body)) + "x" },
+	}
+	field := fault{
+		"fields", validation,
+		func(s *sketch) { s.body = s.body.(fields).without("encryptionAlgorithm") },
+	}
+	algorithm := fault{
+		"algorithm", unsupported,
+		func(s *sketch) { s.body = s.body.(fields).with("encryptionAlgorithm", "ROT13") },
+	}
+	blockedStore := fault{
+		"blocked key store", invalidState, func(*sketch) {},
+	} // served by the blocked rig
+	quota := fault{"quota", throttling, func(*sketch) {}}        // served by the full rig
+	keyQuota := fault{"key quota", throttling, func(*sketch) {}} // served by keysFull
+	noKey := fault{
+		"key", keyNotFound,
+		func(s *sketch) { s.path = strings.Replace(s.path, goodKey, "no-such-key", 1) },
+	}
+	policy := fault{
+		"policy", accessDenied,
+		func(s *sketch) { s.body = s.body.(fields).withMetadata("awsPrincipalArn", mallory) },
+	}
+	disabled := fault{
+		"key state", invalidState,
+		func(s *sketch) { s.path = strings.Replace(s.path, goodKey, "disabled", 1) },
+	}
+	usage := fault{
+		"key usage", invalidKeyUsage,
+		func(s *sketch) { s.path = strings.Replace(s.path, goodKey, "impotent", 1) },
+	}
+	ciphertext := fault{
+		"cryptography", invalidCiphertext,
+		func(s *sketch) { s.body = s.body.(fields).with("authenticationTag", b64([]byte("short"))) },
+	}
 
 	good := encryptGood(open).decryptFields()
 	for _, order := range [][]fault{
@@ -72,7 +113,10 @@ func TestOrderOfChecks(t *testing.T) {
 	} {
 		for i, earlier := range order {
 			for _, later := range order[i+1:] {
-				s := &sketch{path: keyURI(goodKey, "decrypt"), body: good, method: http.MethodPost, edit: func(*http.Request) {}}
+				s := &sketch{
+					path: keyURI(goodKey, "decrypt"), body: good, method: http.MethodPost,
+					edit: func(*http.Request) {},
+				}
 				for _, f := range []fault{later, earlier} { // faults of the body's text come last
 					if f.check != "JSON" && f.check != "size" {
 						f.spoil(s)
@@ -92,8 +136,11 @@ func TestOrderOfChecks(t *testing.T) {
 						r = special.rig
 					}
 				}
-				p := r.send(s.path, s.body, func(q *http.Request) { q.Method = s.method; s.edit(q) })
-				if got := p.errorName(t); got != earlier.want || earlier.check == "method" && p.status != http.StatusMethodNotAllowed {
+				p := r.send(
+					s.path, s.body, func(q *http.Request) { q.Method = s.method; s.edit(q) },
+				)
+				if got := p.errorName(t); got != earlier.want ||
+					earlier.check == "method" && p.status != http.StatusMethodNotAllowed {
 					t.Errorf("%s before %s: %d %s", earlier.check, later.check, p.status, p.body)
 				}
 			}

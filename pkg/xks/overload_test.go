@@ -1,7 +1,8 @@
 package xks
 
-// Overload (requirement R3): what is let in is answered in time, the rest is refused at once; one key store cannot take
-// everything from another. In a bubble of synctest, so that only the HSMs take time.
+// Overload (requirement R3): what is let in is answered in time, the rest is refused at once; one
+// key store cannot take everything from another. In a bubble of synctest, so that only the HSMs
+// take time.
 
 import (
 	"context"
@@ -20,7 +21,8 @@ import (
 	"xks-proxy/pkg/xks/listener"
 )
 
-// smallHSM has so many sessions, and takes so long for each call; the others wait in line, as in a process of package worker.
+// smallHSM has so many sessions, and takes so long for each call; the others wait in line, as in a
+// process of package worker.
 type smallHSM struct {
 	hsm.Token
 	free    chan struct{}
@@ -41,7 +43,9 @@ func (s *smallHSM) Info() hsm.Info {
 	return info
 }
 
-func (s *smallHSM) Encrypt(ctx context.Context, ref hsm.KeyRef, aad, plaintext []byte) (hsm.Sealed, error) {
+func (s *smallHSM) Encrypt(
+	ctx context.Context, ref hsm.KeyRef, aad, plaintext []byte,
+) (hsm.Sealed, error) {
 	s.waiting.Add(1)
 	select {
 	case s.free <- struct{}{}:
@@ -75,7 +79,8 @@ func smallHSMs(sessions int, each time.Duration) change {
 	}
 }
 
-// tally is what became of the requests of one key store after a first second, in which the proxy learns how quick the HSMs are.
+// tally is what became of the requests of one key store after a first second, in which the proxy
+// learns how quick the HSMs are.
 type tally struct {
 	mu                      sync.Mutex
 	ok, throttled, others   int
@@ -124,8 +129,8 @@ func (r *rig) load(c call, rate int, lasting time.Duration, to *tally) {
 	running.Wait()
 }
 
-// TestOverload: a slow pair that can serve 53 requests a second gets ten times as many. What it cannot serve is refused at once, and
-// what it takes on it answers.
+// TestOverload: a slow pair that can serve 53 requests a second gets ten times as many. What it
+// cannot serve is refused at once, and what it takes on it answers.
 func TestOverload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const sessions, each, lasting = 4, 150 * time.Millisecond, 6 * time.Second
@@ -133,8 +138,14 @@ func TestOverload(t *testing.T) {
 		r := newRig(t, smallHSMs(sessions, each))
 		var c tally
 		capacity := int(2 * sessions * time.Second / each)
-		r.load(newCall(t, testCredential, keyURI(goodKey, "encrypt"), encryptFields(nil)), 10*capacity, lasting, &c)
-		t.Logf("%d served, %d throttled, %d others; the slowest %v, the slowest refusal %v", c.ok, c.throttled, c.others, c.slowest, c.slowestRefusal)
+		r.load(
+			newCall(t, testCredential, keyURI(goodKey, "encrypt"), encryptFields(nil)), 10*capacity,
+			lasting, &c,
+		)
+		t.Logf(
+			"%d served, %d throttled, %d others; the slowest %v, the slowest refusal %v", c.ok,
+			c.throttled, c.others, c.slowest, c.slowestRefusal,
+		)
 		if c.ok < capacity*int((lasting-learning)/time.Second)*8/10 {
 			t.Errorf("only %d were served, of %d a second", c.ok, capacity)
 		}
@@ -144,7 +155,8 @@ func TestOverload(t *testing.T) {
 	})
 }
 
-// TestFairness: one key store asks for ten times what the HSMs can do; another, with a twentieth, is always served.
+// TestFairness: one key store asks for ten times what the HSMs can do; another, with a twentieth,
+// is always served.
 func TestFairness(t *testing.T) {
 	for _, s := range []struct {
 		name   string
@@ -162,17 +174,36 @@ func TestFairness(t *testing.T) {
 				var noisy, quiet tally
 				var both sync.WaitGroup
 				both.Go(func() {
-					r.load(newCall(t, testCredential, keyURI(goodKey, "encrypt"), encryptFields(nil)), 10*capacity, lasting, &noisy)
+					r.load(
+						newCall(t, testCredential, keyURI(goodKey, "encrypt"), encryptFields(nil)),
+						10*capacity, lasting, &noisy,
+					)
 				})
 				both.Go(func() {
-					r.load(newCall(t, otherCredential, otherURI+"/keys/"+goodKey+"/encrypt", encryptFields(nil)), capacity/20, lasting, &quiet)
+					r.load(
+						newCall(
+							t, otherCredential, otherURI+"/keys/"+goodKey+"/encrypt",
+							encryptFields(nil),
+						),
+						capacity/20,
+						lasting,
+						&quiet,
+					)
 				})
 				both.Wait()
-				t.Logf("noisy: %d served, %d throttled, slowest %v; quiet: %d served, %d throttled, slowest %v", noisy.ok, noisy.throttled, noisy.slowest, quiet.ok, quiet.throttled, quiet.slowest)
+				t.Logf(
+					"noisy: %d served, %d throttled, slowest %v; quiet: %d served, %d throttled, slowest %v",
+					noisy.ok, noisy.throttled, noisy.slowest, quiet.ok, quiet.throttled,
+					quiet.slowest,
+				)
 				if quiet.throttled > 0 || quiet.others > 0 || noisy.others > 0 {
-					t.Errorf("quiet: %d throttled, %d others %s; noisy: %d others %s", quiet.throttled, quiet.others, quiet.other, noisy.others, noisy.other)
+					t.Errorf(
+						"quiet: %d throttled, %d others %s; noisy: %d others %s", quiet.throttled,
+						quiet.others, quiet.other, noisy.others, noisy.other,
+					)
 				}
-				if least := capacity * int((lasting-learning)/time.Second); noisy.ok < least*6/10 || quiet.ok < least/20*9/10 {
+				if least := capacity * int((lasting-learning)/time.Second); noisy.ok < least*6/10 ||
+					quiet.ok < least/20*9/10 {
 					t.Errorf("noisy %d, quiet %d served: the HSMs stand idle", noisy.ok, quiet.ok)
 				}
 			})
@@ -194,7 +225,8 @@ func TestAlone(t *testing.T) {
 	all.Wait()
 }
 
-// TestHalfIsForOthers: of several key stores one cannot have more than half of what there is, and the next finds room.
+// TestHalfIsForOthers: of several key stores one cannot have more than half of what there is, and
+// the next finds room.
 func TestHalfIsForOthers(t *testing.T) {
 	r := newRig(t, withOther, func(c *Config, _ *group.Config) { c.MaxInFlight = 8 })
 	entered, release := r.holdEncrypts()
@@ -212,7 +244,8 @@ func TestHalfIsForOthers(t *testing.T) {
 	all.Wait()
 }
 
-// TestLate: a request that has waited too long for us is shed, and the log says how long it waited; one whose client was slow is not.
+// TestLate: a request that has waited too long for us is shed, and the log says how long it waited;
+// one whose client was slow is not.
 func TestLate(t *testing.T) {
 	r := newRig(t, func(c *Config, _ *group.Config) { c.MaxQueueTime = 100 * time.Millisecond })
 	for waited, shed := range map[time.Duration]bool{150 * time.Millisecond: true, 20 * time.Millisecond: false} {
@@ -220,7 +253,9 @@ func TestLate(t *testing.T) {
 		time.Sleep(waited)
 		q := newCall(t, testCredential, keyURI(goodKey, "encrypt"), encryptFields(nil)).request()
 		p := r.serve(q.WithContext(listener.ConnContext(q.Context(), connection)))
-		if queued, _ := r.lastLine()["queued_ms"].(float64); queued < float64(waited/time.Millisecond) {
+		if queued, _ := r.lastLine()["queued_ms"].(float64); queued < float64(
+			waited/time.Millisecond,
+		) {
 			t.Errorf("the log says queued_ms %v of %v", queued, waited)
 		}
 		switch {

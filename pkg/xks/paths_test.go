@@ -83,7 +83,8 @@ func TestPaths(t *testing.T) {
 		{"/tenant/one/kms/xks/v2/health", elsewhere},
 		{"/tenant/one/kms/xks/v1/{externalKeyId}/metadata", elsewhere},
 		{"/healthz/ready", elsewhere},
-		// U5: a query fails the authentication, wherever an operation is; elsewhere it is a path like any other.
+		// U5: a query fails the authentication, wherever an operation is; elsewhere it is a path
+		// like any other.
 		{"/tenant/one/kms/xks/v1/health?a=b", string(authenticationFailed)},
 		{"/tenant/one/kms/xks/v1/keys/key-1/metadata?x", string(authenticationFailed)},
 		{"/tenant/one/kms/xks/v1/health/?a=b", elsewhere},
@@ -121,7 +122,10 @@ func TestKeyIDsAreSecretBeforeAuthentication(t *testing.T) {
 	first := ""
 	for _, id := range []string{goodKey, "no-such-key", strings.Repeat("k", maxKeyID+1), "a:b", "disabled", testKey} {
 		for _, operation := range []string{"metadata", "encrypt", "decrypt"} {
-			p := r.send(keyURI(id, operation), metadataOnly("x"), func(q *http.Request) { q.Header.Set("X-Amz-Content-Sha256", "0") })
+			p := r.send(
+				keyURI(id, operation), metadataOnly("x"),
+				func(q *http.Request) { q.Header.Set("X-Amz-Content-Sha256", "0") },
+			)
 			p.want(t, authenticationFailed)
 			if first == "" {
 				first = goldenText(p)
@@ -178,13 +182,18 @@ func TestPathPrefix(t *testing.T) {
 
 // U1, A5: two key stores of one handler have nothing in common but the machine.
 func TestKeyStoresAreIsolated(t *testing.T) {
-	other := sigv4.Credential{AccessKeyID: "ZZZZYYYYXXXXWWWWVVVV", SecretAccessKey: "Zm9yIHRlc3RzIG9ubHksIG5vdCBhIHJlYWwgc2VjcmV0ISE="}
+	other := sigv4.Credential{
+		AccessKeyID:     "ZZZZYYYYXXXXWWWWVVVV",
+		SecretAccessKey: "Zm9yIHRlc3RzIG9ubHksIG5vdCBhIHJlYWwgc2VjcmV0ISE=",
+	}
 	r := newRig(t, func(c *Config, _ *group.Config) {
 		first := &c.KeyStores[0]
 		first.Labels, first.Regions = []string{"key-*"}, []string{"us-east-1"}
 		c.KeyStores = append(c.KeyStores, KeyStoreConfig{
 			Name: "store-two", PathPrefix: "/tenant/two", Credentials: []sigv4.Credential{other, testCredential},
-			Labels: []string{"tenant-two.only"}, Label: "tenant-two." + KeyIDPlaceholder, Regions: []string{"eu-west-1"},
+			Labels: []string{
+				"tenant-two.only",
+			}, Label: "tenant-two." + KeyIDPlaceholder, Regions: []string{"eu-west-1"},
 		})
 	})
 	for _, token := range []*hsmtest.Token{r.a, r.b} {
@@ -198,7 +207,8 @@ func TestKeyStoresAreIsolated(t *testing.T) {
 	key := func(tenant, id string) string { return "/tenant/" + tenant + apiPath + "/keys/" + id + "/metadata" }
 	as(testCredential, "us-east-1", key("one", goodKey)).wantOK(t)
 	as(other, "eu-west-1", key("two", "only")).wantOK(t)
-	as(testCredential, "eu-west-1", key("two", "only")).wantOK(t) // one credential may be listed twice, but …
+	as(testCredential, "eu-west-1", key("two", "only")).wantOK(t)
+	// one credential may be listed twice, but …
 	for _, c := range []struct {
 		name       string
 		credential sigv4.Credential
@@ -220,7 +230,10 @@ func TestKeyStoresAreIsolated(t *testing.T) {
 	}
 	// … a signature for one store does not open another: the path is signed.
 	p := r.send(key("two", "only"), metadataOnly("CreateKey"), func(q *http.Request) {
-		sign(q, key("one", goodKey), encode(t, metadataOnly("CreateKey")), testCredential, "eu-west-1", time.Now())
+		sign(
+			q, key("one", goodKey), encode(t, metadataOnly("CreateKey")), testCredential,
+			"eu-west-1", time.Now(),
+		)
 	})
 	p.want(t, authenticationFailed)
 }

@@ -1,6 +1,7 @@
 package xks
 
-// Quotas: how many requests a second a key store, and each of its keys, may have. Beyond is ThrottlingException.
+// Quotas: how many requests a second a key store, and each of its keys, may have. Beyond is
+// ThrottlingException.
 
 import (
 	"sync"
@@ -26,14 +27,15 @@ func newRateLimit(perSecond, burst int) rateLimit {
 	return rateLimit{interval: interval, window: int64(burst) * interval}
 }
 
-// take is a token bucket in one number: when the bucket will be full again, in ns since epoch. It gives that number after one
-// more request, or false if there is no token left for it.
+// take is a token bucket in one number: when the bucket will be full again, in ns since epoch. It
+// gives that number after one more request, or false if there is no token left for it.
 func (l rateLimit) take(full, now int64) (int64, bool) {
 	full = max(full, now) + l.interval
 	return full, full-now <= l.window
 }
 
-// bucket is what a key store has used up of its rate. It outlives a reload, whatever becomes of the limit.
+// bucket is what a key store has used up of its rate. It outlives a reload, whatever becomes of the
+// limit.
 type bucket struct{ full atomic.Int64 }
 
 // allow takes a token. It locks nothing and allocates nothing.
@@ -55,7 +57,7 @@ func (b *bucket) allow(l rateLimit, clock func() int64) bool {
 }
 
 // fit is for a limit that has changed: nobody owes more than an empty bucket.
-func (b *bucket) fit(l rateLimit, now int64) {
+func (b *bucket) clamp(l rateLimit, now int64) {
 	for before := b.full.Load(); before > now+l.window; before = b.full.Load() {
 		if b.full.CompareAndSwap(before, now+l.window) {
 			return
@@ -63,15 +65,15 @@ func (b *bucket) fit(l rateLimit, now int64) {
 	}
 }
 
-// keyBuckets are the buckets of a key store's keys. Only keys that exist have one, and a full bucket is as good as none: it
-// is dropped when there are many.
+// keyBuckets are the buckets of a key store's keys. Only keys that exist have one, and a full
+// bucket is as good as none: it is dropped when there are many.
 type keyBuckets struct {
 	mu    sync.Mutex
 	full  map[string]int64 // by CKA_LABEL; see rateLimit.take
 	sweep int              // the number of buckets with which the full ones are dropped
 }
 
-const leastSweep = 64
+const minSweep = 64
 
 func (k *keyBuckets) allow(l rateLimit, label string, clock func() int64) bool {
 	if l.interval == 0 {
@@ -89,7 +91,7 @@ func (k *keyBuckets) allow(l rateLimit, label string, clock func() int64) bool {
 	if !ok {
 		return false
 	}
-	if len(k.full) >= max(k.sweep, leastSweep) {
+	if len(k.full) >= max(k.sweep, minSweep) {
 		for other, at := range k.full {
 			if at <= now {
 				delete(k.full, other)
@@ -121,7 +123,7 @@ const (
 	overBacklog       throttle = "time queued for an HSM"
 	overBacklogShare  throttle = "key store's share of the time queued for an HSM"
 	overBudget        throttle = "time left after queueing for an HSM"
-	overLooks         throttle = "unknown keys"
+	overLookups       throttle = "unknown keys"
 	overBusy          throttle = "HSM busy"
 )
 
@@ -139,7 +141,7 @@ var (
 	errOverBacklog       = failure(throttling, shedMessage, overBacklog)
 	errOverBacklogShare  = failure(throttling, shedMessage, overBacklogShare)
 	errOverBudget        = failure(throttling, shedMessage, overBudget)
-	errOverLooks         = failure(throttling, shedMessage, overLooks)
+	errOverLookups       = failure(throttling, shedMessage, overLookups)
 	errOverStoreInFlight = failure(throttling, quotaMessage, overStoreInFlight)
 	errOverStoreRate     = failure(throttling, quotaMessage, overStoreRate)
 	errOverKeyRate       = failure(throttling, quotaMessage, overKeyRate)

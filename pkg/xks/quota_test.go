@@ -20,7 +20,8 @@ type settableClock struct{ now atomic.Int64 }
 
 func (c *settableClock) read() int64 { return c.now.Load() }
 
-// TestBucket: over any time it lets through the burst and the rate, whatever the pattern of the requests.
+// TestBucket: over any time it lets through the burst and the rate, whatever the pattern of the
+// requests.
 func TestBucket(t *testing.T) {
 	for _, c := range []struct{ rate, burst int }{{1, 0}, {1, 5}, {3, 1}, {50, 0}, {50, 200}, {1800, 100}, {1_000_000, 0}} {
 		l := newRateLimit(c.rate, c.burst)
@@ -39,7 +40,10 @@ func TestBucket(t *testing.T) {
 			}
 		}
 		want := float64(burst) + float64(clock.now.Load())/float64(l.interval)
-		if float64(allowed) > want+1 || float64(allowed) < min(want*7/10, 200_000) { // a token comes between two requests, and the bucket may be full
+		if float64(allowed) > want+1 ||
+			float64(allowed) < min(
+				want*7/10, 200_000,
+			) { // a token comes between two requests, and the bucket may be full
 			t.Errorf("%+v: %d in %v, not %.0f", c, allowed, time.Duration(clock.now.Load()), want)
 		}
 	}
@@ -67,7 +71,8 @@ func TestBucketTogether(t *testing.T) {
 	}
 }
 
-// TestBucketFits: a limit that changes applies to what was used up before, and nobody waits for an old one.
+// TestBucketFits: a limit that changes applies to what was used up before, and nobody waits for an
+// old one.
 func TestBucketFits(t *testing.T) {
 	slow, quick := newRateLimit(1, 1000), newRateLimit(100, 10)
 	var b bucket
@@ -75,7 +80,7 @@ func TestBucketFits(t *testing.T) {
 	for range 1000 {
 		b.allow(slow, clock.read)
 	}
-	b.fit(quick, clock.read())
+	b.clamp(quick, clock.read())
 	if b.allow(quick, clock.read) {
 		t.Error("an empty bucket gave a token")
 	}
@@ -105,7 +110,7 @@ func TestKeyBuckets(t *testing.T) {
 			t.Fatalf("%s has a burst of %d, not 2", label, allowed)
 		}
 		clock.now.Add(l.interval)
-		if len(k.full) > 2*leastSweep {
+		if len(k.full) > 2*minSweep {
 			t.Fatalf("%d buckets", len(k.full))
 		}
 	}
@@ -129,7 +134,8 @@ func TestStoreRate(t *testing.T) {
 		t.Errorf("%d were served, not 3 to %d", served, most)
 	}
 	// A stranger uses up nothing, and learns nothing.
-	r.send(keyURI(goodKey, "encrypt"), "", func(q *http.Request) { q.Header.Del("Authorization") }).want(t, authenticationFailed)
+	r.send(keyURI(goodKey, "encrypt"), "", func(q *http.Request) { q.Header.Del("Authorization") }).
+		want(t, authenticationFailed)
 }
 
 func TestStoreInFlight(t *testing.T) {
@@ -151,9 +157,13 @@ func TestStoreInFlight(t *testing.T) {
 
 // TestKeyRate: only keys that exist have a rate, and only what the policies let through counts.
 func TestKeyRate(t *testing.T) {
-	r := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce), withQuota(Quota{KeyRate: 1, KeyBurst: 2}))
+	r := newRig(
+		t, withPolicies(t, notMallory, authz.ModeEnforce),
+		withQuota(Quota{KeyRate: 1, KeyBurst: 2}),
+	)
 	for range 10 {
-		r.encrypt(goodKey, encryptFields(nil).withMetadata("awsPrincipalArn", mallory)).want(t, accessDenied)
+		r.encrypt(goodKey, encryptFields(nil).withMetadata("awsPrincipalArn", mallory)).
+			want(t, accessDenied)
 		r.metadata("no-such-key").want(t, keyNotFound)
 	}
 	before := time.Now()
@@ -164,7 +174,7 @@ func TestKeyRate(t *testing.T) {
 		r.wantThrottled(p, overKeyRate)
 	}
 	r.encrypt("wraps-too", encryptFields(nil)).wantOK(t)
-	if n := len(r.handler.state.Load().keyStores[0].ledger.keys.full); n != 2 {
+	if n := len(r.handler.state.Load().keyStores[0].usage.keys.full); n != 2 {
 		t.Errorf("%d buckets for two keys", n)
 	}
 }
@@ -193,20 +203,27 @@ func TestQuotaSurvivesReload(t *testing.T) {
 
 func TestQuotaValidate(t *testing.T) {
 	for _, q := range []Quota{{Rate: -1}, {Burst: -1}, {KeyRate: -1}, {KeyBurst: -1}, {MaxInFlight: -1}, {Rate: maxQuota + 1}, {KeyBurst: maxQuota + 1}} {
-		store := KeyStoreConfig{Name: "s", Group: new(group.Group), Labels: []string{"*"}, Credentials: otherCredentials, Quota: q}
+		store := KeyStoreConfig{
+			Name: "s", Group: new(group.Group), Labels: []string{"*"},
+			Credentials: otherCredentials, Quota: q,
+		}
 		if store.validate() == nil {
 			t.Errorf("%+v was taken", q)
 		}
 	}
 	for _, host := range []string{"", "https://a.example", "a.example:443", "a b", "ä.example", "a.example/x"} {
-		store := KeyStoreConfig{Name: "s", Group: new(group.Group), Labels: []string{"*"}, Credentials: otherCredentials, Hosts: []string{host}}
+		store := KeyStoreConfig{
+			Name: "s", Group: new(group.Group), Labels: []string{"*"},
+			Credentials: otherCredentials, Hosts: []string{host},
+		}
 		if store.validate() == nil {
 			t.Errorf("host %q was taken", host)
 		}
 	}
 }
 
-// TestKeyBucketsFit: a key that used up much under an old limit waits for the new one only, however often it is asked for.
+// TestKeyBucketsFit: a key that used up much under an old limit waits for the new one only, however
+// often it is asked for.
 func TestKeyBucketsFit(t *testing.T) {
 	slow, quick := newRateLimit(1, 1000), newRateLimit(100, 10)
 	var k keyBuckets

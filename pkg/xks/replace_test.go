@@ -13,14 +13,17 @@ import (
 	"xks-proxy/pkg/sigv4"
 )
 
-// TestReplaceUnderLoad: a key store changes its credential and its keys together, a hundred times, while requests are made with
-// either. No answer is of one configuration's credential and the other's keys; the key store beside it notices nothing.
+// TestReplaceUnderLoad: a key store changes its credential and its keys together, a hundred times,
+// while requests are made with either. No answer is of one configuration's credential and the
+// other's keys; the key store beside it notices nothing.
 func TestReplaceUnderLoad(t *testing.T) {
 	r := newRig(t, withOther)
 	odd, even := r.config, r.config
 	odd.KeyStores = append([]KeyStoreConfig(nil), r.config.KeyStores...)
 	even.KeyStores = append([]KeyStoreConfig(nil), r.config.KeyStores...)
-	evenCredential := sigv4.Credential{AccessKeyID: "CCCCDDDDEEEEFFFFGGGG", SecretAccessKey: testCredential.SecretAccessKey}
+	evenCredential := sigv4.Credential{
+		AccessKeyID: "CCCCDDDDEEEEFFFFGGGG", SecretAccessKey: testCredential.SecretAccessKey,
+	}
 	odd.KeyStores[0].Labels = []string{goodKey}
 	even.KeyStores[0].Labels = []string{"wraps-too"}
 	even.KeyStores[0].Credentials = []sigv4.Credential{evenCredential}
@@ -74,10 +77,11 @@ func TestReplaceUnderLoad(t *testing.T) {
 	for _, c := range r.status("store-one").Requests {
 		sum += c.Count
 	}
-	if got := r.status("store-two").counted("Encrypt", "ok"); int64(got) != steady.Load() || int64(sum) != swapped.Load() {
+	if got := r.status("store-two").counted("Encrypt", "ok"); int64(got) != steady.Load() ||
+		int64(sum) != swapped.Load() {
 		t.Errorf("%d and %d were counted of %d and %d", got, sum, steady.Load(), swapped.Load())
 	}
-	all, group := &r.handler.all, r.handler.state.Load().keyStores[0].lane.group
+	all, group := &r.handler.all, r.handler.state.Load().keyStores[0].load.group
 	for _, n := range []int64{all.inFlight.Load(), all.keyStores.Load(), group.inFlight.Load(), group.keyStores.Load(), r.handler.bodies.Load()} {
 		if n != 0 {
 			t.Errorf("%d is still counted when nothing is in flight", n)
@@ -108,7 +112,8 @@ func TestReplaceRefused(t *testing.T) {
 	encryptGood(r).wantOK(t)
 }
 
-// TestReplaceKeeps: a request that began before is answered by what it began with, and counted with those that came after.
+// TestReplaceKeeps: a request that began before is answered by what it began with, and counted with
+// those that came after.
 func TestReplaceKeeps(t *testing.T) {
 	r := newRig(t, withOther)
 	encryptGood(r).wantOK(t)
@@ -127,14 +132,17 @@ func TestReplaceKeeps(t *testing.T) {
 	if err := r.handler.Replace(gone); err != nil {
 		t.Fatal(err)
 	}
-	if got := r.status("store-one"); got.InFlight != 1 || got.Credentials[0].LastUsed.Before(used) || got.counted("Encrypt", "ok") != 1 {
+	if got := r.status("store-one"); got.InFlight != 1 ||
+		got.Credentials[0].LastUsed.Before(used) ||
+		got.counted("Encrypt", "ok") != 1 {
 		t.Errorf("after the reload: %+v", got)
 	}
 	r.wantThrottled(encryptGood(r), overStoreInFlight) // by the one that still runs
 	close(release)
 	running.Wait()
 	encryptGood(r).want(t, keyNotFound)
-	if got := r.status("store-one"); got.InFlight != 0 || got.counted("Encrypt", "ok") != 2 || got.counted("Encrypt", string(throttling)) != 1 {
+	if got := r.status("store-one"); got.InFlight != 0 || got.counted("Encrypt", "ok") != 2 ||
+		got.counted("Encrypt", string(throttling)) != 1 {
 		t.Errorf("in the end: %+v", got)
 	}
 	gone.KeyStores = gone.KeyStores[1:]
@@ -161,7 +169,8 @@ func (r *rig) holdEncrypts() (entered <-chan struct{}, release chan struct{}) {
 	return in, release
 }
 
-// TestReplaceWithAnotherGroup: what competes for the HSMs of a group is counted there, also while a key store moves.
+// TestReplaceWithAnotherGroup: what competes for the HSMs of a group is counted there, also while a
+// key store moves.
 func TestReplaceWithAnotherGroup(t *testing.T) {
 	r := newRig(t, withOther)
 	second := newRig(t)
@@ -180,7 +189,10 @@ func TestReplaceWithAnotherGroup(t *testing.T) {
 	running.Wait()
 	for group, c := range r.handler.state.Load().groups {
 		if c.inFlight.Load() != 0 || c.keyStores.Load() != 0 {
-			t.Errorf("group %s: %d in flight of %d key stores", group.Name(), c.inFlight.Load(), c.keyStores.Load())
+			t.Errorf(
+				"group %s: %d in flight of %d key stores", group.Name(), c.inFlight.Load(),
+				c.keyStores.Load(),
+			)
 		}
 	}
 	if n := r.handler.all.keyStores.Load(); n != 0 {
@@ -193,7 +205,10 @@ func TestReplaceWithAnotherGroup(t *testing.T) {
 
 // TestReplaceOfMany: 1,000 key stores with 10,000 keys are replaced quickly, and last uses stay.
 func TestReplaceOfMany(t *testing.T) {
-	r := newRig(t, func(c *Config, _ *group.Config) { c.KeyStores = append(c.KeyStores, manyStores(1000, 10)...) })
+	r := newRig(
+		t,
+		func(c *Config, _ *group.Config) { c.KeyStores = append(c.KeyStores, manyStores(1000, 10)...) },
+	)
 	encryptGood(r).wantOK(t)
 	fastest := time.Hour
 	for range 5 {

@@ -1,7 +1,7 @@
 package xks
 
-// The rig of this package's tests: one handler over a real hsm.Group of two
-// in-memory HSMs, and what every request of every test must obey whatever the test is about.
+// The rig of this package's tests: one handler over a real hsm.Group of two in-memory HSMs, and
+// what every request of every test must obey whatever the test is about.
 
 import (
 	"bytes"
@@ -126,8 +126,8 @@ func fillToken(token *hsmtest.Token) {
 	token.AddObject(hsmtest.Object("twice", 1), bytes.Repeat([]byte{2}, hsm.KeySize))
 }
 
-// checkAfterwards is what holds after any test: nothing is held for a request
-// that has ended, each has one log line (L1), and no line has the secret in it.
+// checkAfterwards is what holds after any test: nothing is held for a request that has ended, each
+// has one log line (L1), and no line has the secret in it.
 func (r *rig) checkAfterwards() {
 	r.t.Helper()
 	if n := r.handler.all.inFlight.Load(); n != 0 {

@@ -48,7 +48,9 @@ func TestRoundTrips(t *testing.T) {
 					request = request.with("ciphertextDataIntegrityValueAlgorithm", "SHA_256")
 				}
 				for i := range tokens {
-					name := fmt.Sprintf("%d bytes, AAD %d, CDIV %v, by HSM %d", size, aadSize, cdiv, i)
+					name := fmt.Sprintf(
+						"%d bytes, AAD %d, CDIV %v, by HSM %d", size, aadSize, cdiv, i,
+					)
 					r.only(tokens[i])
 					sealed := r.encrypt(goodKey, request)
 					sealed.wantOK(t)
@@ -71,8 +73,11 @@ func TestRoundTrips(t *testing.T) {
 
 func checkSealedReply(t *testing.T, name string, p reply, aad []byte, size int, cdiv bool) {
 	t.Helper()
-	ciphertext, iv, tag, metadata := p.bytes(t, "ciphertext"), p.bytes(t, "initializationVector"), p.bytes(t, "authenticationTag"), p.bytes(t, "ciphertextMetadata")
-	if len(ciphertext) != size || len(iv) != 12 || len(tag) != 16 || !bytes.Equal(metadata, []byte{1, 0, 0, 0, 2}) {
+	ciphertext, iv, tag, metadata := p.bytes(t, "ciphertext"), p.bytes(
+		t, "initializationVector",
+	), p.bytes(t, "authenticationTag"), p.bytes(t, "ciphertextMetadata")
+	if len(ciphertext) != size || len(iv) != 12 || len(tag) != 16 ||
+		!bytes.Equal(metadata, []byte{1, 0, 0, 0, 2}) {
 		t.Errorf("%s: %.300s", name, p.body)
 	}
 	if _, present := p.fields(t)["ciphertextDataIntegrityValue"]; present != cdiv {
@@ -126,8 +131,12 @@ func TestLongIV(t *testing.T) {
 	out := aead.Seal(nil, iv, []byte("by another hand"), frame)
 	n := len(out) - hsm.TagSize
 	p := r.decrypt("known", fields{
-		"requestMetadata": metadataFields("Decrypt"), "encryptionAlgorithm": "AES_GCM", "additionalAuthenticatedData": b64([]byte("aad")),
-		"ciphertext": b64(out[:n]), "authenticationTag": b64(out[n:]), "initializationVector": b64(iv), "ciphertextMetadata": b64(metadata),
+		"requestMetadata": metadataFields(
+			"Decrypt",
+		), "encryptionAlgorithm": "AES_GCM", "additionalAuthenticatedData": b64([]byte("aad")),
+		"ciphertext": b64(
+			out[:n],
+		), "authenticationTag": b64(out[n:]), "initializationVector": b64(iv), "ciphertextMetadata": b64(metadata),
 	})
 	p.wantOK(t)
 	if string(p.bytes(t, "plaintext")) != "by another hand" {
@@ -139,7 +148,9 @@ func TestLongIV(t *testing.T) {
 func TestAlteredCiphertext(t *testing.T) {
 	r := newRig(t, compared)
 	aad := []byte("project=nile,department=marketing")
-	sealed := r.encrypt(goodKey, encryptFields(pattern(40)).with("additionalAuthenticatedData", b64(aad)))
+	sealed := r.encrypt(
+		goodKey, encryptFields(pattern(40)).with("additionalAuthenticatedData", b64(aad)),
+	)
 	good := sealed.decryptFields().with("additionalAuthenticatedData", b64(aad))
 	r.decrypt(goodKey, good).wantOK(t)
 	bad := map[string]fields{
@@ -169,10 +180,14 @@ func TestAlteredCiphertext(t *testing.T) {
 	}
 	bad["IV of 16"] = good.with("initializationVector", b64(pattern(16)))
 	for _, n := range []int{1, 4, 6, 20, 21, 255, 256, 8192} {
-		bad[fmt.Sprintf("metadata of %d", n)] = good.with("ciphertextMetadata", b64(append([]byte{1}, pattern(n-1)...)))
+		bad[fmt.Sprintf("metadata of %d", n)] = good.with(
+			"ciphertextMetadata", b64(append([]byte{1}, pattern(n-1)...)),
+		)
 	}
 	for _, version := range []uint32{0, 3, 1<<32 - 2, 1<<32 - 1} {
-		bad[fmt.Sprintf("version %d", version)] = good.with("ciphertextMetadata", b64(ciphertextMetadata(version)))
+		bad[fmt.Sprintf("version %d", version)] = good.with(
+			"ciphertextMetadata", b64(ciphertextMetadata(version)),
+		)
 	}
 	for name, request := range bad {
 		p := r.decrypt(goodKey, request)
@@ -197,7 +212,9 @@ func TestInvalidCiphertextIsNotRetried(t *testing.T) {
 	r := newRig(t, compared)
 	good := encryptGood(r).decryptFields()
 	r.setHooks(func(context.Context, hsmtest.Op, hsm.KeyRef) error {
-		return &hsm.Error{Op: "decrypt", Function: "C_Decrypt", Code: 0x40, Kind: hsm.ErrInvalidCiphertext}
+		return &hsm.Error{
+			Op: "decrypt", Function: "C_Decrypt", Code: 0x40, Kind: hsm.ErrInvalidCiphertext,
+		}
 	})
 	r.decrypt(goodKey, good).want(t, invalidCiphertext)
 	if n := r.lastLine()["attempts"]; n != int64(1) {

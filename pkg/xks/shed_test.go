@@ -1,7 +1,7 @@
 package xks
 
-// Shedding (requirement R3): beyond its limits the proxy says ThrottlingException
-// at once; the health of the fleet is not shed with the rest (H3).
+// Shedding (requirement R3): beyond its limits the proxy says ThrottlingException at once; the
+// health of the fleet is not shed with the rest (H3).
 
 import (
 	"context"
@@ -42,7 +42,8 @@ func TestMaxInFlight(t *testing.T) {
 		r.health().wantOK(t)
 	}
 	// A stranger learns nothing of the load, and adds nothing to it.
-	r.send(keyURI(goodKey, "encrypt"), "", func(q *http.Request) { q.Header.Del("Authorization") }).want(t, authenticationFailed)
+	r.send(keyURI(goodKey, "encrypt"), "", func(q *http.Request) { q.Header.Del("Authorization") }).
+		want(t, authenticationFailed)
 	close(release)
 	all.Wait()
 	encryptGood(r).wantOK(t)
@@ -73,7 +74,10 @@ func TestMaxBodies(t *testing.T) {
 		var shed, holding int
 		for range most/(4<<10) + 20 {
 			done := make(chan reply, 1)
-			body := &held{first: strings.NewReader(strings.Repeat(" ", size)), reading: reading, release: release}
+			body := &held{
+				first: strings.NewReader(strings.Repeat(" ", size)), reading: reading,
+				release: release,
+			}
 			all.Go(func() {
 				q := httptest.NewRequest(http.MethodPost, prefixURI+"/health", body)
 				done <- r.serve(q)
@@ -129,11 +133,13 @@ func TestFloodOfUnknownKeysOfOneKeyStore(t *testing.T) {
 	r := newRig(t, withOther)
 	for i := range 60 {
 		if p := r.metadata("unknown-" + itoa(i)); p.errorName(t) == throttling {
-			r.wantThrottled(p, overLooks)
+			r.wantThrottled(p, overLookups)
 		}
 	}
 	for i := range 5 {
-		p := r.sendAs(otherCredential, otherURI+"/keys/mine-"+itoa(i)+"/metadata", metadataOnly("CreateKey"))
+		p := r.sendAs(
+			otherCredential, otherURI+"/keys/mine-"+itoa(i)+"/metadata", metadataOnly("CreateKey"),
+		)
 		p.want(t, keyNotFound)
 	}
 }

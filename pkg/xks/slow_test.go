@@ -1,7 +1,7 @@
 package xks
 
-// Time: HSMs that hang, bodies that dribble, clients that go away (requirements
-// U12, U13, R3). Limits are far apart, for the machine may be busy.
+// Time: HSMs that hang, bodies that dribble, clients that go away (requirements U12, U13, R3).
+// Limits are far apart, for the machine may be busy.
 
 import (
 	"bufio"
@@ -91,7 +91,9 @@ func TestTimeStartsWithTheFirstByte(t *testing.T) {
 func TestDribblingBody(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
 		for _, readTimeout := range []time.Duration{0, 200 * time.Millisecond, 30 * time.Second} {
-			s := newRig(t, budgets(400*time.Millisecond, 400*time.Millisecond)).listen(version, func(c *http.Server) { c.ReadTimeout = readTimeout })
+			s := newRig(
+				t, budgets(400*time.Millisecond, 400*time.Millisecond),
+			).listen(version, func(c *http.Server) { c.ReadTimeout = readTimeout })
 			for _, c := range []struct {
 				path, begin string
 				want        errorName
@@ -154,7 +156,10 @@ func TestShortBody(t *testing.T) {
 	c.CloseWrite()
 	s.read(bufio.NewReader(c)).want(t, validation)
 	other := s.dial()
-	io.WriteString(other, "POST "+prefixURI+"/health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"req\r\nzz\r\n")
+	io.WriteString(
+		other,
+		"POST "+prefixURI+"/health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"req\r\nzz\r\n",
+	)
 	s.read(bufio.NewReader(other)).want(t, validation)
 }
 

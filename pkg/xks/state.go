@@ -1,6 +1,7 @@
 package xks
 
-// One configuration at work: the key stores and the routes to them. It is built whole, and never changes.
+// One configuration at work: the key stores and the routes to them. It is built whole, and never
+// changes.
 
 import (
 	"net/http"
@@ -17,15 +18,17 @@ type state struct {
 	keyStores []*keyStore // in the order of the configuration
 	byName    map[string]*keyStore
 	routes    map[string]*keyStore // by pattern of the router
-	groups    map[*group.Group]*rivals
+	groups    map[*group.Group]*sharedLoad
 }
 
 // newState builds a state; what outlives a configuration comes from old, if that is not nil.
 func (h *Handler) newState(c Config, old *state) (*state, error) {
 	s := &state{
 		config: c, router: chi.NewRouter(), keyStores: make([]*keyStore, 0, len(c.KeyStores)),
-		byName: make(map[string]*keyStore, len(c.KeyStores)), routes: make(map[string]*keyStore, operationCount*len(c.KeyStores)),
-		groups: map[*group.Group]*rivals{},
+		byName: make(
+			map[string]*keyStore, len(c.KeyStores),
+		), routes: make(map[string]*keyStore, operationCount*len(c.KeyStores)),
+		groups: map[*group.Group]*sharedLoad{},
 	}
 	s.router.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		h.begin(s, w, r).refuse(w, errNoSuchPath)
@@ -35,15 +38,15 @@ func (h *Handler) newState(c Config, old *state) (*state, error) {
 		if err != nil {
 			return nil, err
 		}
-		store.shares = len(c.KeyStores) > 1
-		group := s.rivalsOf(store.group, old)
+		store.shared = len(c.KeyStores) > 1
+		group := s.loadOf(store.group, old)
 		if old != nil {
 			if before := old.byName[store.name]; before != nil {
-				store.inherit(before)
+				store.carryOver(before)
 			}
 		}
-		if store.lane == nil {
-			store.lane = newLane(&h.all, group, store.group)
+		if store.load == nil {
+			store.load = newStoreLoad(&h.all, group, store.group)
 		}
 		s.keyStores = append(s.keyStores, store)
 		s.byName[store.name] = store
@@ -52,10 +55,10 @@ func (h *Handler) newState(c Config, old *state) (*state, error) {
 	return s, nil
 }
 
-// rivalsOf is the requests to one HSM group, those of an old state included.
-func (s *state) rivalsOf(group *group.Group, old *state) *rivals {
+// loadOf is the requests to one HSM group, those of an old state included.
+func (s *state) loadOf(group *group.Group, old *state) *sharedLoad {
 	if s.groups[group] == nil {
-		s.groups[group] = new(rivals)
+		s.groups[group] = new(sharedLoad)
 		if old != nil && old.groups[group] != nil {
 			s.groups[group] = old.groups[group]
 		}

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// KeyStoreStatus is one key store as it is served now. Counts are since the program started, reloads included; those of a
-// key store that was removed are gone.
+// KeyStoreStatus is one key store as it is served now. Counts are since the program started,
+// reloads included; those of a key store that was removed are gone.
 type KeyStoreStatus struct {
 	Name        string
 	Owner       string
@@ -36,8 +36,9 @@ type CredentialStatus struct {
 	LastUsed    time.Time // by our clock, to the second; zero: not since the program started
 }
 
-// OperationStatus is how long the answers to one operation took, from the first byte of the request, all key stores together, good
-// answers or not. Requests that nobody signed for are not in it.
+// OperationStatus is how long the answers to one operation took, from the first byte of the
+// request, all key stores together, good answers or not. Requests that nobody signed for are not in
+// it.
 type OperationStatus struct {
 	Operation string
 	Buckets   []Bucket // cumulative, as Prometheus has them
@@ -71,9 +72,9 @@ func (h *Handler) KeyStores() []KeyStoreStatus {
 }
 
 func (s *keyStore) status() KeyStoreStatus {
-	l := s.ledger
+	l := s.usage
 	status := KeyStoreStatus{
-		Name: s.name, Owner: s.owner, URIPath: s.uriPath, Group: s.group.Name(), InFlight: int(s.lane.inFlight.Load()),
+		Name: s.name, Owner: s.owner, URIPath: s.uriPath, Group: s.group.Name(), InFlight: int(s.load.inFlight.Load()),
 		PolicyDenials: l.denials.Load(), PolicyShadowDenials: l.shadowDenials.Load(),
 	}
 	status.Requests = l.counts()
@@ -82,17 +83,20 @@ func (s *keyStore) status() KeyStoreStatus {
 	}
 	used := s.verifier.LastUsed()
 	for _, id := range s.accessKeyIDs {
-		status.Credentials = append(status.Credentials, CredentialStatus{AccessKeyID: id, LastUsed: used[id]})
+		status.Credentials = append(
+			status.Credentials, CredentialStatus{AccessKeyID: id, LastUsed: used[id]},
+		)
 	}
 	return status
 }
 
-// Unserved gives the counts of a key store that is configured and not served yet: all are 0.
-func Unserved(name, owner string) KeyStoreStatus {
-	return KeyStoreStatus{Name: name, Owner: owner, Requests: new(ledger).counts()}
+// ZeroKeyStoreStatus gives the counts of a key store that is configured and not served yet: all are
+// 0.
+func ZeroKeyStoreStatus(name, owner string) KeyStoreStatus {
+	return KeyStoreStatus{Name: name, Owner: owner, Requests: new(usage).counts()}
 }
 
-func (l *ledger) counts() []RequestCount {
+func (l *usage) counts() []RequestCount {
 	var list []RequestCount
 	for _, op := range operations {
 		list = l.requests[op.number].appendTo(list, op.name, op.possible())
@@ -100,8 +104,8 @@ func (l *ledger) counts() []RequestCount {
 	return list
 }
 
-// NothingServed gives the status before there is a Handler: all counts are 0.
-func NothingServed() HandlerStatus { return new(Handler).Status() }
+// ZeroHandlerStatus gives the status before there is a Handler: all counts are 0.
+func ZeroHandlerStatus() HandlerStatus { return new(Handler).Status() }
 
 // Status gives the state of what does not belong to one key store.
 func (h *Handler) Status() HandlerStatus {

@@ -14,50 +14,72 @@ import (
 func TestCounts(t *testing.T) {
 	r := newRig(t, withPolicies(t, notMallory, authz.ModeEnforce), withOther)
 	began := time.Now().Add(-time.Second)
-	if s := r.status("store-one"); len(seen(s.Requests)) != 0 || !s.LastRequest.IsZero() || !s.Credentials[0].LastUsed.IsZero() {
+	if s := r.status("store-one"); len(seen(s.Requests)) != 0 || !s.LastRequest.IsZero() ||
+		!s.Credentials[0].LastUsed.IsZero() {
 		t.Errorf("before any request: %+v", s)
 	}
 	sealed := encryptGood(r).decryptFields()
 	r.decrypt(goodKey, sealed).wantOK(t)
-	r.decrypt(goodKey, sealed.with("authenticationTag", b64(make([]byte, 16)))).want(t, invalidCiphertext)
+	r.decrypt(goodKey, sealed.with("authenticationTag", b64(make([]byte, 16)))).
+		want(t, invalidCiphertext)
 	r.metadata(goodKey).wantOK(t)
 	r.metadata("no-such-key").want(t, keyNotFound)
 	r.health().wantOK(t)
-	r.encrypt(goodKey, encryptFields(nil).withMetadata("awsPrincipalArn", mallory)).want(t, accessDenied)
+	r.encrypt(goodKey, encryptFields(nil).withMetadata("awsPrincipalArn", mallory)).
+		want(t, accessDenied)
 	for range 3 {
-		r.send(keyURI(goodKey, "encrypt"), "", func(q *http.Request) { q.Header.Del("Authorization") }).want(t, authenticationFailed)
+		r.send(keyURI(goodKey, "encrypt"), "", func(q *http.Request) { q.Header.Del("Authorization") }).
+			want(t, authenticationFailed)
 	}
 	r.send("/nowhere", "").want(t, invalidURIPath)
-	r.send(prefixURI+"/health", "", func(q *http.Request) { q.Method = http.MethodGet }).want(t, unsupported)
+	r.send(prefixURI+"/health", "", func(q *http.Request) { q.Method = http.MethodGet }).
+		want(t, unsupported)
 
 	want := []RequestCount{
 		{"GetKeyMetadata", "ok", 1}, {"GetKeyMetadata", "KeyNotFoundException", 1},
-		{"Encrypt", "ok", 1}, {"Encrypt", "AuthenticationFailedException", 3}, {"Encrypt", "AccessDeniedException", 1},
-		{"Decrypt", "ok", 1}, {"Decrypt", "InvalidCiphertextException", 1}, {"GetHealthStatus", "ok", 1},
+		{
+			"Encrypt", "ok", 1,
+		}, {"Encrypt", "AuthenticationFailedException", 3}, {"Encrypt", "AccessDeniedException", 1},
+		{
+			"Decrypt", "ok", 1,
+		}, {"Decrypt", "InvalidCiphertextException", 1}, {"GetHealthStatus", "ok", 1},
 	}
 	s := r.status("store-one")
 	if got := seen(s.Requests); !slices.Equal(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
-	if s.PolicyDenials != 1 || s.PolicyShadowDenials != 0 || s.LastRequest.Before(began.Truncate(time.Second)) || s.InFlight != 0 {
+	if s.PolicyDenials != 1 || s.PolicyShadowDenials != 0 ||
+		s.LastRequest.Before(began.Truncate(time.Second)) ||
+		s.InFlight != 0 {
 		t.Errorf("%+v", s)
 	}
 	if s.URIPath != prefixURI || s.Group != "pair" || s.Owner != "agency-payroll" || s.Blocked {
 		t.Errorf("%+v", s)
 	}
-	if len(s.Credentials) != 1 || s.Credentials[0].AccessKeyID != testCredential.AccessKeyID || s.Credentials[0].LastUsed.IsZero() {
+	if len(s.Credentials) != 1 || s.Credentials[0].AccessKeyID != testCredential.AccessKeyID ||
+		s.Credentials[0].LastUsed.IsZero() {
 		t.Errorf("%+v", s.Credentials)
 	}
-	if other := r.status("store-two"); len(seen(other.Requests)) != 0 || !other.LastRequest.IsZero() {
+	if other := r.status("store-two"); len(seen(other.Requests)) != 0 ||
+		!other.LastRequest.IsZero() {
 		t.Errorf("the other key store: %+v", other)
 	}
 	all := r.handler.Status()
-	if !slices.Equal(all.Refused, []RequestCount{{"", "InvalidUriPathException", 1}, {"", "UnsupportedOperationException", 1}}) || all.InFlight != 0 {
+	if !slices.Equal(
+		all.Refused,
+		[]RequestCount{
+			{"", "InvalidUriPathException", 1}, {"", "UnsupportedOperationException", 1},
+		},
+	) ||
+		all.InFlight != 0 {
 		t.Errorf("%+v", all)
 	}
-	counts := map[string]uint64{"GetKeyMetadata": 2, "Encrypt": 2, "Decrypt": 2, "GetHealthStatus": 1} // those that somebody signed for
+	counts := map[string]uint64{
+		"GetKeyMetadata": 2, "Encrypt": 2, "Decrypt": 2, "GetHealthStatus": 1,
+	} // those that somebody signed for
 	for _, o := range all.Operations {
-		if o.Count != counts[o.Operation] || o.Sum <= 0 || len(o.Buckets) != len(latencyBounds) || o.Buckets[len(o.Buckets)-1].Count > o.Count {
+		if o.Count != counts[o.Operation] || o.Sum <= 0 || len(o.Buckets) != len(latencyBounds) ||
+			o.Buckets[len(o.Buckets)-1].Count > o.Count {
 			t.Errorf("%+v", o)
 		}
 	}
@@ -68,14 +90,16 @@ func TestCounts(t *testing.T) {
 
 // seen are the counts that are not 0.
 func seen(counts []RequestCount) []RequestCount {
-	return slices.DeleteFunc(slices.Clone(counts), func(c RequestCount) bool { return c.Count == 0 })
+	return slices.DeleteFunc(
+		slices.Clone(counts), func(c RequestCount) bool { return c.Count == 0 },
+	)
 }
 
-// Every count of what an operation may answer is there at 0 before the first request, and before there is
-// a handler, so that what happens first is an increase.
+// Every count of what an operation may answer is there at 0 before the first request, and before
+// there is a handler, so that what happens first is an increase.
 func TestCountsBeginAtZero(t *testing.T) {
 	r := newRig(t)
-	for _, s := range []KeyStoreStatus{r.status("store-one"), Unserved("store-one", "agency-payroll")} {
+	for _, s := range []KeyStoreStatus{r.status("store-one"), ZeroKeyStoreStatus("store-one", "agency-payroll")} {
 		count := 0
 		for _, op := range operations {
 			for name := range op.errors {
@@ -92,7 +116,7 @@ func TestCountsBeginAtZero(t *testing.T) {
 			t.Errorf("%d counts, want %d, of %q", len(s.Requests), count, s.Name)
 		}
 	}
-	for _, s := range []HandlerStatus{r.handler.Status(), NothingServed()} {
+	for _, s := range []HandlerStatus{r.handler.Status(), ZeroHandlerStatus()} {
 		if len(s.Refused) != len(withoutStore) || len(s.Operations) != operationCount {
 			t.Errorf("%+v", s)
 		}
@@ -142,17 +166,17 @@ func TestOutcomes(t *testing.T) {
 }
 
 func TestCountingAllocatesNothing(t *testing.T) {
-	var l ledger
+	var l usage
 	var h histogram
-	var all, group rivals
-	lane := &lane{all: &all, group: &group}
+	var all, group sharedLoad
+	load := &storeLoad{all: &all, group: &group}
 	limit := newRateLimit(1000, 0)
 	if n := testing.AllocsPerRun(100, func() {
-		lane.enter()
+		load.enter()
 		l.bucket.allow(limit, sinceEpoch)
 		l.requests[1].add(errOverShare)
 		h.add(time.Millisecond)
-		lane.leave()
+		load.leave()
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

@@ -1,7 +1,7 @@
 package xks
 
-// The tables of this package, held against the specification: operations and
-// their errors (X2–X4), required fields (K3, E1, D1, H3), messages (X1, X6), configuration (U1, A6).
+// The tables of this package, held against the specification: operations and their errors (X2–X4),
+// required fields (K3, E1, D1, H3), messages (X1, X6), configuration (U1, A6).
 
 import (
 	"go/ast"
@@ -18,16 +18,24 @@ import (
 )
 
 func TestOperations(t *testing.T) {
-	all := []errorName{validation, invalidState, authenticationFailed, invalidURIPath, throttling, internal, unsupported, dependencyTimeout}
+	all := []errorName{
+		validation, invalidState, authenticationFailed, invalidURIPath, throttling, internal,
+		unsupported, dependencyTimeout,
+	}
 	keys := slices.Concat(all, []errorName{accessDenied, keyNotFound})
 	want := map[string]struct {
 		path   string
 		shed   bool
 		errors []errorName
 	}{
-		"GetKeyMetadata":  {"/keys/{externalKeyId}/metadata", true, keys},
-		"Encrypt":         {"/keys/{externalKeyId}/encrypt", true, append(slices.Clone(keys), invalidKeyUsage)},
-		"Decrypt":         {"/keys/{externalKeyId}/decrypt", true, append(slices.Clone(keys), invalidKeyUsage, invalidCiphertext)},
+		"GetKeyMetadata": {"/keys/{externalKeyId}/metadata", true, keys},
+		"Encrypt": {
+			"/keys/{externalKeyId}/encrypt", true, append(slices.Clone(keys), invalidKeyUsage),
+		},
+		"Decrypt": {
+			"/keys/{externalKeyId}/decrypt", true,
+			append(slices.Clone(keys), invalidKeyUsage, invalidCiphertext),
+		},
 		"GetHealthStatus": {"/health", false, all},
 	}
 	if len(operations) != len(want) {
@@ -35,7 +43,8 @@ func TestOperations(t *testing.T) {
 	}
 	for _, op := range operations {
 		w := want[op.name]
-		if op.path != w.path || op.shed != w.shed || op.keyed != strings.Contains(op.path, "{") || len(op.errors) != len(w.errors) {
+		if op.path != w.path || op.shed != w.shed || op.keyed != strings.Contains(op.path, "{") ||
+			len(op.errors) != len(w.errors) {
 			t.Errorf("%s: %+v", op.name, op)
 		}
 		for _, name := range w.errors {
@@ -100,7 +109,9 @@ func TestMessages(t *testing.T) {
 				t.Errorf("%q says %q", message, word)
 			}
 		}
-		if !goodMessage(message) || !strings.HasSuffix(strings.TrimSuffix(message, ": "), ".") && !strings.HasSuffix(message, ": ") {
+		if !goodMessage(message) ||
+			!strings.HasSuffix(strings.TrimSuffix(message, ": "), ".") &&
+				!strings.HasSuffix(message, ": ") {
 			t.Errorf("%q", message)
 		}
 	}
@@ -140,7 +151,14 @@ func TestMessages(t *testing.T) {
 func TestConfigValidate(t *testing.T) {
 	group := newRig(t).group
 	good := func() Config {
-		return Config{KeyStores: []KeyStoreConfig{{Name: "s", Group: group, Labels: []string{"*"}, Credentials: []sigv4.Credential{testCredential}}}}
+		return Config{
+			KeyStores: []KeyStoreConfig{
+				{
+					Name: "s", Group: group, Labels: []string{"*"},
+					Credentials: []sigv4.Credential{testCredential},
+				},
+			},
+		}
 	}
 	if err := good().Validate(); err != nil {
 		t.Fatal(err)
@@ -174,7 +192,8 @@ func TestConfigValidate(t *testing.T) {
 		c := good()
 		spoil(&c)
 		err := c.Validate()
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), testCredential.SecretAccessKey) {
+		if err == nil || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), testCredential.SecretAccessKey) {
 			t.Errorf("%v does not say %q", err, want)
 		}
 		if _, err := NewHandler(c); err == nil {

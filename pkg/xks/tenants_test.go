@@ -14,7 +14,10 @@ import (
 	"xks-proxy/pkg/sigv4"
 )
 
-var otherCredential = sigv4.Credential{AccessKeyID: "BBBBCCCCDDDDEEEEFFFF", SecretAccessKey: "Zt0uHk3Jm6vBp2LdFs4Gc9TaQiXoEyRzq7W8rNe1Yx5="}
+var otherCredential = sigv4.Credential{
+	AccessKeyID:     "BBBBCCCCDDDDEEEEFFFF",
+	SecretAccessKey: "Zt0uHk3Jm6vBp2LdFs4Gc9TaQiXoEyRzq7W8rNe1Yx5=",
+}
 
 var otherCredentials = []sigv4.Credential{otherCredential}
 
@@ -110,7 +113,9 @@ func manyStores(n, keys int) []KeyStoreConfig {
 	stores := make([]KeyStoreConfig, 0, n)
 	for i := range n {
 		store := KeyStoreConfig{
-			Name: fmt.Sprintf("agency-%04d", i), PathPrefix: fmt.Sprintf("/agencies/%04d", i), Credentials: []sigv4.Credential{testCredential},
+			Name: fmt.Sprintf(
+				"agency-%04d", i,
+			), PathPrefix: fmt.Sprintf("/agencies/%04d", i), Credentials: []sigv4.Credential{testCredential},
 			Quota: Quota{Rate: 1_000_000},
 		}
 		for k := range keys {

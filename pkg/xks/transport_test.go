@@ -1,7 +1,7 @@
 package xks
 
-// Over real connections: HTTP/1.1 and HTTP/2 on TLS, around the Handler, with
-// Listener, ConnContext and ConnState as a server has them (requirements U5, U7, U9, U12, U15).
+// Over real connections: HTTP/1.1 and HTTP/2 on TLS, around the Handler, with Listener, ConnContext
+// and ConnState as a server has them (requirements U5, U7, U9, U12, U15).
 
 import (
 	"bufio"
@@ -34,8 +34,8 @@ type server struct {
 	client   *http.Client
 }
 
-// listen serves the rig over one version of HTTP. It fails the test when a
-// goroutine or connection is left over at its end.
+// listen serves the rig over one version of HTTP. It fails the test when a goroutine or connection
+// is left over at its end.
 func (r *rig) listen(version string, edits ...func(*http.Server)) *server {
 	r.t.Helper()
 	before := runtime.NumGoroutine()

@@ -13,8 +13,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// requestMetadata is what KMS says about the call behind a request. Pointers
-// tell absent (or null) from empty; no format is checked (requirement U11).
+// requestMetadata is what KMS says about the call behind a request. Pointers tell absent (or null)
+// from empty; no format is checked (requirement U11).
 type requestMetadata struct {
 	AWSPrincipalARN *string        `json:"awsPrincipalArn"`
 	AWSSourceVPC    *string        `json:"awsSourceVpc"`
@@ -26,8 +26,8 @@ type requestMetadata struct {
 	Other           jsontext.Value `json:",embed"` // fields that KMS may add, for the log (L1)
 }
 
-// request is the union of the fields of the four operations. Byte strings are
-// nil when absent or null, and empty when "".
+// request is the union of the fields of the four operations. Byte strings are nil when absent or
+// null, and empty when "".
 type request struct {
 	Metadata             *requestMetadata `json:"requestMetadata"`
 	AAD                  base64Bytes      `json:"additionalAuthenticatedData"`
@@ -40,8 +40,8 @@ type request struct {
 	AuthenticationTag    base64Bytes      `json:"authenticationTag"`
 }
 
-// base64Bytes is RFC 4648 section 4 with padding, in its one canonical form: two
-// texts for the same bytes would let a ciphertext be altered unnoticed (requirement U10).
+// base64Bytes is RFC 4648 section 4 with padding, in its one canonical form: two texts for the same
+// bytes would let a ciphertext be altered unnoticed (requirement U10).
 type base64Bytes []byte
 
 var canonicalBase64 = base64.StdEncoding.Strict()
@@ -83,8 +83,8 @@ func (b *base64Bytes) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	return nil
 }
 
-// parseRequest is strict: one object, no field twice, valid UTF-8, exact field
-// names, nothing after it; unknown fields are passed over (requirement U11).
+// parseRequest is strict: one object, no field twice, valid UTF-8, exact field names, nothing after
+// it; unknown fields are passed over (requirement U11).
 func parseRequest(body []byte) (*request, error) {
 	var r request
 	err := json.Unmarshal(body, &r)
@@ -95,11 +95,15 @@ func parseRequest(body []byte) (*request, error) {
 	var semantic *json.SemanticError
 	if errors.As(err, &semantic) {
 		if name := fieldOf(semantic.JSONPointer); name != "" {
-			return nil, failure(validation, "A field has the wrong type or is not Base64: "+name+".", nil)
+			return nil, failure(
+				validation, "A field has the wrong type or is not Base64: "+name+".", nil,
+			)
 		}
 		return nil, invalid("The request body is not a JSON object.")
 	}
-	return nil, invalid("The request body is not valid JSON, names a field twice, or is followed by other bytes.")
+	return nil, invalid(
+		"The request body is not valid JSON, names a field twice, or is followed by other bytes.",
+	)
 }
 
 // metadataOf reads what it can of a request that parseRequest refused.
@@ -113,8 +117,8 @@ func metadataOf(body []byte) *requestMetadata {
 	return r.Metadata
 }
 
-// fieldOf names the field at fault if it is one of ours: the caller's own text
-// does not go into an error message (requirement X6).
+// fieldOf names the field at fault if it is one of ours: the caller's own text does not go into an
+// error message (requirement X6).
 func fieldOf(pointer jsontext.Pointer) string {
 	name := strings.TrimPrefix(string(pointer), "/requestMetadata")
 	name = strings.TrimPrefix(name, "/")
@@ -156,10 +160,16 @@ type metadataField struct {
 }
 
 var (
-	awsPrincipalARN = metadataField{"awsPrincipalArn", func(m *requestMetadata) *string { return m.AWSPrincipalARN }}
-	kmsKeyARN       = metadataField{"kmsKeyArn", func(m *requestMetadata) *string { return m.KMSKeyARN }}
-	kmsOperation    = metadataField{"kmsOperation", func(m *requestMetadata) *string { return m.KMSOperation }}
-	kmsRequestID    = metadataField{"kmsRequestId", func(m *requestMetadata) *string { return m.KMSRequestID }}
+	awsPrincipalARN = metadataField{
+		"awsPrincipalArn", func(m *requestMetadata) *string { return m.AWSPrincipalARN },
+	}
+	kmsKeyARN    = metadataField{"kmsKeyArn", func(m *requestMetadata) *string { return m.KMSKeyARN }}
+	kmsOperation = metadataField{
+		"kmsOperation", func(m *requestMetadata) *string { return m.KMSOperation },
+	}
+	kmsRequestID = metadataField{
+		"kmsRequestId", func(m *requestMetadata) *string { return m.KMSRequestID },
+	}
 )
 
 func missing(field string) error { return invalid("A required field is missing: " + field + ".") }

@@ -43,9 +43,12 @@ var attacks = []attack{
 	// Connections.
 	{"slow writers", 2 * time.Minute, slowWriters},
 	{"slow readers", 2 * time.Minute, slowReaders},
+	{"pipelines never read", time.Minute, pipelines},
 	{"idle connections", 4 * time.Minute, idleConnections},
+	{"connections of a tenant", 4 * time.Minute, tenantConnections},
 	{"TLS handshake flood", time.Minute, handshakeFlood},
 	{"half-open handshakes", time.Minute, halfOpen},
+	{"ClientHello and close", time.Minute, helloClose},
 	{"connect and close", time.Minute, connectClose},
 	{"garbage on the TLS port", time.Minute, garbage},
 	{"health port", time.Minute, healthPort},

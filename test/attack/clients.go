@@ -1,7 +1,7 @@
 package main
 
-// Client certificates on the port that asks for them: every kind that is not the one, on both versions of TLS, with requests
-// that are signed well.
+// Client certificates on the port that asks for them: every kind that is not the one, on both
+// versions of TLS, with requests that are signed well.
 
 import (
 	"bytes"
@@ -43,14 +43,20 @@ func newAuthority() (authority, error) {
 	if err != nil {
 		return authority{}, err
 	}
-	return authority{pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}), private}, nil
+	return authority{
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}), private,
+	}, nil
 }
 
 // newTemplate is a client's certificate as AWS KMS has one.
 func newTemplate(subject string) *x509.Certificate {
 	number, _ := rand.Int(rand.Reader, big.NewInt(1<<62)) // it does not fail
-	return &x509.Certificate{SerialNumber: number, Subject: pkix.Name{CommonName: subject}, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	return &x509.Certificate{
+		SerialNumber: number, Subject: pkix.Name{CommonName: subject},
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
 }
 
 // shown is what a client shows.
@@ -119,14 +125,25 @@ func allShown(ca authority) ([]shown, error) {
 		clientSubject + ".example.com", "*.kms.us-east-1.amazonaws.com", "*", "", "kms.us-east-1.amazonaws.com", clientSubject + "," + clientSubject} {
 		i.add(fmt.Sprintf("subject %q", name), subject(name))
 	}
-	i.add("the name as a DNS name only", func(c *x509.Certificate) { c.Subject, c.DNSNames = pkix.Name{}, []string{clientSubject} })
-	i.add("the name as organization", func(c *x509.Certificate) { c.Subject = pkix.Name{Organization: []string{clientSubject}} })
+	i.add(
+		"the name as a DNS name only",
+		func(c *x509.Certificate) { c.Subject, c.DNSNames = pkix.Name{}, []string{clientSubject} },
+	)
+	i.add(
+		"the name as organization",
+		func(c *x509.Certificate) { c.Subject = pkix.Name{Organization: []string{clientSubject}} },
+	)
 	i.add("two names", func(c *x509.Certificate) {
-		c.Subject.ExtraNames = []pkix.AttributeTypeAndValue{{Type: []int{2, 5, 4, 3}, Value: "x"}, {Type: []int{2, 5, 4, 3}, Value: clientSubject}}
+		c.Subject.ExtraNames = []pkix.AttributeTypeAndValue{
+			{Type: []int{2, 5, 4, 3}, Value: "x"}, {Type: []int{2, 5, 4, 3}, Value: clientSubject},
+		}
 	})
 	i.add("expired", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
 	i.add("not yet valid", func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })
-	i.add("for servers", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })
+	i.add(
+		"for servers",
+		func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} },
+	)
 	leaf := i.add("of another client as CA", subject("other"))
 	i.by, i.key = nil, nil
 	i.add("self-signed", subject(clientSubject))
@@ -137,7 +154,10 @@ func allShown(ca authority) ([]shown, error) {
 	}
 	stolen := *i.shown[0].certificate
 	stolen.PrivateKey = key // not its own
-	return append(i.shown, shown{name: "none"}, shown{name: "the right one without its key", certificate: &stolen}), nil
+	return append(
+		i.shown, shown{name: "none"},
+		shown{name: "the right one without its key", certificate: &stolen},
+	), nil
 }
 
 // chain adds one issued by a client that is no CA, with that client's certificate as intermediate.
@@ -157,7 +177,8 @@ func (i *issuer) chain(leaf *tls.Certificate) {
 	}
 }
 
-// clientCertificates shows each to the port, on both versions of TLS, over both of HTTP, alone and with a session of the port that asks for none.
+// clientCertificates shows each to the port, on both versions of TLS, over both of HTTP, alone and
+// with a session of the port that asks for none.
 func clientCertificates(ctx context.Context, t *target, n *tally) error {
 	all, err := allShown(t.ClientCA)
 	if err != nil {
@@ -186,7 +207,9 @@ func (t *target) resuming(config *tls.Config) *tls.Config {
 	config = config.Clone()
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 	c := &wire{target: t, config: config}
-	_, _ = c.ask(newSketch(t, &t.Tenants[0], "/health", healthBody()).bytes()) // the session comes with the answer
+	_, _ = c.ask(
+		newSketch(t, &t.Tenants[0], "/health", healthBody()).bytes(),
+	) // the session comes with the answer
 	c.close()
 	return config
 }
@@ -216,7 +239,10 @@ func (s shown) ask(t *target, n *tally, config *tls.Config, how string) {
 			err = errClosed // in the handshake or, with TLS 1.3, right after it
 		}
 		n.noteReply(r, err)
-		s.judge(n, r != nil, r != nil && r.status == 200, signed, fmt.Sprintf("%s, %s", tls.VersionName(config.MaxVersion), how))
+		s.judge(
+			n, r != nil, r != nil && r.status == 200, signed,
+			fmt.Sprintf("%s, %s", tls.VersionName(config.MaxVersion), how),
+		)
 	}
 }
 
@@ -232,17 +258,22 @@ func (s shown) askHTTP2(t *target, n *tally, config *tls.Config) {
 		}
 	}
 	n.note("HTTP/2 " + answer)
-	s.judge(n, answer != "closed", answer == "200", true, tls.VersionName(config.MaxVersion)+", HTTP/2")
+	s.judge(
+		n, answer != "closed", answer == "200", true, tls.VersionName(config.MaxVersion)+", HTTP/2",
+	)
 }
 
-// judge: who does not show the right one gets no answer at all; who does, needs a credential anyway.
+// judge: who does not show the right one gets no answer at all; who does, needs a credential
+// anyway.
 func (s shown) judge(n *tally, answered, served, signed bool, how string) {
 	switch {
 	case s.good && served && signed:
 		n.legal()
 	case s.good && signed:
 		n.remark("the right certificate is not served (%s)", how)
-		n.accept("nothing: the right certificate was refused (%s), so that the row shows nothing", how)
+		n.accept(
+			"nothing: the right certificate was refused (%s), so that the row shows nothing", how,
+		)
 	case s.good && !served:
 	case answered:
 		n.accept("certificate %s: it was answered (%s)", s.name, how)

@@ -77,6 +77,33 @@ func halfOpen(ctx context.Context, t *target, n *tally) error {
 	return nil
 }
 
+// helloClose sends a ClientHello and leaves before the answer: work for the server that nobody
+// wants.
+func helloClose(ctx context.Context, t *target, n *tally) error {
+	hello := clientHello(t.tlsConfig("http/1.1"))
+	if hello == nil {
+		return fmt.Errorf("no ClientHello was made")
+	}
+	until(ctx, t.seconds(15, 0.7), 16, func() {
+		c, err := dial(t.API)
+		if err != nil {
+			n.note("no connection")
+			return
+		}
+		_, err = c.Write(hello)
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+		_ = c.Close()
+		if err != nil {
+			n.note("closed")
+			return
+		}
+		n.note("left after the ClientHello")
+	})
+	return nil
+}
+
 // connectClose connects and goes away, by a reset every other time.
 func connectClose(ctx context.Context, t *target, n *tally) error {
 	until(ctx, t.seconds(10, 0.7), 8, func() {
@@ -101,8 +128,12 @@ func garbage(ctx context.Context, t *target, n *tally) error {
 	plain := newSketch(t, &t.Tenants[0], "/health", healthBody()).bytes()
 	texts := [][]byte{
 		nil, plain, []byte("GET / HTTP/1.0\r\n\r\n"), []byte("SSH-2.0-x\r\n"), []byte("\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10"), // SSL 2
-		[]byte("\x15\x03\x01\x00\x02\x02\x28"), []byte("\x17\x03\x03\xff\xff"), []byte("\x16\x03\x01\xff\xff"), bytes.Repeat([]byte("\x15\x03\x03\x00\x02\x01\x00"), 1000),
-		append(bytes.Clone(hello), plain...), append([]byte("PROXY TCP4 127.0.0.1 127.0.0.1 1 1\r\n"), hello...), make([]byte, 100_000),
+		[]byte(
+			"\x15\x03\x01\x00\x02\x02\x28",
+		), []byte("\x17\x03\x03\xff\xff"), []byte("\x16\x03\x01\xff\xff"), bytes.Repeat([]byte("\x15\x03\x03\x00\x02\x01\x00"), 1000),
+		append(
+			bytes.Clone(hello),
+			plain...), append([]byte("PROXY TCP4 127.0.0.1 127.0.0.1 1 1\r\n"), hello...), make([]byte, 100_000),
 	}
 	for range t.amount(2000, 100) {
 		changed := bytes.Clone(hello)
@@ -148,7 +179,9 @@ func garbage(ctx context.Context, t *target, n *tally) error {
 		oldTLS(t, n, config, tls.VersionName(version))
 	}
 	for _, suite := range append(tls.InsecureCipherSuites(), tls.CipherSuites()...) {
-		if strings.Contains(suite.Name, "ECDHE") && !strings.Contains(suite.Name, "CBC") && !strings.Contains(suite.Name, "RC4") || suite.SupportedVersions[0] == tls.VersionTLS13 {
+		if strings.Contains(suite.Name, "ECDHE") && !strings.Contains(suite.Name, "CBC") &&
+			!strings.Contains(suite.Name, "RC4") ||
+			suite.SupportedVersions[0] == tls.VersionTLS13 {
 			continue
 		}
 		config := t.tlsConfig("http/1.1")
@@ -170,18 +203,26 @@ func oldTLS(t *target, n *tally, config *tls.Config, what string) {
 	n.accept("a handshake with %s", what)
 }
 
-// healthPort abuses the plain port for load balancers: other paths and methods, garbage, slow clients,
-// and as many requests as go through.
+// healthPort abuses the plain port for load balancers: other paths and methods, garbage, slow
+// clients, and as many requests as go through.
 func healthPort(ctx context.Context, t *target, n *tally) error {
 	served := map[string]bool{"/healthz/live": true, "/healthz/ready": true, "/metrics": true}
-	paths := []string{"/", "/healthz", "/healthz/", "/healthz/../kms/xks/v1/health", "/agency/kms/xks/v1/health", "/debug/pprof/", "/debug/vars", "/healthz/live/", "/healthz//live",
-		"/HEALTHZ/live", "/%68ealthz/live", "/metrics/", "/metrics/../admin", "/v1/hsms", "/hsm", "/admin", "/.env", "/..%2f..%2fetc/passwd", "/" + strings.Repeat("a", 60_000), "/" + strings.Repeat("a", 2_000_000)}
+	paths := []string{
+		"/", "/healthz", "/healthz/", "/healthz/../kms/xks/v1/health", "/agency/kms/xks/v1/health",
+		"/debug/pprof/", "/debug/vars", "/healthz/live/", "/healthz//live", "/HEALTHZ/live",
+		"/%68ealthz/live", "/metrics/", "/metrics/../admin", "/v1/hsms", "/hsm", "/admin", "/.env",
+		"/..%2f..%2fetc/passwd", "/" + strings.Repeat("a", 60_000),
+		"/" + strings.Repeat("a", 2_000_000),
+	}
 	for path := range served {
 		paths = append(paths, path)
 	}
 	for _, path := range paths {
 		for _, method := range []string{"GET", "POST", "PUT", "DELETE", "PATCH", "CONNECT", "TRACE", "OPTIONS", "X"}[:t.amount(9, 3)] {
-			text := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}", method, path)
+			text := fmt.Sprintf(
+				"%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
+				method, path,
+			)
 			status := plainStatus(t.Health, []byte(text))
 			n.note(status)
 			switch {
@@ -202,11 +243,16 @@ func healthPort(ctx context.Context, t *target, n *tally) error {
 		defer c.Close()
 		short, cancel := context.WithTimeout(ctx, t.seconds(9, 0.8))
 		defer cancel()
-		dribble(short, c, []byte("GET /healthz/ready HTTP/1.1\r\nHost: x\r\nX-Long: "+strings.Repeat("x", 100)))
+		dribble(
+			short, c,
+			[]byte("GET /healthz/ready HTTP/1.1\r\nHost: x\r\nX-Long: "+strings.Repeat("x", 100)),
+		)
 		n.note("dribbled")
 	})
 	until(ctx, t.seconds(5, 0.6), 8, func() {
-		text := strings.Repeat("GET /healthz/ready HTTP/1.1\r\nHost: x\r\n\r\n", 32) + "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+		text := strings.Repeat(
+			"GET /healthz/ready HTTP/1.1\r\nHost: x\r\n\r\n", 32,
+		) + "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 		n.note(plainStatus(t.Health, []byte(text)))
 		n.legal()
 	})
@@ -214,7 +260,9 @@ func healthPort(ctx context.Context, t *target, n *tally) error {
 }
 
 // dialHealth does without another source address: the health port may be on one interface only.
-func dialHealth(address string) (net.Conn, error) { return net.DialTimeout("tcp", address, replyLimit) }
+func dialHealth(address string) (net.Conn, error) {
+	return net.DialTimeout("tcp", address, replyLimit)
+}
 
 // plainStatus sends bytes without TLS, reads all there is and gives the first status.
 func plainStatus(address string, text []byte) string {

@@ -1,6 +1,7 @@
 package main
 
-// Forgeries in HTTP's own freedom: headers twice, merged, split, renamed; other paths, methods, bodies.
+// Forgeries in HTTP's own freedom: headers twice, merged, split, renamed; other paths, methods,
+// bodies.
 
 import (
 	"fmt"
@@ -9,7 +10,10 @@ import (
 
 func forgedHeaders() []forgery {
 	list := []forgery{
-		after("an unsigned header more", func(all []header) []header { return append(all, header{"X-Extra", "1"}) }).served(),
+		after(
+			"an unsigned header more",
+			func(all []header) []header { return append(all, header{"X-Extra", "1"}) },
+		).served(),
 		after("header names in upper case", func(all []header) []header {
 			for i := range all {
 				all[i].name = strings.ToUpper(all[i].name)
@@ -30,27 +34,56 @@ func forgedHeaders() []forgery {
 			}
 			return all
 		}).served(),
-		after("a session token", func(all []header) []header { return append(all, header{"X-Amz-Security-Token", "x"}) }).served(),
+		after(
+			"a session token",
+			func(all []header) []header { return append(all, header{"X-Amz-Security-Token", "x"}) },
+		).served(),
 		after("forwarded for another host and path", func(all []header) []header {
-			return append(all, header{"X-Forwarded-Host", "other"}, header{"X-Original-URL", "/agency/archive/kms/xks/v1/health"},
-				header{"X-Rewrite-URL", "/kms/xks/v1/health"}, header{"X-HTTP-Method-Override", "GET"}, header{"Forwarded", "host=other"})
+			return append(
+				all, header{"X-Forwarded-Host", "other"},
+				header{"X-Original-URL", "/agency/archive/kms/xks/v1/health"},
+				header{"X-Rewrite-URL", "/kms/xks/v1/health"},
+				header{"X-HTTP-Method-Override", "GET"}, header{"Forwarded", "host=other"},
+			)
 		}).served(),
 		changed("Host", func(string) string { return "localhost" }),
 		changed("Host", strings.ToUpper),
 		changed("Host", func(h string) string { return h + "0" }),
 		changed("Host", replaced("localhost", "localhost.")),
 		changed("Host", replaced("localhost", "user@localhost")),
-		signedWith("host not signed", func(_ *target, s *sketch) { s.signed = []string{"x-amz-date"} }),
-		signedWith("the date not signed", func(_ *target, s *sketch) { s.signed = []string{"host"} }),
+		signedWith(
+			"host not signed", func(_ *target, s *sketch) { s.signed = []string{"x-amz-date"} },
+		),
+		signedWith(
+			"the date not signed", func(_ *target, s *sketch) { s.signed = []string{"host"} },
+		),
 		signedWith("nothing signed", func(_ *target, s *sketch) { s.signed = nil }),
-		signedWith("signed names in upper case", func(_ *target, s *sketch) { s.signed = []string{"Host", "X-Amz-Date"} }),
-		signedWith("signed names out of order", func(_ *target, s *sketch) { s.signed = []string{"x-amz-date", "host"} }),
-		signedWith("a signed name twice", func(_ *target, s *sketch) { s.signed = []string{"host", "host", "x-amz-date"} }),
-		signedWith("a signed name that is not there", func(_ *target, s *sketch) { s.signed = []string{"host", "x-absent", "x-amz-date"} }),
-		signedWith("a signed name with a line end", func(_ *target, s *sketch) { s.signed = []string{"host", "x\ty", "x-amz-date"} }),
+		signedWith(
+			"signed names in upper case",
+			func(_ *target, s *sketch) { s.signed = []string{"Host", "X-Amz-Date"} },
+		),
+		signedWith(
+			"signed names out of order",
+			func(_ *target, s *sketch) { s.signed = []string{"x-amz-date", "host"} },
+		),
+		signedWith(
+			"a signed name twice",
+			func(_ *target, s *sketch) { s.signed = []string{"host", "host", "x-amz-date"} },
+		),
+		signedWith(
+			"a signed name that is not there",
+			func(_ *target, s *sketch) { s.signed = []string{"host", "x-absent", "x-amz-date"} },
+		),
+		signedWith(
+			"a signed name with a line end",
+			func(_ *target, s *sketch) { s.signed = []string{"host", "x\ty", "x-amz-date"} },
+		),
 		after("Authorization split in two", func(all []header) []header {
 			first, second, _ := strings.Cut(value(all, "Authorization"), ", ")
-			return append(without(all, "Authorization"), header{"Authorization", first}, header{"Authorization", second})
+			return append(
+				without(all, "Authorization"), header{"Authorization", first},
+				header{"Authorization", second},
+			)
 		}),
 		after("a second Authorization merged into the first", func(all []header) []header {
 			v := value(all, "Authorization")
@@ -58,7 +91,10 @@ func forgedHeaders() []forgery {
 		}),
 		after("Authorization under another name", func(all []header) []header {
 			v := value(all, "Authorization")
-			return append(without(all, "Authorization"), header{"Proxy-Authorization", v}, header{"X-Authorization", v})
+			return append(
+				without(all, "Authorization"), header{"Proxy-Authorization", v},
+				header{"X-Authorization", v},
+			)
 		}),
 		after("Authorization as a trailer's name", func(all []header) []header {
 			return append(without(all, "Authorization"), header{"Trailer", "Authorization"})
@@ -71,16 +107,19 @@ func forgedHeaders() []forgery {
 	for _, name := range []string{"Authorization", "X-Amz-Date", "Host"} {
 		for _, second := range []string{"", "x", "the same"} {
 			for _, first := range []bool{true, false} {
-				list = append(list, after(fmt.Sprintf("%s twice, %q", name, second), func(all []header) []header {
-					v := header{name, second}
-					if second == "the same" {
-						v.value = value(all, name)
-					}
-					if first {
-						return append([]header{v}, all...)
-					}
-					return append(all, v)
-				}))
+				list = append(
+					list,
+					after(fmt.Sprintf("%s twice, %q", name, second), func(all []header) []header {
+						v := header{name, second}
+						if second == "the same" {
+							v.value = value(all, name)
+						}
+						if first {
+							return append([]header{v}, all...)
+						}
+						return append(all, v)
+					}),
+				)
 			}
 		}
 	}
@@ -89,10 +128,22 @@ func forgedHeaders() []forgery {
 
 func forgedShapes() []forgery {
 	list := []forgery{
-		signedWith("another body", func(_ *target, s *sketch) { s.signedBody = append([]byte(" "), s.body...) }),
-		signedWith("no body, the whole one signed", func(_ *target, s *sketch) { s.signedBody, s.body = s.body, nil }),
-		signedWith("a body of the same JSON", func(_ *target, s *sketch) { s.signedBody, s.body = s.body, append(s.body, ' ') }),
-		signedWith("the hash of the empty body", func(_ *target, s *sketch) { s.payloadHash = hexHash(nil) }),
+		signedWith(
+			"another body",
+			func(_ *target, s *sketch) { s.signedBody = append([]byte(" "), s.body...) },
+		),
+		signedWith(
+			"no body, the whole one signed",
+			func(_ *target, s *sketch) { s.signedBody, s.body = s.body, nil },
+		),
+		signedWith(
+			"a body of the same JSON",
+			func(_ *target, s *sketch) { s.signedBody, s.body = s.body, append(s.body, ' ') },
+		),
+		signedWith(
+			"the hash of the empty body",
+			func(_ *target, s *sketch) { s.payloadHash = hexHash(nil) },
+		),
 		signedWith("UNSIGNED-PAYLOAD", func(_ *target, s *sketch) {
 			s.payloadHash = "UNSIGNED-PAYLOAD"
 			s.add("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
@@ -105,7 +156,10 @@ func forgedShapes() []forgery {
 			s.payloadHash = hexHash(nil)
 			s.add("X-Amz-Content-Sha256", s.payloadHash)
 		}),
-		signedWith("a claimed hash that differs, the right one signed", func(_ *target, s *sketch) { s.add("X-Amz-Content-Sha256", hexHash(nil)) }),
+		signedWith(
+			"a claimed hash that differs, the right one signed",
+			func(_ *target, s *sketch) { s.add("X-Amz-Content-Sha256", hexHash(nil)) },
+		),
 		signedWith("a query, signed", func(_ *target, s *sketch) {
 			s.signedTarget, s.signedQuery = s.target, "a=b"
 			s.target += "?a=b"
@@ -116,17 +170,30 @@ func forgedShapes() []forgery {
 		}),
 		signedWith("a presigned URL", func(_ *target, s *sketch) {
 			s.signedTarget = s.target
-			s.target += "?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=" + s.id + "&X-Amz-Signature=" + strings.Repeat("0", 64)
+			s.target += "?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=" + s.id + "&X-Amz-Signature=" + strings.Repeat(
+				"0", 64,
+			)
 			s.afterSigning = func(all []header) []header { return without(all, "Authorization") }
 		}),
-		signedWith("the path of another operation", func(_ *target, s *sketch) { s.signedTarget = "/agency" + apiPath + "/keys/2/metadata" }),
-		signedWith("the same path below another tenant", func(_ *target, s *sketch) { s.signedTarget = "/agency/archive" + s.target[len("/agency"):] }),
+		signedWith(
+			"the path of another operation",
+			func(_ *target, s *sketch) { s.signedTarget = "/agency" + apiPath + "/keys/2/metadata" },
+		),
+		signedWith(
+			"the same path below another tenant",
+			func(_ *target, s *sketch) { s.signedTarget = "/agency/archive" + s.target[len("/agency"):] },
+		),
 		signedWith("the empty path signed", func(_ *target, s *sketch) { s.signedTarget = "/" }),
 	}
 	for _, method := range []string{"GET", "PUT", "post", "PATCH", "OPTIONS", "POSTX", "CONNECT", "TRACE"} {
-		list = append(list,
+		list = append(
+			list,
 			signedWith(method+", signed", func(_ *target, s *sketch) { s.method = method }),
-			signedWith(method+", signed as POST", func(_ *target, s *sketch) { s.signedMethod, s.method = s.method, method }))
+			signedWith(
+				method+", signed as POST",
+				func(_ *target, s *sketch) { s.signedMethod, s.method = s.method, method },
+			),
+		)
 	}
 	return list
 }

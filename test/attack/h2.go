@@ -54,7 +54,9 @@ func (c *h2) close() { _ = c.conn.Close() } // the other side may have closed it
 func (c *h2) headers(fields []header) []byte {
 	c.block.Reset()
 	for _, f := range fields {
-		_ = c.encoder.WriteField(hpack.HeaderField{Name: f.name, Value: f.value, Sensitive: true}) // to memory
+		_ = c.encoder.WriteField(
+			hpack.HeaderField{Name: f.name, Value: f.value, Sensitive: true},
+		) // to memory
 	}
 	return bytes.Clone(c.block.Bytes())
 }
@@ -63,12 +65,19 @@ func (c *h2) headers(fields []header) []byte {
 func (c *h2) open(block []byte, endStream bool) (uint32, error) {
 	id := c.next
 	c.next += 2
-	return id, c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true, EndStream: endStream})
+	return id, c.framer.WriteHeaders(
+		http2.HeadersFrameParam{
+			StreamID: id, BlockFragment: block, EndHeaders: true, EndStream: endStream,
+		},
+	)
 }
 
 // fieldsOf is a signed sketch as HTTP/2 has it.
 func fieldsOf(s *sketch) []header {
-	fields := []header{{":method", s.method}, {":scheme", "https"}, {":authority", s.get("Host")}, {":path", s.target}}
+	fields := []header{
+		{":method", s.method}, {":scheme", "https"}, {":authority", s.get("Host")},
+		{":path", s.target},
+	}
 	for _, h := range s.sign() {
 		if h.name != "Host" {
 			fields = append(fields, header{strings.ToLower(h.name), h.value})
@@ -150,10 +159,13 @@ func (c *h2) drain() func() map[string]int {
 	}
 }
 
-// flood writes frames until the time is over or the server has enough; write is called with how many were written.
+// flood writes frames until the time is over or the server has enough; write is called with how
+// many were written.
 func (c *h2) flood(span time.Duration, write func(n int) error) int {
 	deadline := time.Now().Add(span)
-	_ = c.conn.SetDeadline(deadline.Add(time.Second)) // a closed connection tells by the first write
+	_ = c.conn.SetDeadline(
+		deadline.Add(time.Second),
+	) // a closed connection tells by the first write
 	for n := 0; ; n++ {
 		if time.Now().After(deadline) {
 			return n
@@ -165,14 +177,16 @@ func (c *h2) flood(span time.Duration, write func(n int) error) int {
 	}
 }
 
-// A short run is paced, to some 16,000 frames a second: it shows that they do no harm by themselves. As fast as can be,
-// they take the processors from the honest client of the same machine as well, which no test can rely on.
+// A short run is paced, to some 16,000 frames a second: it shows that they do no harm by
+// themselves. As fast as can be, they take the processors from the honest client of the same
+// machine as well, which no test can rely on.
 const (
 	shortBurst = 8
 	shortPause = 2 * time.Millisecond
 )
 
-// abused is what floods of frames have in common: connections, one flood each, again until the time is over.
+// abused is what floods of frames have in common: connections, one flood each, again until the time
+// is over.
 func abused(t *target, n *tally, span time.Duration, write func(c *h2, n int) error) {
 	deadline := time.Now().Add(span)
 	var running sync.WaitGroup
@@ -192,7 +206,9 @@ func abused(t *target, n *tally, span time.Duration, write func(c *h2, n int) er
 					return write(c, k)
 				})
 				c.closeWrite()
-				_ = c.conn.SetReadDeadline(time.Now().Add(2 * time.Second)) // for what it says in the end
+				_ = c.conn.SetReadDeadline(
+					time.Now().Add(2 * time.Second),
+				) // for what it says in the end
 				counts := frames()
 				c.close()
 				n.noteMany("frames sent", written)

@@ -68,7 +68,10 @@ func h2Tricks(t *target) []h2Trick {
 		{"no :authority", false, drop(":authority")},
 		{"an empty :authority", false, put(":authority", "")},
 		{"another :authority", false, put(":authority", "other")},
-		{"host in the place of :authority, another", false, func(t *target, f []header) []header { return last("host", "other")(t, drop(":authority")(t, f)) }},
+		{
+			"host in the place of :authority, another", false,
+			func(t *target, f []header) []header { return last("host", "other")(t, drop(":authority")(t, f)) },
+		},
 		{"a second :authority", false, first(":authority", "other")},
 		{"an :authority with a user", false, put(":authority", "x@"+t.host())},
 		{"another :method", false, put(":method", "PUT")},
@@ -92,7 +95,9 @@ func h2Tricks(t *target) []h2Trick {
 		{"te: gzip", false, last("te", "gzip")},
 		{"content-length too small", false, put("content-length", "1")},
 		{"content-length too large", false, put("content-length", "9999")},
-		{"content-length twice", true, last("content-length", "1")}, // net/http reads the first; frames say how long a body is
+		{
+			"content-length twice", true, last("content-length", "1"),
+		}, // net/http reads the first; frames say how long a body is
 		{"authorization twice", false, last("authorization", "x")},
 		{"x-amz-date twice", false, last("x-amz-date", "20200101T000000Z")},
 		{"authorization as a cookie crumb", false, func(t *target, f []header) []header {
@@ -159,7 +164,9 @@ func continuationFlood(_ context.Context, t *target, n *tally) error {
 	abused(t, n, t.seconds(10, 0.6), func(c *h2, k int) error {
 		if k == 0 {
 			id := c.next
-			return c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.headers(fields)})
+			return c.framer.WriteHeaders(
+				http2.HeadersFrameParam{StreamID: id, BlockFragment: c.headers(fields)},
+			)
 		}
 		return c.framer.WriteContinuation(1, false, c.headers(filler))
 	})
@@ -171,13 +178,19 @@ func controlFlood(_ context.Context, t *target, n *tally) error {
 	abused(t, n, t.seconds(10, 0.6), func(c *h2, k int) error {
 		switch k / 1000 % 6 {
 		case 0:
-			return c.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(k)})
+			return c.framer.WriteSettings(
+				http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(k)},
+			)
 		case 1:
 			return c.framer.WritePing(false, [8]byte{1})
 		case 2:
-			return c.framer.WritePriority(uint32(2*k+1), http2.PriorityParam{StreamDep: 0, Weight: 1})
+			return c.framer.WritePriority(
+				uint32(2*k+1), http2.PriorityParam{StreamDep: 0, Weight: 1},
+			)
 		case 3:
-			return c.framer.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: uint32(k % 2 * 65536)})
+			return c.framer.WriteSettings(
+				http2.Setting{ID: http2.SettingHeaderTableSize, Val: uint32(k % 2 * 65536)},
+			)
 		case 4:
 			return c.framer.WriteRawFrame(0xf0, 0, 0, bytes.Repeat([]byte{1}, 64))
 		}
@@ -186,8 +199,8 @@ func controlFlood(_ context.Context, t *target, n *tally) error {
 	return nil
 }
 
-// unreadStreams asks on as many streams as it may, gives the answers no window, and reads nothing: strangers,
-// and on every fifth connection a tenant.
+// unreadStreams asks on as many streams as it may, gives the answers no window, and reads nothing:
+// strangers, and on every fifth connection a tenant.
 func unreadStreams(ctx context.Context, t *target, n *tally) error {
 	count := t.amount(50, 10)
 	body := encryptBody("unread")
@@ -204,7 +217,9 @@ func unreadStreams(ctx context.Context, t *target, n *tally) error {
 			s.secret = "nobody's"
 		}
 		fields := c.headers(fieldsOf(s))
-		_ = c.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}) // the next write tells
+		_ = c.framer.WriteSettings(
+			http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0},
+		) // the next write tells
 		sent := c.flood(t.seconds(15, 1), func(int) error {
 			time.Sleep(40 * time.Millisecond)
 			id, err := c.open(fields, false)

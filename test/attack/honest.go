@@ -1,7 +1,7 @@
 package main
 
-// Honest traffic: Encrypts, Decrypts and looks at a key of one tenant on a fixed schedule. A request's
-// time counts from when it was due, so that a program that stalls hides nothing.
+// Honest traffic: Encrypts, Decrypts and looks at a key of one tenant on a fixed schedule. A
+// request's time counts from when it was due, so that a program that stalls hides nothing.
 
 import (
 	"bytes"
@@ -42,7 +42,8 @@ type failure struct {
 	reason string
 }
 
-// startHonest begins at once, on connections that are open: those of KMS are before an attack begins.
+// startHonest begins at once, on connections that are open: those of KMS are before an attack
+// begins.
 func startHonest(t *target, wires []*wire) *honest {
 	h := &honest{target: t, start: time.Now()}
 	for _, c := range wires {
@@ -108,7 +109,9 @@ func (h *honest) once(c *wire, n int64) string {
 		_, failed := h.ask(c, newSketch(t, who, key+"/encrypt", encryptBody("honest")))
 		return failed
 	}
-	answer, failed := h.ask(c, newSketch(t, who, "/keys/"+who.Keys[0]+"/decrypt", decryptBody(t.Sealed[0])))
+	answer, failed := h.ask(
+		c, newSketch(t, who, "/keys/"+who.Keys[0]+"/decrypt", decryptBody(t.Sealed[0])),
+	)
 	if failed != "" {
 		return failed
 	}
@@ -149,8 +152,8 @@ func (h *honest) reasons() map[string]int {
 	return counts
 }
 
-// excusedBy tells whether failures say nothing about the program: each of them fell into a time when
-// the machine stood still, or it did so at all and they are no more than one in excusedShare.
+// excusedBy tells whether failures say nothing about the program: each of them fell into a time
+// when the machine stood still, or it did so at all and they are no more than one in excusedShare.
 func (h *honest) excusedBy(m *demo.Machine, late time.Duration) bool {
 	if len(h.failures) == 0 {
 		return false

@@ -1,7 +1,7 @@
 package main
 
-// Crossing from one tenant to another by host names: what TLS was asked for (SNI), what HTTP says (Host, :authority), and
-// whose path it is.
+// Crossing from one tenant to another by host names: what TLS was asked for (SNI), what HTTP says
+// (Host, :authority), and whose path it is.
 
 import (
 	"context"
@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// spelledHosts are spellings of a tenant's host name and what is beside it. True: it is that name, with or without a port.
+// spelledHosts are spellings of a tenant's host name and what is beside it. True: it is that name,
+// with or without a port.
 func spelledHosts(t *target, who *tenant) map[string]bool {
 	_, port, _ := net.SplitHostPort(t.API)
 	h := who.Host
@@ -23,7 +24,8 @@ func spelledHosts(t *target, who *tenant) map[string]bool {
 	}
 }
 
-// crossHosts asks under each tenant's name, by every spelling, for each one's path, with each one's credential.
+// crossHosts asks under each tenant's name, by every spelling, for each one's path, with each one's
+// credential.
 func crossHosts(ctx context.Context, t *target, n *tally) error {
 	var tries []hostTry
 	for i := range t.Housed {
@@ -31,7 +33,13 @@ func crossHosts(ctx context.Context, t *target, n *tally) error {
 			for k := range t.Housed {
 				for host, right := range spelledHosts(t, &t.Housed[k]) {
 					for _, name := range []string{t.Housed[0].Host, t.Housed[1].Host, "localhost"} {
-						tries = append(tries, hostTry{signer: &t.Housed[i], path: &t.Housed[j], host: host, right: right && k == j, name: name})
+						tries = append(
+							tries,
+							hostTry{
+								signer: &t.Housed[i], path: &t.Housed[j], host: host,
+								right: right && k == j, name: name,
+							},
+						)
 					}
 				}
 			}
@@ -99,13 +107,17 @@ func (h hostTry) runHTTP2(t *target, n *tally) {
 	}
 }
 
-// judge: a host that is the path's, and its credential, are what every client has; mayServe says that the request is one at all.
+// judge: a host that is the path's, and its credential, are what every client has; mayServe says
+// that the request is one at all.
 func (h hostTry) judge(n *tally, served, mayServe bool, how string) {
 	switch {
 	case !served:
 	case h.right && h.signer == h.path && mayServe:
 		n.legal()
 	default:
-		n.accept("%s reaches the path of %s as host %q by a connection to %s (%s)", h.signer.Name, h.path.Name, h.host, h.name, how)
+		n.accept(
+			"%s reaches the path of %s as host %q by a connection to %s (%s)", h.signer.Name,
+			h.path.Name, h.host, h.name, how,
+		)
 	}
 }

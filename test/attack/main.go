@@ -7,8 +7,8 @@
 // It makes a pair of SoftHSM tokens and starts the program with three key stores and its default
 // limits. Honest traffic runs on one of them all the time, 200 signed requests a second, from this
 // process; each attack runs in a child process of lower priority, because a real attacker has
-// processors of his own. The exit code is 1 if an attack got anything that it must not get, if honest
-// requests failed, or if the program did not give back what the attack had cost it.
+// processors of his own. The exit code is 1 if an attack got anything that it must not get, if
+// honest requests failed, or if the program did not give back what the attack had cost it.
 package main
 
 import (
@@ -67,7 +67,10 @@ func parseOptions() (*options, error) {
 	pattern := flag.String("attack", "", "regular expression of the attacks' names")
 	flag.BoolVar(&o.short, "short", false, "smaller attacks: half a minute in all")
 	flag.Uint64Var(&o.seed, "seed", rand.Uint64(), "of what is random in the attacks")
-	flag.IntVar(&o.mutants, "mutants", 0, "signed requests to mutate (default 1000000, in a short run 20000)")
+	flag.IntVar(
+		&o.mutants, "mutants", 0,
+		"signed requests to mutate (default 1000000, in a short run 20000)",
+	)
 	flag.StringVar(&o.markdown, "markdown", "", "document to write the table into")
 	flag.Parse()
 	if flag.NArg() > 0 {

@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// meaningOf gives one text for all spellings of a request. Header names have no case; blanks around a
-// value do not count, nor does how many there are between its words, nor whether lines end in CR LF
-// or LF, nor empty lines in front (RFC 9112 section 2.2); the parameters of Authorization have no order; an empty query is
-// none. What is not signed means nothing.
+// meaningOf gives one text for all spellings of a request. Header names have no case; blanks around
+// a value do not count, nor does how many there are between its words, nor whether lines end in CR
+// LF or LF, nor empty lines in front (RFC 9112 section 2.2); the parameters of Authorization have
+// no order; an empty query is none. What is not signed means nothing.
 func meaningOf(request []byte, signed []string) string {
 	head, body := cutHead(bytes.TrimLeft(request, "\r\n"))
 	lines := strings.Split(head, "\n")

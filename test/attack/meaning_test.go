@@ -1,7 +1,7 @@
 package main
 
-// The judge of the mutants: what it calls the same must be the same, and a change of anything signed
-// must not escape it.
+// The judge of the mutants: what it calls the same must be the same, and a change of anything
+// signed must not escape it.
 
 import (
 	"bytes"
@@ -10,7 +10,15 @@ import (
 )
 
 func testOriginal() *original {
-	t := &target{API: "127.0.0.1:8443", Tenants: []tenant{{Name: "a", Prefix: "/a", Keys: []string{"1"}, Credential: credential{ID: "ABCDEFGHIJKLMNOPQRSTUVWX", Secret: "s"}}}}
+	t := &target{
+		API: "127.0.0.1:8443",
+		Tenants: []tenant{
+			{
+				Name: "a", Prefix: "/a", Keys: []string{"1"},
+				Credential: credential{ID: "ABCDEFGHIJKLMNOPQRSTUVWX", Secret: "s"},
+			},
+		},
+	}
 	return newOriginal(newSketch(t, &t.Tenants[0], "/health", healthBody()))
 }
 
@@ -37,7 +45,8 @@ func TestMeaningSame(t *testing.T) {
 	}
 }
 
-// Every substitution of a byte that matters means something else, but for letters of names that have no case.
+// Every substitution of a byte that matters means something else, but for letters of names that
+// have no case.
 func TestMeaningOther(t *testing.T) {
 	o := testOriginal()
 	list := []*original{o}
@@ -57,9 +66,12 @@ func TestMeaningOther(t *testing.T) {
 	t.Logf("%d of %d mutants mean the same: blanks", same, o.substitutions())
 }
 
-// onlyBlanksDiffer: one kind of blank in the place of another, between the parameters of Authorization.
+// onlyBlanksDiffer: one kind of blank in the place of another, between the parameters of
+// Authorization.
 func onlyBlanksDiffer(a, b []byte) bool {
-	return strings.Join(strings.Fields(string(a)), " ") == strings.Join(strings.Fields(string(b)), " ")
+	return strings.Join(strings.Fields(string(a)), " ") == strings.Join(
+		strings.Fields(string(b)), " ",
+	)
 }
 
 // A mutant follows from seed and number.

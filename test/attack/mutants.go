@@ -1,8 +1,8 @@
 package main
 
-// Mutants of signed requests: every byte that the signature covers changed to every other value, bytes
-// taken out, put in and swapped, and several changes at once. A mutant is accepted if it is served and
-// means something else than what was signed.
+// Mutants of signed requests: every byte that the signature covers changed to every other value,
+// bytes taken out, put in and swapped, and several changes at once. A mutant is accepted if it is
+// served and means something else than what was signed.
 
 import (
 	"bytes"
@@ -60,7 +60,9 @@ func newOriginal(s *sketch) *original {
 	o.regions = append(o.regions, region{0, path - 1}, region{path, path + len(s.target)})
 	for _, name := range []string{"Host", "X-Amz-Date", "Authorization"} {
 		from := bytes.Index(o.bytes, []byte("\r\n"+name+": ")) + len("\r\n"+name+": ")
-		o.regions = append(o.regions, region{from, from + bytes.Index(o.bytes[from:], []byte("\r\n"))})
+		o.regions = append(
+			o.regions, region{from, from + bytes.Index(o.bytes[from:], []byte("\r\n"))},
+		)
 	}
 	return o
 }
@@ -92,8 +94,8 @@ type mutant struct {
 	alone    bool
 }
 
-// mutate gives mutant number n, which follows from seed and number. In a whole run the first are all
-// substitutions of one byte, of one original after the other; what is left is random.
+// mutate gives mutant number n, which follows from seed and number. In a whole run the first are
+// all substitutions of one byte, of one original after the other; what is left is random.
 func mutate(list []*original, seed uint64, n int, exhaustive bool) mutant {
 	if exhaustive {
 		rest := n
@@ -133,7 +135,8 @@ func mutate(list []*original, seed uint64, n int, exhaustive bool) mutant {
 // mutant is a mutant that differs near an offset. A line end within the header may end it.
 func (o *original) mutant(changed []byte, at int) mutant {
 	head := changed[:len(changed)-(len(o.bytes)-o.body)]
-	alone := at < o.body && bytes.Count(head, []byte{'\n'}) != bytes.Count(o.bytes[:o.body], []byte{'\n'})
+	alone := at < o.body &&
+		bytes.Count(head, []byte{'\n'}) != bytes.Count(o.bytes[:o.body], []byte{'\n'})
 	return mutant{original: o, bytes: changed, alone: alone}
 }
 
@@ -170,7 +173,10 @@ func mutants(ctx context.Context, t *target, n *tally) error {
 		total += o.substitutions()
 	}
 	exhaustive := t.Mutants > total
-	n.remark("%d substitutions of one byte by every other value: %s", total, map[bool]string{true: "all", false: "a random part"}[exhaustive])
+	n.remark(
+		"%d substitutions of one byte by every other value: %s", total,
+		map[bool]string{true: "all", false: "a random part"}[exhaustive],
+	)
 	fresh := func() []*original {
 		mu.Lock()
 		defer mu.Unlock()

@@ -12,7 +12,8 @@ const (
 	noisyQuota  = 50 // requests a second that the key store of the noisy tenant may make, and at once
 	noisyFactor = 10 // times as many as he makes
 
-	// quotasAreKept has a row fail in which more is served than a quota allows. True as soon as pkg/xks keeps quotas.
+	// quotasAreKept has a row fail in which more is served than a quota allows. True as soon as
+	// pkg/xks keeps quotas.
 	quotasAreKept = true
 )
 
@@ -28,7 +29,9 @@ func noisyTenant(ctx context.Context, t *target, n *tally) error {
 		for time.Since(start) < span && ctx.Err() == nil {
 			due := start.Add(time.Duration(next.Add(1)) * time.Second / (noisyQuota * noisyFactor))
 			time.Sleep(time.Until(due))
-			r, err := c.ask(newSketch(t, who, "/keys/"+who.Keys[0]+"/encrypt", encryptBody("noise")).bytes())
+			r, err := c.ask(
+				newSketch(t, who, "/keys/"+who.Keys[0]+"/encrypt", encryptBody("noise")).bytes(),
+			)
 			n.noteReply(r, err)
 			if r != nil && r.status == 200 {
 				served.Add(1)
@@ -36,7 +39,9 @@ func noisyTenant(ctx context.Context, t *target, n *tally) error {
 			}
 		}
 	})
-	allowed := int64(noisyQuota * (time.Since(start).Seconds() + 2)) // a second's worth at once, and one for the clock
+	allowed := int64(
+		noisyQuota * (time.Since(start).Seconds() + 2),
+	) // a second's worth at once, and one for the clock
 	n.remark("%d were served of a quota of %d a second", served.Load(), noisyQuota)
 	if quotasAreKept && served.Load() > allowed {
 		n.accept("%d requests were served where a quota allows %d", served.Load(), allowed)

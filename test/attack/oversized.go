@@ -26,10 +26,13 @@ func large(name string, body func() string) oversize {
 	}}
 }
 
-// withField is an Encrypt with a field more, which is not the API's and is to be ignored (requirement U11).
+// withField is an Encrypt with a field more, which is not the API's and is to be ignored
+// (requirement U11).
 func withField(name, value string) oversize {
 	o := large(name, func() string {
-		return strings.Replace(string(encryptBody("large")), `,"plaintext"`, `,"other":`+value+`,"plaintext"`, 1)
+		return strings.Replace(
+			string(encryptBody("large")), `,"plaintext"`, `,"other":`+value+`,"plaintext"`, 1,
+		)
 	})
 	o.legal = true
 	return o
@@ -37,7 +40,9 @@ func withField(name, value string) oversize {
 
 func encryptOf(plaintext, aad int) func() string {
 	return func() string {
-		return requestMetadata("Encrypt") + `,"plaintext":"` + base64Of(make([]byte, plaintext)) + `","additionalAuthenticatedData":"` +
+		return requestMetadata("Encrypt") + `,"plaintext":"` + base64Of(
+			make([]byte, plaintext),
+		) + `","additionalAuthenticatedData":"` +
 			base64Of(make([]byte, aad)) + `","encryptionAlgorithm":"AES_GCM"}`
 	}
 }
@@ -50,13 +55,23 @@ func headed(name string, legal bool, edit func(s *sketch)) oversize {
 
 func oversizes() []oversize {
 	list := []oversize{
-		large("plaintext of 8193 bytes", encryptOf(8193, 0)), large("plaintext of 60 KB", encryptOf(60_000, 0)), large("plaintext of 1 MB", encryptOf(1_000_000, 0)),
-		large("AAD of 65536 bytes", encryptOf(10, 65_536)), large("AAD of 80 KB", encryptOf(10, 80_000)), large("AAD of 1 MB", encryptOf(10, 1_000_000)),
+		large(
+			"plaintext of 8193 bytes", encryptOf(8193, 0),
+		), large("plaintext of 60 KB", encryptOf(60_000, 0)), large("plaintext of 1 MB", encryptOf(1_000_000, 0)),
+		large(
+			"AAD of 65536 bytes", encryptOf(10, 65_536),
+		), large("AAD of 80 KB", encryptOf(10, 80_000)), large("AAD of 1 MB", encryptOf(10, 1_000_000)),
 		large("a body of 16 MB", func() string { return strings.Repeat(" ", 16<<20) }),
 		large("arrays, 60,000 deep", func() string { return strings.Repeat("[", 60_000) }),
 		large("objects, 20,000 deep", func() string { return strings.Repeat(`{"a":`, 20_000) }),
-		withField("arrays, 9,000 deep, in another field", strings.Repeat("[", 9000)+strings.Repeat("]", 9000)),
-		withField("arrays, 60,000 deep, in another field", strings.Repeat("[", 60_000)+strings.Repeat("]", 60_000)),
+		withField(
+			"arrays, 9,000 deep, in another field",
+			strings.Repeat("[", 9000)+strings.Repeat("]", 9000),
+		),
+		withField(
+			"arrays, 60,000 deep, in another field",
+			strings.Repeat("[", 60_000)+strings.Repeat("]", 60_000),
+		),
 		withField("a number of 100,000 digits", strings.Repeat("9", 100_000)),
 		withField("1e999999999", "1e999999999"), withField("-1e-999999999", "-1e-999999999"),
 		withField("a string of 100 KB of escapes", `"`+strings.Repeat(`\u0000`, 16_000)+`"`),
@@ -70,23 +85,48 @@ func oversizes() []oversize {
 			return b.String() + `,"plaintext":"QQ==","encryptionAlgorithm":"AES_GCM"}`
 		}),
 		large("an ARN of 100 KB", func() string {
-			return strings.Replace(string(encryptBody("x")), "user/Alice", strings.Repeat("A", 100_000), 1)
+			return strings.Replace(
+				string(encryptBody("x")), "user/Alice", strings.Repeat("A", 100_000), 1,
+			)
 		}),
-		headed("a URI of 60 KB", false, func(s *sketch) { s.target += strings.Repeat("/a", 30_000) }),
-		headed("a URI of 1 MB", false, func(s *sketch) { s.target += strings.Repeat("/a", 500_000) }),
+		headed(
+			"a URI of 60 KB", false, func(s *sketch) { s.target += strings.Repeat("/a", 30_000) },
+		),
+		headed(
+			"a URI of 1 MB", false, func(s *sketch) { s.target += strings.Repeat("/a", 500_000) },
+		),
 		headed("a key id of 50 KB", false, func(s *sketch) {
-			s.target = "/agency/archive" + apiPath + "/keys/" + strings.Repeat("k", 50_000) + "/encrypt"
+			s.target = "/agency/archive" + apiPath + "/keys/" + strings.Repeat(
+				"k", 50_000,
+			) + "/encrypt"
 		}),
-		headed("a header of 60 KB", true, func(s *sketch) { s.add("X-Large", strings.Repeat("h", 60_000)) }),
-		headed("a header of 1 MB", false, func(s *sketch) { s.add("X-Large", strings.Repeat("h", 1_000_000)) }),
-		headed("a name of 1 MB", false, func(s *sketch) { s.add(strings.Repeat("n", 1_000_000), "1") }),
+		headed(
+			"a header of 60 KB", true,
+			func(s *sketch) { s.add("X-Large", strings.Repeat("h", 60_000)) },
+		),
+		headed(
+			"a header of 1 MB", false,
+			func(s *sketch) { s.add("X-Large", strings.Repeat("h", 1_000_000)) },
+		),
+		headed(
+			"a name of 1 MB", false, func(s *sketch) { s.add(strings.Repeat("n", 1_000_000), "1") },
+		),
 		headed("3000 headers", true, func(s *sketch) { manyHeaders(s, 3000) }),
 		headed("50,000 headers", false, func(s *sketch) { manyHeaders(s, 50_000) }),
-		headed("Authorization of 9 KB", false, func(s *sketch) { s.authorization = "AWS4-HMAC-SHA256 Credential=" + strings.Repeat("A", 9000) }),
+		headed(
+			"Authorization of 9 KB", false,
+			func(s *sketch) { s.authorization = "AWS4-HMAC-SHA256 Credential=" + strings.Repeat("A", 9000) },
+		),
 		headed("64 signed headers", true, func(s *sketch) { signMany(s, 62) }),
 		headed("1000 signed headers", false, func(s *sketch) { signMany(s, 998) }),
-		headed("a body of 2^62 bytes, announced", false, func(s *sketch) { s.add("Content-Length", "4611686018427387904") }),
-		headed("a body of 64 MB, announced, none sent", false, func(s *sketch) { s.add("Content-Length", "67108864") }),
+		headed(
+			"a body of 2^62 bytes, announced", false,
+			func(s *sketch) { s.add("Content-Length", "4611686018427387904") },
+		),
+		headed(
+			"a body of 64 MB, announced, none sent", false,
+			func(s *sketch) { s.add("Content-Length", "67108864") },
+		),
 	}
 	// 8,000 fields, ignored; a name that is long is no harm.
 	for i := range list {

@@ -77,14 +77,16 @@ func startProgram(binary, config string) (*program, error) {
 	}
 }
 
-// Parts of lines that an attack should not cause. A breaker that trips because the machine is busy is no
-// more than a remark: what counts is whether honest requests failed.
+// Parts of lines that an attack should not cause. A breaker that trips because the machine is busy
+// is no more than a remark: what counts is whether honest requests failed.
 const (
 	outOfService = "taken out of service"
 	startedAgain = "will be started again"
 )
 
-var alarming = [][]byte{[]byte(`"panic"`), []byte("goroutine "), []byte(outOfService), []byte(startedAgain)}
+var alarming = [][]byte{
+	[]byte(`"panic"`), []byte("goroutine "), []byte(outOfService), []byte(startedAgain),
+}
 
 // read reads the log until its end, and says when the program serves.
 func (p *program) read(log io.Reader, serving chan<- error) {
@@ -225,10 +227,16 @@ func (p *program) allResources(ctx context.Context) (resources, error) {
 		r.files = int(metrics["process_open_fds"])
 	}
 	r.goroutines = int(metrics["go_goroutines"])
-	r.inUse = int64(metrics["go_memstats_heap_inuse_bytes"] + metrics["go_memstats_stack_inuse_bytes"])
-	r.idle = int64(metrics["go_memstats_heap_idle_bytes"] - metrics["go_memstats_heap_released_bytes"])
+	r.inUse = int64(
+		metrics["go_memstats_heap_inuse_bytes"] + metrics["go_memstats_stack_inuse_bytes"],
+	)
+	r.idle = int64(
+		metrics["go_memstats_heap_idle_bytes"] - metrics["go_memstats_heap_released_bytes"],
+	)
 	if r.goroutines == 0 || r.inUse == 0 || r.files == 0 {
-		return r, errors.New("the metrics lack go_goroutines, go_memstats_heap_inuse_bytes or process_open_fds")
+		return r, errors.New(
+			"the metrics lack go_goroutines, go_memstats_heap_inuse_bytes or process_open_fds",
+		)
 	}
 	return r, nil
 }
@@ -237,7 +245,9 @@ func (p *program) allResources(ctx context.Context) (resources, error) {
 func (p *program) metrics(ctx context.Context) (map[string]float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.health+"/metrics", http.NoBody)
+	request, err := http.NewRequestWithContext(
+		ctx, http.MethodGet, "http://"+p.health+"/metrics", http.NoBody,
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -32,14 +32,23 @@ var columns = []struct {
 	{"MiB", 12, func(r *row) string {
 		return three(int(r.before.memory>>20), int(r.peak.memory>>20), int(r.after.memory>>20))
 	}},
-	{"threads", 9, func(r *row) string { return three(r.before.threads, r.peak.threads, r.after.threads) }},
-	{"files", 12, func(r *row) string { return three(r.before.files, r.peak.files, r.after.files) }},
+	{
+		"threads", 9,
+		func(r *row) string { return three(r.before.threads, r.peak.threads, r.after.threads) },
+	},
+	{
+		"files", 12,
+		func(r *row) string { return three(r.before.files, r.peak.files, r.after.files) },
+	},
 	{"back after", 10, func(r *row) string { return fmt.Sprintf("%.1f s", r.recovered.Seconds()) }},
 	{"honest", 6, func(r *row) string { return fmt.Sprint(len(r.honest.took)) }},
 	{"failed", 6, func(r *row) string { return fmt.Sprint(len(r.honest.failures)) }},
 	{"p50", 6, func(r *row) string { return milliseconds(r.honest.percentile(50)) }},
 	{"p99", 6, func(r *row) string { return milliseconds(r.honest.percentile(99)) }},
-	{"new", 7, func(r *row) string { return fmt.Sprintf("%d/%d", r.newcomers.served.Load(), r.newcomers.came.Load()) }},
+	{
+		"new", 7,
+		func(r *row) string { return fmt.Sprintf("%d/%d", r.newcomers.served.Load(), r.newcomers.came.Load()) },
+	},
 	{"late", 5, func(r *row) string { return milliseconds(r.late) }},
 	{"", -17, verdict},
 }
@@ -116,8 +125,10 @@ func summary(rows []*row) string {
 			wrong++
 		}
 	}
-	return fmt.Sprintf("%d rows, %d tried, %d accepted; %d honest requests, %d failed; %d rows are not as they should be",
-		len(rows), tried, accepted, honest, failed, wrong)
+	return fmt.Sprintf(
+		"%d rows, %d tried, %d accepted; %d honest requests, %d failed; %d rows are not as they should be",
+		len(rows), tried, accepted, honest, failed, wrong,
+	)
 }
 
 // writeTable puts the rows into the document, between the two lines.
@@ -129,13 +140,19 @@ func writeTable(path string, o *options, rows []*row, memory string) error {
 	before, rest, found := bytes.Cut(document, []byte(tableBegins))
 	_, after, ended := bytes.Cut(rest, []byte(tableEnds))
 	if !found || !ended {
-		return fmt.Errorf("%s lacks the lines between which the table goes: %s and %s", path, strings.TrimSpace(tableBegins), strings.TrimSpace(tableEnds))
+		return fmt.Errorf(
+			"%s lacks the lines between which the table goes: %s and %s", path,
+			strings.TrimSpace(tableBegins), strings.TrimSpace(tableEnds),
+		)
 	}
 	var b bytes.Buffer
 	b.Write(before)
 	b.WriteString(tableBegins)
-	fmt.Fprintf(&b, "\nMeasured on %s with `make attack`, seed %d: %d processors for attackers, honest clients, proxy and HSMs together. %s.\n\n",
-		time.Now().UTC().Format("2 January 2006"), o.seed, runtime.NumCPU(), summary(rows))
+	fmt.Fprintf(
+		&b,
+		"\nMeasured on %s with `make attack`, seed %d: %d processors for attackers, honest clients, proxy and HSMs together. %s.\n\n",
+		time.Now().UTC().Format("2 January 2006"), o.seed, runtime.NumCPU(), summary(rows),
+	)
 	writeRows(&b, rows)
 	fmt.Fprintf(&b, "\nAfter the whole run, %s.\n\nAnswers, by attack:\n\n", memory)
 	for _, r := range rows {

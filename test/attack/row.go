@@ -44,8 +44,8 @@ type row struct {
 	wrong               []string
 }
 
-// runUndisturbed runs a row again if honest requests failed when the machine itself stood still: such
-// failures say nothing about the program.
+// runUndisturbed runs a row again if honest requests failed when the machine itself stood still:
+// such failures say nothing about the program.
 func (w *world) runUndisturbed(ctx context.Context, a *attack) (*row, error) {
 	for try := 1; ; try++ {
 		r, err := w.runRow(ctx, a)
@@ -98,7 +98,9 @@ func (w *world) runRow(ctx context.Context, a *attack) (*row, error) {
 	alarms := w.program.takeAlarms()
 	r.judge(w.machine, alarms)
 	if now := w.program.workers(); len(now) != len(workers) {
-		r.wrong = append(r.wrong, fmt.Sprintf("%d processes of HSMs, %d before", len(now), len(workers)))
+		r.wrong = append(
+			r.wrong, fmt.Sprintf("%d processes of HSMs, %d before", len(now), len(workers)),
+		)
 	}
 	return r, nil
 }
@@ -138,7 +140,8 @@ func (w *world) settle(ctx context.Context, r *row) {
 			return
 		}
 		r.after = now
-		back := now.files <= r.before.files+filesSlack && now.goroutines <= r.before.goroutines+goroutinesSlack
+		back := now.files <= r.before.files+filesSlack &&
+			now.goroutines <= r.before.goroutines+goroutinesSlack
 		if back || time.Since(start) > recoveryLimit {
 			break
 		}
@@ -147,8 +150,8 @@ func (w *world) settle(ctx context.Context, r *row) {
 	r.recovered = time.Since(start)
 }
 
-// memoryBack waits until the program has the memory of the beginning, and tells how it went. A short
-// run, and one of some attacks only, does not wait.
+// memoryBack waits until the program has the memory of the beginning, and tells how it went. A
+// short run, and one of some attacks only, does not wait.
 func (w *world) memoryBack(ctx context.Context, first, last *row) (string, bool) {
 	start := time.Now()
 	waits := !w.options.short && w.options.attacks.String() == ""
@@ -159,8 +162,16 @@ func (w *world) memoryBack(ctx context.Context, first, last *row) (string, bool)
 		}
 		good := now.memory <= first.before.memory+memorySlack
 		if good || !waits || time.Since(start) > memoryLimit {
-			return fmt.Sprintf("memory: %d MiB at first, %d MiB when the last attack ended, %d MiB after %.0f s (%d MiB in use, %d MiB kept for the next need)",
-				first.before.memory>>20, last.after.memory>>20, now.memory>>20, time.Since(start).Seconds(), now.inUse>>20, now.idle>>20), good || !waits
+			return fmt.Sprintf(
+					"memory: %d MiB at first, %d MiB when the last attack ended, %d MiB after %.0f s (%d MiB in use, %d MiB kept for the next need)",
+					first.before.memory>>20,
+					last.after.memory>>20,
+					now.memory>>20,
+					time.Since(start).Seconds(),
+					now.inUse>>20,
+					now.idle>>20,
+				), good ||
+					!waits
 		}
 		time.Sleep(2 * time.Second)
 	}
@@ -177,7 +188,10 @@ func (r *row) judge(m *demo.Machine, alarms []string) {
 	blame(r.tally.Accepted > 0, "%d were accepted", r.tally.Accepted)
 	r.wrong = append(r.wrong, r.tally.Breaches...)
 	blame(r.tally.Tried == 0, "nothing was tried")
-	suffering := fmt.Sprintf("%d of %d honest requests failed: %v", len(r.honest.failures), len(r.honest.took), r.honest.reasons())
+	suffering := fmt.Sprintf(
+		"%d of %d honest requests failed: %v", len(r.honest.failures), len(r.honest.took),
+		r.honest.reasons(),
+	)
 	if r.honest.excusedBy(m, r.late) {
 		r.disturbed = suffering + "; the machine itself stood still meanwhile"
 	} else {
@@ -194,8 +208,17 @@ func (r *row) judge(m *demo.Machine, alarms []string) {
 	if outages > 0 {
 		r.tally.remark("%d times an HSM was taken for hung, for want of a processor", outages)
 	}
-	blame(r.after.files > r.before.files+filesSlack, "%d open files, %d before", r.after.files, r.before.files)
-	blame(r.after.goroutines > r.before.goroutines+goroutinesSlack, "%d goroutines, %d before", r.after.goroutines, r.before.goroutines)
-	blame(r.after.threads > r.before.threads+threadsSlack, "%d threads, %d before", r.after.threads, r.before.threads)
+	blame(
+		r.after.files > r.before.files+filesSlack, "%d open files, %d before", r.after.files,
+		r.before.files,
+	)
+	blame(
+		r.after.goroutines > r.before.goroutines+goroutinesSlack, "%d goroutines, %d before",
+		r.after.goroutines, r.before.goroutines,
+	)
+	blame(
+		r.after.threads > r.before.threads+threadsSlack, "%d threads, %d before", r.after.threads,
+		r.before.threads,
+	)
 	blame(r.peak.memory > memoryPeak, "a peak of %d MiB", r.peak.memory>>20)
 }

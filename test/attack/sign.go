@@ -1,7 +1,7 @@
 package main
 
-// Requests before they are signed, in which everything can be wrong, and AWS Signature Version 4 over
-// them, in which every part can be another's.
+// Requests before they are signed, in which everything can be wrong, and AWS Signature Version 4
+// over them, in which every part can be another's.
 
 import (
 	"bytes"
@@ -117,7 +117,10 @@ func (s *sketch) sign() []header {
 		body = s.signedBody
 	}
 	var canonical strings.Builder
-	fmt.Fprintf(&canonical, "%s\n%s\n%s\n", orElse(s.signedMethod, s.method), orElse(s.signedTarget, s.target), s.signedQuery)
+	fmt.Fprintf(
+		&canonical, "%s\n%s\n%s\n", orElse(s.signedMethod, s.method),
+		orElse(s.signedTarget, s.target), s.signedQuery,
+	)
 	for _, name := range s.signed {
 		var values []string
 		for _, h := range all {
@@ -136,7 +139,13 @@ func (s *sketch) sign() []header {
 		key = mac(key, part)
 	}
 	signature := orElse(s.signature, hex.EncodeToString(mac(key, toSign)))
-	authorization := orElse(s.authorization, fmt.Sprintf("%s Credential=%s/%s, SignedHeaders=%s, Signature=%s", s.algorithm, s.id, scope, names, signature))
+	authorization := orElse(
+		s.authorization,
+		fmt.Sprintf(
+			"%s Credential=%s/%s, SignedHeaders=%s, Signature=%s", s.algorithm, s.id, scope, names,
+			signature,
+		),
+	)
 	all = append(all, header{"Authorization", authorization})
 	if s.afterSigning != nil {
 		all = s.afterSigning(all)
@@ -165,7 +174,11 @@ func requestMetadata(operation string) string {
 }
 
 func encryptBody(plaintext string) []byte {
-	return []byte(requestMetadata("Encrypt") + `,"plaintext":"` + base64Of([]byte(plaintext)) + `","encryptionAlgorithm":"AES_GCM"}`)
+	return []byte(
+		requestMetadata("Encrypt") + `,"plaintext":"` + base64Of(
+			[]byte(plaintext),
+		) + `","encryptionAlgorithm":"AES_GCM"}`,
+	)
 }
 
 func decryptBody(sealed []byte) []byte {

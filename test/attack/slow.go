@@ -3,6 +3,7 @@ package main
 // Clients that take their time, and clients that only hold connections.
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -29,8 +30,8 @@ func dribble(ctx context.Context, c net.Conn, text []byte) time.Duration {
 	return time.Since(start)
 }
 
-// slowWriters send handshakes, headers and bodies, a byte a second. The server must not wait: its limits are
-// 5 s for a handshake and a header, and the budget of a request for a body.
+// slowWriters send handshakes, headers and bodies, a byte a second. The server must not wait: its
+// limits are 5 s for a handshake and a header, and the budget of a request for a body.
 func slowWriters(ctx context.Context, t *target, n *tally) error {
 	const mostPatience = 9 * time.Second
 	span := 20 * time.Second
@@ -77,24 +78,40 @@ func slowWriters(ctx context.Context, t *target, n *tally) error {
 			longest[i%3].Store(int64(took))
 		}
 		if took > mostPatience && ctx.Err() == nil {
-			n.accept("the server waited %v for a %s", took, []string{"handshake", "header", "body"}[i%3])
+			n.accept(
+				"the server waited %v for a %s", took, []string{"handshake", "header", "body"}[i%3],
+			)
 		}
 	})
 	if !t.Short && ended.Load() < int64(count) {
-		n.accept("%d of %d slow writers were still connected after %v", int64(count)-ended.Load(), count, span)
+		n.accept(
+			"%d of %d slow writers were still connected after %v", int64(count)-ended.Load(), count,
+			span,
+		)
 	}
-	n.remark("the server waited at most %.1f s for a handshake, %.1f s for a header, %.1f s for a body (steps of 1 s)",
-		time.Duration(longest[0].Load()).Seconds(), time.Duration(longest[1].Load()).Seconds(), time.Duration(longest[2].Load()).Seconds())
+	n.remark(
+		"the server waited at most %.1f s for a handshake, %.1f s for a header, %.1f s for a body (steps of 1 s)",
+		time.Duration(longest[0].Load()).
+			Seconds(),
+		time.Duration(longest[1].Load()).Seconds(),
+		time.Duration(longest[2].Load()).Seconds(),
+	)
 	return nil
 }
 
-// slowReaders ask, at a moderate rate, and never read: strangers, and a tenant, whose answers are long
-// enough to fill what the system buffers. The server must close when it cannot write (write time-out: 15 s).
+// slowReaders ask, at a moderate rate, and never read: strangers, and a tenant, whose answers are
+// long enough to fill what the system buffers. The server must close when it cannot write (write
+// time-out: 15 s).
 func slowReaders(ctx context.Context, t *target, n *tally) error {
 	span := t.seconds(40, 1.5)
 	count := t.amount(60, 30)
-	long := newSketch(t, &t.Tenants[1], "/keys/"+t.Tenants[1].Keys[0]+"/encrypt", []byte(encryptOf(8192, 0)())).bytes()
-	strange := newSketch(t, &t.Tenants[1], "/health", healthBody()).edited(func(s *sketch) { s.secret = "nobody's" }).bytes()
+	long := newSketch(
+		t, &t.Tenants[1], "/keys/"+t.Tenants[1].Keys[0]+"/encrypt", []byte(encryptOf(8192, 0)()),
+	).bytes()
+	strange := newSketch(
+		t, &t.Tenants[1], "/health", healthBody(),
+	).edited(func(s *sketch) { s.secret = "nobody's" }).
+		bytes()
 	inParallel(ctx, count, count, func(i int) {
 		raw, err := dial(t.API)
 		if err != nil {
@@ -133,8 +150,32 @@ func slowReaders(ctx context.Context, t *target, n *tally) error {
 	return nil
 }
 
-// idleConnections hold as many connections as the program takes, and some more, half of them after a
-// handshake. A new honest client must get in anyway.
+// pipelines send short unsigned requests as fast as they are taken, and never read an answer: the
+// server has to wait when what the system buffers is full, with a request at work.
+func pipelines(ctx context.Context, t *target, n *tally) error {
+	span := t.seconds(15, 1)
+	requests := bytes.Repeat([]byte("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"), 64)
+	inParallel(ctx, 8, 8, func(int) {
+		end := time.Now().Add(span)
+		for time.Now().Before(end) && ctx.Err() == nil {
+			c, err := t.dialTLS(t.tlsConfig("http/1.1"))
+			if err != nil {
+				n.note("no connection")
+				continue
+			}
+			_ = c.SetDeadline(end)
+			for err == nil {
+				_, err = c.Write(requests)
+				n.noteMany("pipelined", 64)
+			}
+			_ = c.Close()
+		}
+	})
+	return nil
+}
+
+// idleConnections hold as many connections as the program takes, and some more, half of them after
+// a handshake. A new honest client must get in anyway.
 func idleConnections(ctx context.Context, t *target, n *tally) error {
 	count := t.amount(10_200, 600)
 	conns := make([]net.Conn, count)
@@ -180,7 +221,10 @@ func idleConnections(ctx context.Context, t *target, n *tally) error {
 		}
 	}
 	if opened < count*9/10 {
-		return fmt.Errorf("only %d of %d connections could be opened: raise the limit on open files", opened, count)
+		return fmt.Errorf(
+			"only %d of %d connections could be opened: raise the limit on open files", opened,
+			count,
+		)
 	}
 	return nil
 }

@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// pathTricks are spellings that some server, proxy or router takes for prefix + below, or for a path
-// beside it. None of them is a path of the API, which is matched byte by byte (requirement U5).
+// pathTricks are spellings that some server, proxy or router takes for prefix + below, or for a
+// path beside it. None of them is a path of the API, which is matched byte by byte (requirement
+// U5).
 func pathTricks(mine, theirs, below string) []string {
 	base := theirs + apiPath
 	api := apiPath[1:]
@@ -22,11 +23,21 @@ func pathTricks(mine, theirs, below string) []string {
 	}
 	list := []string{
 		mine + apiPath + up + base + below, mine + apiPath + strings.ReplaceAll(up, "..", "%2e%2e") + base + below,
-		mine + apiPath + strings.ReplaceAll(up, "..", "%2E.") + base + below, mine + apiPath + strings.ReplaceAll(up, "/", "%2f") + base + below,
-		mine + apiPath + strings.ReplaceAll(up, "/", `\`) + base + below, mine + apiPath + strings.ReplaceAll(up, "/", "%5c") + base + below,
-		mine + apiPath + strings.ReplaceAll(up, "..", "%c0%ae%c0%ae") + base + below, mine + apiPath + strings.ReplaceAll(up, "..", "%252e%252e") + base + below,
-		mine + apiPath + strings.ReplaceAll(up, "..", "..;") + base + below, mine + apiPath + strings.ReplaceAll(up, "..", "\xc0\xae\xc0\xae") + base + below,
-		mine + apiPath + strings.ReplaceAll(up, "..", "\uff0e\uff0e") + base + below, mine + apiPath + strings.ReplaceAll(up, "..", "...") + base + below,
+		mine + apiPath + strings.ReplaceAll(
+			up, "..", "%2E.",
+		) + base + below, mine + apiPath + strings.ReplaceAll(up, "/", "%2f") + base + below,
+		mine + apiPath + strings.ReplaceAll(
+			up, "/", `\`,
+		) + base + below, mine + apiPath + strings.ReplaceAll(up, "/", "%5c") + base + below,
+		mine + apiPath + strings.ReplaceAll(
+			up, "..", "%c0%ae%c0%ae",
+		) + base + below, mine + apiPath + strings.ReplaceAll(up, "..", "%252e%252e") + base + below,
+		mine + apiPath + strings.ReplaceAll(
+			up, "..", "..;",
+		) + base + below, mine + apiPath + strings.ReplaceAll(up, "..", "\xc0\xae\xc0\xae") + base + below,
+		mine + apiPath + strings.ReplaceAll(
+			up, "..", "\uff0e\uff0e",
+		) + base + below, mine + apiPath + strings.ReplaceAll(up, "..", "...") + base + below,
 		mine + apiPath + "/keys" + up + "/.." + base + below, mine + apiPath + "/keys/1" + up + "/../.." + base + below,
 		"/." + base + below, "/" + base + below, "//" + base + below, "/.." + base + below, "/%2e" + base + below, "/%2f" + base[1:] + below,
 		theirs + "/" + apiPath + below, theirs + "/." + apiPath + below, theirs + apiPath + "/" + below, theirs + apiPath + "/." + below,
@@ -37,23 +48,35 @@ func pathTricks(mine, theirs, below string) []string {
 		theirs + "x" + apiPath + below, theirs + "/x" + apiPath + below, theirs + "/*" + apiPath + below, "/*" + apiPath + below, "/{prefix}" + apiPath + below,
 		theirs + "/kms/xks/v1.0" + below, theirs + "/kms/xks/v2" + below, theirs + "/kms/xks" + below, theirs + "/kms/xks/v1x" + below, theirs + "/%6bms/xks/v1" + below,
 		theirs + "/ｋms/xks/v1" + below, theirs + "/\u212ams/xks/v1" + below, theirs + "/kms/x\u212as/v1" + below,
-		base + key + "%2f" + strings.TrimPrefix(operation, "/"), base + key + "//" + strings.TrimPrefix(operation, "/"), base + key + "/." + operation, base + key + "/x/.." + operation,
-		base + strings.Replace(below, "/keys/", "/keys/%", 1), base + strings.Replace(below, "/keys/", "/keys//", 1), base + strings.Replace(below, "/keys/", "/keys/./", 1),
-		base + strings.Replace(below, "/keys/", "/keys/x/../", 1), base + strings.Replace(below, "/keys/", "/Keys/", 1),
+		base + key + "%2f" + strings.TrimPrefix(
+			operation, "/",
+		), base + key + "//" + strings.TrimPrefix(operation, "/"), base + key + "/." + operation, base + key + "/x/.." + operation,
+		base + strings.Replace(
+			below, "/keys/", "/keys/%", 1,
+		), base + strings.Replace(below, "/keys/", "/keys//", 1), base + strings.Replace(below, "/keys/", "/keys/./", 1),
+		base + strings.Replace(
+			below, "/keys/", "/keys/x/../", 1,
+		), base + strings.Replace(below, "/keys/", "/Keys/", 1),
 		"http://localhost" + base + below, "https://localhost" + base + below, "http://archive" + base + below, "//localhost" + base + below, "https:" + base + below,
 		"*", "", base[1:] + below, "\\" + base[1:] + below, "/agenc" + apiPath + below, "/agency/arch" + apiPath + below, "/agency/archive/agency" + apiPath + below,
 	}
 	if len(theirs) > 1 {
 		first := fmt.Sprintf("/%%%02x", theirs[1]) + theirs[2:]
-		list = append(list, first+apiPath+below, "/"+strings.ToUpper(theirs[1:2])+theirs[2:]+apiPath+below, strings.ToUpper(theirs)+apiPath+below,
-			theirs[:len(theirs)-1]+apiPath+below, theirs+"%20"+apiPath+below, theirs+"."+apiPath+below, strings.ReplaceAll(theirs, "/", "%2f")+apiPath+below,
-			"/"+strings.ReplaceAll(theirs[1:], "/", "%2F")+apiPath+below, "/"+strings.ReplaceAll(theirs[1:], "/", `\`)+apiPath+below, "/"+strings.ReplaceAll(theirs[1:], "/", "//")+apiPath+below)
+		list = append(
+			list, first+apiPath+below, "/"+strings.ToUpper(theirs[1:2])+theirs[2:]+apiPath+below,
+			strings.ToUpper(theirs)+apiPath+below, theirs[:len(theirs)-1]+apiPath+below,
+			theirs+"%20"+apiPath+below, theirs+"."+apiPath+below,
+			strings.ReplaceAll(theirs, "/", "%2f")+apiPath+below,
+			"/"+strings.ReplaceAll(theirs[1:], "/", "%2F")+apiPath+below,
+			"/"+strings.ReplaceAll(theirs[1:], "/", `\`)+apiPath+below,
+			"/"+strings.ReplaceAll(theirs[1:], "/", "//")+apiPath+below,
+		)
 	}
 	return list
 }
 
-// crossPaths signs with one tenant's credential and spells another's paths, or its own in a way that
-// is not the API's.
+// crossPaths signs with one tenant's credential and spells another's paths, or its own in a way
+// that is not the API's.
 func crossPaths(ctx context.Context, t *target, n *tally) error {
 	for i := range t.Tenants {
 		for j := range t.Tenants {
@@ -70,9 +93,14 @@ func crossPaths(ctx context.Context, t *target, n *tally) error {
 			for below, body := range bodies {
 				tricks := pathTricks(mine.Prefix, theirs.Prefix, below)
 				if i != j {
-					tricks = append(tricks, theirs.path(below)) // with nothing but the wrong credential
+					tricks = append(
+						tricks, theirs.path(below),
+					) // with nothing but the wrong credential
 				}
-				inParallel(ctx, len(tricks), 4, func(k int) { crossPath(t, n, mine, theirs, tricks[k], below, body) })
+				inParallel(
+					ctx, len(tricks), 4,
+					func(k int) { crossPath(t, n, mine, theirs, tricks[k], below, body) },
+				)
 			}
 		}
 	}
@@ -109,7 +137,8 @@ func encoded(path string) string {
 	var b strings.Builder
 	for i := range len(path) {
 		c := path[i]
-		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~/", c) >= 0 {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+			strings.IndexByte("-._~/", c) >= 0 {
 			b.WriteByte(c)
 		} else {
 			fmt.Fprintf(&b, "%%%02X", c)
@@ -121,9 +150,14 @@ func encoded(path string) string {
 // foreignKeys are external key ids that do not belong to the tenant, with characters that patterns,
 // templates, paths and files give a meaning to.
 func foreignKeys(t *target, mine *tenant) []string {
-	list := []string{testKey, "demo-key-*", "*", "?", "[12]", "{key_id}", "demo-key-{key_id}", "../demo-key-3", "1%2f..%2f3", "%2a", "1%00", "1.", ".1", "1 ", "%31", "+1", "01", "1\x00",
-		"impotent_key", "encrypt_only_key", "decrypt_only_key", "..", ".", "-", "_", "$3", "1,3", "1;3", "1|3", strings.Repeat("1", 128), strings.Repeat("1", 129), strings.Repeat("a", 4000), "\u0661", "\uff11",
-		"xks-proxy-test%20", "XKS-PROXY-TEST", "xks-proxy-tes?", "xks-proxy-tes*", "0x1", "1.0", "-key-3", "key-3"}
+	list := []string{
+		testKey, "demo-key-*", "*", "?", "[12]", "{key_id}", "demo-key-{key_id}", "../demo-key-3",
+		"1%2f..%2f3", "%2a", "1%00", "1.", ".1", "1 ", "%31", "+1", "01", "1\x00", "impotent_key",
+		"encrypt_only_key", "decrypt_only_key", "..", ".", "-", "_", "$3", "1,3", "1;3", "1|3",
+		strings.Repeat("1", 128), strings.Repeat("1", 129), strings.Repeat("a", 4000), "\u0661",
+		"\uff11", "xks-proxy-test%20", "XKS-PROXY-TEST", "xks-proxy-tes?", "xks-proxy-tes*", "0x1",
+		"1.0", "-key-3", "key-3",
+	}
 	for i := range t.Tenants {
 		other := &t.Tenants[i]
 		if other != mine {
@@ -137,7 +171,8 @@ func foreignKeys(t *target, mine *tenant) []string {
 	return list
 }
 
-// crossKeys asks for others' keys on one's own path, and gives others' ciphertexts to one's own keys.
+// crossKeys asks for others' keys on one's own path, and gives others' ciphertexts to one's own
+// keys.
 func crossKeys(ctx context.Context, t *target, n *tally) error {
 	c := &wire{target: t}
 	defer c.close()
@@ -148,14 +183,18 @@ func crossKeys(ctx context.Context, t *target, n *tally) error {
 			own[key] = true
 		}
 		for _, key := range foreignKeys(t, mine) {
-			if own[key] || mine.Patterns != nil && key != testKey && !strings.ContainsAny(key, "*?") {
+			if own[key] ||
+				mine.Patterns != nil && key != testKey && !strings.ContainsAny(key, "*?") {
 				continue
 			}
 			for operation, body := range map[string][]byte{"encrypt": encryptBody("crossing"), "decrypt": decryptBody(t.Sealed[(i+1)%len(t.Sealed)]), "metadata": metadataBody()} {
 				if ctx.Err() != nil {
 					return fmt.Errorf("not all keys were tried: %w", ctx.Err())
 				}
-				r, err := askPatiently(c, func() []byte { return newSketch(t, mine, "/keys/"+key+"/"+operation, body).bytes() })
+				r, err := askPatiently(
+					c,
+					func() []byte { return newSketch(t, mine, "/keys/"+key+"/"+operation, body).bytes() },
+				)
 				n.noteReply(r, err)
 				if r != nil && r.status == 200 {
 					n.accept("%s reaches key %q by %s: %s", mine.Name, key, operation, r.body)
@@ -170,7 +209,8 @@ func crossKeys(ctx context.Context, t *target, n *tally) error {
 	return nil
 }
 
-// askPatiently asks again where unknown keys are shed: the look that tells that there is no such key.
+// askPatiently asks again where unknown keys are shed: the look that tells that there is no such
+// key.
 func askPatiently(c *wire, request func() []byte) (*reply, error) {
 	for try := 1; ; try++ {
 		r, err := c.ask(request())

@@ -1,7 +1,7 @@
 package main
 
-// Whether the time of a refusal tells that an access key id exists (requirement A4). The attacker sits
-// as near as can be, on the same machine.
+// Whether the time of a refusal tells that an access key id exists (requirement A4). The attacker
+// sits as near as can be, on the same machine.
 
 import (
 	"context"
@@ -66,8 +66,12 @@ func timing(ctx context.Context, t *target, n *tally) error {
 		}
 	}
 	difference, deviation := compare(known, unknown)
-	n.remark("an unknown access key id takes %.2f µs longer than a known one, ± %.2f µs (median of %d)", micro(difference), micro(deviation), min(len(known), len(unknown)))
-	if difference.Abs() > timingLeast && math.Abs(float64(difference)) > timingSigma*float64(deviation) {
+	n.remark(
+		"an unknown access key id takes %.2f µs longer than a known one, ± %.2f µs (median of %d)",
+		micro(difference), micro(deviation), min(len(known), len(unknown)),
+	)
+	if difference.Abs() > timingLeast &&
+		math.Abs(float64(difference)) > timingSigma*float64(deviation) {
 		n.accept("the time of a refusal tells whether an access key id exists")
 	}
 	return nil

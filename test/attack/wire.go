@@ -39,7 +39,10 @@ func dialFrom(address, from string) (net.Conn, error) {
 		return d.Dial("tcp", address)
 	}
 	n := sources.Add(1)
-	d := net.Dialer{Timeout: replyLimit, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, byte(1+n/200%50), byte(1+n%200))}}
+	d := net.Dialer{
+		Timeout:   replyLimit,
+		LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, byte(1+n/200%50), byte(1+n%200))},
+	}
 	return d.Dial("tcp", address)
 }
 
@@ -47,7 +50,10 @@ func dialFrom(address, from string) (net.Conn, error) {
 func (t *target) tlsConfig(protocol string) *tls.Config {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(t.CA))
-	return &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: []string{protocol}, MinVersion: tls.VersionTLS12}
+	return &tls.Config{
+		RootCAs: roots, ServerName: "localhost", NextProtos: []string{protocol},
+		MinVersion: tls.VersionTLS12,
+	}
 }
 
 // dialTLS opens a connection for a protocol, "http/1.1" or "h2".
@@ -153,7 +159,9 @@ func (c *wire) read() (*reply, error) {
 	if err != nil && isTimeout(err) {
 		return nil, err
 	}
-	return &reply{status: response.StatusCode, close: response.Close, body: body, header: response.Header}, nil
+	return &reply{
+		status: response.StatusCode, close: response.Close, body: body, header: response.Header,
+	}, nil
 }
 
 // ask sends one request on the connection and reads one reply.

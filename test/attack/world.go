@@ -2,9 +2,9 @@ package main
 
 // The world of a run: a pair of software HSMs and the program in front of it, with four key stores.
 // One path prefix begins with another, one key store reaches its keys by a template, one has no
-// prefix and every label, and one has a quota. Two more exist under a host name of their own only. Half of them stand in
-// the configuration file, half in files of their own. A second port asks for client
-// certificates, a third one is for a load balancer that speaks the PROXY protocol.
+// prefix and every label, and one has a quota. Two more exist under a host name of their own only.
+// Half of them stand in the configuration file, half in files of their own. A second port asks for
+// client certificates, a third one is for a load balancer that speaks the PROXY protocol.
 
 import (
 	"context"
@@ -77,13 +77,31 @@ func (w *world) build(ctx context.Context) error {
 		return err
 	}
 	w.target = target{CA: string(d.CA), Tenants: []tenant{
-		{Name: "agency", Prefix: "/agency", Keys: []string{"1", "2"}, Labels: []string{"demo-key-1", "demo-key-2"}, Template: "demo-key-{key_id}"},
-		{Name: "archive", Prefix: "/agency/archive", Keys: []string{"demo-key-3", "demo-key-4"}, Labels: []string{"demo-key-3", "demo-key-4"}, OwnFile: true},
-		{Name: "everything", Prefix: "", Keys: []string{"demo-key-1"}, Labels: []string{"demo-key-1"}, Patterns: []string{"*"}},
-		{Name: "noisy", Prefix: "/noisy", Keys: []string{"demo-key-4"}, Labels: []string{"demo-key-4"}, Quota: noisyQuota, OwnFile: true},
+		{
+			Name: "agency", Prefix: "/agency", Keys: []string{"1", "2"},
+			Labels: []string{"demo-key-1", "demo-key-2"}, Template: "demo-key-{key_id}",
+		},
+		{
+			Name: "archive", Prefix: "/agency/archive", Keys: []string{"demo-key-3", "demo-key-4"},
+			Labels: []string{"demo-key-3", "demo-key-4"}, OwnFile: true,
+		},
+		{
+			Name: "everything", Prefix: "", Keys: []string{"demo-key-1"},
+			Labels: []string{"demo-key-1"}, Patterns: []string{"*"},
+		},
+		{
+			Name: "noisy", Prefix: "/noisy", Keys: []string{"demo-key-4"},
+			Labels: []string{"demo-key-4"}, Quota: noisyQuota, OwnFile: true,
+		},
 	}, Housed: []tenant{
-		{Name: "north", Prefix: "/north", Keys: []string{"demo-key-1"}, Labels: []string{"demo-key-1"}, Host: "north.attack.test"},
-		{Name: "south", Prefix: "/south", Keys: []string{"demo-key-2"}, Labels: []string{"demo-key-2"}, Host: "south.attack.test", OwnFile: true},
+		{
+			Name: "north", Prefix: "/north", Keys: []string{"demo-key-1"},
+			Labels: []string{"demo-key-1"}, Host: "north.attack.test",
+		},
+		{
+			Name: "south", Prefix: "/south", Keys: []string{"demo-key-2"},
+			Labels: []string{"demo-key-2"}, Host: "south.attack.test", OwnFile: true,
+		},
 	}}
 	w.target.ClientCA, err = newAuthority()
 	if err != nil {
@@ -106,12 +124,20 @@ func (w *world) build(ctx context.Context) error {
 func (w *world) writeConfig(d *demo.Demo) (string, error) {
 	var hsms, members, stores []object
 	for _, h := range d.HSMs {
-		hsms = append(hsms, object{"name": h.Name, "profile": "softhsm", "module": h.Module, "token": h.Token,
-			"pin": object{"file": h.PINFile}, "environment": []string{"SOFTHSM2_CONF=" + h.SoftHSM2Conf}})
+		hsms = append(
+			hsms,
+			object{"name": h.Name, "profile": "softhsm", "module": h.Module, "token": h.Token,
+				"pin": object{
+					"file": h.PINFile,
+				}, "environment": []string{"SOFTHSM2_CONF=" + h.SoftHSM2Conf}},
+		)
 		members = append(members, object{"hsm": h.Name})
 	}
 	clientCA := filepath.Join(w.dir, "clients.crt")
-	err := errors.Join(os.Mkdir(filepath.Join(w.dir, storeDirectory), 0o700), os.WriteFile(clientCA, w.target.ClientCA.Certificate, 0o600))
+	err := errors.Join(
+		os.Mkdir(filepath.Join(w.dir, storeDirectory), 0o700),
+		os.WriteFile(clientCA, w.target.ClientCA.Certificate, 0o600),
+	)
 	if err != nil {
 		return "", err
 	}
@@ -135,8 +161,12 @@ func (w *world) writeConfig(d *demo.Demo) (string, error) {
 					"trusted": []string{trustedBalancer}}},
 			},
 			"tls": object{"certificate": d.File("server.crt"), "key": d.File("server.key")}},
-		"health":          object{"listen": "127.0.0.2:0"}, // the program refuses twice the same, and takes port 0 for one
-		"state_directory": filepath.Join(w.dir, "state"), "admin": object{"socket": filepath.Join(w.dir, "admin.sock")},
+		"health": object{
+			"listen": "127.0.0.2:0",
+		}, // the program refuses twice the same, and takes port 0 for one
+		"state_directory": filepath.Join(
+			w.dir, "state",
+		), "admin": object{"socket": filepath.Join(w.dir, "admin.sock")},
 		"hsms": hsms, "hsm_groups": []object{{"name": "main", "hsms": members, "test_key": testKey}}, "key_stores": stores,
 	})
 	if err != nil {
@@ -148,7 +178,8 @@ func (w *world) writeConfig(d *demo.Demo) (string, error) {
 
 const storeDirectory = "key_stores.d" // the default
 
-// keyStore makes the credential of a key store, and its section of the configuration; nil if that went into a file of its own.
+// keyStore makes the credential of a key store, and its section of the configuration; nil if that
+// went into a file of its own.
 func (w *world) keyStore(t *tenant) (object, error) {
 	made, err := sigv4.GenerateCredential()
 	if err != nil {
@@ -168,8 +199,10 @@ func (w *world) keyStore(t *tenant) (object, error) {
 		keys["label"] = t.Template
 	}
 	store := object{"name": t.Name, "path_prefix": t.Prefix, "hsm_group": "main", "keys": keys,
-		"quota":       object{"requests_per_second": t.Quota},
-		"credentials": []object{{"access_key_id": t.Credential.ID, "secret_access_key": object{"file": secret}}}}
+		"quota": object{"requests_per_second": t.Quota},
+		"credentials": []object{
+			{"access_key_id": t.Credential.ID, "secret_access_key": object{"file": secret}},
+		}}
 	if t.Host != "" {
 		store["hosts"] = []string{t.Host}
 	}

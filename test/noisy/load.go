@@ -36,9 +36,11 @@ func sign(d *demo.Demo, path string, by sigv4.Credential) ([]byte, error) {
 			"kmsKeyArn":       "arn:aws:kms:us-east-2:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",
 			"kmsOperation":    "GenerateDataKey", "kmsRequestId": "4112f4d6-db54-4af4-ae30-c55a22a8dfae", "kmsViaService": "ebs",
 		},
-		"additionalAuthenticatedData": base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{'a'}, 300)),
-		"plaintext":                   base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{'p'}, 48)),
-		"encryptionAlgorithm":         "AES_GCM",
+		"additionalAuthenticatedData": base64.StdEncoding.EncodeToString(
+			bytes.Repeat([]byte{'a'}, 300),
+		),
+		"plaintext":           base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{'p'}, 48)),
+		"encryptionAlgorithm": "AES_GCM",
 	})
 	if err != nil {
 		return nil, err
@@ -50,12 +52,16 @@ func sign(d *demo.Demo, path string, by sigv4.Credential) ([]byte, error) {
 	request.Header.Set("Content-Type", "application/json")
 	credential := aws.Credentials{AccessKeyID: by.AccessKeyID, SecretAccessKey: by.SecretAccessKey}
 	hash := sha256.Sum256(body)
-	err = v4.NewSigner().SignHTTP(context.Background(), credential, request, hex.EncodeToString(hash[:]), "kms-xks-proxy", d.Region, time.Now())
+	err = v4.NewSigner().
+		SignHTTP(context.Background(), credential, request, hex.EncodeToString(hash[:]), "kms-xks-proxy", d.Region, time.Now())
 	if err != nil {
 		return nil, err
 	}
 	var text bytes.Buffer
-	fmt.Fprintf(&text, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n", path, request.URL.Host, len(body))
+	fmt.Fprintf(
+		&text, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n", path, request.URL.Host,
+		len(body),
+	)
 	_ = request.Header.Write(&text) // to memory
 	text.WriteString("\r\n")
 	text.Write(body)
@@ -119,7 +125,10 @@ type client struct {
 }
 
 func (s *server) dial() (*client, error) {
-	conn, err := tls.Dial("tcp", s.address, &tls.Config{RootCAs: s.roots, ServerName: "localhost", MinVersion: tls.VersionTLS12})
+	conn, err := tls.Dial(
+		"tcp", s.address,
+		&tls.Config{RootCAs: s.roots, ServerName: "localhost", MinVersion: tls.VersionTLS12},
+	)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}

@@ -1,13 +1,16 @@
-// Command noisy measures what a quiet key store feels of a noisy one that asks for ten times its quota, on the real program.
+// Command noisy measures what a quiet key store feels of a noisy one that asks for ten times its
+// quota, on the real program.
 //
 //	go run ./test/noisy -proxy bin/xks-proxy -seconds 60
 //
-// Phases of ten seconds alternate in one run, because machines are noisy themselves: the quiet key store alone, and with the
-// noise. A third kind sends the same noise to a bare HTTPS server beside the proxy: this process and its TLS share the
-// processors with the proxy, and what that costs is not a fault of the proxy's.
+// Phases of ten seconds alternate in one run, because machines are noisy themselves: the quiet key
+// store alone, and with the noise. A third kind sends the same noise to a bare HTTPS server beside
+// the proxy: this process and its TLS share the processors with the proxy, and what that costs is
+// not a fault of the proxy's.
 //
-// The exit code is 1 if a quiet request was not served. The last column says how long no processor was free for something that
-// needs nothing else: with much of that the rest says little about the proxy.
+// The exit code is 1 if a quiet request was not served. The last column says how long no processor
+// was free for something that needs nothing else: with much of that the rest says little about the
+// proxy.
 package main
 
 import (
@@ -45,14 +48,22 @@ func main() {
 	log.SetFlags(0)
 	o := new(options)
 	flag.StringVar(&o.proxy, "proxy", "bin/xks-proxy", "the program to measure")
-	flag.IntVar(&o.seconds, "seconds", 60, "length of the whole measurement; the phases take ten seconds, or a sixth of it if that is less")
+	flag.IntVar(
+		&o.seconds, "seconds", 60,
+		"length of the whole measurement; the phases take ten seconds, or a sixth of it if that is less",
+	)
 	flag.IntVar(&o.quota, "quota", 200, "quota of the noisy key store, requests a second; 0: none")
 	flag.IntVar(&o.noise, "noise", 2000, "what it sends, requests a second")
 	flag.IntVar(&o.quiet, "quiet", 100, "what the quiet key store sends, requests a second")
-	flag.IntVar(&o.connections, "connections", 32, "connections of the noisy key store; the quiet one has 8")
+	flag.IntVar(
+		&o.connections, "connections", 32,
+		"connections of the noisy key store; the quiet one has 8",
+	)
 	flag.Parse()
 	if o.seconds < 6 || o.seconds > 240 {
-		log.Fatal("-seconds: from 6 to 240, because the requests are signed once and a signature is good for five minutes")
+		log.Fatal(
+			"-seconds: from 6 to 240, because the requests are signed once and a signature is good for five minutes",
+		)
 	}
 	err := run(o)
 	if err != nil {
@@ -89,7 +100,10 @@ func run(o *options) error {
 			if err != nil {
 				return err
 			}
-			fmt.Printf("%-16s %v, CPU of the proxy and its HSMs %.0f %%\n", p.name, each, 100*cpu.Seconds()/each.Seconds())
+			fmt.Printf(
+				"%-16s %v, CPU of the proxy and its HSMs %.0f %%\n", p.name, each,
+				100*cpu.Seconds()/each.Seconds(),
+			)
 		}
 	}
 	return report(o, phases)
@@ -116,13 +130,22 @@ func measure(w *world, o *options, p *phase, lasting time.Duration) (time.Durati
 }
 
 func report(o *options, phases []*phase) error {
-	fmt.Printf("\nquiet: %d requests a second; noise: %d a second, at a quota of %d\n\n", o.quiet, o.noise, o.quota)
-	fmt.Println("| phase | quiet requests | p50 | p99 | max | noisy requests, by status | p50 | p99 | the machine stood still for |")
+	fmt.Printf(
+		"\nquiet: %d requests a second; noise: %d a second, at a quota of %d\n\n", o.quiet, o.noise,
+		o.quota,
+	)
+	fmt.Println(
+		"| phase | quiet requests | p50 | p99 | max | noisy requests, by status | p50 | p99 | the machine stood still for |",
+	)
 	fmt.Println("|---|---|---|---|---|---|---|---|---|")
 	failed := 0
 	for _, p := range phases {
-		fmt.Printf("| %s | %s | %s | %s | %s | %s | %s | %s | %.0f ms |\n", p.name, p.quiet.statuses(), p.quiet.percentile(50), p.quiet.percentile(99), p.quiet.percentile(100),
-			p.noisy.statuses(), p.noisy.percentile(50), p.noisy.percentile(99), float64(p.still)/1e6)
+		fmt.Printf(
+			"| %s | %s | %s | %s | %s | %s | %s | %s | %.0f ms |\n", p.name, p.quiet.statuses(),
+			p.quiet.percentile(50), p.quiet.percentile(99), p.quiet.percentile(100),
+			p.noisy.statuses(), p.noisy.percentile(50), p.noisy.percentile(99),
+			float64(p.still)/1e6,
+		)
 		failed += p.quiet.failures()
 	}
 	if failed > 0 {
@@ -131,7 +154,8 @@ func report(o *options, phases []*phase) error {
 	return nil
 }
 
-// result is what became of requests: times count from when each was due, so that a stall hides nothing.
+// result is what became of requests: times count from when each was due, so that a stall hides
+// nothing.
 type result struct {
 	took   []time.Duration
 	counts map[int]int // by status; 0: no reply

@@ -1,6 +1,7 @@
 package main
 
-// What is measured: the program on a pair of demo tokens with two key stores, and a bare HTTPS server.
+// What is measured: the program on a pair of demo tokens with two key stores, and a bare HTTPS
+// server.
 
 import (
 	"context"
@@ -118,7 +119,10 @@ func (w *world) serve(o *options, config string) error {
 	}
 	defer log.Close()
 	w.command = exec.Command(o.proxy, "serve", "--config", config)
-	w.command.Env = append(os.Environ(), "XKS_LOG_OUTPUT=stderr", "XKS_HEALTH_LISTEN=", fmt.Sprintf("XKS_KEY_STORES_0_QUOTA_REQUESTS_PER_SECOND=%d", o.quota))
+	w.command.Env = append(
+		os.Environ(), "XKS_LOG_OUTPUT=stderr", "XKS_HEALTH_LISTEN=",
+		fmt.Sprintf("XKS_KEY_STORES_0_QUOTA_REQUESTS_PER_SECOND=%d", o.quota),
+	)
 	w.command.Stdout, w.command.Stderr = log, log
 	w.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	err = w.command.Start()
@@ -142,16 +146,24 @@ func (w *world) startBare(d *demo.Demo) error {
 	if err != nil {
 		return err
 	}
-	w.listener, err = tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
+	w.listener, err = tls.Listen(
+		"tcp", "127.0.0.1:0",
+		&tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
+	)
 	if err != nil {
 		return err
 	}
 	answer := []byte(strings.Repeat("x", 250))
 	go func() {
-		_ = http.Serve(w.listener, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { // it ends with the listener
-			_, _ = io.Copy(io.Discard, r.Body) // the client will notice
-			_, _ = rw.Write(answer)
-		}))
+		_ = http.Serve(
+			w.listener,
+			http.HandlerFunc(
+				func(rw http.ResponseWriter, r *http.Request) { // it ends with the listener
+					_, _ = io.Copy(io.Discard, r.Body) // the client will notice
+					_, _ = rw.Write(answer)
+				},
+			),
+		)
 	}()
 	w.bare = &server{address: w.listener.Addr().String(), roots: d.Roots, request: w.noisy.request}
 	return nil

@@ -62,8 +62,8 @@ var (
 	errNotTCP = errors.New("the header is not about a TCP connection")
 )
 
-// headerTally counts the outcomes, and logs refusals: one line in ten seconds for each outcome.
-type headerTally struct {
+// headerStats counts the outcomes, and logs refusals: one line in ten seconds for each outcome.
+type headerStats struct {
 	log    *zap.Logger
 	counts map[HeaderOutcome]*headerCount // never changed
 }
@@ -73,8 +73,8 @@ type headerCount struct {
 	alarm rate.Sometimes
 }
 
-func newHeaderTally(log *zap.Logger) *headerTally {
-	t := &headerTally{log: log, counts: map[HeaderOutcome]*headerCount{}}
+func newHeaderStats(log *zap.Logger) *headerStats {
+	t := &headerStats{log: log, counts: map[HeaderOutcome]*headerCount{}}
 	for _, outcome := range HeaderOutcomes {
 		t.counts[outcome] = &headerCount{alarm: rate.Sometimes{First: 1, Interval: alarmInterval}}
 	}
@@ -83,7 +83,7 @@ func newHeaderTally(log *zap.Logger) *headerTally {
 
 // refuse counts and logs a refusal and gives the error that ends the connection. from is who
 // connected, or for whom a trusted source did, and never what a refused header says.
-func (t *headerTally) refuse(outcome HeaderOutcome, from net.Addr, detail error) error {
+func (t *headerStats) refuse(outcome HeaderOutcome, from net.Addr, detail error) error {
 	count := t.counts[outcome]
 	all := count.all.Add(1)
 	count.alarm.Do(func() {
@@ -154,7 +154,7 @@ func (s *headerSender) read(c *Conn) {
 			return
 		}
 		reader := bufio.NewReaderSize(c.Conn, headerBuffer)
-		s.remote, s.err = c.crowd.headers.read(reader, s.remote)
+		s.remote, s.err = c.shared.headers.read(reader, s.remote)
 		if s.err != nil {
 			return
 		}
@@ -167,7 +167,7 @@ func (s *headerSender) read(c *Conn) {
 }
 
 // read gives the client's address, or peer's if it connects for itself.
-func (t *headerTally) read(reader *bufio.Reader, peer net.Addr) (net.Addr, error) {
+func (t *headerStats) read(reader *bufio.Reader, peer net.Addr) (net.Addr, error) {
 	_, err := reader.Peek(1)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -234,7 +234,7 @@ func (c *Conn) receive(b []byte) (int, error) {
 	if !c.begun && n > 0 {
 		c.begun = true
 		if isHeader(b[:n]) {
-			return 0, c.crowd.headers.refuse(HeaderUntrusted, c.RemoteAddr(), errForged)
+			return 0, c.shared.headers.refuse(HeaderUntrusted, c.RemoteAddr(), errForged)
 		}
 	}
 	return n, err

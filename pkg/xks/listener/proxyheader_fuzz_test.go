@@ -22,10 +22,10 @@ func FuzzPROXYHeader(f *testing.F) {
 	}
 	peer := &net.TCPAddr{IP: net.ParseIP(balancer), Port: 1}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		tally := newHeaderTally(zap.NewNop())
+		stats := newHeaderStats(zap.NewNop())
 		source := bytes.NewReader(data)
 		reader := bufio.NewReaderSize(source, headerBuffer)
-		remote, err := tally.read(reader, peer)
+		remote, err := stats.read(reader, peer)
 		if remote == nil || remote.String() == "" {
 			t.Fatal("no address")
 		}
@@ -46,8 +46,8 @@ func FuzzPROXYHeader(f *testing.F) {
 		if !bytes.HasSuffix(data, rest) || !isHeader(header) || len(header) > 16+4096 {
 			t.Fatalf("the header of %q is %q", data, header)
 		}
-		clients := tally.counts[HeaderClient].all.Load()
-		locals := tally.counts[HeaderLocal].all.Load()
+		clients := stats.counts[HeaderClient].all.Load()
+		locals := stats.counts[HeaderLocal].all.Load()
 		if clients+locals != 1 || locals == 1 && remote != net.Addr(peer) {
 			t.Fatalf("%d of a client and %d without, remote %s", clients, locals, remote)
 		}
@@ -59,11 +59,11 @@ func BenchmarkPROXYHeader(b *testing.B) {
 	peer := &net.TCPAddr{IP: net.ParseIP(balancer), Port: 1}
 	for name, header := range map[string]string{"v1": v1Client, "v2": v2(0x21, 0x11, tcp4)} {
 		b.Run(name, func(b *testing.B) {
-			tally := newHeaderTally(zap.NewNop())
+			stats := newHeaderStats(zap.NewNop())
 			b.ReportAllocs()
 			for b.Loop() {
 				reader := bufio.NewReaderSize(strings.NewReader(header), headerBuffer)
-				_, err := tally.read(reader, peer)
+				_, err := stats.read(reader, peer)
 				if err != nil {
 					b.Fatal(err)
 				}

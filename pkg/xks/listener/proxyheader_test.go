@@ -327,7 +327,7 @@ func TestPROXYTrustChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	beside := &edge{Listener: e.Beside(other), t: t}
+	beside := &edge{Listener: e.WithSharedLimits(other), t: t}
 	for _, test := range []struct {
 		name    string
 		port    *edge

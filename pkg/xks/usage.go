@@ -1,0 +1,120 @@
+package xks
+
+// What is counted of requests, without a lock and without a look-up: arrays of atomics. A key
+// store's ledger outlives a reload, so that requests which began before it and end after it are
+// counted in the same place.
+
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// ledger is what one key store remembers: some 600 bytes, and 40 for each key that has used up some
+// of its rate.
+type usage struct {
+	requests      [operationCount]outcomeCounts
+	denials       atomic.Uint64
+	shadowDenials atomic.Uint64
+	lastRequest   atomic.Int64 // authenticated; Unix seconds; 0: none
+
+	bucket bucket
+	keys   keyBuckets
+}
+
+// outcomeCounts has a count for each of outcomes.
+type outcomeCounts [outcomeCount]atomic.Uint64
+
+const (
+	operationCount = 4
+	outcomeCount   = 13
+)
+
+// outcomes are what can become of a request. "ok" is the first.
+var outcomes = [outcomeCount]errorName{
+	"ok", validation, invalidState, invalidCiphertext, invalidKeyUsage, authenticationFailed, accessDenied, keyNotFound,
+	invalidURIPath, throttling, internal, unsupported, dependencyTimeout,
+}
+
+func (c *outcomeCounts) add(failed *apiError) {
+	outcome := 0
+	if failed != nil {
+		outcome = slices.Index(outcomes[:], failed.name)
+	}
+	c[outcome].Add(1)
+}
+
+// appendTo appends every outcome that can be, and every other that was seen. A counter that
+// monitoring sees for the first time at 500 has not increased for it: so each has to be there at 0
+// before.
+func (c *outcomeCounts) appendTo(
+	list []RequestCount, operation string, possible map[errorName]bool,
+) []RequestCount {
+	for i := range c {
+		if n := c[i].Load(); n > 0 || possible[outcomes[i]] {
+			list = append(
+				list, RequestCount{Operation: operation, Outcome: string(outcomes[i]), Count: n},
+			)
+		}
+	}
+	return list
+}
+
+// latencyBounds are the upper ends of the histogram's buckets; what takes longer is only in the
+// whole.
+var latencyBounds = [...]time.Duration{
+	500 * time.Microsecond, time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond,
+	50 * time.Millisecond, 100 * time.Millisecond, 150 * time.Millisecond, 200 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
+}
+
+// histogram counts each time in one bucket only; what a reader sees is added up.
+type histogram struct {
+	counts [len(latencyBounds) + 1]atomic.Uint64
+	sum    atomic.Int64 // ns
+}
+
+func (h *histogram) add(took time.Duration) {
+	bucket := 0
+	for bucket < len(latencyBounds) && took > latencyBounds[bucket] {
+		bucket++
+	}
+	h.counts[bucket].Add(1)
+	h.sum.Add(int64(took))
+}
+
+func (h *histogram) status(operation string) OperationStatus {
+	s := OperationStatus{Operation: operation, Sum: time.Duration(h.sum.Load())}
+	for i := range h.counts {
+		s.Count += h.counts[i].Load()
+		if i < len(latencyBounds) {
+			s.Buckets = append(s.Buckets, Bucket{UpTo: latencyBounds[i], Count: s.Count})
+		}
+	}
+	return s
+}
+
+// count enters a request that has been answered. Only what somebody signed for counts in the times:
+// strangers must not be able to make the proxy look quick, or slow.
+func (x *exchange) count(failed *apiError, took time.Duration) {
+	if x.store == nil {
+		x.handler.refused.add(failed)
+		return
+	}
+	l := x.store.usage
+	l.requests[x.op.number].add(failed)
+	if x.identity.AccessKeyID == "" {
+		return
+	}
+	x.handler.latencies[x.op.number].add(took)
+	if now := x.clock.start.Unix(); l.lastRequest.Load() < now {
+		l.lastRequest.Store(now) // of two at once either will do
+	}
+	if d := x.decision; d != nil {
+		switch {
+		case !d.Allowed:
+			l.denials.Add(1)
+		case d.Shadow:
+			l.shadowDenials.Add(1)
+		}
+	}
+}
