@@ -116,7 +116,8 @@ func checkOwner(path string, info fs.FileInfo) error {
 	user := os.Geteuid()
 	if int(owner.Uid) != user && owner.Uid != 0 {
 		return fmt.Errorf(
-			"%s belongs to user %d, and the proxy runs as user %d; check its content, then run: chown %d %s",
+			"%s belongs to user %d, and the proxy runs as user %d; check its content, then run: "+
+				"chown %d %s",
 			path,
 			owner.Uid,
 			user,
