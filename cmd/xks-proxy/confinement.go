@@ -38,7 +38,7 @@ func newConfinement(c *config, h hsmConfig, kernel confine.Kernel) *confinement 
 
 // allowed is why the process cannot be started; nil if it can.
 func (c *confinement) allowed() error {
-	if !c.hsm.Confine.Required || c.kernel.Whole() {
+	if !c.hsm.Confine.Required || c.kernel.Complete() {
 		return nil
 	}
 	return fmt.Errorf(
@@ -141,7 +141,7 @@ func (c *confinement) status() confinementStatus {
 	case c.kernel == 0:
 		s.State = confinedNotAble
 		return s
-	case !c.kernel.Whole():
+	case !c.kernel.Complete():
 		s.State = confinedPartly
 	}
 	c.mu.Lock()

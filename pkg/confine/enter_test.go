@@ -67,7 +67,7 @@ func TestEnter(t *testing.T) {
 		Allow:   []string{filepath.Join(dir, "own", "hsm")},
 	}.Resolve()
 	have := ThisKernel()
-	if !have.Whole() {
+	if !have.Complete() {
 		t.Fatalf("this test needs Landlock ABI %d, the kernel has %s", whole, have)
 	}
 	for kernel := Kernel(0); kernel <= have; kernel++ {
@@ -85,7 +85,7 @@ func TestEnter(t *testing.T) {
 				t.Fatalf("%v: %s", err, out)
 			}
 			want := fmt.Sprintf("read secret: %v\nread conf: false\ntruncate: %v\nsignal: %v\n",
-				kernel > 0, kernel >= withTruncate, kernel >= whole)
+				kernel > 0, kernel >= withTruncate, kernel >= complete)
 			if string(out) != want {
 				t.Errorf("refused:\n%s\nwant:\n%s", out, want)
 			}
