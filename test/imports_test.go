@@ -42,9 +42,9 @@ var importRules = map[string]importRule{
 	"pkg/hsm/catalogue": {ours: []string{"pkg/hsm", "pkg/durable"}, pure: true},
 	"pkg/hsm/decide":    {ours: []string{"pkg/hsm", "pkg/hsm/catalogue"}, standardOnly: true, pure: true},
 	"pkg/hsm/status":    {ours: []string{"pkg/hsm", "pkg/hsm/catalogue"}, standardOnly: true, pure: true},
-	"pkg/hsm/standing":  {ours: []string{"pkg/hsm", "pkg/hsm/status"}, pure: true},
+	"pkg/hsm/breaker":   {ours: []string{"pkg/hsm", "pkg/hsm/status"}, pure: true},
 	"pkg/hsm/group": {ours: []string{"pkg/hsm", "pkg/hsm/catalogue", "pkg/hsm/decide", "pkg/hsm/status",
-		"pkg/hsm/standing"}, pure: true},
+		"pkg/hsm/breaker"}, pure: true},
 	"pkg/authz":        {pure: true},
 	"pkg/audit":        {pure: true},
 	"pkg/hsm/hsmtest":  {ours: []string{"pkg/hsm"}, pure: true},
@@ -65,15 +65,19 @@ var importRules = map[string]importRule{
 	"internal/text":       {pure: true},
 	"internal/sharedlib":  {standardOnly: true, pure: true},
 	"internal/version":    {standardOnly: true, pure: true},
+	testkit:               {ours: []string{"configs", "internal/text"}, pure: true},
 	"cmd/xks-proxy": {ours: []string{"configs", "internal/filewatch", "internal/guarded", "internal/isolation",
 		"internal/lastuse", "internal/peer", "internal/secret", "internal/subprocess", "internal/access", "internal/sharedlib", "internal/text",
 		"internal/version",
-		"pkg/sigv4", "pkg/hsm", "pkg/hsm/catalogue", "pkg/hsm/group", "pkg/hsm/status", "pkg/hsm/standing",
+		"pkg/sigv4", "pkg/hsm", "pkg/hsm/catalogue", "pkg/hsm/group", "pkg/hsm/status", "pkg/hsm/breaker",
 		"pkg/hsm/pkcs11", "pkg/hsm/worker", "pkg/xks", "pkg/xks/listener",
 		"pkg/authz", "pkg/audit", "pkg/durable", "pkg/confine"}},
 }
 
-const miekg = "github.com/miekg/pkcs11"
+const (
+	miekg   = "github.com/miekg/pkcs11"
+	testkit = "internal/testkit" // what tests share
+)
 
 // noRooms are names that say nothing about what is inside.
 var noRooms = []string{"util", "utils", "common", "helper", "helpers", "misc", "config"}
@@ -121,11 +125,13 @@ func forbidden(name string, rule importRule, isTest bool, imported string, stand
 		return "nothing imports a command"
 	case ours && strings.HasSuffix(path.Base(other), "test") && !isTest:
 		return "fakes are for tests"
+	case other == testkit && !isTest:
+		return "only tests do"
 	case ours && !isTest && !slices.Contains(rule.ours, other):
 		return "imports go down only"
 	case imported == miekg && name != "pkg/hsm/pkcs11":
 		return "only pkg/hsm/pkcs11 does"
-	case imported == "testing" && name != "pkg/hsm/hsmtest" && !isTest:
+	case imported == "testing" && name != "pkg/hsm/hsmtest" && name != testkit && !isTest:
 		return "only tests do"
 	case rule.standardOnly && !standard && !ours:
 		return "this package keeps to the standard library"
@@ -230,6 +236,9 @@ func TestImportRulesCanFail(t *testing.T) {
 			"pkg/xks imports testing: only tests do"},
 		"a fake": {listed{ImportPath: "xks-proxy/cmd/xks-proxy", Imports: []string{"xks-proxy/pkg/hsm/hsmtest"}},
 			"cmd/xks-proxy imports xks-proxy/pkg/hsm/hsmtest: fakes are for tests"},
+		"what tests share": {listed{
+			ImportPath: "xks-proxy/cmd/xks-proxy", Imports: []string{"xks-proxy/internal/testkit"},
+		}, "cmd/xks-proxy imports xks-proxy/internal/testkit: only tests do"},
 		"a new package": {listed{ImportPath: "xks-proxy/pkg/cache"},
 			"pkg/cache: no import rule; give it a place in importRules and in docs/design.md"},
 	} {

@@ -4,9 +4,6 @@ package main
 // scripts. Durations are in nanoseconds.
 
 import (
-	"time"
-
-	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/hsm/worker"
 )
 
@@ -22,31 +19,6 @@ const (
 	adminStatusPath      = "/v1/status"
 	adminCredentialsPath = "/v1/credentials"
 )
-
-// adminStatus is the answer of adminListPath.
-type adminStatus struct {
-	Version   string                   `json:"version"`
-	Starting  bool                     `json:"starting,omitempty"` // it waits for its HSMs; no groups yet
-	Groups    []status.Group           `json:"groups"`             // in the order of the configuration
-	Processes map[string]processStatus `json:"processes"`          // by HSM
-}
-
-// processStatus is the process of one HSM.
-type processStatus struct {
-	Phase     worker.Phase `json:"phase"`
-	Since     time.Time    `json:"since"` // of the phase
-	PID       int          `json:"pid"`   // 0: there is none
-	Restarts  int          `json:"restarts"`
-	Sessions  int          `json:"sessions"`
-	Busy      int          `json:"busy"`                // sessions with a call in them
-	Hung      int          `json:"hung"`                // of these, longer than hang_timeout
-	Memory    int64        `json:"memoryBytes"`         // that it has for itself
-	Overgrown int          `json:"memoryReplacements"`  // of the restarts, those because of memory_limit_mib
-	InFlight  int          `json:"inFlight"`            // calls without an answer, those that no request waits for included
-	LastError string       `json:"lastError,omitempty"` // why the last process ended or did not start
-	EndedAt   time.Time    `json:"endedAt,omitzero"`    // of that
-	RetryAt   time.Time    `json:"retryAt,omitzero"`    // zero in phase failed: only "hsm restart" helps
-}
 
 func describeProcess(s worker.State) processStatus {
 	p := processStatus{

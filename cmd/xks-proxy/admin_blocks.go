@@ -36,20 +36,6 @@ type blockOrder struct {
 	By     peer.Peer
 }
 
-// blockList is the answer of GET adminBlocksPath.
-type blockList struct {
-	Blocks     []block           `json:"blocks"`               // of operators, the oldest first
-	Survive    bool              `json:"survive"`              // they are remembered across restarts
-	Unsaved    string            `json:"unsaved,omitempty"`    // why the file does not say what is in effect
-	Configured []configuredBlock `json:"configured,omitempty"` // by the configuration
-}
-
-// configuredBlock is a key store that its configuration blocks.
-type configuredBlock struct {
-	KeyStore string `json:"keyStore"`
-	Place    string `json:"place"` // FILE:LINE:COLUMN: KEY
-}
-
 func (a *admin) blockList() blockList {
 	blocks, unsaved := a.kill.look()
 	l := blockList{Blocks: append([]block{}, blocks...), Survive: a.kill.survives()}
@@ -59,7 +45,9 @@ func (a *admin) blockList() blockList {
 	c := a.config()
 	for i, k := range c.KeyStores {
 		if k.Blocked {
-			l.Configured = append(l.Configured, configuredBlock{k.Name, placeOf(c, fmt.Sprintf("key_stores[%d].blocked", i))})
+			l.Configured = append(l.Configured, configuredBlock{
+				KeyStore: k.Name, Place: placeOf(c, fmt.Sprintf("key_stores[%d].blocked", i)),
+			})
 		}
 	}
 	return l
@@ -88,7 +76,7 @@ func (a *admin) switched(name string, o blockOrder, message string, err error) (
 func (a *admin) blockTarget(ctx context.Context, o blockOrder) (string, error) {
 	if o.KeyStore != "" && !o.Force && !slices.Contains(a.keyStoreNames(), o.KeyStore) {
 		return "", refuse(errUnknownKeyStore, "there is no key store %q; %s Nothing was blocked; --force blocks it anyway, for a reload that brings it",
-			o.KeyStore, sentence(text.DidYouMean(o.KeyStore, a.keyStoreNames())))
+			o.KeyStore, text.Sentence(text.DidYouMean(o.KeyStore, a.keyStoreNames())))
 	}
 	by := o.By.String()
 	stands, before, err := a.kill.add(ctx, block{
@@ -269,11 +257,4 @@ func placeOf(c *config, path string) string {
 	}
 	file, key := c.source.locate(path) // of a tenant: in its own file
 	return strings.TrimSuffix(problem{File: file, Origin: c.source.origin(path), Path: key}.String(), ": ")
-}
-
-// blocks asks for what is blocked, as JSON too.
-func (c *adminClient) blocks(ctx context.Context) (*blockList, []byte, error) {
-	var list blockList
-	text, err := c.get(ctx, adminBlocksPath, &list)
-	return &list, text, err
 }

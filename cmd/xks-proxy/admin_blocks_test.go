@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/xks"
@@ -37,12 +38,12 @@ func TestBlockAndUnblockAKeyStore(t *testing.T) {
 	if !rig.inForce().KeyStores["finance"] {
 		t.Fatal("answered, and not in effect")
 	}
-	if !strings.Contains(readFile(t, rig.killPath()), "finance") {
+	if !strings.Contains(testkit.ReadFile(t, rig.killPath()), "finance") {
 		t.Error("answered, and not remembered")
 	}
 	rig.wantSaid(t, 0, "The key store finance was blocked already, by USER at TIME (case 4711). That block stands.", "block", "key-store", "finance", "--reason", "another")
 	rig.wantSaid(t, 0, "The block of the key store finance by USER at TIME (case 4711) was removed.", "unblock", "key-store", "finance")
-	if len(rig.inForce().KeyStores) != 0 || strings.Contains(readFile(t, rig.killPath()), "finance") {
+	if len(rig.inForce().KeyStores) != 0 || strings.Contains(testkit.ReadFile(t, rig.killPath()), "finance") {
 		t.Error("it stays blocked")
 	}
 	rig.wantSaid(t, 0, "The key store finance is not blocked; nothing was changed.", "unblock", "key-store", "finance")
@@ -104,7 +105,7 @@ func TestBlockWithoutADisk(t *testing.T) {
 func TestBlockWithoutAStateDirectory(t *testing.T) {
 	rig := newAdminRig(t)
 	rig.admin.kill = newKillSwitch("", nil, rig.admin.log)
-	rig.admin.kill.attach(&fakeEnforcer{})
+	rig.admin.kill.attach(&rig.held)
 	rig.wantSaid(t, 0, "The key store finance is blocked: from now on all its requests are answered InvalidStateException.\nWARNING: this block will NOT survive a restart of the proxy, because state_directory is \"\". Block it in the configuration too.", "block", "key-store", "finance")
 }
 
@@ -112,12 +113,16 @@ func TestBlockWithoutAStateDirectory(t *testing.T) {
 func TestBlockWhileTheProxyStarts(t *testing.T) {
 	rig := newAdminRig(t)
 	rig.admin.groups = func() []*group.Group { return nil }
-	rig.admin.kill.enforcer = nil // no handler yet
+	kill, err := openKillSwitch(t.TempDir(), rig.admin.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kill.close()
+	rig.admin.kill = kill // it has no handler yet
 	rig.wantSaid(t, 0, `The key with the label "key" is blocked in every key store: from now on Encrypt and Decrypt are answered InvalidStateException.
 Note: the proxy is starting; whether an HSM has such a key is not known yet.`, "block", "key", "key")
-	enforcer := &fakeEnforcer{}
-	rig.admin.kill.attach(enforcer)
-	if !enforcer.now().Keys[xks.BlockedKey{Key: "key"}] {
+	rig.admin.kill.attach(&rig.held)
+	if !rig.inForce().Keys[xks.BlockedKey{Key: "key"}] {
 		t.Error("the handler began without the block")
 	}
 }
@@ -158,15 +163,15 @@ func TestBlockUsage(t *testing.T) {
 // A configuration with a mistake finds the proxy anyway; only one that hides the socket does not.
 func TestBlockWithABadConfiguration(t *testing.T) {
 	rig := newAdminRig(t)
-	configDir(t)
+	testkit.ConfigDir(t)
 	t.Setenv(configVariable, "")
-	writeFile(t, "bad.yaml", "admin: {socket: "+rig.socket+"}\n"+validConfig(t, "hsm_group: main", "hsm_group: mian"), 0o644)
+	testkit.WriteFile(t, "bad.yaml", "admin: {socket: "+rig.socket+"}\n"+testkit.ValidConfig(t, "hsm_group: main", "hsm_group: mian"), 0o644)
 	stdout, stderr, code := execute(t, "block", "key-store", "finance", "--config", "bad.yaml")
 	if code != 0 || !rig.inForce().KeyStores["finance"] {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
-	for _, text := range []string{"admin: {socket: 5, sokcet: 6}\n" + validConfig(t), "admin: {socket: [a]}\n" + validConfig(t), "x: [\n"} {
-		writeFile(t, "bad.yaml", text, 0o644)
+	for _, text := range []string{"admin: {socket: 5, sokcet: 6}\n" + testkit.ValidConfig(t), "admin: {socket: [a]}\n" + testkit.ValidConfig(t), "x: [\n"} {
+		testkit.WriteFile(t, "bad.yaml", text, 0o644)
 		_, stderr, code = execute(t, "block", "key-store", "finance", "--config", "bad.yaml")
 		if code != 1 || !strings.Contains(stderr, "bad.yaml:") && !strings.Contains(stderr, "no xks-proxy runs here") {
 			t.Errorf("%q: exit code %d: %s", text, code, stderr)
@@ -221,10 +226,10 @@ func TestBlockList(t *testing.T) {
 		t.Errorf("exit code %d, %v: %s", code, err, stdout)
 	}
 	now := time.Date(2026, 11, 25, 6, 30, 0, 0, time.UTC)
-	long := blockOf("finance", "key-"+strings.Repeat("0123456789", 12))
+	long := aliceBlocks("finance", "key-"+strings.Repeat("0123456789", 12))
 	long.Reason = strings.Repeat("because ", 60)
-	list = blockList{Blocks: []block{blockOf("finance", ""), blockOf("", "finance-payroll-production"), long}, Configured: list.Configured, Unsaved: "no space left on device"}
-	checkPage(t, "block-list", func(p *text.Page) { printBlocks(p, list, now) })
+	list = blockList{Blocks: []block{aliceBlocks("finance", ""), aliceBlocks("", "finance-payroll-production"), long}, Configured: list.Configured, Unsaved: "no space left on device"}
+	testkit.CheckPage(t, "block-list", func(p *text.Page) { printBlocks(p, list, now) })
 	p := text.NewPage(80)
 	printBlocks(p, blockList{Survive: true}, now)
 	if p.String() != "Nothing is blocked.\n" {

@@ -42,13 +42,6 @@ func newAdminClient(socket string) *adminClient {
 	return &adminClient{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
 }
 
-// list returns the state of all HSMs, as JSON too.
-func (c *adminClient) list(ctx context.Context) (*adminStatus, []byte, error) {
-	var status adminStatus
-	text, err := c.get(ctx, adminListPath, &status)
-	return &status, text, err
-}
-
 // get reads an answer, and returns the JSON of it.
 func (c *adminClient) get(ctx context.Context, path string, answer any) ([]byte, error) {
 	text, err := c.do(ctx, http.MethodGet, path, adminPatience)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -21,48 +20,8 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-const (
-	// adminKeysPath has the query group, key_store, label (a pattern) and state, each optional.
-	// The answer has all keys that fit: some 700 bytes for each version on two HSMs.
-	adminKeysPath       = "/v1/keys"
-	adminRefreshPath    = "/v1/hsms/{name}/refresh" // query: timeout
-	adminRefreshAllPath = "/v1/refresh"             // likewise, of every HSM
-
-	refreshedNames = 5 // labels named in the answer of a refresh
-)
-
-// keyAnswer is the answer of adminKeysPath.
-type keyAnswer struct {
-	Keys []keyEntry `json:"keys"` // sorted by group, label and version
-	All  int        `json:"all"`  // versions there are, those that the query left out included
-}
-
-// keyEntry is a key version, and who can use it.
-type keyEntry struct {
-	catalogue.KeyReport
-	KeyStores []reachingStore `json:"keyStores"`
-}
-
-// reachingStore is a key store that reaches a key, and the external key id by which it does.
-type reachingStore struct {
-	Name  string `json:"name"`
-	KeyID string `json:"keyId"`
-}
-
-// keyQuery says which keys are wanted. Empty fields leave none out.
-type keyQuery struct {
-	Group, KeyStore, Label, State string
-}
-
-func (q keyQuery) values() url.Values {
-	values := url.Values{}
-	for name, value := range map[string]string{"group": q.Group, "key_store": q.KeyStore, "label": q.Label, "state": q.State} {
-		if value != "" {
-			values.Set(name, value)
-		}
-	}
-	return values
-}
+// refreshedNames is how many labels the answer of a refresh names.
+const refreshedNames = 5
 
 // errUnknownName is a group, key store or state that does not exist.
 var errUnknownName = errors.New("unknown name")
@@ -80,7 +39,7 @@ func (a *admin) keys(q keyQuery) (*keyAnswer, error) {
 		for _, report := range g.Keys(func(string) bool { return true }) {
 			answer.All++
 			entry := keyEntry{KeyReport: report, KeyStores: reachedBy(&report, reaching)}
-			if q.fits(&entry) {
+			if fits(q, &entry) {
 				answer.Keys = append(answer.Keys, entry)
 			}
 		}
@@ -98,20 +57,10 @@ func reachedBy(r *catalogue.KeyReport, stores []keyStoreConfig) []reachingStore 
 	for _, k := range stores {
 		id, ok := xks.KeyStoreConfig{Labels: k.Keys.Labels, Label: k.Keys.Label}.KeyID(label)
 		if ok {
-			list = append(list, reachingStore{k.Name, id})
+			list = append(list, reachingStore{Name: k.Name, KeyID: id})
 		}
 	}
 	return list
-}
-
-func (q keyQuery) fits(e *keyEntry) bool {
-	inStore := func(k reachingStore) bool { return k.Name == q.KeyStore }
-	matches := true
-	if q.Label != "" {
-		matches, _ = path.Match(q.Label, e.ExactLabel()) // checkQuery has refused a bad pattern
-	}
-	return matches && (q.Group == "" || e.Group == q.Group) && (q.State == "" || string(e.State) == q.State) &&
-		(q.KeyStore == "" || slices.ContainsFunc(e.KeyStores, inStore))
 }
 
 // checkQuery refuses names that do not exist, and says which do.
@@ -206,9 +155,9 @@ func (r *refreshing) line() string {
 	case r.err != nil:
 		return fmt.Sprintf("%s: its keys cannot be listed: %s", name, withoutName(r.err.Error(), r.hsm))
 	}
-	text := fmt.Sprintf("%s: %s, listed in %s", name, text.Plural(r.result.Keys, "key"), text.Duration(r.took))
+	said := fmt.Sprintf("%s: %s, listed in %s", name, text.Plural(r.result.Keys, "key"), text.Duration(r.took))
 	if r.result.First {
-		return text + ", for the first time."
+		return said + ", for the first time."
 	}
 	changes := ""
 	for _, one := range []struct {
@@ -216,17 +165,18 @@ func (r *refreshing) line() string {
 		labels []string
 	}{{"new", r.result.Added}, {"changed", r.result.Changed}, {"gone", r.result.Gone}} {
 		if len(one.labels) > 0 {
-			changes += fmt.Sprintf("; %s: %s", one.what, someLabels(one.labels))
+			changes += fmt.Sprintf("; %s: %s", one.what, text.Some(hsm.ShowLabels(one.labels), refreshedNames))
 		}
 	}
-	return text + cmp.Or(changes, "; nothing has changed") + "."
+	return said + cmp.Or(changes, "; nothing has changed") + "."
 }
 
-// someLabels are the first of many labels.
-func someLabels(labels []string) string {
-	text := strings.Join(hsm.ShowLabels(labels[:min(len(labels), refreshedNames)]), ", ")
-	if more := len(labels) - refreshedNames; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
+func fits(q keyQuery, e *keyEntry) bool {
+	inStore := func(k reachingStore) bool { return k.Name == q.KeyStore }
+	matches := true
+	if q.Label != "" {
+		matches, _ = path.Match(q.Label, e.ExactLabel()) // checkQuery has refused a bad pattern
 	}
-	return text
+	return matches && (q.Group == "" || e.Group == q.Group) && (q.State == "" || string(e.State) == q.State) &&
+		(q.KeyStore == "" || slices.ContainsFunc(e.KeyStores, inStore))
 }

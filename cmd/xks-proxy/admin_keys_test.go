@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/catalogue"
@@ -75,7 +76,7 @@ func TestKeysList(t *testing.T) {
 			if code != 0 || stderr != "" {
 				t.Fatalf("exit code %d, %s", code, stderr)
 			}
-			checkGolden(t, goldenPath(name), []byte(stdout))
+			testkit.CheckGolden(t, testkit.CLIGolden(name), []byte(stdout))
 		})
 	}
 	for want, args := range map[string][]string{

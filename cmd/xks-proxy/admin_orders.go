@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -21,18 +20,6 @@ import (
 	"xks-proxy/pkg/hsm/worker"
 )
 
-// admin carries out the orders.
-type admin struct {
-	log       *zap.Logger
-	groups    func() []*group.Group        // in the order of the configuration; none while the proxy starts
-	processes func() map[string]hsmProcess // by HSM
-	turns     *turns                       // shared with the reloads
-	reloads   reloads                      // nil: there are none
-	names     *peer.Names                  // of who gives orders
-	outsiders *outsiders                   // who may
-	proxyView
-}
-
 // errStarting is an order that came before the HSMs had started or failed to.
 var errStarting = errors.New("the proxy is starting")
 
@@ -43,14 +30,6 @@ const (
 	// restartReason is how the end of a process that was asked for is told from others.
 	restartReason = "asked for by "
 )
-
-func newAdmin(p *parts) *admin {
-	a := &admin{log: p.log, groups: p.fleet.groups, processes: p.fleet.processes, turns: &p.fleet.turns, names: peer.NewNames(peer.SystemName), outsiders: newOutsiders(p.log), proxyView: viewOf(p)}
-	if p.reloader != nil {
-		a.reloads, a.reload = p.reloader, p.reloader.state
-	}
-	return a
-}
 
 func (a *admin) starting() bool { return len(a.groups()) == 0 }
 
@@ -252,7 +231,7 @@ func (a *admin) putBack(ctx context.Context, groups []*group.Group, name string)
 		if err != nil {
 			m := memberOf(g, name)
 			return fmt.Errorf("%s is no longer drained, but it is %s in the group %s: %s It comes back as soon as a probe succeeds",
-				name, m.Service, g.Name(), sentence(cmp.Or(m.Reason, m.Health.Reason, "no probe has succeeded yet")))
+				name, m.Service, g.Name(), text.Sentence(cmp.Or(m.Reason, m.Health.Reason, "no probe has succeeded yet")))
 		}
 	}
 	return nil
@@ -361,12 +340,4 @@ func callsHang(n int) string {
 		return "1 call hangs"
 	}
 	return fmt.Sprintf("%d calls hang", n)
-}
-
-// sentence ends a text with a full stop, unless it ends like a sentence already.
-func sentence(text string) string {
-	if strings.HasSuffix(text, ".") || strings.HasSuffix(text, "?") || strings.HasSuffix(text, "!") {
-		return text
-	}
-	return text + "."
 }

@@ -28,15 +28,16 @@ const (
 	adminWait          = 30 * time.Second // without a timeout in the query
 )
 
-// newAdminServer has no timeout for answers: they come when an HSM is drained.
-func newAdminServer(a *admin) *http.Server {
+// newAdminServer serves a to whom allowed lets in; names are of who gives orders. It has no timeout for
+// answers: they come when an HSM is drained.
+func newAdminServer(a *admin, allowed *outsiders, names *peer.Names) *http.Server {
 	quiet, err := zap.NewStdLogAt(a.log, zap.DebugLevel)
 	if err != nil {
 		panic(err) // zap knows the level
 	}
 	return &http.Server{
-		Handler:     a.outsiders.only(adminRoutes{a}.handler()),
-		ConnContext: peer.Context(a.names), ErrorLog: quiet,
+		Handler:     allowed.only(adminRoutes{a}.handler()),
+		ConnContext: peer.Context(names), ErrorLog: quiet,
 		ReadHeaderTimeout: adminHeaderTimeout, IdleTimeout: adminIdleTimeout, MaxHeaderBytes: adminMaxHeader,
 	}
 }
@@ -184,9 +185,6 @@ func (a adminRoutes) routeKeys(r chi.Router) {
 
 // routeReload is the part of the router that is about reloads.
 func (a adminRoutes) routeReload(r chi.Router) {
-	if a.reloads == nil {
-		return
-	}
 	r.Get(adminReloadPath, func(w http.ResponseWriter, r *http.Request) {
 		answer, err := a.reloads.preview(r.Context())
 		writeReload(w, answer, err)

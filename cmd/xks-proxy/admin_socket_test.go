@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"xks-proxy/internal/testkit"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -84,7 +85,7 @@ func TestAdminSocketOfTheDead(t *testing.T) {
 func TestAdminSocketLeavesOthersAlone(t *testing.T) {
 	dir := t.TempDir()
 	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
-	writeFile(t, file, "precious", 0o600)
+	testkit.WriteFile(t, file, "precious", 0o600)
 	err := os.Symlink(file, link)
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +96,7 @@ func TestAdminSocketLeavesOthersAlone(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	if readFile(t, file) != "precious" {
+	if testkit.ReadFile(t, file) != "precious" {
 		t.Error("the file was changed")
 	}
 	path := filepath.Join(dir, "admin.sock")
@@ -108,7 +109,7 @@ func TestAdminSocketLeavesOthersAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = l.Close()
-	if err != nil || readFile(t, path) != "somebody's" {
+	if err != nil || testkit.ReadFile(t, path) != "somebody's" {
 		t.Errorf("what took the socket's place was removed: %v", err)
 	}
 }
@@ -148,10 +149,10 @@ func TestAdminGroup(t *testing.T) {
 
 // What a user is told who cannot reach the proxy.
 func TestHSMCommandWithoutAProxy(t *testing.T) {
-	configDir(t)
+	testkit.ConfigDir(t)
 	t.Setenv(configVariable, "")
-	writeFile(t, "good.yaml", validConfig(t), 0o644)
-	writeFile(t, "none.yaml", "admin: {socket: \"\"}\n"+validConfig(t), 0o644)
+	testkit.WriteFile(t, "good.yaml", testkit.ValidConfig(t), 0o644)
+	testkit.WriteFile(t, "none.yaml", "admin: {socket: \"\"}\n"+testkit.ValidConfig(t), 0o644)
 	dir, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
@@ -180,7 +181,7 @@ func TestHSMCommandWithoutAProxy(t *testing.T) {
 func TestWhoMay(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "socket")
-	writeFile(t, path, "", 0o600)
+	testkit.WriteFile(t, path, "", 0o600)
 	owner := userName(uint32(os.Getuid())) + ":" + groupName(uint32(os.Getgid()))
 	if got := whoMay(path); got != "it belongs to "+owner+", mode 0600" {
 		t.Errorf("%s", got)

@@ -67,7 +67,9 @@ type adminRig struct {
 	tokens    map[string]*hsmtest.Token
 	socket    string
 	log       *observer.ObservedLogs
+	names     *peer.Names // of who gives orders
 
+	held    heldBlocks
 	hanging atomic.Pointer[<-chan struct{}] // until it is closed, lookups of names hang
 }
 
@@ -85,15 +87,16 @@ func (rig *adminRig) lookUp(uid int) (string, error) {
 func newAdminRig(t *testing.T) *adminRig {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
+	log := zap.New(core)
 	rig := &adminRig{
-		admin: &admin{log: zap.New(core), turns: new(turns), outsiders: newOutsiders(zap.New(core))}, processes: map[string]hsmProcess{},
-		tokens: map[string]*hsmtest.Token{}, log: logs, socket: filepath.Join(t.TempDir(), "admin.sock"),
+		processes: map[string]hsmProcess{}, tokens: map[string]*hsmtest.Token{}, log: logs,
+		socket: filepath.Join(t.TempDir(), "admin.sock"),
 	}
-	rig.admin.names = peer.NewNames(rig.lookUp)
-	rig.admin.groups = func() []*group.Group { return rig.groups }
-	rig.admin.proxyView = newFakeView(t, rig.admin.log)
-	rig.admin.reloads = &fakeReloads{answer: &reloadAnswer{}}
-	rig.admin.processes = func() map[string]hsmProcess { return rig.processes }
+	rig.names = peer.NewNames(rig.lookUp)
+	view := newFakeView(t, log, &rig.held)
+	view.groups = func() []*group.Group { return rig.groups }
+	view.processes = func() map[string]hsmProcess { return rig.processes }
+	rig.admin = newAdmin(view)
 	for i, name := range []string{"hsm-a", "hsm-b", "hsm-c"} {
 		token := hsmtest.New(name)
 		token.AddKey("test", 1)
@@ -107,7 +110,7 @@ func newAdminRig(t *testing.T) *adminRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := newAdminServer(rig.admin)
+	server := newAdminServer(rig.admin, newOutsiders(log), rig.names)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	t.Cleanup(func() {

@@ -1,66 +1,43 @@
 package main
 
-// What the admin socket and the metrics see of the proxy besides its HSMs. Everything is a func, because all of it changes
-// while the proxy runs; none waits for anything.
+// What the operator's service sees of the proxy.
 
 import (
 	"time"
 
+	"go.uber.org/zap"
+
 	"xks-proxy/internal/lastuse"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/xks"
-	"xks-proxy/pkg/xks/listener"
 )
 
-// proxyView is where the answers come from.
-type proxyView struct {
-	since  time.Time // the start of the program
-	kill   *killSwitch
-	uses   *lastuse.Uses
-	config func() *config // the one in use
+// serviceConfig is where the service looks and what it acts on. Every field is required. Most are
+// functions, because what they return changes while the proxy runs. Any goroutine may call them, and
+// none waits.
+type serviceConfig struct {
+	log   *zap.Logger
+	since time.Time // the start of the program
+
+	groups    func() []*group.Group        // in the order of the configuration; none while the proxy starts
+	processes func() map[string]hsmProcess // by HSM
+	turns     *turns                       // shared with the reloads
+	reloads   reloads
+	kill      *killSwitch
+	uses      *lastuse.Uses
+	config    func() *config // the one in use
 
 	keyStores    func() []xks.KeyStoreStatus // none while the proxy starts
 	handler      func() xks.HandlerStatus    // likewise
-	ready        func() string               // readyVerdict, or in a few words why it is not; nil: not known
-	connections  func() connectionCounts     // nil: not known
-	reload       func() reloadState          // likewise
-	certificates func() []certificateStatus  // likewise
-	logState     func() logState             // likewise
-	besides      func() map[string]int64     // likewise: connections closed, by listener beside the HTTPS ports
-	confinement  func() []confinementStatus  // likewise: in the order of the configuration
-	tls          *tlsHolder
+	ready        func() string               // readyVerdict, or in a few words why it is not
+	connections  func() connectionCounts
+	certificates func() []certificateStatus
+	logState     func() logState
+	confinement  func() []confinementStatus // in the order of the configuration
+	refused      func() int64               // orders of processes that descend from the proxy
 }
 
-// connectionCounts are those of all HTTPS ports together.
-type connectionCounts struct {
-	Open    int   `json:"open"`
-	Refused int64 `json:"refused"` // since the start, because there were too many
-	CutOff  int64 `json:"cutOff"`  // since the start, because much was sent and nobody authenticated
+// admin is the service: it carries out the operator's orders and answers the operator's questions.
+type admin struct{ serviceConfig }
 
-	// Since the start, by what the header of the PROXY protocol came to.
-	Headers map[listener.HeaderOutcome]int64 `json:"proxyProtocol,omitempty"`
-}
-
-func viewOf(p *parts) proxyView {
-	return proxyView{
-		since: p.since, kill: p.kill, uses: p.uses, config: p.running,
-		keyStores: p.keyStores, handler: p.handlerStatus, certificates: p.tls.certificates, tls: p.tls,
-		logState: p.opened.state, confinement: p.fleet.confinements,
-	}
-}
-
-// keyStores is what the handler says of each key store, with the last uses that earlier runs knew of.
-func (p *parts) keyStores() []xks.KeyStoreStatus {
-	handler := p.served.Load()
-	if handler == nil {
-		return nil
-	}
-	return p.uses.Overlay(handler.KeyStores())
-}
-
-func (p *parts) handlerStatus() xks.HandlerStatus {
-	handler := p.served.Load()
-	if handler == nil {
-		return xks.ZeroHandlerStatus()
-	}
-	return handler.Status()
-}
+func newAdmin(c serviceConfig) *admin { return &admin{c} }

@@ -30,63 +30,62 @@ type parts struct {
 	uses     *lastuse.Uses
 	since    time.Time // when the program started
 
-	served atomic.Pointer[xks.Handler] // nil until there is one; any goroutine may ask
+	served *atomic.Pointer[xks.Handler] // nil until there is one; any goroutine may ask
 }
 
 // startProcesses starts the processes of the HSMs and waits for none. On an error those that were
-// started are stopped.
-func startProcesses(c *config, secrets *secrets, opened *openedLog) (*parts, error) {
-	log := opened.Logger
-	p := &parts{config: c, log: log, opened: opened, fleet: newFleet(log), since: time.Now()}
-	var err error
-	p.kill, err = openKillSwitch(c.StateDirectory, log)
+// started are stopped. ctx is the life of the program.
+func startProcesses(ctx context.Context, v serving, l *listeners) (*parts, error) {
+	c, log, since := v.config, v.log.Logger, time.Now()
+	kill, err := openKillSwitch(c.StateDirectory, log)
 	if err != nil {
 		return nil, err
 	}
-	p.kill.know(c)
-	p.uses = lastuse.Open(c.StateDirectory, p.since, log)
-	starting, err := p.fleet.begin(c, secrets)
+	kill.know(c.uriPaths())
+	uses := lastuse.Open(c.StateDirectory, since, log)
+	running := newFleet(log)
+	err = running.open(c, v.secrets)
 	if err != nil {
 		return nil, err
 	}
-	p.fleet.current.Store(starting)
-	return p, nil
+	certificates := newTLSHolder(c.Server.HTTP2, log, v.log.strangers.logger)
+	certificates.use(v.material)
+	served := new(atomic.Pointer[xks.Handler])
+	reloader := newReloader(ctx, reloaderConfig{
+		file: v.file, log: v.log, fleet: running, files: v.files, tls: certificates, kill: kill,
+		listeners: l, served: served, warnings: v.warnings,
+	})
+	return &parts{
+		config: c, log: log, opened: v.log, fleet: running, reloader: reloader, tls: certificates,
+		kill: kill, uses: uses, since: since, served: served,
+	}, nil
 }
 
 // assemble waits for the HSMs, starts the groups and builds the handler. errStopped if ctx ends
 // first; whatever the error, stop is for the caller.
 func (p *parts) assemble(ctx context.Context) error {
-	starting := p.fleet.current.Load()
-	first := *starting
-	err := p.fleet.finish(ctx, &first)
+	first := p.fleet.starting.Load()
+	err := p.fleet.finish(ctx, first)
 	if err != nil {
-		p.fleet.abandon(&first)
 		return err
 	}
-	handler, err := xks.NewHandler(handlerConfig(&first, p.opened))
+	handler, err := xks.NewHandler(handlerConfig(first, p.opened))
 	if err != nil {
-		p.fleet.abandon(&first)
 		return err
 	}
 	p.kill.attach(handler) // before its first request
-	err = p.kill.follow(first.config, p.log, func() error { return nil })
-	if err != nil {
-		p.fleet.abandon(&first)
-		return err
-	}
-	if p.reloader != nil {
-		p.reloader.handler = handler
-	}
-	err = p.fleet.publish(ctx, &first, func() error { return nil })
+	err = p.kill.follow(first.config.uriPaths(), p.log, func() error { return nil })
 	if err != nil {
 		return err
 	}
-	p.served.Store(handler)
-	return nil
+	return p.fleet.publish(ctx, first, func() error {
+		p.served.Store(handler) // before a reload can begin
+		return nil
+	})
 }
 
 // running is the configuration in use.
-func (p *parts) running() *config { return p.fleet.current.Load().config }
+func (p *parts) running() *config { return p.fleet.shown().config }
 
 // groupList is the groups in the order of the configuration; none before they have started. Any
 // goroutine may ask.
@@ -125,9 +124,30 @@ func handlerConfig(g *generation, log *openedLog) xks.Config {
 			},
 		}
 		for _, key := range g.secrets.AccessKeys[k.Name] {
-			store.Credentials = append(store.Credentials, sigv4.Credential{AccessKeyID: key.ID, SecretAccessKey: key.Secret.Reveal()})
+			store.Credentials = append(
+				store.Credentials,
+				sigv4.Credential{AccessKeyID: key.ID, SecretAccessKey: key.Secret.Reveal()},
+			)
 		}
 		result.KeyStores = append(result.KeyStores, store)
 	}
 	return result
+}
+
+// keyStores is what the handler says of each key store, with the last uses that earlier runs knew
+// of.
+func (p *parts) keyStores() []xks.KeyStoreStatus {
+	handler := p.served.Load()
+	if handler == nil {
+		return nil
+	}
+	return p.uses.Overlay(handler.KeyStores())
+}
+
+func (p *parts) handlerStatus() xks.HandlerStatus {
+	handler := p.served.Load()
+	if handler == nil {
+		return xks.ZeroHandlerStatus()
+	}
+	return handler.Status()
 }

@@ -32,11 +32,11 @@ type hsmStart struct {
 	log     *zap.Logger
 	hsms    map[string]*runningHSM // of the configuration
 	started []string               // those that are started now; the others run on
-	serving *generation            // meanwhile; of number 0 when the program starts
+	serving *generation            // meanwhile; nil when the program starts
 }
 
 // reload reports whether a generation serves meanwhile.
-func (s hsmStart) reload() bool { return s.serving != nil && s.serving.number > 0 }
+func (s hsmStart) reload() bool { return s.serving != nil }
 
 // wait waits until each HSM has started or failed to, and judges. One that hangs is not
 // waited for while every group has another, but in a reload, which has time. errStopped if ctx ends first.

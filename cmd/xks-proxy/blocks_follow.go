@@ -3,7 +3,7 @@ package main
 // Blocks follow what AWS KMS calls. Key stores are blocked by name, and the name is the operators'
 // own, by default that of a file: if the block depended on it alone, renaming a file would unblock.
 // So a block has the XksProxyUriPath, too, and is in effect for the key store of that name and for
-// the one at that path. A configuration that comes into force is where it learns the new name, or
+// the one at that path. A configuration that comes into use is where it learns the new name, or
 // the new path, before the next reload changes the other.
 
 import (
@@ -12,18 +12,16 @@ import (
 	"slices"
 
 	"go.uber.org/zap"
-
-	"xks-proxy/pkg/xks"
 )
 
-// follow has a configuration served, and has every block follow the key store that it is about: all
-// at once, with no order in between. A key store that is at the path of a blocked one under another
-// name gets an entry like any other. What serve returns is returned, and then nothing was changed.
-// errTooManyBlocks: c must not be served.
+// follow has key stores served, and has every block follow the key store that it is about: all at
+// once, with no order in between. paths has the XksProxyUriPath of each key store, by name. A key
+// store that is at the path of a blocked one under another name gets an entry like any other. What
+// serve returns is returned, and then nothing was changed. errTooManyBlocks: the key stores must not
+// be served.
 //
 // It does not wait for the disk: until the file is written, the old file blocks the same.
-func (k *killSwitch) follow(c *config, log *zap.Logger, serve func() error) error {
-	paths := pathsOf(c)
+func (k *killSwitch) follow(paths map[string]string, log *zap.Logger, serve func() error) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	blocks, followers := followPaths(k.blocks, paths)
@@ -110,18 +108,10 @@ func followPaths(blocks []block, paths map[string]string) ([]block, []follower) 
 	return next, followers
 }
 
-// pathsOf is the XksProxyUriPath of each key store, by name.
-func pathsOf(c *config) map[string]string {
-	paths := map[string]string{}
-	for _, store := range c.KeyStores {
-		paths[store.Name] = xks.URIPath(store.PathPrefix)
-	}
-	return paths
-}
-
-// know says which key stores will be served, for the orders that come before the first of them is.
-func (k *killSwitch) know(c *config) {
+// know says which key stores will be served, with the paths as in follow, for the orders that come
+// before the first of them is.
+func (k *killSwitch) know(paths map[string]string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.paths = pathsOf(c)
+	k.paths = paths
 }

@@ -13,12 +13,13 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-func storesAt(pathByName ...string) *config {
-	c := new(config)
-	for i := 0; i < len(pathByName); i += 2 {
-		c.KeyStores = append(c.KeyStores, keyStoreConfig{Name: pathByName[i], PathPrefix: pathByName[i+1]})
+// storesAt are the XksProxyUriPaths of key stores, of which names and path prefixes are given.
+func storesAt(prefixByName ...string) map[string]string {
+	paths := map[string]string{}
+	for i := 0; i < len(prefixByName); i += 2 {
+		paths[prefixByName[i]] = xks.URIPath(prefixByName[i+1])
 	}
-	return c
+	return paths
 }
 
 func served() error { return nil }
@@ -39,20 +40,20 @@ func TestBlocksFollowThePath(t *testing.T) {
 	whole, key := blockOf("payroll", ""), blockOf("payroll", "key-1")
 	whole.URIPath, key.URIPath = xks.URIPath("/p"), xks.URIPath("/p")
 	for name, c := range map[string]struct {
-		configs []*config // in this order
-		blocked string    // beside payroll
+		configs []map[string]string // in this order
+		blocked string              // beside payroll
 	}{
-		"the same":                  {[]*config{storesAt("payroll", "/p", "tax", "/t")}, ""},
-		"renamed":                   {[]*config{storesAt("wages", "/p", "tax", "/t")}, "wages"},
-		"gone, and back as another": {[]*config{storesAt("tax", "/t"), storesAt("tax", "/t", "wages", "/p")}, "wages"},
-		"renamed twice":             {[]*config{storesAt("wages", "/p"), storesAt("salaries", "/p")}, "salaries"},
-		"changed places":            {[]*config{storesAt("payroll", "/t", "tax", "/p")}, "tax"},
-		"moved, then renamed":       {[]*config{storesAt("payroll", "/new"), storesAt("wages", "/new")}, "wages"},
-		"without a prefix":          {[]*config{storesAt("payroll", ""), storesAt("wages", "")}, "wages"},
+		"the same":                  {[]map[string]string{storesAt("payroll", "/p", "tax", "/t")}, ""},
+		"renamed":                   {[]map[string]string{storesAt("wages", "/p", "tax", "/t")}, "wages"},
+		"gone, and back as another": {[]map[string]string{storesAt("tax", "/t"), storesAt("tax", "/t", "wages", "/p")}, "wages"},
+		"renamed twice":             {[]map[string]string{storesAt("wages", "/p"), storesAt("salaries", "/p")}, "salaries"},
+		"changed places":            {[]map[string]string{storesAt("payroll", "/t", "tax", "/p")}, "tax"},
+		"moved, then renamed":       {[]map[string]string{storesAt("payroll", "/new"), storesAt("wages", "/new")}, "wages"},
+		"without a prefix":          {[]map[string]string{storesAt("payroll", ""), storesAt("wages", "")}, "wages"},
 	} {
 		directory := t.TempDir()
 		k := mustOpen(t, directory)
-		enforcer := &fakeEnforcer{}
+		enforcer := &enforced{}
 		k.attach(enforcer)
 		mustAdd(t, k, whole)
 		mustAdd(t, k, key)
@@ -81,7 +82,7 @@ func TestBlocksThatFollowNothing(t *testing.T) {
 	k := mustOpen(t, "")
 	mustAdd(t, k, blockOf("", "label"))
 	mustAdd(t, k, blockOf("later", ""))
-	for _, next := range []*config{storesAt("tax", ""), storesAt("later", "/l"), storesAt("now", "/l")} {
+	for _, next := range []map[string]string{storesAt("tax", ""), storesAt("later", "/l"), storesAt("now", "/l")} {
 		if err := k.follow(next, zap.NewNop(), served); err != nil {
 			t.Fatal(err)
 		}

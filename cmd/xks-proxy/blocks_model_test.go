@@ -84,7 +84,7 @@ type model struct {
 	random *rand.Rand
 	disk   *modelDisk
 	k      *killSwitch
-	force  *fakeEnforcer
+	force  *enforced
 	paths  map[string]string
 	pairs  []*modelPair
 	orders []*modelOrder // under way
@@ -92,7 +92,7 @@ type model struct {
 }
 
 // modelConfigs are names and path prefixes of key stores.
-var modelConfigs = []*config{
+var modelConfigs = []map[string]string{
 	storesAt(
 		"a",
 		"/p",
@@ -121,8 +121,8 @@ func (m *model) tell(format string, args ...any) {
 }
 
 // start is the start of the program.
-func (m *model) start(c *config) {
-	m.k, m.force = newKillSwitch("blocks.json", m.disk.write, zap.NewNop()), new(fakeEnforcer)
+func (m *model) start(paths map[string]string) {
+	m.k, m.force = newKillSwitch("blocks.json", m.disk.write, zap.NewNop()), new(enforced)
 	if m.disk.content != nil {
 		blocks, err := parseBlocks(m.disk.content)
 		if err != nil {
@@ -130,15 +130,15 @@ func (m *model) start(c *config) {
 		}
 		m.k.blocks = blocks
 	}
-	m.k.know(c)
+	m.k.know(paths)
 	m.k.attach(m.force)
-	m.reload(c, true)
+	m.reload(paths, true)
 }
 
-func (m *model) reload(c *config, good bool) {
-	m.tell("reload %v, %t", pathsOf(c), good)
+func (m *model) reload(paths map[string]string, good bool) {
+	m.tell("reload %v, %t", paths, good)
 	failure := errors.New("cannot be served")
-	err := m.k.follow(c, zap.NewNop(), func() error {
+	err := m.k.follow(paths, zap.NewNop(), func() error {
 		if good {
 			return nil
 		}
@@ -150,7 +150,7 @@ func (m *model) reload(c *config, good bool) {
 	if !good {
 		return
 	}
-	m.paths = pathsOf(c)
+	m.paths = paths
 	for _, p := range slices.Clone(m.pairs) {
 		if p.target.KeyStore == "" {
 			continue

@@ -16,8 +16,8 @@ import (
 )
 
 // slowSwitch is a kill switch whose writes wait for the test.
-func slowSwitch() (*killSwitch, *modelDisk, *fakeEnforcer) {
-	disk, enforcer := new(modelDisk), new(fakeEnforcer)
+func slowSwitch() (*killSwitch, *modelDisk, *enforced) {
+	disk, enforcer := new(modelDisk), new(enforced)
 	k := newKillSwitch("blocks.json", disk.write, zap.NewNop())
 	k.attach(enforcer)
 	return k, disk, enforcer
@@ -82,11 +82,11 @@ func TestUnblockAfterARename(t *testing.T) {
 	for _, key := range []string{"", "key-1"} {
 		directory := t.TempDir()
 		k := mustOpen(t, directory)
-		enforcer := &fakeEnforcer{}
+		enforcer := &enforced{}
 		k.attach(enforcer)
-		follow := func(c *config) {
+		follow := func(paths map[string]string) {
 			t.Helper()
-			err := k.follow(c, zap.NewNop(), served)
+			err := k.follow(paths, zap.NewNop(), served)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -125,7 +125,7 @@ func TestUnblockAfterARename(t *testing.T) {
 // every moment.
 func TestFollowOfAReloadThatFails(t *testing.T) {
 	k := mustOpen(t, "")
-	enforcer := &fakeEnforcer{}
+	enforcer := &enforced{}
 	k.attach(enforcer)
 	err := k.follow(storesAt("payroll", "/p", "tax", "/t"), zap.NewNop(), served)
 	if err != nil {

@@ -17,8 +17,28 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/xks"
 )
+
+// enforced keeps the blocks that are in effect.
+type enforced struct {
+	mu     sync.Mutex
+	blocks xks.Blocks
+}
+
+// SetBlocks implements blocker.
+func (e *enforced) SetBlocks(b xks.Blocks) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.blocks = b
+}
+
+func (e *enforced) now() xks.Blocks {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.blocks
+}
 
 func blockOf(keyStore, key string) block {
 	return block{blockTarget: blockTarget{KeyStore: keyStore, Key: key}, By: "alice", UID: 1000, Since: time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC), Reason: "case 4711"}
@@ -80,7 +100,7 @@ func TestBlocksSurviveARestart(t *testing.T) {
 	if fmt.Sprint(after) != fmt.Sprint(before) || unsaved != nil || after[0] != before[0] {
 		t.Errorf("%+v, want %+v (%v)", after, before, unsaved)
 	}
-	enforcer := &fakeEnforcer{}
+	enforcer := &enforced{}
 	again.attach(enforcer)
 	b := enforcer.now()
 	if len(b.KeyStores) != 1 || !b.KeyStores["finance"] || len(b.Keys) != 2 ||
@@ -103,7 +123,7 @@ func TestBlocksSurviveARestart(t *testing.T) {
 // The file is written after the block is in effect, and a file that cannot be written changes nothing about that.
 func TestBlockThatCannotBeSaved(t *testing.T) {
 	k := mustOpen(t, t.TempDir())
-	enforcer := &fakeEnforcer{}
+	enforcer := &enforced{}
 	k.attach(enforcer)
 	mustAdd(t, k, blockOf("finance", ""))
 	good := k.write
@@ -150,7 +170,7 @@ func TestBlockOnADiskThatHangs(t *testing.T) {
 	directory := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		k := mustOpen(t, directory)
-		enforcer := &fakeEnforcer{}
+		enforcer := &enforced{}
 		k.attach(enforcer)
 		let := make(chan struct{})
 		k.write = func(string, []byte) error { <-let; return nil }
@@ -171,7 +191,7 @@ func TestDamagedBlocksFile(t *testing.T) {
 	good := `{"format":1,"blocks":[{"keyStore":"finance","by":"alice","uid":1000,"since":"2026-11-22T03:04:05Z"}]}`
 	directory := t.TempDir()
 	path := filepath.Join(directory, blocksName)
-	writeFile(t, path, good, 0o600)
+	testkit.WriteFile(t, path, good, 0o600)
 	if blocks, _ := mustOpen(t, directory).list(); len(blocks) != 1 {
 		t.Fatalf("the good file: %+v", blocks)
 	}
@@ -190,7 +210,7 @@ func TestDamagedBlocksFile(t *testing.T) {
 		"rubbish behind":    good + "{}",
 	} {
 		t.Run(name, func(t *testing.T) {
-			writeFile(t, path, text, 0o600)
+			testkit.WriteFile(t, path, text, 0o600)
 			_, err := openKillSwitch(directory, zap.NewNop())
 			if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "nothing is served") || !strings.Contains(err.Error(), "restore the file, or delete it") {
 				t.Errorf("%v", err)
@@ -231,7 +251,7 @@ func TestBlocksAreLoggedAtStart(t *testing.T) {
 func TestBlocksAtOnce(t *testing.T) {
 	directory := t.TempDir()
 	k := mustOpen(t, directory)
-	enforcer := &fakeEnforcer{}
+	enforcer := &enforced{}
 	k.attach(enforcer)
 	var all sync.WaitGroup
 	for i := range 8 {
@@ -309,4 +329,23 @@ func TestBlocksFileThatOthersCanChange(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// fakeEnforcer keeps the blocks that are in effect.
+type fakeEnforcer struct {
+	mu     sync.Mutex
+	blocks xks.Blocks
+	sets   int
+}
+
+func (e *fakeEnforcer) SetBlocks(b xks.Blocks) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.blocks, e.sets = b, e.sets+1
+}
+
+func (e *fakeEnforcer) now() xks.Blocks {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.blocks
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/xks"
 )
 
@@ -57,9 +58,9 @@ func TestCompletionAsksTheProxy(t *testing.T) {
 
 // Without a proxy the configuration says it.
 func TestCompletionReadsTheConfiguration(t *testing.T) {
-	configDir(t)
+	testkit.ConfigDir(t)
 	otherPlaces(t)
-	writeFile(t, "good.yaml", validConfig(t), 0o644)
+	testkit.WriteFile(t, "good.yaml", testkit.ValidConfig(t), 0o644)
 	for line, want := range map[string][]string{
 		"hsm drain --config good.yaml ":                      {"hsm-a", "hsm-b"},
 		"hsm create-test-key --config good.yaml hsm-b":       {"hsm-b"},

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/internal/version"
 )
 
@@ -46,7 +47,7 @@ func visibleCommands(t *testing.T) map[string]*cobra.Command {
 
 // Wrong usage is exit code 2, says how to get help, and does nothing.
 func TestEveryCommandRefusesWhatItDoesNotKnow(t *testing.T) {
-	configDir(t)
+	testkit.ConfigDir(t)
 	anyNumber := []string{"help", "policy check"}
 	for path, c := range visibleCommands(t) {
 		lines := []string{path + " --nonsense"}
@@ -153,7 +154,7 @@ func TestConfigPlaces(t *testing.T) {
 		err.Error() != "no configuration file: "+standard+" does not exist; name one with --config, or set XKS_CONFIG" {
 		t.Errorf("%v", err)
 	}
-	writeFile(t, standard, "", 0o644)
+	testkit.WriteFile(t, standard, "", 0o644)
 	wantPath(configFlag{}, standard)
 	t.Setenv(configVariable, "from-environment.yaml")
 	wantPath(configFlag{}, "from-environment.yaml")
@@ -164,10 +165,10 @@ func TestConfigPlaces(t *testing.T) {
 // named and cannot be read is an error: the order could reach another proxy.
 func TestSocketPlaces(t *testing.T) {
 	standard, socket := otherPlaces(t)
-	configDir(t)
-	writeFile(t, "good.yaml", "admin: {socket: /run/good.sock}\n"+validConfig(t), 0o644)
-	writeFile(t, "broken.yaml", ":", 0o644)
-	writeFile(t, "mistaken.yaml", "admin: {socket: /run/good.sock}\nserver: {listen: 17}\n", 0o644)
+	testkit.ConfigDir(t)
+	testkit.WriteFile(t, "good.yaml", "admin: {socket: /run/good.sock}\n"+testkit.ValidConfig(t), 0o644)
+	testkit.WriteFile(t, "broken.yaml", ":", 0o644)
+	testkit.WriteFile(t, "mistaken.yaml", "admin: {socket: /run/good.sock}\nserver: {listen: 17}\n", 0o644)
 	want := func(f proxyFlags, want string) {
 		t.Helper()
 		got, err := f.findSocket()
@@ -181,9 +182,9 @@ func TestSocketPlaces(t *testing.T) {
 	want(named("mistaken.yaml"), "/run/good.sock")
 	want(named("broken.yaml"), "")
 	want(named("none.yaml"), "")
-	writeFile(t, standard, ":", 0o644)
+	testkit.WriteFile(t, standard, ":", 0o644)
 	want(proxyFlags{}, socket)
-	writeFile(t, standard, "admin: {socket: /run/standard.sock}\n", 0o644)
+	testkit.WriteFile(t, standard, "admin: {socket: /run/standard.sock}\n", 0o644)
 	want(proxyFlags{}, "/run/standard.sock")
 	t.Setenv(configVariable, "broken.yaml")
 	want(proxyFlags{}, "")

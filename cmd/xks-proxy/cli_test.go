@@ -5,11 +5,11 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/internal/text"
 	"xks-proxy/internal/version"
 )
@@ -20,11 +20,6 @@ func execute(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	var out, errors bytes.Buffer
 	code = run(t.Context(), args, strings.NewReader(""), &out, &errors)
 	return out.String(), errors.String(), code
-}
-
-// goldenPath is absolute: tests change the directory.
-func goldenPath(name string) string {
-	return filepath.Join(filepath.Dir(testdataDir), "cli", name+".txt")
 }
 
 func TestHelp(t *testing.T) {
@@ -73,16 +68,16 @@ func TestHelp(t *testing.T) {
 					t.Errorf("a line of more than 100 characters: %s", line)
 				}
 			}
-			checkGolden(t, goldenPath(name), []byte(stdout))
+			testkit.CheckGolden(t, testkit.CLIGolden(name), []byte(stdout))
 		})
 	}
 }
 
 func TestExitCodes(t *testing.T) {
-	configDir(t)
+	testkit.ConfigDir(t)
 	t.Setenv(configVariable, "")
-	writeFile(t, "good.yaml", validConfig(t), 0o644)
-	writeFile(t, "bad.yaml", validConfig(t, "hsm_group: main", "hsm_group: mian"), 0o644)
+	testkit.WriteFile(t, "good.yaml", testkit.ValidConfig(t), 0o644)
+	testkit.WriteFile(t, "bad.yaml", testkit.ValidConfig(t, "hsm_group: main", "hsm_group: mian"), 0o644)
 	for _, test := range []struct {
 		args   string
 		code   int
@@ -126,8 +121,8 @@ func TestExitCodes(t *testing.T) {
 }
 
 func TestConfigCheck(t *testing.T) {
-	configDir(t)
-	writeFile(t, "good.yaml", validConfig(t), 0o644)
+	testkit.ConfigDir(t)
+	testkit.WriteFile(t, "good.yaml", testkit.ValidConfig(t), 0o644)
 	check := func(t *testing.T, args ...string) (string, string, int) {
 		stdout, stderr, code := execute(
 			t,
@@ -159,9 +154,9 @@ func TestConfigCheck(t *testing.T) {
 		{"no certificate", "server.crt", "hello", 1, "good.yaml:1:15: server.tls: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			configDir(t)
-			writeFile(t, "good.yaml", validConfig(t), 0o644)
-			writeFile(t, test.file, test.content, 0o600)
+			testkit.ConfigDir(t)
+			testkit.WriteFile(t, "good.yaml", testkit.ValidConfig(t), 0o644)
+			testkit.WriteFile(t, test.file, test.content, 0o600)
 			_, stderr, code := check(t)
 			if code != test.code || !strings.Contains(stderr, test.want) ||
 				strings.Contains(stderr, "too short") {
@@ -193,11 +188,11 @@ func TestConfigCheckCertificate(t *testing.T) {
 		{"not yet", "xks.example.com", 400 * day, 1, "is not valid before "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			configDir(t)
-			certificate, key := testCertificate(t, test.cn, time.Now().Add(test.left))
-			writeFile(t, "server.crt", certificate, 0o644)
-			writeFile(t, "server.key", key, 0o600)
-			writeFile(t, "good.yaml", validConfig(t), 0o644)
+			testkit.ConfigDir(t)
+			certificate, key := testkit.Certificate(t, test.cn, time.Now().Add(test.left))
+			testkit.WriteFile(t, "server.crt", certificate, 0o644)
+			testkit.WriteFile(t, "server.key", key, 0o600)
+			testkit.WriteFile(t, "good.yaml", testkit.ValidConfig(t), 0o644)
 			_, stderr, code := execute(t, "config", "check", "good.yaml")
 			if code != test.code || !strings.Contains(stderr, test.want) ||
 				(test.want == "" && stderr != "") {
@@ -206,10 +201,10 @@ func TestConfigCheckCertificate(t *testing.T) {
 		})
 	}
 	t.Run("key of another certificate", func(t *testing.T) {
-		configDir(t)
-		_, key := testCertificate(t, "xks.example.com", time.Now().Add(90*day))
-		writeFile(t, "server.key", key, 0o600)
-		writeFile(t, "good.yaml", validConfig(t), 0o644)
+		testkit.ConfigDir(t)
+		_, key := testkit.Certificate(t, "xks.example.com", time.Now().Add(90*day))
+		testkit.WriteFile(t, "server.key", key, 0o600)
+		testkit.WriteFile(t, "good.yaml", testkit.ValidConfig(t), 0o644)
 		_, stderr, code := execute(t, "config", "check", "good.yaml")
 		if code != 1 || !strings.Contains(stderr, "server.tls: ") ||
 			!strings.Contains(stderr, "private key does not match public key") {

@@ -41,7 +41,7 @@ func writeBlocks(p *text.Page, list blockList, now time.Time, limit int) {
 	switch {
 	case list.Unsaved != "":
 		p.WriteString("\n")
-		p.Paragraph("", "", fmt.Sprintf("This will not survive a restart as it is: %s", sentence(list.Unsaved)))
+		p.Paragraph("", "", fmt.Sprintf("This will not survive a restart as it is: %s", text.Sentence(list.Unsaved)))
 	case !list.Survive && len(list.Blocks) > 0:
 		p.WriteString("\n")
 		p.Paragraph("", "", `Blocks of operators will not survive a restart: state_directory is "".`)

@@ -77,7 +77,7 @@ Exit code 0: good, perhaps with warnings. 1: not good, or not readable. 2: wrong
 			case err != nil:
 				return err
 			}
-			return checked.print(c, path, asJSON)
+			return printCheck(c, checked, path, asJSON)
 		},
 	}
 	f.registerArgument(c)

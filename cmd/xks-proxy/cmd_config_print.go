@@ -50,7 +50,7 @@ The schema knows single keys; config check knows the rest.`,
   xks-proxy config schema --key-store > key-store.schema.json`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return writeJSONSchema(c.OutOrStdout(), keyStore)
+			return writeSchema(c.OutOrStdout(), keyStore)
 		},
 	}
 	c.Flags().BoolVar(&keyStore, "key-store", false, "print that of a file of key_store_directory")

@@ -3,13 +3,13 @@ package main
 // `credentials list`: which access keys there are, and when each was last used.
 
 import (
-	"encoding/json"
-	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"encoding/json"
+	"fmt"
+	"slices"
 	"xks-proxy/internal/text"
 )
 
@@ -34,7 +34,7 @@ ten minutes while the other was. Of several proxies each knows its own requests 
 				return err
 			}
 			if store != "" {
-				body, err = uses.only(store)
+				body, err = credentialsOf(&uses, store)
 				if err != nil {
 					return err
 				}
@@ -46,26 +46,6 @@ ten minutes while the other was. Of several proxies each knows its own requests 
 	c.Flags().StringVar(&store, "key-store", "", "only those of the key store `NAME`")
 	completeFlag(c, "key-store", f.completeKeyStores())
 	return c
-}
-
-// only keeps the credentials of one key store, and returns the JSON of these.
-func (u *credentialUses) only(store string) ([]byte, error) {
-	var names []string
-	var kept []credentialUse
-	for _, c := range u.Credentials {
-		if c.KeyStore == store {
-			kept = append(kept, c)
-		}
-		if !slices.Contains(names, c.KeyStore) {
-			names = append(names, c.KeyStore)
-		}
-	}
-	if kept == nil && len(names) > 0 {
-		return nil, fmt.Errorf("the proxy serves no key store %q; %s", store, text.DidYouMean(store, names))
-	}
-	u.Credentials = kept
-	body, err := json.Marshal(u)
-	return append(body, '\n'), err
 }
 
 func printCredentials(p *text.Page, uses credentialUses, now time.Time) {
@@ -82,4 +62,28 @@ func printCredentials(p *text.Page, uses credentialUses, now time.Time) {
 		t.Row(c.KeyStore, c.AccessKeyID, last)
 	}
 	p.Table(t)
+}
+
+// credentialsOf keeps the credentials of one key store, and returns the JSON of these.
+func credentialsOf(u *credentialUses, store string) ([]byte, error) {
+	var names []string
+	var kept []credentialUse
+	for _, c := range u.Credentials {
+		if c.KeyStore == store {
+			kept = append(kept, c)
+		}
+		if !slices.Contains(names, c.KeyStore) {
+			names = append(names, c.KeyStore)
+		}
+	}
+	if kept == nil && len(names) > 0 {
+		return nil, fmt.Errorf(
+			"the proxy serves no key store %q; %s",
+			store,
+			text.DidYouMean(store, names),
+		)
+	}
+	u.Credentials = kept
+	body, err := json.Marshal(u)
+	return append(body, '\n'), err
 }

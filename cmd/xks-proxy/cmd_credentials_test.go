@@ -10,15 +10,16 @@ import (
 	"testing"
 	"time"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/sigv4"
 	"xks-proxy/pkg/xks"
 )
 
 // A10: the file that AWS's console imports, of its owner only, and its secret nowhere else.
 func TestCredentialsExport(t *testing.T) {
-	configDir(t)
+	testkit.ConfigDir(t)
 	t.Setenv(configVariable, "")
-	writeFile(t, "good.yaml", validConfig(t), 0o644)
+	testkit.WriteFile(t, "good.yaml", testkit.ValidConfig(t), 0o644)
 	stdout, stderr, code := execute(t, "credentials", "export", "console.json", "--config", "good.yaml", "--key-store", "demo")
 	if code != 0 || stderr != "" {
 		t.Fatalf("exit code %d, stderr %q", code, stderr)
@@ -69,7 +70,7 @@ func TestCredentialsExport(t *testing.T) {
 
 // A6: a new pair is good, goes to a file of its owner only, and can be used as printed.
 func TestCredentialsNew(t *testing.T) {
-	configDir(t)
+	testkit.ConfigDir(t)
 	t.Setenv(configVariable, "")
 	stdout, stderr, code := execute(t, "credentials", "new", "new.secret")
 	if code != 0 || stderr != "" {
@@ -86,12 +87,12 @@ func TestCredentialsNew(t *testing.T) {
 	if strings.Contains(stdout, strings.TrimSpace(string(secret))) {
 		t.Errorf("the secret is printed: %q", stdout)
 	}
-	text := validConfig(t)
+	text := testkit.ValidConfig(t)
 	at := strings.Index(text, "- {access_key_id:")
 	if at < 0 {
 		t.Fatal("the good configuration has another form")
 	}
-	writeFile(t, "two.yaml", text[:at]+strings.ReplaceAll(strings.TrimSpace(stdout), "\n", "\n      ")+"\n      "+text[at:], 0o644)
+	testkit.WriteFile(t, "two.yaml", text[:at]+strings.ReplaceAll(strings.TrimSpace(stdout), "\n", "\n      ")+"\n      "+text[at:], 0o644)
 	_, stderr, code = execute(t, "config", "check", "two.yaml")
 	if code != 0 {
 		t.Errorf("what it printed does not work: %s", stderr)
@@ -108,16 +109,16 @@ func TestCredentialsNew(t *testing.T) {
 
 // A5, A6, A10: with a key store, new writes the file for AWS too, and says how to rotate. The secret is in the two files only.
 func TestCredentialsNewForAKeyStore(t *testing.T) {
-	dir := configDir(t)
+	dir := testkit.ConfigDir(t)
 	t.Setenv(configVariable, "")
-	writeFile(t, "good.yaml", validConfig(t), 0o644)
+	testkit.WriteFile(t, "good.yaml", testkit.ValidConfig(t), 0o644)
 	stdout, stderr, code := execute(t, "credentials", "new", "new.secret", "--config", "good.yaml", "--key-store", "demo")
 	if code != 0 || stderr != "" {
 		t.Fatalf("exit code %d, stderr %q", code, stderr)
 	}
-	secret := strings.TrimSpace(readFile(t, "new.secret"))
+	secret := strings.TrimSpace(testkit.ReadFile(t, "new.secret"))
 	var got map[string]any
-	err := json.Unmarshal([]byte(readFile(t, "new.secret.json")), &got)
+	err := json.Unmarshal([]byte(testkit.ReadFile(t, "new.secret.json")), &got)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,13 +136,13 @@ func TestCredentialsNewForAKeyStore(t *testing.T) {
 	if strings.Contains(stdout, secret) {
 		t.Errorf("the secret is printed:\n%s", stdout)
 	}
-	checkGolden(t, goldenPath("credentials-new"), []byte(strings.ReplaceAll(strings.ReplaceAll(stdout, id, "ACCESSKEYID"), dir, "DIR")))
+	testkit.CheckGolden(t, testkit.CLIGolden("credentials-new"), []byte(strings.ReplaceAll(strings.ReplaceAll(stdout, id, "ACCESSKEYID"), dir, "DIR")))
 	// A file for AWS that is there already: nothing is left behind, and nothing of the old one is lost.
 	_, stderr, code = execute(t, "credentials", "new", "other.secret", "--config", "good.yaml", "--key-store", "demo", "--console", "new.secret.json")
 	if _, err := os.Stat("other.secret"); code != 1 || !strings.Contains(stderr, "new.secret.json exists already") || !os.IsNotExist(err) {
 		t.Errorf("exit code %d, %q, %v", code, stderr, err)
 	}
-	if !strings.Contains(readFile(t, "new.secret.json"), secret) {
+	if !strings.Contains(testkit.ReadFile(t, "new.secret.json"), secret) {
 		t.Error("the file of the first one was changed")
 	}
 	for args, want := range map[string]string{
@@ -160,7 +161,7 @@ func TestCredentialsNewForAKeyStore(t *testing.T) {
 
 // Of a key store of the directory, its own file is named, and the path of the secret starts there.
 func TestCredentialsNewForATenant(t *testing.T) {
-	storeDir(t)
+	testkit.StoreDir(t)
 	t.Setenv(configVariable, "")
 	stdout, stderr, code := execute(t, "credentials", "new", "key_stores.d/secrets/tax-2.key", "--config", "test.yaml", "--key-store", "tax")
 	for _, part := range []string{"(key_stores.d/tax.yaml:5:14)", "secret_access_key: {file: secrets/tax-2.key}\n"} {

@@ -38,9 +38,9 @@ func printFindings(p *text.Page, findings []catalogue.Finding, now time.Time) {
 func findingCount(groups []catalogue.FindingGroup) string {
 	all, minor := 0, 0
 	for _, g := range groups {
-		all += g.Len()
+		all += g.Count()
 		if g.Kind.Severity() == catalogue.Minor {
-			minor += g.Len()
+			minor += g.Count()
 		}
 	}
 	said := text.Plural(all, "finding")
@@ -56,15 +56,15 @@ func findingCount(groups []catalogue.FindingGroup) string {
 // findingKeys names the key of a finding, or counts the keys and names some.
 func findingKeys(g catalogue.FindingGroup) string {
 	first := findingPlace(catalogue.FindingPlace{Label: g.Label, Version: g.Version})
-	if g.Len() == 1 {
+	if g.Count() == 1 {
 		return first
 	}
 	examples := []string{first}
 	for _, place := range g.Others[:min(len(g.Others), examplesSeen-1)] {
 		examples = append(examples, findingPlace(place))
 	}
-	said := text.Plural(g.Len(), "key")
-	if g.Len() > len(examples) {
+	said := text.Plural(g.Count(), "key")
+	if g.Count() > len(examples) {
 		said += ", such as"
 	} else {
 		said += ":"
@@ -77,15 +77,4 @@ func findingPlace(p catalogue.FindingPlace) string {
 		return strconv.Quote(p.Label)
 	}
 	return fmt.Sprintf("%q version %d", p.Label, p.Version)
-}
-
-// mattering counts the findings that are more than minor.
-func mattering(findings []catalogue.Finding) int {
-	n := 0
-	for _, f := range findings {
-		if f.Kind.Severity() > catalogue.Minor {
-			n++
-		}
-	}
-	return n
 }

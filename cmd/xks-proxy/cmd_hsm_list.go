@@ -183,12 +183,6 @@ func saysSame(reason, ended, name string) bool {
 	return detail != "" && strings.Contains(withoutName(reason, name), detail)
 }
 
-// withoutName leaves out an HSM's own name where errors begin with it.
-func withoutName(message, name string) string {
-	message = strings.TrimPrefix(message, name+": ")
-	return strings.ReplaceAll(message, ": "+name+": ", ": ")
-}
-
 // printUnder prints notes under the name of the HSM that they are about.
 func printUnder(p *text.Page, name string, notes []string) {
 	if len(notes) == 0 {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/catalogue"
@@ -68,7 +69,7 @@ func TestPrintHSMs(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			checkPage(t, name, func(p *text.Page) { printHSMs(p, status, listedAt) })
+			testkit.CheckPage(t, name, func(p *text.Page) { printHSMs(p, status, listedAt) })
 		})
 	}
 }

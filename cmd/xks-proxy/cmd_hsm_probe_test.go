@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
 	"xks-proxy/test/faulty"
@@ -42,11 +43,11 @@ var faultyBuilt = sync.OnceValues(func() ([]byte, error) {
 
 func newProbeRig(t *testing.T) *probeRig {
 	t.Helper()
-	_, err := demoProgram() // before the directory changes
+	_, err := testkit.Program() // before the directory changes
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := configDir(t)
+	dir := testkit.ConfigDir(t)
 	text, err := faultyBuilt()
 	if err != nil {
 		t.Fatal(err)
@@ -61,8 +62,8 @@ func newProbeRig(t *testing.T) *probeRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, "faulty.so", string(text), 0o700)
-	writeFile(
+	testkit.WriteFile(t, "faulty.so", string(text), 0o700)
+	testkit.WriteFile(
 		t,
 		"softhsm.conf",
 		"directories.tokendir = "+filepath.Join(
@@ -71,7 +72,7 @@ func newProbeRig(t *testing.T) *probeRig {
 		)+"\nobjectstore.backend = file\nlog.level = ERROR\n",
 		0o600,
 	)
-	writeFile(t, "pin", "1234\n", 0o600)
+	testkit.WriteFile(t, "pin", "1234\n", 0o600)
 	conf := "SOFTHSM2_CONF=" + filepath.Join(dir, "softhsm.conf")
 	for _, pair := range []string{conf, r.Env()} {
 		name, value, _ := strings.Cut(pair, "=")
@@ -103,7 +104,7 @@ func newProbeRig(t *testing.T) *probeRig {
 // probe runs the command, which has to succeed.
 func (r *probeRig) probe(t *testing.T, more ...string) (stdout, stderr string) {
 	t.Helper()
-	stdout, stderr, code := runProgram(t, "", append(r.args, more...)...)
+	stdout, stderr, code := testkit.RunProgram(t, "", append(r.args, more...)...)
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
 	}
@@ -115,9 +116,9 @@ func printed(t *testing.T, entry string) *config {
 	t.Helper()
 	// The entry takes the place of the first HSM.
 	first := "  - {name: hsm-a, module: module.so, token: hsm-a, pin: {file: hsm-a.pin}}\n"
-	server, rest, _ := strings.Cut(validConfig(t), "hsms:\n")
+	server, rest, _ := strings.Cut(testkit.ValidConfig(t), "hsms:\n")
 	text := server + entry + strings.TrimPrefix(rest, first)
-	writeFile(t, "printed.yaml", text, 0o644)
+	testkit.WriteFile(t, "printed.yaml", text, 0o644)
 	stdout, stderr, code := execute(t, "config", "check", "printed.yaml")
 	if code != 0 || stderr != "" {
 		t.Fatalf("config check: exit code %d\n%s%s\n%s", code, stdout, stderr, text)
@@ -241,7 +242,7 @@ func TestProbeOfAModuleThatCrashesInLogin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stdout, stderr, code := runProgram(t, "", r.args...)
+	stdout, stderr, code := testkit.RunProgram(t, "", r.args...)
 	if code != 1 || stdout != "" || !strings.Contains(stderr, "while logging in") ||
 		r.Calls("C_Login")-before != 1 {
 		t.Errorf("exit code %d, %d logins\n%s%s", code, r.Calls("C_Login")-before, stdout, stderr)
@@ -250,16 +251,16 @@ func TestProbeOfAModuleThatCrashesInLogin(t *testing.T) {
 
 func TestProbeWithAWrongPIN(t *testing.T) {
 	r := newProbeRig(t)
-	writeFile(t, "pin", "9999\n", 0o600)
+	testkit.WriteFile(t, "pin", "9999\n", 0o600)
 	before := r.Calls("C_Login")
-	stdout, stderr, code := runProgram(t, "", r.args...)
+	stdout, stderr, code := testkit.RunProgram(t, "", r.args...)
 	if code != exitPINRefused || stdout != "" || !strings.Contains(stderr, "CKR_PIN_INCORRECT") ||
 		r.Calls("C_Login")-before != 1 {
 		t.Errorf("exit code %d, %d logins\n%s%s", code, r.Calls("C_Login")-before, stdout, stderr)
 	}
 	// One that an editor spoilt costs no try.
-	writeFile(t, "pin", "\uFEFF1234\n", 0o600)
-	stdout, stderr, code = runProgram(t, "", r.args...)
+	testkit.WriteFile(t, "pin", "\uFEFF1234\n", 0o600)
+	stdout, stderr, code = testkit.RunProgram(t, "", r.args...)
 	if code != 1 || stdout != "" || !strings.Contains(stderr, "byte order mark") ||
 		r.Calls("C_Login")-before != 1 {
 		t.Errorf("exit code %d, %d logins\n%s%s", code, r.Calls("C_Login")-before, stdout, stderr)
@@ -280,7 +281,7 @@ func TestProbeAsJSON(t *testing.T) {
 
 func TestProbeListsTokens(t *testing.T) {
 	r := newProbeRig(t)
-	stdout, stderr, code := runProgram(t, "", "hsm", "probe", "--module", r.module)
+	stdout, stderr, code := testkit.RunProgram(t, "", "hsm", "probe", "--module", r.module)
 	if code != 0 || !strings.Contains(stdout, `token: "hsm-a"`) ||
 		!strings.Contains(stdout, "CHOOSE IT BY") {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
@@ -290,7 +291,7 @@ func TestProbeListsTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	printing, _, code := runProgram(t, "", "hsm", "probe", "--module", r.module)
+	printing, _, code := testkit.RunProgram(t, "", "hsm", "probe", "--module", r.module)
 	if code != 0 || printing != stdout {
 		t.Errorf("exit code %d\n%s", code, printing)
 	}

@@ -3,8 +3,6 @@ package main
 // The keys command: the keys of a running proxy.
 
 import (
-	"time"
-
 	"github.com/spf13/cobra"
 
 	"xks-proxy/internal/text"
@@ -73,6 +71,3 @@ func newKeysListCommand() *cobra.Command {
 	flags.BoolVar(&attributes, "attributes", false, "print the CKA_ID and the attributes on each HSM")
 	return c
 }
-
-// keysPatience is how long the proxy may take to put very many keys together.
-const keysPatience = 30 * time.Second

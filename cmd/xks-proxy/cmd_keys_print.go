@@ -4,9 +4,7 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,17 +13,6 @@ import (
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/catalogue"
 )
-
-// keys asks for the keys that fit a query, as JSON too.
-func (c *adminClient) keys(ctx context.Context, q keyQuery) (*keyAnswer, []byte, error) {
-	var answer keyAnswer
-	body, err := c.do(ctx, http.MethodGet, adminKeysPath+"?"+q.values().Encode(), keysPatience)
-	if err != nil {
-		return nil, nil, err
-	}
-	err = c.read(body, &answer)
-	return &answer, body, err
-}
 
 // printKeys prints a table for each group, and what is wrong with a version below its row.
 func printKeys(p *text.Page, answer *keyAnswer, attributes bool) {

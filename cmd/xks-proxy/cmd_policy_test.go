@@ -5,6 +5,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"xks-proxy/internal/testkit"
 )
 
 const payrollPolicy = `@id("payroll") permit (principal in Account::"111122223333", action, resource in KeyStore::"demo")
@@ -19,15 +20,15 @@ const payrollCases = `{"name": "payroll", "expect": "allow", "policies": ["payro
 `
 
 func TestPolicyTest(t *testing.T) {
-	configDir(t)
-	writeFile(t, "payroll.cedar", payrollPolicy, 0o644)
-	writeFile(t, "cases.jsonl", payrollCases, 0o644)
-	writeFile(t, "wrong.jsonl", strings.Replace(payrollCases, `"expect": "deny"`, `"expect": "allow"`, 1), 0o644)
-	writeFile(t, "stray.jsonl", `{"expect": "deny", "operation": "Encrypt", "key_store": "dmeo", "key": "k"}`, 0o644)
-	writeFile(t, "without.yaml", validConfig(t), 0o644)
+	testkit.ConfigDir(t)
+	testkit.WriteFile(t, "payroll.cedar", payrollPolicy, 0o644)
+	testkit.WriteFile(t, "cases.jsonl", payrollCases, 0o644)
+	testkit.WriteFile(t, "wrong.jsonl", strings.Replace(payrollCases, `"expect": "deny"`, `"expect": "allow"`, 1), 0o644)
+	testkit.WriteFile(t, "stray.jsonl", `{"expect": "deny", "operation": "Encrypt", "key_store": "dmeo", "key": "k"}`, 0o644)
+	testkit.WriteFile(t, "without.yaml", testkit.ValidConfig(t), 0o644)
 	// No certificate and no secret is needed to try a policy.
-	text := strings.NewReplacer("server.crt", "elsewhere.crt", "demo.key", "elsewhere.key").Replace(policyConfiguration(t, "{files: [payroll.cedar], mode: shadow}"))
-	writeFile(t, "with.yaml", text, 0o644)
+	text := strings.NewReplacer("server.crt", "elsewhere.crt", "demo.key", "elsewhere.key").Replace(testkit.PolicyConfiguration(t, "{files: [payroll.cedar], mode: shadow}"))
+	testkit.WriteFile(t, "with.yaml", text, 0o644)
 	for _, test := range []struct {
 		args   string
 		code   int
@@ -65,9 +66,9 @@ func TestPolicyTest(t *testing.T) {
 }
 
 func TestPolicyCheck(t *testing.T) {
-	configDir(t)
-	writeFile(t, "payroll.cedar", payrollPolicy, 0o664) // a draft may be anybody's
-	writeFile(t, "bad.cedar", "permit (principal in Account::\"1\", action, resource);\npermit (principal, action, resource) when { context.vpce == \"x\" };\n", 0o644)
+	testkit.ConfigDir(t)
+	testkit.WriteFile(t, "payroll.cedar", payrollPolicy, 0o664) // a draft may be anybody's
+	testkit.WriteFile(t, "bad.cedar", "permit (principal in Account::\"1\", action, resource);\npermit (principal, action, resource) when { context.vpce == \"x\" };\n", 0o644)
 	stdout, stderr, code := execute(t, "policy", "check", "payroll.cedar")
 	if code != 0 || stdout != "ok: 1 in the set\n" || stderr != "" {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)

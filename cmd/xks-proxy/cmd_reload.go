@@ -4,12 +4,9 @@ package main
 // again, and ask it beforehand what that would change.
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
@@ -126,26 +123,6 @@ func samePath(a, b string) bool {
 	return err != nil || absolute == b
 }
 
-// reload asks for a reload (POST) or for what one would change (GET).
-func (c *adminClient) reload(
-	ctx context.Context, method string, accept acceptance,
-) (*reloadAnswer, []byte, error) {
-	path := adminReloadPath
-	if accept != acceptNothing {
-		path += "?" + url.Values{acceptQuery: {string(accept)}}.Encode()
-	}
-	body, err := c.do(ctx, method, path, reloadPatience)
-	if err != nil {
-		return nil, nil, err
-	}
-	var answer reloadAnswer
-	err = json.Unmarshal(body, &answer)
-	if err != nil {
-		return nil, nil, fmt.Errorf("what answers at %s is not xks-proxy, or is another version: %w", c.socket, err)
-	}
-	return &answer, body, nil
-}
-
 // printChanges is the list for eyes.
 func printChanges(p *text.Page, a *reloadAnswer, none string) {
 	if len(a.Changes) == 0 {
@@ -183,7 +160,7 @@ func warnAll(w io.Writer, warnings []string) {
 }
 
 // describeChange says what becomes of a setting; what is added or removed has its name only.
-func describeChange(c reloadChange) string {
+func describeChange(c configChange) string {
 	description := ""
 	if c.Kind == changed {
 		description = ": " + c.Old + " -> " + c.New

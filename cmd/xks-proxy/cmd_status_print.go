@@ -3,13 +3,13 @@ package main
 // `status` for eyes: what is wrong first.
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
+	"cmp"
+	"slices"
+	"strconv"
 	"xks-proxy/internal/text"
 )
 
@@ -32,15 +32,19 @@ func printStatus(p *text.Page, s *proxyStatus, all bool, now time.Time) {
 	if len(s.Attention) > 0 {
 		p.WriteString("\nNeeds attention:\n")
 		for _, what := range s.Attention[:min(len(s.Attention), maxAttentionShown)] {
-			p.Paragraph(fmt.Sprintf("  %-8s  ", what.label()), strings.Repeat(" ", attentionIndent), what.Text)
+			p.Paragraph(
+				fmt.Sprintf("  %-8s  ", severityLabel(what.Severity)),
+				strings.Repeat(" ", attentionIndent),
+				what.Text,
+			)
 		}
 		if more := len(s.Attention) - maxAttentionShown; more > 0 {
 			p.Printf("  and %d more: --json has all\n", more)
 		}
 	}
 	p.WriteString("\n")
-	s.printFacts(p, now)
-	s.printKeyStores(p, all, now)
+	printFacts(p, s, now)
+	printKeyStores(p, s.KeyStores, all, now)
 	if len(s.Blocks.Blocks) > 0 {
 		p.Printf("\nBlocked by operators: %d\n\n", len(s.Blocks.Blocks))
 		limit := maxStoresShown
@@ -53,28 +57,61 @@ func printStatus(p *text.Page, s *proxyStatus, all bool, now time.Time) {
 	}
 }
 
-// label is the severity; the one that must not be overlooked in capitals.
-func (a attention) label() string {
-	if a.Severity == severityCritical {
+// certificateRank puts certificates with problems first.
+func certificateRank(c *certificateStatus, now time.Time) int {
+	if c.urgency(now) != notUrgent || c.Problem != "" {
+		return 0
+	}
+	return 1
+}
+
+func certificateFact(c *certificateStatus, now time.Time) string {
+	left := "EXPIRED"
+	if c.NotAfter.After(now) {
+		left = timeLeft(c.NotAfter.Sub(now)) + " left"
+	}
+	said := fmt.Sprintf("%s: %s", text.Some(c.Names, namesShown), left)
+	if c.KeyStore != "" {
+		said += ", of key store " + c.KeyStore
+	}
+	if c.Problem != "" {
+		said += "; " + c.Problem
+	}
+	return said
+}
+
+// looseningFact is the line of status about reloads.
+func looseningFact(s looseningState, now time.Time) string {
+	accepted := "not accepted"
+	if s.Accepted {
+		accepted = "accepted"
+	}
+	return fmt.Sprintf("%s, %s ago by %s, %s: %s", text.Plural(len(s.Loosens), "change"),
+		text.Duration(now.Sub(s.At)), s.By, accepted, someLoosenings(s.Loosens))
+}
+
+// severityLabel is the severity, the one that must not be overlooked in capitals.
+func severityLabel(s severity) string {
+	if s == severityCritical {
 		return "CRITICAL"
 	}
-	return string(a.Severity)
+	return string(s)
 }
 
 // printFacts prints what takes a line each.
-func (s *proxyStatus) printFacts(p *text.Page, now time.Time) {
+func printFacts(p *text.Page, s *proxyStatus, now time.Time) {
 	fact := func(name, what string) {
 		p.Paragraph(fmt.Sprintf("  %-14s ", name), strings.Repeat(" ", factIndent), what)
 	}
-	fact("Configuration", s.configFact(now))
+	fact("Configuration", configFact(s, now))
 	if s.Reload != nil && len(s.Reload.WaitsForRestart) > 0 {
 		fact("", "waits for a restart: "+strings.Join(s.Reload.WaitsForRestart, ", "))
 	}
 	if s.Reload != nil && len(s.Reload.Loosening.Loosens) > 0 {
-		fact("Loosens", s.Reload.Loosening.fact(now))
+		fact("Loosens", looseningFact(s.Reload.Loosening, now))
 	}
 	for _, g := range s.Groups {
-		fact("HSMs", g.fact(now))
+		fact("HSMs", groupFact(&g, now))
 	}
 	if len(s.Groups) == 0 {
 		fact("HSMs", "the proxy is starting and waits for them; see xks-proxy hsm list")
@@ -84,50 +121,72 @@ func (s *proxyStatus) printFacts(p *text.Page, now time.Time) {
 	}
 	certificates := slices.Clone(s.Certificates)
 	slices.SortStableFunc(certificates, func(a, b certificateStatus) int {
-		return cmp.Or(cmp.Compare(a.rank(now), b.rank(now)), a.NotAfter.Compare(b.NotAfter))
+		return cmp.Or(
+			cmp.Compare(certificateRank(&a, now), certificateRank(&b, now)),
+			a.NotAfter.Compare(b.NotAfter),
+		)
 	})
 	for _, c := range certificates[:min(len(certificates), maxCertsShown)] {
 		name := "Certificate"
 		if c.Use == useClientCA {
 			name = "Client CA"
 		}
-		fact(name, c.fact(now))
+		fact(name, certificateFact(&c, now))
 	}
 	if more := len(certificates) - maxCertsShown; more > 0 {
 		fact("", fmt.Sprintf("and %d more, valid for longer; --json has all", more))
 	}
 	requests := strconv.Itoa(s.InFlight) + " in flight"
 	if s.Connections != nil {
-		requests += fmt.Sprintf("; %s open, %d refused since the start", text.Plural(s.Connections.Open, "connection"), s.Connections.Refused)
+		requests += fmt.Sprintf(
+			"; %s open, %d refused since the start",
+			text.Plural(s.Connections.Open, "connection"),
+			s.Connections.Refused,
+		)
 	}
 	fact("Requests", requests)
-	if s.Log != nil && s.Log.fact() != "" {
-		fact("Log", s.Log.fact())
+	if s.Log != nil && logFact(s.Log) != "" {
+		fact("Log", logFact(s.Log))
 	}
 }
 
-func (s *proxyStatus) configFact(now time.Time) string {
+func configFact(s *proxyStatus, now time.Time) string {
 	said := s.ConfigFile
 	r := s.Reload
 	if r == nil {
 		return said
 	}
-	said += fmt.Sprintf(", generation %d, loaded %s ago", r.Generation, text.Duration(now.Sub(r.LoadedAt)))
+	said += fmt.Sprintf(
+		", generation %d, loaded %s ago",
+		r.Generation,
+		text.Duration(now.Sub(r.LoadedAt)),
+	)
 	if r.Attempts > 0 {
 		said += fmt.Sprintf("; %s, %d failed", text.Plural(r.Attempts, "reload"), r.Failures)
 		result := "succeeded"
 		if r.LastError != "" {
 			result = "FAILED"
 		}
-		said += fmt.Sprintf("; the last %s ago by %s %s", text.Duration(now.Sub(r.LastAttempt)), r.LastBy, result)
+		said += fmt.Sprintf(
+			"; the last %s ago by %s %s",
+			text.Duration(now.Sub(r.LastAttempt)),
+			r.LastBy,
+			result,
+		)
 	}
 	return said
 }
 
-func (g *groupSummary) fact(now time.Time) string {
+func groupFact(g *groupSummary, now time.Time) string {
 	said := fmt.Sprintf("%s: %d of %d in service", g.Name, g.InService, g.HSMs)
 	for _, h := range g.Others {
-		said += fmt.Sprintf("; %s %s for %s, %s", h.Name, h.Service, text.Duration(now.Sub(h.Since)), h.Health)
+		said += fmt.Sprintf(
+			"; %s %s for %s, %s",
+			h.Name,
+			h.Service,
+			text.Duration(now.Sub(h.Since)),
+			h.Health,
+		)
 	}
 	if g.Findings > 0 {
 		said += "; their keys need attention"
@@ -135,39 +194,27 @@ func (g *groupSummary) fact(now time.Time) string {
 	return said
 }
 
-// rank puts certificates with problems first.
-func (c *certificateStatus) rank(now time.Time) int {
-	if _, says := c.attention(now); says != "" {
-		return 0
-	}
-	return 1
-}
-
-func (c *certificateStatus) fact(now time.Time) string {
-	left := "EXPIRED"
-	if c.NotAfter.After(now) {
-		left = timeLeft(c.NotAfter.Sub(now)) + " left"
-	}
-	text := fmt.Sprintf("%s: %s", someNames(c.Names), left)
-	if c.KeyStore != "" {
-		text += ", of key store " + c.KeyStore
-	}
-	if c.Problem != "" {
-		text += "; " + c.Problem
-	}
-	return text
-}
-
-func (s *proxyStatus) printKeyStores(p *text.Page, all bool, now time.Time) {
-	stores := slices.Clone(s.KeyStores)
-	slices.SortStableFunc(stores, func(a, b keyStoreSummary) int { return cmp.Compare(b.trouble(), a.trouble()) })
+func printKeyStores(p *text.Page, list []keyStoreSummary, all bool, now time.Time) {
+	stores := slices.Clone(list)
+	slices.SortStableFunc(
+		stores,
+		func(a, b keyStoreSummary) int { return cmp.Compare(storeTrouble(&b), storeTrouble(&a)) },
+	)
 	limit := maxStoresShown
 	if all {
 		limit = len(stores)
 	}
 	p.Printf("\nKey stores: %d\n\n", len(stores))
-	t := text.NewTable("KEY STORE", "OWNER", "STATE", "<REQUESTS", "<FAILED", "<THROTTLED", "<IN FLIGHT",
-		"<LAST REQUEST")
+	t := text.NewTable(
+		"KEY STORE",
+		"OWNER",
+		"STATE",
+		"<REQUESTS",
+		"<FAILED",
+		"<THROTTLED",
+		"<IN FLIGHT",
+		"<LAST REQUEST",
+	)
 	for _, k := range stores[:min(len(stores), limit)] {
 		state := "enabled"
 		if k.Blocked != "" {
@@ -186,8 +233,9 @@ func (s *proxyStatus) printKeyStores(p *text.Page, all bool, now time.Time) {
 	}
 }
 
-// trouble orders key stores: what is blocked first, then the share of requests that did not succeed.
-func (k *keyStoreSummary) trouble() float64 {
+// storeTrouble orders key stores: those that are blocked first, then by the share of requests that
+// did not succeed.
+func storeTrouble(k *keyStoreSummary) float64 {
 	const blockedFirst = 2
 	share := 0.0
 	if k.Requests > 0 {
@@ -197,4 +245,20 @@ func (k *keyStoreSummary) trouble() float64 {
 		return blockedFirst + share
 	}
 	return share
+}
+
+// logFact is one line of the status; "" if there is nothing to report.
+func logFact(s *logState) string {
+	switch {
+	case s.Lost > 0 && s.Suppressed > 0:
+		return fmt.Sprintf(
+			"%s lost, %s about unauthenticated requests only counted, since the start",
+			text.Plural(int(s.Lost), "line"), text.Count(uint64(s.Suppressed)))
+	case s.Lost > 0:
+		return text.Plural(int(s.Lost), "line") + " lost since the start"
+	case s.Suppressed > 0:
+		return fmt.Sprintf("%s about unauthenticated requests only counted since the start",
+			text.Plural(int(s.Suppressed), "line"))
+	}
+	return ""
 }

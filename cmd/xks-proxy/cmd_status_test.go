@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/status"
@@ -58,11 +59,11 @@ func badStatus() *proxyStatus {
 		s.KeyStores = append(s.KeyStores, keyStoreSummary{Name: "tenant-" + string(rune('a'+i%26)), Requests: 1000, Throttled: uint64(i), LastRequest: ago(time.Hour)})
 	}
 	s.KeyStores[0].Blocked = "alice"
-	long := blockOf("payroll", "key-1")
+	long := aliceBlocks("payroll", "key-1")
 	long.Since = ago(3 * time.Minute)
-	s.Blocks = blockList{Blocks: []block{blockOf("finance", ""), long}, Survive: true, Unsaved: "open /var/lib/xks-proxy/blocks.json: read-only file system"}
+	s.Blocks = blockList{Blocks: []block{aliceBlocks("finance", ""), long}, Survive: true, Unsaved: "open /var/lib/xks-proxy/blocks.json: read-only file system"}
 	s.Blocks.Blocks[0].Since = ago(40 * time.Minute)
-	s.Attention = s.attention(statusNow)
+	s.Attention = attentionTo(s, statusNow)
 	return s
 }
 
@@ -72,15 +73,15 @@ func TestPrintStatus(t *testing.T) {
 		all    bool
 	}{"status-good": {goodStatus(), false}, "status-bad": {badStatus(), false}, "status-bad-all": {badStatus(), true}} {
 		t.Run(name, func(t *testing.T) {
-			checkPage(t, name, func(p *text.Page) { printStatus(p, test.status, test.all, statusNow) })
+			testkit.CheckPage(t, name, func(p *text.Page) { printStatus(p, test.status, test.all, statusNow) })
 		})
 	}
 	quiet := goodStatus()
 	quiet.Log = &logState{Lost: 1, LastLost: statusNow.Add(-25 * time.Hour), Suppressed: 2, Output: "stderr"}
-	if attention := quiet.attention(statusNow); len(attention) != 0 || quiet.Log.fact() != "1 line lost, 2 about unauthenticated requests only counted, since the start" {
-		t.Errorf("of a loss that is a day old: %q, %s", attention, quiet.Log.fact())
+	if attention := attentionTo(quiet, statusNow); len(attention) != 0 || logFact(quiet.Log) != "1 line lost, 2 about unauthenticated requests only counted, since the start" {
+		t.Errorf("of a loss that is a day old: %q, %s", attention, logFact(quiet.Log))
 	}
-	if attention := goodStatus().attention(statusNow); len(attention) != 0 {
+	if attention := attentionTo(goodStatus(), statusNow); len(attention) != 0 {
 		t.Errorf("of a proxy that is well: %q", attention)
 	}
 }
@@ -196,7 +197,7 @@ func TestAttention(t *testing.T) {
 		s := goodStatus()
 		c.edit(s)
 		var got []severity
-		for _, a := range s.attention(statusNow) {
+		for _, a := range attentionTo(s, statusNow) {
 			got = append(got, a.Severity)
 		}
 		if !slices.Equal(got, c.want) {

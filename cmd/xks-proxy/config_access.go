@@ -15,8 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"xks-proxy/internal/access"
 	"xks-proxy/internal/text"
 )
@@ -282,22 +280,4 @@ func tryAll(needs []access.Need) []triedNeed {
 		}
 	}
 	return answers
-}
-
-// newTryAccessCommand is the child's side.
-func newTryAccessCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:    tryAccessCommand,
-		Short:  "Try to use files, as told on standard input",
-		Hidden: true,
-		Args:   noArguments,
-		RunE: func(c *cobra.Command, _ []string) error {
-			var needs []access.Need
-			err := readChildOrder(c, "config check --as-user", &needs)
-			if err != nil {
-				return err
-			}
-			return json.NewEncoder(c.OutOrStdout()).Encode(tryAll(needs))
-		},
-	}
 }

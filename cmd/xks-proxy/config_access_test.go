@@ -7,10 +7,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"xks-proxy/internal/testkit"
 )
 
 func TestAccessNeedsHoldEveryPath(t *testing.T) {
-	all := commentedSetting.ReplaceAllString(readCommented(t), "$1$2")
+	all := testkit.CommentedSetting.ReplaceAllString(testkit.ReadCommented(), "$1$2")
 	l := parseConfig("xks-proxy.yaml", "/etc/xks-proxy", []byte(all), nil)
 	err := l.report.err()
 	if err != nil {
@@ -64,10 +65,10 @@ func visitPaths(s *setting, settings map[string]any, at string, visit func(key, 
 
 // The certificate and key of the metrics listener stand in a file of their own.
 func TestAccessNeedsOfTheWebConfig(t *testing.T) {
-	storeDir(t)
-	writeFile(t, "web.yaml", "tls_server_config: {cert_file: web.crt, key_file: web.key, "+
+	testkit.StoreDir(t)
+	testkit.WriteFile(t, "web.yaml", "tls_server_config: {cert_file: web.crt, key_file: web.key, "+
 		"client_ca_file: /etc/clients.crt}\n", 0o600)
-	writeFile(t, "test.yaml", validConfig(t)+
+	testkit.WriteFile(t, "test.yaml", testkit.ValidConfig(t)+
 		"metrics: {listen: \"127.0.0.1:9443\", web_config: web.yaml}\n", 0o644)
 	l, err := loadFile("test.yaml")
 	if err != nil {

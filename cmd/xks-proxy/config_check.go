@@ -5,13 +5,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"xks-proxy/internal/access"
-	"xks-proxy/internal/guarded"
 	"xks-proxy/internal/sharedlib"
 	"xks-proxy/internal/text"
 )
@@ -122,21 +118,6 @@ func (c *configCheck) modules() {
 			)
 		}
 	}
-}
-
-// libraryPath is where the process of an HSM looks for libraries first.
-func (h hsmConfig) libraryPath(dir string) []string {
-	list := os.Getenv("LD_LIBRARY_PATH")
-	for _, pair := range h.Environment {
-		if value, ok := strings.CutPrefix(pair, "LD_LIBRARY_PATH="); ok {
-			list = value
-		}
-	}
-	var places []string
-	for _, place := range filepath.SplitList(list) {
-		places = append(places, guarded.ResolvePath(dir, place))
-	}
-	return places
 }
 
 func (c *configCheck) secrets(ctx context.Context) {

@@ -38,7 +38,7 @@ var remedyForm = regexp.MustCompile(
 		`delete |correct |close |probe |xks-proxy ).*)$`,
 )
 
-func (p problem) asJSON(severity string) problemJSON {
+func problemAsJSON(p problem, severity string) problemJSON {
 	message, remedy := p.Message, ""
 	if found := remedyForm.FindStringSubmatch(p.Message); found != nil {
 		message, remedy = found[1], found[2]
@@ -54,11 +54,11 @@ func (p problem) asJSON(severity string) problemJSON {
 	return j
 }
 
-// print prints the outcome, and returns the error that makes the exit code.
-func (k *configCheck) print(c *cobra.Command, path string, asJSON bool) error {
+// printCheck prints the outcome, and returns the error that makes the exit code.
+func printCheck(c *cobra.Command, k *configCheck, path string, asJSON bool) error {
 	errs := k.report.sorted()
 	if asJSON {
-		err := k.printJSON(c, path, errs)
+		err := printCheckJSON(c, k, path, errs)
 		if err == nil && len(errs) > 0 {
 			err = exitError{code: exitFailed}
 		}
@@ -83,7 +83,7 @@ func (k *configCheck) print(c *cobra.Command, path string, asJSON bool) error {
 	return text.Print(c.OutOrStdout(), func(p *text.Page) { summarize(p, k) })
 }
 
-func (k *configCheck) printJSON(c *cobra.Command, path string, errs []problem) error {
+func printCheckJSON(c *cobra.Command, k *configCheck, path string, errs []problem) error {
 	j := checkJSON{
 		File:       path,
 		Good:       len(errs) == 0,
@@ -91,10 +91,10 @@ func (k *configCheck) printJSON(c *cobra.Command, path string, errs []problem) e
 		NotChecked: append([]string{}, k.notChecked...),
 	}
 	for _, p := range errs {
-		j.Problems = append(j.Problems, p.asJSON("error"))
+		j.Problems = append(j.Problems, problemAsJSON(p, "error"))
 	}
 	for _, w := range k.report.warnings {
-		j.Problems = append(j.Problems, problem(w).asJSON("warning"))
+		j.Problems = append(j.Problems, problemAsJSON(problem(w), "warning"))
 	}
 	return encodeCheck(c, j)
 }

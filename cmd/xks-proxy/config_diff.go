@@ -22,10 +22,25 @@ const (
 
 // configChange is one key, or one element of a list as a whole.
 type configChange struct {
-	Key      string // such as key_stores[payroll].quota.requests_per_second
-	Old, New string // as in the file; secrets as "[redacted]"; "" for an element that is added or removed
-	Restart  bool   // a running proxy does not take it up
-	Kind     string // added, removed or changed
+	Key string `json:"key"` // such as key_stores[payroll].quota.requests_per_second
+
+	// As in the file; secrets as "[redacted]"; "" for an element that is added or removed.
+	Old string `json:"old,omitempty"`
+	New string `json:"new,omitempty"`
+
+	Restart bool   `json:"restart,omitempty"` // it takes effect at the next start only
+	Kind    string `json:"kind"`              // added, removed or changed
+}
+
+// sign is + for what is added, - for what is removed, ~ for what changes.
+func (c configChange) sign() string {
+	switch c.Kind {
+	case added:
+		return "+"
+	case removed:
+		return "-"
+	}
+	return "~"
 }
 
 // diffConfigs compares two checked configurations, in the order of the schema and, in lists, of the old configuration and then

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
 )
 
 // snapshot is a configuration as it is on disk now, with its secrets.
@@ -37,11 +38,11 @@ func TestDiff(t *testing.T) {
 			if text == string(data) {
 				t.Fatalf("nothing replaced by %q", replacements)
 			}
-			writeFile(t, "test.yaml", text, 0o644)
+			testkit.WriteFile(t, "test.yaml", text, 0o644)
 		}
 	}
 	file := func(name, content string) func(*testing.T) {
-		return func(t *testing.T) { t.Helper(); writeFile(t, name, content, 0o600) }
+		return func(t *testing.T) { t.Helper(); testkit.WriteFile(t, name, content, 0o600) }
 	}
 	const otherSecret = "Zk3qPw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU9"
 	for _, test := range []struct {
@@ -59,7 +60,7 @@ func TestDiff(t *testing.T) {
 			"changed! server.listen 127.0.0.1:8443 127.0.0.1:9999", "changed! server.http2 true false", "changed! health.metrics true false", "changed! log.format json console"}},
 		{"listener", inMain("server: {", "server: {listeners: [{listen: \"127.0.0.1:9999\"}], "), []string{"added! server.listeners[127.0.0.1:9999]  "}},
 		{"member", inMain("[{hsm: hsm-a}, {hsm: hsm-b}]", "[{hsm: hsm-a, priority: 1}]"), []string{"changed hsm_groups[main].hsms[hsm-a].priority 0 1", "removed hsm_groups[main].hsms[hsm-b]  "}},
-		{"added", file("key_stores.d/payroll.yaml", strings.Replace(storeText("payroll", payrollKey), "secrets/{name}.key", "../second.key", 1)), []string{"added key_stores[payroll]  "}},
+		{"added", file("key_stores.d/payroll.yaml", strings.Replace(testkit.StoreText("payroll", testkit.PayrollKey), "secrets/{name}.key", "../second.key", 1)), []string{"added key_stores[payroll]  "}},
 		{"removed", func(t *testing.T) {
 			t.Helper()
 			err := os.Remove("key_stores.d/tax.yaml")
@@ -67,22 +68,22 @@ func TestDiff(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, []string{"removed key_stores[tax]  "}},
-		{"quota", file("key_stores.d/tax.yaml", storeText("tax", taxKey, "quota: {requests_per_second: 5}")), []string{"changed key_stores[tax].quota.requests_per_second 0 5"}},
+		{"quota", file("key_stores.d/tax.yaml", testkit.StoreText("tax", testkit.TaxKey, "quota: {requests_per_second: 5}")), []string{"changed key_stores[tax].quota.requests_per_second 0 5"}},
 		{"secret", file("hsm-a.pin", "5678"), []string{"changed hsms[hsm-a].pin [redacted] [redacted]"}},
 		{"secret from elsewhere", inMain("hsm-a.pin", "third.pin"), []string{"changed hsms[hsm-a].pin DIR/hsm-a.pin DIR/third.pin"}},
-		{"secret access key", file("key_stores.d/secrets/tax.key", otherSecret), []string{"changed key_stores[tax].credentials[" + taxKey + "].secret_access_key [redacted] [redacted]"}},
-		{"rotated", file("key_stores.d/tax.yaml", storeText("tax", payrollKey)), []string{"removed key_stores[tax].credentials[" + taxKey + "]  ", "added key_stores[tax].credentials[" + payrollKey + "]  "}},
+		{"secret access key", file("key_stores.d/secrets/tax.key", otherSecret), []string{"changed key_stores[tax].credentials[" + testkit.TaxKey + "].secret_access_key [redacted] [redacted]"}},
+		{"rotated", file("key_stores.d/tax.yaml", testkit.StoreText("tax", testkit.PayrollKey)), []string{"removed key_stores[tax].credentials[" + testkit.TaxKey + "]  ", "added key_stores[tax].credentials[" + testkit.PayrollKey + "]  "}},
 		{"policy", file("policies/a.cedar", "@id(\"more\") permit (principal, action, resource);"), []string{"changed key_stores[demo].policy.files [DIR/policies] content changed"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			dir := storeDir(t)
+			dir := testkit.StoreDir(t)
 			err := os.Mkdir("policies", 0o755)
 			if err != nil {
 				t.Fatal(err)
 			}
-			writeFile(t, "policies/a.cedar", goodPolicy, 0o644)
-			writeFile(t, "second.key", otherSecret, 0o600)
-			writeFile(t, "third.pin", "1234-a", 0o600)
+			testkit.WriteFile(t, "policies/a.cedar", testkit.GoodPolicy, 0o644)
+			testkit.WriteFile(t, "second.key", otherSecret, 0o600)
+			testkit.WriteFile(t, "third.pin", "1234-a", 0o600)
 			inMain("hsm_group: main\n", "hsm_group: main\n    policy: {files: [policies]}\n")(t)
 			oldConfig, oldSecrets := snapshot(t)
 			test.change(t)
@@ -115,8 +116,8 @@ func TestIdentities(t *testing.T) {
 }
 
 func TestDiffOfThousandIsQuick(t *testing.T) {
-	storeDir(t)
-	thousandStores(t)
+	testkit.StoreDir(t)
+	testkit.ThousandStores(t)
 	old, _, err := loadConfig("test.yaml")
 	if err != nil {
 		t.Fatal(err)

@@ -25,12 +25,6 @@ const maxStoreFiles = 10_000
 
 const directoryKey = "key_store_directory"
 
-// storeSchema is what one file of the directory holds.
-var storeSchema = func() *setting {
-	s, _ := schema.field(keyStoresKey)
-	return &setting{Kind: section, Fields: s.Fields}
-}()
-
 // readStores adds the key stores of the directory to those of the main file.
 func (l *loaded) readStores(open openDirectory) {
 	r := l.report
@@ -41,7 +35,7 @@ func (l *loaded) readStores(open openDirectory) {
 		return
 	}
 	directory := open(r.directory)
-	names, err := r.listStores(directory)
+	names, err := listStores(r, directory)
 	if err != nil {
 		r.errorf(directoryKey, "%v", err)
 		return
@@ -49,7 +43,7 @@ func (l *loaded) readStores(open openDirectory) {
 	shown := r.shownDirectory()
 	for _, name := range names {
 		r.stores = append(r.stores, storeFile{name: filepath.Join(shown, name), dir: r.directory})
-		stores = append(stores, r.readStore(directory, name, storeKey(r.ownStores+len(r.stores)-1, "")))
+		stores = append(stores, readStore(r, directory, name, storeKey(r.ownStores+len(r.stores)-1, "")))
 	}
 	l.settings[keyStoresKey] = stores
 }
@@ -75,7 +69,7 @@ func (s *source) shownDirectory() string {
 }
 
 // listStores are the names of the files, sorted. A default directory need not exist.
-func (r *report) listStores(directory fs.FS) ([]string, error) {
+func listStores(r *report, directory fs.FS) ([]string, error) {
 	info, err := fs.Stat(directory, ".")
 	_, given := r.origins[directoryKey]
 	if errors.Is(err, fs.ErrNotExist) && !given {
@@ -115,7 +109,7 @@ func (r *report) listStores(directory fs.FS) ([]string, error) {
 }
 
 // readStore reads one file as the key store at the path at. Its settings are empty if it cannot be read.
-func (r *report) readStore(directory fs.FS, name, at string) map[string]any {
+func readStore(r *report, directory fs.FS, name, at string) map[string]any {
 	r.origins[at] = origin{Line: 1, Column: 1}
 	file, _ := r.locate(at)
 	data, unsafe, err := readStoreFile(directory, name, file, r.directory)
@@ -133,7 +127,7 @@ func (r *report) readStore(directory fs.FS, name, at string) map[string]any {
 		return map[string]any{}
 	}
 	named := nameAfterFile(root, name)
-	reading := &reader{report: r, variables: readVariables(nil), shorts: map[string]string{}, root: at}
+	reading := &reader{schema: schema, report: r, variables: readVariables(nil), shorts: map[string]string{}, root: at}
 	settings := reading.section(storeSchema, root, at)
 	if named {
 		delete(r.origins, joinPath(at, "name")) // it is a default

@@ -9,38 +9,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
+	"xks-proxy/internal/testkit"
 )
-
-// storeText is a file of the directory for a tenant of its own, with lines added.
-func storeText(owner, accessKey string, more ...string) string {
-	return fmt.Sprintf("owner: %s\npath_prefix: /{owner}/{name}\nhsm_group: main\nkeys: {labels: [\"{owner}-*\"]}\n"+
-		"credentials: [{access_key_id: %s, secret_access_key: {file: \"secrets/{name}.key\"}}]\n", owner, accessKey) + strings.Join(more, "\n")
-}
-
-const (
-	taxKey     = "XKSTESTACCESSKEYIDTAXTAX"
-	payrollKey = "XKSTESTACCESSKEYIDPAYPAY"
-)
-
-// storeDir makes a directory with valid configurations of the key store demo in test.yaml and tax in key_stores.d/tax.yaml.
-func storeDir(t *testing.T) string {
-	t.Helper()
-	dir := configDir(t)
-	err := os.MkdirAll("key_stores.d/secrets", 0o755)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, "test.yaml", validConfig(t, "hsm_group: main\n    credentials", "hsm_group: main\n    keys: {labels: [demo]}\n    credentials"), 0o644)
-	writeFile(t, "key_stores.d/tax.yaml", storeText("tax", taxKey), 0o644)
-	writeFile(t, "key_stores.d/secrets/tax.key", "N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yTAX\n", 0o600)
-	return dir
-}
 
 func TestKeyStoreDirectory(t *testing.T) {
-	dir := storeDir(t)
+	dir := testkit.StoreDir(t)
 	for name, content := range map[string]string{
-		"payroll.yml":    storeText("payroll", payrollKey, "name: pay"),
+		"payroll.yml":    testkit.StoreText("payroll", testkit.PayrollKey, "name: pay"),
 		".hidden.yaml":   "no: such",
 		".#tax.yaml":     "no: such",
 		"tax.yaml~":      "no: such",
@@ -48,7 +23,7 @@ func TestKeyStoreDirectory(t *testing.T) {
 		"README":         "about it",
 		"x.yaml.example": "no: such",
 	} {
-		writeFile(t, filepath.Join("key_stores.d", name), content, 0o644)
+		testkit.WriteFile(t, filepath.Join("key_stores.d", name), content, 0o644)
 	}
 	err := os.Mkdir("key_stores.d/old.yaml", 0o755)
 	if err != nil {
@@ -79,7 +54,7 @@ func TestKeyStoreDirectory(t *testing.T) {
 
 // Variables are for the key stores of the main file: the number of another depends on what else is in the directory.
 func TestDirectoryWithoutVariables(t *testing.T) {
-	storeDir(t)
+	testkit.StoreDir(t)
 	t.Setenv("XKS_KEY_STORES_0_OWNER", "demo")
 	c, _, err := loadConfig("test.yaml")
 	if err != nil || c.KeyStores[0].Owner != "demo" {
@@ -95,7 +70,7 @@ func TestDirectoryWithoutVariables(t *testing.T) {
 
 // As Kubernetes mounts a ConfigMap: files are links into a directory that a link names.
 func TestDirectoryOfKubernetes(t *testing.T) {
-	storeDir(t)
+	testkit.StoreDir(t)
 	for _, step := range []error{
 		os.Mkdir("key_stores.d/..2026_11_22", 0o755),
 		os.Rename("key_stores.d/tax.yaml", "key_stores.d/..2026_11_22/tax.yaml"),
@@ -115,7 +90,7 @@ func TestDirectoryOfKubernetes(t *testing.T) {
 func TestDirectoryProblems(t *testing.T) {
 	const tax = "key_stores.d/tax.yaml"
 	write := func(file, content string) func(*testing.T) {
-		return func(t *testing.T) { t.Helper(); writeFile(t, file, content, 0o644) }
+		return func(t *testing.T) { t.Helper(); testkit.WriteFile(t, file, content, 0o644) }
 	}
 	change := func(file, old, to string) func(*testing.T) {
 		return func(t *testing.T) {
@@ -124,7 +99,7 @@ func TestDirectoryProblems(t *testing.T) {
 			if err != nil || !strings.Contains(string(data), old) {
 				t.Fatalf("%v, or no %q in %s", err, old, file)
 			}
-			writeFile(t, file, strings.Replace(string(data), old, to, 1), 0o644)
+			testkit.WriteFile(t, file, strings.Replace(string(data), old, to, 1), 0o644)
 		}
 	}
 	mode := func(file string, mode os.FileMode) func(*testing.T) {
@@ -152,7 +127,7 @@ func TestDirectoryProblems(t *testing.T) {
 		want   string
 	}{
 		{"unknown key", change(tax, "owner:", "ower:"), "key_stores.d/tax.yaml:1:1: ower: unknown key; did you mean \"owner\"?"},
-		{"access key id", change(tax, taxKey, "SHORT"), "key_stores.d/tax.yaml:5:31: credentials[0].access_key_id: must be 20 to 30 characters of A-Z and 2-7 (not shown: it could be the secret)"},
+		{"access key id", change(tax, testkit.TaxKey, "SHORT"), "key_stores.d/tax.yaml:5:31: credentials[0].access_key_id: must be 20 to 30 characters of A-Z and 2-7 (not shown: it could be the secret)"},
 		{"group", change(tax, "hsm_group: main", "hsm_group: mian"), "key_stores.d/tax.yaml:3:12: hsm_group: there is no HSM group named \"mian\"; did you mean \"main\"?"},
 		{"missing", change(tax, "hsm_group: main", ""), "key_stores.d/tax.yaml:1:1: hsm_group: is missing (Name of the HSM group that holds its keys)"},
 		{"syntax", write(tax, "owner: [\n"), "key_stores.d/tax.yaml:2: is not YAML: what begins here breaks off further down (did not find expected node content); look at indentation, quotes and brackets"},
@@ -160,17 +135,17 @@ func TestDirectoryProblems(t *testing.T) {
 		{"list", write(tax, "- name: tax\n"), "key_stores.d/tax.yaml:1:1: the file must be a list of \"key: value\" lines; configs/xks-proxy.yaml is an example"},
 		{"too large", write(tax, "# "+strings.Repeat("x", maxConfigSize)), "key_stores.d/tax.yaml:1:1: the file is larger than 1 MiB; it is probably not the configuration"},
 		{"aliases", write(tax, "owner: tax\nhsm_group: main\ncredentials: [{access_key_id: XKSTESTACCESSKEYIDTAXTAX, secret_access_key: {file: a}}]\nregions: &a ["+strings.Repeat("x,", 20000)+"]\nhosts: *a\n"), "key_stores.d/tax.yaml:1:1: holds more than 30000 values when its aliases (*name) are expanded"},
-		{"file name", write("key_stores.d/new tax.yaml", strings.Replace(storeText("new", payrollKey), "/{owner}/{name}", "/new", 1)), "key_stores.d/new tax.yaml:1:1: name: " + nameRule},
+		{"file name", write("key_stores.d/new tax.yaml", strings.Replace(testkit.StoreText("new", testkit.PayrollKey), "/{owner}/{name}", "/new", 1)), "key_stores.d/new tax.yaml:1:1: name: " + nameRule},
 		{"link to nothing", link, "key_stores.d/lost.yaml: the file does not exist"},
 		{"writable file", mode(tax, 0o664), "key_stores.d/tax.yaml: the file can be changed by others (mode 0664); run: chmod go-w key_stores.d/tax.yaml"},
 		{"writable directory", mode("key_stores.d", 0o777), "test.yaml:1:1: key_store_directory: DIR/key_stores.d can be changed by others (mode 0777), who could add a key store; run: chmod go-w DIR/key_stores.d"},
 		{"no directory", directory("none.d"), "test.yaml:1:22: key_store_directory: DIR/none.d does not exist"},
 		{"a file", directory("server.crt"), "test.yaml:1:22: key_store_directory: DIR/server.crt is not a directory"},
-		{"copied", write("key_stores.d/payroll.yaml", storeText("tax", taxKey)), "key_stores.d/tax.yaml:5:31: credentials[0].access_key_id: is an access key id of key store payroll (key_stores.d/payroll.yaml:5:31), too; each key store has its own: xks-proxy credentials new makes one"},
-		{"same name", write("key_stores.d/zoo.yaml", storeText("zoo", payrollKey, "name: tax")), "key_stores.d/zoo.yaml:6:7: name: is the name of key store tax (key_stores.d/tax.yaml:1:1), too; names are unique"},
-		{"same name as in the main file", write("key_stores.d/demo.yaml", storeText("demo2", payrollKey)), "key_stores.d/demo.yaml:1:1: name: is the name of key store demo (test.yaml:9:11), too; names are unique"},
+		{"copied", write("key_stores.d/payroll.yaml", testkit.StoreText("tax", testkit.TaxKey)), "key_stores.d/tax.yaml:5:31: credentials[0].access_key_id: is an access key id of key store payroll (key_stores.d/payroll.yaml:5:31), too; each key store has its own: xks-proxy credentials new makes one"},
+		{"same name", write("key_stores.d/zoo.yaml", testkit.StoreText("zoo", testkit.PayrollKey, "name: tax")), "key_stores.d/zoo.yaml:6:7: name: is the name of key store tax (key_stores.d/tax.yaml:1:1), too; names are unique"},
+		{"same name as in the main file", write("key_stores.d/demo.yaml", testkit.StoreText("demo2", testkit.PayrollKey)), "key_stores.d/demo.yaml:1:1: name: is the name of key store demo (test.yaml:9:11), too; names are unique"},
 		{"same prefix", change(tax, "/{owner}/{name}", "/demo"), "key_stores.d/tax.yaml:2:14: path_prefix: is the path prefix of key store demo (test.yaml:10:18), too; each key store has its own"},
-		{"same access key id", change(tax, taxKey, "XKSTESTACCESSKEYID234567"), "key_stores.d/tax.yaml:5:31: credentials[0].access_key_id: is an access key id of key store demo (test.yaml:14:25), too; each key store has its own: xks-proxy credentials new makes one"},
+		{"same access key id", change(tax, testkit.TaxKey, "XKSTESTACCESSKEYID234567"), "key_stores.d/tax.yaml:5:31: credentials[0].access_key_id: is an access key id of key store demo (test.yaml:14:25), too; each key store has its own: xks-proxy credentials new makes one"},
 		{"overlap", change(tax, `"{owner}-*"`, `"[a-d]e??"`), "key_stores.d/tax.yaml:4:17: keys.labels[0]: reaches the key with the label \"demo\", which key store demo (test.yaml:12:21), of another owner, reaches, too; give each owner keys of its own"},
 		{"unknown placeholder", change(tax, `"{owner}-*"`, `"{agency}-*"`), "key_stores.d/tax.yaml:4:17: keys.labels[0]: there is no placeholder {agency}; known: {name}, {owner}, {application}, {environment}"},
 		{"secret as placeholder", change(tax, `"{owner}-*"`, `"{hunter2!}-*"`), "key_stores.d/tax.yaml:4:17: keys.labels[0]: there is no placeholder of this name; known: {name}, {owner}, {application}, {environment}"},
@@ -184,8 +159,8 @@ func TestDirectoryProblems(t *testing.T) {
 		{"path", change(tax, "secrets/{name}.key\"}}]", "secrets/{application}.key\"}}]\napplication: ../demo"), "key_stores.d/tax.yaml:6:14: application: is filled in for {application} in credentials[0].secret_access_key.file, where it must hold no / and no braces, and no dot at its beginning (it becomes part of a file's name)"},
 		{"host", change(tax, "hsm_group", "hosts: [\"{environment}.example.com\"]\nenvironment: Test\nhsm_group"), "key_stores.d/tax.yaml:4:14: environment: is filled in for {environment} in hosts[0], where it must hold lower case letters, digits, . and - only (it becomes part of a host name)"},
 		{"no key store at all", func(t *testing.T) {
-			text := validConfig(t)
-			writeFile(t, "test.yaml", text[:strings.Index(text, "key_stores:")], 0o644)
+			text := testkit.ValidConfig(t)
+			testkit.WriteFile(t, "test.yaml", text[:strings.Index(text, "key_stores:")], 0o644)
 			err := os.Remove(tax)
 			if err != nil {
 				t.Fatal(err)
@@ -193,7 +168,7 @@ func TestDirectoryProblems(t *testing.T) {
 		}, "test.yaml:1:1: key_stores: is missing, and DIR/key_stores.d holds no *.yaml file; write a key store here or a file into key_store_directory (configs/key_stores.d has an example)"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			dir := storeDir(t)
+			dir := testkit.StoreDir(t)
 			test.change(t)
 			_, _, err := loadConfig("test.yaml")
 			got := strings.ReplaceAll(fmt.Sprint(err), dir, "DIR")
@@ -206,10 +181,10 @@ func TestDirectoryProblems(t *testing.T) {
 
 // What is wrong in several files comes file by file, the main file first.
 func TestDirectoryProblemsInOrder(t *testing.T) {
-	storeDir(t)
-	writeFile(t, "test.yaml", strings.Replace(validConfig(t), "hsm_group: main", "hsm_group: none", 1), 0o644)
-	writeFile(t, "key_stores.d/tax.yaml", "a: 1\n", 0o644)
-	writeFile(t, "key_stores.d/payroll.yaml", storeText("pay roll", "x"), 0o644)
+	testkit.StoreDir(t)
+	testkit.WriteFile(t, "test.yaml", strings.Replace(testkit.ValidConfig(t), "hsm_group: main", "hsm_group: none", 1), 0o644)
+	testkit.WriteFile(t, "key_stores.d/tax.yaml", "a: 1\n", 0o644)
+	testkit.WriteFile(t, "key_stores.d/payroll.yaml", testkit.StoreText("pay roll", "x"), 0o644)
 	_, _, err := loadConfig("test.yaml")
 	var places []string
 	for _, line := range strings.Split(fmt.Sprint(err), "\n")[1:] {
@@ -219,28 +194,6 @@ func TestDirectoryProblemsInOrder(t *testing.T) {
 		"key_stores.d/tax.yaml:1:1: a: key_stores.d/tax.yaml:1:1: hsm_group: key_stores.d/tax.yaml:1:1: credentials:]"
 	if fmt.Sprint(places) != want {
 		t.Errorf("got %s\n%v", places, err)
-	}
-}
-
-// What `config show` prints of a directory is one file that loads to the same.
-func TestShowOfDirectory(t *testing.T) {
-	dir := storeDir(t)
-	stdout, stderr, code := execute(t, "config", "show", "test.yaml")
-	if code != 0 || stderr != "" {
-		t.Fatalf("exit code %d: %s", code, stderr)
-	}
-	for _, want := range []string{"  # from \"key_stores.d/tax.yaml\"\n  - name: tax # default\n", "path_prefix: /tax/tax\n", "key_store_directory: \"\" # \"" + dir + "/key_stores.d\": its 1 key stores are above\n"} {
-		if !strings.Contains(stdout, want) {
-			t.Errorf("%q is not in\n%s", want, stdout)
-		}
-	}
-	c, _, err := loadConfig("test.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	again, _ := mustLoad(t, stdout)
-	if fmt.Sprintf("%+v", c.KeyStores) != fmt.Sprintf("%+v", again.KeyStores) {
-		t.Errorf("%+v\ninstead of %+v", again.KeyStores, c.KeyStores)
 	}
 }
 
@@ -254,13 +207,13 @@ func TestExampleTenant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	storeDir(t)
-	writeFile(t, "test.yaml", strings.Replace(string(main), `labels: ["demo", "demo-*"]`, "labels: [demo]", 1), 0o644)
+	testkit.StoreDir(t)
+	testkit.WriteFile(t, "test.yaml", strings.Replace(string(main), `labels: ["demo", "demo-*"]`, "labels: [demo]", 1), 0o644)
 	example := string(data)
 	next := strings.NewReplacer("owner: ministry-of-finance", "owner: ministry-of-health", "application: payroll", "application: records",
 		"XKSEXAMPLEPAYROLL2345672", "XKSEXAMPLERECORDS2345672").Replace(example)
-	writeFile(t, "key_stores.d/payroll.yaml", example, 0o644)
-	writeFile(t, "key_stores.d/records.yaml", next, 0o644)
+	testkit.WriteFile(t, "key_stores.d/payroll.yaml", example, 0o644)
+	testkit.WriteFile(t, "key_stores.d/records.yaml", next, 0o644)
 	l, err := loadFile("test.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -285,47 +238,6 @@ func TestExampleTenant(t *testing.T) {
 	}
 }
 
-// thousandStores makes a directory of a thousand key stores with ten keys each.
-func thousandStores(t testing.TB) {
-	t.Helper()
-	for i := range 1000 {
-		text := fmt.Sprintf("owner: agency-%d\napplication: app\nenvironment: test\npath_prefix: /{owner}/{application}\nhsm_group: main\nregions: [eu-central-1]\n"+
-			"credentials:\n  - {access_key_id: %s, secret_access_key: {file: secret.key}}\n  - {access_key_id: %s, secret_access_key: {file: secret.key}}\nkeys:\n  labels:\n",
-			i, numberedAccessKey(2*i+1), numberedAccessKey(2*i+2))
-		for j := range 10 {
-			text += fmt.Sprintf("    - \"{owner}-{application}-{environment}-%d\"\n", j)
-		}
-		err := os.WriteFile(fmt.Sprintf("key_stores.d/store-%d.yaml", i), []byte(text), 0o644)
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func TestDirectoryOfThousand(t *testing.T) {
-	storeDir(t)
-	thousandStores(t)
-	start := time.Now()
-	c, warnings, err := loadConfig("test.yaml")
-	took := time.Since(start)
-	if err != nil || len(warnings) > 0 || len(c.KeyStores) != 1002 {
-		t.Fatal(err, warnings)
-	}
-	t.Log(took)
-	if took > 20*time.Second { // BenchmarkLoadThousand measures
-		t.Errorf("took %v", took)
-	}
-	stdout, stderr, code := execute(t, "config", "check", "--no-secrets", "test.yaml")
-	if code != 0 || stderr != "" || !strings.Contains(stdout, "1002, 1001 of them in ") || !strings.Contains(stdout, "and 952 more") || strings.Count(stdout, "\n") > 80 {
-		t.Errorf("exit code %d, %s\n%s", code, stderr, stdout)
-	}
-	// More than one file may hold is shown anyway, and that it does not load is said.
-	stdout, stderr, code = execute(t, "config", "show", "test.yaml")
-	if code != 0 || !strings.Contains(stderr, "warning: this is for reading: it does not load as one file: ") || strings.Count(stdout, "  - name: store-") != 1000 {
-		t.Errorf("exit code %d, %s", code, stderr)
-	}
-}
-
 func BenchmarkLoadThousand(b *testing.B) {
 	dir := b.TempDir()
 	b.Chdir(dir)
@@ -333,12 +245,8 @@ func BenchmarkLoadThousand(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	thousandStores(b)
-	text, err := os.ReadFile(filepath.Join(testdataDir, "valid.yaml"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	main, _, _ := strings.Cut(string(text), "key_stores:")
+	testkit.ThousandStores(b)
+	main, _, _ := strings.Cut(testkit.ValidConfig(b), "key_stores:")
 	err = os.WriteFile("test.yaml", []byte(main), 0o600)
 	if err != nil {
 		b.Fatal(err)

@@ -3,13 +3,12 @@ package main
 // Overrides from the environment, and the variables that name nothing.
 
 import (
-	"os"
 	"reflect"
-	"strings"
 	"testing"
 	"time"
 
 	"xks-proxy/internal/secret"
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/hsm"
 )
 
@@ -20,7 +19,7 @@ func parseWith(t *testing.T, text string, environ ...string) *loaded {
 }
 
 func TestEnvironmentOverrides(t *testing.T) {
-	l := parseWith(t, validConfig(t, "hsm-b.pin}}", "hsm-b.pin}, overrides: {ambiguous: [5]}}"),
+	l := parseWith(t, testkit.ValidConfig(t, "hsm-b.pin}}", "hsm-b.pin}, overrides: {ambiguous: [5]}}"),
 		"XKS_SERVER_LISTEN=0.0.0.0:443",
 		"XKS_SERVER_BUDGET=150ms",
 		"XKS_SERVER_HTTP2=false",
@@ -81,7 +80,7 @@ func TestEnvironmentErrors(t *testing.T) {
 		{"XKS_KEY_STORES_0_REGIONS=eu-central-1,here", "environment variable XKS_KEY_STORES_0_REGIONS: key_stores[0].regions[1]: \"here\" is no AWS region, such as eu-central-1"},
 	} {
 		t.Run(test.variable, func(t *testing.T) {
-			err := parseWith(t, validConfig(t), test.variable).report.err()
+			err := parseWith(t, testkit.ValidConfig(t), test.variable).report.err()
 			if err == nil || err.Error() != test.want {
 				t.Errorf("got  %v\nwant %s", err, test.want)
 			}
@@ -91,7 +90,7 @@ func TestEnvironmentErrors(t *testing.T) {
 
 // Variables that are no overrides and no mistakes.
 func TestEnvironmentExceptions(t *testing.T) {
-	text := validConfig(t, "{file: hsm-b.pin}", "{env: XKS_PIN_OF_B}")
+	text := testkit.ValidConfig(t, "{file: hsm-b.pin}", "{env: XKS_PIN_OF_B}")
 	err := parseWith(t, text,
 		"XKS_CONFIG=/etc/xks/proxy.yaml",
 		"XKS_PIN_OF_B=1234",
@@ -141,21 +140,4 @@ func walkSchema(s *setting, path string, visit func(*setting, string)) {
 		}
 		walkSchema(f, at, visit)
 	}
-}
-
-func TestShow(t *testing.T) {
-	configDir(t)
-	t.Setenv("XKS_LOG_LEVEL", "debug")
-	t.Setenv("XKS_HSMS_1_PIN_ENV", "HSM_B_PIN")
-	t.Setenv("HSM_B_PIN", "hunter2")
-	writeFile(t, "test.yaml", validConfig(t), 0o644)
-	stdout, stderr, code := execute(t, "config", "show", "test.yaml")
-	if code != 0 || stderr != "" {
-		t.Fatalf("exit code %d: %s", code, stderr)
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkGolden(t, goldenPath("config-show"), []byte(strings.ReplaceAll(stdout, dir, "/DIR")))
 }

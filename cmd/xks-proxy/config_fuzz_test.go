@@ -11,13 +11,14 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"xks-proxy/internal/testkit"
 )
 
 // placed is how every problem begins.
 var placed = regexp.MustCompile(`^(([^\n]*store|fuzz)\.yaml:[1-9][0-9]*(:[1-9][0-9]*)?|environment variable XKS_[^\n]*): .`)
 
 func FuzzLoadConfig(f *testing.F) {
-	files, err := filepath.Glob(filepath.Join(testdataDir, "*.yaml"))
+	files, err := filepath.Glob("testdata/config/*.yaml")
 	if err != nil || len(files) == 0 {
 		f.Fatal("no seeds: ", err)
 	}
@@ -31,6 +32,7 @@ func FuzzLoadConfig(f *testing.F) {
 		f.Add(data, "XKS_LOG_LEVEL=debug", []byte(nil))
 		f.Add(data, "XKS_KEY_STORES_0_OWNER=payroll", []byte(store))
 	}
+	f.Add([]byte(testkit.ValidConfig(f)), "XKS_LOG_LEVEL=debug", []byte(store))
 	f.Add([]byte("a: &a [*a]\n"), "XKS_=", []byte("a: &a [*a]\n"))
 	f.Add([]byte("a: b\n"), "XKS_a line\nand another\xff", []byte("name:\n"))
 	f.Add([]byte("&a : *a\n"), "XKS_HSMS_0_PIN=1", []byte("&a : *a\n"))

@@ -37,15 +37,13 @@ type jsonSchema struct {
 	AdditionalProperties *bool                  `json:"additionalProperties,omitempty"`
 }
 
-// writeJSONSchema writes the schema of the main file or, with ofKeyStore, of a file of the key store
-// directory.
-func writeJSONSchema(w io.Writer, ofKeyStore bool) error {
-	root := mappingSchema(schema)
-	root.Title = "The configuration of xks-proxy"
-	if ofKeyStore {
-		root = mappingSchema(storeSchema)
-		root.Title = "A key store of xks-proxy, as a file of key_store_directory"
-		root.Required = without(root.Required, "name") // by default the name of the file
+// writeJSONSchema writes the schema of a file. Keys in optional need not be given, though the schema
+// requires them.
+func writeJSONSchema(w io.Writer, of *setting, title string, optional ...string) error {
+	root := mappingSchema(of)
+	root.Title = title
+	for _, name := range optional {
+		root.Required = without(root.Required, name)
 	}
 	root.Draft = jsonSchemaDraft
 	root.Type = []string{"object"}

@@ -16,16 +16,18 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"xks-proxy/configs"
+	"xks-proxy/internal/testkit"
 )
 
 // compiledSchema is what `config schema` prints, for a library that knows nothing of us.
-func compiledSchema(t *testing.T, args ...string) *jsonschema.Schema {
+func compiledSchema(t *testing.T, ofKeyStore bool) *jsonschema.Schema {
 	t.Helper()
-	stdout, stderr, code := execute(t, append([]string{"config", "schema"}, args...)...)
-	if code != 0 || stderr != "" {
-		t.Fatalf("exit code %d: %s", code, stderr)
+	var printed bytes.Buffer
+	err := writeSchema(&printed, ofKeyStore)
+	if err != nil {
+		t.Fatal(err)
 	}
-	document, err := jsonschema.UnmarshalJSON(strings.NewReader(stdout))
+	document, err := jsonschema.UnmarshalJSON(&printed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +69,7 @@ func validates(t *testing.T, schema *jsonschema.Schema, text []byte) error {
 
 // What loads without the environment is valid.
 func TestJSONSchemaAllowsWhatLoads(t *testing.T) {
-	main, keyStore := compiledSchema(t), compiledSchema(t, "--key-store")
+	main, keyStore := compiledSchema(t, false), compiledSchema(t, true)
 	for _, test := range shownCases(t) {
 		err := validates(t, main, []byte(test.text))
 		if err != nil {
@@ -81,7 +83,7 @@ func TestJSONSchemaAllowsWhatLoads(t *testing.T) {
 		}
 	}
 	for _, value := range []string{"0", "\"0\"", "0s", "+5s", "1m3.5s", ".5s", "1.s", "1500µs", "1ms1us1ns"} {
-		text := validConfig(t, "server: {", "server: {drain_delay: "+value+", ")
+		text := testkit.ValidConfig(t, "server: {", "server: {drain_delay: "+value+", ")
 		l := parseWith(t, text)
 		err := l.report.err()
 		if err != nil {
@@ -107,9 +109,9 @@ var oneKeyRules = []string{
 }
 
 func TestJSONSchemaRefusesWhatIsWrongInOneKey(t *testing.T) {
-	main := compiledSchema(t)
+	main := compiledSchema(t, false)
 	seen := map[string]bool{}
-	files, err := filepath.Glob(filepath.Join(testdataDir, "*.yaml"))
+	files, err := filepath.Glob("testdata/config/*.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,40 +155,5 @@ func TestPatternsAreThoseOfTheChecks(t *testing.T) {
 	})
 	if found != len(want) {
 		t.Errorf("%d patterns, want %d", found, len(want))
-	}
-}
-
-func TestConfigExample(t *testing.T) {
-	stdout, stderr, code := execute(t, "config", "example")
-	if code != 0 || stderr != "" || stdout != readCommented(t) {
-		t.Errorf("exit code %d, %s, or not what is shipped", code, stderr)
-	}
-	stdout, stderr, code = execute(t, "config", "example", "--minimal")
-	if code != 0 || stderr != "" {
-		t.Fatalf("exit code %d, %s", code, stderr)
-	}
-	checkGolden(t, goldenPath("config-example-minimal"), []byte(stdout))
-	minimal := parseWith(t, stdout)
-	whole := parseWith(t, readCommented(t))
-	if err := minimal.report.err(); err != nil || len(minimal.report.warnings) > 0 {
-		t.Errorf("%v %v", err, minimal.report.warnings)
-	}
-	if changes := diffConfigs(whole.config, minimal.config, nil, nil); len(changes) > 0 {
-		t.Errorf("means something else: %+v", changes)
-	}
-	for _, flags := range [][]string{{"--key-store"}, {"--key-store", "--minimal"}} {
-		stdout, stderr, code = execute(t, append([]string{"config", "example"}, flags...)...)
-		if code != 0 || stderr != "" {
-			t.Fatalf("exit code %d, %s", code, stderr)
-		}
-		dir := storeDir(t)
-		writeFile(t, filepath.Join(dir, "key_stores.d", "payroll.yaml"), stdout, 0o644)
-		l, err := loadFile("test.yaml")
-		if err == nil {
-			err = l.report.err()
-		}
-		if err != nil {
-			t.Errorf("%v: %v", flags, err)
-		}
 	}
 }

@@ -91,7 +91,7 @@ type openDirectory func(path string) fs.FS
 // config holds what could be read.
 func parseTree(name, dir string, data []byte, environ []string, open openDirectory) *loaded {
 	from := &source{file: name, dir: dir, origins: map[string]origin{}}
-	r := &reader{report: newReport(from), variables: readVariables(environ), shorts: map[string]string{}}
+	r := &reader{schema: schema, report: newReport(from), variables: readVariables(environ), shorts: map[string]string{}}
 	l := &loaded{report: r.report, config: &config{source: from}}
 	root, ok := parseYAML(r.report, "", data)
 	if !ok {

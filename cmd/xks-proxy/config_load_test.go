@@ -4,15 +4,8 @@ package main
 // paths, and the environment.
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,112 +13,14 @@ import (
 	"testing"
 	"time"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/hsm"
 )
-
-// configDir makes the files that the test configurations name and goes there.
-func configDir(t *testing.T) string {
-	t.Helper()
-	dir, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, key := testCertificate(t, "xks.example.com", time.Now().Add(90*24*time.Hour))
-	for name, content := range map[string]string{
-		"server.crt": certificate,
-		"server.key": key,
-		"hsm-a.pin":  "1234-a\n",
-		"hsm-b.pin":  "1234-b\n",
-		"demo.key":   "N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU\n",
-	} {
-		writeFile(t, filepath.Join(dir, name), content, 0o600)
-	}
-	writeFile(t, filepath.Join(dir, "open.key"), key, 0o644)
-	module, err := findSoftHSM("")
-	if err == nil {
-		err = os.Symlink(module, filepath.Join(dir, "module.so"))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Chdir(dir)
-	return dir
-}
-
-func writeFile(t *testing.T, path, content string, mode os.FileMode) {
-	t.Helper()
-	err := os.WriteFile(path, []byte(content), mode)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = os.Chmod(path, mode) // whatever the umask
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func testCertificate(t *testing.T, name string, end time.Time) (certificate, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{"xks.example.com", "*.wild.example.com"},
-		NotBefore: end.Add(-365 * 24 * time.Hour), NotAfter: end,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
-}
-
-// validConfig is testdata/config/valid.yaml, with replacements (old, new, …).
-func validConfig(t *testing.T, replacements ...string) string {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join(testdataDir, "valid.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(data)
-	for i := 0; i < len(replacements); i += 2 {
-		if !strings.Contains(text, replacements[i]) {
-			t.Fatalf("valid.yaml does not contain %q", replacements[i])
-		}
-		text = strings.ReplaceAll(text, replacements[i], replacements[i+1])
-	}
-	return text
-}
-
-// testdataDir is absolute: tests change the directory.
-var testdataDir = func() string {
-	dir, err := filepath.Abs("testdata/config")
-	if err != nil {
-		panic(err)
-	}
-	return dir
-}()
-
-// numberedAccessKey is an access key id for each number.
-func numberedAccessKey(n int) string {
-	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-	id := []byte("XKSTESTNUMBEREDAAAAAAAAA")
-	for i := len(id) - 1; n > 0; i-- {
-		id[i] = digits[n%len(digits)]
-		n /= len(digits)
-	}
-	return string(id)
-}
 
 // mustLoad loads a configuration that has to be good.
 func mustLoad(t *testing.T, text string) (*config, []warning) {
 	t.Helper()
-	writeFile(t, "test.yaml", text, 0o644)
+	testkit.WriteFile(t, "test.yaml", text, 0o644)
 	c, warnings, err := loadConfig("test.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -134,26 +29,19 @@ func mustLoad(t *testing.T, text string) (*config, []warning) {
 }
 
 func TestBadConfigurations(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(testdataDir, "*.yaml"))
+	files, err := filepath.Glob("testdata/config/*.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(files) < 70 {
 		t.Fatalf("%d bad configurations, there were more", len(files))
 	}
-	dir := configDir(t)
+	dir := testkit.ConfigDir(t)
 	place := regexp.MustCompile(`^(  )?[a-z0-9-]+\.yaml:[0-9]+(:[0-9]+)?: .|^[a-z0-9-]+\.yaml has [0-9]+ errors:$|^  and [0-9]+ more$`)
 	for _, file := range files {
 		name := filepath.Base(file)
-		if name == "valid.yaml" {
-			continue
-		}
 		t.Run(name, func(t *testing.T) {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			writeFile(t, name, string(data), 0o644)
+			testkit.WriteFile(t, name, testkit.ReadFile(t, testkit.InPackage(file)), 0o644)
 			_, warnings, err := loadConfig(name)
 			if err == nil {
 				t.Fatal("loads without an error")
@@ -174,19 +62,19 @@ func TestBadConfigurations(t *testing.T) {
 			if strings.Contains(got, "hunter") {
 				t.Errorf("quotes a secret: %s", got)
 			}
-			checkGolden(t, strings.TrimSuffix(file, ".yaml")+".err", []byte(got))
+			testkit.CheckGolden(t, strings.TrimSuffix(file, ".yaml")+".err", []byte(got))
 		})
 	}
 }
 
 func TestUnreadableConfiguration(t *testing.T) {
-	configDir(t)
+	testkit.ConfigDir(t)
 	_, _, err := loadConfig("nowhere.yaml")
 	const want = "the configuration file cannot be read: nowhere.yaml does not exist"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
-	writeFile(t, "large.yaml", strings.Repeat("# a comment\n", maxConfigSize/12+1), 0o644)
+	testkit.WriteFile(t, "large.yaml", strings.Repeat("# a comment\n", maxConfigSize/12+1), 0o644)
 	_, _, err = loadConfig("large.yaml")
 	if err == nil || !strings.HasPrefix(err.Error(), "large.yaml:1:1: the file is larger than 1 MiB") {
 		t.Errorf("a file that is too large: %v", err)
@@ -194,7 +82,7 @@ func TestUnreadableConfiguration(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	dir := configDir(t)
+	dir := testkit.ConfigDir(t)
 	for _, test := range []struct {
 		name string
 		old  string
@@ -228,7 +116,7 @@ func TestWarnings(t *testing.T) {
 		{"empty list", "pin: {file: hsm-b.pin}", "pin: {file: hsm-b.pin}, overrides: {ambiguous: []}", "test.yaml:4:99: hsms[1].overrides.ambiguous: is empty, which leaves the profile's list"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, warnings := mustLoad(t, strings.Replace(validConfig(t), test.old, test.new, 1))
+			_, warnings := mustLoad(t, strings.Replace(testkit.ValidConfig(t), test.old, test.new, 1))
 			lines := make([]string, 0, len(warnings))
 			for _, w := range warnings {
 				lines = append(lines, w.String())
@@ -242,8 +130,8 @@ func TestWarnings(t *testing.T) {
 }
 
 func TestDefaultsAndValues(t *testing.T) {
-	dir := configDir(t)
-	c, _ := mustLoad(t, validConfig(t, "token: hsm-b, ", "token: hsm-b, sessions: 0x10, overrides: {iv_size: 16, mechanism: 0x80000001, ambiguous: [5, 0x6], read_only_sessions: false}, "))
+	dir := testkit.ConfigDir(t)
+	c, _ := mustLoad(t, testkit.ValidConfig(t, "token: hsm-b, ", "token: hsm-b, sessions: 0x10, overrides: {iv_size: 16, mechanism: 0x80000001, ambiguous: [5, 0x6], read_only_sessions: false}, "))
 	if c.Server.Listen != "127.0.0.1:8443" || c.Server.Budget != 200*time.Millisecond || c.Server.MaxAAD != 65535 || !c.Server.HTTP2 {
 		t.Errorf("defaults of server: %+v", c.Server)
 	}
@@ -275,12 +163,12 @@ func TestDefaultsAndValues(t *testing.T) {
 
 // Paths start at the directory of the file, wherever the program was started.
 func TestPathsStartAtTheFile(t *testing.T) {
-	dir := configDir(t)
+	dir := testkit.ConfigDir(t)
 	err := os.Mkdir("logs", 0o755)
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, "test.yaml", validConfig(t)+"log: {output: logs/proxy.log}\nstate_directory: \"\"\n", 0o644)
+	testkit.WriteFile(t, "test.yaml", testkit.ValidConfig(t)+"log: {output: logs/proxy.log}\nstate_directory: \"\"\n", 0o644)
 	t.Chdir("/")
 	c, _, err := loadConfig(filepath.Join(dir, "test.yaml"))
 	if err != nil {
@@ -294,10 +182,10 @@ func TestPathsStartAtTheFile(t *testing.T) {
 // The bound on expanded aliases is far from what an operator writes.
 func TestThousandKeyStores(t *testing.T) {
 	var b strings.Builder
-	b.WriteString(validConfig(t))
+	b.WriteString(testkit.ValidConfig(t))
 	for i := range 1000 {
 		fmt.Fprintf(&b, "  - name: tenant-%d\n    path_prefix: /tenant-%d\n    hsm_group: main\n    regions: [eu-central-1]\n    credentials:\n"+
-			"      - {access_key_id: %s, secret_access_key: {file: demo.key}}\n    keys: {labels: [\"tenant-%d-*\"]}\n", i, i, numberedAccessKey(i), i)
+			"      - {access_key_id: %s, secret_access_key: {file: demo.key}}\n    keys: {labels: [\"tenant-%d-*\"]}\n", i, i, testkit.NumberedAccessKey(i), i)
 	}
 	l := parseConfig("test.yaml", "/etc/xks", []byte(b.String()), nil)
 	err := l.report.err()

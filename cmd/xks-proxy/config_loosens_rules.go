@@ -20,59 +20,35 @@ type settingChange struct{ old, new, oldParent, newParent reflect.Value }
 
 // loosensRule is one of them.
 type loosensRule struct {
-	doc    string // for the reference: "Loosens" and this
-	beside bool   // depends on more than the value: asked also where that is the same
+	beside bool // depends on more than the value: asked also where that is the same
 	find   func(l *loosener, s *setting, c settingChange, argument string) []string
 }
 
-// The rules that are about sections, or about nothing.
-const (
-	loosensNever  = "never"  // no change does, here or below
-	loosensBelow  = "below"  // what is below says
-	loosensAdded  = "added"  // an element more does
-	loosensStores = "stores" // key stores: see loosener.stores
-	loosensShared = "shared" // members of a group: see loosener.members
-)
-
 const listenersKey = "server.listeners"
 
-// structureDocs are for the reference, like loosensRule.doc.
-var structureDocs = map[string]string{
-	loosensAdded:  "when an entry is added",
-	loosensStores: "when a new key store reaches a key of another one",
-	loosensShared: "when an HSM of another group is added",
-}
-
 // loosensRules are the rules about values, by name. The tag may have an argument after a colon.
-var loosensRules map[string]loosensRule
-
-func init() { // they ask the schema, which is made from their names
-	loosensRules = map[string]loosensRule{
-		"any":     {doc: "when it changes", find: anyChange},
-		"emptied": {doc: "when it is removed", find: emptied},
-		"another": {doc: "when it becomes that of another HSM", find: ofAnotherHSM},
-		"extra":   {doc: "when an entry is added, or none is left", find: extra},
-		"more":    {doc: "when an entry is added", find: moreEntries},
-		"missing": {doc: "when an entry is removed", find: missing},
-		"to":      {doc: "when it becomes that", find: became},
-		"limit":   {doc: "when it is raised or removed", find: raised},
-		"labels":  {doc: "when it matches a label that it did not", find: widerLabels},
-		"authorities": {
-			doc:    "when a CA is added or replaced, or none is left",
-			beside: true, find: otherAuthorities,
-		},
-		"clients": {doc: "when an entry is added", find: moreClients},
-		"policies": {
-			doc: "when a forbid is removed or changed, a permit is added or changed, " +
-				"or no policy is left",
-			beside: true, find: fewerPolicies,
-		},
-		"named":      {doc: "when it changes and the key store has a policy", find: anotherName},
-		"unenforced": {doc: "when it becomes shadow", find: becameShadow},
-		"confinement": {
-			doc: "when it becomes off, or is strict no longer", find: weakerConfinement,
-		},
-	}
+var loosensRules = map[string]loosensRule{
+	"any":     {find: anyChange},
+	"emptied": {find: emptied},
+	"another": {find: ofAnotherHSM},
+	"extra":   {find: extra},
+	"more":    {find: moreEntries},
+	"missing": {find: missing},
+	"to":      {find: became},
+	"limit":   {find: raised},
+	"labels":  {find: widerLabels},
+	"authorities": {
+		beside: true, find: otherAuthorities,
+	},
+	"clients": {find: moreClients},
+	"policies": {
+		beside: true, find: fewerPolicies,
+	},
+	"named":      {find: anotherName},
+	"unenforced": {find: becameShadow},
+	"confinement": {
+		find: weakerConfinement,
+	},
 }
 
 func anyChange(_ *loosener, s *setting, c settingChange, _ string) []string {
@@ -316,22 +292,4 @@ func anotherName(l *loosener, s *setting, c settingChange, _ string) []string {
 func textsOf(list reflect.Value) []string {
 	texts, _ := list.Interface().([]string)
 	return texts
-}
-
-// describeLoosening is for the reference; "" for what does not.
-func (s *setting) describeLoosening() string {
-	name, argument, _ := strings.Cut(s.Loosens, ":")
-	doc := structureDocs[name]
-	if rule, known := loosensRules[name]; known {
-		doc = rule.doc
-	}
-	switch {
-	case doc == "":
-		return ""
-	case name == "to":
-		doc = "when it becomes " + argument
-	case name == "another" && argument != "":
-		doc += ", or is removed"
-	}
-	return "**Loosens** " + doc + "."
 }

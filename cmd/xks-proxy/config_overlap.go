@@ -147,7 +147,7 @@ func (i *overlapCheck) check(reaches []reach) {
 			continue
 		}
 		label, err := sharedLabel(a, b, &i.budget)
-		at, place := storeKey(b.store, labelsKey(b.index)), i.other(i.config, b.store, a.store, labelsKey(a.index))
+		at, place := storeKey(b.store, labelsKey(b.index)), i.config.other(b.store, a.store, labelsKey(a.index))
 		switch {
 		case err != nil:
 			i.errorf(at, "has %v to be compared with that of %s, of another owner; use fewer", err, place)

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/fstest"
+	"xks-proxy/internal/testkit"
 )
 
 func TestOwnersOfKeyStoreFiles(t *testing.T) {
@@ -34,7 +35,7 @@ func TestOwnersOfKeyStoreFiles(t *testing.T) {
 
 // The file itself may stand on a file system that is open and read-only: a warning.
 func TestConfigurationOpenToOthers(t *testing.T) {
-	storeDir(t)
+	testkit.StoreDir(t)
 	for mode, want := range map[os.FileMode]bool{0o644: false, 0o640: false, 0o664: true, 0o666: true} {
 		err := os.Chmod("test.yaml", mode)
 		if err != nil {

@@ -21,6 +21,7 @@ import (
 // reader walks the schema and the tree of one file together.
 type reader struct {
 	*report
+	schema    *setting // of the whole main file, also where root is one of its key stores
 	variables *variables
 	shorts    map[string]string // by path of a key: the section that it is the short form of
 	root      string            // path of what the file is: "", or a key store
@@ -29,7 +30,7 @@ type reader struct {
 
 // read returns the settings of the file as nested maps and lists.
 func (r *reader) read(root *yaml.Node) map[string]any {
-	return r.section(schema, root, "")
+	return r.section(r.schema, root, "")
 }
 
 func (r *reader) section(s *setting, n *yaml.Node, path string) map[string]any {
@@ -96,7 +97,7 @@ func (r *reader) unknownKey(s *setting, key *yaml.Node, path string) string {
 		return ""
 	}
 	meant := text.Near(key.Value, s.fieldNames())
-	homes := schema.homesOf(key.Value, "")
+	homes := r.schema.homesOf(key.Value, "")
 	if meant == "" && len(homes) > 0 && len(homes) <= maxHomes {
 		r.errorAt(place(key), joinPath(path, key.Value),
 			"unknown key here; move it to %s", strings.Join(homes, " or "))

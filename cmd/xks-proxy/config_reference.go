@@ -17,11 +17,11 @@ import (
 //go:embed config_reference.md
 var referenceIntro string
 
-// writeReference writes the whole document.
-func writeReference(w io.Writer) error {
+// writeDocument writes the reference of a whole file.
+func writeDocument(w io.Writer, root *setting) error {
 	var b strings.Builder
 	b.WriteString(referenceIntro)
-	referTo(&b, schema, "")
+	referTo(&b, root, "")
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -97,8 +97,8 @@ func (s *setting) describeMeaning() string {
 	if s.Restart {
 		text = "**restart** " + text
 	}
-	if loosens := s.describeLoosening(); loosens != "" {
-		text += " " + loosens
+	if s.loosens != "" {
+		text += " " + s.loosens
 	}
 	return text
 }

@@ -4,28 +4,14 @@ package main
 // configs/xks-proxy.yaml must agree with it.
 
 import (
-	"bytes"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"xks-proxy/internal/testkit"
 
 	"go.yaml.in/yaml/v3"
 )
-
-func TestConfigurationReference(t *testing.T) {
-	var b bytes.Buffer
-	err := writeReference(&b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkGolden(t, "../../docs/configuration.md", b.Bytes())
-	stdout, stderr, code := execute(t, "config", "reference")
-	if code != 0 || stderr != "" || stdout != b.String() {
-		t.Errorf("config reference prints something else; exit code %d, %s", code, stderr)
-	}
-}
 
 // Every key has what a reader of the reference needs.
 func TestSchemaIsComplete(t *testing.T) {
@@ -41,7 +27,7 @@ func TestSchemaIsComplete(t *testing.T) {
 			t.Errorf("%s: a number without a range", path)
 		}
 		if s.Default != "" {
-			r := &reader{report: newReport(&source{origins: map[string]origin{}}), variables: readVariables(nil), shorts: map[string]string{}}
+			r := &reader{schema: schema, report: newReport(&source{origins: map[string]origin{}}), variables: readVariables(nil), shorts: map[string]string{}}
 			_, ok := r.field(s, nil, path)
 			if !ok || r.err() != nil {
 				t.Errorf("%s: the default %q is not allowed: %v", path, s.Default, r.err())
@@ -50,24 +36,11 @@ func TestSchemaIsComplete(t *testing.T) {
 	})
 }
 
-// commentedSetting is a setting at its default (or an example) in the commented
-// configuration: no space after the #.
-var commentedSetting = regexp.MustCompile(`(?m)^( *)#([a-z0-9_]+:)`)
-
-func readCommented(t *testing.T) string {
-	t.Helper()
-	data, err := os.ReadFile("../../configs/xks-proxy.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
-}
-
 // The commented configuration is good as it stands, and with every setting in it
 // switched on.
 func TestCommentedConfigurationLoads(t *testing.T) {
-	commented := readCommented(t)
-	for name, text := range map[string]string{"as it stands": commented, "all settings": commentedSetting.ReplaceAllString(commented, "$1$2")} {
+	commented := testkit.ReadCommented()
+	for name, text := range map[string]string{"as it stands": commented, "all settings": testkit.CommentedSetting.ReplaceAllString(commented, "$1$2")} {
 		l := parseConfig("xks-proxy.yaml", "/etc/xks-proxy", []byte(text), nil)
 		err := l.report.err()
 		if err != nil {
@@ -82,13 +55,13 @@ func TestCommentedConfigurationLoads(t *testing.T) {
 // The commented configuration shows every key, and each setting that is commented
 // out shows its default.
 func TestCommentedConfigurationIsComplete(t *testing.T) {
-	commented := readCommented(t)
+	commented := testkit.ReadCommented()
 	off := map[int]bool{}
 	for i, line := range strings.Split(commented, "\n") {
-		off[i+1] = commentedSetting.MatchString(line)
+		off[i+1] = testkit.CommentedSetting.MatchString(line)
 	}
 	var document yaml.Node
-	err := yaml.Unmarshal([]byte(commentedSetting.ReplaceAllString(commented, "$1$2")), &document)
+	err := yaml.Unmarshal([]byte(testkit.CommentedSetting.ReplaceAllString(commented, "$1$2")), &document)
 	if err != nil {
 		t.Fatal(err)
 	}

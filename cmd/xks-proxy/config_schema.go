@@ -49,16 +49,18 @@ type setting struct {
 	Short    string     // of a section: what a text in its place is the value of; "": nothing
 	Identity bool       // what an element of a list is called
 	Restart  bool       // of this and all below it
-	Loosens  string     // rule of what may let in what was refused: see config_loosens_rules.go
+	Loosens  string     // rule of what may let in what was refused: NAME or NAME:ARGUMENT
+	loosens  string     // the rule in words; "" if no change loosens
 	Index    int        // of the field in its struct
 	Fields   []*setting // of a section, or of each element of a list of sections
 }
 
-// schema is the whole file.
-var schema = compileSchema(reflect.TypeFor[config]())
-
-func compileSchema(t reflect.Type) *setting {
-	return &setting{Kind: section, Fields: compileFields(t)}
+// compileSchema compiles the types of a whole file, from the struct that is its root. rules describe
+// the loosening rules that the tags may name, for the reference.
+func compileSchema(t reflect.Type, rules map[string]string) *setting {
+	s := &setting{Kind: section, Fields: compileFields(t)}
+	s.describeLoosenings(rules)
+	return s
 }
 
 func compileFields(t reflect.Type) []*setting {
@@ -125,6 +127,24 @@ func compileField(f reflect.StructField) *setting {
 		panic(fmt.Sprintf("config_types.go: %s has a type the schema cannot express: %s", s.Name, t))
 	}
 	return s
+}
+
+// describeLoosenings puts the rules of s and all below it into words.
+func (s *setting) describeLoosenings(rules map[string]string) {
+	for _, f := range s.Fields {
+		f.describeLoosenings(rules)
+	}
+	name, argument, _ := strings.Cut(s.Loosens, ":")
+	doc := rules[name]
+	switch {
+	case doc == "":
+		return
+	case name == "to":
+		doc = "when it becomes " + argument
+	case name == "another" && argument != "":
+		doc += ", or is removed"
+	}
+	s.loosens = "**Loosens** " + doc + "."
 }
 
 // field finds a key of a section.

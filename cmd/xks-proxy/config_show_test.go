@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
 )
 
 // shownCase is a configuration and the environment that it is shown in.
@@ -22,12 +23,12 @@ type shownCase struct {
 
 func shownCases(t *testing.T) []shownCase {
 	t.Helper()
-	commented := readCommented(t)
+	commented := testkit.ReadCommented()
 	return []shownCase{
-		{"valid.yaml", validConfig(t), nil, nil},
+		{"valid.yaml", testkit.ValidConfig(t), nil, nil},
 		{"the commented configuration", commented, nil, nil},
 		{"with every setting in it", strings.Replace(
-			commentedSetting.ReplaceAllString(
+			testkit.CommentedSetting.ReplaceAllString(
 				commented,
 				"$1$2",
 			),
@@ -35,56 +36,56 @@ func shownCases(t *testing.T) []shownCase {
 			"key_store_directory: .",
 			1,
 		), nil, nil},
-		{"texts that look like something else", validConfig(t, "token: hsm-b", `token: "0123"`,
+		{"texts that look like something else", testkit.ValidConfig(t, "token: hsm-b", `token: "0123"`,
 			"{file: hsm-b.pin}", `{command: [./pin, "true", "a: b"]}, environment: ["A=#1"], `+
 				"overrides: {mechanism: 0x80000001, ambiguous: [5], read_only_sessions: false}"), nil, nil},
-		{"a small budget", validConfig(t, "server: {", "server: {budget: 90ms, "), nil, nil},
-		{"an odd budget", validConfig(t, "server: {", "server: {budget: 90.5ms, "), nil, nil},
+		{"a small budget", testkit.ValidConfig(t, "server: {", "server: {budget: 90ms, "), nil, nil},
+		{"an odd budget", testkit.ValidConfig(t, "server: {", "server: {budget: 90.5ms, "), nil, nil},
 		{
 			"a small budget of the environment",
-			validConfig(t),
+			testkit.ValidConfig(t),
 			[]string{"XKS_SERVER_BUDGET=80ms"},
 			nil,
 		},
 		{
 			"a test key's label alone",
-			validConfig(t, "  - name: main\n", "  - name: main\n    test_key: own-key\n"),
+			testkit.ValidConfig(t, "  - name: main\n", "  - name: main\n    test_key: own-key\n"),
 			nil,
 			nil,
 		},
 		{
 			"a test key to be made",
-			validConfig(t, "  - name: main\n", "  - name: main\n    test_key: {create: true}\n"),
+			testkit.ValidConfig(t, "  - name: main\n", "  - name: main\n    test_key: {create: true}\n"),
 			nil,
 			nil,
 		},
 		{
 			"a test key of the environment",
-			validConfig(t),
+			testkit.ValidConfig(t),
 			[]string{"XKS_HSM_GROUPS_0_TEST_KEY=own-key"},
 			nil,
 		},
-		{"nothing optional", validConfig(t) + "state_directory: \"\"\nkey_store_directory: \"\"\n" +
+		{"nothing optional", testkit.ValidConfig(t) + "state_directory: \"\"\nkey_store_directory: \"\"\n" +
 			"health: {listen: \"\"}\nadmin: {socket: \"\"}\n", nil, nil},
-		{"overrides from the environment", validConfig(t), []string{
+		{"overrides from the environment", testkit.ValidConfig(t), []string{
 			"XKS_LOG_LEVEL=debug", "XKS_LOG_OUTPUT=log/proxy.log", "XKS_HSMS_1_PIN_ENV=XKS_PIN_B",
 			"XKS_HSMS_0_PIN_COMMAND=bin/pin,a", "XKS_HSMS_0_ENVIRONMENT=A=1,B=2", "XKS_HSMS_0_SLOT=0",
 			"XKS_HSMS_0_OVERRIDES_AMBIGUOUS=0x5,6", "XKS_KEY_STORES_0_REGIONS=eu-central-1,eu-west-1",
 		}, nil},
 		{
 			"metrics on their own port",
-			validConfig(t) + "metrics: {listen: \"127.0.0.1:9443\"}\n",
+			testkit.ValidConfig(t) + "metrics: {listen: \"127.0.0.1:9443\"}\n",
 			nil,
 			nil,
 		},
-		{"templates", validConfig(
+		{"templates", testkit.ValidConfig(
 			t,
 			"path_prefix: /demo",
 			"path_prefix: \"/{owner}/{name}\"\n    owner: office\n    application: payroll",
 		), nil, nil},
 		{
 			"a directory",
-			validConfig(t, "hsm_group: main", "hsm_group: main\n    keys: {labels: [demo]}"),
+			testkit.ValidConfig(t, "hsm_group: main", "hsm_group: main\n    keys: {labels: [demo]}"),
 			nil,
 			map[string]string{
 				"tax.yaml": "owner: tax\npath_prefix: /{owner}/{name}\nhsm_group: main\n" +
@@ -104,7 +105,7 @@ func TestShowLoadsToTheSame(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				writeFile(t, filepath.Join(dir, "key_stores.d", name), text, 0o644)
+				testkit.WriteFile(t, filepath.Join(dir, "key_stores.d", name), text, 0o644)
 			}
 			l := parseTree("test.yaml", dir, []byte(test.text), test.environ, os.DirFS)
 			err := l.report.err()
@@ -138,7 +139,7 @@ func TestShowLoadsToTheSame(t *testing.T) {
 
 // A default that depends on another setting is shown as it is in use.
 func TestShowDerivedDefaults(t *testing.T) {
-	l := parseWith(t, validConfig(t, "server: {", "server: {budget: 90ms, "))
+	l := parseWith(t, testkit.ValidConfig(t, "server: {", "server: {budget: 90ms, "))
 	var shown strings.Builder
 	err := showConfig(&shown, l)
 	if err != nil {
@@ -179,7 +180,7 @@ func TestShortForm(t *testing.T) {
 	} {
 		l := parseWith(
 			t,
-			validConfig(t, "  - name: main\n", "  - name: main\n    "+test.text+"\n"),
+			testkit.ValidConfig(t, "  - name: main\n", "  - name: main\n    "+test.text+"\n"),
 			test.variable,
 		)
 		err := l.report.err()
@@ -205,7 +206,7 @@ func TestShortForm(t *testing.T) {
 func TestShowProfile(t *testing.T) {
 	l := parseWith(
 		t,
-		validConfig(
+		testkit.ValidConfig(
 			t,
 			"token: hsm-b, ",
 			"token: hsm-b, profile: cloudhsm, overrides: {max_aad: 600}, ",

@@ -5,7 +5,6 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"strconv"
 	"strings"
 )
@@ -71,16 +70,6 @@ func (s *source) dirOf(path string) string {
 		return s.dir
 	}
 	return file.dir
-}
-
-// other names a key of key store j for a message about key store i.
-func (s *source) other(c *config, i, j int, key string) string {
-	if i < s.ownStores && j < s.ownStores {
-		return storeKey(j, "")
-	}
-	path := storeKey(j, key)
-	file, _ := s.locate(path)
-	return fmt.Sprintf("key store %s (%s)", c.KeyStores[j].Name, placeIn(file, s.origin(path)))
 }
 
 // placeIn is FILE:LINE:COLUMN.

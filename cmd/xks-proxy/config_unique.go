@@ -33,7 +33,7 @@ func (u *uniqueness) name(i int) {
 	}
 	first, repeated := u.names[name]
 	if repeated {
-		u.r.errorf(at, "is the name of %s, too; names are unique", u.r.other(u.c, i, first, "name"))
+		u.r.errorf(at, "is the name of %s, too; names are unique", u.c.other(i, first, "name"))
 		return
 	}
 	u.names[name] = i
@@ -53,7 +53,7 @@ func (u *uniqueness) prefix(i int) {
 	}
 	first, repeated := u.prefixes[prefix]
 	if repeated {
-		u.r.errorf(at, "is the path prefix of %s, too; each key store has its own", u.r.other(u.c, i, first, "path_prefix"))
+		u.r.errorf(at, "is the path prefix of %s, too; each key store has its own", u.c.other(i, first, "path_prefix"))
 		return
 	}
 	u.prefixes[prefix] = i
@@ -76,10 +76,21 @@ func (u *uniqueness) credentials(i int) {
 		case repeated && first.store == i:
 			u.r.errorf(key, "is the access key id of credentials[%d], too; each has its own", first.credential)
 		case repeated:
-			other := u.r.other(u.c, i, first.store, fmt.Sprintf("credentials[%d].access_key_id", first.credential))
+			other := u.c.other(i, first.store, fmt.Sprintf("credentials[%d].access_key_id", first.credential))
 			u.r.errorf(key, "is an access key id of %s, too; each key store has its own: xks-proxy credentials new makes one", other)
 		default:
 			u.accessKeys[credential.AccessKeyID] = credentialPlace{i, j}
 		}
 	}
+}
+
+// other names a key of key store j for a message about key store i.
+func (c *config) other(i, j int, key string) string {
+	s := c.source
+	if i < s.ownStores && j < s.ownStores {
+		return storeKey(j, "")
+	}
+	path := storeKey(j, key)
+	file, _ := s.locate(path)
+	return fmt.Sprintf("key store %s (%s)", c.KeyStores[j].Name, placeIn(file, s.origin(path)))
 }

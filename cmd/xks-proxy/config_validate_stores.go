@@ -89,7 +89,7 @@ func warnEverything(r *report, c *config) {
 	for i, k := range c.KeyStores {
 		other, shared := everything[tenant{k.HSMGroup, k.Owner}]
 		if shared && other != i {
-			r.warnf(storeKey(i, "hsm_group"), "%s reaches every key of this HSM group, those of this key store too; give each its own keys.labels", r.other(c, i, other, "keys.labels"))
+			r.warnf(storeKey(i, "hsm_group"), "%s reaches every key of this HSM group, those of this key store too; give each its own keys.labels", c.other(i, other, "keys.labels"))
 		}
 	}
 }

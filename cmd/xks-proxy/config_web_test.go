@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"xks-proxy/internal/testkit"
 
 	"golang.org/x/crypto/bcrypt"
 )
@@ -23,16 +24,16 @@ rate_limit: {burst: 10, interval: 1s}
 // message, warnings included, with DIR for the directory.
 func loadWeb(t *testing.T, mode uint32, replace ...string) []string {
 	t.Helper()
-	dir := configDir(t)
+	dir := testkit.ConfigDir(t)
 	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
 	}
 	text := strings.NewReplacer(replace...).Replace(goodWeb)
 	text = strings.ReplaceAll(text, "HASH", string(hash))
-	writeFile(t, "web.yaml", text, 0o600|os.FileMode(mode))
-	main := validConfig(t) + "metrics: {listen: \"127.0.0.1:9443\", web_config: web.yaml}\n"
-	writeFile(t, "test.yaml", main, 0o644)
+	testkit.WriteFile(t, "web.yaml", text, 0o600|os.FileMode(mode))
+	main := testkit.ValidConfig(t) + "metrics: {listen: \"127.0.0.1:9443\", web_config: web.yaml}\n"
+	testkit.WriteFile(t, "test.yaml", main, 0o644)
 	_, warnings, err := loadConfig("test.yaml")
 	var all []string
 	var wrong *configError
@@ -144,7 +145,7 @@ func TestWebConfigExample(t *testing.T) {
 	}
 	whole := strings.TrimRight(example, "\n")
 	for end := range len(whole) {
-		writeFile(t, "web.yaml", whole[:end], 0o600)
+		testkit.WriteFile(t, "web.yaml", whole[:end], 0o600)
 		r := newReport(&source{file: "test.yaml"})
 		checkWebConfig(r, &config{Metrics: metricsConfig{Listen: ":1", WebConfig: "web.yaml"}})
 		if r.err() == nil {
@@ -164,8 +165,8 @@ func TestMetricsListenerContradictions(t *testing.T) {
 		own + "health: {metrics: true}":                  "and metrics.listen is set as well",
 		`metrics: {listen: ":1", web_config: gone.yaml}`: "gone.yaml does not exist",
 	} {
-		configDir(t)
-		writeFile(t, "test.yaml", validConfig(t)+text+"\n", 0o644)
+		testkit.ConfigDir(t)
+		testkit.WriteFile(t, "test.yaml", testkit.ValidConfig(t)+text+"\n", 0o644)
 		_, _, err := loadConfig("test.yaml")
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v\nwant %s", text, err, want)

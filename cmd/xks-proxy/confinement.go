@@ -14,13 +14,6 @@ import (
 	"xks-proxy/pkg/confine"
 )
 
-// Values of confine.mode.
-const (
-	confineDefault = "default"
-	confineStrict  = "strict"
-	confineOff     = "off"
-)
-
 // confinement is that of one HSM's process. A reload changes it for the next one.
 type confinement struct {
 	hsm    hsmConfig
@@ -220,7 +213,7 @@ func confinementFacts(all []confinementStatus) []string {
 
 // confinements are those of the HSMs that are served, in the order of the configuration.
 func (f *fleet) confinements() []confinementStatus {
-	g := f.current.Load()
+	g := f.shown()
 	if g == nil {
 		return nil
 	}

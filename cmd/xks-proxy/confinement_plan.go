@@ -126,21 +126,6 @@ func webPlaces(path string) []string {
 	return []string{path, guarded.ResolvePath(filepath.Dir(path), named.TLS.Key)}
 }
 
-// standardPlaces are where an installed proxy has what is its own (docs/install.md).
-var standardPlaces = []string{
-	"/etc/xks-proxy", "/run/xks-proxy", "/var/lib/xks-proxy", "/var/log/xks-proxy",
-}
-
-// probeConfinement is for a module that is tried without a configuration.
-func probeConfinement(h hsmConfig) *confinement {
-	c := &config{source: &source{dir: standardPlaces[0]}}
-	plan := confine.Plan{
-		Allow:   append(environmentPlaces(c, h), placesOf(c, h.Module)...),
-		Protect: append([]string{h.PIN.File}, standardPlaces...),
-	}
-	return &confinement{hsm: h, kernel: confine.ThisKernel(), wanted: plan}
-}
-
 // environmentPlaces are the paths in the environment of an HSM.
 func environmentPlaces(c *config, h hsmConfig) []string {
 	var places []string
@@ -182,3 +167,10 @@ func leadsToOne(path string, others []string) bool {
 	return slices.ContainsFunc(others,
 		func(other string) bool { return other == path || strings.HasPrefix(other, path+"/") })
 }
+
+// Values of confine.mode.
+const (
+	confineDefault = "default"
+	confineStrict  = "strict"
+	confineOff     = "off"
+)

@@ -5,71 +5,20 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
 )
 
-// buildDirectory is where demoProgram is; TestMain removes it.
-var buildDirectory string
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if buildDirectory != "" {
-		_ = os.RemoveAll(buildDirectory) // of no consequence for the result
-	}
-	os.Exit(code)
-}
-
-// demoProgram is the program, built once.
-var demoProgram = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "xks-proxy-demo-test-")
-	if err != nil {
-		return "", err
-	}
-	buildDirectory = dir
-	path := filepath.Join(dir, "xks-proxy")
-	said, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("go build: %w: %s", err, said)
-	}
-	return path, nil
-})
-
-// command is one run of the program with a limit in time.
-func command(t *testing.T, args ...string) *exec.Cmd {
-	t.Helper()
-	program, err := demoProgram()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), program, args...)
-	cmd.WaitDelay = 30 * time.Second
-	return cmd
-}
-
-// runProgram runs it to its end.
-func runProgram(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
-	t.Helper()
-	cmd := command(t, args...)
-	var out, errs bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
-}
+// TestMain removes the program that the tests built.
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // runningDemo is a demo that serves until it is told to stop.
 type runningDemo struct {
@@ -80,7 +29,7 @@ type runningDemo struct {
 
 func startDemo(t *testing.T, args ...string) *runningDemo {
 	t.Helper()
-	d := &runningDemo{cmd: command(t, append([]string{"demo"}, args...)...), rest: make(chan string, 1)}
+	d := &runningDemo{cmd: testkit.Command(t, append([]string{"demo"}, args...)...), rest: make(chan string, 1)}
 	var errs bytes.Buffer
 	d.cmd.Stderr = &errs
 	pipe, err := d.cmd.StdoutPipe()
@@ -191,21 +140,7 @@ func demoSecrets(t *testing.T, dir string, to *connectionFile) []string {
 	t.Helper()
 	secrets := []string{to.Credential.SecretAccessKey}
 	for _, name := range []string{"hsm-a/pin", "hsm-a/so-pin", "hsm-b/pin", "hsm-b/so-pin"} {
-		secrets = append(secrets, strings.TrimSpace(readFile(t, filepath.Join(dir, name))))
+		secrets = append(secrets, strings.TrimSpace(testkit.ReadFile(t, filepath.Join(dir, name))))
 	}
 	return secrets
-}
-
-func readFile(t *testing.T, path string) string {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
-}
-
-func appendToFile(t *testing.T, path, text string) {
-	t.Helper()
-	writeFile(t, path, readFile(t, path)+text, 0o600)
 }

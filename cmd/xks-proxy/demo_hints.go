@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"xks-proxy/internal/guarded"
+	"xks-proxy/internal/text"
 )
 
 // demoShell writes commands for the user's shell. They work from the directory that this program
@@ -31,14 +32,14 @@ func (s demoShell) status() string {
 
 // path is one word of the shell.
 func (s demoShell) path(path string) string {
-	return shellQuote(belowWorkingDirectory(path))
+	return text.ShellQuote(belowWorkingDirectory(path))
 }
 
 // printHints says what the user can do now.
 func (s demoShell) printHints(out io.Writer, to *connectionFile) {
 	fmt.Fprint(out, "\nTry it yourself, in another terminal:\n\n")
 	if here := workingDirectory(); here != "" {
-		fmt.Fprintf(out, "cd %s\n", shellQuote(here))
+		fmt.Fprintf(out, "cd %s\n", text.ShellQuote(here))
 	}
 	if s.dir.hasSocket() {
 		fmt.Fprintf(out, "%s\n%s hsm list --config %s\n", s.status(), s.program, s.path(s.dir.config()))
@@ -70,7 +71,7 @@ func (s demoShell) curl(to *connectionFile) string {
 		"--aws-sigv4 aws:amz:" + to.Region + ":kms-xks-proxy",
 		`--user "` + to.Credential.AccessKeyID + `:$(cat ` + s.path(s.dir.secret()) + `)"`,
 		`--header 'Content-Type: application/json' --write-out '\n'`,
-		"--data " + shellQuote(body),
+		"--data " + text.ShellQuote(body),
 		to.Endpoint + to.URIPath + keyURI(to.Keys[0], "encrypt"),
 	}, " \\\n  ")
 }
@@ -79,13 +80,13 @@ func (s demoShell) curl(to *connectionFile) string {
 // user did, who found it in PATH or by its path.
 func shellProgram(called string) string {
 	if !strings.Contains(called, "/") {
-		return shellQuote(called)
+		return text.ShellQuote(called)
 	}
 	path := belowWorkingDirectory(guarded.ResolvePath(workingDirectory(), called))
 	if !strings.Contains(path, "/") {
 		path = "./" + path
 	}
-	return shellQuote(path)
+	return text.ShellQuote(path)
 }
 
 // belowWorkingDirectory is a path as the working directory sees it, if it is below that.
@@ -95,13 +96,4 @@ func belowWorkingDirectory(path string) string {
 		return path
 	}
 	return relative
-}
-
-// shellQuote makes one word of s for a POSIX shell, with quotes only where it needs them.
-func shellQuote(s string) string {
-	const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._-+:@%,="
-	if s != "" && strings.Trim(s, plain) == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -50,7 +50,7 @@ type demoPorts struct {
 func (p *demoPorts) settle(flag, address string) (string, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return "", usageError(fmt.Errorf("%s %q is not of the form ADDRESS:PORT", flag, address))
+		return "", &AddressError{Flag: flag, Address: address}
 	}
 	if p.prepareOnly && port != "0" {
 		return address, nil
@@ -61,7 +61,11 @@ func (p *demoPorts) settle(flag, address string) (string, error) {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return "", takenError{address: address, free: free}
 	case errors.Is(err, syscall.EACCES):
-		return "", fmt.Errorf("not allowed to listen on %s: take a free port with %s", address, free)
+		return "", fmt.Errorf(
+			"not allowed to listen on %s: take a free port with %s",
+			address,
+			free,
+		)
 	case err != nil:
 		return "", fmt.Errorf("cannot listen on %s (%s): %w", address, flag, err)
 	}
@@ -80,7 +84,11 @@ func (p *demoPorts) release() {
 type takenError struct{ address, free string }
 
 func (e takenError) Error() string {
-	return fmt.Sprintf("another program listens on %s: stop it, or take a free port with %s", e.address, e.free)
+	return fmt.Sprintf(
+		"another program listens on %s: stop it, or take a free port with %s",
+		e.address,
+		e.free,
+	)
 }
 
 // hostOf is the name or address by which clients on this machine reach a listener.
@@ -109,4 +117,11 @@ func addressOf(listen string) string {
 		return listen
 	}
 	return net.JoinHostPort(hostOf(listen), port)
+}
+
+// AddressError is an address on the command line that is not one.
+type AddressError struct{ Flag, Address string }
+
+func (e *AddressError) Error() string {
+	return fmt.Sprintf("%s %q is not of the form ADDRESS:PORT", e.Flag, e.Address)
 }

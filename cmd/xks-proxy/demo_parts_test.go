@@ -6,39 +6,20 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// TestHelpOfDemoAndRequest: golden, and no wider than a terminal of 100 columns.
-func TestHelpOfDemoAndRequest(t *testing.T) {
-	for name, args := range map[string][]string{
-		"help-demo": {"demo", "--help"}, "help-request": {"request"}, "help-request-encrypt": {"request", "encrypt", "--help"},
-		"help-request-decrypt": {"request", "decrypt", "--help"}, "help-request-metadata": {"request", "metadata", "--help"}, "help-request-health": {"request", "health", "--help"},
-	} {
-		stdout, stderr, code := execute(t, args...)
-		if code != 0 || stderr != "" {
-			t.Errorf("%v: exit code %d, %s", args, code, stderr)
-		}
-		for line := range strings.Lines(stdout) {
-			if len([]rune(line)) > 101 {
-				t.Errorf("%v: wider than 100 columns: %s", args, line)
-			}
-		}
-		checkGolden(t, goldenPath(name), []byte(stdout))
-	}
-}
-
 // TestSoftHSMPlaces: the demo looks where test/softhsm.sh looks, in the same order.
 func TestSoftHSMPlaces(t *testing.T) {
-	script := readFile(t, "../../test/softhsm.sh")
+	script := testkit.ReadFile(t, "../../test/softhsm.sh")
 	places := regexp.MustCompile(`(?m)^/.*/libsofthsm2\.so$`).FindAllString(script, -1)
 	if len(places) == 0 || !slices.Equal(places, softHSMPlaces) {
 		t.Errorf("the script looks at %q, the demo at %q", places, softHSMPlaces)
@@ -47,7 +28,7 @@ func TestSoftHSMPlaces(t *testing.T) {
 
 func TestFindSoftHSM(t *testing.T) {
 	module := filepath.Join(t.TempDir(), "libsofthsm2.so")
-	writeFile(t, module, "", 0o600)
+	testkit.WriteFile(t, module, "", 0o600)
 	t.Setenv(softHSMVariable, module)
 	got, err := findSoftHSM("")
 	if err != nil || got != module {
@@ -84,7 +65,7 @@ func TestDemoCertificate(t *testing.T) {
 		t.Errorf("CN %q, %s, CA %t", leaf.Subject.CommonName, leaf.PublicKeyAlgorithm, leaf.IsCA)
 	}
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM([]byte(readFile(t, d.ca())))
+	roots.AppendCertsFromPEM([]byte(testkit.ReadFile(t, d.ca())))
 	for _, name := range []string{"localhost", "127.0.0.1", "::1"} {
 		_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: name})
 		if err != nil {
@@ -101,12 +82,12 @@ func TestDemoCertificate(t *testing.T) {
 		"another address": {"192.0.2.7", now, false},
 		"a name":          {"xks.example.com", now, false},
 	} {
-		before := readFile(t, d.certificate())
+		before := testkit.ReadFile(t, d.certificate())
 		_, err := d.ensureCertificate(c.host, c.now)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if kept := readFile(t, d.certificate()) == before; kept != c.kept {
+		if kept := testkit.ReadFile(t, d.certificate()) == before; kept != c.kept {
 			t.Errorf("%s: kept is %t", what, kept)
 		}
 		_, err = d.ensureCertificate("127.0.0.1", now) // for the next case, in any order
@@ -124,19 +105,6 @@ func TestDemoEndpoint(t *testing.T) {
 		if got := endpointOf(listen); got != want {
 			t.Errorf("%s: %s, want %s", listen, got, want)
 		}
-	}
-}
-
-// TestShellQuote: a shell gives back what was quoted.
-func TestShellQuote(t *testing.T) {
-	for _, s := range []string{"plain/path-1.json", "", "it's", "a b", "$(exit 3)", `"\`, "`x`", "new\nline", "*", "~", "é", "a'b'c"} {
-		said, err := exec.Command("sh", "-c", "printf %s "+shellQuote(s)).Output()
-		if err != nil || string(said) != s {
-			t.Errorf("%q became %q (%v)", s, said, err)
-		}
-	}
-	if shellQuote("a/b") != "a/b" {
-		t.Error("quotes where none are needed")
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"xks-proxy/internal/secret"
+	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
 	"xks-proxy/pkg/sigv4"
@@ -50,7 +51,7 @@ type plan struct {
 
 // prepare makes what is missing, and returns how to reach it.
 func (p plan) prepare(ctx context.Context, out io.Writer) (*connectionFile, error) {
-	printRows(out, []row{{"SoftHSM", p.module}})
+	text.PrintRows(out, []text.Row{{"SoftHSM", p.module}})
 	err := p.makeTokens(ctx, out)
 	if err != nil {
 		return nil, err
@@ -68,7 +69,7 @@ func (p plan) prepare(ctx context.Context, out io.Writer) (*connectionFile, erro
 	if err != nil {
 		return nil, err
 	}
-	printRows(out, []row{
+	text.PrintRows(out, []text.Row{
 		{"certificate", certificate},
 		{"credential", "access key id " + credential.AccessKeyID},
 		{"files", "xks-proxy.yaml, connection.json" + kept},
@@ -83,7 +84,7 @@ func (p plan) makeTokens(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	if len(keys) >= demoStageKeys {
-		printRows(out, []row{{"keys", fmt.Sprintf("making %d on each token, which takes a while …", len(keys))}})
+		text.PrintRows(out, []text.Row{{"keys", fmt.Sprintf("making %d on each token, which takes a while …", len(keys))}})
 	}
 	start := time.Now()
 	results := make(chan error)
@@ -100,14 +101,14 @@ func (p plan) makeTokens(ctx context.Context, out io.Writer) error {
 	took := seconds(time.Since(start))
 	switch {
 	case p.before == nil:
-		printRows(out, []row{
+		text.PrintRows(out, []text.Row{
 			{"hsm-a", fmt.Sprintf("new token with %d keys", len(keys))},
 			{"hsm-b", "new token with the same keys, " + took},
 		})
 	case len(keys) > 0:
-		printRows(out, []row{{"tokens", fmt.Sprintf("hsm-a and hsm-b from the last run, with %d more keys on both, %s", len(keys), took)}})
+		text.PrintRows(out, []text.Row{{"tokens", fmt.Sprintf("hsm-a and hsm-b from the last run, with %d more keys on both, %s", len(keys), took)}})
 	default:
-		printRows(out, []row{{"tokens", "hsm-a and hsm-b from the last run, with the same keys"}})
+		text.PrintRows(out, []text.Row{{"tokens", "hsm-a and hsm-b from the last run, with the same keys"}})
 	}
 	return nil
 }

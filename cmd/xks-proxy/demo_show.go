@@ -4,12 +4,14 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"time"
+	"xks-proxy/internal/text"
 
 	"github.com/google/uuid"
 )
@@ -36,7 +38,7 @@ func showDemo(ctx context.Context, d *demoDirectory, to *connectionFile, exit bo
 	if err != nil {
 		return errors.Join(err, proxy.stop())
 	}
-	printRows(out, []row{
+	text.PrintRows(out, []text.Row{
 		{"ready", "after " + seconds(time.Since(start)) + ", with both HSMs"},
 		{"process", fmt.Sprintf("%d, and one for each HSM", proxy.pid)},
 		{"health port", "http://" + addressOf(to.Health) + ", /healthz/ready and /metrics"},
@@ -116,7 +118,7 @@ func checkDemo(ctx context.Context, client *xksClient, key string, out io.Writer
 			fmt.Fprintf(out, "  %-15s FAILED\n", check.name)
 			return fmt.Errorf("%s: %w", check.name, err)
 		}
-		fmt.Fprintf(out, "  %-15s %8s  %s%s\n", check.name, milliseconds(reply.Connect+reply.Request), result, again)
+		fmt.Fprintf(out, "  %-15s %8s  %s%s\n", check.name, text.Milliseconds(reply.Connect+reply.Request), result, again)
 	}
 	return nil
 }
@@ -191,7 +193,7 @@ func allActive(a healthAnswer) error {
 	if active == 2 && len(a.Fleet) == 2 {
 		return nil
 	}
-	return fmt.Errorf("not both HSMs are ACTIVE: %s", orNothing(healthText(a)))
+	return fmt.Errorf("not both HSMs are ACTIVE: %s", cmp.Or(healthText(a), "none"))
 }
 
 func healthText(a healthAnswer) string {

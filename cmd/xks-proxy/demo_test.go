@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"xks-proxy/internal/testkit"
 )
 
 // TestDemo is the life of a demo: made, asked, stopped, started again, killed.
@@ -25,17 +26,21 @@ func TestDemo(t *testing.T) {
 			t.Errorf("it did not print %q but\n%s", part, demo.stdout)
 		}
 	}
+	program, err := testkit.Program()
+	if err != nil {
+		t.Fatal(err)
+	}
 	// In a pipe, status does not fit its lines to any width.
 	before, status, _ := strings.Cut(demo.stdout, "\n$ ")
 	_, after, _ := strings.Cut(status, "\nTry it yourself")
 	for line := range strings.Lines(before + after) {
-		if len([]rune(line)) > 81 && !strings.Contains(line, dir) && !strings.Contains(line, filepath.Dir(buildDirectory)) {
+		if len([]rune(line)) > 81 && !strings.Contains(line, dir) && !strings.Contains(line, filepath.Dir(filepath.Dir(program))) {
 			t.Errorf("wider than 80 columns: %s", line)
 		}
 	}
 	to := readDemo(t, dir)
 	for _, secret := range demoSecrets(t, dir, to) {
-		for _, printed := range []string{demo.stdout, readFile(t, filepath.Join(dir, "xks-proxy.log")), readFile(t, filepath.Join(dir, "xks-proxy.yaml"))} {
+		for _, printed := range []string{demo.stdout, testkit.ReadFile(t, filepath.Join(dir, "xks-proxy.log")), testkit.ReadFile(t, filepath.Join(dir, "xks-proxy.yaml"))} {
 			if strings.Contains(printed, secret) {
 				t.Error("a secret is printed or logged")
 			}
@@ -64,48 +69,48 @@ func TestDemo(t *testing.T) {
 		}
 	})
 	t.Run("request", func(t *testing.T) {
-		sealed, stderr, code := runProgram(t, "", "request", "encrypt", "--connection", connection, "--key", "demo-key-3", "--plaintext", "round trip", "--aad", "x", "--cdiv", "--json")
+		sealed, stderr, code := testkit.RunProgram(t, "", "request", "encrypt", "--connection", connection, "--key", "demo-key-3", "--plaintext", "round trip", "--aad", "x", "--cdiv", "--json")
 		if code != 0 {
 			t.Fatal(stderr)
 		}
-		stdout, stderr, code := runProgram(t, sealed, "request", "decrypt", "--connection", connection, "--key", "demo-key-3", "--aad", "x", "--http1")
+		stdout, stderr, code := testkit.RunProgram(t, sealed, "request", "decrypt", "--connection", connection, "--key", "demo-key-3", "--aad", "x", "--http1")
 		if code != 0 || !strings.Contains(stdout, "as text      round trip") {
 			t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 		}
-		_, stderr, code = runProgram(t, sealed, "request", "decrypt", "--connection", connection, "--key", "demo-key-3", "--aad", "y")
+		_, stderr, code = testkit.RunProgram(t, sealed, "request", "decrypt", "--connection", connection, "--key", "demo-key-3", "--aad", "y")
 		if code != 1 || !strings.Contains(stderr, "InvalidCiphertextException") {
 			t.Errorf("other AAD: exit code %d, %s", code, stderr)
 		}
 		for key, usage := range map[string]string{"demo-key-1": "ENCRYPT, DECRYPT", to.SpecialKeys["encryptOnly"]: "ENCRYPT", to.SpecialKeys["decryptOnly"]: "DECRYPT", to.SpecialKeys["impotent"]: "WRAP"} {
-			stdout, _, _ := runProgram(t, "", "request", "metadata", "--connection", connection, "--key", key)
+			stdout, _, _ := testkit.RunProgram(t, "", "request", "metadata", "--connection", connection, "--key", key)
 			if !strings.Contains(stdout, "key usage    "+usage+"\n") {
 				t.Errorf("%s: want usage %s\n%s", key, usage, stdout)
 			}
 		}
-		_, stderr, code = runProgram(t, "", "request", "metadata", "--connection", connection, "--key", demoTestKey)
+		_, stderr, code = testkit.RunProgram(t, "", "request", "metadata", "--connection", connection, "--key", demoTestKey)
 		if code != 1 || !strings.Contains(stderr, "KeyNotFoundException") {
 			t.Errorf("H2: the proxy's own test key: exit code %d, %s", code, stderr)
 		}
 	})
 	t.Run("a second demo in the directory", func(t *testing.T) {
-		_, stderr, code := runProgram(t, "", "demo", "--dir", dir, "--exit")
+		_, stderr, code := testkit.RunProgram(t, "", "demo", "--dir", dir, "--exit")
 		if code != 1 || !strings.Contains(stderr, "another demo runs in") {
 			t.Errorf("exit code %d, %s", code, stderr)
 		}
 	})
 	t.Run("a port that is taken", func(t *testing.T) {
 		other := filepath.Join(t.TempDir(), "other")
-		_, stderr, code := runProgram(t, "", "demo", "--dir", other, "--listen", to.Listen, "--exit")
+		_, stderr, code := testkit.RunProgram(t, "", "demo", "--dir", other, "--listen", to.Listen, "--exit")
 		if code != 1 || stderr != "xks-proxy: another program listens on "+to.Listen+": stop it, or take a free port with --listen 127.0.0.1:0\n" {
 			t.Errorf("exit code %d, %s", code, stderr)
 		}
-		_, stderr, code = runProgram(t, "", "demo", "--dir", other, "--listen", "127.0.0.1:0", "--health-listen", to.Health, "--exit")
+		_, stderr, code = testkit.RunProgram(t, "", "demo", "--dir", other, "--listen", "127.0.0.1:0", "--health-listen", to.Health, "--exit")
 		if code != 1 || stderr != "xks-proxy: another program listens on "+to.Health+": stop it, or take a free port with --health-listen 127.0.0.1:0\n" {
 			t.Errorf("the health port: exit code %d, %s", code, stderr)
 		}
 	})
 
-	sealed, stderr, code := runProgram(t, "", "request", "encrypt", "--connection", connection, "--plaintext", "kept", "--json")
+	sealed, stderr, code := testkit.RunProgram(t, "", "request", "encrypt", "--connection", connection, "--plaintext", "kept", "--json")
 	if code != 0 {
 		t.Fatal(stderr)
 	}
@@ -116,7 +121,7 @@ func TestDemo(t *testing.T) {
 	wantNothingRunning(t, dir)
 
 	t.Run("serve", func(t *testing.T) {
-		stdout, stderr, code := runProgram(t, "", "config", "check", filepath.Join(dir, "xks-proxy.yaml"))
+		stdout, stderr, code := testkit.RunProgram(t, "", "config", "check", filepath.Join(dir, "xks-proxy.yaml"))
 		if code != 0 || stderr != "" {
 			t.Errorf("config check: exit code %d\n%s%s", code, stdout, stderr)
 		}
@@ -132,11 +137,11 @@ func TestDemo(t *testing.T) {
 	if !strings.Contains(demo.stdout, "hsm-a and hsm-b from the last run, with 2 more keys on both") || !strings.Contains(demo.stdout, to.Endpoint) {
 		t.Errorf("the second run printed\n%s", demo.stdout)
 	}
-	stdout, stderr, code := runProgram(t, sealed, "request", "decrypt", "--connection", connection)
+	stdout, stderr, code := testkit.RunProgram(t, sealed, "request", "decrypt", "--connection", connection)
 	if code != 0 || !strings.Contains(stdout, "kept") {
 		t.Errorf("what was encrypted before: exit code %d\n%s%s", code, stdout, stderr)
 	}
-	_, stderr, code = runProgram(t, "", "request", "encrypt", "--connection", connection, "--key", "demo-key-5", "--plaintext", "new")
+	_, stderr, code = testkit.RunProgram(t, "", "request", "encrypt", "--connection", connection, "--key", "demo-key-5", "--plaintext", "new")
 	if code != 0 {
 		t.Errorf("a key that was added: %s", stderr)
 	}
@@ -148,12 +153,12 @@ func TestDemo(t *testing.T) {
 	wantFree(t, to.Listen)
 
 	// Unchanged: what the user edits in the configuration stays.
-	appendToFile(t, filepath.Join(moved, "xks-proxy.yaml"), "# mine\n")
-	stdout, stderr, code = runProgram(t, "", "demo", "--dir", moved, "--exit")
+	testkit.AppendToFile(t, filepath.Join(moved, "xks-proxy.yaml"), "# mine\n")
+	stdout, stderr, code = testkit.RunProgram(t, "", "demo", "--dir", moved, "--exit")
 	if code != 0 || !strings.Contains(stdout, "All checks passed; the proxy is stopped.") || !strings.Contains(stdout, "(unchanged)") {
 		t.Errorf("--exit: exit code %d\n%s%s", code, stdout, stderr)
 	}
-	if !strings.HasSuffix(readFile(t, filepath.Join(moved, "xks-proxy.yaml")), "# mine\n") {
+	if !strings.HasSuffix(testkit.ReadFile(t, filepath.Join(moved, "xks-proxy.yaml")), "# mine\n") {
 		t.Error("an edited configuration was written anew without need")
 	}
 	wantNothingRunning(t, moved)
@@ -162,7 +167,7 @@ func TestDemo(t *testing.T) {
 // TestDemoDirectory: modes, absolute paths, and what it says in connection.json.
 func TestDemoDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
-	stdout, stderr, code := runProgram(t, "", "demo", "--dir", dir, "--listen", "127.0.0.1:0", "--prepare-only")
+	stdout, stderr, code := testkit.RunProgram(t, "", "demo", "--dir", dir, "--listen", "127.0.0.1:0", "--prepare-only")
 	if code != 0 || !strings.Contains(stdout, "xks-proxy serve --config "+dir+"/xks-proxy.yaml") {
 		t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
 	}
@@ -198,7 +203,7 @@ func TestDemoDirectory(t *testing.T) {
 			}
 		}
 	}
-	if readFile(t, to.HSMs[0].PINFile) == readFile(t, to.HSMs[1].PINFile) {
+	if testkit.ReadFile(t, to.HSMs[0].PINFile) == testkit.ReadFile(t, to.HSMs[1].PINFile) {
 		t.Error("both tokens have the same PIN")
 	}
 	c, warnings, err := loadConfig(filepath.Join(dir, "xks-proxy.yaml"))
@@ -210,7 +215,7 @@ func TestDemoDirectory(t *testing.T) {
 // TestDemoRefuses: a directory of somebody else, a module that is none, an interrupted demo.
 func TestDemoRefuses(t *testing.T) {
 	foreign := t.TempDir()
-	writeFile(t, filepath.Join(foreign, "thesis.txt"), "mine", 0o600)
+	testkit.WriteFile(t, filepath.Join(foreign, "thesis.txt"), "mine", 0o600)
 	for want, args := range map[string][]string{
 		"is not empty and was not made by this demo": {"--dir", foreign},
 		"invalid ELF header":                         {"--dir", filepath.Join(t.TempDir(), "a"), "--module", "/etc/passwd"},
@@ -218,7 +223,7 @@ func TestDemoRefuses(t *testing.T) {
 		"cannot listen on 192.0.2.1:1":               {"--dir", filepath.Join(t.TempDir(), "c"), "--listen", "192.0.2.1:1"},
 	} {
 		args = append([]string{"demo", "--exit", "--listen", "127.0.0.1:0"}, args...)
-		_, stderr, code := runProgram(t, "", args...)
+		_, stderr, code := testkit.RunProgram(t, "", args...)
 		if code != 1 || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%v: exit code %d, %s\nwant 1 and %q", args, code, stderr, want)
 		}
@@ -229,11 +234,11 @@ func TestDemoRefuses(t *testing.T) {
 	}
 
 	dir := filepath.Join(t.TempDir(), "demo")
-	_, _, code := runProgram(t, "", "demo", "--dir", dir, "--listen", "127.0.0.1:0", "--module", "/etc/passwd", "--exit")
+	_, _, code := testkit.RunProgram(t, "", "demo", "--dir", dir, "--listen", "127.0.0.1:0", "--module", "/etc/passwd", "--exit")
 	if code != 1 {
 		t.Fatal("a text file was taken for a module")
 	}
-	_, stderr, code := runProgram(t, "", "demo", "--dir", dir, "--listen", "127.0.0.1:0", "--exit")
+	_, stderr, code := testkit.RunProgram(t, "", "demo", "--dir", dir, "--listen", "127.0.0.1:0", "--exit")
 	if code != 0 {
 		t.Errorf("after a demo that was not finished: exit code %d, %s", code, stderr)
 	}
@@ -242,7 +247,7 @@ func TestDemoRefuses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, stderr, code := runProgram(t, "", "demo", "--dir", dir, "--exit")
+		_, stderr, code := testkit.RunProgram(t, "", "demo", "--dir", dir, "--exit")
 		err = os.Rename(dir+"-away", filepath.Join(dir, missing))
 		if err != nil {
 			t.Fatal(err)
@@ -257,7 +262,7 @@ func TestDemoRefuses(t *testing.T) {
 func TestDemoManyKeys(t *testing.T) {
 	before := staged(t)
 	dir := filepath.Join(t.TempDir(), "demo")
-	stdout, stderr, code := runProgram(t, "", "demo", "--dir", dir, "--listen", "127.0.0.1:0", "--keys", "150", "--exit")
+	stdout, stderr, code := testkit.RunProgram(t, "", "demo", "--dir", dir, "--listen", "127.0.0.1:0", "--keys", "150", "--exit")
 	if code != 0 || !strings.Contains(stdout, "new token with 155 keys") {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 	}

@@ -9,9 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-
-	"github.com/spf13/cobra"
 
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
@@ -53,27 +50,15 @@ func makeToken(ctx context.Context, h demoHSM, order tokenOrder) error {
 	return nil
 }
 
-// newDemoTokenCommand is the child's side.
-func newDemoTokenCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:    "make-token",
-		Short:  "Make one token of the demo, as told on standard input",
-		Hidden: true,
-		Args:   noArguments,
-		RunE: func(c *cobra.Command, _ []string) error {
-			data, err := io.ReadAll(c.InOrStdin())
-			if err != nil {
-				return fmt.Errorf("the order cannot be read: %w", err)
-			}
-			defer clear(data)
-			var order tokenOrder
-			err = json.Unmarshal(data, &order)
-			if err != nil {
-				return errors.New("this command is for the demo itself: standard input holds no order")
-			}
-			return order.carryOut(c.Context())
-		},
+// carryOutOrder makes a token of the demo, as an order in JSON says: what the hidden command does in a
+// process of its own.
+func carryOutOrder(ctx context.Context, input []byte) error {
+	var order tokenOrder
+	err := json.Unmarshal(input, &order)
+	if err != nil {
+		return errors.New("this command is for the demo itself: standard input holds no order")
 	}
+	return order.carryOut(ctx)
 }
 
 func (o tokenOrder) carryOut(ctx context.Context) error {

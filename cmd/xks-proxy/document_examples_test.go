@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
 )
 
 // fence is a block of a document that a reader may copy.
@@ -31,7 +32,7 @@ func documentFences(t *testing.T) []fence {
 	for _, file := range append(files, "../../README.md") {
 		var open *fence
 		indent := ""
-		for line := range strings.Lines(readFile(t, file)) {
+		for line := range strings.Lines(testkit.ReadFile(t, file)) {
 			trimmed := strings.TrimSpace(line)
 			switch {
 			case open == nil && strings.HasPrefix(trimmed, "```"):
@@ -64,7 +65,7 @@ func TestExamplesOfDocuments(t *testing.T) {
 			checkExample(t, f)
 		case "cedar":
 			policy := filepath.Join(t.TempDir(), "example.cedar")
-			writeFile(t, policy, f.text, 0o600)
+			testkit.WriteFile(t, policy, f.text, 0o600)
 			_, stderr, code := execute(t, "policy", "check", policy)
 			if code != 0 {
 				t.Errorf("%s: %s\n%s", f.place, stderr, f.text)

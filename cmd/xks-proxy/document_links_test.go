@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"xks-proxy/internal/testkit"
 )
 
 var (
@@ -34,7 +35,7 @@ func TestLinksOfDocuments(t *testing.T) {
 	links := 0
 	for _, file := range append(files, "../../README.md", "../../CONTRIBUTING.md",
 		"../../SECURITY.md", "../../CHANGELOG.md") {
-		for _, link := range documentLink.FindAllStringSubmatch(readFile(t, file), -1) {
+		for _, link := range documentLink.FindAllStringSubmatch(testkit.ReadFile(t, file), -1) {
 			path, anchor, _ := strings.Cut(link[1], "#")
 			if strings.Contains(path, "://") {
 				continue
@@ -49,7 +50,7 @@ func TestLinksOfDocuments(t *testing.T) {
 				t.Errorf("%s: (%s) leads nowhere", filepath.Base(file), link[1])
 				continue
 			}
-			if anchor != "" && !anchorsOf(readFile(t, target))[anchor] {
+			if anchor != "" && !anchorsOf(testkit.ReadFile(t, target))[anchor] {
 				t.Errorf("%s: (%s) leads to no heading", filepath.Base(file), link[1])
 			}
 		}

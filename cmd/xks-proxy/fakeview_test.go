@@ -6,37 +6,33 @@ package main
 import (
 	"fmt"
 	"path/filepath"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
 
 	"xks-proxy/internal/lastuse"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/xks"
 )
 
-// fakeEnforcer keeps the blocks that are in effect.
-type fakeEnforcer struct {
-	mu     sync.Mutex
-	blocks xks.Blocks
-	sets   int
-}
+// heldBlocks is a handler that only remembers what it was told to block.
+type heldBlocks struct{ atomic.Pointer[xks.Blocks] }
 
-func (e *fakeEnforcer) SetBlocks(b xks.Blocks) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.blocks, e.sets = b, e.sets+1
-}
+func (h *heldBlocks) SetBlocks(b xks.Blocks) { h.Store(&b) }
 
-func (e *fakeEnforcer) now() xks.Blocks {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.blocks
+// aliceBlocks is a block that alice set.
+func aliceBlocks(keyStore, key string) block {
+	return block{
+		blockTarget: blockTarget{KeyStore: keyStore, Key: key}, By: "alice", UID: 1000,
+		Since:  time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC),
+		Reason: "case 4711",
+	}
 }
 
 // newFakeView has the key stores finance, payroll and archive, of which the configuration blocks the last, and a state directory.
-func newFakeView(t *testing.T, log *zap.Logger) proxyView {
+func newFakeView(t testing.TB, log *zap.Logger, held *heldBlocks) serviceConfig {
 	t.Helper()
 	state := t.TempDir()
 	kill, err := openKillSwitch(state, log)
@@ -44,7 +40,7 @@ func newFakeView(t *testing.T, log *zap.Logger) proxyView {
 		t.Fatal(err)
 	}
 	t.Cleanup(kill.close)
-	kill.attach(&fakeEnforcer{})
+	kill.attach(held)
 	c := &config{
 		StateDirectory: state,
 		source: &source{file: "xks-proxy.yaml", dir: "/etc/xks-proxy", origins: map[string]origin{
@@ -56,12 +52,29 @@ func newFakeView(t *testing.T, log *zap.Logger) proxyView {
 			{Name: "archive", Blocked: true, Keys: keysConfig{Label: "{key_id}"}},
 		},
 	}
-	view := proxyView{
-		since: time.Now().Add(-75 * time.Hour), kill: kill, uses: lastuse.Open(state, time.Now(), log), config: func() *config { return c },
-		keyStores: func() []xks.KeyStoreStatus { return nil }, handler: func() xks.HandlerStatus { return xks.HandlerStatus{} },
-		tls: newTLSHolder(true, log, noStrangers),
+	return serviceConfig{
+		log: log, since: time.Now().Add(-75 * time.Hour),
+		groups:    func() []*group.Group { return nil },
+		processes: func() map[string]hsmProcess { return nil },
+		turns:     new(turns), reloads: &fakeReloads{answer: &reloadAnswer{}},
+		kill: kill, uses: lastuse.Open(state, time.Now(), log), config: func() *config { return c },
+		keyStores:    func() []xks.KeyStoreStatus { return nil },
+		handler:      func() xks.HandlerStatus { return xks.HandlerStatus{} },
+		ready:        func() string { return readyVerdict },
+		connections:  func() connectionCounts { return connectionCounts{} },
+		certificates: func() []certificateStatus { return nil },
+		logState:     func() logState { return logState{} },
+		confinement:  func() []confinementStatus { return nil },
+		refused:      func() int64 { return 0 },
 	}
-	return view
+}
+
+// newFakeSources is what the metrics of a service are read from.
+func newFakeSources(view serviceConfig) metricSources {
+	return metricSources{
+		serviceConfig: view, besides: func() map[string]int64 { return nil },
+		tls: newTLSHolder(true, view.log, func(string) *zap.Logger { return nil }),
+	}
 }
 
 // killPath is the file of the blocks.
@@ -70,7 +83,7 @@ func (rig *adminRig) killPath() string {
 }
 
 // inForce is what the handler was told last.
-func (rig *adminRig) inForce() xks.Blocks { return rig.admin.kill.enforcer.(*fakeEnforcer).now() }
+func (rig *adminRig) inForce() xks.Blocks { return *rig.held.Load() }
 
 // busyStores are so many key stores as a proxy has that has served for a while.
 func busyStores(n int) []xks.KeyStoreStatus {

@@ -32,7 +32,7 @@ func newFewRig(t *testing.T) *fewRig {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
 	r := &fewRig{
-		t: t, few: newFewConnections(listenerHealth, fewLimit, zap.New(core)), logs: logs,
+		t: t, few: newFewConnections("health", fewLimit, zap.New(core)), logs: logs,
 		letGo: make(chan struct{}), began: make(chan struct{}, 100),
 		taken: make(chan struct{}, 100),
 	}

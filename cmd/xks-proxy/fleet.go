@@ -27,7 +27,8 @@ type fleet struct {
 	kernel confine.Kernel                                  // for the confinement of processes
 	turns  turns                                           // of whoever does something to an HSM: orders, and a change of the fleet
 
-	current atomic.Pointer[generation] // nil before the processes have been started
+	current  atomic.Pointer[generation] // that serves; nil while the program starts
+	starting atomic.Pointer[generation] // the first one, until it serves: to look at only
 
 	closing  chan struct{} // closed by close
 	retiring sync.WaitGroup
@@ -35,12 +36,12 @@ type fleet struct {
 
 // generation is one configuration with what serves it. It does not change once it is published.
 type generation struct {
-	number   int // from 1; 0 while the program starts
+	number   int // from 1
 	loadedAt time.Time
 	config   *config
 	secrets  *secrets
 	hsms     map[string]*runningHSM // by name
-	groups   []*runningGroup        // in the order of the configuration; none while the program starts
+	groups   []*runningGroup        // in the order of the configuration; made by finish
 	waits    []string               // keys whose values in the file wait for a restart
 
 	started []string // HSMs that have a process of this generation
@@ -171,10 +172,19 @@ func (f *fleet) groups() []*group.Group {
 	return list
 }
 
-// processes are those of the current generation, by HSM.
+// shown is the generation to look at: the one that serves or, while the program starts, the first.
+func (f *fleet) shown() *generation {
+	first := f.starting.Load() // before current, which publish sets before it clears this one
+	if g := f.current.Load(); g != nil {
+		return g
+	}
+	return first
+}
+
+// processes are those of the generation to look at, by HSM.
 func (f *fleet) processes() map[string]hsmProcess {
 	all := map[string]hsmProcess{}
-	if g := f.current.Load(); g != nil {
+	if g := f.shown(); g != nil {
 		for name, h := range g.hsms {
 			all[name] = h
 		}
@@ -182,8 +192,11 @@ func (f *fleet) processes() map[string]hsmProcess {
 	return all
 }
 
-// group is nil if the generation has none of that name.
+// group is nil if the generation has none of that name. A nil generation has none.
 func (g *generation) group(name string) *runningGroup {
+	if g == nil {
+		return nil
+	}
 	for _, group := range g.groups {
 		if group.Name() == name {
 			return group
@@ -192,8 +205,11 @@ func (g *generation) group(name string) *runningGroup {
 	return nil
 }
 
-// without are the groups and processes of g that other does not have. A nil other has none.
+// without are the groups and processes of g that other does not have. A nil generation has none.
 func (g *generation) without(other *generation) ([]*runningGroup, []*runningHSM) {
+	if g == nil {
+		return nil, nil
+	}
 	kept := map[any]bool{}
 	if other != nil {
 		for _, group := range other.groups {
@@ -260,8 +276,6 @@ func (f *fleet) end(groups []*runningGroup, hsms []*runningHSM) {
 // close ends everything. No change of the fleet may be under way, and none may follow.
 func (f *fleet) close() {
 	close(f.closing)
-	if g := f.current.Load(); g != nil {
-		f.end(g.without(nil))
-	}
+	f.end(f.shown().without(nil))
 	f.retiring.Wait()
 }

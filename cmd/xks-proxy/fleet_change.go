@@ -39,10 +39,24 @@ func (f *fleet) prepare(ctx context.Context, c *config, s *secrets) (*generation
 	return next, nil
 }
 
+// open begins the first generation, as the program starts. It is published when it can serve; close
+// ends it if it cannot.
+func (f *fleet) open(c *config, s *secrets) error {
+	first, err := f.begin(c, s)
+	if err != nil {
+		return err
+	}
+	f.starting.Store(first)
+	return nil
+}
+
 // begin starts the processes that the current generation lacks, and waits for none.
 func (f *fleet) begin(c *config, s *secrets) (*generation, error) {
-	next := &generation{loadedAt: time.Now(), config: c, secrets: s, hsms: map[string]*runningHSM{}}
+	next := &generation{number: 1, loadedAt: time.Now(), config: c, secrets: s, hsms: map[string]*runningHSM{}}
 	old := f.current.Load()
+	if old != nil {
+		next.number = old.number + 1
+	}
 	for _, h := range c.HSMs {
 		spec := f.specOf(c, h, s)
 		if old != nil {
@@ -79,7 +93,7 @@ func (f *fleet) finish(ctx context.Context, next *generation) error {
 			next.groups = append(next.groups, before)
 			continue
 		}
-		group, err := f.startGroup(settings, before, old.number > 0)
+		group, err := f.startGroup(settings, before, old != nil)
 		if err != nil {
 			return err
 		}
@@ -160,15 +174,15 @@ func (f *fleet) publish(ctx context.Context, next *generation, put func() error)
 	if err != nil {
 		return err
 	}
-	next.number = old.number + 1
 	for _, h := range next.hsms {
 		h.spec.confinement.update(next.config)
 	}
 	f.current.Store(next)
+	f.starting.Store(nil)
 	for _, group := range gone {
 		group.StopSaving()
 	}
-	if old.number > 0 { // at the start nobody had what they take over
+	if old != nil { // at the start nobody had what they take over
 		for _, group := range made {
 			group.TakeOver()
 		}
@@ -201,6 +215,9 @@ func concerned(old, next *generation) []string {
 
 // keepDrained drains, in groups that were made anew, what an operator had drained.
 func keepDrained(ctx context.Context, old *generation, made []*runningGroup) {
+	if old == nil {
+		return
+	}
 	drained := map[string]bool{}
 	for _, group := range old.groups {
 		for _, m := range group.Status().Members {

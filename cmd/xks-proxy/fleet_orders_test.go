@@ -32,8 +32,7 @@ func TestFleetKeepsDrained(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				g := rig.groups()[0]
-				if a, b := memberOf(g, "a").Service, memberOf(g, "b").Service; a != status.Drained || b == status.Drained {
+				if a, b := rig.serviceOf("a"), rig.serviceOf("b"); a != status.Drained || b == status.Drained {
 					t.Errorf("a is %s, b is %s", a, b)
 				}
 			})
@@ -84,7 +83,7 @@ func TestFleetWaitsForOrders(t *testing.T) {
 		if err != nil || time.Since(began) < 10*time.Second {
 			t.Errorf("%v after %v; the restart takes 10 s", err, time.Since(began))
 		}
-		if got := memberOf(rig.groups()[0], "a").Service; got == status.Drained {
+		if got := rig.serviceOf("a"); got == status.Drained {
 			t.Error("a was drained by the restart for a while, and stays so forever")
 		}
 

@@ -11,9 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/zap"
-
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/status"
 )
 
@@ -23,7 +22,6 @@ func TestFleetUnderStress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rig := newFleetRig(t)
 		rig.begins(t, nil)
-		orders := &admin{log: zap.NewNop(), groups: rig.groups, processes: rig.processes, turns: &rig.turns, outsiders: newOutsiders(zap.NewNop())}
 		ctx, stop := context.WithCancel(t.Context())
 		var others sync.WaitGroup
 		for range 4 {
@@ -31,14 +29,19 @@ func TestFleetUnderStress(t *testing.T) {
 		}
 		others.Go(func() {
 			for ctx.Err() == nil {
-				rig.orders(t, "a", orders.drain)
+				rig.drains(t, "a")
 				time.Sleep(3 * time.Millisecond)
-				rig.orders(t, "a", orders.resume)
+				rig.resumes(t, "a")
 			}
 		})
 		others.Go(func() {
 			for ctx.Err() == nil {
-				orders.status()
+				for _, group := range rig.groups() {
+					group.Status()
+				}
+				for _, process := range rig.processes() {
+					process.State()
+				}
 				time.Sleep(time.Millisecond)
 			}
 		})
@@ -67,13 +70,13 @@ func TestFleetUnderStress(t *testing.T) {
 		}
 		stop()
 		others.Wait()
-		rig.orders(t, "b", orders.drain)
+		rig.drains(t, "b")
 		c, s := fleetConfig(nil)
 		err := rig.changes(t.Context(), c, s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if b := memberOf(rig.groups()[0], "b").Service; b != status.Drained {
+		if b := rig.serviceOf("b"); b != status.Drained {
 			t.Errorf("b is %s", b)
 		}
 		time.Sleep(time.Minute)
@@ -102,11 +105,41 @@ func (rig *fleetRig) asks(ctx context.Context, t *testing.T) {
 	}
 }
 
-// orders gives an order as the admin socket does.
-func (rig *fleetRig) orders(t *testing.T, name string, do func(context.Context, adminOrder) (string, error)) {
-	ctx, cancel := context.WithTimeout(context.Background(), adminWait)
+// drains is an order to take an HSM out of service.
+func (rig *fleetRig) drains(t *testing.T, name string) {
+	rig.orders(t, name, func(ctx context.Context, g *group.Group) error {
+		return g.Drain(ctx, name, false)
+	})
+}
+
+// resumes is an order to put an HSM back, which ends when it serves.
+func (rig *fleetRig) resumes(t *testing.T, name string) {
+	rig.orders(t, name, func(ctx context.Context, g *group.Group) error {
+		err := g.Resume(name)
+		if err != nil {
+			return err
+		}
+		g.Probe(name)
+		for rig.serviceOf(name) != status.InService && ctx.Err() == nil {
+			time.Sleep(20 * time.Millisecond)
+		}
+		return ctx.Err()
+	})
+}
+
+// orders gives an order as the admin socket does: in its turn, to the group that serves then.
+func (rig *fleetRig) orders(
+	t *testing.T, name string, do func(context.Context, *group.Group) error,
+) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	_, err := do(ctx, adminOrder{HSM: name})
+	end, err := rig.turns.take(ctx, name, "an order")
+	if err != nil {
+		t.Errorf("%s: %v", name, err)
+		return
+	}
+	defer end()
+	err = do(ctx, rig.groups()[0])
 	if err != nil {
 		t.Errorf("%s: %v", name, err)
 	}

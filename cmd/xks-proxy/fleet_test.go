@@ -19,16 +19,21 @@ import (
 	"xks-proxy/internal/secret"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/hsmtest"
+	"xks-proxy/pkg/hsm/status"
 	"xks-proxy/pkg/hsm/worker"
 )
 
 // fakeHSM is a process of a fleet.
 type fakeHSM struct {
 	*hsmtest.Token
-	*fakeProcess
+	state  worker.State
 	ready  error
 	closed atomic.Bool
 }
+
+func (h *fakeHSM) State() worker.State { return h.state }
+
+func (h *fakeHSM) Restart(string) {}
 
 func (h *fakeHSM) Ready(context.Context) error { return h.ready }
 
@@ -54,9 +59,9 @@ func newFleetRig(t *testing.T) *fleetRig {
 		token.AddKey("test", 1)
 		token.AddKey("key", 1)
 		h := &fakeHSM{
-			Token:       token,
-			fakeProcess: newFakeProcess(1000 + len(rig.started)),
-			ready:       rig.refuse[spec.hsm.Name],
+			Token: token,
+			state: worker.State{Phase: worker.Running, PID: 1000 + len(rig.started), Sessions: 8},
+			ready: rig.refuse[spec.hsm.Name],
 		}
 		if h.ready != nil {
 			h.state.Phase, h.state.LastErr = worker.Failed, h.ready
@@ -71,6 +76,16 @@ func newFleetRig(t *testing.T) *fleetRig {
 	}
 	t.Cleanup(rig.close)
 	return rig
+}
+
+// serviceOf is the state of service of an HSM of the first group.
+func (rig *fleetRig) serviceOf(name string) status.Service {
+	for _, m := range rig.groups()[0].Status().Members {
+		if m.HSM == name {
+			return m.Service
+		}
+	}
+	return ""
 }
 
 // running are the names of the processes that have not been closed.
@@ -123,15 +138,14 @@ func fleetConfig(edit func(*config)) (*config, *secrets) {
 func (rig *fleetRig) begins(t *testing.T, edit func(*config)) {
 	t.Helper()
 	c, s := fleetConfig(edit)
-	starting, err := rig.begin(c, s)
+	err := rig.open(c, s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rig.current.Store(starting)
-	first := *starting
-	err = rig.finish(t.Context(), &first)
+	first := rig.starting.Load()
+	err = rig.finish(t.Context(), first)
 	if err == nil {
-		err = rig.publish(t.Context(), &first, func() error { return nil })
+		err = rig.publish(t.Context(), first, func() error { return nil })
 	}
 	if err != nil {
 		t.Fatal(err)

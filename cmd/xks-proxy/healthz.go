@@ -43,9 +43,6 @@ func newHealth(groups func() []*group.Group) *health {
 	return h
 }
 
-// readyVerdict is the verdict of a proxy that serves.
-const readyVerdict = "ready"
-
 // verdict is whether the proxy serves, or in a few words why it does not.
 func (h *health) verdict() string {
 	switch {
@@ -83,14 +80,14 @@ func (h *health) before(next http.Handler) http.Handler {
 	})
 }
 
-// plain serves the health paths, and the metrics where they are wanted.
-func (h *health) plain(a *admin) http.Handler {
-	if !a.config().metricsOnHealth() {
+// plain serves the health paths, and the metrics where the configuration wants them here.
+func (h *health) plain(c *config, metrics http.Handler) http.Handler {
+	if !c.metricsOnHealth() {
 		return h.router
 	}
 	r := chi.NewRouter()
 	r.Mount("/", h.router)
-	r.Method(http.MethodGet, metricsPath, metricsHandler(a))
+	r.Method(http.MethodGet, metricsPath, metrics)
 	return r
 }
 

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"xks-proxy/internal/secret"
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
 	"xks-proxy/pkg/hsm/worker"
@@ -19,7 +20,7 @@ import (
 func newPINKeeper(t *testing.T, pin string) (*pinKeeper, string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "pin")
-	writeFile(t, file, pin+"\n", 0o600)
+	testkit.WriteFile(t, file, pin+"\n", 0o600)
 	h := refusedHSM
 	h.Profile, h.Sessions, h.PIN = "softhsm", 8, secret.Ref{File: file}
 	return &pinKeeper{
@@ -54,7 +55,7 @@ func TestPINKeeper(t *testing.T) {
 		t.Errorf("the next start of the program: %v, held %v", err, again.Held)
 	}
 
-	writeFile(t, file, "2222", 0o600)
+	testkit.WriteFile(t, file, "2222", 0o600)
 	settings, err := c.Refresh()
 	if err != nil || pinIn(t, settings) != "2222" {
 		t.Fatalf("a corrected PIN: %v", err)
@@ -64,7 +65,7 @@ func TestPINKeeper(t *testing.T) {
 		t.Error("not the PIN that was refused last is remembered")
 	}
 
-	writeFile(t, file, "", 0o600)
+	testkit.WriteFile(t, file, "", 0o600)
 	_, err = c.Refresh()
 	if err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("an empty PIN: %v", err)

@@ -11,9 +11,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 )
 
 // stuckWriter blocks until it is let go.
@@ -39,22 +36,6 @@ func (w *stuckWriter) text() string {
 // testQueue writes outages as JSON, as the log does.
 func testQueue(out io.Writer) *logQueue {
 	return newLogQueue(&logSink{out: out}, outageLine(newEncoder("json")), newAlarm(nil))
-}
-
-// testLog is a log of a core, whose file is nowhere.
-func testLog(t testing.TB, core zapcore.Core, level zap.AtomicLevel) *openedLog {
-	t.Helper()
-	queue := testQueue(io.Discard)
-	t.Cleanup(queue.flush)
-	log := zap.New(core)
-	l := &openedLog{Logger: log, level: level, queue: queue, output: "stderr"}
-	l.strangers = &strangerLog{
-		level: level, main: log, queue: queue,
-		over:    func(zapcore.WriteSyncer) *zap.Logger { return log },
-		reasons: map[string]*strangerReason{},
-	}
-	l.strangers.setRate(0)
-	return l
 }
 
 // A log that nobody reads costs no request any time, and not more than its memory;

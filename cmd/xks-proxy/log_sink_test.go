@@ -17,6 +17,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"xks-proxy/internal/testkit"
 )
 
 // smallDisk takes so many bytes, and then fails as a full disk does: after a part of the write.
@@ -242,8 +243,8 @@ func TestTornFileIsEnded(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = sink.write([]byte("{}\n"))
-		if err != nil || readFile(t, path) != want {
-			t.Errorf("%q becomes %q: %v", before, readFile(t, path), err)
+		if err != nil || testkit.ReadFile(t, path) != want {
+			t.Errorf("%q becomes %q: %v", before, testkit.ReadFile(t, path), err)
 		}
 		_ = sink.close()
 	}
@@ -279,17 +280,17 @@ func TestLogIsReopened(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		old = append(old, readFile(t, rotated))
+		old = append(old, testkit.ReadFile(t, rotated))
 	}
 	close(stop)
 	writing.Wait()
 	l.flush()
-	whole, torn := wholeLines(t, strings.Join(old, "")+readFile(t, path))
+	whole, torn := wholeLines(t, strings.Join(old, "")+testkit.ReadFile(t, path))
 	if len(whole) != lines || torn != 0 {
 		t.Errorf("%d whole lines and %d torn, of %d", len(whole), torn, lines)
 	}
 	for i, text := range old {
-		if now := readFile(t, fmt.Sprint(path, ".", i)); now != text || text == "" {
+		if now := testkit.ReadFile(t, fmt.Sprint(path, ".", i)); now != text || text == "" {
 			t.Errorf("the file %d had %d bytes when closed, and %d now", i, len(text), len(now))
 		}
 	}
@@ -317,7 +318,7 @@ func TestLogIsNotReopened(t *testing.T) {
 	}
 	l.Info("line")
 	l.flush()
-	text := readFile(t, filepath.Join(dir+"-old", "proxy.log"))
+	text := testkit.ReadFile(t, filepath.Join(dir+"-old", "proxy.log"))
 	if !strings.Contains(text, `"line"`) {
 		t.Errorf("%q", text)
 	}

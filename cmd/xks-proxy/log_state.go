@@ -3,9 +3,7 @@ package main
 // How the log does: for `xks-proxy status` and for metrics.
 
 import (
-	"fmt"
 	"time"
-	"xks-proxy/internal/text"
 )
 
 // logState is how the log does.
@@ -29,36 +27,4 @@ func (q *logQueue) state(now time.Time) logState {
 		s.Failing, s.Since = errLogStuck.Error(), q.writeBegan
 	}
 	return s
-}
-
-// attention is what an operator should know about the log.
-func (s *logState) attention(now time.Time) []attention {
-	var all []attention
-	if s.Failing != "" {
-		all = append(all, attention{severityCritical, fmt.Sprintf(
-			"The log (%s) cannot be written for %s: %s Up to 8 MiB of lines wait in memory.",
-			s.Output, text.Duration(now.Sub(s.Since)), sentence(s.Failing))})
-	}
-	if s.Lost > 0 && now.Sub(s.LastLost) < oneDay {
-		all = append(all, attention{severityCritical, fmt.Sprintf(
-			"%s of the log were lost since the start, the last %s ago.",
-			text.Plural(int(s.Lost), "line"), text.Duration(now.Sub(s.LastLost)))})
-	}
-	return all
-}
-
-// fact is one line of the status; "" if there is nothing to report.
-func (s *logState) fact() string {
-	switch {
-	case s.Lost > 0 && s.Suppressed > 0:
-		return fmt.Sprintf(
-			"%s lost, %s about unauthenticated requests only counted, since the start",
-			text.Plural(int(s.Lost), "line"), text.Count(uint64(s.Suppressed)))
-	case s.Lost > 0:
-		return text.Plural(int(s.Lost), "line") + " lost since the start"
-	case s.Suppressed > 0:
-		return fmt.Sprintf("%s about unauthenticated requests only counted since the start",
-			text.Plural(int(s.Suppressed), "line"))
-	}
-	return ""
 }

@@ -1,6 +1,7 @@
 package main
 
-// From the groups, processes and key stores to Prometheus: collectors that look when they are asked.
+// From the groups, processes and key stores to Prometheus: collectors that look when they are
+// asked.
 
 import (
 	"net/http"
@@ -28,39 +29,45 @@ const (
 	buildInfoLabel = "version"
 )
 
-// metricsHandler serves the metrics of what a sees.
-func metricsHandler(a *admin) http.Handler {
-	log, err := zap.NewStdLogAt(a.log, zap.WarnLevel)
+// metricSources is what the metrics are read from: what the operator's service sees, and what only
+// monitoring does. Every field is required.
+type metricSources struct {
+	serviceConfig
+	besides func() map[string]int64 // connections closed, by listener beside the HTTPS ports
+	tls     *tlsHolder
+}
+
+// metricsHandler serves the metrics.
+func metricsHandler(from metricSources) http.Handler {
+	log, err := zap.NewStdLogAt(from.log, zap.WarnLevel)
 	if err != nil {
 		panic(err) // zap knows the level
 	}
-	return promhttp.HandlerFor(newMetrics(a), promhttp.HandlerOpts{
+	return promhttp.HandlerFor(newMetrics(from), promhttp.HandlerOpts{
 		ErrorLog: log, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: scrapesAtOnce, Timeout: scrapeTimeout,
 	})
 }
 
 // newMetrics is a registry of its own: nothing that a library registers globally gets in.
-func newMetrics(a *admin) *prometheus.Registry {
+func newMetrics(from metricSources) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
-		newHSMCollector(a),
-		newServiceCollector(a),
-		newTLSCollector(a.tls),
+		newHSMCollector(from),
+		newServiceCollector(from),
+		newTLSCollector(from.tls),
+		newReloadCollector(from.reloads.state),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: buildInfoName, Help: buildInfoHelp, ConstLabels: prometheus.Labels{buildInfoLabel: version.Get().Version},
 		}, func() float64 { return 1 }),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	if a.reloads != nil {
-		registry.MustRegister(newReloadCollector(a.reloads.state))
-	}
 	return registry
 }
 
 // hsmCollector implements prometheus.Collector.
 type hsmCollector struct {
-	admin   *admin
+	from    metricSources
 	member  []described[status.Member]
 	process []described[worker.State]
 	testKey []described[*testKeyMaker]
@@ -95,9 +102,9 @@ func send[T any](to chan<- prometheus.Metric, metrics []described[T], of T, labe
 	}
 }
 
-func newHSMCollector(a *admin) *hsmCollector {
+func newHSMCollector(from metricSources) *hsmCollector {
 	return &hsmCollector{
-		admin:   a,
+		from:    from,
 		member:  describe(memberMetrics, groupLabel, hsmLabel),
 		process: describe(processMetrics, hsmLabel),
 		testKey: describe(testKeyMetrics, hsmLabel),
@@ -121,7 +128,7 @@ func announce[T any](to chan<- *prometheus.Desc, metrics []described[T]) {
 
 // Collect implements prometheus.Collector.
 func (c *hsmCollector) Collect(to chan<- prometheus.Metric) {
-	groups := c.admin.groups()
+	groups := c.from.groups()
 	if len(groups) == 0 {
 		c.collectStarting(to)
 	}
@@ -132,12 +139,10 @@ func (c *hsmCollector) Collect(to chan<- prometheus.Metric) {
 			send(to, c.member, m, status.Name, m.HSM)
 		}
 	}
-	for name, p := range c.admin.processes() {
+	for name, p := range c.from.processes() {
 		send(to, c.process, p.State(), name)
-		if running, ok := p.(*runningHSM); ok {
-			if made, ok := running.fleetProcess.(*testKeyProcess); ok {
-				send(to, c.testKey, made.maker, name)
-			}
+		if maker := testKeyMakerOf(p); maker != nil {
+			send(to, c.testKey, maker, name)
 		}
 	}
 }
@@ -145,7 +150,7 @@ func (c *hsmCollector) Collect(to chan<- prometheus.Metric) {
 // collectStarting is for the time before the HSMs have started: their counters are there at 0. A
 // counter that begins with what happened in the first seconds would hide it from increase().
 func (c *hsmCollector) collectStarting(to chan<- prometheus.Metric) {
-	for _, g := range c.admin.config().HSMGroups {
+	for _, g := range c.from.config().HSMGroups {
 		send(to, counters(c.group), status.Group{Name: g.Name}, g.Name)
 		for _, m := range g.HSMs {
 			send(to, counters(c.member), status.Member{HSM: m.HSM}, g.Name, m.HSM)
@@ -155,20 +160,23 @@ func (c *hsmCollector) collectStarting(to chan<- prometheus.Metric) {
 
 // counters are those of the metrics whose 0 is true of what has not begun.
 func counters[T any](metrics []described[T]) []described[T] {
-	return slices.DeleteFunc(slices.Clone(metrics), func(m described[T]) bool { return m.Kind != counter })
+	return slices.DeleteFunc(
+		slices.Clone(metrics),
+		func(m described[T]) bool { return m.Kind != counter },
+	)
 }
 
 // serviceCollector implements prometheus.Collector.
 type serviceCollector struct {
-	admin    *admin
+	from     metricSources
 	store    []described[xks.KeyStoreStatus]
 	proxy    []described[proxyFigures]
 	duration *prometheus.Desc
 }
 
-func newServiceCollector(a *admin) *serviceCollector {
+func newServiceCollector(from metricSources) *serviceCollector {
 	return &serviceCollector{
-		admin:    a,
+		from:     from,
 		store:    describe(storeMetrics, keyStoreLabel),
 		proxy:    describe(proxyMetrics),
 		duration: prometheus.NewDesc(durationName, durationHelp, []string{durationLabel}, nil),
@@ -184,16 +192,16 @@ func (c *serviceCollector) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *serviceCollector) Collect(to chan<- prometheus.Metric) {
-	served := c.admin.keyStores()
+	served := c.from.keyStores()
 	for _, k := range served {
 		send(to, c.store, k, k.Name)
 	}
 	if served == nil { // the proxy starts
-		for _, k := range c.admin.config().KeyStores {
+		for _, k := range c.from.config().KeyStores {
 			send(to, counters(c.store), xks.ZeroKeyStoreStatus(k.Name, k.Owner), k.Name)
 		}
 	}
-	figures := figuresOf(c.admin)
+	figures := figuresOf(c.from)
 	send(to, c.proxy, figures)
 	for _, o := range figures.handler.Operations {
 		buckets := make(map[float64]uint64, len(o.Buckets))

@@ -5,6 +5,7 @@ package main
 
 import (
 	"xks-proxy/pkg/xks"
+	"xks-proxy/pkg/xks/listener"
 )
 
 const (
@@ -63,27 +64,14 @@ const (
 	kindKey      = "key"
 )
 
-func figuresOf(a *admin) proxyFigures {
+func figuresOf(from metricSources) proxyFigures {
 	f := proxyFigures{
-		handler: a.handler(), refused: a.outsiders.refused.Load(),
+		handler: from.handler(), connections: from.connections(), log: from.logState(),
+		besides: from.besides(), confinement: from.confinement(), refused: from.refused(),
+		ready:  from.ready() == readyVerdict,
 		blocks: map[string]int{kindKeyStore: 0, kindKey: 0},
 	}
-	if a.connections != nil {
-		f.connections = a.connections()
-	}
-	if a.logState != nil {
-		f.log = a.logState()
-	}
-	if a.confinement != nil {
-		f.confinement = a.confinement()
-	}
-	if a.ready != nil {
-		f.ready = a.ready() == readyVerdict
-	}
-	if a.besides != nil {
-		f.besides = a.besides()
-	}
-	blocks, unsaved := a.kill.look()
+	blocks, unsaved := from.kill.look()
 	f.unsaved = unsaved != nil
 	for _, b := range blocks {
 		if b.Key == "" {
@@ -165,3 +153,19 @@ func refusals(f proxyFigures) []oneValue {
 	}
 	return values
 }
+
+// proxyHeaders are the connections by what their PROXY header came to.
+func proxyHeaders(f proxyFigures) []oneValue {
+	values := make([]oneValue, 0, len(listener.HeaderOutcomes))
+	for _, outcome := range listener.HeaderOutcomes {
+		values = append(values, sample(float64(f.connections.Headers[outcome]), string(outcome)))
+	}
+	return values
+}
+
+// The listeners beside the HTTPS ports, as they are called in metrics.
+const (
+	listenerHealth  = "health"
+	listenerAdmin   = "admin"
+	listenerMetrics = "metrics"
+)

@@ -4,9 +4,6 @@ package main
 // metrics that there are.
 
 import (
-	"fmt"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,15 +11,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
-	"go.yaml.in/yaml/v3"
 
-	"xks-proxy/pkg/hsm/catalogue"
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/xks"
 )
 
-// fullRig serves one key store, and knows all that can be known.
-func fullRig(t *testing.T) *adminRig {
+// fullSources are of one key store, and have something to count everywhere.
+func fullSources(t *testing.T) metricSources {
 	t.Helper()
 	rig := newAdminRig(t)
 	a := rig.admin
@@ -42,17 +38,18 @@ func fullRig(t *testing.T) *adminRig {
 	}
 	a.connections = func() connectionCounts { return connectionCounts{Open: 11, Refused: 12, CutOff: 13} }
 	a.logState = func() logState { return logState{Lost: 14, Suppressed: 15, Failing: "disk full"} }
-	a.besides = func() map[string]int64 { return map[string]int64{listenerHealth: 16, listenerAdmin: 17} }
-	a.reload = func() reloadState {
-		return reloadState{Generation: 3, LoadedAt: time.Unix(1_700_000_000, 0), Attempts: 5, Failures: 3, LastError: "no", WaitsForRestart: []string{"server.listen"}}
-	}
+	a.reloads = &fakeReloads{now: reloadState{Generation: 3, LoadedAt: time.Unix(1_700_000_000, 0), Attempts: 5, Failures: 3, LastError: "no", WaitsForRestart: []string{"server.listen"}}}
 	rig.wantSaid(t, 0, "The key store finance is blocked: from now on all its requests are answered InvalidStateException.", "block", "key-store", "finance")
-	return rig
+	from := newFakeSources(a.serviceConfig)
+	from.besides = func() map[string]int64 {
+		return map[string]int64{listenerHealth: 16, listenerAdmin: 17}
+	}
+	return from
 }
 
 func TestServiceMetrics(t *testing.T) {
-	registry := newMetrics(fullRig(t).admin)
-	text := scrape(t, registry)
+	registry := newMetrics(fullSources(t))
+	text := testkit.Scrape(t, registry)
 	for _, want := range []string{
 		`xks_proxy_requests_total{key_store="finance",operation="Encrypt",outcome="ok"} 6`,
 		`xks_proxy_requests_total{key_store="finance",operation="Decrypt",outcome="ThrottlingException"} 7`,
@@ -91,7 +88,7 @@ func TestServiceMetrics(t *testing.T) {
 // Counters that start to exist with their first event would be invisible to rate() then: where the values are few, all are there
 // from the beginning.
 func TestServiceMetricsOfAnIdleProxy(t *testing.T) {
-	text := scrape(t, newMetrics(newAdminRig(t).admin))
+	text := testkit.Scrape(t, newMetrics(newFakeSources(newAdminRig(t).admin.serviceConfig)))
 	for _, want := range []string{`xks_proxy_blocks{kind="key"} 0`, `xks_proxy_blocks{kind="key_store"} 0`} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("no %s", want)
@@ -105,9 +102,9 @@ func TestScrapeOfAThousandKeyStores(t *testing.T) {
 	rig := newAdminRig(t)
 	stores := busyStores(1000)
 	rig.admin.keyStores = func() []xks.KeyStoreStatus { return stores }
-	registry := newMetrics(rig.admin)
+	registry := newMetrics(newFakeSources(rig.admin.serviceConfig))
 	start := time.Now()
-	text := scrape(t, registry)
+	text := testkit.Scrape(t, registry)
 	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("it took %v", took)
 	}
@@ -118,15 +115,12 @@ func TestScrapeOfAThousandKeyStores(t *testing.T) {
 
 func BenchmarkScrape(b *testing.B) {
 	stores := busyStores(1000)
-	kill, err := openKillSwitch("", nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	a := &admin{outsiders: newOutsiders(zap.NewNop()), proxyView: proxyView{kill: kill, keyStores: func() []xks.KeyStoreStatus { return stores }, handler: func() xks.HandlerStatus { return xks.HandlerStatus{} }}}
+	view := newFakeView(b, zap.NewNop(), new(heldBlocks))
+	view.keyStores = func() []xks.KeyStoreStatus { return stores }
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(newServiceCollector(a))
+	registry.MustRegister(newServiceCollector(newFakeSources(view)))
 	for b.Loop() {
-		scrape(b, registry)
+		testkit.Scrape(b, registry)
 	}
 }
 
@@ -139,7 +133,7 @@ func TestMetricsWhileTheProxyStarts(t *testing.T) {
 	rig.admin.ready = func() string { return "starting" }
 	c := rig.admin.config()
 	c.HSMGroups = []hsmGroupConfig{{Name: "main", HSMs: []groupMemberConfig{{HSM: "hsm-a"}, {HSM: "hsm-b"}}}}
-	text := scrape(t, newMetrics(rig.admin))
+	text := testkit.Scrape(t, newMetrics(newFakeSources(rig.admin.serviceConfig)))
 	for _, want := range []string{
 		`xks_proxy_requests_total{key_store="payroll",operation="Decrypt",outcome="AuthenticationFailedException"} 0`,
 		`xks_proxy_policy_denials_total{key_store="payroll",mode="enforce"} 0`,
@@ -160,94 +154,37 @@ func TestMetricsWhileTheProxyStarts(t *testing.T) {
 	}
 }
 
-// Each kind of difference between keys has one rule, apart from those that do not matter.
-func TestAlertsOnKeyFindings(t *testing.T) {
-	rules := readFile(t, alertRules)
-	grave := regexp.MustCompile(`kind=~"([a-z_|]+)"`).FindStringSubmatch(rules)
-	others := regexp.MustCompile(`kind!~"([a-z_|]+)"`).FindStringSubmatch(rules)
-	if grave == nil || others == nil {
-		t.Fatal("the rules on findings are not found")
-	}
-	var dangers, minor []string
-	for _, kind := range catalogue.FindingKinds() {
-		switch {
-		case slices.Contains(dangerousFindings, kind):
-			dangers = append(dangers, kindValue(kind))
-		case kind.Severity() == catalogue.Minor:
-			minor = append(minor, kindValue(kind))
+func TestReloadMetrics(t *testing.T) {
+	view := newFakeView(t, zap.NewNop(), new(heldBlocks))
+	view.reloads = &fakeReloads{now: reloadState{
+		Generation: 3, LoadedAt: time.Unix(1000, 0), Attempts: 2, Failures: 1, LastError: "wrong",
+		WaitsForRestart: []string{"server.listen"},
+	}}
+	text := testkit.Scrape(t, newMetrics(newFakeSources(view)))
+	for _, want := range []string{
+		"xks_proxy_config_generation 3", "xks_proxy_config_last_reload_success 0",
+		"xks_proxy_config_last_load_timestamp_seconds 1000",
+		`xks_proxy_config_reloads_total{result="failure"} 1`,
+		`xks_proxy_config_reloads_total{result="success"} 1`,
+		"xks_proxy_config_waits_for_restart 1",
+	} {
+		if !strings.Contains(text, "\n"+want+"\n") {
+			t.Errorf("no %s", want)
 		}
-	}
-	sorted := func(s []string) string { return strings.Join(slices.Sorted(slices.Values(s)), "|") }
-	if got := sorted(strings.Split(grave[1], "|")); got != sorted(dangers) {
-		t.Errorf("critical are %s, want %s", got, sorted(dangers))
-	}
-	if got, want := sorted(strings.Split(others[1], "|")), sorted(slices.Concat(dangers, minor)); got != want {
-		t.Errorf("not warned of are %s, want %s", got, want)
 	}
 }
 
-const alertRules = "../../configs/alerts.yaml"
-
-// The rules can be read, say what they should, and name only metrics that there are.
-func TestAlertRules(t *testing.T) {
-	var file struct {
-		Groups []struct {
-			Name  string
-			Rules []struct {
-				Alert, Expr, For    string
-				Labels, Annotations map[string]string
-			}
-		}
+// Every metric that the registry has and that is ours is in the table of docs/operations.md.
+func TestAllMetricsAreDocumented(t *testing.T) {
+	text := testkit.ReadFile(t, "../../docs/operations.md")
+	families, err := newMetrics(fullSources(t)).Gather()
+	if err != nil {
+		t.Fatal(err)
 	}
-	decoder := yaml.NewDecoder(strings.NewReader(readFile(t, alertRules)))
-	decoder.KnownFields(true)
-	err := decoder.Decode(&file)
-	if err != nil || len(file.Groups) != 1 || len(file.Groups[0].Rules) < 5 {
-		t.Fatalf("%v, %+v", err, file)
-	}
-	known := map[string]bool{durationName + "_bucket": true, durationName + "_sum": true, durationName + "_count": true}
-	labels := map[string]bool{"instance": true, "le": true, "job": true}
-	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z0-9_]+)` \\| (\\w+) \\| (.*?) \\|").FindAllStringSubmatch(metricsTable(), -1) {
-		known[row[1]] = row[2] != "histogram"
-		for _, label := range strings.Split(strings.ReplaceAll(row[3], "`", ""), ", ") {
-			labels[label] = true
-		}
-	}
-	name := regexp.MustCompile(`\bxks_[a-z0-9_]+`)
-	used := regexp.MustCompile(`\bby \(([a-z_, ]+)\)|([a-z_]+)=~?"|\$labels\.([a-z_]+)`)
-	manual := readFile(t, operations)
-	seen := map[string]bool{}
-	for _, rule := range file.Groups[0].Rules {
-		text := fmt.Sprint(rule.Expr, rule.Annotations)
-		names := name.FindAllString(text, -1)
-		if len(names) == 0 && !strings.HasPrefix(rule.Expr, "up{") {
-			t.Errorf("%s is about no metric of ours", rule.Alert)
-		}
-		for _, one := range names {
-			if !known[one] {
-				t.Errorf("%s: there is no metric %s", rule.Alert, one)
-			}
-		}
-		for _, match := range used.FindAllStringSubmatch(text, -1) {
-			for _, label := range strings.Split(match[1]+match[2]+match[3], ", ") {
-				if !labels[label] {
-					t.Errorf("%s: no metric has the label %s", rule.Alert, label)
-				}
-			}
-		}
-		if rule.For != "" {
-			_, err := time.ParseDuration(rule.For)
-			if err != nil {
-				t.Errorf("%s: for: %v", rule.Alert, err)
-			}
-		}
-		if seen[rule.Alert] || rule.Alert == "" || rule.Annotations["summary"] == "" || !slices.Contains(severities, severity(rule.Labels["severity"])) || strings.Count(rule.Expr, "(") != strings.Count(rule.Expr, ")") {
-			t.Errorf("%+v is not complete", rule)
-		}
-		seen[rule.Alert] = true
-		want := "docs/operations.md#" + strings.ToLower(rule.Alert)
-		if rule.Annotations["runbook"] != want || !strings.Contains(manual, "\n### "+rule.Alert+"\n") {
-			t.Errorf("%s: the runbook is %q, want %q and a section of that name", rule.Alert, rule.Annotations["runbook"], want)
+	for _, f := range families {
+		name := f.GetName()
+		if strings.HasPrefix(name, "xks_") && !strings.Contains(text, "| `"+name+"` |") {
+			t.Errorf("%s is not documented", name)
 		}
 	}
 }

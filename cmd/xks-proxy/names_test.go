@@ -3,11 +3,9 @@ package main
 // A name service that hangs holds nobody up: neither the admin socket nor a start.
 
 import (
-	"context"
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -47,7 +45,10 @@ func TestOrderThatComesTooLate(t *testing.T) {
 		strings.Replace(adminDrainPath, "{name}", "hsm-a", 1): http.MethodPost,
 	} {
 		rig := newAdminRig(t)
-		mustAddAny(t, rig.admin.kill, blockOf("archive", ""))
+		_, _, err := rig.admin.kill.add(t.Context(), aliceBlocks("archive", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
 		let := make(chan struct{})
 		rig.hang(let)
 		conn, err := net.Dial("unix", rig.socket)
@@ -78,29 +79,4 @@ func TestOrderThatComesTooLate(t *testing.T) {
 		}
 		close(let)
 	}
-}
-
-// Another process that locks the directory of the socket does not hold up a start forever.
-func TestAdminSocketInALockedDirectory(t *testing.T) {
-	dir := t.TempDir()
-	unlock, err := lockDirectory(t.Context(), dir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unlock()
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	_, err = lockDirectory(ctx, dir, "")
-	if err == nil || !strings.Contains(err.Error(), "is locked by another process") {
-		t.Errorf("%v", err)
-	}
-	again, err := lockDirectory(
-		t.Context(),
-		filepath.Join(dir, "."),
-		dir,
-	) // our own state directory
-	if err != nil {
-		t.Fatal(err)
-	}
-	again()
 }

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-
-	"xks-proxy/pkg/xks/listener"
 )
 
 // The least length of a trusted network. In a larger one there are clients, and each could claim to
@@ -80,13 +78,4 @@ func describeSources(p proxyProtocolConfig) string {
 		return ""
 	}
 	return ", PROXY protocol from " + strings.Join(p.Trusted, " ")
-}
-
-// proxyHeaders are the connections by what their PROXY header came to.
-func proxyHeaders(f proxyFigures) []oneValue {
-	values := make([]oneValue, 0, len(listener.HeaderOutcomes))
-	for _, outcome := range listener.HeaderOutcomes {
-		values = append(values, sample(float64(f.connections.Headers[outcome]), string(outcome)))
-	}
-	return values
 }

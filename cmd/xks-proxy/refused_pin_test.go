@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"xks-proxy/internal/secret"
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/hsm"
 )
 
@@ -131,7 +132,7 @@ func TestRefusalsNotRemembered(t *testing.T) {
 func TestRefusedPINUnreadable(t *testing.T) {
 	for name, text := range map[string]string{"no JSON": "hello", "empty": "", "another format": `{"format":2}`} {
 		r := refusedPINs{directory: t.TempDir(), log: zap.NewNop()}
-		writeFile(t, filepath.Join(r.directory, refusedPINFile), text, 0o600)
+		testkit.WriteFile(t, filepath.Join(r.directory, refusedPINFile), text, 0o600)
 		err := r.held(refusedHSM, secret.New("1234"))
 		if !errors.Is(err, hsm.ErrPINIncorrect) || !strings.Contains(err.Error(), "delete "+filepath.Join(r.directory, refusedPINFile)) {
 			t.Errorf("%s: %v", name, err)

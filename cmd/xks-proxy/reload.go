@@ -8,9 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -21,8 +21,8 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-// reloader reloads, one at a time.
-type reloader struct {
+// reloaderConfig is what a reload reads and what it puts into effect. Every field is required.
+type reloaderConfig struct {
 	file  string
 	log   *openedLog
 	fleet *fleet
@@ -31,7 +31,13 @@ type reloader struct {
 	kill  *killSwitch
 
 	listeners *listeners
-	handler   *xks.Handler // set before the first generation is published
+	served    *atomic.Pointer[xks.Handler] // set when the first generation is published
+	warnings  []warning                    // that the log has from the start
+}
+
+// reloader reloads, one at a time.
+type reloader struct {
+	reloaderConfig
 
 	life context.Context // ends with the program: a reload that is under way is called off
 	end  context.CancelFunc
@@ -60,8 +66,11 @@ type reloadReading struct {
 
 var errNotStarted = refuse(errStarting, "the proxy is still starting: nothing was reloaded; ask again in a moment")
 
-func newReloader(ctx context.Context, file string, log *openedLog, f *fleet, t *tlsHolder, files *filewatch.Watcher) *reloader {
-	r := &reloader{file: file, log: log, fleet: f, tls: t, files: files, turn: make(chan struct{}, 1), known: map[string]bool{}}
+func newReloader(ctx context.Context, c reloaderConfig) *reloader {
+	r := &reloader{reloaderConfig: c, turn: make(chan struct{}, 1), known: map[string]bool{}}
+	for _, w := range c.warnings {
+		r.known[w.String()] = true
+	}
 	r.life, r.end = context.WithCancel(ctx)
 	return r
 }
@@ -80,7 +89,7 @@ func (r *reloader) take(ctx context.Context) (context.Context, func(), error) {
 		release()
 		return nil, nil, errStopped
 	}
-	if r.fleet.current.Load().number == 0 {
+	if r.fleet.current.Load() == nil {
 		release()
 		return nil, nil, errNotStarted
 	}
@@ -142,7 +151,7 @@ func (r *reloader) replace(ctx context.Context, try reloadTry) (*reloadAnswer, e
 	}
 	next.waits = reading.waits
 	serve := func() error {
-		err := r.handler.Replace(handlerConfig(next, r.log))
+		err := r.served.Load().Replace(handlerConfig(next, r.log))
 		if err != nil {
 			return fmt.Errorf("the key stores cannot be served: %w", err)
 		}
@@ -150,7 +159,9 @@ func (r *reloader) replace(ctx context.Context, try reloadTry) (*reloadAnswer, e
 		r.tls.use(reading.tls)
 		return nil
 	}
-	err = r.fleet.publish(ctx, next, func() error { return r.kill.follow(next.config, r.log.Logger, serve) })
+	err = r.fleet.publish(ctx, next, func() error {
+		return r.kill.follow(next.config.uriPaths(), r.log.Logger, serve)
+	})
 	if err != nil {
 		r.fleet.abandon(next)
 		if errors.Is(err, errUnderWay) {
@@ -233,26 +244,14 @@ func (r *reloader) settle(reading *reloadReading, began time.Time) {
 	r.files.Settle(filesOf(r.file, configs...), began)
 }
 
-// absolute is a file as an operator finds it from any directory.
-func absolute(file string) string {
-	path, err := filepath.Abs(file)
-	if err != nil {
-		return file // the directory of the process is gone
-	}
-	return path
-}
-
 func (r *reloader) answer(reading *reloadReading) *reloadAnswer {
 	a := &reloadAnswer{
-		File: absolute(r.file), Changes: []reloadChange{}, Warnings: []string{},
+		File: absolute(r.file), Changes: append([]configChange{}, reading.changes...), Warnings: []string{},
 		WaitsForRestart: append([]string{}, reading.waits...),
 		Loosens:         append([]loosening{}, reading.loosens...),
 	}
 	if len(a.Loosens) > 0 {
 		a.Digest, a.Confirm = reading.digest, reading.confirm
-	}
-	for _, change := range reading.changes {
-		a.Changes = append(a.Changes, reloadChange(change))
 	}
 	for _, w := range reading.warnings {
 		a.Warnings = append(a.Warnings, w.String())

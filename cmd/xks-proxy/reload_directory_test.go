@@ -6,10 +6,15 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"xks-proxy/internal/testkit"
 )
 
 func TestReloadRefusesAnEmptiedDirectory(t *testing.T) {
-	dir := storeDir(t)
+	testkit.ProtectedDir(t) // its key_stores.d has tax.yaml
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
 	load := func() *config {
 		t.Helper()
 		c, _, err := loadConfig("test.yaml")
@@ -26,7 +31,7 @@ func TestReloadRefusesAnEmptiedDirectory(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
-	err := os.Rename("key_stores.d/tax.yaml", "tax.yaml")
+	err = os.Rename("key_stores.d/tax.yaml", "tax.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +45,7 @@ func TestReloadRefusesAnEmptiedDirectory(t *testing.T) {
 	if err := refuseEmptied(load(), without); err != nil {
 		t.Errorf("one that was not there before: %v", err)
 	}
-	writeFile(t, "test.yaml", readFile(t, "test.yaml")+"\nkey_store_directory: \"\"\n", 0o644)
+	testkit.WriteFile(t, "test.yaml", testkit.ReadFile(t, "test.yaml")+"\nkey_store_directory: \"\"\n", 0o644)
 	if err := refuseEmptied(load(), running); err != nil {
 		t.Errorf("one that is not wanted any more: %v", err)
 	}

@@ -7,31 +7,18 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"time"
-	"xks-proxy/internal/text"
+
+	"errors"
 
 	"go.uber.org/zap"
 )
 
 // confirms tells whether an operator has to accept what loosens.
 func (c reloadConfig) confirms() bool { return c.Loosening == "confirm" }
-
-// acceptance is what an order to reload accepts: nothing, anything, or what was shown with this
-// digest.
-type acceptance string
-
-const (
-	acceptNothing acceptance = ""
-	acceptAny     acceptance = "any"
-)
-
-// maxShownLoosenings bounds what an error and the log name; the answers in JSON have all.
-const maxShownLoosenings = 20
 
 // looseningRefused is the error of a reload that nobody has accepted. asked is another digest, if
 // that was accepted instead.
@@ -54,21 +41,6 @@ func (e *looseningRefused) Error() string {
 	b.WriteString("\nNothing was changed. Correct the files, or accept the change: ")
 	b.WriteString(acceptCommand(e.digest))
 	return b.String()
-}
-
-func acceptCommand(digest string) string {
-	return "xks-proxy reload --accept-loosening=" + digest
-}
-
-func shownLoosenings(all []loosening) []string {
-	var lines []string
-	for _, one := range all[:min(len(all), maxShownLoosenings)] {
-		lines = append(lines, one.String())
-	}
-	if more := len(all) - maxShownLoosenings; more > 0 {
-		lines = append(lines, fmt.Sprintf("and %d more: see xks-proxy config diff --json", more))
-	}
-	return lines
 }
 
 // refuses is an error where what was read loosens and may not. A digest accepts what it is of, also
@@ -116,30 +88,23 @@ func digestOf(r *reloadReading) string {
 	return hex.EncodeToString(h.Sum(nil)[:shown])
 }
 
-// looseningState is what reloads have loosened, for status and metrics.
-type looseningState struct {
-	// What the last reload loosened that loosened something, and whether an operator accepted that,
-	// then or since.
-	Loosens  []loosening `json:"loosens"`
-	At       time.Time   `json:"at,omitzero"`
-	By       string      `json:"by,omitempty"`
-	Accepted bool        `json:"accepted,omitempty"`
-
-	// What the last try would have loosened and was refused for.
-	Refused []loosening `json:"refused,omitempty"`
-	Digest  string      `json:"refusedDigest,omitempty"`
-
-	taken map[looseningCount]int
+// logLoosenings writes a line for each, of a bounded number.
+func logLoosenings(log *zap.Logger, try reloadTry, answer *reloadAnswer) {
+	for _, one := range answer.Loosens[:min(len(answer.Loosens), maxLoggedChanges)] {
+		log.Warn("the reload may let in what was refused before",
+			zap.String("by", try.by), zap.Int("generation", answer.Generation),
+			zap.Bool("accepted", try.accept != acceptNothing),
+			zap.String("key", one.Key), zap.String("loosens", one.What))
+	}
+	if more := len(answer.Loosens) - maxLoggedChanges; more > 0 {
+		log.Warn("the reload may let in more of what was refused before: see xks-proxy status --json",
+			zap.String("by", try.by), zap.Int("generation", answer.Generation),
+			zap.Int("more", more))
+	}
 }
 
-// looseningCount is one line of the metric.
-type looseningCount struct {
-	setting  string
-	accepted bool
-}
-
-// note takes what a try came to. An operator who accepts has seen what was loosened before, too.
-func (s *looseningState) note(try reloadTry, answer *reloadAnswer, err error) {
+// noteLoosening takes what a try came to. An operator who accepts has seen what was loosened before, too.
+func noteLoosening(s *looseningState, try reloadTry, answer *reloadAnswer, err error) {
 	s.Refused, s.Digest = nil, ""
 	var refused *looseningRefused
 	if errors.As(err, &refused) {
@@ -158,98 +123,6 @@ func (s *looseningState) note(try reloadTry, answer *reloadAnswer, err error) {
 		s.taken = map[looseningCount]int{}
 	}
 	for _, one := range answer.Loosens {
-		s.taken[looseningCount{one.Setting, accepted}]++
-	}
-}
-
-// unacceptedFor is how long a change that nobody accepted needs attention.
-const unacceptedFor = 24 * time.Hour
-
-// attention is what an operator should look at.
-func (s looseningState) attention(now time.Time) []attention {
-	var all []attention
-	if len(s.Refused) > 0 {
-		all = append(all, attention{severityWarning, fmt.Sprintf("The files hold changes that may let in what is refused now (%s); "+
-			"they were refused, and the configuration before them is in use. "+
-			"Correct the files, or accept the changes: %s",
-			someLoosenings(s.Refused), acceptCommand(s.Digest))})
-	}
-	if len(s.Loosens) > 0 && !s.Accepted && now.Sub(s.At) < unacceptedFor {
-		all = append(all, attention{severityWarning, fmt.Sprintf("The reload %s ago by %s may let in what was refused before: %s. "+
-			"Correct the files, or say that you meant it: xks-proxy reload --accept-loosening",
-			text.Duration(now.Sub(s.At)), s.By, someLoosenings(s.Loosens))})
-	}
-	return all
-}
-
-// fact is the line of status.
-func (s looseningState) fact(now time.Time) string {
-	accepted := "not accepted"
-	if s.Accepted {
-		accepted = "accepted"
-	}
-	return fmt.Sprintf("%s, %s ago by %s, %s: %s", text.Plural(len(s.Loosens), "change"),
-		text.Duration(now.Sub(s.At)), s.By, accepted, someLoosenings(s.Loosens))
-}
-
-// someLoosenings are the first of them in one line.
-func someLoosenings(all []loosening) string {
-	const shown = 3
-	var texts []string
-	for _, one := range all[:min(len(all), shown)] {
-		texts = append(texts, one.String())
-	}
-	if more := len(all) - shown; more > 0 {
-		texts = append(texts, fmt.Sprintf("and %d more", more))
-	}
-	return strings.Join(texts, "; ")
-}
-
-// counts has a line for every key that can loosen, from the start.
-func (s looseningState) counts() []oneValue {
-	var values []oneValue
-	for _, setting := range looseningSettings {
-		for _, accepted := range []bool{false, true} {
-			count := s.taken[looseningCount{setting, accepted}]
-			values = append(values, sample(float64(count), setting, fmt.Sprint(accepted)))
-		}
-	}
-	return values
-}
-
-// looseningSettings are the keys that can loosen, without the names of elements.
-var looseningSettings []string
-
-func init() { // the rules are made then, too
-	var walk func(s *setting, path string)
-	walk = func(s *setting, path string) {
-		for _, f := range s.Fields {
-			at := joinPath(path, f.Name)
-			if f.Restart || f.Loosens == loosensNever {
-				continue
-			}
-			if f.Loosens != loosensBelow {
-				looseningSettings = append(looseningSettings, at)
-			}
-			if f.Kind == section {
-				walk(f, at)
-			}
-		}
-	}
-	walk(schema, "")
-}
-
-// logLoosenings writes a line for each, of a bounded number.
-func logLoosenings(log *zap.Logger, try reloadTry, answer *reloadAnswer) {
-	for _, one := range answer.Loosens[:min(len(answer.Loosens), maxLoggedChanges)] {
-		log.Warn("the reload may let in what was refused before",
-			zap.String("by", try.by), zap.Int("generation", answer.Generation),
-			zap.Bool("accepted", try.accept != acceptNothing),
-			zap.String("key", one.Key), zap.String("loosens", one.What))
-	}
-	if more := len(answer.Loosens) - maxLoggedChanges; more > 0 {
-		log.Warn("the reload may let in more of what was refused before: see xks-proxy status --json",
-			zap.String("by", try.by), zap.Int("generation", answer.Generation),
-			zap.Int("more", more))
+		s.taken[looseningCount{setting: one.Setting, accepted: accepted}]++
 	}
 }

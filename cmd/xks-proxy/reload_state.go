@@ -7,24 +7,9 @@ import (
 	"maps"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
-
-// reloadState is the state of the configuration in use, and of the last try to replace it.
-type reloadState struct {
-	Generation      int       `json:"generation"` // from 1, counting what came into force
-	LoadedAt        time.Time `json:"loadedAt"`
-	Attempts        int       `json:"attempts"` // reloads, the start not included
-	Failures        int       `json:"failures"`
-	LastAttempt     time.Time `json:"lastAttempt,omitzero"`
-	LastBy          string    `json:"lastBy,omitempty"`
-	LastError       string    `json:"lastError,omitempty"` // "" if the last one succeeded
-	WaitsForRestart []string  `json:"waitsForRestart"`     // keys
-
-	Loosening looseningState `json:"loosening"`
-}
 
 // maxLoggedChanges bounds a line of the log.
 const maxLoggedChanges = 30
@@ -36,8 +21,11 @@ func (r *reloader) state() reloadState {
 	s.Loosening.taken = maps.Clone(s.Loosening.taken)
 	s.Loosening.Loosens = append([]loosening{}, s.Loosening.Loosens...)
 	r.mu.Unlock()
-	g := r.fleet.current.Load()
-	s.Generation, s.LoadedAt, s.WaitsForRestart = g.number, g.loadedAt, append([]string{}, g.waits...)
+	if g := r.fleet.current.Load(); g != nil {
+		s.Generation = g.number
+	}
+	g := r.fleet.shown()
+	s.LoadedAt, s.WaitsForRestart = g.loadedAt, append([]string{}, g.waits...)
 	return s
 }
 
@@ -54,7 +42,7 @@ func (r *reloader) note(try reloadTry, answer *reloadAnswer, err error) {
 	defer r.mu.Unlock()
 	r.progress.Attempts++
 	r.progress.LastAttempt, r.progress.LastBy, r.progress.LastError = try.began, try.by, ""
-	r.progress.Loosening.note(try, answer, err)
+	noteLoosening(&r.progress.Loosening, try, answer, err)
 	fields := []zap.Field{
 		zap.String("by", try.by), zap.String("file", r.file), zap.Duration("took", time.Since(try.began)),
 	}
@@ -89,15 +77,6 @@ func (r *reloader) level() zapcore.Level {
 	return level
 }
 
-// told says which warnings the log has from the start.
-func (r *reloader) told(warnings []warning) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, w := range warnings {
-		r.known[w.String()] = true
-	}
-}
-
 // tellWarnings logs those that the configuration before did not have.
 func (r *reloader) tellWarnings(warnings []string) {
 	now := map[string]bool{}
@@ -111,7 +90,7 @@ func (r *reloader) tellWarnings(warnings []string) {
 }
 
 // describeChanges is for the log: "+ key_stores[a]".
-func describeChanges(changes []reloadChange) []string {
+func describeChanges(changes []configChange) []string {
 	lines := []string{}
 	for i, c := range changes {
 		if i == maxLoggedChanges {
@@ -121,51 +100,3 @@ func describeChanges(changes []reloadChange) []string {
 	}
 	return lines
 }
-
-// reloadMetrics have no labels but their own.
-var reloadMetrics = []metric[reloadState]{
-	{Name: "xks_proxy_config_generation", Kind: gauge, Help: "Number of the configuration in use: 1 at the start, one more with each reload that succeeded.",
-		Value: func(s reloadState) float64 { return float64(s.Generation) }},
-	{Name: "xks_proxy_config_last_reload_success", Kind: gauge, Help: "0 if the last try to reload the configuration failed, so that an older one is in use; else 1.",
-		Value: func(s reloadState) float64 { return truth(s.LastError == "") }},
-	{Name: "xks_proxy_config_last_load_timestamp_seconds", Kind: gauge, Help: "When the configuration in use was loaded.",
-		Value: func(s reloadState) float64 { return timestamp(s.LoadedAt) }},
-	{Name: "xks_proxy_config_reloads_total", Kind: counter, Help: "Tries to reload the configuration.", Labels: []string{"result"},
-		Each: func(s reloadState) []oneValue {
-			return []oneValue{sample(float64(s.Attempts-s.Failures), "success"), sample(float64(s.Failures), "failure")}
-		}},
-	{Name: "xks_proxy_config_waits_for_restart", Kind: gauge, Help: "Keys of the configuration whose values take effect at the next start only.",
-		Value: func(s reloadState) float64 { return float64(len(s.WaitsForRestart)) }},
-	{
-		Name: "xks_proxy_config_loosened_total", Kind: counter, Labels: []string{"setting", "accepted"},
-		Help: "Changes taken by reloads that may let in what was refused before, by key. " +
-			"accepted: whether by xks-proxy reload --accept-loosening.",
-		Each: func(s reloadState) []oneValue { return s.Loosening.counts() },
-	},
-	{
-		Name: "xks_proxy_config_loosening_refused", Kind: gauge,
-		Help: "1 while the last reload was refused because nobody accepted what it may let in " +
-			"(reload.loosening).",
-		Value: func(s reloadState) float64 { return truth(len(s.Loosening.Refused) > 0) },
-	},
-}
-
-// reloadCollector implements prometheus.Collector.
-type reloadCollector struct {
-	state   func() reloadState
-	metrics []described[reloadState]
-}
-
-func newReloadCollector(state func() reloadState) *reloadCollector {
-	return &reloadCollector{state: state, metrics: describe(reloadMetrics)}
-}
-
-// Describe implements prometheus.Collector.
-func (c *reloadCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, m := range c.metrics {
-		to <- m.desc
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (c *reloadCollector) Collect(to chan<- prometheus.Metric) { send(to, c.metrics, c.state()) }

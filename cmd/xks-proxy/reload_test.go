@@ -6,9 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -20,8 +19,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"xks-proxy/internal/filewatch"
-	"xks-proxy/internal/peer"
-	"xks-proxy/pkg/hsm"
+	"xks-proxy/internal/testkit"
 )
 
 // Every setting that takes a restart is kept as it runs, is named, and is marked by the difference of the two; every
@@ -140,11 +138,19 @@ func change(t *testing.T, v reflect.Value) {
 // newStateRig is a reloader that has a generation and a log, and nothing to reload.
 func newStateRig(t *testing.T) (*reloader, *observer.ObservedLogs) {
 	t.Helper()
-	level := zap.NewAtomicLevel()
-	core, logs := observer.New(level)
+	opened, err := newLogger(logConfig{Level: "info", Format: "json", Output: filepath.Join(t.TempDir(), "log")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(opened.flush)
+	core, logs := observer.New(opened.level)
+	opened.Logger = zap.New(core)
 	f := newFleet(zap.NewNop())
 	f.current.Store(&generation{number: 3, loadedAt: time.Unix(1000, 0), waits: []string{"server.listen"}, config: &config{Log: logConfig{Level: "error"}}})
-	return newReloader(t.Context(), "test.yaml", testLog(t, core, level), f, newTLSHolder(true, zap.NewNop(), noStrangers), new(filewatch.Watcher)), logs
+	return newReloader(t.Context(), reloaderConfig{
+		file: "test.yaml", log: opened, fleet: f, files: new(filewatch.Watcher),
+		tls: newTLSHolder(true, zap.NewNop(), func(string) *zap.Logger { return nil }),
+	}), logs
 }
 
 // A reload is one line of the log, of bounded length, which is there also if the new level would hide it.
@@ -152,7 +158,7 @@ func TestReloadLine(t *testing.T) {
 	r, logs := newStateRig(t)
 	answer := &reloadAnswer{Generation: 3}
 	for i := range 200 {
-		answer.Changes = append(answer.Changes, reloadChange{Key: fmt.Sprintf("key_stores[%d]", i), Kind: added})
+		answer.Changes = append(answer.Changes, configChange{Key: fmt.Sprintf("key_stores[%d]", i), Kind: added})
 	}
 	r.note(reloadTry{by: "SIGHUP", began: time.Now()}, answer, nil)
 	lines := logs.TakeAll()
@@ -167,25 +173,9 @@ func TestReloadLine(t *testing.T) {
 		t.Errorf("the level is %s", r.log.level.Level())
 	}
 	r.note(reloadTry{by: "SIGHUP", began: time.Now()}, nil, errors.New("test.yaml:1:2: wrong"))
-	if got := r.state(); got.Attempts != 2 || got.Failures != 1 || got.LastError != "test.yaml:1:2: wrong" || got.LastBy != "SIGHUP" || got.Generation != 3 {
+	if got := r.state(); got.Attempts != 2 || got.Failures != 1 || got.LastError != "test.yaml:1:2: wrong" || got.LastBy != "SIGHUP" || got.Generation != 3 ||
+		!got.LoadedAt.Equal(time.Unix(1000, 0)) || !slices.Equal(got.WaitsForRestart, []string{"server.listen"}) {
 		t.Errorf("%+v", got)
-	}
-}
-
-func TestReloadMetrics(t *testing.T) {
-	r, _ := newStateRig(t)
-	r.note(reloadTry{by: "x", began: time.Now()}, &reloadAnswer{}, nil)
-	r.note(reloadTry{by: "x", began: time.Now()}, nil, errors.New("wrong"))
-	rig := newAdminRig(t)
-	rig.admin.reloads = r
-	text := scrape(t, newMetrics(rig.admin))
-	for _, want := range []string{
-		"xks_proxy_config_generation 3", "xks_proxy_config_last_reload_success 0", "xks_proxy_config_last_load_timestamp_seconds 1000",
-		`xks_proxy_config_reloads_total{result="failure"} 1`, `xks_proxy_config_reloads_total{result="success"} 1`, "xks_proxy_config_waits_for_restart 1",
-	} {
-		if !strings.Contains(text, "\n"+want+"\n") {
-			t.Errorf("no %s", want)
-		}
 	}
 }
 
@@ -237,21 +227,20 @@ func newReadRig(t *testing.T) *reloader {
 		t.Fatal(err)
 	}
 	r.tls.use(material)
-	r.file = "test.yaml"
 	r.fleet.current.Store(&generation{number: 1, config: c, secrets: secrets})
 	return r
 }
 
 // A port that was taken away stays open until the restart; its CA bundle may go with it.
 func TestReloadWithoutAListener(t *testing.T) {
-	configDir(t)
-	text := validConfig(t)
-	writeFile(t, "ca.pem", string(encodePEM("CERTIFICATE", newCA(t, "AWS").Raw)), 0o644)
-	with := validConfig(t, "server: {", "server: {listeners: [{listen: \"127.0.0.1:1\", client_certificates: {ca: ca.pem, subjects: [a]}}], ")
-	writeFile(t, "test.yaml", with, 0o644)
+	testkit.ConfigDir(t)
+	text := testkit.ValidConfig(t)
+	testkit.WriteFile(t, "ca.pem", testkit.PEM("CERTIFICATE", testkit.NewCA(t, "AWS").Raw), 0o644)
+	with := testkit.ValidConfig(t, "server: {", "server: {listeners: [{listen: \"127.0.0.1:1\", client_certificates: {ca: ca.pem, subjects: [a]}}], ")
+	testkit.WriteFile(t, "test.yaml", with, 0o644)
 	r := newReadRig(t)
-	writeFile(t, "test.yaml", text, 0o644)
-	writeFile(t, "ca.pem", "", 0o644)
+	testkit.WriteFile(t, "test.yaml", text, 0o644)
+	testkit.WriteFile(t, "ca.pem", "", 0o644)
 	reading, err := r.read(t.Context())
 	if err != nil || !slices.Equal(reading.waits, []string{"server.listeners"}) {
 		t.Fatalf("%v, %+v", err, reading)
@@ -260,7 +249,7 @@ func TestReloadWithoutAListener(t *testing.T) {
 	if r.tls.current.Load().rules["127.0.0.1:1"] == nil {
 		t.Error("the port asks for no client certificate any more")
 	}
-	writeFile(t, "test.yaml", with, 0o644)
+	testkit.WriteFile(t, "test.yaml", with, 0o644)
 	_, err = r.read(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "ca.pem holds no certificate") {
 		t.Errorf("a port that is wanted, with an empty bundle: %v", err)
@@ -269,10 +258,10 @@ func TestReloadWithoutAListener(t *testing.T) {
 
 // The end of the program is not a fault of the configuration.
 func TestReloadAtTheEnd(t *testing.T) {
-	configDir(t)
-	writeFile(t, "test.yaml", validConfig(t), 0o644)
+	testkit.ConfigDir(t)
+	testkit.WriteFile(t, "test.yaml", testkit.ValidConfig(t), 0o644)
 	r := newReadRig(t)
-	writeFile(t, "test.yaml", validConfig(t, "{file: demo.key}", "{command: [sh, -c, 'touch begun; exec sleep 60']}"), 0o644)
+	testkit.WriteFile(t, "test.yaml", testkit.ValidConfig(t, "{file: demo.key}", "{command: [sh, -c, 'touch begun; exec sleep 60']}"), 0o644)
 	go func() {
 		for range 1000 {
 			if _, err := os.Stat("begun"); err == nil {
@@ -285,113 +274,5 @@ func TestReloadAtTheEnd(t *testing.T) {
 	_, err := r.reload(t.Context(), "a test", acceptNothing)
 	if err == nil || err.Error() != "the proxy is ending: nothing was reloaded" || r.state().Failures != 0 {
 		t.Errorf("%v, %+v", err, r.state())
-	}
-}
-
-// fakeReloads answers what a test wants.
-type fakeReloads struct {
-	answer *reloadAnswer
-	err    error
-	by     string
-	accept acceptance
-}
-
-func (f *fakeReloads) reload(_ context.Context, by string, accept acceptance) (*reloadAnswer, error) {
-	f.by, f.accept = by, accept
-	return f.answer, f.err
-}
-
-func (f *fakeReloads) preview(context.Context) (*reloadAnswer, error) { return f.answer, f.err }
-
-func (f *fakeReloads) state() reloadState { return reloadState{} }
-
-// The commands print what the proxy says.
-func TestReloadCommands(t *testing.T) {
-	rig := newAdminRig(t)
-	fake := &fakeReloads{}
-	rig.admin.reloads = fake
-	handler := adminRoutes{rig.admin}.handler() // the rig's server has been made without
-	server := httptest.NewUnstartedServer(handler)
-	l, err := listenAdmin(t.Context(), adminConfig{Socket: rig.socket + "2"}, "", zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	server.Listener = l
-	server.Config.ConnContext = peer.Context(rig.admin.names)
-	server.Start()
-	defer server.Close()
-	run := func(args ...string) (string, string, int) {
-		return execute(t, append(args, "--socket", rig.socket+"2")...)
-	}
-	fake.answer = &reloadAnswer{File: "/etc/x.yaml", Generation: 7, Took: hsm.Milliseconds(12 * time.Millisecond), WaitsForRestart: []string{"server.listen"}, Warnings: []string{"x.yaml:1:1: careful"},
-		Changes: []reloadChange{{Key: "key_stores[finance]", Kind: added}, {Key: "hsms[a].sessions", Old: "32", New: "64", Kind: changed},
-			{Key: "server.listen", Old: "a:1", New: "a:2", Restart: true, Kind: changed}, {Key: "key_stores[old]", Kind: removed}}}
-	list := `  + key_stores[finance]
-  ~ hsms[a].sessions: 32 -> 64
-  ~ server.listen: a:1 -> a:2 (takes a restart)
-  - key_stores[old]
-A restart is needed for: server.listen
-`
-	stdout, stderr, code := run("reload")
-	if want := "/etc/x.yaml is in use, as generation 7, after 12ms.\n" + list; stdout != want || stderr != "warning: x.yaml:1:1: careful\n" || code != 0 {
-		t.Errorf("%d\n%s%s", code, stdout, stderr)
-	}
-	if !strings.HasSuffix(fake.by, " over the admin socket") {
-		t.Errorf("by %q", fake.by)
-	}
-	stdout, stderr, code = run("config", "diff", "/etc/y.yaml")
-	if stdout != list || code != 0 || !strings.HasPrefix(stderr, "note: the running proxy reads /etc/x.yaml, not /etc/y.yaml;") {
-		t.Errorf("%d\n%s%s", code, stdout, stderr)
-	}
-	fake.answer.Loosens = []loosening{{Key: "key_stores[payroll].policy.files", What: `the forbid "not-mallory" (payroll.cedar:9) is gone`}}
-	fake.answer.Digest, fake.answer.Confirm = "a197f1acc340053b", true
-	const loosens = `
-Loosens (this may let in what was refused before):
-  ! key_stores[payroll].policy.files: the forbid "not-mallory" (payroll.cedar:9) is gone
-`
-	stdout, _, code = run("reload", "--accept-loosening")
-	if !strings.HasSuffix(stdout, list+loosens) || code != 0 || fake.accept != acceptAny {
-		t.Errorf("%d\n%s, accepts %q", code, stdout, fake.accept)
-	}
-	_, _, code = run("reload", "--accept-loosening=a197f1acc340053b")
-	if code != 0 || fake.accept != "a197f1acc340053b" {
-		t.Errorf("%d, accepts %q", code, fake.accept)
-	}
-	_, stderr, code = run("reload", "--accept-loosening", "a197f1acc340053b")
-	if code != exitUsage || !strings.Contains(stderr, "--accept-loosening=DIGEST") {
-		t.Errorf("%d %s", code, stderr)
-	}
-	_, _, _ = run("reload")
-	if fake.accept != acceptNothing {
-		t.Errorf("accepts %q", fake.accept)
-	}
-	fake.answer.Generation = 0 // of a preview
-	stdout, _, code = run("config", "diff", "/etc/x.yaml")
-	const confirm = `
-reload.loosening is confirm: a reload refuses this until you accept it:
-  xks-proxy reload --accept-loosening=a197f1acc340053b
-`
-	if stdout != list+loosens+confirm || code != exitFailed {
-		t.Errorf("%d\n%s", code, stdout)
-	}
-	fake.answer = &reloadAnswer{File: "/etc/x.yaml"}
-	stdout, _, code = run("config", "diff", "/etc/x.yaml")
-	if stdout != "A reload would change nothing.\n" || code != 0 {
-		t.Errorf("%d %s", code, stdout)
-	}
-	fake.answer, fake.err = nil, errors.New("/etc/x.yaml:3:1: wrong")
-	for _, command := range [][]string{{"reload"}, {"config", "diff"}, {"reload", "--json"}} {
-		stdout, stderr, code = run(command...)
-		if stdout != "" || stderr != "xks-proxy: /etc/x.yaml:3:1: wrong\n" || code != exitFailed {
-			t.Errorf("%d %s%s", code, stdout, stderr)
-		}
-	}
-	for want, err := range map[int]error{http.StatusConflict: errNotStarted, http.StatusUnprocessableEntity: errors.New("wrong")} {
-		fake.err = err
-		w := httptest.NewRecorder()
-		handler.ServeHTTP(w, httptest.NewRequest(http.MethodPost, adminReloadPath, nil))
-		if w.Code != want {
-			t.Errorf("%v: %d, want %d", err, w.Code, want)
-		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"xks-proxy/internal/text"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -115,7 +116,7 @@ func exampleKeyARN(region string) string {
 type asked struct {
 	title string                                   // "encrypt with demo-key-1"
 	send  func(context.Context) (*xksReply, error) // decodes and checks the answer
-	rows  func(error) []row                        // the last answer, for eyes
+	rows  func(error) []text.Row                   // the last answer, for eyes
 }
 
 // perform sends it as often as asked for, prints, and chooses the exit code.

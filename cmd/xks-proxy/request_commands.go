@@ -3,10 +3,12 @@ package main
 // The four requests: their flags, what they send, how their answers read.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"xks-proxy/internal/text"
 
 	"github.com/spf13/cobra"
 )
@@ -61,7 +63,7 @@ func (o *requestOptions) encrypt(client *xksClient, key string, request encryptR
 			}
 			return reply, answer.check(request)
 		},
-		rows: func(err error) []row { return encryptRows(answer, err) },
+		rows: func(err error) []text.Row { return encryptRows(answer, err) },
 	}
 }
 
@@ -107,7 +109,7 @@ func (o *requestOptions) decrypt(client *xksClient, key string, sealed encryptAn
 			request := sealed.decryptRequest(o.metadataFor("Decrypt", client.to.Region), aad)
 			return client.call(ctx, keyURI(key, "decrypt"), request, &answer)
 		},
-		rows: func(error) []row { return plaintextRows(answer.Plaintext) },
+		rows: func(error) []text.Row { return plaintextRows(answer.Plaintext) },
 	}
 }
 
@@ -131,8 +133,8 @@ func newRequestMetadata(o *requestOptions) *cobra.Command {
 					request := metadataRequest{Metadata: o.metadataFor("CreateKey", client.to.Region)}
 					return client.call(ctx, keyURI(key, "metadata"), request, &answer)
 				},
-				rows: func(error) []row {
-					return []row{{"key spec", answer.Spec}, {"key usage", orNothing(strings.Join(answer.Usage, ", "))}, {"key status", answer.Status}}
+				rows: func(error) []text.Row {
+					return []text.Row{{"key spec", answer.Spec}, {"key usage", cmp.Or(strings.Join(answer.Usage, ", "), "none")}, {"key status", answer.Status}}
 				},
 			})
 		},
@@ -160,7 +162,7 @@ func newRequestHealth(o *requestOptions) *cobra.Command {
 					request := metadataRequest{Metadata: o.metadataFor("KmsHealthCheck", client.to.Region)}
 					return client.call(ctx, uriHealth, request, &answer)
 				},
-				rows: func(error) []row { return healthRows(answer) },
+				rows: func(error) []text.Row { return healthRows(answer) },
 			})
 		},
 	}

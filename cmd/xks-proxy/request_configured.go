@@ -4,12 +4,10 @@ package main
 // it. Of its secrets the one access key is read, and neither the TLS key nor a PIN.
 
 import (
-	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -17,43 +15,6 @@ import (
 
 	"xks-proxy/internal/guarded"
 )
-
-// configured is the connection to a key store of the configuration: at the local listener, unless
-// --endpoint names another way to it.
-func (f *connectionFlags) configured(ctx context.Context, warnings io.Writer) (connection, error) {
-	l, store, err := f.choice.load()
-	if err != nil {
-		return connection{}, err
-	}
-	names, err := certificateOf(l.config, store)
-	if err != nil && f.endpoint == "" {
-		return connection{}, err
-	}
-	to := connection{
-		URIPath:        completePath(store.PathPrefix),
-		CACertificates: names.files,
-		TrustMachine:   true,
-	}
-	if len(store.Regions) > 0 {
-		to.Region = store.Regions[0]
-	}
-	if f.endpoint == "" {
-		to.Endpoint, to.Dial, err = localEndpoint(l.config, names.host)
-		if err != nil {
-			return connection{}, err
-		}
-	}
-	if f.secretFile != "" {
-		return to, nil // signed with what the flags say
-	}
-	key, err := f.choice.accessKey(ctx, warnings, l, store, false)
-	if err != nil {
-		return connection{}, err
-	}
-	to.AccessKeyID, to.SecretAccessKey = key.ID, key.Secret
-	f.accessKeyID = "" // it has chosen
-	return to, nil
-}
 
 // servedAs is what the proxy shows for a key store.
 type servedAs struct {

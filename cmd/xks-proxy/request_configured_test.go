@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"xks-proxy/internal/secret"
+	"xks-proxy/internal/testkit"
+	"xks-proxy/internal/text"
 )
 
 // configuredFor writes a configuration whose first port is that of the stand-in, under a name that
@@ -47,12 +49,12 @@ key_stores:
     credentials:
       - {access_key_id: ABCDEFGHIJKLMNOPQRST2345, secret_access_key: SECRET}
 `)
-	writeFile(t, "xks-proxy.yaml", text, 0o644)
-	writeFile(t, "own.secret", testSecret+"\n", 0o600)
+	testkit.WriteFile(t, "xks-proxy.yaml", text, 0o644)
+	testkit.WriteFile(t, "own.secret", testSecret+"\n", 0o600)
 	certificate := pem.EncodeToMemory(
 		&pem.Block{Type: "CERTIFICATE", Bytes: s.server.Certificate().Raw},
 	)
-	writeFile(t, "server.crt", string(certificate), 0o644)
+	testkit.WriteFile(t, "server.crt", string(certificate), 0o644)
 }
 
 func TestRequestToAConfiguredKeyStore(t *testing.T) {
@@ -180,7 +182,7 @@ func TestRequestWithASystemdCredential(t *testing.T) {
 		}
 	}
 	line := func(properties string) string {
-		return "\n  systemd-run --pipe --wait --collect --quiet --same-dir " + properties + " -E XKS_LOG_LEVEL " + shellQuote(
+		return "\n  systemd-run --pipe --wait --collect --quiet --same-dir " + properties + " -E XKS_LOG_LEVEL " + text.ShellQuote(
 			program,
 		) +
 			" request health --config xks-proxy.yaml --key-store own --via-service 'two words'\n"
@@ -188,14 +190,14 @@ func TestRequestWithASystemdCredential(t *testing.T) {
 	check(
 		line("-p LoadCredential=own-secret") + "(LoadCredential=NAME is read from /etc/credstore;",
 	)
-	writeFile(
+	testkit.WriteFile(
 		t,
 		"unit/xks-proxy.service",
 		"[Service]\nUser=xks-proxy\n#LoadCredential=own-secret:/old\nLoadCredential=own-secret:/etc/x/own.key\nLoadCredential=missing-pin:/p\n",
 		0o644,
 	)
 	check(line("-p User=xks-proxy -p LoadCredential=own-secret:/etc/x/own.key"))
-	writeFile(t, "unit/z.service", "LoadCredentialEncrypted=own-secret\n", 0o644)
+	testkit.WriteFile(t, "unit/z.service", "LoadCredentialEncrypted=own-secret\n", 0o644)
 	check(line("-p User=xks-proxy -p LoadCredentialEncrypted=own-secret"))
 	// The PIN of one HSM, and no other secret.
 	stdout, stderr, code := execute(t, "hsm", "create-test-key", "hsm-b", "--config", "xks-proxy.yaml")
@@ -205,7 +207,7 @@ func TestRequestWithASystemdCredential(t *testing.T) {
 	}
 	// Inside such a unit it is there.
 	dir := t.TempDir()
-	writeFile(t, dir+"/own-secret", testSecret, 0o400)
+	testkit.WriteFile(t, dir+"/own-secret", testSecret, 0o400)
 	t.Setenv(secret.CredentialsVariable, dir)
 	_, stderr, code = request(t, "", args...)
 	if code != 0 {

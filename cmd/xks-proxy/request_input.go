@@ -93,18 +93,19 @@ func readCiphertext(stdin io.Reader, file string) (encryptAnswer, error) {
 	if err != nil {
 		return encryptAnswer{}, usageError(fmt.Errorf("--ciphertext-file: %w", err))
 	}
-	var sealed struct {
-		encryptAnswer
+	var sealed encryptAnswer
+	var refused struct {
 		ErrorName string `json:"errorName"`
 	}
-	err = json.Unmarshal(data, &sealed)
+	err = errors.Join(json.Unmarshal(data, &sealed), json.Unmarshal(data, &refused))
 	switch {
-	case err == nil && sealed.ErrorName != "":
-		return encryptAnswer{}, usageError(fmt.Errorf("nothing to decrypt: the encrypt before was answered with %s", sealed.ErrorName))
+	case err == nil && refused.ErrorName != "":
+		return encryptAnswer{}, usageError(fmt.Errorf(
+			"nothing to decrypt: the encrypt before was answered with %s", refused.ErrorName))
 	case err != nil || sealed.IV == nil || sealed.Tag == nil:
 		return encryptAnswer{}, usageError(errors.New("what was given to decrypt is not the JSON that `request encrypt --json` prints"))
 	}
-	return sealed.encryptAnswer, nil
+	return sealed, nil
 }
 
 func isTerminal(f *os.File) bool {

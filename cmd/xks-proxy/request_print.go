@@ -9,24 +9,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"time"
 	"unicode"
 	"unicode/utf8"
+	"xks-proxy/internal/text"
 )
-
-// row is one line of what is printed: a name and what it is.
-type row struct{ name, value string }
-
-// printRows aligns the values.
-func printRows(w io.Writer, rows []row) {
-	width := 11
-	for _, r := range rows {
-		width = max(width, len(r.name))
-	}
-	for _, r := range rows {
-		fmt.Fprintf(w, "  %-*s  %s\n", width, r.name, r.value)
-	}
-}
 
 // printReply prints what came of a request.
 func printReply(w io.Writer, to connection, a asked, reply *xksReply, err error) {
@@ -38,28 +24,28 @@ func printReply(w io.Writer, to connection, a asked, reply *xksReply, err error)
 	if reply == nil {
 		return // the error says it all
 	}
-	rows := []row{
+	rows := []text.Row{
 		{"status", fmt.Sprintf("%d %s over %s, %s", reply.Status, http.StatusText(reply.Status), reply.Protocol, reply.TLS)},
 		{"time", timeTaken(reply)},
 	}
 	var refused *xksError
 	if !errors.As(err, &refused) {
-		printRows(w, append(rows, a.rows(err)...))
+		text.PrintRows(w, append(rows, a.rows(err)...))
 		return
 	}
 	if refused.Name != "" {
-		rows = append(rows, row{"error", refused.Name}, row{"message", refused.Message})
+		rows = append(rows, text.Row{"error", refused.Name}, text.Row{"message", refused.Message})
 	}
 	if known := advice[refused.Name]; known != "" {
-		rows = append(rows, row{"what to do", known})
+		rows = append(rows, text.Row{"what to do", known})
 	}
-	printRows(w, rows)
+	text.PrintRows(w, rows)
 }
 
 func timeTaken(r *xksReply) string {
-	s := "request " + milliseconds(r.Request)
+	s := "request " + text.Milliseconds(r.Request)
 	if r.Connect > 0 {
-		s = "connection " + milliseconds(r.Connect) + ", " + s
+		s = "connection " + text.Milliseconds(r.Connect) + ", " + s
 	}
 	if r.Connect+r.Request > kmsPatience {
 		s += " (AWS KMS would have given up after 250 ms)"
@@ -67,12 +53,8 @@ func timeTaken(r *xksReply) string {
 	return s
 }
 
-func milliseconds(d time.Duration) string {
-	return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
-}
-
-func encryptRows(a encryptAnswer, err error) []row {
-	rows := []row{
+func encryptRows(a encryptAnswer, err error) []text.Row {
+	rows := []text.Row{
 		{"ciphertext", bytesText(a.Ciphertext)},
 		{"IV", bytesText(a.IV)},
 		{"tag", bytesText(a.Tag)},
@@ -80,9 +62,9 @@ func encryptRows(a encryptAnswer, err error) []row {
 	}
 	switch {
 	case err != nil:
-		rows = append(rows, row{"check", "FAILED"})
+		rows = append(rows, text.Row{"check", "FAILED"})
 	case a.CDIV != nil:
-		rows = append(rows, row{"CDIV", bytesText(a.CDIV) + ", verified"})
+		rows = append(rows, text.Row{"CDIV", bytesText(a.CDIV) + ", verified"})
 	}
 	return rows
 }
@@ -95,21 +77,21 @@ func versionText(metadata []byte) string {
 	return fmt.Sprintf(", key version %d", binary.BigEndian.Uint32(metadata[1:]))
 }
 
-func plaintextRows(plaintext []byte) []row {
-	rows := []row{{"plaintext", bytesText(plaintext)}}
+func plaintextRows(plaintext []byte) []text.Row {
+	rows := []text.Row{{"plaintext", bytesText(plaintext)}}
 	if len(plaintext) > 0 && isText(plaintext) {
-		rows = append(rows, row{"as text", shortened(string(plaintext))})
+		rows = append(rows, text.Row{"as text", shortened(string(plaintext))})
 	}
 	return rows
 }
 
-func healthRows(a healthAnswer) []row {
-	rows := []row{
+func healthRows(a healthAnswer) []text.Row {
+	rows := []text.Row{
 		{"proxy", fmt.Sprintf("%s, %s; fleet of %d", a.Vendor, a.Model, a.FleetSize)},
 		{"HSM vendor", a.EKMVendor},
 	}
 	for _, m := range a.Fleet {
-		rows = append(rows, row{m.ID, m.Status + " (" + m.Model + ")"})
+		rows = append(rows, text.Row{m.ID, m.Status + " (" + m.Model + ")"})
 	}
 	return rows
 }
@@ -145,11 +127,4 @@ func isText(b []byte) bool {
 		}
 	}
 	return true
-}
-
-func orNothing(s string) string {
-	if s == "" {
-		return "none"
-	}
-	return s
 }

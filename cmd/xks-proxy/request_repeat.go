@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"xks-proxy/internal/text"
 )
 
 // latencies collects the replies of one request sent again and again.
@@ -103,20 +104,20 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 
 func (l *latencies) print(w io.Writer) {
 	s := l.summary()
-	rows := []row{{"succeeded", fmt.Sprintf("%d of %d, connections made: %d", s.Succeeded, s.Requests, s.Connections)}}
+	rows := []text.Row{{"succeeded", fmt.Sprintf("%d of %d, connections made: %d", s.Succeeded, s.Requests, s.Connections)}}
 	if s.Succeeded > 0 {
-		rows = append(rows, row{"latency", fmt.Sprintf("min %.1f ms, median %.1f ms, p99 %.1f ms, max %.1f ms", s.Min, s.Median, s.P99, s.Max)})
+		rows = append(rows, text.Row{"latency", fmt.Sprintf("min %.1f ms, median %.1f ms, p99 %.1f ms, max %.1f ms", s.Min, s.Median, s.P99, s.Max)})
 	}
 	if s.Over250ms > 0 {
-		rows = append(rows, row{"too late", fmt.Sprintf("%d took over 250 ms, after which AWS KMS gives up", s.Over250ms)})
+		rows = append(rows, text.Row{"too late", fmt.Sprintf("%d took over 250 ms, after which AWS KMS gives up", s.Over250ms)})
 	}
 	var failed []string
 	for _, name := range slices.Sorted(maps.Keys(s.Errors)) {
 		failed = append(failed, fmt.Sprintf("%d %s", s.Errors[name], name))
 	}
 	if len(failed) > 0 {
-		rows = append(rows, row{"failed", strings.Join(failed, ", ")})
+		rows = append(rows, text.Row{"failed", strings.Join(failed, ", ")})
 	}
 	fmt.Fprintf(w, "all %d requests\n", s.Requests)
-	printRows(w, rows)
+	text.PrintRows(w, rows)
 }

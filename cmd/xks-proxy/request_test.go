@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/sigv4"
 )
 
@@ -82,7 +83,7 @@ func (s *standIn) connectionTo(t *testing.T, change func(*connectionFile)) strin
 	t.Helper()
 	dir := t.TempDir()
 	ca := filepath.Join(dir, "ca.crt")
-	writeFile(t, ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.server.Certificate().Raw})), 0o600)
+	testkit.WriteFile(t, ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.server.Certificate().Raw})), 0o600)
 	c := connectionFile{
 		Endpoint: s.server.URL, URIPath: "/store/kms/xks/v1", Region: "eu-central-1", CACertificate: "ca.crt", Keys: []string{"key-1"},
 		Credential: connectionSecret{AccessKeyID: testAccessKeyID, SecretAccessKey: testSecret},
@@ -95,7 +96,7 @@ func (s *standIn) connectionTo(t *testing.T, change func(*connectionFile)) strin
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "connection.json")
-	writeFile(t, path, string(data), 0o600)
+	testkit.WriteFile(t, path, string(data), 0o600)
 	return path
 }
 
@@ -269,9 +270,9 @@ func TestRequestNoReply(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	certificate, _ := testCertificate(t, "elsewhere.example", time.Now().Add(time.Hour))
+	certificate, _ := testkit.Certificate(t, "elsewhere.example", time.Now().Add(time.Hour))
 	otherCA := filepath.Join(t.TempDir(), "other.crt")
-	writeFile(t, otherCA, certificate, 0o600)
+	testkit.WriteFile(t, otherCA, certificate, 0o600)
 
 	for name, c := range map[string]struct {
 		connection string
@@ -340,7 +341,7 @@ func TestRequestUsage(t *testing.T) {
 func TestRequestByFlags(t *testing.T) {
 	s := newStandIn(t, 200, `{"keySpec":"AES_256","keyUsage":[],"keyStatus":"DISABLED"}`)
 	dir := filepath.Dir(s.connectionTo(t, nil))
-	writeFile(t, filepath.Join(dir, "secret"), testSecret+"\n", 0o600)
+	testkit.WriteFile(t, filepath.Join(dir, "secret"), testSecret+"\n", 0o600)
 	for _, path := range []string{"/a/b", "a/b/", "/a/b/kms/xks/v1"} {
 		stdout, stderr, code := request(t, "", "metadata", "--endpoint", strings.TrimPrefix(s.server.URL, "https://"), "--path", path, "--region", "eu-west-1",
 			"--access-key-id", testAccessKeyID, "--secret-file", filepath.Join(dir, "secret"), "--ca", filepath.Join(dir, "ca.crt"), "--key", "k")

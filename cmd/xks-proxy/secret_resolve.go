@@ -152,7 +152,7 @@ func checkShared(r *report, c *config, owners map[string]int, i, j int, value se
 		return
 	}
 	const message = "is the secret access key of %s, too; who knows one key store's could sign for the other: xks-proxy credentials new makes one"
-	path, other := secretKeyPath(i, j), r.other(c, i, first, "")
+	path, other := secretKeyPath(i, j), c.other(i, first, "")
 	switch {
 	case first == i: // a second access key id for the same secret: pointless, and within one key store
 	case c.KeyStores[first].Owner != c.KeyStores[i].Owner:

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"xks-proxy/internal/secret"
+	"xks-proxy/internal/text"
 )
 
 const maxUnitSize = 1 << 20 // bytes read of a unit file
@@ -59,7 +60,7 @@ func needsSystemd(ctx context.Context, refs []placedRef, writesFiles bool) strin
 	}
 	line = append(append(line, program), args...)
 	for i, word := range line {
-		line[i] = shellQuote(word)
+		line[i] = text.ShellQuote(word)
 	}
 	advice := "systemd gives these credentials to the unit only. As root, this gives them to one command:\n  " +
 		strings.Join(

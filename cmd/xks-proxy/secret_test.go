@@ -21,6 +21,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"xks-proxy/internal/secret"
+	"xks-proxy/internal/testkit"
 )
 
 const hidden = "hunter2-hunter2"
@@ -87,12 +88,12 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 }
 
 func TestReadSecret(t *testing.T) {
-	dir := configDir(t)
+	dir := testkit.ConfigDir(t)
 	t.Setenv("PIN_VARIABLE", "from variable")
 	t.Setenv("PIN_EMPTY", "")
 	t.Setenv(secret.CredentialsVariable, dir)
 	write := func(name, content string, mode os.FileMode) string {
-		writeFile(t, name, content, mode)
+		testkit.WriteFile(t, name, content, mode)
 		return filepath.Join(dir, name)
 	}
 	write("credential", "from systemd", 0o400)
@@ -167,8 +168,8 @@ func TestReadSecret(t *testing.T) {
 
 // A command that hangs is ended together with what it started.
 func TestHangingCommand(t *testing.T) {
-	dir := configDir(t)
-	writeFile(t, "hang", "#!/bin/sh\nsleep 60 &\necho $! > child\nwait\n", 0o700)
+	dir := testkit.ConfigDir(t)
+	testkit.WriteFile(t, "hang", "#!/bin/sh\nsleep 60 &\necho $! > child\nwait\n", 0o700)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	start := time.Now()
@@ -192,18 +193,18 @@ func TestHangingCommand(t *testing.T) {
 
 // Commands run side by side, eight at a time; what comes of them is in the order of the file.
 func TestResolveCommands(t *testing.T) {
-	configDir(t)
+	testkit.ConfigDir(t)
 	// Each waits until eight have begun, which they never have one after the other, and says how many run.
-	writeFile(t, "secret", "#!/bin/sh\nmkdir running.$1 && touch begun.$1\n"+
+	testkit.WriteFile(t, "secret", "#!/bin/sh\nmkdir running.$1 && touch begun.$1\n"+
 		"for i in $(seq 200); do [ $(ls -d begun.* | wc -l) -ge 8 ] && break; sleep 0.05; done\n"+
 		"[ $(ls -d begun.* | wc -l) -ge 8 ] || exit 3\n"+
 		"[ $(ls -d running.* | wc -l) -le 8 ] || exit 4\nrmdir running.$1\n"+
 		"[ $1 = 3 ] && exit 5\n[ $1 = 11 ] && exit 6\necho \"N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yR$1\"\n", 0o700)
-	text := validConfig(t)
+	text := testkit.ValidConfig(t)
 	for i := range 12 {
-		text += fmt.Sprintf("  - {name: s%d, path_prefix: /s%d, hsm_group: main, keys: {labels: [k]}, credentials: [{access_key_id: %s, secret_access_key: {command: [./secret, \"%d\"]}}]}\n", i, i, numberedAccessKey(i+1), i)
+		text += fmt.Sprintf("  - {name: s%d, path_prefix: /s%d, hsm_group: main, keys: {labels: [k]}, credentials: [{access_key_id: %s, secret_access_key: {command: [./secret, \"%d\"]}}]}\n", i, i, testkit.NumberedAccessKey(i+1), i)
 	}
-	writeFile(t, "test.yaml", text, 0o644)
+	testkit.WriteFile(t, "test.yaml", text, 0o644)
 	l, err := loadFile("test.yaml")
 	if err != nil || l.report.err() != nil {
 		t.Fatal(err, l.report.err())
@@ -226,8 +227,8 @@ func TestResolveCommands(t *testing.T) {
 
 // Two owners with one secret could sign for each other; within one owner it is dubious (A5).
 func TestSharedSecret(t *testing.T) {
-	storeDir(t)
-	writeFile(t, "key_stores.d/secrets/tax.key", "N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU\n", 0o600)
+	testkit.StoreDir(t)
+	testkit.WriteFile(t, "key_stores.d/secrets/tax.key", "N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU\n", 0o600)
 	const what = "secret_access_key: is the secret access key of key store demo (test.yaml:9:5), too; who knows one key store's could sign for the other: xks-proxy credentials new makes one"
 	c, _, err := loadConfig("test.yaml")
 	if err != nil {
@@ -246,9 +247,9 @@ func TestSharedSecret(t *testing.T) {
 
 // A command in the directory runs there.
 func TestCommandOfDirectory(t *testing.T) {
-	storeDir(t)
-	writeFile(t, "key_stores.d/secrets/print", "#!/bin/sh\ncat secrets/tax.key\n", 0o700)
-	writeFile(t, "key_stores.d/tax.yaml", strings.Replace(storeText("tax", taxKey), "{file: \"secrets/{name}.key\"}", "{command: [secrets/print]}", 1), 0o644)
+	testkit.StoreDir(t)
+	testkit.WriteFile(t, "key_stores.d/secrets/print", "#!/bin/sh\ncat secrets/tax.key\n", 0o700)
+	testkit.WriteFile(t, "key_stores.d/tax.yaml", strings.Replace(testkit.StoreText("tax", testkit.TaxKey), "{file: \"secrets/{name}.key\"}", "{command: [secrets/print]}", 1), 0o644)
 	c, _, err := loadConfig("test.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -261,8 +262,8 @@ func TestCommandOfDirectory(t *testing.T) {
 
 // All secrets are read, and all that fail are reported with their line.
 func TestResolveSecrets(t *testing.T) {
-	configDir(t)
-	c, _ := mustLoad(t, validConfig(t))
+	testkit.ConfigDir(t)
+	c, _ := mustLoad(t, testkit.ValidConfig(t))
 	all, warnings, err := resolveSecrets(t.Context(), c)
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
@@ -274,8 +275,8 @@ func TestResolveSecrets(t *testing.T) {
 	if len(keys) != 1 || keys[0].ID != "XKSTESTACCESSKEYID234567" || keys[0].Secret.Reveal() != "N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU" {
 		t.Error("the credential is not what the files hold")
 	}
-	writeFile(t, "demo.key", hidden, 0o600)
-	writeFile(t, "hsm-a.pin", hidden, 0o644)
+	testkit.WriteFile(t, "demo.key", hidden, 0o600)
+	testkit.WriteFile(t, "hsm-a.pin", hidden, 0o644)
 	_, _, err = resolveSecrets(t.Context(), c)
 	if err == nil || !strings.HasPrefix(err.Error(), "test.yaml has 2 errors:\n  test.yaml:3:57: hsms[0].pin: ") || !strings.Contains(err.Error(), "\n  test.yaml:13:70: key_stores[0].credentials[0].secret_access_key: ") {
 		t.Errorf("got %v", err)

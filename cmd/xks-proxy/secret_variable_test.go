@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"xks-proxy/internal/secret"
+	"xks-proxy/internal/testkit"
 )
 
 func TestVariablesAreTaken(t *testing.T) {
@@ -36,7 +37,7 @@ func TestCommandsSeeNoSecretVariable(t *testing.T) {
 	t.Setenv("KEY_OF_STORE", hidden)
 	dir := t.TempDir()
 	script := "#!/bin/sh\nenv >environment\necho 1234\n"
-	writeFile(t, filepath.Join(dir, "pin"), script, 0o700)
+	testkit.WriteFile(t, filepath.Join(dir, "pin"), script, 0o700)
 	c := &config{
 		source: &source{dir: dir},
 		HSMs: []hsmConfig{
@@ -49,7 +50,7 @@ func TestCommandsSeeNoSecretVariable(t *testing.T) {
 	if all.PINs["hsm-a"].Reveal() != "1234" || all.PINs["hsm-b"].Reveal() != hidden {
 		t.Error("a PIN was not read")
 	}
-	environment := readFile(t, filepath.Join(dir, "environment"))
+	environment := testkit.ReadFile(t, filepath.Join(dir, "environment"))
 	if !strings.Contains(environment, "PATH=") || strings.Contains(environment, hidden) {
 		t.Errorf("the command was given\n%s", environment)
 	}

@@ -117,17 +117,12 @@ func serveWith(ctx context.Context, v serving, started func()) error {
 		return err
 	}
 	defer listeners.close()
-	p, err := startProcesses(c, v.secrets, v.log)
+	p, err := startProcesses(ctx, v, listeners)
 	if err != nil {
 		return err
 	}
 	defer p.stop()
-	p.tls = newTLSHolder(c.Server.HTTP2, log, v.log.strangers.logger)
-	p.tls.use(v.material)
-	p.reloader = newReloader(ctx, v.file, v.log, p.fleet, p.tls, v.files)
-	p.reloader.listeners, p.reloader.kill = listeners, p.kill
 	defer p.reloader.stop() // before p.stop
-	p.reloader.told(v.warnings)
 	s := newServers(p, listeners)
 	s.serveBeside()
 	defer s.closeBeside()

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"xks-proxy/internal/peer"
 	"xks-proxy/internal/version"
 	"xks-proxy/pkg/xks/listener"
 )
@@ -38,7 +39,8 @@ const (
 	writeTimeout  = 10 * time.Second // for a client that does not read its answer
 	serversBeside = 3
 
-	// maxStreams bounds what one HTTP/2 connection has the proxy do at once; a client with more to ask opens another.
+	// maxStreams bounds what one HTTP/2 connection has the proxy do at once; a client with more to
+	// ask opens another.
 	maxStreams   = 100
 	maxReadFrame = 16 << 10  // bytes; a connection keeps a buffer of the longest
 	maxUnread    = 256 << 10 // bytes of bodies that a connection may send before they are read
@@ -46,26 +48,25 @@ const (
 
 func newServers(p *parts, l *listeners) *servers {
 	c := p.config.Server
-	s := &servers{parts: p, listeners: l, health: newHealth(p.groupList), broken: make(chan error, len(l.ports)+serversBeside)}
-	a := newAdmin(p)
-	a.ready = s.health.verdict
-	a.connections = func() connectionCounts {
-		return connectionCounts{
-			Open: l.api.Open(), Refused: l.api.Refused(), CutOff: l.api.CutOff(),
-			Headers: l.api.Headers(),
-		}
+	s := &servers{
+		parts:     p,
+		listeners: l,
+		health:    newHealth(p.groupList),
+		broken:    make(chan error, len(l.ports)+serversBeside),
 	}
 	s.few = map[string]*fewConnections{
 		listenerHealth:  newFewConnections(listenerHealth, l.budget.health, p.log),
 		listenerAdmin:   newFewConnections(listenerAdmin, l.budget.admin, p.log),
 		listenerMetrics: newFewConnections(listenerMetrics, l.budget.metrics, p.log),
 	}
-	a.besides = s.besides
-	s.admin = newAdminServer(a)
+	allowed := newOutsiders(p.log)
+	view := s.view(allowed)
+	s.admin = newAdminServer(newAdmin(view), allowed, peer.NewNames(peer.SystemName))
 	s.admin.ConnState = s.few[listenerAdmin].connState
-	s.metrics = s.newMetricsServer(a)
+	shown := metricsHandler(metricSources{serviceConfig: view, besides: s.besides, tls: p.tls})
+	s.metrics = s.newMetricsServer(shown)
 	s.plain = &http.Server{
-		Handler:           s.health.plain(a),
+		Handler:           s.health.plain(p.config, shown),
 		ReadHeaderTimeout: healthHeaderTimeout,
 		ReadTimeout:       c.ReadTimeout,
 		WriteTimeout:      writeTimeout,
@@ -77,12 +78,24 @@ func newServers(p *parts, l *listeners) *servers {
 	return s
 }
 
-// The listeners beside the HTTPS ports, as they are called in metrics.
-const (
-	listenerHealth  = "health"
-	listenerAdmin   = "admin"
-	listenerMetrics = "metrics"
-)
+// view is what the operator's service sees.
+func (s *servers) view(allowed *outsiders) serviceConfig {
+	p, l := s.parts, s.listeners
+	return serviceConfig{
+		log: p.log, since: p.since,
+		groups: p.fleet.groups, processes: p.fleet.processes, turns: &p.fleet.turns,
+		reloads: p.reloader, kill: p.kill, uses: p.uses, config: p.running,
+		keyStores: p.keyStores, handler: p.handlerStatus, ready: s.health.verdict,
+		connections: func() connectionCounts {
+			return connectionCounts{
+				Open: l.api.Open(), Refused: l.api.Refused(), CutOff: l.api.CutOff(),
+				Headers: l.api.Headers(),
+			}
+		},
+		certificates: p.tls.certificates, logState: p.opened.state,
+		confinement: p.fleet.confinements, refused: allowed.refused.Load,
+	}
+}
 
 // besides counts the connections of these listeners that were closed because there were too many.
 func (s *servers) besides() map[string]int64 {
@@ -130,7 +143,8 @@ func (s *servers) serveAPI(api *http.Server) {
 	}
 }
 
-// serveBeside lets the health port, the metrics and the admin socket answer. HSMs may take long to start: without
+// serveBeside lets the health port, the metrics and the admin socket answer. HSMs may take long to
+// start: without
 // an answer about liveness meanwhile, a container platform would end the program.
 func (s *servers) serveBeside() {
 	fields := []zap.Field{zap.String("version", version.Get().Version)}
@@ -177,7 +191,11 @@ func (s *servers) run(ctx context.Context) error {
 func (s *servers) drain(api *http.Server) error {
 	c := s.parts.running().Server
 	log := s.parts.log
-	log.Info("draining", zap.Duration("delay", c.DrainDelay), zap.Duration("timeout", c.DrainTimeout))
+	log.Info(
+		"draining",
+		zap.Duration("delay", c.DrainDelay),
+		zap.Duration("timeout", c.DrainTimeout),
+	)
 	s.health.draining.Store(true)
 	time.Sleep(c.DrainDelay)
 	ctx, cancel := context.WithTimeout(context.Background(), c.DrainTimeout)

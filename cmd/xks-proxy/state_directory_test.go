@@ -17,6 +17,7 @@ import (
 
 	"xks-proxy/internal/lastuse"
 	"xks-proxy/internal/secret"
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/test/asroot"
 )
@@ -94,15 +95,22 @@ func TestStateFilesAreReplaced(t *testing.T) {
 			continue
 		}
 		directory := t.TempDir()
-		k := mustOpen(t, directory)
+		k, err := openKillSwitch(directory, zap.NewNop())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.close()
 		refused := refusedPINs{directory: directory, log: zap.NewNop()}
 		h := hsmConfig{Name: "hsm-a", Module: "m", Token: "t"}
-		err := errors.Join(put(filepath.Join(directory, blocksName)), put(refused.file("hsm-a")))
+		err = errors.Join(put(filepath.Join(directory, blocksName)), put(refused.file("hsm-a")))
 		if err != nil {
 			t.Fatal(err)
 		}
 		err = inTime(t, func() error {
-			mustAdd(t, k, blockOf("finance", ""))
+			_, _, err := k.add(t.Context(), block{blockTarget: blockTarget{KeyStore: "finance"}})
+			if err != nil {
+				return err
+			}
 			return refused.remember(
 				h,
 				secret.New("1234"),
@@ -112,7 +120,12 @@ func TestStateFilesAreReplaced(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if blocks, _ := mustOpen(t, directory).list(); len(blocks) != 1 {
+		again, err := openKillSwitch(directory, zap.NewNop())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer again.close()
+		if blocks, _ := again.list(); len(blocks) != 1 {
 			t.Errorf("%s: after a restart %v", name, blocks)
 		}
 		if err := refused.held(h, secret.New("1234")); err == nil {
@@ -156,7 +169,7 @@ func TestStateDirectoryOfOthers(t *testing.T) {
 		}
 	})
 	file := filepath.Join(t.TempDir(), "file")
-	writeFile(t, file, "", 0o600)
+	testkit.WriteFile(t, file, "", 0o600)
 	err := checkStateDirectory(file, zap.NewNop())
 	if err == nil {
 		t.Error("a file was taken for a directory")
@@ -190,7 +203,7 @@ func TestAdminGroupOfAReplacedSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	writeFile(t, file, "precious", 0o600)
+	testkit.WriteFile(t, file, "precious", 0o600)
 	err = errors.Join(os.Remove(path), os.Symlink(file, path))
 	if err != nil {
 		t.Fatal(err)

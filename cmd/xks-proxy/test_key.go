@@ -49,6 +49,19 @@ type testKeyProcess struct {
 	maker *testKeyMaker
 }
 
+// testKeyMakerOf is what makes the test key of an HSM; nil if nothing does.
+func testKeyMakerOf(p hsmProcess) *testKeyMaker {
+	running, ok := p.(*runningHSM)
+	if !ok {
+		return nil
+	}
+	process, ok := running.fleetProcess.(*testKeyProcess)
+	if !ok {
+		return nil
+	}
+	return process.maker
+}
+
 // Close implements hsm.Token.
 func (p *testKeyProcess) Close(ctx context.Context) error {
 	p.maker.close()

@@ -13,6 +13,8 @@ import (
 	"xks-proxy/internal/text"
 )
 
+const oneDay = 24 * time.Hour
+
 const (
 	minRSABits = 2048 // no public CA signs a shorter one
 )

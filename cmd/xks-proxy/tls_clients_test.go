@@ -12,23 +12,20 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
-
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
+	"xks-proxy/internal/testkit"
 )
 
 // clientCase is a client at the port that asks for certificates.
 type clientCase struct {
 	name    string
-	shows   func(t *testing.T, r *tlsRig) *issued // nil: none
-	usages  []string                              // that the port accepts; nil: clientAuth
-	refused refusalReason                         // "": let in
+	shows   func(t *testing.T, r *tlsRig) *testkit.Issued // nil: none
+	usages  []string                                      // that the port accepts; nil: clientAuth
+	refused refusalReason                                 // "": let in
 }
 
-func client(name string, edit func(*x509.Certificate)) func(*testing.T, *tlsRig) *issued {
-	return func(t *testing.T, r *tlsRig) *issued { return r.clientCA.forClient(t, name, edit) }
+func client(name string, edit func(*x509.Certificate)) func(*testing.T, *tlsRig) *testkit.Issued {
+	return func(t *testing.T, r *tlsRig) *testkit.Issued { return r.clientCA.ForClient(t, name, edit) }
 }
 
 func withUsage(usage ...x509.ExtKeyUsage) func(*x509.Certificate) {
@@ -38,9 +35,9 @@ func withUsage(usage ...x509.ExtKeyUsage) func(*x509.Certificate) {
 var clientCases = []clientCase{
 	{"the subject of AWS KMS", client(kmsSubject, nil), nil, ""},
 	{"another subject that is configured", client("cks.kms.us-east-1.amazonaws.com", nil), nil, ""},
-	{"by an intermediate CA", func(t *testing.T, r *tlsRig) *issued {
-		intermediate := issue(t, r.clientCA, nil, &x509.Certificate{Subject: pkix.Name{CommonName: "intermediate"}, KeyUsage: x509.KeyUsageCertSign, IsCA: true})
-		leaf := intermediate.forClient(t, kmsSubject, nil)
+	{"by an intermediate CA", func(t *testing.T, r *tlsRig) *testkit.Issued {
+		intermediate := testkit.Issue(t, r.clientCA, nil, &x509.Certificate{Subject: pkix.Name{CommonName: "intermediate"}, KeyUsage: x509.KeyUsageCertSign, IsCA: true})
+		leaf := intermediate.ForClient(t, kmsSubject, nil)
 		return leaf
 	}, nil, ""},
 	{"no extended key usage at all", client(kmsSubject, withUsage()), nil, ""},
@@ -61,19 +58,23 @@ var clientCases = []clientCase{
 	}), nil, refusedSubject},
 	{"expired", client(kmsSubject, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), nil, refusedExpired},
 	{"not yet valid", client(kmsSubject, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }), nil, refusedTooEarly},
-	{"another CA", func(t *testing.T, _ *tlsRig) *issued { return newCA(t, "elsewhere").forClient(t, kmsSubject, nil) }, nil, refusedCA},
-	{"another CA of the same name", func(t *testing.T, _ *tlsRig) *issued { return newCA(t, "client CA").forClient(t, kmsSubject, nil) }, nil, refusedCA},
-	{"signed by itself", func(t *testing.T, _ *tlsRig) *issued {
-		return issue(t, nil, nil, &x509.Certificate{Subject: pkix.Name{CommonName: kmsSubject}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	{"another CA", func(t *testing.T, _ *tlsRig) *testkit.Issued {
+		return testkit.NewCA(t, "elsewhere").ForClient(t, kmsSubject, nil)
 	}, nil, refusedCA},
-	{"signed by a client, who is no CA", func(t *testing.T, r *tlsRig) *issued {
-		return r.clientCA.forClient(t, kmsSubject, nil).forClient(t, kmsSubject, nil)
+	{"another CA of the same name", func(t *testing.T, _ *tlsRig) *testkit.Issued {
+		return testkit.NewCA(t, "client CA").ForClient(t, kmsSubject, nil)
+	}, nil, refusedCA},
+	{"signed by itself", func(t *testing.T, _ *tlsRig) *testkit.Issued {
+		return testkit.Issue(t, nil, nil, &x509.Certificate{Subject: pkix.Name{CommonName: kmsSubject}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	}, nil, refusedCA},
+	{"signed by a client, who is no CA", func(t *testing.T, r *tlsRig) *testkit.Issued {
+		return r.clientCA.ForClient(t, kmsSubject, nil).ForClient(t, kmsSubject, nil)
 	}, nil, refusedCA},
 	{"for servers", client(kmsSubject, withUsage(x509.ExtKeyUsageServerAuth)), nil, refusedUsage},
 	{"for clients, where servers are accepted", client(kmsSubject, nil), []string{"serverAuth"}, refusedUsage},
-	{"the right certificate without its key", func(t *testing.T, r *tlsRig) *issued {
-		right := r.clientCA.forClient(t, kmsSubject, nil)
-		right.key = newECDSA(t)
+	{"the right certificate without its key", func(t *testing.T, r *tlsRig) *testkit.Issued {
+		right := r.clientCA.ForClient(t, kmsSubject, nil)
+		right.Key = testkit.NewECDSA(t)
 		return right
 	}, nil, refusedUnproven},
 }
@@ -109,7 +110,7 @@ func TestClientCertificates(t *testing.T) {
 				if !errors.As(err, &broken) && (err == nil || !strings.Contains(err.Error(), "EOF")) {
 					t.Errorf("the client sees %v", err)
 				}
-				eventually(t, "a refusal counted as "+string(c.refused), func() bool { return rig.refused(c.refused) > counted[c.refused] })
+				testkit.Eventually(t, "a refusal counted as "+string(c.refused), func() bool { return rig.refused(c.refused) > counted[c.refused] })
 				counted[c.refused]++
 				for _, reason := range refusalReasons {
 					if got := rig.refused(reason); got != counted[reason] {
@@ -135,9 +136,9 @@ func TestClientsLearnTheCAs(t *testing.T) {
 	var asked *tls.CertificateRequestInfo
 	for _, many := range []bool{false, true} {
 		if many {
-			cas := []*issued{rig.clientCA}
+			cas := []*testkit.Issued{rig.clientCA}
 			for range 20 {
-				cas = append(cas, newCA(t, strings.Repeat("a long name ", 90)))
+				cas = append(cas, testkit.NewCA(t, strings.Repeat("a long name ", 90)))
 			}
 			rig.bundle("clients.pem", cas...)
 			rig.reload()
@@ -146,7 +147,7 @@ func TestClientsLearnTheCAs(t *testing.T) {
 			config := rig.clientTLS(version)
 			config.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 				asked = info
-				chain := rig.clientCA.forClient(t, kmsSubject, nil).forTLS()
+				chain := rig.clientCA.ForClient(t, kmsSubject, nil).ForTLS()
 				return &chain, nil
 			}
 			_, err := rig.get(mutualPort, config)
@@ -159,30 +160,6 @@ func TestClientsLearnTheCAs(t *testing.T) {
 			}
 		}
 	}
-}
-
-// What anyone can cause does not flood the log.
-func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		core, logs := observer.New(zap.DebugLevel)
-		r := newClientRefusals(zap.New(core))
-		for range 100 {
-			r.add(&clientRefusal{refusedSubject, "one"}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 4711})
-			r.add(&clientRefusal{refusedExpired, "another"}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 4712})
-		}
-		if logs.Len() != 2 {
-			t.Fatalf("%d lines, want one for each reason", logs.Len())
-		}
-		first := logs.All()[0].ContextMap()
-		if first["reason"] != "subject" || first["remote"] != "192.0.2.1:4711" || first["detail"] != "one" {
-			t.Errorf("%v", first)
-		}
-		time.Sleep(refusalLogInterval + time.Second)
-		r.add(&clientRefusal{refusedSubject, "one"}, &net.TCPAddr{})
-		if logs.Len() != 3 || logs.All()[2].ContextMap()["refused_since_start"] != int64(101) {
-			t.Errorf("%v", logs.All())
-		}
-	})
 }
 
 // Turning mTLS on and off takes effect for the next connection; those that stand live on.
@@ -202,7 +179,7 @@ func TestMutualTLSIsTurnedOnAndOff(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: the port that asks for certificates now lets in who has none", tls.VersionName(version))
 		}
-		_, err = rig.get(plainPort, presents(rig.clientTLS(version), rig.clientCA.forClient(t, kmsSubject, nil)))
+		_, err = rig.get(plainPort, presents(rig.clientTLS(version), rig.clientCA.ForClient(t, kmsSubject, nil)))
 		if err != nil {
 			t.Errorf("%s: %v", tls.VersionName(version), err)
 		}

@@ -8,10 +8,10 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
 )
 
 // handshakeCase is a client that does not get in.
@@ -99,7 +99,7 @@ func TestHandshakeFailures(t *testing.T) {
 				port = c.port
 			}
 			c.connect(t, rig, rig.address(port))
-			eventually(t, "a failure is counted as "+string(c.want), func() bool { return count()[c.want] > before[c.want] })
+			testkit.Eventually(t, "a failure is counted as "+string(c.want), func() bool { return count()[c.want] > before[c.want] })
 			before[c.want]++
 			if got := count(); fmt.Sprint(got) != fmt.Sprint(before) {
 				t.Errorf("got %v, want %v", got, before)
@@ -114,7 +114,7 @@ func TestHandshakeFailures(t *testing.T) {
 				}
 				return
 			}
-			eventually(t, "a line of the log", func() bool { return rig.log.Len() > 0 })
+			testkit.Eventually(t, "a line of the log", func() bool { return rig.log.Len() > 0 })
 			lines := rig.log.TakeAll()
 			fields := lines[0].ContextMap()
 			remote, ok := fields["remote"].(string)
@@ -125,50 +125,5 @@ func TestHandshakeFailures(t *testing.T) {
 	}
 	if _, err := rig.get(plainPort, rig.clientTLS(tls.VersionTLS13)); err != nil {
 		t.Errorf("a good client afterwards: %v", err)
-	}
-}
-
-// What cannot be caused over a connection in a moment.
-func TestHandshakeReasons(t *testing.T) {
-	for err, want := range map[error]handshakeReason{
-		&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}:            failedTimeout,
-		&net.OpError{Op: "remote error", Err: tls.AlertError(48)}:        failedCertificate,
-		&net.OpError{Op: "local error", Err: tls.AlertError(20)}:         failedCertificate,
-		&net.OpError{Op: "local error", Err: tls.AlertError(50)}:         failedOther,
-		&net.OpError{Op: "remote error", Err: tls.AlertError(51)}:        failedOther,
-		fmt.Errorf("tls: no key exchanges supported by both client and"): failedCipher,
-		fmt.Errorf("tls: something new"):                                 failedOther,
-	} {
-		if got := handshakeReasonOf(err); got != want {
-			t.Errorf("%v: %s, want %s", err, got, want)
-		}
-	}
-	for reason := range handshakeLine {
-		if newHandshakes(nil, noStrangers).failed[reason] == nil {
-			t.Errorf("%s is not counted", reason)
-		}
-	}
-}
-
-// The end of a certificate is near by its lifetime.
-func TestUrgencyOfCertificates(t *testing.T) {
-	hours := func(n int) time.Duration { return time.Duration(n) * time.Hour }
-	for _, c := range []struct {
-		lifetime, left time.Duration
-		want           urgency
-	}{
-		{6 * oneDay, 2 * oneDay, notUrgent}, // a third is left: ACME clients renew now
-		{6 * oneDay, hours(37), notUrgent}, {6 * oneDay, hours(35), endsSoon}, {6 * oneDay, hours(14), endsNow},
-		{47 * oneDay, 12 * oneDay, notUrgent}, {47 * oneDay, 11 * oneDay, endsSoon}, {47 * oneDay, 4 * oneDay, endsNow},
-		{90 * oneDay, 30 * oneDay, notUrgent}, {90 * oneDay, 22 * oneDay, endsSoon}, {90 * oneDay, 8 * oneDay, endsNow},
-		{365 * oneDay, 31 * oneDay, notUrgent}, {365 * oneDay, 29 * oneDay, endsSoon}, {365 * oneDay, 9 * oneDay, endsNow},
-		{3650 * oneDay, 31 * oneDay, notUrgent}, {3650 * oneDay, 11 * oneDay, endsSoon},
-		{90 * oneDay, -time.Second, unusable}, {90 * oneDay, 91 * oneDay, unusable},
-	} {
-		now := time.Now()
-		end := now.Add(c.left)
-		if got := urgencyOf(end.Add(-c.lifetime), end, now); got != c.want {
-			t.Errorf("%v of %v left: %d, want %d", c.left, c.lifetime, got, c.want)
-		}
 	}
 }

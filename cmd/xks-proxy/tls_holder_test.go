@@ -15,6 +15,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"xks-proxy/internal/testkit"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -27,7 +28,7 @@ import (
 func TestCertificatesAreReplacedUnderLoad(t *testing.T) {
 	const swaps, clients = 100, 4
 	r := newTLSRig(t).start()
-	shows := r.clientCA.forClient(t, kmsSubject, nil)
+	shows := r.clientCA.ForClient(t, kmsSubject, nil)
 	stands, done := r.client(mutualPort, presents(r.clientTLS(tls.VersionTLS13), shows))
 	defer done()
 	_, err := getLive(stands)
@@ -61,12 +62,12 @@ func TestCertificatesAreReplacedUnderLoad(t *testing.T) {
 	}
 	for i := range swaps {
 		before := handshakes.Load()
-		eventually(t, "handshakes go on", func() bool { return handshakes.Load() > before || failed.Load() > 0 })
-		r.pair("server", r.serverCA.forServer(t, nil, "xks.example.com"))
+		testkit.Eventually(t, "handshakes go on", func() bool { return handshakes.Load() > before || failed.Load() > 0 })
+		r.pair("server", r.serverCA.ForServer(t, nil, "xks.example.com"))
 		if i%2 == 0 {
-			r.bundle("clients.pem", r.clientCA, newCA(t, "a further CA"))
+			r.bundle("clients.pem", r.clientCA, testkit.NewCA(t, "a further CA"))
 		} else {
-			r.bundle("clients.pem", newCA(t, "a further CA"), r.clientCA)
+			r.bundle("clients.pem", testkit.NewCA(t, "a further CA"), r.clientCA)
 		}
 		r.reload()
 	}
@@ -91,7 +92,7 @@ func TestCertificatesAreReplacedUnderLoad(t *testing.T) {
 // certificate of either kind.
 func TestCipherSuites(t *testing.T) {
 	r := newTLSRig(t)
-	r.config.Server.TLS.More = []certificateConfig{r.pair("rsa", r.serverCA.forServer(t, newRSA(t, 2048), "xks.example.com"))}
+	r.config.Server.TLS.More = []certificateConfig{r.pair("rsa", r.serverCA.ForServer(t, testkit.NewRSA(t, 2048), "xks.example.com"))}
 	r.start()
 	offered := map[uint16]bool{
 		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384: true, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384: true,
@@ -133,7 +134,7 @@ func TestProtocolsOnEveryPort(t *testing.T) {
 		r.config.Server.HTTP2 = http2
 		r.start()
 		for _, port := range []string{plainPort, mutualPort} {
-			config := presents(r.clientTLS(tls.VersionTLS13), r.clientCA.forClient(t, kmsSubject, nil))
+			config := presents(r.clientTLS(tls.VersionTLS13), r.clientCA.ForClient(t, kmsSubject, nil))
 			transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true, DialContext: dialTo(r.address(port))}
 			response, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Get("https://xks.example.com" + livePath)
 			if err != nil {
@@ -162,7 +163,7 @@ func TestPortsShareTheLimit(t *testing.T) {
 		t.Cleanup(func() { conn.Close() })
 		return conn
 	}
-	plain, mutual := r.clientTLS(tls.VersionTLS13), presents(r.clientTLS(tls.VersionTLS13), r.clientCA.forClient(t, kmsSubject, nil))
+	plain, mutual := r.clientTLS(tls.VersionTLS13), presents(r.clientTLS(tls.VersionTLS13), r.clientCA.ForClient(t, kmsSubject, nil))
 	first := dial(plainPort, plain)
 	dial(mutualPort, mutual)
 	dial(plainPort, plain)
@@ -180,8 +181,8 @@ func TestPortsShareTheLimit(t *testing.T) {
 }
 
 // endingAt signs a server's certificate that ends in a time.
-func (r *tlsRig) endingAt(name string, end time.Time) *issued {
-	return issue(r.t, r.serverCA, nil, &x509.Certificate{
+func (r *tlsRig) endingAt(name string, end time.Time) *testkit.Issued {
+	return testkit.Issue(r.t, r.serverCA, nil, &x509.Certificate{
 		Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, NotBefore: end.Add(-365 * oneDay), NotAfter: end,
 	})
 }
@@ -201,14 +202,14 @@ func TestReloadRefusesExpiredCertificates(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "server.tls.certificate: ") || !strings.Contains(err.Error(), "server.crt has expired on ") {
 		t.Errorf("a newly expired certificate: %v", err)
 	}
-	r.pair("server", issue(t, r.serverCA, nil, &x509.Certificate{
+	r.pair("server", testkit.Issue(t, r.serverCA, nil, &x509.Certificate{
 		Subject: pkix.Name{CommonName: "xks.example.com"}, DNSNames: []string{"xks.example.com"}, NotBefore: time.Now().Add(time.Hour),
 	}))
 	err = r.holder.refuses(r.prepare())
 	if err == nil || !strings.Contains(err.Error(), "is not valid before ") {
 		t.Errorf("a certificate that is not valid yet: %v", err)
 	}
-	r.pair("server", r.serverCA.forServer(t, nil, "xks.example.com"))
+	r.pair("server", r.serverCA.ForServer(t, nil, "xks.example.com"))
 	err = r.holder.refuses(r.prepare())
 	if err != nil {
 		t.Errorf("a good one: %v", err)
@@ -276,7 +277,7 @@ func TestCertificateMetrics(t *testing.T) {
 	r.isRefused(mutualPort, r.clientTLS(tls.VersionTLS13), refusedAbsent)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(newTLSCollector(r.holder))
-	text := scrape(t, registry)
+	text := testkit.Scrape(t, registry)
 	for _, want := range []string{
 		`xks_proxy_certificate_expiry_timestamp_seconds{key_store="",name="xks.example.com",use="server"} `,
 		`xks_proxy_certificate_expiry_timestamp_seconds{key_store="finance",name="finance.example.com",use="server"} `,

@@ -14,14 +14,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
 )
 
 // choices is a rig with a server that has several certificates, and three key stores.
 func choices(t *testing.T) *tlsRig {
 	r := newTLSRig(t)
-	longKey := newRSA(t, 2048)
+	longKey := testkit.NewRSA(t, 2048)
 	sign := func(file string, key crypto.Signer, names ...string) certificateConfig {
-		return r.pair(file, r.serverCA.forServer(t, key, names...))
+		return r.pair(file, r.serverCA.ForServer(t, key, names...))
 	}
 	r.config.Server.TLS.More = []certificateConfig{
 		sign("more-wild", nil, "*.example.com"),
@@ -41,67 +42,13 @@ func choices(t *testing.T) *tlsRig {
 	return r
 }
 
-func TestCertificateIsChosenByName(t *testing.T) {
-	rig := choices(t).start()
-	ecdsaOnly := []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384}
-	rsaOnly := []uint16{tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384}
-	for _, one := range []struct {
-		name   string
-		suites []uint16
-		want   string
-	}{
-		{"xks.example.com", nil, "server"},               // the default's own name comes before the wildcard
-		{"something.example.com", nil, "more-wild"},      // a wildcard
-		{"deep.something.example.com", nil, "server"},    // of one label
-		{"example.com", nil, "server"},                   // exactly one
-		{"exact.example.net", nil, "more-exact"},         //
-		{"EXACT.Example.NET", nil, "more-exact"},         // in any letter case
-		{"other.example.com", nil, "more-ecdsa"},         // of the certificate, too
-		{"unknown.example.net", nil, "server"},           //
-		{"", nil, "server"},                              // a client that asks for no name
-		{"twin.example.com", nil, "more-rsa"},            // the first of those that the client can verify
-		{"twin.example.com", rsaOnly, "more-rsa"},        //
-		{"twin.example.com", ecdsaOnly, "more-ecdsa"},    //
-		{"kms.finance.example.com", nil, "finance"},      // of a key store
-		{"new.finance.example.com", nil, "finance-wild"}, // nobody's host
-		{"a.health.example.com", nil, "server"},          // another key store's host: never the wildcard of finance
-		{"b.health.example.com", nil, "server"},          // nor the very name
-		{"c.health.example.com", nil, "finance-wild"},    // nobody's host
-		{"own.example.com", nil, "health"},               // before the server's wildcard
-		{"shared.example.com", nil, "more-wild"},         // a host of two key stores, for which neither has one
-		{strings.Repeat("x", 63) + ".example.com", nil, "more-wild"},
-	} {
-		for _, version := range versions {
-			if version == tls.VersionTLS13 && one.suites != nil {
-				continue // there the cipher suite says nothing about the certificate
-			}
-			config := rig.clientTLS(version)
-			config.ServerName, config.CipherSuites, config.InsecureSkipVerify = one.name, one.suites, true
-			conn, err := tls.Dial("tcp", rig.address(plainPort), config)
-			if err != nil {
-				t.Errorf("%s %q: %v", tls.VersionName(version), one.name, err)
-				continue
-			}
-			got := conn.ConnectionState().PeerCertificates
-			conn.Close()
-			block, _ := pem.Decode([]byte(readFile(t, filepath.Join(rig.dir, one.want+".crt"))))
-			if string(got[0].Raw) != string(block.Bytes) {
-				t.Errorf("%s %q: the certificate for %s, want %s", tls.VersionName(version), one.name, namesOf(got[0]), one.want)
-			}
-			if len(got) != 2 {
-				t.Errorf("%s %q: %d certificates: the intermediate is missing", tls.VersionName(version), one.name, len(got))
-			}
-		}
-	}
-}
-
 // Of two certificates for one name, the one that is valid is served, wherever it stands.
 func TestExpiredCertificateGivesWay(t *testing.T) {
 	r := newTLSRig(t)
-	expired := issue(t, r.serverCA, nil, &x509.Certificate{
+	expired := testkit.Issue(t, r.serverCA, nil, &x509.Certificate{
 		Subject: pkix.Name{CommonName: "twin.example.com"}, DNSNames: []string{"twin.example.com"}, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour),
 	})
-	r.config.Server.TLS.More = []certificateConfig{r.pair("old", expired), r.pair("new", r.serverCA.forServer(t, nil, "twin.example.com"))}
+	r.config.Server.TLS.More = []certificateConfig{r.pair("old", expired), r.pair("new", r.serverCA.ForServer(t, nil, "twin.example.com"))}
 	r.start()
 	config := r.clientTLS(tls.VersionTLS13)
 	config.ServerName = "twin.example.com"
@@ -120,25 +67,25 @@ var badCertificates = []struct {
 }{
 	{name: "good", spoil: func(*testing.T, *tlsRig) {}},
 	{name: "key of another", err: "server.tls: ", spoil: func(t *testing.T, r *tlsRig) {
-		writeFile(t, r.config.Server.TLS.Key, newCA(t, "x").keyPEM(t), 0o600)
+		testkit.WriteFile(t, r.config.Server.TLS.Key, testkit.NewCA(t, "x").KeyPEM(t), 0o600)
 	}},
 	{name: "both files are named", err: "server.crt and ", spoil: func(t *testing.T, r *tlsRig) {
-		writeFile(t, r.config.Server.TLS.Key, newCA(t, "x").keyPEM(t), 0o600)
+		testkit.WriteFile(t, r.config.Server.TLS.Key, testkit.NewCA(t, "x").KeyPEM(t), 0o600)
 	}},
 	{name: "of a key store", err: "key_stores[1].certificates[0]: ", spoil: func(t *testing.T, r *tlsRig) {
-		writeFile(t, r.config.KeyStores[1].Certificates[0].Key, newCA(t, "x").keyPEM(t), 0o600)
+		testkit.WriteFile(t, r.config.KeyStores[1].Certificates[0].Key, testkit.NewCA(t, "x").KeyPEM(t), 0o600)
 	}},
 	{name: "intermediate first", err: "; the certificate of this key is number 2 in the file: put it first", spoil: func(t *testing.T, r *tlsRig) {
-		leaf := r.serverCA.forServer(t, nil, "xks.example.com")
+		leaf := r.serverCA.ForServer(t, nil, "xks.example.com")
 		r.pair("server", leaf)
-		writeFile(t, r.config.Server.TLS.Certificate, r.serverCA.pem()+leaf.pem(), 0o644)
+		testkit.WriteFile(t, r.config.Server.TLS.Certificate, r.serverCA.PEM()+leaf.PEM(), 0o644)
 	}},
 	{name: "encrypted key", err: "is encrypted with a passphrase", spoil: func(t *testing.T, r *tlsRig) {
-		writeFile(t, r.config.Server.TLS.Key, string(encodePEM("ENCRYPTED PRIVATE KEY", []byte("x"))), 0o600)
+		testkit.WriteFile(t, r.config.Server.TLS.Key, testkit.PEM("ENCRYPTED PRIVATE KEY", []byte("x")), 0o600)
 	}},
 	{name: "encrypted key of old", err: "is encrypted with a passphrase", spoil: func(t *testing.T, r *tlsRig) {
 		block := &pem.Block{Type: "RSA PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-128-CBC,00"}, Bytes: []byte("x")}
-		writeFile(t, r.config.Server.TLS.Key, string(pem.EncodeToMemory(block)), 0o600)
+		testkit.WriteFile(t, r.config.Server.TLS.Key, string(pem.EncodeToMemory(block)), 0o600)
 	}},
 	{name: "key open to others", err: "is open to others (mode 0644)", spoil: func(t *testing.T, r *tlsRig) {
 		err := os.Chmod(r.config.Server.TLS.Key, 0o644)
@@ -147,32 +94,32 @@ var badCertificates = []struct {
 		}
 	}},
 	{name: "weak", err: "server.tls.certificate: the RSA key of ", spoil: func(t *testing.T, r *tlsRig) {
-		r.pair("server", r.serverCA.forServer(t, newRSA(t, 1024), "xks.example.com"))
+		r.pair("server", r.serverCA.ForServer(t, testkit.NewRSA(t, 1024), "xks.example.com"))
 	}},
 	{name: "one name in two key stores", err: `own.example.com is a name of this certificate of key store "health" and of one of key store "finance"`, spoil: func(t *testing.T, r *tlsRig) {
-		r.config.KeyStores[0].Certificates = append(r.config.KeyStores[0].Certificates, r.pair("clash", r.serverCA.forServer(t, nil, "OWN.example.com")))
+		r.config.KeyStores[0].Certificates = append(r.config.KeyStores[0].Certificates, r.pair("clash", r.serverCA.ForServer(t, nil, "OWN.example.com")))
 	}},
 	{name: "one wildcard in two key stores", err: "*.health.example.com is a name of this certificate", spoil: func(t *testing.T, r *tlsRig) {
-		r.config.KeyStores[1].Certificates = append(r.config.KeyStores[1].Certificates, r.pair("clash", r.serverCA.forServer(t, nil, "*.health.example.com")))
+		r.config.KeyStores[1].Certificates = append(r.config.KeyStores[1].Certificates, r.pair("clash", r.serverCA.ForServer(t, nil, "*.health.example.com")))
 	}},
 	{name: "no intermediates", warns: "server.tls.certificate: comes without intermediates", spoil: func(t *testing.T, r *tlsRig) {
-		leaf := r.serverCA.forServer(t, nil, "xks.example.com")
+		leaf := r.serverCA.ForServer(t, nil, "xks.example.com")
 		r.pair("server", leaf)
-		writeFile(t, r.config.Server.TLS.Certificate, string(encodePEM("CERTIFICATE", leaf.Raw)), 0o644)
+		testkit.WriteFile(t, r.config.Server.TLS.Certificate, testkit.PEM("CERTIFICATE", leaf.Raw), 0o644)
 	}},
 	{name: "intermediates in the wrong order", warns: "is not signed by the one after it", spoil: func(t *testing.T, r *tlsRig) {
-		leaf := r.serverCA.forServer(t, nil, "xks.example.com")
+		leaf := r.serverCA.ForServer(t, nil, "xks.example.com")
 		r.pair("server", leaf)
-		writeFile(t, r.config.Server.TLS.Certificate, string(encodePEM("CERTIFICATE", leaf.Raw))+string(encodePEM("CERTIFICATE", r.serverRoot.Raw))+r.serverCA.pem(), 0o644)
+		testkit.WriteFile(t, r.config.Server.TLS.Certificate, testkit.PEM("CERTIFICATE", leaf.Raw)+testkit.PEM("CERTIFICATE", r.serverRoot.Raw)+r.serverCA.PEM(), 0o644)
 	}},
 	{name: "CN is not a DNS name", warns: `its subject CN "a name" is not among its DNS names`, spoil: func(t *testing.T, r *tlsRig) {
-		r.pair("server", issue(t, r.serverCA, nil, &x509.Certificate{Subject: pkix.Name{CommonName: "a name"}, DNSNames: []string{"xks.example.com"}}))
+		r.pair("server", testkit.Issue(t, r.serverCA, nil, &x509.Certificate{Subject: pkix.Name{CommonName: "a name"}, DNSNames: []string{"xks.example.com"}}))
 	}},
 	{name: "for clients", warns: "is not for servers", spoil: func(t *testing.T, r *tlsRig) {
-		r.pair("server", r.serverCA.forClient(t, "xks.example.com", func(c *x509.Certificate) { c.DNSNames = []string{"xks.example.com"} }))
+		r.pair("server", r.serverCA.ForClient(t, "xks.example.com", func(c *x509.Certificate) { c.DNSNames = []string{"xks.example.com"} }))
 	}},
 	{name: "no DNS name", warns: "key_stores[1].certificates[0].certificate: has no DNS name", spoil: func(t *testing.T, r *tlsRig) {
-		r.pair("health", issue(t, r.serverCA, nil, &x509.Certificate{Subject: pkix.Name{CommonName: "own.example.com"}}))
+		r.pair("health", testkit.Issue(t, r.serverCA, nil, &x509.Certificate{Subject: pkix.Name{CommonName: "own.example.com"}}))
 	}},
 	{name: "no certificate for a host", warns: "key_stores[2].hosts[0]: no certificate is for elsewhere.example.org; clients get ", spoil: func(_ *testing.T, r *tlsRig) {
 		r.config.KeyStores[2].Hosts = []string{"elsewhere.example.org"}
@@ -200,49 +147,21 @@ var badCertificates = []struct {
 		}
 	}},
 	{name: "CA bundle with a key", err: "holds a private key", spoil: func(t *testing.T, r *tlsRig) {
-		appendToFile(t, filepath.Join(r.dir, "clients.pem"), r.clientCA.keyPEM(t))
+		testkit.AppendToFile(t, filepath.Join(r.dir, "clients.pem"), r.clientCA.KeyPEM(t))
 	}},
 	{name: "CA bundle with a leaf", err: "is not of a CA", spoil: func(t *testing.T, r *tlsRig) {
-		r.bundle("clients.pem", r.clientCA, r.clientCA.forClient(t, kmsSubject, nil))
+		r.bundle("clients.pem", r.clientCA, r.clientCA.ForClient(t, kmsSubject, nil))
 	}},
 	{name: "CA bundle that is cut off", err: "holds 2 blocks of PEM, of which 1 can be read", spoil: func(t *testing.T, r *tlsRig) {
 		path := filepath.Join(r.dir, "clients.pem")
-		whole := readFile(t, path)
-		writeFile(t, path, whole+whole[:len(whole)/2], 0o644)
+		whole := testkit.ReadFile(t, path)
+		testkit.WriteFile(t, path, whole+whole[:len(whole)/2], 0o644)
 	}},
 	{name: "an expired CA", warns: "no client certificate is accepted from it now", spoil: func(t *testing.T, r *tlsRig) {
-		r.bundle("clients.pem", r.clientCA, issue(t, nil, nil, &x509.Certificate{
+		r.bundle("clients.pem", r.clientCA, testkit.Issue(t, nil, nil, &x509.Certificate{
 			Subject: pkix.Name{CommonName: "old CA"}, IsCA: true, KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour),
 		}))
 	}},
-}
-
-func TestBadCertificates(t *testing.T) {
-	for _, c := range badCertificates {
-		t.Run(c.name, func(t *testing.T) {
-			r := choices(t)
-			r.config.KeyStores[0].Hosts = r.config.KeyStores[0].Hosts[:1]
-			r.config.KeyStores[1].Hosts = []string{"own.example.com"}
-			c.spoil(t, r)
-			_, warnings, err := prepareTLS(r.config)
-			switch {
-			case c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)):
-				t.Errorf("error %v, want %q", err, c.err)
-			case c.err == "" && err != nil:
-				t.Errorf("error %v", err)
-			}
-			if err != nil && strings.Contains(err.Error(), "PRIVATE") {
-				t.Errorf("the error quotes a key: %v", err)
-			}
-			if c.err == "" && c.warns == "" && len(warnings) > 0 {
-				t.Errorf("warnings %v", warnings)
-			}
-			said := slices.ContainsFunc(warnings, func(w warning) bool { return strings.Contains(w.String(), c.warns) })
-			if c.warns != "" && !said {
-				t.Errorf("warnings %v, want %q", warnings, c.warns)
-			}
-		})
-	}
 }
 
 // A certificate of one key store that names another's host is told of.

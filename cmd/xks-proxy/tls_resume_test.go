@@ -9,10 +9,11 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
 )
 
 // resuming is a client that keeps its sessions.
-func (r *tlsRig) resuming(version uint16, shows *issued) *tls.Config {
+func (r *tlsRig) resuming(version uint16, shows *testkit.Issued) *tls.Config {
 	config := r.clientTLS(version)
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(16)
 	if shows != nil {
@@ -41,7 +42,7 @@ func (r *tlsRig) isRefused(port string, config *tls.Config, reason refusalReason
 	if err == nil {
 		r.t.Errorf("%s: let in", tls.VersionName(config.MinVersion))
 	}
-	eventually(r.t, "a refusal counted as "+string(reason), func() bool { return r.refused(reason) > refused })
+	testkit.Eventually(r.t, "a refusal counted as "+string(reason), func() bool { return r.refused(reason) > refused })
 	if n := r.served.Load() - served; n != 0 {
 		r.t.Errorf("%s: %d requests served", tls.VersionName(config.MinVersion), n)
 	}
@@ -59,12 +60,12 @@ func overVersions(t *testing.T, check func(t *testing.T, r *tlsRig, version uint
 
 func TestSessionsSurviveAReload(t *testing.T) {
 	overVersions(t, func(t *testing.T, r *tlsRig, version uint16) {
-		shows := r.clientCA.forClient(t, kmsSubject, nil)
+		shows := r.clientCA.ForClient(t, kmsSubject, nil)
 		plain, mutual := r.resuming(version, nil), r.resuming(version, shows)
 		r.connects(plainPort, plain, false)
 		r.connects(mutualPort, mutual, false)
-		r.pair("server", r.serverCA.forServer(t, nil, "xks.example.com")) // a key of another kind would end those of TLS 1.2, whose cipher suite names it
-		r.bundle("clients.pem", newCA(t, "a further CA"), r.clientCA)
+		r.pair("server", r.serverCA.ForServer(t, nil, "xks.example.com")) // a key of another kind would end those of TLS 1.2, whose cipher suite names it
+		r.bundle("clients.pem", testkit.NewCA(t, "a further CA"), r.clientCA)
 		r.reload()
 		r.connects(plainPort, plain, true)
 		r.connects(mutualPort, mutual, true)
@@ -74,10 +75,10 @@ func TestSessionsSurviveAReload(t *testing.T) {
 // The CA is taken out of the bundle: neither a session nor a new handshake gets in.
 func TestSessionEndsWithItsCA(t *testing.T) {
 	overVersions(t, func(t *testing.T, r *tlsRig, version uint16) {
-		config := r.resuming(version, r.clientCA.forClient(t, kmsSubject, nil))
+		config := r.resuming(version, r.clientCA.ForClient(t, kmsSubject, nil))
 		r.connects(mutualPort, config, false)
 		r.connects(mutualPort, config, true)
-		r.bundle("clients.pem", newCA(t, "another CA"))
+		r.bundle("clients.pem", testkit.NewCA(t, "another CA"))
 		r.reload()
 		r.isRefused(mutualPort, config, refusedCA)
 		r.isRefused(mutualPort, config, refusedCA)
@@ -92,7 +93,7 @@ func TestSessionEndsWithItsCA(t *testing.T) {
 
 func TestSessionEndsWithItsSubject(t *testing.T) {
 	overVersions(t, func(t *testing.T, r *tlsRig, version uint16) {
-		config := r.resuming(version, r.clientCA.forClient(t, kmsSubject, nil))
+		config := r.resuming(version, r.clientCA.ForClient(t, kmsSubject, nil))
 		r.connects(mutualPort, config, false)
 		r.config.Server.Listeners[0].ClientCertificates.Subjects = []string{"somebody else"}
 		r.reload()
@@ -102,7 +103,7 @@ func TestSessionEndsWithItsSubject(t *testing.T) {
 
 func TestSessionEndsWithItsUsage(t *testing.T) {
 	overVersions(t, func(t *testing.T, r *tlsRig, version uint16) {
-		config := r.resuming(version, r.clientCA.forClient(t, kmsSubject, nil))
+		config := r.resuming(version, r.clientCA.ForClient(t, kmsSubject, nil))
 		r.connects(mutualPort, config, false)
 		r.config.Server.Listeners[0].ClientCertificates.Usages = []string{"serverAuth"}
 		r.reload()
@@ -112,7 +113,7 @@ func TestSessionEndsWithItsUsage(t *testing.T) {
 
 func TestSessionEndsWithItsCertificate(t *testing.T) {
 	overVersions(t, func(t *testing.T, r *tlsRig, version uint16) {
-		config := r.resuming(version, r.clientCA.forClient(t, kmsSubject, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(time.Hour) }))
+		config := r.resuming(version, r.clientCA.ForClient(t, kmsSubject, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(time.Hour) }))
 		r.connects(mutualPort, config, false)
 		r.connects(mutualPort, config, true)
 		r.ahead.Store(int64(2 * time.Hour)) // the server's clock
@@ -124,7 +125,7 @@ func TestSessionEndsWithItsCertificate(t *testing.T) {
 // another port, and the other way round.
 func TestSessionsDoNotCross(t *testing.T) {
 	overVersions(t, func(t *testing.T, r *tlsRig, version uint16) {
-		shows := r.clientCA.forClient(t, kmsSubject, nil)
+		shows := r.clientCA.ForClient(t, kmsSubject, nil)
 		// Between ports.
 		plain := r.resuming(version, nil)
 		r.connects(plainPort, plain, false)

@@ -5,138 +5,23 @@ package main
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
+	"xks-proxy/pkg/xks"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 )
-
-// issued is a certificate and its key.
-type issued struct {
-	*x509.Certificate
-	key crypto.Signer
-	by  *issued
-}
-
-// issue signs a certificate; one without an issuer is signed by itself. Times, key and serial number that
-// the template lacks are filled in.
-func issue(t *testing.T, by *issued, key crypto.Signer, template *x509.Certificate) *issued {
-	t.Helper()
-	if key == nil {
-		key = newECDSA(t)
-	}
-	if template.NotBefore.IsZero() {
-		template.NotBefore = time.Now().Add(-time.Hour)
-	}
-	if template.NotAfter.IsZero() {
-		template.NotAfter = time.Now().Add(90 * 24 * time.Hour)
-	}
-	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	if err != nil {
-		t.Fatal(err)
-	}
-	template.SerialNumber, template.BasicConstraintsValid = serial, true
-	parent, signer := template, key
-	if by != nil {
-		parent, signer = by.Certificate, by.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &issued{parsed, key, by}
-}
-
-func newECDSA(t *testing.T) crypto.Signer {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func newRSA(t *testing.T, bits int) crypto.Signer {
-	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, bits)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func newCA(t *testing.T, name string) *issued {
-	t.Helper()
-	return issue(t, nil, nil, &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, KeyUsage: x509.KeyUsageCertSign})
-}
-
-// forServer signs a server's certificate; the first name is the CN.
-func (c *issued) forServer(t *testing.T, key crypto.Signer, names ...string) *issued {
-	t.Helper()
-	return issue(t, c, key, &x509.Certificate{
-		Subject: pkix.Name{CommonName: names[0]}, DNSNames: names, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	})
-}
-
-// forClient signs a client's certificate, changed by edit.
-func (c *issued) forClient(t *testing.T, name string, edit func(*x509.Certificate)) *issued {
-	t.Helper()
-	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}
-	if edit != nil {
-		edit(template)
-	}
-	return issue(t, c, nil, template)
-}
-
-// pem is the certificate with what signed it, the root left out.
-func (c *issued) pem() string {
-	text := ""
-	for ; c != nil && (c.by != nil || !c.IsCA); c = c.by {
-		text += string(encodePEM("CERTIFICATE", c.Raw))
-	}
-	return text
-}
-
-func (c *issued) keyPEM(t *testing.T) string {
-	t.Helper()
-	der, err := x509.MarshalPKCS8PrivateKey(c.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(encodePEM("PRIVATE KEY", der))
-}
-
-// forTLS is the certificate as a client presents it.
-func (c *issued) forTLS() tls.Certificate {
-	chain := tls.Certificate{PrivateKey: c.key}
-	for ; c != nil && (c.by != nil || !c.IsCA); c = c.by {
-		chain.Certificate = append(chain.Certificate, c.Raw)
-	}
-	return chain
-}
 
 // The addresses of a rig as its configuration has them.
 const (
@@ -150,9 +35,9 @@ const kmsSubject = "cks.kms.eu-central-1.amazonaws.com"
 type tlsRig struct {
 	t          *testing.T
 	dir        string
-	serverRoot *issued // signed the intermediate
-	serverCA   *issued // signs servers
-	clientCA   *issued
+	serverRoot *testkit.Issued // signed the intermediate
+	serverCA   *testkit.Issued // signs servers
+	clientCA   *testkit.Issued
 	config     *config
 	holder     *tlsHolder
 	log        *observer.ObservedLogs
@@ -165,9 +50,9 @@ type tlsRig struct {
 // kmsSubject may connect. Nothing is served before start.
 func newTLSRig(t *testing.T) *tlsRig {
 	t.Helper()
-	r := &tlsRig{t: t, dir: t.TempDir(), serverRoot: newCA(t, "server root"), clientCA: newCA(t, "client CA")}
-	r.serverCA = issue(t, r.serverRoot, nil, &x509.Certificate{Subject: pkix.Name{CommonName: "server CA"}, IsCA: true, KeyUsage: x509.KeyUsageCertSign})
-	standard := r.pair("server", r.serverCA.forServer(t, nil, "xks.example.com"))
+	r := &tlsRig{t: t, dir: t.TempDir(), serverRoot: testkit.NewCA(t, "server root"), clientCA: testkit.NewCA(t, "client CA")}
+	r.serverCA = testkit.Issue(t, r.serverRoot, nil, &x509.Certificate{Subject: pkix.Name{CommonName: "server CA"}, IsCA: true, KeyUsage: x509.KeyUsageCertSign})
+	standard := r.pair("server", r.serverCA.ForServer(t, nil, "xks.example.com"))
 	r.bundle("clients.pem", r.clientCA)
 	r.config = &config{
 		source: &source{file: "xks-proxy.yaml", dir: r.dir, origins: map[string]origin{}},
@@ -183,21 +68,21 @@ func newTLSRig(t *testing.T) *tlsRig {
 }
 
 // pair writes a certificate and its key.
-func (r *tlsRig) pair(name string, c *issued) certificateConfig {
+func (r *tlsRig) pair(name string, c *testkit.Issued) certificateConfig {
 	r.t.Helper()
 	files := certificateConfig{Certificate: filepath.Join(r.dir, name+".crt"), Key: filepath.Join(r.dir, name+".key")}
-	writeFile(r.t, files.Certificate, c.pem(), 0o644)
-	writeFile(r.t, files.Key, c.keyPEM(r.t), 0o600)
+	testkit.WriteFile(r.t, files.Certificate, c.PEM(), 0o644)
+	testkit.WriteFile(r.t, files.Key, c.KeyPEM(r.t), 0o600)
 	return files
 }
 
-func (r *tlsRig) bundle(name string, cas ...*issued) {
+func (r *tlsRig) bundle(name string, cas ...*testkit.Issued) {
 	r.t.Helper()
 	text := ""
 	for _, ca := range cas {
-		text += string(encodePEM("CERTIFICATE", ca.Raw))
+		text += testkit.PEM("CERTIFICATE", ca.Raw)
 	}
-	writeFile(r.t, filepath.Join(r.dir, name), text, 0o644)
+	testkit.WriteFile(r.t, filepath.Join(r.dir, name), text, 0o644)
 }
 
 // prepare wants a good configuration.
@@ -230,7 +115,14 @@ func (r *tlsRig) start() *tlsRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &parts{config: r.config, log: log, opened: testLog(t, core, zap.NewAtomicLevel()), fleet: newFleet(log), tls: r.holder}
+	opened, err := newLogger(logConfig{
+		Level: "info", Format: "json", Output: filepath.Join(t.TempDir(), "log"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(opened.flush)
+	p := &parts{config: r.config, log: log, opened: opened, fleet: newFleet(log), tls: r.holder, served: new(atomic.Pointer[xks.Handler])}
 	p.fleet.current.Store(&generation{config: r.config})
 	r.servers = newServers(p, l)
 	api := r.servers.newAPI()
@@ -274,9 +166,9 @@ func (r *tlsRig) clientTLS(version uint16) *tls.Config {
 }
 
 // presents has a client send c, whatever CAs the server names.
-func presents(config *tls.Config, c *issued) *tls.Config {
+func presents(config *tls.Config, c *testkit.Issued) *tls.Config {
 	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		chain := c.forTLS()
+		chain := c.ForTLS()
 		return &chain, nil
 	}
 	return config
@@ -311,16 +203,6 @@ func getLive(client *http.Client) (tls.ConnectionState, error) {
 		return tls.ConnectionState{}, err
 	}
 	return *response.TLS, nil
-}
-
-// eventually waits for what comes soon, however busy the machine is.
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within 30 seconds: %s", what)
-		}
-	}
 }
 
 // refused is how many client certificates were, for a reason.

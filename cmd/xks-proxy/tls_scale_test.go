@@ -7,16 +7,17 @@ import (
 	"fmt"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
 )
 
 func TestThousandCertificates(t *testing.T) {
 	const stores = 1000
 	r := newTLSRig(t)
-	key := newECDSA(t)
+	key := testkit.NewECDSA(t)
 	for i := range stores {
 		name := fmt.Sprintf("tenant-%d.xks.example.com", i)
 		r.config.KeyStores = append(r.config.KeyStores, keyStoreConfig{
-			Name: fmt.Sprint("tenant-", i), Hosts: []string{name}, Certificates: []certificateConfig{r.pair(fmt.Sprint("tenant-", i), r.serverCA.forServer(t, key, name))},
+			Name: fmt.Sprint("tenant-", i), Hosts: []string{name}, Certificates: []certificateConfig{r.pair(fmt.Sprint("tenant-", i), r.serverCA.ForServer(t, key, name))},
 		})
 	}
 	start := time.Now()

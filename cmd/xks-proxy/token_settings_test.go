@@ -5,12 +5,12 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"go.uber.org/zap"
 
 	"xks-proxy/internal/secret"
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
 )
@@ -19,9 +19,20 @@ const tokenKeys = `serial: "17", slot: 0x2000000000000001, token_manufacturer: A
     token_initialized: ignore, user_type: 0x80000001, vendor: Shown, model: Shown too,
     overrides: {iv_bits: absent, max_aad: 512, max_data: 600}, `
 
+// loadText is the configuration of a file with this text.
+func loadText(t *testing.T, text string) *config {
+	t.Helper()
+	testkit.WriteFile(t, "test.yaml", text, 0o644)
+	c, _, err := loadConfig("test.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 func TestTokenSettings(t *testing.T) {
-	configDir(t)
-	c, _ := mustLoad(t, validConfig(t, "token: hsm-b, ", "token: hsm-b, "+tokenKeys))
+	testkit.ConfigDir(t)
+	c := loadText(t, testkit.ValidConfig(t, "token: hsm-b, ", "token: hsm-b, "+tokenKeys))
 	got := tokenSettings(c.HSMs[1], secret.New("1234"), keyIdentity{testKey: "test"})
 	want := pkcs11.Config{
 		Token: "hsm-b", Serial: "17", Manufacturer: "ACME", Model: "M1", IgnoreInitialized: true, UserType: "0x80000001", PIN: "1234",
@@ -43,22 +54,13 @@ func TestTokenSettings(t *testing.T) {
 	if plain.Slot != nil || plain.IgnoreInitialized || plain.UserType != pkcs11.UserNormal {
 		t.Errorf("defaults: %+v", plain)
 	}
-	stdout, stderr, code := execute(t, "config", "check", "test.yaml")
-	if code != 0 ||
-		!strings.Contains(
-			stdout,
-			"hsm-b, serial 17, slot 2305843009213693953, manufacturer ACME, model M1",
-		) {
-		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
-	}
 }
 
 // A token that needs no login has no PIN, anywhere.
 func TestTokenWithoutLogin(t *testing.T) {
-	dir := configDir(t)
-	c, _ := mustLoad(
-		t,
-		validConfig(t, "token: hsm-b, pin: {file: hsm-b.pin}", "slot: 0, user_type: none"),
+	dir := testkit.ConfigDir(t)
+	c := loadText(
+		t, testkit.ValidConfig(t, "token: hsm-b, pin: {file: hsm-b.pin}", "slot: 0, user_type: none"),
 	)
 	all, _, err := resolveSecrets(t.Context(), c)
 	if err != nil {
@@ -77,21 +79,11 @@ func TestTokenWithoutLogin(t *testing.T) {
 	if err != nil {
 		t.Errorf("hsm restart: %v", err)
 	}
-	// What config show prints is a configuration, too.
-	stdout, stderr, code := execute(t, "config", "show", "test.yaml")
-	if code != 0 {
-		t.Fatal(stderr)
-	}
-	writeFile(t, "shown.yaml", stdout, 0o644)
-	again, _, code := execute(t, "config", "show", "shown.yaml")
-	if code != 0 || !strings.Contains(again, "user_type: none") {
-		t.Errorf("exit code %d\n%s", code, again)
-	}
 }
 
 // A PIN that one token or one user refused may be right for another.
 func TestRefusedPINOfAnotherToken(t *testing.T) {
-	dir := configDir(t)
+	dir := testkit.ConfigDir(t)
 	err := os.MkdirAll("state", 0o700)
 	if err != nil {
 		t.Fatal(err)

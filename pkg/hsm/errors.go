@@ -22,7 +22,9 @@ var (
 	ErrRefusedCiphertext = errors.New("the HSM refuses the ciphertext in ambiguous terms")
 	// ErrUnprovenCiphertext: as ErrRefusedCiphertext, but the HSM has lately answered like this
 	// to good operations, or there was no time to find out: no verdict at all.
-	ErrUnprovenCiphertext = errors.New("the HSM refused the ciphertext with a code that proves nothing")
+	ErrUnprovenCiphertext = errors.New(
+		"the HSM refused the ciphertext with a code that proves nothing",
+	)
 	// ErrKeyFault: the HSM works, with its test key for example, but not with this key (R7).
 	ErrKeyFault = errors.New("the HSM works, but not with this key")
 	// ErrKeyUsage: the key exists and is not allowed to do this, or is not an AES-256 key.
@@ -42,7 +44,8 @@ var (
 	// ErrUnavailable: the HSM is away, broken, restarting, closed, or answered with
 	// an error that is not a verdict on the request.
 	ErrUnavailable = errors.New("the HSM is not available")
-	// ErrCrashed is an ErrUnavailable: the HSM's process ended under the call, perhaps because of it.
+	// ErrCrashed is an ErrUnavailable: the HSM's process ended under the call, perhaps because of
+	// it.
 	ErrCrashed = fmt.Errorf("%w: its process ended during the call", ErrUnavailable)
 	// ErrTimeout: the HSM did not answer in the time given. It wraps
 	// context.DeadlineExceeded or context.Canceled.

@@ -15,10 +15,12 @@ type VersionRule string
 
 // The rules.
 const (
-	// VersionID4: a CKA_ID of 4 bytes is the version, big-endian; without a CKA_ID the version is 0.
+	// VersionID4: a CKA_ID of 4 bytes is the version, big-endian; without a CKA_ID the version is
+	// 0.
 	// Any other CKA_ID counts as version 0, and is doubtful.
 	VersionID4 VersionRule = "id4"
-	// VersionNumber: CKA_ID is a big-endian number of any length; without a CKA_ID the version is 0.
+	// VersionNumber: CKA_ID is a big-endian number of any length; without a CKA_ID the version is
+	// 0.
 	// A number that does not fit 4 bytes counts as version 0, and is doubtful.
 	VersionNumber VersionRule = "id"
 	// VersionNone: CKA_ID says nothing; every object is version 0.
@@ -30,7 +32,8 @@ func VersionRules() []VersionRule {
 	return []VersionRule{VersionID4, VersionNumber, VersionNone}
 }
 
-// MaxTrialCandidates is how many objects of a label are tried for one ciphertext whose version several
+// MaxTrialCandidates is how many objects of a label are tried for one ciphertext whose version
+// several
 // of them may have made.
 const MaxTrialCandidates = 16
 
@@ -99,7 +102,8 @@ func (o Object) hadVersion(version uint32) bool {
 	return false
 }
 
-// TrialCandidates gives the places in objects, all of one label, of the AES-256 keys that may have made a
+// TrialCandidates gives the places in objects, all of one label, of the AES-256 keys that may have
+// made a
 // ciphertext of a version, the likeliest first:
 //
 //   - those that have the version by their rule;

@@ -6,7 +6,19 @@ import (
 )
 
 // Labels that JSON has no text for come out as they went in, and stay apart.
-var oddLabels = []string{"plain", "nul\x00", "nul", "\xff", "\xfe", "a\xffb", "�", "tab\t", `back\slash`, `"quoted"`, ""}
+var oddLabels = []string{
+	"plain",
+	"nul\x00",
+	"nul",
+	"\xff",
+	"\xfe",
+	"a\xffb",
+	"�",
+	"tab\t",
+	`back\slash`,
+	`"quoted"`,
+	"",
+}
 
 func TestObjectsKeepTheirLabels(t *testing.T) {
 	var objects []Object
@@ -21,7 +33,9 @@ func TestObjectsKeepTheirLabels(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, objects) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	old, err := UnmarshalObjects([]byte(`[{"label":"k","id":"AQ==","class":1,"keyType":"AES","bits":256,"usage":3}]`))
+	old, err := UnmarshalObjects(
+		[]byte(`[{"label":"k","id":"AQ==","class":1,"keyType":"AES","bits":256,"usage":3}]`),
+	)
 	if err != nil || len(old) != 1 || old[0].Label != "k" {
 		t.Errorf("what earlier versions wrote: %+v, %v", old, err)
 	}

@@ -128,7 +128,12 @@ func (o Object) Spec() string {
 // may list the same ones in another order each time.
 func SortObjects(objects []Object) []Object {
 	slices.SortFunc(objects, func(a, b Object) int {
-		return cmp.Or(bytes.Compare(a.ID, b.ID), cmp.Compare(a.Class, b.Class), cmp.Compare(a.KeyType, b.KeyType), cmp.Compare(a.Bits, b.Bits))
+		return cmp.Or(
+			bytes.Compare(a.ID, b.ID),
+			cmp.Compare(a.Class, b.Class),
+			cmp.Compare(a.KeyType, b.KeyType),
+			cmp.Compare(a.Bits, b.Bits),
+		)
 	})
 	return objects
 }

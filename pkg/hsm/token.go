@@ -1,4 +1,5 @@
-// Package hsm is the contract between the proxy and its HSMs: a Token is one HSM, with the errors, key
+// Package hsm is the contract between the proxy and its HSMs: a Token is one HSM, with the errors,
+// key
 // objects and key references that its calls are about. Package group serves from several of them.
 package hsm
 
@@ -96,7 +97,8 @@ type Token interface {
 // it where a token has it.
 type Supervised interface {
 	// Changed gets a value when the token may have come or gone, so that it is probed at
-	// once. Each caller has a channel of its own, of capacity 1, until ctx ends: a token serves in several groups,
+	// once. Each caller has a channel of its own, of capacity 1, until ctx ends: a token serves in
+	// several groups,
 	// and for a moment in the old and the new one of a name.
 	Changed(ctx context.Context) <-chan struct{}
 
@@ -116,8 +118,9 @@ type Supervised interface {
 	Incarnation() uint64
 }
 
-// Queued is a Token that knows how many of its calls have no answer yet, those that nobody waits for any more included: they
-// take up sessions anyway. A Group uses it where a token has it, on every request: it must cost next to nothing.
+// Queued is a Token that knows how many of its calls have no answer yet, those that nobody waits
+// for any more included: they take up sessions anyway. A Group uses it where a token has it, on
+// every request: it must cost next to nothing.
 type Queued interface {
 	Waiting() int
 }

@@ -1,11 +1,10 @@
-// Package catalogue is what the HSMs of a group hold: keys and their versions, in what the HSMs
-// differ, which copies may be used, and what is remembered of all that across restarts. It asks no
-// HSM and starts no goroutine: package group does.
+// Package catalogue describes the keys that the HSMs of a group hold: keys and versions, how the
+// HSMs differ, which copies may be used, and what the state directory keeps of that. It calls no
+// HSM and starts no goroutine: package group does both.
 package catalogue
 
-// The keys of a group: what its HSMs hold, seen together. A catalogue never
-// changes once made; requests read it without a lock, and what a look-up costs does not
-// depend on how many keys there are.
+// Keys merged from all HSMs of a group. A Catalogue is immutable: requests read it without a lock,
+// and a look-up takes constant time.
 
 import (
 	"cmp"
@@ -17,35 +16,34 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// ErrIncomplete: no version of the key is on every HSM of the group. Encrypting
-// under it would make data that is lost with one HSM (requirements K2, R4).
+// ErrIncomplete says that no version of the key is on every HSM of the group. Encrypting under it
+// would create data that is lost with one HSM (requirements K2, R4).
 var ErrIncomplete = errors.New("no version of the key is on every HSM of the group")
 
-// Catalogue is what all HSMs of a group hold, at one moment.
+// Catalogue is an immutable snapshot of the keys that the HSMs of a group hold.
 type Catalogue struct {
 	Keys    map[string]*Key // by label
 	Unknown Set             // members whose keys were never seen
 }
 
-// Key is one key of a group with all its versions, as the HSMs held it when they
-// were last looked at.
+// Key is one key of a group with all its versions, as last seen on the HSMs.
 type Key struct {
 	Label string
-	// Spec is the keySpec of GetKeyMetadata: AES_256, or what the key really is.
+	// Spec is the keySpec of GetKeyMetadata: AES_256, or the real type of another key.
 	Spec string
-	// Usage is what every version on every HSM allows (requirement K1).
+	// Usage is what every version allows on every HSM (requirement K1).
 	Usage hsm.Usage
-	// Missing names the HSMs that are known not to hold the key at all.
+	// Missing names the HSMs that are known to hold no version of the key.
 	Missing []string
 
-	versions []Version // ascending; empty if the key is no AES-256 key
-	guesses  []guess   // versions of which not everything is known by their number; see guess.go
-	complete Set       // the members that hold a key to be complete: all whose keys were ever seen
-	Refused  bool      // an HSM refuses what the attributes of some version allow
-	unseen   bool      // there is a member whose keys were never seen
+	versions      []Version      // ascending; empty if the key is no AES-256 key
+	trials        []trialVersion // versions of which not everything is known by their number; see guess.go
+	required      Set            // the members that hold a key to be complete: all whose keys were ever seen
+	Refused       bool           // an HSM refuses what the attributes of some version allow
+	unknownHolder bool           // there is a member whose keys were never seen
 }
 
-// Version is one version of a key: who holds it, and who can do what with it.
+// Version is one version of a key: which HSMs hold it and what each of them allows.
 type Version struct {
 	number     uint32
 	Holders    Set
@@ -55,33 +53,37 @@ type Version struct {
 	ambiguous  Set       // the holders on which several objects stand for this version
 	duplicate  string    // which objects, on the first of them; "" if there is none
 	diverged   bool      // the holders' key material is not the same (see crosscheck.go)
-	spoilt     bool      // a copy of it is not used, or fails (trust.go, aside.go)
+	faulty     bool      // a copy of it is not used, or fails (trust.go, aside.go)
 	refused    hsm.Usage // what HSMs refuse to do with it whatever its attributes say
 	lost       bool      // it was on every HSM, is not now, and may be encrypted under anyway (LostKeyEncrypt)
 }
 
-// IsDiverged reports whether the HSMs are known to hold different key material for a
-// version, or may hold different objects for it: what one of them cannot decrypt, another may.
+// IsDiverged reports whether the HSMs hold, or may hold, different key material for a version.
+// Another HSM may then decrypt what one cannot.
 func (c *Catalogue) IsDiverged(ref hsm.KeyRef) bool {
 	key := c.Keys[ref.Label]
 	if key == nil {
 		return false
 	}
 	v := key.Version(ref.Version)
-	return v != nil && v.diverged || key.isGuess(ref.Version)
+	return v != nil && v.diverged || key.needsTrial(ref.Version)
 }
 
-// EncryptVersion is the version that a new ciphertext is made under: the highest
-// that every HSM of the group holds, so that a failover always finds it.
+// EncryptVersion returns the version for new ciphertexts: the highest that every HSM of the group
+// holds, so that every HSM can decrypt.
 //
-// Only if there is none, and the group's policy is LostKeyEncrypt, it is the highest that once was on every HSM and still
-// is on one: going on is then no worse than what the same group does while an HSM is down
-// (requirement R1). An older version that every HSM holds now is the better choice, for both can read it.
+// If there is none and the policy is LostKeyEncrypt, it returns the highest version that was once
+// on every HSM and is still on one. That is no worse than serving while an HSM is down (requirement
+// R1). A lower version that every HSM holds now comes first, because all HSMs can read it.
 //
-// It returns ErrKeyUsage, ErrIncomplete or ErrDuplicateKey if there is no such version.
+// Errors: ErrKeyUsage, ErrIncomplete or ErrDuplicateKey.
 func (k *Key) EncryptVersion() (uint32, error) {
 	if len(k.versions) == 0 {
-		return 0, &hsm.Error{Op: "encrypt", Kind: hsm.ErrKeyUsage, Detail: fmt.Sprintf("key %q is %s, not AES_256", k.Label, k.Spec)}
+		return 0, &hsm.Error{
+			Op:     "encrypt",
+			Kind:   hsm.ErrKeyUsage,
+			Detail: fmt.Sprintf("key %q is %s, not AES_256", k.Label, k.Spec),
+		}
 	}
 	v := k.highest((*Key).isComplete)
 	if v == nil {
@@ -94,12 +96,16 @@ func (k *Key) EncryptVersion() (uint32, error) {
 		}
 		return 0, k.incompleteError()
 	case v.Usage&hsm.CanEncrypt == 0:
-		return 0, &hsm.Error{Op: "encrypt", Kind: hsm.ErrKeyUsage, Detail: fmt.Sprintf("key %q version %d has CKA_ENCRYPT false", k.Label, v.number)}
+		return 0, &hsm.Error{
+			Op:     "encrypt",
+			Kind:   hsm.ErrKeyUsage,
+			Detail: fmt.Sprintf("key %q version %d has CKA_ENCRYPT false", k.Label, v.number),
+		}
 	}
 	return v.number, nil
 }
 
-// highest is the highest version that is so, nil if none is.
+// highest returns the highest version that satisfies so, or nil.
 func (k *Key) highest(so func(*Key, *Version) bool) *Version {
 	for i := range slices.Backward(k.versions) {
 		if so(k, &k.versions[i]) {
@@ -109,50 +115,74 @@ func (k *Key) highest(so func(*Key, *Version) bool) *Version {
 	return nil
 }
 
-// isComplete is true of a version that every HSM holds, as far as is known with the same key material.
+// isComplete reports whether every HSM holds the version, with the same key material as far as
+// known.
 func (k *Key) isComplete(v *Version) bool {
-	return v.Usable()&k.complete == k.complete && !v.diverged
+	return v.Usable()&k.required == k.required && !v.diverged
 }
 
 func (k *Key) isLost(v *Version) bool { return v.lost && !v.diverged && v.Usable() != 0 }
 
 func (k *Key) isAmbiguous(v *Version) bool { return v.ambiguous != 0 }
 
-// Usable are the holders that can say which object is meant.
+// Usable returns the holders on which exactly one object has this version.
 func (v *Version) Usable() Set { return v.Holders &^ v.ambiguous }
 
 func (k *Key) incompleteError() error {
 	var reasons []string
 	for _, v := range k.versions {
 		if v.diverged {
-			reasons = append(reasons, fmt.Sprintf("the key material of version %d is not the same on every HSM", v.number))
+			reasons = append(
+				reasons,
+				fmt.Sprintf(
+					"the key material of version %d is not the same on every HSM",
+					v.number,
+				),
+			)
 		}
 	}
 	if len(k.Missing) > 0 || len(reasons) == 0 {
 		reasons = append(reasons, "missing on: "+orNone(k.Missing))
 	}
-	return &hsm.Error{Op: "encrypt", Kind: ErrIncomplete, Detail: fmt.Sprintf("key %q; %s", k.Label, strings.Join(reasons, "; "))}
+	return &hsm.Error{
+		Op:     "encrypt",
+		Kind:   ErrIncomplete,
+		Detail: fmt.Sprintf("key %q; %s", k.Label, strings.Join(reasons, "; ")),
+	}
 }
 
-// CheckDecrypt reports whether a version can decrypt: nil, ErrKeyUsage, or ErrKeyNotFound if no HSM has been seen with that version. Several objects for one version
-// are no obstacle: the HSM tries each.
+// CheckDecrypt returns nil if some HSM can decrypt with the version, else ErrKeyUsage, or
+// ErrKeyNotFound if no HSM was seen with it. Several objects for one version are allowed: the HSM
+// tries each.
 func (k *Key) CheckDecrypt(version uint32) error {
 	v := k.Version(version)
 	switch {
 	case len(k.versions) == 0:
-		return &hsm.Error{Op: "decrypt", Kind: hsm.ErrKeyUsage, Detail: fmt.Sprintf("key %q is %s, not AES_256", k.Label, k.Spec)}
-	case k.Guess(version) != nil:
-		return k.Guess(version).checkDecrypt(k.Label)
+		return &hsm.Error{
+			Op:     "decrypt",
+			Kind:   hsm.ErrKeyUsage,
+			Detail: fmt.Sprintf("key %q is %s, not AES_256", k.Label, k.Spec),
+		}
+	case k.Trial(version) != nil:
+		return k.Trial(version).checkDecrypt(k.Label)
 	case v == nil:
-		return &hsm.Error{Op: "decrypt", Kind: hsm.ErrKeyNotFound, Detail: fmt.Sprintf("key %q has no version %d", k.Label, version)}
+		return &hsm.Error{
+			Op:     "decrypt",
+			Kind:   hsm.ErrKeyNotFound,
+			Detail: fmt.Sprintf("key %q has no version %d", k.Label, version),
+		}
 	case v.Usage&hsm.CanDecrypt == 0:
-		return &hsm.Error{Op: "decrypt", Kind: hsm.ErrKeyUsage, Detail: fmt.Sprintf("key %q version %d has CKA_DECRYPT false", k.Label, version)}
+		return &hsm.Error{
+			Op:     "decrypt",
+			Kind:   hsm.ErrKeyUsage,
+			Detail: fmt.Sprintf("key %q version %d has CKA_DECRYPT false", k.Label, version),
+		}
 	}
 	return nil
 }
 
-// CheckDecryptAny reports whether any version can decrypt; if none can, the error
-// is that of CheckDecrypt for the first.
+// CheckDecryptAny returns nil if any version can decrypt, else the error of CheckDecrypt for the
+// lowest version.
 func (k *Key) CheckDecryptAny() error {
 	for _, v := range k.versions {
 		if v.Usage&hsm.CanDecrypt != 0 {
@@ -166,15 +196,19 @@ func (k *Key) CheckDecryptAny() error {
 	return k.CheckDecrypt(first)
 }
 
-// Complete reports whether the key can be used in full: a version of it is on
-// every HSM of the group, and none is ambiguous or of different key material. A key whose
-// lost version goes on encrypting is not complete (requirement K2).
+// Complete reports whether a version of the key is on every HSM of the group and no version is
+// ambiguous, faulty or of different key material. A key that encrypts under a lost version is not
+// complete (requirement K2).
 func (k *Key) Complete() bool {
-	spoilt := slices.ContainsFunc(k.versions, func(v Version) bool { return v.ambiguous != 0 || v.diverged || v.spoilt })
-	return len(k.Missing) == 0 && !k.unseen && !spoilt && (len(k.versions) == 0 || k.highest((*Key).isComplete) != nil)
+	spoilt := slices.ContainsFunc(
+		k.versions,
+		func(v Version) bool { return v.ambiguous != 0 || v.diverged || v.faulty },
+	)
+	return len(k.Missing) == 0 && !k.unknownHolder && !spoilt &&
+		(len(k.versions) == 0 || k.highest((*Key).isComplete) != nil)
 }
 
-// Versions lists the version numbers seen on any HSM, ascending.
+// Versions lists the version numbers seen on any HSM, in ascending order.
 func (k *Key) Versions() []uint32 {
 	var numbers []uint32
 	for _, v := range k.versions {
@@ -183,7 +217,7 @@ func (k *Key) Versions() []uint32 {
 	return numbers
 }
 
-// Version is nil if no HSM was seen with it.
+// Version returns the version with this number, or nil if no HSM was seen with it.
 func (k *Key) Version(number uint32) *Version {
 	for i := range k.versions {
 		if k.versions[i].number == number {
@@ -193,17 +227,25 @@ func (k *Key) Version(number uint32) *Version {
 	return nil
 }
 
-// MayHold is true of a key with this version, of one that may have had it, and of one that has none
-// at all, because it is not an AES-256 key.
+// MayHold reports whether the key has this version, or may have had it. It is true of a key that is
+// not AES-256 and therefore has no versions.
 func (k *Key) MayHold(version uint32) bool {
-	return k.Version(version) != nil || k.Guess(version) != nil || len(k.versions) == 0
+	return k.Version(version) != nil || k.Trial(version) != nil || len(k.versions) == 0
 }
 
 func (v *Version) duplicateError(label string) error {
-	return &hsm.Error{Kind: hsm.ErrDuplicateKey, Detail: fmt.Sprintf("key %q version %d: %s; delete or relabel one of them", label, v.number, v.duplicate)}
+	return &hsm.Error{
+		Kind: hsm.ErrDuplicateKey,
+		Detail: fmt.Sprintf(
+			"key %q version %d: %s; delete or relabel one of them",
+			label,
+			v.number,
+			v.duplicate,
+		),
+	}
 }
 
-// View is what one member is known to hold under one label.
+// View is what one member holds under one label, as far as known.
 type View struct {
 	Name    string
 	Bit     Set
@@ -213,17 +255,17 @@ type View struct {
 	Objects []hsm.Object
 }
 
-// NewKey merges what the members hold under one label. It returns nil if none holds it.
+// NewKey merges what the members hold under one label. It returns nil if none of them holds it.
 func NewKey(label string, views []View) *Key {
 	key := &Key{Label: label, Usage: ^hsm.Usage(0)}
 	var foreign *hsm.Object
 	for _, v := range views {
 		if !v.Seen {
-			key.unseen = true
+			key.unknownHolder = true
 			continue
 		}
-		key.complete |= v.Bit
-		key.unseen = key.unseen || v.Hidden
+		key.required |= v.Bit
+		key.unknownHolder = key.unknownHolder || v.Hidden
 		if len(v.Objects) == 0 && v.Hidden {
 			continue
 		}
@@ -242,8 +284,11 @@ func NewKey(label string, views []View) *Key {
 	switch {
 	case len(key.versions) > 0:
 		key.Spec = "AES_256"
-		slices.SortFunc(key.versions, func(a, b Version) int { return cmp.Compare(a.number, b.number) })
-		key.guesses = guessesOf(views)
+		slices.SortFunc(
+			key.versions,
+			func(a, b Version) int { return cmp.Compare(a.number, b.number) },
+		)
+		key.trials = trialVersions(views)
 		for _, version := range key.versions {
 			key.Usage &= version.Usage
 		}
@@ -256,7 +301,7 @@ func NewKey(label string, views []View) *Key {
 	return key
 }
 
-// add takes one object of one member into the key's versions, which are not yet in order.
+// add merges one object of one member into the versions, which are not sorted yet.
 func (k *Key) add(v View, object hsm.Object) {
 	number := object.Version()
 	have := k.Version(number)
@@ -280,7 +325,7 @@ func (k *Key) add(v View, object hsm.Object) {
 	}
 }
 
-// describeVersion names the objects that claim one version, for ErrDuplicateKey.
+// describeVersion names the objects that have the same version, for ErrDuplicateKey.
 func describeVersion(objects []hsm.Object, number uint32) string {
 	var ids []string
 	for _, o := range objects {
@@ -291,8 +336,8 @@ func describeVersion(objects []hsm.Object, number uint32) string {
 	return strings.Join(ids, " and ")
 }
 
-// foreignUsage is what a key of another kind allows on every HSM that holds it;
-// the halves of a key pair count together.
+// foreignUsage returns what a key of another type allows on every HSM that holds it. The two halves
+// of a key pair count together.
 func foreignUsage(views []View) hsm.Usage {
 	usage := ^hsm.Usage(0)
 	for _, v := range views {

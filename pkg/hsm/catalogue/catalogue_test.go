@@ -16,23 +16,53 @@ const both = hsm.CanEncrypt | hsm.CanDecrypt
 
 // aesWith is an AES key object of a number of bits under a CKA_ID.
 func aesWith(bits int, usage hsm.Usage, id []byte) hsm.Object {
-	return hsm.Object{Label: "k", ID: id, Class: hsm.SecretKey, KeyType: "AES", Bits: bits, Usage: usage}
+	return hsm.Object{
+		Label:   "k",
+		ID:      id,
+		Class:   hsm.SecretKey,
+		KeyType: "AES",
+		Bits:    bits,
+		Usage:   usage,
+	}
 }
 
 func aes256(version uint32) hsm.Object { return aesWith(256, both, hsm.VersionID(version)) }
 
 func rsaPair() []hsm.Object {
 	return []hsm.Object{
-		{Label: "k", ID: []byte{1}, Class: hsm.PublicKey, KeyType: "RSA", Bits: 2048, Usage: hsm.CanEncrypt | hsm.CanVerify | hsm.CanWrap},
-		{Label: "k", ID: []byte{1}, Class: hsm.PrivateKey, KeyType: "RSA", Bits: 2048, Usage: hsm.CanDecrypt | hsm.CanSign},
+		{
+			Label:   "k",
+			ID:      []byte{1},
+			Class:   hsm.PublicKey,
+			KeyType: "RSA",
+			Bits:    2048,
+			Usage:   hsm.CanEncrypt | hsm.CanVerify | hsm.CanWrap,
+		},
+		{
+			Label:   "k",
+			ID:      []byte{1},
+			Class:   hsm.PrivateKey,
+			KeyType: "RSA",
+			Bits:    2048,
+			Usage:   hsm.CanDecrypt | hsm.CanSign,
+		},
 	}
 }
 
-// holding are the views of as many HSMs, "a", "b", …; neverSeen is one whose keys were never listed.
+// holding are the views of as many HSMs, "a", "b", …; neverSeen is one whose keys were never
+// listed.
 func holding(held ...[]hsm.Object) []View {
 	var views []View
 	for i, objects := range held {
-		views = append(views, View{Name: string(rune('a' + i)), Bit: 1 << i, Seen: !isNeverSeen(objects), Objects: objects})
+		views = append(
+			views,
+			View{
+				Name:    string(rune('a' + i)),
+				Bit:     1 << i,
+				Seen:    !isNeverSeen(objects),
+				Objects: objects,
+			},
+		)
 	}
 	return views
 }
@@ -125,12 +155,26 @@ func TestNewKey(t *testing.T) {
 				}
 				return
 			}
-			if key.Spec != test.spec || key.Usage != test.usage || !slices.Equal(key.Missing, test.missing) || !slices.Equal(key.Versions(), test.versions) {
-				t.Errorf("got %s, usage %b, missing %v, versions %v", key.Spec, key.Usage, key.Missing, key.Versions())
+			if key.Spec != test.spec || key.Usage != test.usage ||
+				!slices.Equal(key.Missing, test.missing) ||
+				!slices.Equal(key.Versions(), test.versions) {
+				t.Errorf(
+					"got %s, usage %b, missing %v, versions %v",
+					key.Spec,
+					key.Usage,
+					key.Missing,
+					key.Versions(),
+				)
 			}
 			version, err := key.EncryptVersion()
 			if !errors.Is(err, test.err) || version != test.encrypt {
-				t.Errorf("EncryptVersion: got %d, %v; want %d, %v", version, err, test.encrypt, test.err)
+				t.Errorf(
+					"EncryptVersion: got %d, %v; want %d, %v",
+					version,
+					err,
+					test.encrypt,
+					test.err,
+				)
 			}
 			for _, part := range test.says {
 				if !strings.Contains(err.Error(), part) {
@@ -152,7 +196,13 @@ func TestNewKey(t *testing.T) {
 
 // TestDuplicatesAreBothNamed: the operator must find both objects (design, "the source of truth").
 func TestDuplicatesAreBothNamed(t *testing.T) {
-	key := NewKey("k", holding(nil, []hsm.Object{aesWith(256, both, []byte{0xab}), aesWith(256, both, nil), aes256(9)}))
+	key := NewKey(
+		"k",
+		holding(
+			nil,
+			[]hsm.Object{aesWith(256, both, []byte{0xab}), aesWith(256, both, nil), aes256(9)},
+		),
+	)
 	_, err := key.EncryptVersion()
 	for _, part := range []string{`key "k" version 0`, `b holds an object with CKA_ID "ab" and an object with CKA_ID ""`} {
 		if err == nil || !strings.Contains(err.Error(), part) {

@@ -1,7 +1,7 @@
 package catalogue
 
-// What the HSMs of a group can differ in, as operators see it (requirement R4).
-// The label of a finding is bytes, as the label of a key is: see hsm.ShowLabel.
+// Findings: differences between the HSMs of a group as operators see them (requirement R4). Labels
+// are bytes; hsm.ShowLabel makes them printable.
 
 import (
 	"cmp"
@@ -12,7 +12,7 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// Severity says how much findings of this kind matter.
+// Severity returns how serious findings of this kind are.
 func (k FindingKind) Severity() Severity {
 	switch k {
 	case KeyMissing, VersionMissing, DuplicateVersion, MaterialDiffers, KeyFails:
@@ -23,21 +23,21 @@ func (k FindingKind) Severity() Severity {
 	return Warning
 }
 
-// Differs reports whether a kind is about a difference between HSMs, not about one of them.
-func (k FindingKind) Differs() bool {
+// IsDifference reports whether the kind concerns a difference between HSMs rather than one HSM.
+func (k FindingKind) IsDifference() bool {
 	return k != VersionDoubtful && k != VersionImplausible && k != DuplicateVersion && k != KeyFails
 }
 
-// NewSince are the findings that are not among others.
-func NewSince(others map[findingID]Finding, list []Finding) []Finding {
+// Except returns the findings of list that are not in others.
+func Except(others map[findingID]Finding, list []Finding) []Finding {
 	return slices.DeleteFunc(slices.Clone(list), func(f Finding) bool {
 		_, known := others[f.id()]
 		return known
 	})
 }
 
-// ByID makes findings comparable with those of another moment.
-func ByID(list []Finding) map[findingID]Finding {
+// IndexFindings indexes findings by identity, for Except.
+func IndexFindings(list []Finding) map[findingID]Finding {
 	ids := make(map[findingID]Finding, len(list))
 	for _, f := range list {
 		ids[f.id()] = f
@@ -53,8 +53,8 @@ type storedFinding struct {
 	LabelBytes []byte `json:"labelBytes,omitempty"`
 }
 
-// MarshalJSON implements json.Marshaler: a label that is not UTF-8 is shown escaped, with its bytes as
-// "labelBytes" beside it.
+// MarshalJSON implements json.Marshaler. A label that is not UTF-8 is escaped, and "labelBytes"
+// holds its bytes.
 func (f Finding) MarshalJSON() ([]byte, error) {
 	stored := storedFinding{plainFinding: plainFinding(f)}
 	stored.Label, stored.LabelBytes = hsm.EncodeLabel(f.Label)
@@ -73,12 +73,17 @@ func (f *Finding) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// ByPlace orders findings by label, version and kind.
-func ByPlace(a, b Finding) int {
-	return cmp.Or(cmp.Compare(a.Label, b.Label), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Kind, b.Kind), slices.Compare(a.HSMs, b.HSMs))
+// CompareFindings orders findings by label, version, kind and HSMs.
+func CompareFindings(a, b Finding) int {
+	return cmp.Or(
+		cmp.Compare(a.Label, b.Label),
+		cmp.Compare(a.Version, b.Version),
+		cmp.Compare(a.Kind, b.Kind),
+		slices.Compare(a.HSMs, b.HSMs),
+	)
 }
 
-// findingID says whether two findings are the same one, seen twice.
+// findingID identifies a finding across updates.
 type findingID struct {
 	kind    FindingKind
 	label   string
@@ -87,10 +92,10 @@ type findingID struct {
 
 func (f Finding) id() findingID { return findingID{f.Kind, f.Label, f.Version} }
 
-// FindingKind is one way in which the HSMs of a group can differ.
+// FindingKind is the kind of a finding.
 type FindingKind string
 
-// The kinds of findings (issue of key parity; requirement R4).
+// The kinds of findings (requirement R4).
 const (
 	KeyMissing         FindingKind = "key missing"              // on some HSM, and not on another
 	VersionMissing     FindingKind = "version missing"          // likewise, of a key that both hold
@@ -104,7 +109,7 @@ const (
 	NotAnEncryptionKey FindingKind = "not AES-256 everywhere"   // the same label is an AES-256 key on one HSM and something else on another
 )
 
-// Finding is one difference between the keys of a group's HSMs.
+// Finding is one difference between the HSMs' keys, or one problem with a key on an HSM.
 type Finding struct {
 	Kind    FindingKind `json:"kind"`
 	Label   string      `json:"label"`

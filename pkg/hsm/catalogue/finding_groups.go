@@ -1,6 +1,6 @@
 package catalogue
 
-// Findings as people read them: what is the same for many keys is one line.
+// Findings grouped for people: one line for the same problem with many keys.
 
 import (
 	"cmp"
@@ -10,22 +10,23 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// FindingGroup is one or more findings of one kind, on the same HSMs, that say the same.
+// FindingGroup is one or more findings with the same kind, HSMs and detail.
 type FindingGroup struct {
 	Finding                // the first; Since is the earliest of all
 	Others  []FindingPlace // the other keys and versions, in order
 }
 
-// FindingPlace is a key version that a finding is about.
+// FindingPlace is the key version that a finding concerns.
 type FindingPlace struct {
 	Label   string
 	Version uint32 // 0 where the whole key is meant
 }
 
-// Len is how many findings the group stands for.
-func (g FindingGroup) Len() int { return 1 + len(g.Others) }
+// Count returns the number of findings in the group.
+func (g FindingGroup) Count() int { return 1 + len(g.Others) }
 
-// GroupFindings puts together what says the same, and what says it of another CKA_ID; what is worst comes first.
+// GroupFindings groups findings, the most severe first. Doubtful and implausible versions are
+// grouped although each detail names another CKA_ID.
 func GroupFindings(findings []Finding) []FindingGroup {
 	type same struct {
 		kind         FindingKind
@@ -53,11 +54,14 @@ func GroupFindings(findings []Finding) []FindingGroup {
 			g.Since = f.Since
 		}
 	}
-	slices.SortStableFunc(groups, func(a, b FindingGroup) int { return cmp.Compare(b.Kind.Severity(), a.Kind.Severity()) })
+	slices.SortStableFunc(
+		groups,
+		func(a, b FindingGroup) int { return cmp.Compare(b.Kind.Severity(), a.Kind.Severity()) },
+	)
 	return groups
 }
 
-// Severity is how much a kind of finding matters.
+// Severity is how serious a finding is.
 type Severity int
 
 // The severities, in ascending order.
@@ -75,11 +79,10 @@ func FindingKinds() []FindingKind {
 	}
 }
 
-// labels names the keys of a group for a log line, but not too many.
-// loggedLabels is how many labels a log line names.
+// loggedLabels is the number of labels that a log line names.
 const loggedLabels = 10
 
-// Labels are the first labels of the group, for a log line.
+// Labels returns the first labels of the group, for a log line.
 func (g FindingGroup) Labels() []string {
 	labels := []string{hsm.ShowLabel(g.Label)}
 	for _, place := range g.Others[:min(len(g.Others), loggedLabels-1)] {

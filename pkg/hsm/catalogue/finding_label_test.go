@@ -9,11 +9,27 @@ import (
 )
 
 // Labels that JSON has no text for.
-var oddLabels2 = []string{"plain", "nul\x00", "nul", "\xff", "\xfe", "a\xffb", "�", "tab\t", `back\slash`, `"quoted"`, ""}
+var oddLabels2 = []string{
+	"plain",
+	"nul\x00",
+	"nul",
+	"\xff",
+	"\xfe",
+	"a\xffb",
+	"�",
+	"tab\t",
+	`back\slash`,
+	`"quoted"`,
+	"",
+}
 
 func TestFindingsKeepTheirLabels(t *testing.T) {
 	for _, label := range oddLabels2 {
-		data, err := json.Marshal([]Finding{{Kind: KeyMissing, Label: label, Version: 3, HSMs: []string{"a"}, Detail: "d"}})
+		data, err := json.Marshal(
+			[]Finding{
+				{Kind: KeyMissing, Label: label, Version: 3, HSMs: []string{"a"}, Detail: "d"},
+			},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -22,7 +38,8 @@ func TestFindingsKeepTheirLabels(t *testing.T) {
 		}
 		var got []Finding
 		err = json.Unmarshal(data, &got)
-		if err != nil || len(got) != 1 || got[0].Label != label || got[0].Version != 3 || got[0].Kind != KeyMissing {
+		if err != nil || len(got) != 1 || got[0].Label != label || got[0].Version != 3 ||
+			got[0].Kind != KeyMissing {
 			t.Errorf("%q: %+v, %v", label, got, err)
 		}
 	}
@@ -33,14 +50,19 @@ func TestCompletenessKeepsLabels(t *testing.T) {
 	for i, label := range oddLabels2 {
 		once[label] = []uint32{uint32(i)}
 	}
-	var m, got ParityMemory
-	m.Keep(once)
+	var m, got SavedParity
+	m.SetComplete(once)
 	data, err := json.Marshal(m)
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = json.Unmarshal(data, &got)
-	if err != nil || !maps.EqualFunc(got.Restore(), once, func(a, b []uint32) bool { return reflect.DeepEqual(a, b) }) {
-		t.Errorf("%s: %v, %v", data, got.Restore(), err)
+	if err != nil ||
+		!maps.EqualFunc(
+			got.CompleteVersions(),
+			once,
+			func(a, b []uint32) bool { return reflect.DeepEqual(a, b) },
+		) {
+		t.Errorf("%s: %v, %v", data, got.CompleteVersions(), err)
 	}
 }

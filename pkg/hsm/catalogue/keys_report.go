@@ -1,7 +1,7 @@
 package catalogue
 
-// The keys of a group as operators see them: each version, its state, and what each HSM
-// holds of it. It is made from what was last listed and waits for no HSM.
+// Keys as operators see them: each version, its state, and what each HSM holds of it. It comes from
+// the last listing and waits for no HSM.
 
 import (
 	"cmp"
@@ -12,10 +12,10 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// KeyState says in a word whether a key version can be relied on.
+// KeyState is the state of a key version in one word.
 type KeyState string
 
-// The states of a key version. Of several that hold, the first in this list is shown.
+// The states of a key version. If several apply, the first in this list counts.
 const (
 	KeyDiffers   KeyState = "differs"  // the HSMs hold different key material, or one may not do what another may
 	KeyDoubtful  KeyState = "doubtful" // CKA_ID does not say which version it is
@@ -30,7 +30,7 @@ func KeyStates() []KeyState {
 	return []KeyState{KeyDiffers, KeyDoubtful, KeyIsMissing, KeyUnusable, KeyUnknown, KeyComplete}
 }
 
-// KeyReport is one version of a key of a group, or a key that is not AES-256 and has no versions.
+// KeyReport is one version of a key, or a key that is not AES-256 and has no versions.
 type KeyReport struct {
 	Group      string   `json:"group"`
 	Label      string   `json:"label"` // escaped if it is not UTF-8; then LabelBytes has it
@@ -38,18 +38,18 @@ type KeyReport struct {
 	Spec       string   `json:"spec"`
 	Version    *uint32  `json:"version,omitempty"` // nil if it is not AES-256
 	State      KeyState `json:"state"`
-	// Encrypts: new ciphertexts are made under this version.
+	// Encrypts is true if new ciphertexts are made under this version.
 	Encrypts bool `json:"encrypts"`
-	// TestKey: it is the proxy's own, which no key store reaches.
+	// TestKey is true of the proxy's own key, which no key store can use.
 	TestKey bool `json:"testKey,omitempty"`
 	// Notes say what is wrong and what to do.
 	Notes []string `json:"notes,omitempty"`
-	// HSMs are those of the group of which it is known what they hold.
+	// HSMs has an entry for each HSM whose keys are known.
 	HSMs []KeyOnHSM `json:"hsms"`
 }
 
-// KeyOnHSM is what one HSM holds of a key version: no object if it is missing, and several
-// if they cannot be told apart.
+// KeyOnHSM is what one HSM holds of a key version: no object if it is missing there, several if
+// they have the same version.
 type KeyOnHSM struct {
 	HSM     string      `json:"hsm"`
 	Objects []KeyObject `json:"objects"`
@@ -67,17 +67,17 @@ type KeyObject struct {
 	Local            bool     `json:"local"` // generated on this HSM
 }
 
-// ExactLabel is the label byte for byte.
+// ExactLabel returns the label byte for byte.
 func (r *KeyReport) ExactLabel() string { return hsm.DecodeLabel(r.Label, r.LabelBytes) }
 
-// HeldKeys is what one HSM is known to hold.
+// HeldKeys is what one HSM holds, as far as known.
 type HeldKeys struct {
 	Name       string
 	Objects    map[string][]hsm.Object // by label; nil: never listed
 	Unreadable map[string]bool         // labels of objects that could not be read
 }
 
-// Report is one report for each version of a key; base has what is the same for all keys.
+// Report returns one report for each version. base holds the fields that are the same for all.
 func (k *Key) Report(base KeyReport, held []HeldKeys, findings []Finding) []KeyReport {
 	base.Spec = k.Spec
 	base.Label, base.LabelBytes = hsm.EncodeLabel(k.Label)
@@ -94,7 +94,11 @@ func (k *Key) Report(base KeyReport, held []HeldKeys, findings []Finding) []KeyR
 		r := base
 		r.Version = new(v.number)
 		r.Encrypts = err == nil && v.number == encrypt
-		r.HSMs = onHSMs(k.Label, held, func(o hsm.Object) bool { return o.IsAES256() && o.Version() == v.number })
+		r.HSMs = onHSMs(
+			k.Label,
+			held,
+			func(o hsm.Object) bool { return o.IsAES256() && o.Version() == v.number },
+		)
 		r.State = k.state(v, r.HSMs, findings)
 		r.Notes = NotesOf(findings, v.number, true)
 		reports = append(reports, r)
@@ -102,7 +106,7 @@ func (k *Key) Report(base KeyReport, held []HeldKeys, findings []Finding) []KeyR
 	return reports
 }
 
-// onHSMs leaves out the HSMs of which it is not known what they hold under the label.
+// onHSMs lists what each HSM holds, without the HSMs of which that is not known.
 func onHSMs(label string, held []HeldKeys, is func(hsm.Object) bool) []KeyOnHSM {
 	list := []KeyOnHSM{}
 	for _, h := range held {
@@ -127,10 +131,13 @@ func keyObject(o hsm.Object) KeyObject {
 	}
 }
 
-// state is the first state that holds. What only a finding knows is taken from there.
+// state returns the first state that applies, partly from the findings.
 func (k *Key) state(v *Version, held []KeyOnHSM, findings []Finding) KeyState {
 	has := func(kinds ...FindingKind) bool {
-		return slices.ContainsFunc(findings, func(f Finding) bool { return f.Version == v.number && slices.Contains(kinds, f.Kind) })
+		return slices.ContainsFunc(
+			findings,
+			func(f Finding) bool { return f.Version == v.number && slices.Contains(kinds, f.Kind) },
+		)
 	}
 	missing := slices.ContainsFunc(held, func(on KeyOnHSM) bool { return len(on.Objects) == 0 })
 	switch {
@@ -140,19 +147,22 @@ func (k *Key) state(v *Version, held []KeyOnHSM, findings []Finding) KeyState {
 		return KeyDoubtful
 	case missing:
 		return KeyIsMissing
-	case k.unseen:
+	case k.unknownHolder:
 		return KeyUnknown
 	}
 	return KeyComplete
 }
 
-// NotesOf are the findings about a version, and those about the whole key; the worst first.
+// NotesOf returns the findings about a version and about the whole key, the most severe first.
 func NotesOf(findings []Finding, version uint32, versioned bool) []string {
 	about := slices.DeleteFunc(slices.Clone(findings), func(f Finding) bool {
 		whole := f.Kind == KeyMissing || f.Kind == NotAnEncryptionKey && f.Version == 0
 		return versioned && f.Version != version && !whole
 	})
-	slices.SortStableFunc(about, func(a, b Finding) int { return cmp.Compare(b.Kind.Severity(), a.Kind.Severity()) })
+	slices.SortStableFunc(
+		about,
+		func(a, b Finding) int { return cmp.Compare(b.Kind.Severity(), a.Kind.Severity()) },
+	)
 	var notes []string
 	for _, f := range about {
 		notes = append(notes, string(f.Kind)+": "+f.Detail)

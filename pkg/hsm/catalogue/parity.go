@@ -1,8 +1,8 @@
 package catalogue
 
-// Key parity, by what the HSMs list: in what the keys under one label differ between
-// the HSMs of a group (requirement R4). Everything here is pure; parity_standing.go
-// keeps and tells what is found, crosscheck.go compares the key material itself.
+// Key parity by listing: how the keys under one label differ between the HSMs of a group
+// (requirement R4). All functions are pure. parity_state.go keeps the findings; package group
+// compares the key material itself.
 
 import (
 	"fmt"
@@ -12,9 +12,9 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// compare lists the differences under one label. An HSM that was never seen has no
-// part in it; one that is away counts as what it held when last seen. once are the versions that
-// were on every HSM at some time. Since is left to the caller.
+// compare lists the differences under one label. HSMs that were never seen are ignored, and an HSM
+// that is away counts as last seen. once lists the versions that were on every HSM at some time.
+// The caller sets Since.
 func compare(label string, views []View, once []uint32) []Finding {
 	if equal(views) {
 		return nil
@@ -36,21 +36,31 @@ func compare(label string, views []View, once []uint32) []Finding {
 	if len(lacking) > 0 {
 		c.keyMissing(having, lacking)
 	}
-	usable, foreign := splitViews(having, func(v View) bool { return slices.ContainsFunc(v.Objects, hsm.Object.IsAES256) })
+	usable, foreign := splitViews(
+		having,
+		func(v View) bool { return slices.ContainsFunc(v.Objects, hsm.Object.IsAES256) },
+	)
 	switch {
 	case len(usable) == 0:
 		c.foreignKeys(foreign)
 	case len(foreign) > 0:
-		c.add(NotAnEncryptionKey, 0, foreign, "%s AES_256, %s: replace or relabel what is not AES_256", hold(usable), each(foreign, specs))
+		c.add(
+			NotAnEncryptionKey,
+			0,
+			foreign,
+			"%s AES_256, %s: replace or relabel what is not AES_256",
+			hold(usable),
+			each(foreign, specs),
+		)
 	}
 	for _, number := range versionsOf(usable) {
 		c.version(number, usable)
 	}
-	slices.SortFunc(c.findings, ByPlace)
+	slices.SortFunc(c.findings, CompareFindings)
 	return c.findings
 }
 
-// equal is the quick way out for nearly every key: one and the same AES-256 object on every HSM that was seen.
+// equal is the fast path for nearly every key: the same single AES-256 object on every HSM seen.
 func equal(views []View) bool {
 	var first *hsm.Object
 	for _, v := range views {
@@ -70,14 +80,14 @@ func equal(views []View) bool {
 	return true
 }
 
-// sameAttributes compares what must be alike on all HSMs. CKA_LOCAL, CKA_ALWAYS_SENSITIVE
-// and CKA_NEVER_EXTRACTABLE rightly differ between the HSM that generated a
-// key and one into which it was unwrapped (PKCS#11 2.40 section 4.4).
+// sameAttributes compares the attributes that must be equal on all HSMs. CKA_LOCAL,
+// CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE may differ between the HSM that generated a key
+// and one that unwrapped it (PKCS#11 2.40 section 4.4).
 func sameAttributes(a, b hsm.Object) bool {
 	return a.Usage == b.Usage && a.Sensitive == b.Sensitive && a.Extractable == b.Extractable
 }
 
-// neededUsage is what Encrypt and Decrypt need.
+// neededUsage is the usage that Encrypt and Decrypt need.
 const neededUsage = hsm.CanEncrypt | hsm.CanDecrypt
 
 // sameNeeded is sameAttributes without the usages that the proxy never needs.
@@ -87,26 +97,53 @@ func sameNeeded(a, b hsm.Object) bool {
 	return sameAttributes(a, b)
 }
 
-// comparison gathers the findings of one label.
+// comparison collects the findings of one label.
 type comparison struct {
 	label    string
 	once     []uint32
 	findings []Finding
 }
 
-func (c *comparison) wasComplete(version uint32) bool { return slices.Contains(c.once, version) }
+func (c *comparison) wasCompleteOnce(
+	version uint32,
+) bool {
+	return slices.Contains(c.once, version)
+}
 
 // add notes a finding about some of the HSMs.
-func (c *comparison) add(kind FindingKind, version uint32, about []View, format string, args ...any) {
-	c.findings = append(c.findings, Finding{Kind: kind, Label: c.label, Version: version, HSMs: names(about), Detail: fmt.Sprintf(format, args...)})
+func (c *comparison) add(
+	kind FindingKind,
+	version uint32,
+	about []View,
+	format string,
+	args ...any,
+) {
+	c.findings = append(
+		c.findings,
+		Finding{
+			Kind:    kind,
+			Label:   c.label,
+			Version: version,
+			HSMs:    names(about),
+			Detail:  fmt.Sprintf(format, args...),
+		},
+	)
 }
 
 func (c *comparison) keyMissing(having, lacking []View) {
-	was := slices.ContainsFunc(versionsOf(having), c.wasComplete)
-	c.add(KeyMissing, 0, lacking, "%s the key, %s not: %s", hold(having), doNot(lacking), remedy(was))
+	was := slices.ContainsFunc(versionsOf(having), c.wasCompleteOnce)
+	c.add(
+		KeyMissing,
+		0,
+		lacking,
+		"%s the key, %s not: %s",
+		hold(having),
+		doNot(lacking),
+		remedy(was),
+	)
 }
 
-// remedy is what to do about something that is not on every HSM.
+// remedy says what to do about a key or version that is not on every HSM.
 func remedy(wasComplete bool) string {
 	if wasComplete {
 		return "it was on every HSM, so restore it there; until then what is encrypted under it depends on fewer HSMs"
@@ -114,22 +151,52 @@ func remedy(wasComplete bool) string {
 	return "copy it there; what was never on every HSM is not encrypted under"
 }
 
-// version compares one version on the HSMs that have an AES-256 key under the label.
+// version compares one version on the HSMs with an AES-256 key under the label.
 func (c *comparison) version(number uint32, usable []View) {
 	holders, lacking := splitViews(usable, func(v View) bool { return v.count(number) > 0 })
 	other, lacking := splitViews(lacking, func(v View) bool {
-		return slices.ContainsFunc(v.Objects, func(o hsm.Object) bool { return o.Class == hsm.SecretKey && o.Version() == number })
+		return slices.ContainsFunc(
+			v.Objects,
+			func(o hsm.Object) bool { return o.Class == hsm.SecretKey && o.Version() == number },
+		)
 	})
 	if len(other) > 0 {
-		c.add(NotAnEncryptionKey, number, other, "%s AES_256 as version %d, %s: replace or relabel what is not AES_256", hold(holders), number, each(other, specs))
+		c.add(
+			NotAnEncryptionKey,
+			number,
+			other,
+			"%s AES_256 as version %d, %s: replace or relabel what is not AES_256",
+			hold(holders),
+			number,
+			each(other, specs),
+		)
 	}
 	if len(lacking) > 0 {
-		c.add(VersionMissing, number, lacking, "%s version %d, %s not: %s", hold(holders), number, doNot(lacking), remedy(c.wasComplete(number)))
+		c.add(
+			VersionMissing,
+			number,
+			lacking,
+			"%s version %d, %s not: %s",
+			hold(holders),
+			number,
+			doNot(lacking),
+			remedy(c.wasCompleteOnce(number)),
+		)
 	}
 	double, single := splitViews(holders, func(v View) bool { return v.count(number) > 1 })
 	if len(double) > 0 {
-		c.add(DuplicateVersion, number, double, "%s: %s; until then nothing is encrypted under version %d, and Decrypt tries each",
-			each(double, func(v View) string { return describeVersion(v.Objects, number) }), duplicateRemedy(double, number), number)
+		c.add(
+			DuplicateVersion,
+			number,
+			double,
+			"%s: %s; until then nothing is encrypted under version %d, and Decrypt tries each",
+			each(
+				double,
+				func(v View) string { return describeVersion(v.Objects, number) },
+			),
+			duplicateRemedy(double, number),
+			number,
+		)
 	}
 	if len(single) < 2 {
 		return
@@ -137,8 +204,8 @@ func (c *comparison) version(number uint32, usable []View) {
 	c.attributes(number, single)
 }
 
-// attributes compares the one object of each HSM. What the proxy never uses is a finding of its own: vendors
-// have defaults of their own for it, which then differ for every key.
+// attributes compares the single object of each HSM. Usages that the proxy never needs are a
+// finding of their own, because vendors have different defaults for every key.
 func (c *comparison) attributes(number uint32, single []View) {
 	first := single[0].object(number)
 	switch {
@@ -146,20 +213,34 @@ func (c *comparison) attributes(number uint32, single []View) {
 		c.add(AttributesDiffer, number, single, "%s: only what all allow is used; make them equal",
 			each(single, func(v View) string { return describeAttributes(v.object(number)) }))
 	case slices.ContainsFunc(single[1:], func(v View) bool { return !sameAttributes(v.object(number), first) }):
-		c.add(UnusedDiffer, number, single, "%s: nothing that the proxy uses; vendors have different defaults",
-			each(single, func(v View) string { return "a key that " + describeUsage(v.object(number).Usage&^neededUsage) }))
+		c.add(
+			UnusedDiffer,
+			number,
+			single,
+			"%s: nothing that the proxy uses; vendors have different defaults",
+			each(
+				single,
+				func(v View) string { return "a key that " + describeUsage(v.object(number).Usage&^neededUsage) },
+			),
+		)
 	}
 }
 
-// foreignKeys compares keys that are not AES-256 keys: as a whole, for nothing uses their versions.
+// foreignKeys compares keys that are not AES-256 as a whole, because nothing uses their versions.
 func (c *comparison) foreignKeys(foreign []View) {
 	first := outline(foreign[0])
 	if slices.ContainsFunc(foreign[1:], func(v View) bool { return outline(v) != first }) {
-		c.add(AttributesDiffer, 0, foreign, "%s: no key that Encrypt and Decrypt can use, and not the same everywhere", each(foreign, outline))
+		c.add(
+			AttributesDiffer,
+			0,
+			foreign,
+			"%s: no key that Encrypt and Decrypt can use, and not the same everywhere",
+			each(foreign, outline),
+		)
 	}
 }
 
-// count is how many AES-256 objects stand for a version.
+// count returns the number of AES-256 objects with a version.
 func (v View) count(number uint32) int {
 	n := 0
 	for _, o := range v.Objects {
@@ -170,9 +251,12 @@ func (v View) count(number uint32) int {
 	return n
 }
 
-// object is the AES-256 object of a version that there is.
+// object returns the AES-256 object with a version, which must exist.
 func (v View) object(number uint32) hsm.Object {
-	i := slices.IndexFunc(v.Objects, func(o hsm.Object) bool { return o.IsAES256() && o.Version() == number })
+	i := slices.IndexFunc(
+		v.Objects,
+		func(o hsm.Object) bool { return o.IsAES256() && o.Version() == number },
+	)
 	return v.Objects[i]
 }
 
@@ -209,27 +293,27 @@ func names(views []View) []string {
 	return list
 }
 
-// hold is "a holds" or "a, b hold".
+// hold returns "a holds" or "a, b hold".
 func hold(views []View) string {
 	return strings.Join(names(views), ", ") + plural(views, " holds", " hold")
 }
 
-// doNot is "b does" or "b, c do", and whether that is old knowledge.
+// doNot returns "b does" or "b, c do", and says if that is only what was last seen.
 func doNot(views []View) string {
 	return strings.Join(names(views), ", ") + lastSeen(views) + plural(views, " does", " do")
 }
 
-func plural(views []View, one, many string) string { return Choose(len(views) == 1, one, many) }
+func plural(views []View, one, many string) string { return choose(len(views) == 1, one, many) }
 
-// Choose is yes if first, else no.
-func Choose(first bool, yes, no string) string {
+// choose returns yes if first, else no.
+func choose(first bool, yes, no string) string {
 	if first {
 		return yes
 	}
 	return no
 }
 
-// lastSeen marks what an HSM that is away held when it was last seen.
+// lastSeen returns a remark if an HSM is away, so that its keys are known as last seen.
 func lastSeen(views []View) string {
 	if slices.ContainsFunc(views, func(v View) bool { return v.Away }) {
 		return " (away, so as last seen)"
@@ -237,7 +321,7 @@ func lastSeen(views []View) string {
 	return ""
 }
 
-// each is what is to be said of each HSM, one after the other.
+// each joins a statement about each HSM.
 func each(views []View, say func(View) string) string {
 	var parts []string
 	for _, v := range views {
@@ -246,7 +330,7 @@ func each(views []View, say func(View) string) string {
 	return strings.Join(parts, ", ")
 }
 
-// specs are the kinds of keys under a label.
+// specs lists the key types under a label.
 func specs(v View) string {
 	var list []string
 	for _, o := range v.Objects {
@@ -256,7 +340,7 @@ func specs(v View) string {
 	return strings.Join(slices.Compact(list), " and ")
 }
 
-// outline is everything about the objects under a label that must be alike, in an order of its own.
+// outline describes all attributes that must be equal, in a fixed order.
 func outline(v View) string {
 	var list []string
 	for _, o := range v.Objects {
@@ -267,7 +351,12 @@ func outline(v View) string {
 }
 
 func describeAttributes(o hsm.Object) string {
-	return fmt.Sprintf("(%s, %s, %s)", describeUsage(o.Usage), Choose(o.Sensitive, "sensitive", "not sensitive"), Choose(o.Extractable, "extractable", "not extractable"))
+	return fmt.Sprintf(
+		"(%s, %s, %s)",
+		describeUsage(o.Usage),
+		choose(o.Sensitive, "sensitive", "not sensitive"),
+		choose(o.Extractable, "extractable", "not extractable"),
+	)
 }
 
 // usageNames are the usages in the order of their bits.
@@ -285,5 +374,5 @@ func usageList(usage hsm.Usage) []string {
 
 func describeUsage(usage hsm.Usage) string {
 	list := usageList(usage)
-	return "may " + Choose(len(list) > 0, strings.Join(list, "+"), "do nothing")
+	return "may " + choose(len(list) > 0, strings.Join(list, "+"), "do nothing")
 }

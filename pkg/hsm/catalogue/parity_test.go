@@ -28,7 +28,10 @@ func with(object hsm.Object, change func(*hsm.Object)) hsm.Object {
 func TestCompare(t *testing.T) {
 	one, two := []hsm.Object{aes256(1)}, []hsm.Object{aes256(1), aes256(2)}
 	unwrapped := with(aes256(1), func(o *hsm.Object) { o.Sensitive = true })
-	generated := with(unwrapped, func(o *hsm.Object) { o.AlwaysSensitive, o.NeverExtractable, o.Local = true, true, true })
+	generated := with(
+		unwrapped,
+		func(o *hsm.Object) { o.AlwaysSensitive, o.NeverExtractable, o.Local = true, true, true },
+	)
 	extractable := with(aes256(1), func(o *hsm.Object) { o.Extractable = true })
 	aes128 := aesWith(128, both, hsm.VersionID(1))
 
@@ -137,12 +140,14 @@ func TestLostVersions(t *testing.T) {
 				hsms = append(hsms, v.Name)
 			}
 			p := NewParity(hsms, "", test.policy)
-			p.Once["k"] = test.once
+			p.WasComplete["k"] = test.once
 			for _, number := range test.diverged {
-				p.Diverged[hsm.KeyRef{Label: "k", Version: number}] = Finding{HSMs: []string{"a", "b"}}
+				p.Diverged[hsm.KeyRef{Label: "k", Version: number}] = Finding{
+					HSMs: []string{"a", "b"},
+				}
 			}
 			key := NewKey("k", test.views)
-			p.Judge(key)
+			p.Record(key)
 			version, err := key.EncryptVersion()
 			if version != test.version || (err == nil) != (test.version != 0) {
 				t.Errorf("got %d, %v; want %d", version, err, test.version)
@@ -160,7 +165,8 @@ func TestLostVersions(t *testing.T) {
 	}
 }
 
-// BenchmarkCompare is what the comparison of all listings costs: 10,000 keys on two HSMs, alike; and
+// BenchmarkCompare is what the comparison of all listings costs: 10,000 keys on two HSMs, alike;
+// and
 // a second HSM that is empty.
 func BenchmarkCompare(b *testing.B) {
 	for _, test := range []struct {
@@ -182,7 +188,8 @@ func BenchmarkCompare(b *testing.B) {
 	}
 }
 
-// BenchmarkCrossPlan is what a changed catalogue costs the comparison of key material: 10,000 keys, in lists by urgency.
+// BenchmarkCrossPlan is what a changed catalogue costs the comparison of key material: 10,000 keys,
+// in lists by urgency.
 func BenchmarkCrossPlan(b *testing.B) {
 	c := &Catalogue{Keys: map[string]*Key{}}
 	views := holding([]hsm.Object{aes256(1)}, []hsm.Object{aes256(1)})
@@ -190,7 +197,7 @@ func BenchmarkCrossPlan(b *testing.B) {
 		label := fmt.Sprintf("key-%d", i)
 		c.Keys[label] = NewKey(label, views)
 	}
-	var crosses Comparisons
+	var crosses CrossChecks
 	b.ReportAllocs()
 	for b.Loop() {
 		crosses.plan(c, 3, "")

@@ -1,8 +1,8 @@
 package catalogue
 
-// Which keys of an HSM may be used although its token has changed. A token that was replaced, or
-// whose key objects changed while it was away, may hold other material under the same labels: it
-// serves no key before that key was compared with another HSM (requirement R6).
+// Which keys of an HSM may be used after its token changed. A token that was replaced, or whose key
+// objects changed while it was away, may hold other material under the same labels. It serves no
+// key before that key was compared with another HSM (requirement R6).
 
 import (
 	"maps"
@@ -13,23 +13,25 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// Trust is what is known of one HSM's copies of the keys. The zero value trusts all.
+// Trust records which key copies of one HSM may be used. The zero value trusts all. It is safe for
+// concurrent use.
 type Trust struct {
 	Limited atomic.Bool // read by every request; the rest only where this is set
 
-	mu       sync.Mutex
-	all      bool                // only what is in verified may be used
-	verified map[hsm.KeyRef]bool // with all
-	held     map[hsm.KeyRef]bool // without all: these may not be used
-	reason   string              // for the operator
+	mu         sync.Mutex
+	all        bool                // only what is in verified may be used
+	verified   map[hsm.KeyRef]bool // with all
+	distrusted map[hsm.KeyRef]bool // without all: these may not be used
+	reason     string              // for the operator
 }
 
-// Clone is for another token under the same name: what is found out of one is not true of both.
+// Clone returns a copy for another token with the same name: results for one token do not apply to
+// the other.
 func (t *Trust) Clone() *Trust {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := &Trust{
-		all: t.all, verified: maps.Clone(t.verified), held: maps.Clone(t.held),
+		all: t.all, verified: maps.Clone(t.verified), distrusted: maps.Clone(t.distrusted),
 		reason: t.reason,
 	}
 	c.Limited.Store(t.Limited.Load())
@@ -46,31 +48,31 @@ func (t *Trust) Allows(ref hsm.KeyRef) bool {
 	if t.all {
 		return t.verified[ref]
 	}
-	return !t.held[ref]
+	return !t.distrusted[ref]
 }
 
-// HoldAll trusts no key any more.
-func (t *Trust) HoldAll(reason string) {
+// DistrustAll stops trusting any key.
+func (t *Trust) DistrustAll(reason string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.all, t.verified, t.held = true, map[hsm.KeyRef]bool{}, nil
+	t.all, t.verified, t.distrusted = true, map[hsm.KeyRef]bool{}, nil
 	t.reason = reason
 	t.Limited.Store(true)
 }
 
-// Hold does not trust these versions any more.
-func (t *Trust) Hold(refs []hsm.KeyRef, reason string) {
+// Distrust stops trusting these versions.
+func (t *Trust) Distrust(refs []hsm.KeyRef, reason string) {
 	if len(refs) == 0 {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.held == nil {
-		t.held = map[hsm.KeyRef]bool{}
+	if t.distrusted == nil {
+		t.distrusted = map[hsm.KeyRef]bool{}
 	}
 	for _, ref := range refs {
 		delete(t.verified, ref)
-		t.held[ref] = true
+		t.distrusted[ref] = true
 	}
 	if !t.Limited.Load() {
 		t.reason = reason
@@ -78,7 +80,7 @@ func (t *Trust) Hold(refs []hsm.KeyRef, reason string) {
 	t.Limited.Store(true)
 }
 
-// Verify trusts a version: it was compared, or has decrypted what another HSM encrypted.
+// Verify trusts a version that was compared, or that has decrypted what another HSM encrypted.
 func (t *Trust) Verify(ref hsm.KeyRef) {
 	if !t.Limited.Load() {
 		return
@@ -88,13 +90,14 @@ func (t *Trust) Verify(ref hsm.KeyRef) {
 	if t.all {
 		t.verified[ref] = true
 	}
-	delete(t.held, ref)
-	if !t.all && len(t.held) == 0 {
+	delete(t.distrusted, ref)
+	if !t.all && len(t.distrusted) == 0 {
 		t.Limited.Store(false)
 	}
 }
 
-// Release ends the limits once none of the versions that the HSM holds is left to compare.
+// Release ends all limits if every version that the HSM holds was verified. It reports whether it
+// did.
 func (t *Trust) Release(holds []hsm.KeyRef) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -102,17 +105,17 @@ func (t *Trust) Release(holds []hsm.KeyRef) bool {
 		return false
 	}
 	for _, ref := range holds {
-		if t.all && !t.verified[ref] || t.held[ref] {
+		if t.all && !t.verified[ref] || t.distrusted[ref] {
 			return false
 		}
 	}
-	t.all, t.verified, t.held = false, nil, nil
+	t.all, t.verified, t.distrusted = false, nil, nil
 	t.Limited.Store(false)
 	return true
 }
 
-// Why is for the operator: why keys are not trusted, "" if all are.
-func (t *Trust) Why() string {
+// Reason returns why some keys are not trusted, or "".
+func (t *Trust) Reason() string {
 	if !t.Limited.Load() {
 		return ""
 	}
@@ -121,8 +124,8 @@ func (t *Trust) Why() string {
 	return t.reason
 }
 
-// WasThere reports whether the very same object was known before.
-func WasThere(before []hsm.Object, object hsm.Object) bool {
+// ContainsObject reports whether the list contains the same object.
+func ContainsObject(before []hsm.Object, object hsm.Object) bool {
 	return slices.ContainsFunc(before, func(o hsm.Object) bool {
 		return hsm.SameObjects([]hsm.Object{o}, []hsm.Object{object})
 	})

@@ -1,10 +1,9 @@
-// Package decide holds the decisions of one request as pure functions: how it goes on when an HSM is
-// slow or all of them failed, and whether a ciphertext is proven to be bad.
+// Package decide holds the decisions of one request as pure functions: how it continues when an HSM
+// is slow or all of them failed, and whether a ciphertext is proven to be invalid.
 package decide
 
-// How a request goes on when an HSM is slow, and when all of them failed: whether it asks another
-// HSM, waits, or gives up. Both decisions are pure functions of what the request knows at that
-// moment; race.go gathers that and carries the decision out.
+// What a request does next: ask another HSM, wait, or give up. Package group collects the state and
+// carries out the decision.
 
 import (
 	"time"
@@ -21,121 +20,120 @@ const (
 	GiveUp
 )
 
-// reason says why a step is taken.
+// reason is why.
 type reason string
 
-// SlowCall is what a request knows when a call has no answer yet.
+// SlowCall is the state of a request when a call has no answer yet.
 type SlowCall struct {
 	Ended   bool // there is an answer, or the time of the request is up
-	Beside  bool // another HSM, which may still answer in time, is being asked
+	Hedged  bool // another HSM, which may still answer in time, is being asked
 	Overdue bool // it lasts longer than the attempt timeout, and not only longer than usual
 	Failing bool // its HSM is out of service, and the probes of it fail
 
-	Others catalogue.Set // HSMs that may hold the key and are not being asked
-	Able   catalogue.Set // of these, those that can be expected to answer
-	Quick  catalogue.Set // of these, those that probably answer in the time that is left
-	Free   catalogue.Set // of others, those with a free session
+	Others    catalogue.Set // HSMs that may hold the key and are not being asked
+	Available catalogue.Set // of these, those that can be expected to answer
+	Fast      catalogue.Set // of these, those that probably answer in the time that is left
+	Free      catalogue.Set // of others, those with a free session
 }
 
-// The reasons for what is done about a slow call.
+// The reasons of SlowCall.Next.
 const (
-	hasEnded    reason = "the request has ended"
-	nobodyElse  reason = "no other HSM holds the key"
-	besideSlow  reason = "another HSM is being asked"
-	LastResort  reason = "no HSM can be expected to answer: one with a free session is tried"
-	nobodyQuick reason = "no other HSM would be quicker"
-	failover    reason = "failover: the call is overdue"
-	Hedge       reason = "hedge: the call is slow"
+	ended         reason = "the request has ended"
+	noOtherHolder reason = "no other HSM holds the key"
+	alreadyHedged reason = "another HSM is being asked"
+	LastResort    reason = "no HSM can be expected to answer: one with a free session is tried"
+	noFasterHSM   reason = "no other HSM would be quicker"
+	failover      reason = "failover: the call is overdue"
+	Hedge         reason = "hedge: the call is slow"
 )
 
-// Next is wait or askAnother. A hedge is a guess, for which the group has a budget: the caller
-// waits if that is spent. A failover is not, and no budget holds it back. Nor is there one for the
-// last resort; but then nobody waits in line: a pair that is overloaded has no use for twice the
-// load.
+// Next returns wait or AskAnother. A hedge is a guess, so it needs the group's hedge budget; the
+// caller waits if that is spent. A failover needs no budget. Neither does the last resort, but it
+// only goes to a free session, because an overloaded pair must not get twice the load.
 func (s SlowCall) Next() (step, reason) {
 	switch {
 	case s.Ended:
-		return wait, hasEnded
+		return wait, ended
 	case s.Others == 0:
-		return wait, nobodyElse
-	case s.Beside:
-		return wait, besideSlow
-	case s.Overdue && s.Failing && s.Able == 0 && s.Free != 0:
+		return wait, noOtherHolder
+	case s.Hedged:
+		return wait, alreadyHedged
+	case s.Overdue && s.Failing && s.Available == 0 && s.Free != 0:
 		return AskAnother, LastResort
-	case s.Quick == 0:
-		return wait, nobodyQuick
+	case s.Fast == 0:
+		return wait, noFasterHSM
 	case s.Overdue:
 		return AskAnother, failover
 	}
 	return AskAnother, Hedge
 }
 
-// RoundPauses are the waits before all HSMs are asked again. Together they are longer than the start
-// of a new process, confinement included, takes on a busy machine.
+// RoundPauses are the pauses before all HSMs are asked again. Their sum is longer than the start of
+// a new process takes on a busy machine.
 var RoundPauses = [...]time.Duration{
 	2 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond,
 	50 * time.Millisecond,
 }
 
 const (
-	// CrashesEnough: a request under which so many processes ended is not tried again. It may be
-	// the cause, by a fault of the module that only it meets, and must not end them again and again.
-	CrashesEnough = 3
-	// leastTime is what a further round needs of the request's time.
-	leastTime = 5 * time.Millisecond
-	// doubtRounds: a ciphertext that was refused without proof is tried so often again. The token
-	// has repeated the call itself.
-	doubtRounds = 1
+	// MaxCrashes is how many processes may end during one request. The request may be the cause,
+	// through a fault of the module, and must not end them again and again.
+	MaxCrashes = 3
+	// minTime is what another round needs of the time of the request.
+	minTime = 5 * time.Millisecond
+	// unprovenRounds is how often a ciphertext that was refused without proof is tried again. The
+	// token has repeated the call itself.
+	unprovenRounds = 1
 )
 
-// FailedRound is what a request knows when every HSM that it could ask was asked in vain.
+// FailedRound is the state of a request when every HSM that it could ask failed.
 type FailedRound struct {
-	Number  int  // from 0
-	Crashes int  // processes that ended under the request
-	Refused bool // an HSM has a verdict against the ciphertext: only a second verdict is wanted
-	Doubted bool // an HSM refused it without proof: a busy one may answer the next time
-	Passing bool // there was a fault that may pass soon: not only HSMs that are busy or a key that fails
+	Number    int  // from 0
+	Crashes   int  // processes that ended under the request
+	Refused   bool // an HSM has a verdict against the ciphertext: only a second verdict is wanted
+	Unproven  bool // an HSM refused it without proof: a busy one may answer the next time
+	Transient bool // there was a fault that may pass soon: not only HSMs that are busy or a key that fails
 
-	Left   catalogue.Set // HSMs that may hold the key and have no verdict yet
-	Able   catalogue.Set // of these, those that can be expected to answer
-	Recent bool          // one of left is in service, or was a moment ago
-	Pause  time.Duration // before the next round
-	Time   time.Duration // until the deadline of the request
+	Remaining catalogue.Set // HSMs that may hold the key and have no verdict yet
+	Available catalogue.Set // of these, those that can be expected to answer
+	Recent    bool          // one of left is in service, or was a moment ago
+	Pause     time.Duration // before the next round
+	Time      time.Duration // until the deadline of the request
 }
 
-// The reasons for what is done after a round in vain.
+// The reasons of FailedRound.Next.
 const (
-	roundsEnough  reason = "the HSMs were asked often enough"
-	crashing      reason = "the request may be what ends the processes"
-	nobodyLeft    reason = "no HSM is left to ask"
-	noSecond      reason = "no second verdict can be had"
-	nothingPasses reason = "the HSMs are busy, or it is the key: asking again does not help"
-	longOutage    reason = "the outage lasts: requests fail fast"
-	noTime        reason = "the time of the request does not allow another round"
-	mayPass       reason = "the fault may pass"
-	mayBeBusy     reason = "the refusal may mean that the HSM is busy"
+	roundLimit      reason = "the HSMs were asked often enough"
+	crashLimit      reason = "the request may be what ends the processes"
+	noHSMLeft       reason = "no HSM is left to ask"
+	noSecondVerdict reason = "no second verdict can be had"
+	notTransient    reason = "the HSMs are busy, or it is the key: asking again does not help"
+	longOutage      reason = "the outage lasts: requests fail fast"
+	noTime          reason = "the time of the request does not allow another round"
+	transientFault  reason = "the fault may pass"
+	possiblyBusy    reason = "the refusal may mean that the HSM is busy"
 )
 
-// Next is askAnother, after the pause of this round, or giveUp.
+// Next returns AskAnother, after the pause of this round, or GiveUp.
 func (f FailedRound) Next() (step, reason) {
-	again := mayPass
+	again := transientFault
 	switch {
 	case f.Number >= len(RoundPauses):
-		return GiveUp, roundsEnough
-	case f.Crashes >= CrashesEnough:
-		return GiveUp, crashing
-	case f.Left == 0:
-		return GiveUp, nobodyLeft
-	case f.Refused && f.Able == 0:
-		return GiveUp, noSecond
-	case f.Doubted && f.Number < doubtRounds:
-		again = mayBeBusy
-	case !f.Passing:
-		return GiveUp, nothingPasses
+		return GiveUp, roundLimit
+	case f.Crashes >= MaxCrashes:
+		return GiveUp, crashLimit
+	case f.Remaining == 0:
+		return GiveUp, noHSMLeft
+	case f.Refused && f.Available == 0:
+		return GiveUp, noSecondVerdict
+	case f.Unproven && f.Number < unprovenRounds:
+		again = possiblyBusy
+	case !f.Transient:
+		return GiveUp, notTransient
 	case !f.Recent:
 		return GiveUp, longOutage
 	}
-	if f.Time < f.Pause+leastTime {
+	if f.Time < f.Pause+minTime {
 		return GiveUp, noTime
 	}
 	return AskAnother, again

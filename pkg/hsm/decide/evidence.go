@@ -1,8 +1,8 @@
 package decide
 
-// Whether a ciphertext is bad. KMS treats that answer as final and tells its caller that the data is
-// corrupt, so it needs proof (requirement D2): a definite code from an HSM whose key material was
-// compared since it joined, or the same verdict from a second HSM.
+// Whether a ciphertext is invalid. KMS treats that answer as final and tells its caller that the
+// data is corrupt, so it needs proof (requirement D2): a definite code from an HSM whose key
+// material was compared since it joined, or the same verdict from a second HSM.
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// RefusalKind is how sure an HSM is that a ciphertext does not authenticate.
+// RefusalKind is how certain an HSM is that a ciphertext does not authenticate.
 type RefusalKind uint8
 
 const (
@@ -20,7 +20,7 @@ const (
 	definiteRefusal                     // ErrInvalidCiphertext
 )
 
-// RefusalOf is what the error of a Decrypt says of the ciphertext.
+// RefusalOf returns what the error of a Decrypt says about the ciphertext.
 func RefusalOf(err error) RefusalKind {
 	switch {
 	case err == nil:
@@ -35,7 +35,7 @@ func RefusalOf(err error) RefusalKind {
 	return NoRefusal
 }
 
-// Evidence is one HSM's refusal of a ciphertext, and what is known of that HSM.
+// Evidence is one HSM's refusal of a ciphertext, and what is known about that HSM.
 type Evidence struct {
 	Kind     RefusalKind
 	Compared bool // its material for the key was compared since it joined, and agreed
@@ -44,7 +44,7 @@ type Evidence struct {
 	Last     bool // no other HSM that may hold the key can be asked
 }
 
-// Proves reports whether the ciphertext is bad beyond doubt.
+// Proves reports whether the ciphertext is proven to be invalid.
 func (e Evidence) Proves() bool {
 	switch {
 	case e.Kind < ambiguousRefusal:

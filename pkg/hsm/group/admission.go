@@ -1,7 +1,7 @@
 package group
 
-// Which HSM may be asked for a key although its token has changed: what a new token, or one whose
-// objects changed while it was away, is held back from, and when it is released (requirement R6).
+// Admission: which keys an HSM may serve after its token was replaced or its key objects changed
+// while it was away, and when these limits end (requirement R6).
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 	"xks-proxy/pkg/hsm/catalogue"
 )
 
-// trusted leaves the members of a set whose copy of a key version may be used.
+// trusted returns the members of a set whose copy of a key version may be used.
 func (g *Group) trusted(set catalogue.Set, ref hsm.KeyRef) catalogue.Set {
 	if len(g.members) == 1 {
 		return set // there is no other to compare it with
@@ -25,16 +25,16 @@ func (g *Group) trusted(set catalogue.Set, ref hsm.KeyRef) catalogue.Set {
 	return set
 }
 
-// incarnation is the token's, 0 where it cannot tell.
+// incarnation returns the incarnation of the member's token, or 0 if the token does not count it.
 func (m *member) incarnation() uint64 {
-	if m.watched == nil {
+	if m.supervised == nil {
 		return 0
 	}
-	return m.watched.Incarnation()
+	return m.supervised.Incarnation()
 }
 
-// admit looks at the identity of the token that a new process has opened, before any request is
-// answered by it. The request that meets the new process first does it.
+// admit checks the identity of the token that a new process has opened. The first request that
+// meets the new process does it, before that process answers any request.
 func (g *Group) admit(m *member) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -43,36 +43,42 @@ func (g *Group) admit(m *member) {
 		return
 	}
 	g.identify(m)
-	g.crosses.Rejoin(m.bit)
+	g.crossChecks.InvalidateMember(m.bit)
 	m.vetting.Store(true)
 	m.admitted.Store(now)
-	nudge(m.refresh)
+	wake(m.refresh)
 }
 
-// identify compares the token's serial number with that of the one that was there before.
-// Group.mu is held.
+// identify compares the serial number of the token with that of the previous one. Requires
+// Group.mu.
 func (g *Group) identify(m *member) {
 	serial := m.Token.Info().Serial
 	var reason string
 	switch {
-	case m.serial == serial && m.known:
+	case m.serial == serial && m.serialKnown:
 		return
-	case m.known:
-		reason = fmt.Sprintf("its token was replaced: serial number %q, before %q", serial, m.serial)
+	case m.serialKnown:
+		reason = fmt.Sprintf(
+			"its token was replaced: serial number %q, before %q",
+			serial,
+			m.serial,
+		)
 	case g.established:
 		reason = fmt.Sprintf("it is new in this group (serial number %q)", serial)
 	}
-	m.serial, m.known = serial, true
+	m.serial, m.serialKnown = serial, true
 	if reason == "" || len(g.members) == 1 {
 		return
 	}
-	m.trust.HoldAll(reason)
-	g.log.Error("the HSM serves no key before that key was compared with another HSM, because "+reason,
-		zap.String("hsm", m.Name))
+	m.trust.DistrustAll(reason)
+	g.log.Error(
+		"the HSM serves no key before that key was compared with another HSM, because "+reason,
+		zap.String("hsm", m.Name),
+	)
 }
 
-// vet is called with what the first listing after an admission showed. Group.mu is held, and
-// m.objects is what was known before.
+// vet checks the first listing after an admission; m.objects still holds what was known before.
+// Requires Group.mu.
 func (g *Group) vet(m *member, now map[string][]hsm.Object) {
 	if !m.vetting.Load() || len(g.members) == 1 {
 		return
@@ -84,20 +90,28 @@ func (g *Group) vet(m *member, now map[string][]hsm.Object) {
 		}
 		for _, object := range now[label] {
 			ref := hsm.KeyRef{Label: label, Version: object.Version()}
-			if object.IsAES256() && !catalogue.WasThere(m.objects[label], object) && g.heldElsewhere(m, ref) {
+			if object.IsAES256() && !catalogue.ContainsObject(m.objects[label], object) &&
+				g.heldElsewhere(m, ref) {
 				changed = append(changed, ref)
 			}
 		}
 	}
-	m.trust.Hold(changed, "key objects changed while it was away")
+	m.trust.Distrust(changed, "key objects changed while it was away")
 	if len(changed) > 0 {
-		g.log.Warn("key objects changed while the HSM was away: it does not serve these keys before they were compared",
-			zap.String("hsm", m.Name), zap.Int("versions", len(changed)), zap.String("first", changed[0].Label))
+		g.log.Warn(
+			"key objects changed while the HSM was away: it does not serve these keys before they were compared",
+			zap.String(
+				"hsm",
+				m.Name,
+			),
+			zap.Int("versions", len(changed)),
+			zap.String("first", changed[0].Label),
+		)
 	}
 }
 
-// heldElsewhere reports whether another member is known to hold the version and may use it: a
-// version that changed everywhere, because it was made while the proxy was down, is not held back.
+// heldElsewhere reports whether another member holds the version and may use it. A version that
+// changed on all HSMs, such as one created while the proxy was down, is not held back.
 func (g *Group) heldElsewhere(m *member, ref hsm.KeyRef) bool {
 	key := g.catalogue.Load().Keys[ref.Label]
 	if key == nil {
@@ -107,7 +121,7 @@ func (g *Group) heldElsewhere(m *member, ref hsm.KeyRef) bool {
 	return v != nil && g.trusted(v.Usable()&^m.bit, ref) != 0
 }
 
-// admitAll admits the tokens of all members. It returns the incarnation of each.
+// admitAll admits the tokens of all members and returns their incarnations.
 func (g *Group) admitAll() map[*member]uint64 {
 	tokens := map[*member]uint64{}
 	for _, m := range g.members {
@@ -119,7 +133,7 @@ func (g *Group) admitAll() map[*member]uint64 {
 	return tokens
 }
 
-// unreplaced are the members that still have the tokens given.
+// unreplaced returns the members that still have these tokens.
 func (g *Group) unreplaced(tokens map[*member]uint64) catalogue.Set {
 	var set catalogue.Set
 	for _, m := range g.members {
@@ -130,9 +144,9 @@ func (g *Group) unreplaced(tokens map[*member]uint64) catalogue.Set {
 	return set
 }
 
-// believe trusts the versions that a comparison of these tokens found to agree. Group.mu, which
-// admit holds as well, is not held: a token that comes now is not mistaken for the one compared.
-func (g *Group) believe(set catalogue.Set, ref hsm.KeyRef, tokens map[*member]uint64) {
+// markVerified trusts the versions that a comparison of these tokens found equal. It takes
+// Group.mu, as admit does, so a token that arrives now is not mistaken for the one compared.
+func (g *Group) markVerified(set catalogue.Set, ref hsm.KeyRef, tokens map[*member]uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	set &= g.unreplaced(tokens)
@@ -143,7 +157,7 @@ func (g *Group) believe(set catalogue.Set, ref hsm.KeyRef, tokens map[*member]ui
 	}
 }
 
-// releaseTrust ends the limits of an HSM all of whose keys were compared. It looks at every key.
+// releaseTrust ends the limits of an HSM once all its keys were compared. It looks at every key.
 func (g *Group) releaseTrust(m *member) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -161,13 +175,16 @@ func (g *Group) releaseTrust(m *member) {
 	if !m.trust.Release(holds) {
 		return
 	}
-	g.log.Info("every key of the HSM was compared: it serves all of them again", zap.String("hsm", m.Name))
+	g.log.Info(
+		"every key of the HSM was compared: it serves all of them again",
+		zap.String("hsm", m.Name),
+	)
 	m.unsaved = true
-	nudge(m.refresh) // which writes down what it holds now
+	wake(m.refresh) // which writes down what it holds now
 }
 
-// limits reports whether any HSM waits for comparisons.
-func (g *Group) limits() bool {
+// anyLimited reports whether an HSM waits for comparisons.
+func (g *Group) anyLimited() bool {
 	for _, m := range g.members {
 		if m.trust.Limited.Load() {
 			return true

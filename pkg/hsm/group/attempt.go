@@ -1,7 +1,7 @@
 package group
 
-// Encrypt and Decrypt of a group: what one request asks of its HSMs, and what it
-// makes of their answers. How they are asked is in race.go.
+// Encrypt and Decrypt of a group: the operation on an HSM, and the error if no HSM answers.
+// request.go asks the HSMs.
 
 import (
 	"context"
@@ -20,13 +20,17 @@ type Trace struct {
 	Faults   []error // of the HSMs asked in vain, in order
 }
 
-// Encrypt is Token.Encrypt on whichever HSM can. The version is one that
-// Key.EncryptVersion gave. Errors are those of Token; ErrUnavailable
-// and ErrTimeout say that no HSM that holds the key could serve it. ctx needs a
-// deadline: what is slow is waited for until then.
+// Encrypt encrypts on any HSM that can, with a version from Key.EncryptVersion. The errors are
+// those of hsm.Token; ErrUnavailable and ErrTimeout mean that no HSM with the key could serve the
+// request. ctx needs a deadline: the group waits for slow HSMs until then.
 //
-// An HSM named in apart is passed over for one of the same priority, if that is in service.
-func (g *Group) Encrypt(ctx context.Context, ref hsm.KeyRef, aad, plaintext []byte, apart ...string) (hsm.Sealed, Trace, error) {
+// HSMs named in apart are skipped if another one of the same priority is in service.
+func (g *Group) Encrypt(
+	ctx context.Context,
+	ref hsm.KeyRef,
+	aad, plaintext []byte,
+	apart ...string,
+) (hsm.Sealed, Trace, error) {
 	return serve(ctx, g, ref, apart, operation[hsm.Sealed]{
 		need: hsm.CanEncrypt,
 		call: func(ctx context.Context, t hsm.Token) (hsm.Sealed, error) {
@@ -36,85 +40,162 @@ func (g *Group) Encrypt(ctx context.Context, ref hsm.KeyRef, aad, plaintext []by
 			}
 			return sealed, err
 		},
-		drop: func(hsm.Sealed) {},
+		discard: func(hsm.Sealed) {},
 	})
 }
 
-// Decrypt is Token.Decrypt on whichever HSM can; apart is as for Encrypt. ErrInvalidCiphertext is
-// proven (verdict.go); without proof the error is ErrUnavailable.
-func (g *Group) Decrypt(ctx context.Context, ref hsm.KeyRef, aad []byte, sealed hsm.Sealed, apart ...string) ([]byte, Trace, error) {
-	return serve(ctx, g, ref, apart, opening(ref, aad, sealed))
+// Decrypt decrypts on any HSM that can; apart works as in Encrypt. ErrInvalidCiphertext is proven
+// (verdict.go). Without proof the error is ErrUnavailable.
+func (g *Group) Decrypt(
+	ctx context.Context,
+	ref hsm.KeyRef,
+	aad []byte,
+	sealed hsm.Sealed,
+	apart ...string,
+) ([]byte, Trace, error) {
+	return serve(ctx, g, ref, apart, decryption(ref, aad, sealed))
 }
 
-// verify is Decrypt of a ciphertext that was just made. That it is good is known, so the first HSM
-// that refuses it ends the matter, with ErrInvalidCiphertext: it could not read the data later.
-func (g *Group) verify(ctx context.Context, ref hsm.KeyRef, aad []byte, sealed hsm.Sealed, apart ...string) ([]byte, Trace, error) {
-	op := opening(ref, aad, sealed)
+// verify decrypts a ciphertext that was just made and is known to be good. The first HSM that
+// refuses it ends the request with ErrInvalidCiphertext.
+func (g *Group) verify(
+	ctx context.Context,
+	ref hsm.KeyRef,
+	aad []byte,
+	sealed hsm.Sealed,
+	apart ...string,
+) ([]byte, Trace, error) {
+	op := decryption(ref, aad, sealed)
 	op.verifies = true
 	return serve(ctx, g, ref, apart, op)
 }
 
-func opening(ref hsm.KeyRef, aad []byte, sealed hsm.Sealed) operation[[]byte] {
+func decryption(ref hsm.KeyRef, aad []byte, sealed hsm.Sealed) operation[[]byte] {
 	return operation[[]byte]{
 		need: hsm.CanDecrypt,
 		call: func(ctx context.Context, t hsm.Token) ([]byte, error) {
 			plaintext, err := t.Decrypt(ctx, ref, aad, sealed)
 			if err == nil && len(plaintext) != len(sealed.Ciphertext) {
 				clear(plaintext)
-				err = &hsm.Error{Op: "decrypt", Kind: hsm.ErrUnavailable, Detail: fmt.Sprintf("the HSM answered %d bytes for %d", len(plaintext), len(sealed.Ciphertext))}
+				err = &hsm.Error{
+					Op:   "decrypt",
+					Kind: hsm.ErrUnavailable,
+					Detail: fmt.Sprintf(
+						"the HSM answered %d bytes for %d",
+						len(plaintext),
+						len(sealed.Ciphertext),
+					),
+				}
 			}
 			return plaintext, err
 		},
-		drop: func(plaintext []byte) { clear(plaintext) },
+		discard: func(plaintext []byte) { clear(plaintext) },
 	}
 }
 
-// checkSealed refuses what KMS could not use (requirement E2): better another
-// HSM's answer than a ciphertext that cannot be decrypted.
+// checkSealed rejects output that KMS could not use (requirement E2), so that another HSM is asked.
 func checkSealed(s hsm.Sealed, plaintext int) error {
-	if len(s.Ciphertext) == plaintext && len(s.Tag) == hsm.TagSize && (len(s.IV) == hsm.IVSize || len(s.IV) == hsm.LongIVSize) {
+	if len(s.Ciphertext) == plaintext && len(s.Tag) == hsm.TagSize &&
+		(len(s.IV) == hsm.IVSize || len(s.IV) == hsm.LongIVSize) {
 		return nil
 	}
 	return &hsm.Error{Op: "encrypt", Kind: hsm.ErrUnavailable,
-		Detail: fmt.Sprintf("the HSM answered %d bytes of ciphertext for %d, a tag of %d, an IV of %d", len(s.Ciphertext), plaintext, len(s.Tag), len(s.IV))}
+		Detail: fmt.Sprintf(
+			"the HSM answered %d bytes of ciphertext for %d, a tag of %d, an IV of %d",
+			len(s.Ciphertext),
+			plaintext,
+			len(s.Tag),
+			len(s.IV),
+		)}
 }
 
-// giveUp is the error of a request that no HSM answered. refusal is what HSMs said of the
-// request itself: that the key is not there, or a ciphertext under a key that is not the same on all.
-func (g *Group) giveUp(ctx context.Context, ref hsm.KeyRef, trace *Trace, refusal error) error {
+// noAnswerError returns the error of a request that no HSM answered. refusal is what an HSM said
+// about the request itself: that the key does not exist, or that the input is too large.
+func (g *Group) noAnswerError(
+	ctx context.Context,
+	ref hsm.KeyRef,
+	trace *Trace,
+	refusal error,
+) error {
 	switch {
 	case ctx.Err() != nil:
-		return &hsm.Error{Op: "serve", Kind: hsm.Timeout(ctx.Err()), Detail: fmt.Sprintf("key %q, HSMs asked in vain: %d%s", ref.Label, trace.Attempts, hsm.CauseSuffix(trace.Faults))}
+		return &hsm.Error{
+			Op:   "serve",
+			Kind: hsm.Timeout(ctx.Err()),
+			Detail: fmt.Sprintf(
+				"key %q, HSMs asked in vain: %d%s",
+				ref.Label,
+				trace.Attempts,
+				hsm.CauseSuffix(trace.Faults),
+			),
+		}
 	case len(trace.Faults) > 0 && hsm.AllOf(trace.Faults, hsm.ErrBusy):
-		return &hsm.Error{Op: "serve", Kind: hsm.ErrBusy, Detail: fmt.Sprintf("key %q%s", ref.Label, hsm.CauseSuffix(trace.Faults))}
+		return &hsm.Error{
+			Op:     "serve",
+			Kind:   hsm.ErrBusy,
+			Detail: fmt.Sprintf("key %q%s", ref.Label, hsm.CauseSuffix(trace.Faults)),
+		}
 	case len(trace.Faults) > 0:
-		return &hsm.Error{Op: "serve", Kind: hsm.ErrUnavailable, Detail: fmt.Sprintf("no HSM that holds key %q could serve it%s", ref.Label, hsm.CauseSuffix(trace.Faults))}
+		return &hsm.Error{
+			Op:   "serve",
+			Kind: hsm.ErrUnavailable,
+			Detail: fmt.Sprintf(
+				"no HSM that holds key %q could serve it%s",
+				ref.Label,
+				hsm.CauseSuffix(trace.Faults),
+			),
+		}
 	case errors.Is(refusal, hsm.ErrKeyNotFound):
-		// The HSMs that should hold it say that it is gone. Believe it after asking all.
-		key, err := g.resolver.look(ctx, ref.Label, holds(ref.Version), versionNotFound(ref))
+		// The HSMs that should hold the key say that it does not exist. Ask all before believing
+		// it.
+		key, err := g.resolver.lookup(ctx, ref.Label, holds(ref.Version), versionNotFound(ref))
 		if err == nil {
-			err = &hsm.Error{Op: "serve", Kind: hsm.ErrUnavailable, Detail: fmt.Sprintf("key %q was not found and then found again", key.Label)}
+			err = &hsm.Error{
+				Op:     "serve",
+				Kind:   hsm.ErrUnavailable,
+				Detail: fmt.Sprintf("key %q was not found and then found again", key.Label),
+			}
 		}
 		return err
 	case errors.Is(refusal, hsm.ErrTooLarge) && g.heldByDrained(ref):
-		return &hsm.Error{Op: "serve", Kind: hsm.ErrUnavailable, Detail: fmt.Sprintf("too large for the HSMs in use; one that holds key %q is drained and may take it", ref.Label)}
+		return &hsm.Error{
+			Op:   "serve",
+			Kind: hsm.ErrUnavailable,
+			Detail: fmt.Sprintf(
+				"too large for the HSMs in use; one that holds key %q is drained and may take it",
+				ref.Label,
+			),
+		}
 	case refusal != nil:
 		return refusal
 	}
-	return &hsm.Error{Op: "serve", Kind: hsm.ErrUnavailable, Detail: fmt.Sprintf("no HSM in use is known to hold version %d of key %q", ref.Version, ref.Label)}
+	return &hsm.Error{
+		Op:   "serve",
+		Kind: hsm.ErrUnavailable,
+		Detail: fmt.Sprintf(
+			"no HSM in use is known to hold version %d of key %q",
+			ref.Version,
+			ref.Label,
+		),
+	}
 }
 
-// notCompared is why an HSM does not serve a key (requirement R6).
-const notCompared = "its token or its keys have changed, and this key was not compared with another HSM since"
+// notVerified is why an HSM does not serve a key (requirement R6).
+const notVerified = "its token or its keys have changed, and this key was not compared with another HSM since"
 
-// replacedError is the fault of a call under which the HSM's process was replaced: the answer may
+// replacedError is the fault of a call during which the HSM's process was replaced: the answer may
 // come from another token.
 func replacedError(op string) error {
-	return &hsm.Error{Op: op, Kind: hsm.ErrUnavailable, Detail: "the process of the HSM was replaced during the call"}
+	return &hsm.Error{
+		Op:     op,
+		Kind:   hsm.ErrUnavailable,
+		Detail: "the process of the HSM was replaced during the call",
+	}
 }
 
-// isStatement reports whether a result says something of the key or its data. Nothing is known of a
-// token that came during the call, so what it says of them counts no more than a fault.
-func isStatement(err error) bool {
-	return err == nil || !hsm.IsFault(err) || decide.RefusalOf(err) != decide.NoRefusal || errors.Is(err, hsm.ErrKeyFault)
+// isKeyVerdict reports whether a result says something about the key or its data. If the token was
+// replaced during the call, such a result counts as a fault.
+func isKeyVerdict(err error) bool {
+	return err == nil || !hsm.IsFault(err) || decide.RefusalOf(err) != decide.NoRefusal ||
+		errors.Is(err, hsm.ErrKeyFault)
 }

@@ -38,11 +38,14 @@ func TestFaultMovesOn(t *testing.T) {
 				tokens[0].SetHook(onRequests(failWith(kind)))
 				began := time.Now()
 				sealed, trace, err := request(t, g)
-				if err != nil || trace.HSM != "b" || trace.Attempts != 2 || len(trace.Faults) != 1 || time.Since(began) != 0 {
+				if err != nil || trace.HSM != "b" || trace.Attempts != 2 ||
+					len(trace.Faults) != 1 ||
+					time.Since(began) != 0 {
 					t.Fatalf("got %v, %+v after %v", err, trace, time.Since(began))
 				}
 				wantError(t, trace.Faults[0], kind)
-				if !strings.HasPrefix(trace.Faults[0].Error(), "a: encrypt: ") || !strings.Contains(trace.Faults[0].Error(), "CKR_DEVICE_ERROR (0x30)") {
+				if !strings.HasPrefix(trace.Faults[0].Error(), "a: encrypt: ") ||
+					!strings.Contains(trace.Faults[0].Error(), "CKR_DEVICE_ERROR (0x30)") {
 					t.Errorf("the fault does not say where and what: %v", trace.Faults[0])
 				}
 				tokens[0].SetHook(nil)
@@ -51,7 +54,8 @@ func TestFaultMovesOn(t *testing.T) {
 
 				tokens[0].SetHook(onRequests(failWith(kind)))
 				plaintext, trace, err := g.Decrypt(inBudget(t), ref, aad, sealed)
-				if err != nil || string(plaintext) != string(text) || trace.HSM != "b" || trace.Attempts != 2 {
+				if err != nil || string(plaintext) != string(text) || trace.HSM != "b" ||
+					trace.Attempts != 2 {
 					t.Fatalf("decrypt: got %q, %v, %+v", plaintext, err, trace)
 				}
 			})
@@ -101,10 +105,14 @@ func TestNobodyServes(t *testing.T) {
 				if took := time.Since(began); took < test.took[0] || took > test.took[1] {
 					t.Errorf("took %v, want %v", took, test.took)
 				}
-				if trace.HSM != "" || trace.Attempts < test.asked[0] || trace.Attempts > test.asked[1] || len(trace.Faults) != test.faults || sealed.Ciphertext != nil {
+				if trace.HSM != "" || trace.Attempts < test.asked[0] ||
+					trace.Attempts > test.asked[1] ||
+					len(trace.Faults) != test.faults ||
+					sealed.Ciphertext != nil {
 					t.Errorf("got %+v, %+v", sealed, trace)
 				}
-				if strings.ContainsAny(err.Error(), "\n") || strings.Contains(err.Error(), "nil") || !strings.Contains(err.Error(), `"k"`) {
+				if strings.ContainsAny(err.Error(), "\n") || strings.Contains(err.Error(), "nil") ||
+					!strings.Contains(err.Error(), `"k"`) {
 					t.Errorf("not a sentence for an operator: %q", err)
 				}
 			})
@@ -153,7 +161,8 @@ func TestRequestFaults(t *testing.T) {
 				for range 100 {
 					_, trace, err := request(t, g)
 					wantError(t, err, kind)
-					if trace.HSM != "a" || trace.Attempts != 1 || len(trace.Faults) != 0 || !strings.HasPrefix(err.Error(), "a: ") {
+					if trace.HSM != "a" || trace.Attempts != 1 || len(trace.Faults) != 0 ||
+						!strings.HasPrefix(err.Error(), "a: ") {
 						t.Fatalf("got %+v, %v", trace, err)
 					}
 				}
@@ -178,12 +187,17 @@ func TestTampered(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range 10000 {
-			bad := hsm.Sealed{IV: slices.Clone(good.IV), Ciphertext: slices.Clone(good.Ciphertext), Tag: slices.Clone(good.Tag)}
+			bad := hsm.Sealed{
+				IV:         slices.Clone(good.IV),
+				Ciphertext: slices.Clone(good.Ciphertext),
+				Tag:        slices.Clone(good.Tag),
+			}
 			part := [][]byte{bad.IV, bad.Ciphertext, bad.Tag}[i%3]
 			part[i%len(part)] ^= byte(1 + i%255)
 			plaintext, trace, err := g.Decrypt(inBudget(t), ref, aad, bad)
 			wantError(t, err, hsm.ErrInvalidCiphertext)
-			if plaintext != nil || trace.Attempts != 1 || trace.HSM == "" || len(trace.Faults) != 0 {
+			if plaintext != nil || trace.Attempts != 1 || trace.HSM == "" ||
+				len(trace.Faults) != 0 {
 				t.Fatalf("got %q, %+v", plaintext, trace)
 			}
 		}
@@ -323,7 +337,11 @@ type liar struct {
 	open func([]byte) []byte
 }
 
-func (l *liar) Encrypt(ctx context.Context, key hsm.KeyRef, aad, plaintext []byte) (hsm.Sealed, error) {
+func (l *liar) Encrypt(
+	ctx context.Context,
+	key hsm.KeyRef,
+	aad, plaintext []byte,
+) (hsm.Sealed, error) {
 	sealed, err := l.Token.Encrypt(ctx, key, aad, plaintext)
 	if err == nil && l.seal != nil && key.Label != testKey {
 		l.seal(&sealed)
@@ -331,7 +349,12 @@ func (l *liar) Encrypt(ctx context.Context, key hsm.KeyRef, aad, plaintext []byt
 	return sealed, err
 }
 
-func (l *liar) Decrypt(ctx context.Context, key hsm.KeyRef, aad []byte, sealed hsm.Sealed) ([]byte, error) {
+func (l *liar) Decrypt(
+	ctx context.Context,
+	key hsm.KeyRef,
+	aad []byte,
+	sealed hsm.Sealed,
+) ([]byte, error) {
 	plaintext, err := l.Token.Decrypt(ctx, key, aad, sealed)
 	if err == nil && l.open != nil && key.Label != testKey {
 		plaintext = l.open(plaintext)
@@ -367,14 +390,17 @@ func sharedError(t *testing.T) {
 	g := start(t, tokens)
 	shared := &hsm.Error{Op: "encrypt", Kind: hsm.ErrUnavailable}
 	for _, token := range tokens {
-		token.SetHook(onRequests(func(context.Context, hsmtest.Op, hsm.KeyRef) error { return shared }))
+		token.SetHook(
+			onRequests(func(context.Context, hsmtest.Op, hsm.KeyRef) error { return shared }),
+		)
 	}
 	var running sync.WaitGroup
 	for range 8 {
 		running.Go(func() {
 			for range 100 {
 				_, trace, err := request(t, g)
-				if !errors.Is(err, hsm.ErrUnavailable) || len(trace.Faults) != 2 || trace.Faults[0].Error()[:3] == trace.Faults[1].Error()[:3] {
+				if !errors.Is(err, hsm.ErrUnavailable) || len(trace.Faults) != 2 ||
+					trace.Faults[0].Error()[:3] == trace.Faults[1].Error()[:3] {
 					t.Errorf("got %v, %+v", err, trace)
 					return
 				}

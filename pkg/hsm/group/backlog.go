@@ -1,30 +1,32 @@
 package group
 
-// How long requests wait: the backlog of each HSM, so that a request that cannot be served in time is
-// refused while its caller can still do something else (requirement R3), and the background work
-// that turns recent answers into estimates.
+// The backlog of each HSM, so that a request that cannot be served in time is refused while its
+// caller can still do something else (requirement R3), and the background loop that turns recent
+// answers into estimates.
 
 import (
 	"context"
 	"time"
 
-	"xks-proxy/pkg/hsm/standing"
+	"xks-proxy/pkg/hsm/breaker"
 )
 
-// Backlog estimates how long a request that came now would wait for a session of the HSM that it would go to, and how long
-// the HSM would then take to answer. wait is 0 while a session is free. Rounded up to whole calls, because a wait that
-// was promised too short fails the request that was let in.
+// Backlog estimates how long a request that arrives now waits for a session of the HSM that it
+// would go to, and how long that HSM then takes to answer. wait is 0 while a session is free, and
+// otherwise rounded up to whole calls, because too short an estimate admits a request that then
+// fails.
 func (g *Group) Backlog() (wait, answer time.Duration) {
 	var best *member
 	var bestRank int
 	for _, m := range g.members {
-		rank := m.standing.Rank()
-		if rank == standing.Unasked {
+		rank := m.breaker.Rank()
+		if rank == breaker.NotEligible {
 			continue
 		}
 		mine := m.queue.Wait(m.waiting())
 		better := best == nil || rank < bestRank ||
-			rank == bestRank && (m.Priority < best.Priority || m.Priority == best.Priority && mine < wait)
+			rank == bestRank &&
+				(m.Priority < best.Priority || m.Priority == best.Priority && mine < wait)
 		if better {
 			best, bestRank, wait = m, rank, mine
 		}
@@ -35,17 +37,18 @@ func (g *Group) Backlog() (wait, answer time.Duration) {
 	return wait, time.Duration(best.queue.Service.Load())
 }
 
-// waiting is how many calls an HSM has not answered.
+// waiting returns how many calls the HSM has not answered.
 func (m *member) waiting() int32 {
 	n := m.inFlight.Load()
-	if m.queued != nil {
-		n = max(n, int32(m.queued.Waiting()))
+	if m.queueLength != nil {
+		n = max(n, int32(m.queueLength.Waiting()))
 	}
 	return n
 }
 
-// load is what pick compares. Calls that no request waits for any more count only when they leave no session free: if they
-// did always, an HSM that hangs in one function would get fewer requests than it takes to find that out.
+// load returns the load that pick compares. Calls that no request waits for any more count only if
+// they leave no session free. Otherwise an HSM that hangs in one function would get too few
+// requests to be noticed.
 func (m *member) load() int32 {
 	if n := m.waiting(); m.queue.Wait(n) > 0 {
 		return n
@@ -53,19 +56,19 @@ func (m *member) load() int32 {
 	return m.inFlight.Load()
 }
 
-// countSessions reads how many sessions each HSM has, which is known once it is logged in.
+// countSessions reads the number of sessions of each HSM, which is known after login.
 func (g *Group) countSessions() {
 	for _, m := range g.members {
 		m.queue.Sessions.Store(int32(m.Token.Info().Sessions))
 	}
 }
 
-// keepEstimating brings every HSM's estimate up to date until the group ends. Its beat
-// also tells when this machine, not an HSM, is what is slow.
-func (g *Group) keepEstimating(ctx context.Context) {
-	beat := time.NewTicker(beatInterval)
+// estimateLoop updates the estimates of every HSM until the group ends. Its ticks also show when
+// this machine, not an HSM, is slow.
+func (g *Group) estimateLoop(ctx context.Context) {
+	beat := time.NewTicker(tickInterval)
 	defer beat.Stop()
-	due, estimated := time.Now().Add(beatInterval), time.Now()
+	due, estimated := time.Now().Add(tickInterval), time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -73,11 +76,11 @@ func (g *Group) keepEstimating(ctx context.Context) {
 		case <-beat.C:
 		}
 		now := time.Now()
-		if now.Sub(due) > starvedLate {
+		if now.Sub(due) > starvedDelay {
 			g.starvedAt.Store(&now)
 		}
-		due = now.Add(beatInterval)
-		if now.Sub(estimated) < standing.EstimateInterval {
+		due = now.Add(tickInterval)
+		if now.Sub(estimated) < breaker.EstimateInterval {
 			continue
 		}
 		estimated = now
@@ -89,14 +92,14 @@ func (g *Group) keepEstimating(ctx context.Context) {
 }
 
 const (
-	beatInterval = 25 * time.Millisecond
-	// A beat that comes this late means that requests, timers and the HSMs' processes waited for
-	// a processor as well; what happened then says nothing about an HSM, nor for a while after.
-	starvedLate = 20 * time.Millisecond
-	starvedTime = time.Second
+	tickInterval = 25 * time.Millisecond
+	// A tick this late means that requests, timers and the HSMs' processes also waited for a
+	// processor. Then, and for a while after, slow calls say nothing about an HSM.
+	starvedDelay = 20 * time.Millisecond
+	starvedTime  = time.Second
 )
 
-// starved reports whether this machine stood still just now.
+// starved reports whether this machine has just stood still.
 func (g *Group) starved() bool {
 	at := g.starvedAt.Load()
 	return at != nil && time.Since(*at) < starvedTime

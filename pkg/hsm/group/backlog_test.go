@@ -1,6 +1,7 @@
 package group_test
 
-// Backlog: the estimate of the wait for a session, against HSMs with few sessions and a line before them (requirement R3).
+// Backlog: the estimate of the wait for a session, against HSMs with few sessions and a line before
+// them (requirement R3).
 
 import (
 	"context"
@@ -58,8 +59,15 @@ func TestBacklog(t *testing.T) {
 			}
 			synctest.Wait()
 			wait, answer := g.Backlog()
-			if wait < c.want*6/10 || wait > c.want*15/10 || answer < 5*time.Millisecond || answer > 12*time.Millisecond {
-				t.Errorf("with %d in flight: a wait of %v, not %v, and %v for the answer", c.inFlight, wait, c.want, answer)
+			if wait < c.want*6/10 || wait > c.want*15/10 || answer < 5*time.Millisecond ||
+				answer > 12*time.Millisecond {
+				t.Errorf(
+					"with %d in flight: a wait of %v, not %v, and %v for the answer",
+					c.inFlight,
+					wait,
+					c.want,
+					answer,
+				)
 			}
 			all.Wait()
 		}
@@ -101,7 +109,8 @@ func TestBacklogAllocatesNothing(t *testing.T) {
 	}
 }
 
-// TestAskersDoNotStarveEachOther: one that asks for unknown keys without end leaves the others their looks (requirement R3).
+// TestAskersDoNotStarveEachOther: one that asks for unknown keys without end leaves the others
+// their looks (requirement R3).
 func TestAskersDoNotStarveEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -120,7 +129,8 @@ func TestAskersDoNotStarveEachOther(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		looks := (finds(tokens) - before) / 2
-		if looks < 110 || looks > 122 || refused < 9000 { // of the noisy one 10 at once and 10 a second, for ten seconds; 10 of the other
+		if looks < 110 || looks > 122 ||
+			refused < 9000 { // of the noisy one 10 at once and 10 a second, for ten seconds; 10 of the other
 			t.Errorf("%d looks, %d refused", looks, refused)
 		}
 	})

@@ -15,16 +15,29 @@ import (
 // go to the token inside.
 type idle struct{ *hsmtest.Token }
 
-var idleAnswer = hsm.Sealed{IV: make([]byte, hsm.IVSize), Ciphertext: make([]byte, 48), Tag: make([]byte, hsm.TagSize)}
+var idleAnswer = hsm.Sealed{
+	IV:         make([]byte, hsm.IVSize),
+	Ciphertext: make([]byte, 48),
+	Tag:        make([]byte, hsm.TagSize),
+}
 
-func (i idle) Encrypt(ctx context.Context, key hsm.KeyRef, aad, plaintext []byte) (hsm.Sealed, error) {
+func (i idle) Encrypt(
+	ctx context.Context,
+	key hsm.KeyRef,
+	aad, plaintext []byte,
+) (hsm.Sealed, error) {
 	if key.Label == testKey {
 		return i.Token.Encrypt(ctx, key, aad, plaintext)
 	}
 	return idleAnswer, nil
 }
 
-func (i idle) Decrypt(ctx context.Context, key hsm.KeyRef, aad []byte, sealed hsm.Sealed) ([]byte, error) {
+func (i idle) Decrypt(
+	ctx context.Context,
+	key hsm.KeyRef,
+	aad []byte,
+	sealed hsm.Sealed,
+) ([]byte, error) {
 	if key.Label == testKey {
 		return i.Token.Decrypt(ctx, key, aad, sealed)
 	}

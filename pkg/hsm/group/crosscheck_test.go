@@ -64,15 +64,23 @@ func TestCrossCheckOfEquals(t *testing.T) {
 		var encryptions [3]atomic.Int32
 		for i, token := range tokens {
 			token.AddKey("k", 2)
-			token.SetHook(onKey("k", on(hsmtest.OpEncrypt, func(context.Context, hsmtest.Op, hsm.KeyRef) error {
-				encryptions[i].Add(1)
-				return nil
-			})))
+			token.SetHook(
+				onKey(
+					"k",
+					on(hsmtest.OpEncrypt, func(context.Context, hsmtest.Op, hsm.KeyRef) error {
+						encryptions[i].Add(1)
+						return nil
+					}),
+				),
+			)
 		}
 		g := start(t, tokens, crossing)
-		time.Sleep(5 * time.Second) // it may begin before the last HSM was listed, and then compares again
+		time.Sleep(
+			5 * time.Second,
+		) // it may begin before the last HSM was listed, and then compares again
 		status := g.Status()
-		if len(status.Findings) != 0 || status.CrossChecked < 2 || status.CrossChecked > 4 || status.CrossPending != 0 {
+		if len(status.Findings) != 0 || status.CrossChecked < 2 || status.CrossChecked > 4 ||
+			status.CrossPending != 0 {
 			t.Errorf("got %+v", status)
 		}
 		time.Sleep(30 * time.Minute)
@@ -92,7 +100,8 @@ func TestCrossCheckOfEquals(t *testing.T) {
 	})
 }
 
-// TestMaterialDiffers: found within seconds, confirmed, said once; nothing is encrypted under it, what was can still be
+// TestMaterialDiffers: found within seconds, confirmed, said once; nothing is encrypted under it,
+// what was can still be
 // decrypted; and over when the HSMs agree.
 func TestMaterialDiffers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -133,13 +142,16 @@ func TestMaterialDiffers(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		wantFound(t, g, "key material differs: k 1 [a b]")
 		said := logs.FilterMessageSnippet("keys differ").All()
-		if len(said) != 1 || said[0].Level != zapcore.ErrorLevel || said[0].ContextMap()["label"] != "k" {
+		if len(said) != 1 || said[0].Level != zapcore.ErrorLevel ||
+			said[0].ContextMap()["label"] != "k" {
 			t.Fatalf("the log says %v", said)
 		}
 
 		tokens[1].RemoveKey("k")
 		tokens[1].AddKey("k", 1)
-		time.Sleep(11 * time.Second) // it has the same attributes: the next try for a version that differs finds it
+		time.Sleep(
+			11 * time.Second,
+		) // it has the same attributes: the next try for a version that differs finds it
 		wantFound(t, g, "")
 		if version, err := encryptVersion(t, g, "k"); err != nil || version != 1 {
 			t.Errorf("got %d, %v", version, err)
@@ -186,7 +198,8 @@ func TestOneOfThreeDiffers(t *testing.T) {
 	})
 }
 
-// TestOnlyConfirmed: an HSM that computes wrongly now and then, one that is at fault, busy, hangs or says that it has no
+// TestOnlyConfirmed: an HSM that computes wrongly now and then, one that is at fault, busy, hangs
+// or says that it has no
 // such key: none of that says anything about the material.
 func TestOnlyConfirmed(t *testing.T) {
 	var flips, decryptions atomic.Int32
@@ -243,7 +256,8 @@ func TestOnlyConfirmed(t *testing.T) {
 	}
 }
 
-// TestAwayIsNoVerdict: while fewer than two HSMs serve nothing is compared; afterwards all is, soon.
+// TestAwayIsNoVerdict: while fewer than two HSMs serve nothing is compared; afterwards all is,
+// soon.
 func TestAwayIsNoVerdict(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -269,7 +283,8 @@ func TestAwayIsNoVerdict(t *testing.T) {
 	})
 }
 
-// TestDivergedAcrossRestart: a restart does not encrypt under a version that is known to differ, not even before
+// TestDivergedAcrossRestart: a restart does not encrypt under a version that is known to differ,
+// not even before
 // it is compared again.
 func TestDivergedAcrossRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -291,7 +306,8 @@ func TestDivergedAcrossRestart(t *testing.T) {
 		}
 		g.Close()
 
-		// The wrong one is deleted: then b lacks the key. The right one comes: then all is well once it was compared.
+		// The wrong one is deleted: then b lacks the key. The right one comes: then all is well
+		// once it was compared.
 		tokens[1].RemoveKey("k")
 		g = start(t, tokens, crossing, rememberIn(dir))
 		time.Sleep(5 * time.Second)

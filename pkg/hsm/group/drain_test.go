@@ -15,7 +15,8 @@ import (
 	"xks-proxy/pkg/hsm/status"
 )
 
-// TestDrain: under load, nothing fails, nothing is in flight afterwards, and nothing comes until Resume.
+// TestDrain: under load, nothing fails, nothing is in flight afterwards, and nothing comes until
+// Resume.
 func TestDrain(t *testing.T) {
 	for _, n := range []int{2, 3} {
 		synctest.Test(t, func(t *testing.T) {
@@ -39,7 +40,10 @@ func TestDrain(t *testing.T) {
 					t.Errorf("draining took %v", took)
 				}
 				before := g.Status().Members[i]
-				if before.InFlight != 0 || before.Service != status.Drained || before.Health.Status != status.Unavailable || before.Health.Reason == "" || before.Reason == "" {
+				if before.InFlight != 0 || before.Service != status.Drained ||
+					before.Health.Status != status.Unavailable ||
+					before.Health.Reason == "" ||
+					before.Reason == "" {
 					t.Errorf("drained: %+v", before)
 				}
 				tokens[i].SetHook(all(down)) // the plug is pulled
@@ -54,7 +58,8 @@ func TestDrain(t *testing.T) {
 					t.Fatal(err)
 				}
 				time.Sleep(500 * ms)
-				if resumed := g.Status().Members[i]; resumed.Requests == after.Requests || resumed.Health.Status != status.Active {
+				if resumed := g.Status().Members[i]; resumed.Requests == after.Requests ||
+					resumed.Health.Status != status.Active {
 					t.Errorf("resumed: %+v", resumed)
 				}
 			}
@@ -103,13 +108,15 @@ func TestDrainedMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
 		g := start(t, tokens, inOrder, func(c *group.Config) { c.HedgePercent = -1 })
-		tokens[0].SetHook(onRequests(func(ctx context.Context, op hsmtest.Op, key hsm.KeyRef) error {
-			err := slow(50*ms)(ctx, op, key)
-			if err != nil {
-				return err
-			}
-			return down(ctx, op, key)
-		}))
+		tokens[0].SetHook(
+			onRequests(func(ctx context.Context, op hsmtest.Op, key hsm.KeyRef) error {
+				err := slow(50*ms)(ctx, op, key)
+				if err != nil {
+					return err
+				}
+				return down(ctx, op, key)
+			}),
+		)
 		time.AfterFunc(20*ms, func() {
 			err := g.Drain(t.Context(), "b", false)
 			if err != nil {

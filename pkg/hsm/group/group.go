@@ -1,12 +1,10 @@
 // Package group serves from several HSMs that hold the same keys as if they were one.
 package group
 
-// Group: several HSMs that hold the same keys and stand in for each other. This
-// file is what it is made of and how it starts and stops. A request goes through attempt.go,
-// race.go, pick.go and hedge.go; standing.go and outage.go say which HSMs get requests, probe.go how they are;
-// catalogue.go, look.go and asker.go are the keys, backlog.go how long an HSM lets a request wait, parity.go and crosscheck.go whether they are the same everywhere,
-// memory.go what is remembered across restarts,
-// succession.go how one group takes the place of another.
+// This file has the configuration of a group, its start and its end. Requests: attempt.go,
+// request.go, pick.go, verdict.go, verified.go. Service of the HSMs: outage.go, probe.go,
+// backlog.go. Keys: listing.go, resolver.go, admission.go, key_faults.go, unreadable.go,
+// crosscheck.go. Restart and reload: takeover.go.
 
 import (
 	"cmp"
@@ -22,55 +20,58 @@ import (
 	"golang.org/x/time/rate"
 
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/breaker"
 	"xks-proxy/pkg/hsm/catalogue"
-	"xks-proxy/pkg/hsm/standing"
 	"xks-proxy/pkg/hsm/status"
 )
 
-// MaxMembers is how many HSMs a group can have: GetHealthStatus lists at most
-// ten (requirement H1).
+// MaxMembers is the largest number of HSMs in a group: GetHealthStatus lists at most ten
+// (requirement H1).
 const MaxMembers = 10
 
-// Config says which HSMs form a group and how it treats them. Zero
-// durations mean the defaults named here.
+// Config describes a group. Zero values mean the defaults named here.
 type Config struct {
 	Name    string
 	Members []MemberConfig
 
-	// TestKey is the label of the proxy's own key on every HSM, with which it
-	// probes them (requirement H2). No key store can reach it.
+	// TestKey is the label of the proxy's own key on every HSM, used by probes (requirement H2). No
+	// key store can use it.
 	TestKey string
 
 	ProbeInterval     time.Duration // between two probes of a healthy HSM; default 5 s, at most 30 s (H2)
 	ProbeTimeout      time.Duration // after which a probe has failed; default 2 s, at most 20 s
 	CatalogueInterval time.Duration // between two listings of all keys; default 30 s
 
-	// AttemptTimeout is how long an HSM may take for one request before it is suspected
-	// to hang: the request goes to another as well, and later ones pass it over until a probe succeeds. Default 60 ms.
+	// AttemptTimeout is how long one call on an HSM may take before the HSM becomes suspect: the
+	// request also goes to another HSM, and later requests skip the suspect one until a probe
+	// succeeds. Default 60 ms.
 	AttemptTimeout time.Duration
-	// Budget is the time that one request has (requirement U13): an HSM whose probe takes longer
-	// cannot serve. Default 200 ms.
+	// Budget is the time for one request (requirement U13). An HSM whose probe takes longer cannot
+	// serve. Default 200 ms.
 	Budget time.Duration
-	// HedgeAfter is the earliest time after which a request that is slow, measured by the HSM's recent
-	// answers, goes to a second HSM as well. Default 10 ms.
+	// HedgeAfter is the shortest time after which a request that is slow for its HSM is hedged: it
+	// goes to a second HSM as well. Default 10 ms.
 	HedgeAfter time.Duration
-	// HedgePercent is how many requests of a hundred may be hedged, so that a group which is
-	// slow as a whole does not get twice the load. 0 is the default of 5, negative is none.
+	// HedgePercent is the percentage of requests that may be hedged, so that a group that is slow
+	// as a whole does not get twice the load. 0 means 5, negative means none.
 	HedgePercent int
 
-	// KeyVersion says how the versions of keys are read from CKA_ID. Default VersionID4.
+	// KeyVersion is the rule for reading versions from CKA_ID. Default VersionID4.
 	KeyVersion hsm.VersionRule
-	// LostKey is what Encrypt does with a key version that was on every HSM and is gone from one. Default LostKeyEncrypt.
+	// LostKey is the policy for a key version that was on every HSM and is missing on one. Default
+	// LostKeyEncrypt.
 	LostKey catalogue.LostKey
-	// ParityRate is how many key versions a second have their material compared between the HSMs. 0 is the
-	// default of 5, negative is none.
+	// ParityRate is how many key versions a second are compared between the HSMs. 0 means 5,
+	// negative means none.
 	ParityRate int
 
-	// StateDirectory is where the last catalogue of each HSM is kept; "" keeps it in memory only.
+	// StateDirectory holds the last catalogue of each HSM; "" keeps it in memory only.
 	StateDirectory string
-	// Predecessor is the running group whose place this one is to take; nil: none. What it knows is taken over.
+	// Predecessor is the running group that this one will replace, or nil. The new group starts
+	// with what it knows.
 	Predecessor *Group
-	// Provisional has the group write nothing to the state directory before TakeOver: it may never come to serve.
+	// Provisional keeps the group from writing to the state directory before TakeOver, because it
+	// may never serve.
 	Provisional bool
 	Log         *zap.Logger
 }
@@ -115,7 +116,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Validate reports everything that is wrong with the configuration.
+// Validate returns all errors of the configuration, joined.
 func (c Config) Validate() error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -139,25 +140,52 @@ func (c Config) Validate() error {
 		fail("group %q names no test key", c.Name)
 	}
 	if c.ProbeInterval < 0 || c.ProbeInterval > maxProbeInterval {
-		fail("group %q: the probe interval %v is not between 0 and %v", c.Name, c.ProbeInterval, maxProbeInterval)
+		fail(
+			"group %q: the probe interval %v is not between 0 and %v",
+			c.Name,
+			c.ProbeInterval,
+			maxProbeInterval,
+		)
 	}
 	if c.ProbeTimeout < 0 || c.ProbeTimeout > maxProbeTimeout {
-		fail("group %q: the probe timeout %v is not between 0 and %v", c.Name, c.ProbeTimeout, maxProbeTimeout)
+		fail(
+			"group %q: the probe timeout %v is not between 0 and %v",
+			c.Name,
+			c.ProbeTimeout,
+			maxProbeTimeout,
+		)
 	}
 	if c.CatalogueInterval < 0 || c.AttemptTimeout < 0 || c.Budget < 0 || c.HedgeAfter < 0 {
 		fail("group %q: negative durations are not allowed", c.Name)
 	}
 	if full := c.withDefaults(); full.AttemptTimeout >= full.Budget {
-		fail("group %q: the attempt timeout %v is not below the budget of a request, %v: no time would be left for another HSM", c.Name, full.AttemptTimeout, full.Budget)
+		fail(
+			"group %q: the attempt timeout %v is not below the budget of a request, %v: no time would be left for another HSM",
+			c.Name,
+			full.AttemptTimeout,
+			full.Budget,
+		)
 	}
 	if c.HedgePercent > 100 {
 		fail("group %q: %d %% of the requests cannot be hedged", c.Name, c.HedgePercent)
 	}
 	if c.KeyVersion != "" && !slices.Contains(hsm.VersionRules(), c.KeyVersion) {
-		fail("group %q: key_version %q is unknown: use one of %v", c.Name, c.KeyVersion, hsm.VersionRules())
+		fail(
+			"group %q: key_version %q is unknown: use one of %v",
+			c.Name,
+			c.KeyVersion,
+			hsm.VersionRules(),
+		)
 	}
-	if c.LostKey != "" && c.LostKey != catalogue.LostKeyEncrypt && c.LostKey != catalogue.LostKeyRefuse {
-		fail("group %q: %q is not a way to treat a lost key; there are %q and %q", c.Name, c.LostKey, catalogue.LostKeyEncrypt, catalogue.LostKeyRefuse)
+	if c.LostKey != "" && c.LostKey != catalogue.LostKeyEncrypt &&
+		c.LostKey != catalogue.LostKeyRefuse {
+		fail(
+			"group %q: %q is not a way to treat a lost key; there are %q and %q",
+			c.Name,
+			c.LostKey,
+			catalogue.LostKeyEncrypt,
+			catalogue.LostKeyRefuse,
+		)
 	}
 	return errors.Join(errs...)
 }
@@ -168,9 +196,9 @@ type Group struct {
 	log     *zap.Logger
 	members []*member
 
-	turn      atomic.Uint32 // spreads equal members evenly
-	hedges    standing.HedgeBudget
-	catalogue atomic.Pointer[catalogue.Catalogue] // read by every request, replaced in the background
+	roundRobin atomic.Uint32 // spreads equal members evenly
+	hedges     breaker.HedgeBudget
+	catalogue  atomic.Pointer[catalogue.Catalogue] // read by every request, replaced in the background
 
 	starvedAt atomic.Pointer[time.Time] // when this machine last stood still
 
@@ -178,18 +206,18 @@ type Group struct {
 
 	draining sync.Mutex // one Drain decides at a time
 
-	mu    sync.Mutex // guards every member's objects, and serialises the making of catalogues
-	looks catalogue.Looks
-	resolver   *Resolver // that asks for the group itself
+	mu       sync.Mutex // guards every member's objects, and serialises the making of catalogues
+	lookups  catalogue.LookupCache
+	resolver *Resolver // that asks for the group itself
 
 	predecessor *Group // until TakeOver. Guarded by mu.
 	established bool   // keys of some member were known before the start: a new one has to prove itself
 	store       *catalogue.Store
 
 	parity        *catalogue.Parity // guarded by mu, except for who its HSMs are
-	parityWriting sync.Mutex        // one writes it to the state directory at a time; does not need mu
-	news          newsLimits
-	crosses       catalogue.Comparisons // with a lock of its own, under mu
+	savingParity  sync.Mutex        // one writes it to the state directory at a time; does not need mu
+	findingLimits findingLogLimits
+	crossChecks   catalogue.CrossChecks // with a lock of its own, under mu
 
 	ctx     context.Context // ends with the group
 	stop    context.CancelFunc
@@ -199,35 +227,35 @@ type Group struct {
 	probedOnce sync.WaitGroup // one for each member's first probe
 }
 
-// member is one HSM as a group sees it.
+// member is one HSM of a group.
 type member struct {
 	MemberConfig
-	bit      catalogue.Set
-	standing standing.Standing
-	latency  standing.Latency
-	inFlight atomic.Int32
-	queue    standing.Queue
-	queued   hsm.Queued  // the token, if it is one
-	watched  hsm.Supervised // likewise
+	bit         catalogue.Set
+	breaker     breaker.Breaker
+	latency     breaker.Latency
+	inFlight    atomic.Int32
+	queue       breaker.Queue
+	queueLength hsm.Queued     // the token, if it is one
+	supervised  hsm.Supervised // likewise
 
-	trust    *catalogue.Trust // which of its keys may be used; shared with a successor that has the same token
-	admitted atomic.Uint64    // incarnation whose token's identity was checked
-	vetting  atomic.Bool      // its keys were not listed since: others are asked first
-	serial   string           // of the token last admitted, if known. Guarded by Group.mu.
-	known    bool             // guarded by Group.mu
-	aside    standing.Aside   // keys that fail on this HSM alone
-	failures int              // probes in a row that failed although its process lives; the prober's own
+	trust       *catalogue.Trust   // which of its keys may be used; shared with a successor that has the same token
+	admitted    atomic.Uint64      // incarnation whose token's identity was checked
+	vetting     atomic.Bool        // its keys were not listed since: others are asked first
+	serial      string             // of the token last admitted, if known. Guarded by Group.mu.
+	serialKnown bool               // guarded by Group.mu
+	keyBreaker  breaker.KeyBreaker // keys that fail on this HSM alone
+	failures    int                // probes in a row that failed although its process lives; the prober's own
 
-	overtaken atomic.Int32 // weight of the requests that another HSM answered first, this one being slow
-	health    atomic.Pointer[probed]
+	overtakes atomic.Int32 // weight of the requests that another HSM answered first, this one being slow
+	health    atomic.Pointer[probeResult]
 
 	keyFaults, unproven    atomic.Uint64 // since the start; see MemberStatus
 	requests, faults, slow atomic.Uint64 // since the start; see MemberStatus
 	lastFault              atomic.Pointer[fault]
 	suspicions             *rate.Limiter // to be logged
-	told                   atomic.Bool   // that it is suspected now
+	suspicionLogged        atomic.Bool   // that it is suspected now
 
-	unlisted atomic.Bool // the last listing of its keys failed
+	listingFailed atomic.Bool // the last listing of its keys failed
 
 	refresh chan struct{} // capacity 1: list the keys soon
 	probe   chan struct{} // capacity 1: probe soon
@@ -239,8 +267,8 @@ type member struct {
 	unsaved    bool                    // objects differ from what the state directory remembers. Guarded by Group.mu.
 }
 
-// New starts a group and its background work. Close ends that; it does not
-// close the tokens, which belong to the caller.
+// New starts a group and its background work. Close ends it. The tokens belong to the caller, who
+// closes them after Close.
 func New(c Config) (*Group, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -250,16 +278,16 @@ func New(c Config) (*Group, error) {
 	c.Predecessor = nil // the group outlives it
 	ctx, stop := context.WithCancel(context.Background())
 	g := &Group{
-		config: c,
-		log:    c.Log.With(zap.String("hsm_group", c.Name)),
-		ctx:    ctx,
-		stop:   stop,
-		store:  catalogue.NewStore(c.StateDirectory, c.Name),
-		parity: catalogue.NewParity(namesOf(c.Members), c.TestKey, c.LostKey),
-		news:   newNewsLimits(),
-		looks: catalogue.Looks{
-			Limits: catalogue.NewLookLimits(looksPerSecond),
-			Recent: map[string]catalogue.Look{},
+		config:        c,
+		log:           c.Log.With(zap.String("hsm_group", c.Name)),
+		ctx:           ctx,
+		stop:          stop,
+		store:         catalogue.NewStore(c.StateDirectory, c.Name),
+		parity:        catalogue.NewParity(namesOf(c.Members), c.TestKey, c.LostKey),
+		findingLimits: newFindingLogLimits(),
+		lookups: catalogue.LookupCache{
+			Limits: catalogue.NewLookupLimits(lookupsPerSecond),
+			Recent: map[string]catalogue.Lookup{},
 		},
 	}
 	g.resolver = g.newUnlimitedResolver()
@@ -277,27 +305,35 @@ func New(c Config) (*Group, error) {
 			bit:          1 << i,
 			refresh:      make(chan struct{}, 1),
 			probe:        make(chan struct{}, 1),
-			suspicions:   rate.NewLimiter(rate.Every(suspicionLog), suspicionLogBurst),
+			suspicions:   rate.NewLimiter(rate.Every(suspicionInterval), suspicionBurst),
 		}
-		m.queued, _ = mc.Token.(hsm.Queued)
-		m.watched, _ = mc.Token.(hsm.Supervised)
+		m.queueLength, _ = mc.Token.(hsm.Queued)
+		m.supervised, _ = mc.Token.(hsm.Supervised)
 		m.trust = &catalogue.Trust{}
-		m.standing.Since = time.Now()
-		m.health.Store(&probed{Health: status.Health{HSM: mc.Name, Status: status.Unavailable, Reason: "not probed yet"}})
+		m.breaker.Since = time.Now()
+		m.health.Store(
+			&probeResult{
+				Health: status.Health{
+					HSM:    mc.Name,
+					Status: status.Unavailable,
+					Reason: "not probed yet",
+				},
+			},
+		)
 		g.members = append(g.members, m)
 	}
-	g.beginWith(predecessor)
+	g.restore(predecessor)
 	g.countSessions()
 	g.mu.Lock()
 	g.rebuild()
 	g.mu.Unlock()
-	g.running.Go(func() { g.keepCrossChecking(ctx) })
-	g.running.Go(func() { g.keepEstimating(ctx) })
+	g.running.Go(func() { g.crossCheckLoop(ctx) })
+	g.running.Go(func() { g.estimateLoop(ctx) })
 	for _, m := range g.members {
 		g.listedOnce.Add(1)
 		g.probedOnce.Add(1)
-		g.running.Go(func() { g.keepCatalogue(ctx, m) })
-		g.running.Go(func() { g.keepProbing(ctx, m) })
+		g.running.Go(func() { g.listLoop(ctx, m) })
+		g.running.Go(func() { g.probeLoop(ctx, m) })
 	}
 	return g, nil
 }
@@ -310,18 +346,18 @@ func namesOf(members []MemberConfig) []string {
 	return names
 }
 
-// Name is the group's name in the configuration.
+// Name returns the name of the group in the configuration.
 func (g *Group) Name() string { return g.config.Name }
 
-// TestKey is the label that belongs to the proxy itself.
+// TestKey returns the label of the proxy's own key.
 func (g *Group) TestKey() string { return g.config.TestKey }
 
-// firstListing is how long a start waits for the first listings once every HSM was probed: keys that
-// are not listed yet are looked for one by one.
+// firstListing is how long a start waits for the first listings after every HSM was probed. Keys
+// that are not listed yet are looked up one by one.
 const firstListing = time.Second
 
-// WaitFirstProbes waits until every HSM has been probed once, with whatever result, or until ctx ends; and
-// for the first listing of each HSM's keys, at most a second longer.
+// WaitFirstProbes waits until every HSM was probed once, with any result, and then at most a second
+// longer for the first listing of each HSM's keys. It returns ctx.Err() if ctx ends first.
 func (g *Group) WaitFirstProbes(ctx context.Context) error {
 	err := waitGroup(ctx, &g.probedOnce)
 	if err != nil {
@@ -347,14 +383,14 @@ func waitGroup(ctx context.Context, group *sync.WaitGroup) error {
 	}
 }
 
-// Close ends the background work and waits for it.
+// Close stops the background work and waits for it to end.
 func (g *Group) Close() {
 	g.stop()
 	g.running.Wait()
 }
 
-// nudge asks a background loop to run soon, if it is not about to anyway.
-func nudge(c chan struct{}) {
+// wake makes a background loop run soon.
+func wake(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

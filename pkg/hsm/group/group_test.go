@@ -178,7 +178,12 @@ func TestKinds(t *testing.T) {
 		{fmt.Errorf("wrapped: %w", &hsm.Error{Kind: hsm.ErrModule}), true, true},
 	} {
 		if hsm.IsFault(test.err) != test.fault || hsm.IsConfig(test.err) != test.config {
-			t.Errorf("%v: fault %v, config %v", test.err, hsm.IsFault(test.err), hsm.IsConfig(test.err))
+			t.Errorf(
+				"%v: fault %v, config %v",
+				test.err,
+				hsm.IsFault(test.err),
+				hsm.IsConfig(test.err),
+			)
 		}
 	}
 }

@@ -70,11 +70,15 @@ func TestHedge(t *testing.T) {
 				var underWay atomic.Int32
 				for i, token := range tokens {
 					if hook := test.hooks[i]; hook != nil {
-						token.SetHook(onRequests(func(ctx context.Context, op hsmtest.Op, key hsm.KeyRef) error {
-							underWay.Add(1)
-							defer underWay.Add(-1)
-							return hook(ctx, op, key)
-						}))
+						token.SetHook(
+							onRequests(
+								func(ctx context.Context, op hsmtest.Op, key hsm.KeyRef) error {
+									underWay.Add(1)
+									defer underWay.Add(-1)
+									return hook(ctx, op, key)
+								},
+							),
+						)
 					}
 				}
 				began := time.Now()
@@ -85,7 +89,8 @@ func TestHedge(t *testing.T) {
 				if !errors.Is(err, test.err) || trace.HSM != test.by {
 					t.Errorf("served by %q: %v", trace.HSM, err)
 				}
-				if trace.Attempts != test.attempts || trace.Hedges != test.hedges || len(trace.Faults) != test.faults {
+				if trace.Attempts != test.attempts || trace.Hedges != test.hedges ||
+					len(trace.Faults) != test.faults {
 					t.Errorf("got %+v", trace)
 				}
 				if n := underWay.Load(); n != 0 {
@@ -115,14 +120,23 @@ type stubborn struct {
 	answers [][]byte
 }
 
-func (s *stubborn) Encrypt(_ context.Context, key hsm.KeyRef, aad, plaintext []byte) (hsm.Sealed, error) {
+func (s *stubborn) Encrypt(
+	_ context.Context,
+	key hsm.KeyRef,
+	aad, plaintext []byte,
+) (hsm.Sealed, error) {
 	if key.Label != testKey {
 		time.Sleep(s.takes)
 	}
 	return s.Token.Encrypt(context.Background(), key, aad, plaintext)
 }
 
-func (s *stubborn) Decrypt(_ context.Context, key hsm.KeyRef, aad []byte, sealed hsm.Sealed) ([]byte, error) {
+func (s *stubborn) Decrypt(
+	_ context.Context,
+	key hsm.KeyRef,
+	aad []byte,
+	sealed hsm.Sealed,
+) ([]byte, error) {
 	if key.Label != testKey {
 		time.Sleep(s.takes)
 	}
@@ -150,8 +164,19 @@ func TestLoserIsCleared(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tokens := newTokens(2)
-				a, b := &stubborn{Token: tokens[0], takes: test.a}, &stubborn{Token: tokens[1], takes: test.b}
-				g := start(t, tokens, inOrder, func(c *group.Config) { c.Members[0].Token, c.Members[1].Token = a, b })
+				a, b := &stubborn{
+					Token: tokens[0],
+					takes: test.a,
+				}, &stubborn{
+					Token: tokens[1],
+					takes: test.b,
+				}
+				g := start(
+					t,
+					tokens,
+					inOrder,
+					func(c *group.Config) { c.Members[0].Token, c.Members[1].Token = a, b },
+				)
 				plaintext, shared := slices.Clone(text), slices.Clone(aad)
 				sealed, _, err := g.Encrypt(inBudget(t), ref, shared, plaintext)
 				if err != nil {
@@ -249,17 +274,28 @@ func TestHedgeBudget(t *testing.T) {
 			}
 			running.Wait()
 			if hedged.Load() != want || slowest.Load() != int64(55*ms) {
-				t.Errorf("%d of 100 requests were hedged, want %d; the slowest took %v", hedged.Load(), want, time.Duration(slowest.Load()))
+				t.Errorf(
+					"%d of 100 requests were hedged, want %d; the slowest took %v",
+					hedged.Load(),
+					want,
+					time.Duration(slowest.Load()),
+				)
 			}
 		}
 		status := g.Status()
 		if status.Hedges != 42 || status.HedgesDenied != 258 || status.Members[0].Slow != 42 {
-			t.Errorf("got %d hedges, %d denied, %d slow", status.Hedges, status.HedgesDenied, status.Members[0].Slow)
+			t.Errorf(
+				"got %d hedges, %d denied, %d slow",
+				status.Hedges,
+				status.HedgesDenied,
+				status.Members[0].Slow,
+			)
 		}
 	})
 }
 
-// TestNoHedging: without a budget, an HSM is waited for until it is overdue; then the request moves on.
+// TestNoHedging: without a budget, an HSM is waited for until it is overdue; then the request moves
+// on.
 func TestNoHedging(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -272,7 +308,8 @@ func TestNoHedging(t *testing.T) {
 		if took := time.Since(began); took != 60*ms {
 			t.Errorf("took %v", took)
 		}
-		if status := g.Status(); status.Hedges != 1 || status.HedgesDenied != 2 || status.Members[0].Slow != 1 {
+		if status := g.Status(); status.Hedges != 1 || status.HedgesDenied != 2 ||
+			status.Members[0].Slow != 1 {
 			t.Errorf("got %+v", status)
 		}
 	})
@@ -322,7 +359,11 @@ func TestNobodyToHedgeWith(t *testing.T) {
 				}
 				after := g.Status()
 				if after.Hedges != before.Hedges || after.HedgesDenied != before.HedgesDenied {
-					t.Errorf("%d hedges and %d denied", after.Hedges-before.Hedges, after.HedgesDenied-before.HedgesDenied)
+					t.Errorf(
+						"%d hedges and %d denied",
+						after.Hedges-before.Hedges,
+						after.HedgesDenied-before.HedgesDenied,
+					)
 				}
 			})
 		})

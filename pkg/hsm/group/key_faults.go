@@ -1,7 +1,7 @@
 package group
 
-// What it means that a key fails on one HSM while that HSM works: the key is set aside there, or
-// the HSM is known to refuse a usage that the attributes allow (requirement R7).
+// Keys that fail on an HSM which works otherwise, and usages that an HSM refuses although the
+// attributes allow them (requirement R7).
 
 import (
 	"errors"
@@ -12,10 +12,10 @@ import (
 	"xks-proxy/pkg/hsm/catalogue"
 )
 
-// keyFault sets a key aside on one HSM.
-func (g *Group) keyFault(m *member, ref hsm.KeyRef, err error) {
+// keyFailed opens the breaker of a key on one HSM.
+func (g *Group) keyFailed(m *member, ref hsm.KeyRef, err error) {
 	m.keyFaults.Add(1)
-	if !m.aside.Add(ref, time.Now()) {
+	if !m.keyBreaker.Fail(ref, time.Now()) {
 		return
 	}
 	g.mu.Lock()
@@ -24,9 +24,9 @@ func (g *Group) keyFault(m *member, ref hsm.KeyRef, err error) {
 	g.rebuildOne(ref.Label)
 }
 
-// keyWorks ends what keyFault began.
-func (g *Group) keyWorks(m *member, ref hsm.KeyRef) {
-	if !m.aside.Clear(ref) {
+// keySucceeded closes it.
+func (g *Group) keySucceeded(m *member, ref hsm.KeyRef) {
+	if !m.keyBreaker.Succeed(ref) {
 		return
 	}
 	g.mu.Lock()
@@ -41,43 +41,49 @@ func (g *Group) keyWorks(m *member, ref hsm.KeyRef) {
 	g.rebuildOne(ref.Label)
 }
 
-// failingFinding names the HSMs on which a key fails. Group.mu is held.
+// failingFinding names the HSMs on which a key fails. Requires Group.mu.
 func (g *Group) failingFinding(ref hsm.KeyRef, err error) catalogue.Finding {
 	var set catalogue.Set
 	for _, m := range g.members {
-		if m.aside.Fails(ref) {
+		if m.keyBreaker.IsFailing(ref) {
 			set |= m.bit
 		}
 	}
-	f := catalogue.Finding{Kind: catalogue.KeyFails, Label: ref.Label, Version: ref.Version, HSMs: g.parity.NamesOf(set), Since: time.Now()}
+	f := catalogue.Finding{
+		Kind:    catalogue.KeyFails,
+		Label:   ref.Label,
+		Version: ref.Version,
+		HSMs:    g.parity.NamesOf(set),
+		Since:   time.Now(),
+	}
 	if err != nil {
 		f.Detail = "the HSM works and this key does not (" + err.Error() + "): look at the key on the HSM, its attributes and its state"
 	}
 	return f
 }
 
-// noteKey takes note of what the result of a call says of the key alone.
-func (g *Group) noteKey(m *member, ref hsm.KeyRef, need hsm.Usage, err error) {
+// recordKeyResult records what the result of a call says about the key alone.
+func (g *Group) recordKeyResult(m *member, ref hsm.KeyRef, need hsm.Usage, err error) {
 	switch {
 	case err == nil:
 		if need == hsm.CanDecrypt {
 			m.trust.Verify(ref)
 		}
-		g.keyWorks(m, ref)
-		g.unlearnUsage(ref, need)
+		g.keySucceeded(m, ref)
+		g.clearRefusedUsage(ref, need)
 	case errors.Is(err, hsm.ErrKeyFault):
-		g.keyFault(m, ref, err)
+		g.keyFailed(m, ref, err)
 	case errors.Is(err, hsm.ErrUnprovenCiphertext):
 		m.unproven.Add(1)
 	}
 }
 
-// usageHolds is how long a refusal is believed: whoever changes the key on the HSM need not tell.
-const usageHolds = time.Minute
+// refusedUsageTTL is how long a refusal is remembered: a change on the HSM is not announced.
+const refusedUsageTTL = time.Minute
 
-// learnUsage takes note that an HSM refuses a key for an operation that its attributes allow, so
-// that GetKeyMetadata tells the truth (requirement K1). The HSM is asked anyway.
-func (g *Group) learnUsage(m *member, ref hsm.KeyRef, need hsm.Usage, err error) {
+// recordRefusedUsage records that an HSM refuses an operation that the key's attributes allow, so
+// that GetKeyMetadata reports the real usage (requirement K1). Requests still try the HSM.
+func (g *Group) recordRefusedUsage(m *member, ref hsm.KeyRef, need hsm.Usage, err error) {
 	if !errors.Is(err, hsm.ErrKeyUsage) {
 		return
 	}
@@ -89,15 +95,18 @@ func (g *Group) learnUsage(m *member, ref hsm.KeyRef, need hsm.Usage, err error)
 	if v == nil || v.Usage&need == 0 {
 		return
 	}
-	nudge(m.refresh) // its attributes may just have been changed
+	wake(m.refresh) // its attributes may just have been changed
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.parity.Refused[ref] = catalogue.Learned{Usage: g.parity.Refused[ref].Usage | need, At: time.Now()}
+	g.parity.Refused[ref] = catalogue.RefusedUsage{
+		Usage: g.parity.Refused[ref].Usage | need,
+		At:    time.Now(),
+	}
 	g.rebuildOne(ref.Label)
 }
 
-// unlearnUsage ends that when the operation succeeds.
-func (g *Group) unlearnUsage(ref hsm.KeyRef, need hsm.Usage) {
+// clearRefusedUsage forgets a refusal after the operation succeeded.
+func (g *Group) clearRefusedUsage(ref hsm.KeyRef, need hsm.Usage) {
 	key := g.catalogue.Load().Keys[ref.Label]
 	if key == nil || !key.Refused {
 		return
@@ -110,9 +119,12 @@ func (g *Group) unlearnUsage(ref hsm.KeyRef, need hsm.Usage) {
 	}
 }
 
-// relearn forgets old refusals. It reports whether there were any. Group.mu is held.
-func (g *Group) relearn(now time.Time) bool {
+// expireRefusedUsages forgets old refusals and reports whether there were any. Requires Group.mu.
+func (g *Group) expireRefusedUsages(now time.Time) bool {
 	before := len(g.parity.Refused)
-	maps.DeleteFunc(g.parity.Refused, func(_ hsm.KeyRef, l catalogue.Learned) bool { return now.Sub(l.At) > usageHolds })
+	maps.DeleteFunc(
+		g.parity.Refused,
+		func(_ hsm.KeyRef, l catalogue.RefusedUsage) bool { return now.Sub(l.At) > refusedUsageTTL },
+	)
 	return len(g.parity.Refused) != before
 }

@@ -34,7 +34,8 @@ func TestListedAgainSoon(t *testing.T) {
 }
 
 // TestStaleHandle: an HSM that lists a key and cannot find it when asked to use it
-// (a lost handle) is no reason to say that the key does not exist, nor to list the keys without end.
+// (a lost handle) is no reason to say that the key does not exist, nor to list the keys without
+// end.
 func TestStaleHandle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)

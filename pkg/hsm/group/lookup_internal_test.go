@@ -61,7 +61,9 @@ func groupOf(n int) *Group {
 		m := &member{bit: 1 << i, objects: map[string][]hsm.Object{}}
 		for k := range n {
 			object := hsm.Object{
-				Label: label(k), ID: hsm.VersionID(1), Class: hsm.SecretKey, KeyType: "AES", Bits: 256,
+				Label: label(
+					k,
+				), ID: hsm.VersionID(1), Class: hsm.SecretKey, KeyType: "AES", Bits: 256,
 				Usage: hsm.CanEncrypt | hsm.CanDecrypt,
 			}
 			m.objects[object.Label] = []hsm.Object{object}

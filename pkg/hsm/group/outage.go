@@ -17,138 +17,156 @@ import (
 // Errors of Drain and Resume.
 var (
 	ErrUnknownHSM = errors.New("no such HSM in the group")
-	// ErrLastHSM: no other HSM of the group can serve.
+	// ErrLastHSM says that no other HSM of the group can serve.
 	ErrLastHSM = errors.New("no other HSM of the group can serve")
 )
 
-// Of one HSM's suspicions a few are logged at once, and then one in suspicionLog.
+// Each HSM may log a few suspicions at once, and then one every suspicionInterval.
 const (
-	suspicionLog      = 10 * time.Second
-	suspicionLogBurst = 4
+	suspicionInterval = 10 * time.Second
+	suspicionBurst    = 4
 )
 
-// note counts the result of a call, and takes the HSM out if it was one fault too many.
-func (g *Group) note(m *member, err error) {
+// recordResult counts the result of a call and trips the breaker after too many faults.
+func (g *Group) recordResult(m *member, err error) {
 	if hsm.IsFault(err) {
 		if !errors.Is(err, hsm.ErrBusy) {
 			m.faults.Add(1)
 		}
 		m.lastFault.Store(&fault{err: hsm.WithHSM(err, m.Name), at: time.Now()})
 	}
-	if m.standing.Note(err) {
+	if m.breaker.Record(err) {
 		g.takeOut(m, err)
 	}
 }
 
-// fault is the last one of an HSM, for the operator.
+// fault is the last fault of an HSM, for the operator.
 type fault struct {
 	err error
 	at  time.Time
 }
 
-// unanswered is what happens when a call has no answer for the attempt timeout:
-// later requests pass the HSM over until a probe, which is made now, succeeds.
+// unanswered handles a call without an answer for the attempt timeout: the HSM becomes suspect,
+// which a probe now checks.
 func (g *Group) unanswered(m *member, elapsed time.Duration) {
-	err := &hsm.Error{HSM: m.Name, Op: "serve", Kind: hsm.Timeout(context.DeadlineExceeded), Detail: fmt.Sprintf("no answer for %v", elapsed.Round(time.Millisecond))}
+	err := &hsm.Error{
+		HSM:    m.Name,
+		Op:     "serve",
+		Kind:   hsm.Timeout(context.DeadlineExceeded),
+		Detail: fmt.Sprintf("no answer for %v", elapsed.Round(time.Millisecond)),
+	}
 	m.slow.Add(1)
-	m.standing.Silent.Store(true)
+	m.breaker.Unresponsive.Store(true)
 	m.lastFault.Store(&fault{err: err, at: time.Now()})
-	// With no other that is quick, the group is slow as a whole: to call its HSMs broken helps nobody.
-	if !g.starved() && m.standing.Note(err) && g.quickOnes(^m.bit, g.config.AttemptTimeout/2, true) != 0 {
+	// If no other HSM is fast, the group is slow as a whole, and taking its HSMs out does not help.
+	if !g.starved() && m.breaker.Record(err) &&
+		g.fastMembers(^m.bit, g.config.AttemptTimeout/2, true) != 0 {
 		g.takeOut(m, err)
 	}
 	g.suspect(m, err)
 }
 
-// answered takes note of any answer.
+// answered records an answer.
 func (m *member) answered(inTime bool) {
-	if m.overtaken.Load() > 0 {
-		m.overtaken.Add(-1)
+	if m.overtakes.Load() > 0 {
+		m.overtakes.Add(-1)
 	}
-	if inTime && m.standing.Silent.Load() {
-		m.standing.Silent.Store(false)
+	if inTime && m.breaker.Unresponsive.Load() {
+		m.breaker.Unresponsive.Store(false)
 	}
 }
 
-// overtaken is what happens when a request that was slow on an HSM was answered by another. Nothing
-// is wrong with that, unless it is so again and again: under load hedges would hide an HSM that hangs.
+// overtaken handles a slow request that another HSM answered first. That is normal, but if it
+// repeats the HSM becomes suspect: under load, hedges could hide an HSM that hangs.
 func (g *Group) overtaken(m *member, elapsed time.Duration) {
 	if elapsed < g.config.AttemptTimeout { // later, it was counted already
 		m.slow.Add(1)
 	}
-	if m.overtaken.Add(overtakenWeight) < overtakenToSuspect {
+	if m.overtakes.Add(overtakenWeight) < overtakesToSuspect {
 		return
 	}
-	m.overtaken.Store(0)
+	m.overtakes.Store(0)
 	g.suspect(m, &hsm.Error{HSM: m.Name, Op: "serve", Kind: hsm.Timeout(context.DeadlineExceeded),
-		Detail: fmt.Sprintf("request after request was answered by another HSM first, the last after %v", elapsed.Round(time.Millisecond))})
+		Detail: fmt.Sprintf(
+			"request after request was answered by another HSM first, the last after %v",
+			elapsed.Round(time.Millisecond),
+		)})
 }
 
-// A request that was overtaken weighs as much as three that were answered, for an HSM may
-// hang in one function only; two in a row are enough.
+// One overtaken request weighs as much as three answered ones, because an HSM may hang in one
+// function only. Two in a row are enough.
 const (
 	overtakenWeight    = 3
-	overtakenToSuspect = 6
+	overtakesToSuspect = 6
 )
 
-// suspect passes an HSM over until a probe, which is made now, succeeds.
+// suspect makes requests skip an HSM until a probe, which starts now, succeeds.
 func (g *Group) suspect(m *member, err error) {
-	if !m.standing.SuspectNow(err.Error(), time.Now()) {
+	if !m.breaker.MarkSuspect(err.Error(), time.Now()) {
 		return
 	}
 	m.lastFault.Store(&fault{err: err, at: time.Now()})
-	if m.watched != nil {
-		m.watched.Suspect()
+	if m.supervised != nil {
+		m.supervised.Suspect()
 	}
 	if m.suspicions.Allow() {
-		m.told.Store(true)
-		g.log.Warn("HSM suspected: requests wait for it in vain; they go to another HSM until a probe succeeds", zap.String("hsm", m.Name), zap.Error(err))
+		m.suspicionLogged.Store(true)
+		g.log.Warn(
+			"HSM suspected: requests wait for it in vain; they go to another HSM until a probe succeeds",
+			zap.String("hsm", m.Name),
+			zap.Error(err),
+		)
 	}
-	nudge(m.probe) // after the line above, which the probe may answer with one of its own
+	wake(m.probe) // after the line above, which the probe may answer with one of its own
 }
 
-// takeOut is what happens when requests, not a probe, found an HSM at fault.
+// takeOut takes an HSM out because of the faults of requests.
 func (g *Group) takeOut(m *member, cause error) {
-	stay, first := m.standing.Trip(cause.Error(), time.Now())
+	stay, first := m.breaker.Trip(cause.Error(), time.Now())
 	if !first {
 		return
 	}
-	g.log.Warn("HSM taken out of service", zap.String("hsm", m.Name), zap.Error(cause), zap.Duration("at_least", stay))
-	nudge(m.probe)
+	g.log.Warn(
+		"HSM taken out of service",
+		zap.String("hsm", m.Name),
+		zap.Error(cause),
+		zap.Duration("at_least", stay),
+	)
+	wake(m.probe)
 }
 
-// putBack is what happens when a probe found an HSM well.
+// putBack handles a successful probe.
 func (g *Group) putBack(m *member) {
-	suspect := m.standing.Suspect.Load()
-	back := m.standing.Pass(time.Now())
-	if suspect && m.told.Swap(false) && !back && !m.standing.Out.Load() {
+	suspect := m.breaker.Suspect.Load()
+	back := m.breaker.ProbeSucceeded(time.Now())
+	if suspect && m.suspicionLogged.Swap(false) && !back && !m.breaker.Out.Load() {
 		g.log.Info("HSM no longer suspected: a probe succeeded", zap.String("hsm", m.Name))
 	}
-	if !back || m.standing.Drained.Load() {
+	if !back || m.breaker.Drained.Load() {
 		return
 	}
 	g.log.Info("HSM is back in service", zap.String("hsm", m.Name))
-	nudge(m.refresh)
-	g.crosses.Rejoin(m.bit) // whatever was done to its keys meanwhile
+	wake(m.refresh)
+	g.crossChecks.InvalidateMember(m.bit) // whatever was done to its keys meanwhile
 }
 
-// hopeful reports whether a member of the set serves or was well just now.
-func (g *Group) hopeful(set catalogue.Set) bool {
+// anyRecentlyHealthy reports whether a member of the set is in service or was healthy a moment ago.
+func (g *Group) anyRecentlyHealthy(set catalogue.Set) bool {
 	now := time.Now()
 	for _, m := range g.members {
 		if set&m.bit == 0 {
 			continue
 		}
-		if m.standing.WasWell(freshOutage, now) {
+		if m.breaker.WasHealthy(recentOutage, now) {
 			return true
 		}
 	}
 	return false
 }
 
-// Drain takes an HSM out for an operator: it gets no new request, also when no
-// other is left, until Resume. It returns when none of its requests is in flight any more, or with
-// ctx's error. ErrUnknownHSM; ErrLastHSM if no other could serve, unless forced.
+// Drain takes an HSM out for an operator: it gets no new requests until Resume, even if no other
+// HSM is left. It returns when no request is in flight on the HSM, or ctx.Err(). Errors:
+// ErrUnknownHSM, and ErrLastHSM if no other HSM could serve and force is false.
 func (g *Group) Drain(ctx context.Context, hsm string, force bool) error {
 	m := g.member(hsm)
 	if m == nil {
@@ -159,7 +177,7 @@ func (g *Group) Drain(ctx context.Context, hsm string, force bool) error {
 		g.draining.Unlock()
 		return fmt.Errorf("%q: %w", hsm, ErrLastHSM)
 	}
-	m.standing.Drain(true, time.Now())
+	m.breaker.SetDrained(true, time.Now())
 	g.draining.Unlock()
 	g.log.Warn("HSM drained", zap.String("hsm", hsm), zap.Bool("forced", force))
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -174,27 +192,28 @@ func (g *Group) Drain(ctx context.Context, hsm string, force bool) error {
 	return nil
 }
 
-// Resume ends what Drain began. The HSM is probed at once and serves again if it is well. ErrUnknownHSM.
+// Resume ends a drain. The HSM is probed at once and serves again if it is healthy. Error:
+// ErrUnknownHSM.
 func (g *Group) Resume(hsm string) error {
 	m := g.member(hsm)
 	if m == nil {
 		return fmt.Errorf("%q: %w", hsm, ErrUnknownHSM)
 	}
-	m.standing.Drain(false, time.Now())
+	m.breaker.SetDrained(false, time.Now())
 	g.log.Info("HSM resumed", zap.String("hsm", hsm))
-	nudge(m.refresh)
-	nudge(m.probe)
+	wake(m.refresh)
+	wake(m.probe)
 	return nil
 }
 
-// Probe has an HSM probed now.
+// Probe starts a probe of an HSM now. It does not wait for it.
 func (g *Group) Probe(hsm string) {
 	if m := g.member(hsm); m != nil {
-		nudge(m.probe)
+		wake(m.probe)
 	}
 }
 
-// others names the HSMs of the group but one.
+// others returns the names of all other HSMs of the group.
 func (g *Group) others(hsm string) []string {
 	var others []string
 	for _, m := range g.members {

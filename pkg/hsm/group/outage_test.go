@@ -37,11 +37,20 @@ func (w *watched) now() hsm.Token {
 	return w.Token
 }
 
-func (w *watched) Encrypt(ctx context.Context, key hsm.KeyRef, aad, plaintext []byte) (hsm.Sealed, error) {
+func (w *watched) Encrypt(
+	ctx context.Context,
+	key hsm.KeyRef,
+	aad, plaintext []byte,
+) (hsm.Sealed, error) {
 	return w.now().Encrypt(ctx, key, aad, plaintext)
 }
 
-func (w *watched) Decrypt(ctx context.Context, key hsm.KeyRef, aad []byte, sealed hsm.Sealed) ([]byte, error) {
+func (w *watched) Decrypt(
+	ctx context.Context,
+	key hsm.KeyRef,
+	aad []byte,
+	sealed hsm.Sealed,
+) ([]byte, error) {
 	return w.now().Decrypt(ctx, key, aad, sealed)
 }
 
@@ -63,8 +72,8 @@ func (w *watched) Suspect()                                { w.suspects.Add(1) }
 func (w *watched) Renew(string)                            { w.renewals.Add(1) }
 func (w *watched) Incarnation() uint64                     { return w.incarnation.Load() }
 
-// watch makes the first HSM of a group one that is watched.
-func watch(w *watched) option {
+// attemptTimer makes the first HSM of a group one that is watched.
+func attemptTimer(w *watched) option {
 	return func(c *group.Config) {
 		w.Token, w.changed = c.Members[0].Token, make(chan struct{}, 1)
 		c.Members[0].Token = w
@@ -90,7 +99,14 @@ func TestSuspicion(t *testing.T) {
 				tokens := newTokens(2)
 				w := &watched{}
 				var logs *observer.ObservedLogs
-				g := start(t, tokens, inOrder, watch(w), logTo(&logs), func(c *group.Config) { c.HedgePercent = -1 })
+				g := start(
+					t,
+					tokens,
+					inOrder,
+					attemptTimer(w),
+					logTo(&logs),
+					func(c *group.Config) { c.HedgePercent = -1 },
+				)
 				tokens[0].SetHook(test.hook)
 				began := time.Now()
 				served(t, g, "b")
@@ -114,7 +130,9 @@ func TestSuspicion(t *testing.T) {
 				time.Sleep(ms)
 				synctest.Wait()
 				tokens[0].SetHook(nil)
-				if state := g.Status().Members[0]; state.Service != status.InService || state.Health.Status != test.health || state.Trips != 0 {
+				if state := g.Status().Members[0]; state.Service != status.InService ||
+					state.Health.Status != test.health ||
+					state.Trips != 0 {
 					t.Errorf("got %+v", state)
 				}
 				served(t, g, "a")
@@ -166,7 +184,7 @@ func TestChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
 		w := &watched{}
-		g := start(t, tokens, watch(w))
+		g := start(t, tokens, attemptTimer(w))
 		for range 3 {
 			tokens[0].SetHook(all(down))
 			w.changed <- struct{}{}
@@ -254,7 +272,8 @@ func TestLateProbes(t *testing.T) {
 	})
 }
 
-// TestRamp: an HSM that comes back gets a growing share of the requests, whether it is an equal or the first.
+// TestRamp: an HSM that comes back gets a growing share of the requests, whether it is an equal or
+// the first.
 func TestRamp(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -274,7 +293,12 @@ func TestRamp(t *testing.T) {
 				for i, want := range []float64{1. / 12, 0.25, 5. / 12, 7. / 12, 0.75, 11. / 12, 1, 1} {
 					got := float64(stream(t, g, 1000, 500*time.Microsecond).by["a"]) / 1000
 					if got < test.full*want-0.06 || got > test.full*want+0.06 {
-						t.Errorf("from %d ms on: %.2f of the requests, want %.2f", i*500, got, test.full*want)
+						t.Errorf(
+							"from %d ms on: %.2f of the requests, want %.2f",
+							i*500,
+							got,
+							test.full*want,
+						)
 					}
 				}
 			})
@@ -282,7 +306,8 @@ func TestRamp(t *testing.T) {
 	}
 }
 
-// TestFlapping: probes pass and requests fail. The HSM stays out ever longer, so that few requests pay for it.
+// TestFlapping: probes pass and requests fail. The HSM stays out ever longer, so that few requests
+// pay for it.
 func TestFlapping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)

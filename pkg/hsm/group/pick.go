@@ -12,8 +12,8 @@ import (
 	"xks-proxy/pkg/hsm/status"
 )
 
-// holders are the members to ask: those seen with this version, once, and those never
-// seen at all, less those that an operator has drained.
+// holders returns the members to ask: those seen with this version and those never listed, without
+// drained ones.
 func (g *Group) holders(ref hsm.KeyRef) catalogue.Set {
 	c := g.catalogue.Load()
 	holders := c.Unknown
@@ -25,8 +25,8 @@ func (g *Group) holders(ref hsm.KeyRef) catalogue.Set {
 				holders |= v.Holders // which will say why not
 			}
 		}
-		if guess := key.Guess(ref.Version); guess != nil {
-			holders |= guess.Readers
+		if guess := key.Trial(ref.Version); guess != nil {
+			holders |= guess.Holders
 		}
 	}
 	return g.undrained(holders)
@@ -42,25 +42,25 @@ func (g *Group) heldByDrained(ref hsm.KeyRef) bool {
 	if v := key.Version(ref.Version); v != nil {
 		holders |= v.Holders
 	}
-	if guess := key.Guess(ref.Version); guess != nil {
-		holders |= guess.Readers
+	if guess := key.Trial(ref.Version); guess != nil {
+		holders |= guess.Holders
 	}
 	return g.undrained(holders) != holders
 }
 
-// undrained leaves those of a set that no operator has drained.
+// undrained returns the members of a set that are not drained.
 func (g *Group) undrained(set catalogue.Set) catalogue.Set {
 	for _, m := range g.members {
-		if m.standing.Drained.Load() {
+		if m.breaker.Drained.Load() {
 			set &^= m.bit
 		}
 	}
 	return set
 }
 
-// pick chooses from a set that is not empty: members that are well, then those kept out
-// although their probes pass, those suspected, those out of service; then by priority, then the one with the fewest
-// requests in flight; equals in turn.
+// pick chooses one member of a set that is not empty, by state (healthy, in backoff with passing
+// probes, suspect, out), then by priority, then by the fewest requests in flight. Equal members
+// take turns.
 func (g *Group) pick(set catalogue.Set) *member {
 	set = g.best(set)
 	if set.Size() == 1 {
@@ -81,14 +81,14 @@ func (g *Group) pick(set catalogue.Set) *member {
 			equals |= m.bit
 		}
 	}
-	for skip := g.turn.Add(1) % uint32(equals.Size()); skip > 0; skip-- {
+	for skip := g.roundRobin.Add(1) % uint32(equals.Size()); skip > 0; skip-- {
 		equals &= equals - 1 // without its first
 	}
 	return g.members[equals.First()]
 }
 
-// best leaves those of a set that are in the best standing. One that has just
-// come back is among them as often as its share says.
+// best returns the members of a set in the best state. A returning member is among them as often as
+// its share allows.
 func (g *Group) best(set catalogue.Set) catalogue.Set {
 	if set.Size() == 1 {
 		return set
@@ -96,18 +96,18 @@ func (g *Group) best(set catalogue.Set) catalogue.Set {
 	var well, returning, vetting, suspected catalogue.Set
 	for _, m := range g.members {
 		switch {
-		case set&m.bit == 0, m.standing.Out.Load():
-		case m.standing.Suspect.Load():
+		case set&m.bit == 0, m.breaker.Out.Load():
+		case m.breaker.Suspect.Load():
 			suspected |= m.bit
 		case m.vetting.Load():
 			vetting |= m.bit
-		case m.standing.Returned.Load() != nil && rand.Float64() >= m.standing.Share(time.Now()):
+		case m.breaker.Returned.Load() != nil && rand.Float64() >= m.breaker.Share(time.Now()):
 			returning |= m.bit
 		default:
 			well |= m.bit
 		}
 	}
-	for _, choice := range [...]catalogue.Set{well, returning, vetting, g.able(set), suspected} {
+	for _, choice := range [...]catalogue.Set{well, returning, vetting, g.available(set), suspected} {
 		if choice != 0 {
 			return choice
 		}
@@ -115,30 +115,29 @@ func (g *Group) best(set catalogue.Set) catalogue.Set {
 	return set
 }
 
-// preferred leaves those of a set that should be asked for a key: those whose copy is trusted and
-// works. Encrypt never goes to a copy that is not trusted (requirement R6). Decrypt may when nothing
-// else is left that can be expected to answer: the tag proves the material, and a refusal is no
-// verdict.
+// preferred returns the members of a set to ask for a key: those whose copy is trusted and works.
+// Encrypt never uses a copy that is not trusted (requirement R6). Decrypt may if no other HSM is
+// available: the tag proves the material, and a refusal does not count as a verdict.
 func (g *Group) preferred(set catalogue.Set, ref hsm.KeyRef, need hsm.Usage) catalogue.Set {
 	if trusted := g.trusted(set, ref); trusted != set &&
-		(need == hsm.CanEncrypt || g.able(trusted) != 0 || g.able(set) == 0 && trusted != 0) {
+		(need == hsm.CanEncrypt || g.available(trusted) != 0 || g.available(set) == 0 && trusted != 0) {
 		set = trusted
 	}
 	working := set
 	for _, m := range g.members {
-		if working&m.bit != 0 && m.aside.Has(ref) {
+		if working&m.bit != 0 && m.keyBreaker.IsOpen(ref) {
 			working &^= m.bit
 		}
 	}
-	if working == set || g.able(working) != 0 {
+	if working == set || g.available(working) != 0 {
 		return working
 	}
 	return set
 }
 
-// without leaves out the members named, unless that would mean to ask one of a
-// worse priority or one that is out of service.
-func (g *Group) without(set catalogue.Set, names []string) catalogue.Set {
+// avoiding drops the named members, unless only members of lower priority or out of service would
+// be left.
+func (g *Group) avoiding(set catalogue.Set, names []string) catalogue.Set {
 	if len(names) == 0 {
 		return set
 	}
@@ -161,40 +160,41 @@ func (g *Group) without(set catalogue.Set, names []string) catalogue.Set {
 	return others
 }
 
-// able leaves those of a set that can be expected to answer: those in service or, if
-// there are none, those that are kept out although their probes pass, for they went out too often.
-func (g *Group) able(set catalogue.Set) catalogue.Set {
+// available returns the members of a set that should answer: those in service or, if there are
+// none, those in backoff whose probes pass.
+func (g *Group) available(set catalogue.Set) catalogue.Set {
 	if up := g.inService(set); up != 0 {
 		return up
 	}
 	var kept catalogue.Set
 	for _, m := range g.members {
-		if set&m.bit != 0 && m.standing.Out.Load() && !m.standing.Suspect.Load() && m.health.Load().Status != status.Unavailable {
+		if set&m.bit != 0 && m.breaker.Out.Load() && !m.breaker.Suspect.Load() &&
+			m.health.Load().Status != status.Unavailable {
 			kept |= m.bit
 		}
 	}
 	return g.undrained(kept)
 }
 
-// inService leaves those of a set that are neither out, suspected nor drained.
+// inService returns the members of a set that are neither out, suspect nor drained.
 func (g *Group) inService(set catalogue.Set) catalogue.Set {
 	var up catalogue.Set
 	for _, m := range g.members {
-		if set&m.bit != 0 && m.standing.Serves() {
+		if set&m.bit != 0 && m.breaker.InService() {
 			up |= m.bit
 		}
 	}
 	return up
 }
 
-// quickOnes are the members of a set that would probably answer within the time
-// given: able to, not slow themselves and, for what must not double the load of a
-// group that is slow as a whole, heard of since they last let a call go unanswered.
-func (g *Group) quickOnes(set catalogue.Set, within time.Duration, overdue bool) catalogue.Set {
+// fastMembers returns the available members of a set that will probably answer within the given
+// time. For an overdue call, a member whose last call went unanswered does not count: a group that
+// is slow as a whole must not get twice the load.
+func (g *Group) fastMembers(set catalogue.Set, within time.Duration, overdue bool) catalogue.Set {
 	var quick catalogue.Set
-	set = g.able(set)
+	set = g.available(set)
 	for _, m := range g.members {
-		if set&m.bit == 0 || overdue && m.standing.Silent.Load() || m.vetting.Load() {
+		if set&m.bit == 0 || overdue && m.breaker.Unresponsive.Load() || m.vetting.Load() {
 			continue
 		}
 		if m.queue.Wait(m.waiting())+time.Duration(m.latency.P50.Load()) < within {
@@ -204,8 +204,8 @@ func (g *Group) quickOnes(set catalogue.Set, within time.Duration, overdue bool)
 	return quick
 }
 
-// freeOnes are the members of a set that have a session free.
-func (g *Group) freeOnes(set catalogue.Set) catalogue.Set {
+// withFreeSession returns the members of a set with a free session.
+func (g *Group) withFreeSession(set catalogue.Set) catalogue.Set {
 	var free catalogue.Set
 	for _, m := range g.members {
 		if set&m.bit != 0 && m.queue.Wait(m.waiting()) == 0 {
@@ -215,8 +215,8 @@ func (g *Group) freeOnes(set catalogue.Set) catalogue.Set {
 	return free
 }
 
-// hedgeDelay is after how long a request on this HSM is slow: twice what 99 of
-// 100 recent answers took, not below HedgeAfter, and not above AttemptTimeout.
+// hedgeDelay returns the time after which a request on this HSM is slow: twice its recent p99, at
+// least HedgeAfter and at most AttemptTimeout.
 func (g *Group) hedgeDelay(m *member) time.Duration {
 	p99 := time.Duration(m.latency.P99.Load())
 	if p99 == 0 {

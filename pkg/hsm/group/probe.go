@@ -1,7 +1,7 @@
 package group
 
-// Health: every HSM really encrypts and decrypts with the proxy's own test key,
-// in the background. GetHealthStatus answers from the last result (requirement H2).
+// Probes: in the background every HSM encrypts and decrypts with the proxy's own test key.
+// GetHealthStatus returns the last result (requirement H2).
 
 import (
 	"bytes"
@@ -19,24 +19,24 @@ import (
 	"xks-proxy/pkg/hsm/status"
 )
 
-// probed is the result of a probe with what only the next probe needs to know.
-type probed struct {
+// probeResult is the result of a probe, with details for the next probe.
+type probeResult struct {
 	status.Health
-	late  bool  // it took longer than a request has
-	vague bool  // it was refused in a way that proves nothing
-	err   error // why it failed, if the HSM failed
+	tooSlow      bool  // it took longer than a request has
+	inconclusive bool  // it was refused in a way that proves nothing
+	err          error // why it failed, if the HSM failed
 
 	incarnation uint64 // that was probed
 }
 
 const (
-	// renewAfter: after so many failed probes in a row the HSM's process is replaced, although it
-	// lives; after the first where no other HSM is left.
+	// renewAfter is how many failed probes in a row replace the HSM's process although it runs. One
+	// is enough if no other HSM is left.
 	renewAfter = 3
 
-	// staleAfter: no answer of GetHealthStatus is older (requirement H2).
+	// staleAfter is the maximum age of a result in GetHealthStatus (requirement H2).
 	staleAfter = time.Minute
-	// outProbeInterval: an HSM that is out is probed this often, to be back soon.
+	// outProbeInterval is the interval between probes of an HSM that is out.
 	outProbeInterval = 200 * time.Millisecond
 )
 
@@ -47,7 +47,7 @@ func (g *Group) Health() []status.Health {
 	list := make([]status.Health, len(g.members))
 	for i, m := range g.members {
 		list[i] = m.health.Load().Health
-		if m.standing.Drained.Load() {
+		if m.breaker.Drained.Load() {
 			list[i].Status, list[i].Reason = status.Unavailable, "drained by an operator"
 			continue
 		}
@@ -68,10 +68,10 @@ func (g *Group) CanServe() bool {
 	return false
 }
 
-func (g *Group) keepProbing(ctx context.Context, m *member) {
+func (g *Group) probeLoop(ctx context.Context, m *member) {
 	var changed <-chan struct{} // nil, so never, of a token that cannot tell
-	if m.watched != nil {
-		changed = m.watched.Changed(ctx)
+	if m.supervised != nil {
+		changed = m.supervised.Changed(ctx)
 	}
 	for first := true; ; first = false {
 		health := g.probeOnce(ctx, m)
@@ -82,7 +82,7 @@ func (g *Group) keepProbing(ctx context.Context, m *member) {
 			g.probedOnce.Done()
 		}
 		wait := g.config.ProbeInterval
-		if m.standing.Out.Load() || m.standing.Suspect.Load() {
+		if m.breaker.Out.Load() || m.breaker.Suspect.Load() {
 			wait = min(wait, outProbeInterval)
 		}
 		select {
@@ -95,49 +95,58 @@ func (g *Group) keepProbing(ctx context.Context, m *member) {
 	}
 }
 
-// record publishes a probe's result and acts on it: only here does an HSM come back.
-func (g *Group) record(m *member, health probed) {
+// record publishes a probe result and acts on it. Only a probe brings an HSM back.
+func (g *Group) record(m *member, health probeResult) {
 	before := m.health.Swap(&health)
 	if before.Status != health.Status {
 		level := zap.WarnLevel
 		if health.Status == status.Active {
 			level = zap.InfoLevel
 		}
-		g.log.Log(level, "HSM health changed", zap.String("hsm", m.Name), zap.String("from", string(before.Status)),
-			zap.String("to", string(health.Status)), zap.String("reason", health.Reason))
+		g.log.Log(
+			level,
+			"HSM health changed",
+			zap.String("hsm", m.Name),
+			zap.String("from", string(before.Status)),
+			zap.String("to", string(health.Status)),
+			zap.String("reason", health.Reason),
+		)
 	}
 	if health.Status == status.Active {
-		m.standing.Silent.Store(false)
+		m.breaker.Unresponsive.Store(false)
 	}
-	g.considerRenewal(m, health)
+	g.maybeRenew(m, health)
 	switch {
 	case health.Status != status.Unavailable:
 		g.putBack(m)
-	case before.Checked.IsZero(), m.standing.Drained.Load(): // what an operator does to a drained HSM is not held against it
-		m.standing.Absent(health.Reason, health.Checked)
+	case before.Checked.IsZero(),
+		m.breaker.Drained.Load(): // what an operator does to a drained HSM is not held against it
+		m.breaker.MarkAbsent(health.Reason, health.Checked)
 	default:
-		m.standing.Trip(health.Reason, health.Checked)
+		m.breaker.Trip(health.Reason, health.Checked)
 	}
 }
 
-// considerRenewal has an HSM's process replaced when its probes fail although it lives: some
-// modules never find back to a token that was away. A call that hangs is for the process itself.
-func (g *Group) considerRenewal(m *member, health probed) {
-	broken := hsm.IsFault(health.err) && !errors.Is(health.err, hsm.ErrTimeout) && !errors.Is(health.err, hsm.ErrBusy)
-	if m.watched == nil || health.Status != status.Unavailable || !broken || health.incarnation != m.incarnation() {
+// maybeRenew replaces an HSM's process if its probes fail although it runs: some modules never
+// reconnect to a token that was away. A hanging call is left to package worker.
+func (g *Group) maybeRenew(m *member, health probeResult) {
+	broken := hsm.IsFault(health.err) && !errors.Is(health.err, hsm.ErrTimeout) &&
+		!errors.Is(health.err, hsm.ErrBusy)
+	if m.supervised == nil || health.Status != status.Unavailable || !broken ||
+		health.incarnation != m.incarnation() {
 		m.failures = 0
 		return
 	}
 	m.failures++
-	alone := g.inService(g.parity.Everyone()&^m.bit) == 0
+	alone := g.inService(g.parity.All()&^m.bit) == 0
 	if m.failures >= renewAfter || alone {
 		m.failures = 0
-		m.watched.Renew("its probes fail although it runs: " + health.Reason)
+		m.supervised.Renew("its probes fail although it runs: " + health.Reason)
 	}
 }
 
 // probeOnce encrypts and decrypts with the test key.
-func (g *Group) probeOnce(ctx context.Context, m *member) probed {
+func (g *Group) probeOnce(ctx context.Context, m *member) probeResult {
 	ctx, cancel := context.WithTimeout(ctx, g.config.ProbeTimeout)
 	defer cancel()
 	incarnation := m.incarnation()
@@ -146,37 +155,44 @@ func (g *Group) probeOnce(ctx context.Context, m *member) probed {
 	}
 	probe := g.exercise(ctx, m)
 	if probe.status == status.Active {
-		probe.status, probe.reason = g.timely(m, probe)
+		probe.status, probe.reason = g.judgeLatency(m, probe)
 	}
 	info := m.Token.Info()
 	health := status.Health{
 		HSM: m.Name, Info: info, Vendor: cmp.Or(m.Vendor, info.Manufacturer), Model: cmp.Or(m.Model, info.ModelText()),
 		Status: probe.status, Reason: probe.reason, Checked: time.Now(), Took: hsm.Milliseconds(probe.encrypt + probe.decrypt),
 	}
-	return probed{Health: health, late: probe.late, vague: probe.vague, err: probe.err, incarnation: incarnation}
+	return probeResult{
+		Health:       health,
+		tooSlow:      probe.tooSlow,
+		inconclusive: probe.inconclusive,
+		err:          probe.err,
+		incarnation:  incarnation,
+	}
 }
 
-// probe is what exercising an HSM gave.
-type probe struct {
+// measurement is the raw result of one probe.
+type measurement struct {
 	status           status.Status
 	reason           string // why it is not Active
 	encrypt, decrypt time.Duration
-	late             bool // it took longer than a request has
-	vague            bool
+	tooSlow          bool // it took longer than a request has
+	inconclusive     bool
 	err              error
 }
 
-// timely judges an HSM that is well by the time it takes. One that is slower than a request lasts
-// cannot serve; that is believed the second time, for the machine may have stood still.
-func (g *Group) timely(m *member, p *probe) (status.Status, string) {
+// judgeLatency returns the status of an HSM that works, by the time it takes. One that is slower
+// than the budget of a request cannot serve. That needs two probes, because this machine may have
+// stood still.
+func (g *Group) judgeLatency(m *member, p *measurement) (status.Status, string) {
 	slowest := max(p.encrypt, p.decrypt)
-	p.late = slowest >= g.config.Budget
+	p.tooSlow = slowest >= g.config.Budget
 	reason := fmt.Sprintf("an operation of the probe took %v", slowest.Round(time.Millisecond))
 	switch {
-	case p.late && !g.starved() && (m.health.Load().late || m.standing.Suspect.Load()):
+	case p.tooSlow && !g.starved() && (m.health.Load().tooSlow || m.breaker.Suspect.Load()):
 		return status.Unavailable, reason + ", and a request has " + g.config.Budget.String()
-	case p.late:
-		nudge(m.probe)
+	case p.tooSlow:
+		wake(m.probe)
 		return status.Degraded, reason
 	case slowest > g.config.AttemptTimeout:
 		return status.Degraded, reason
@@ -185,20 +201,30 @@ func (g *Group) timely(m *member, p *probe) (status.Status, string) {
 }
 
 // exercise encrypts and decrypts.
-func (g *Group) exercise(ctx context.Context, m *member) *probe {
-	p := &probe{}
+func (g *Group) exercise(ctx context.Context, m *member) *measurement {
+	p := &measurement{}
 	p.status, p.reason = g.exerciseInto(ctx, m, p)
 	return p
 }
 
-func (g *Group) exerciseInto(ctx context.Context, m *member, p *probe) (status.Status, string) {
+func (g *Group) exerciseInto(
+	ctx context.Context,
+	m *member,
+	p *measurement,
+) (status.Status, string) {
 	objects, err := g.testKeyOn(ctx, m)
 	if err != nil {
-		return g.verdict(m, p, err), err.Error()
+		return g.statusAfter(m, p, err), err.Error()
 	}
-	test := catalogue.NewKey(g.config.TestKey, []catalogue.View{{Name: m.Name, Bit: m.bit, Seen: true, Objects: objects}})
+	test := catalogue.NewKey(
+		g.config.TestKey,
+		[]catalogue.View{{Name: m.Name, Bit: m.bit, Seen: true, Objects: objects}},
+	)
 	if test == nil {
-		return status.Degraded, fmt.Sprintf("the test key %q is not on the HSM, so that it cannot be probed in depth; `xks-proxy hsm create-test-key` makes it", g.config.TestKey)
+		return status.Degraded, fmt.Sprintf(
+			"the test key %q is not on the HSM, so that it cannot be probed in depth; `xks-proxy hsm create-test-key` makes it",
+			g.config.TestKey,
+		)
 	}
 	version, err := test.EncryptVersion()
 	if err != nil {
@@ -209,13 +235,13 @@ func (g *Group) exerciseInto(ctx context.Context, m *member, p *probe) (status.S
 	sealed, err := m.Token.Encrypt(ctx, ref, nil, probePlaintext)
 	p.encrypt = time.Since(start)
 	if err != nil {
-		return g.verdict(m, p, err), err.Error()
+		return g.statusAfter(m, p, err), err.Error()
 	}
 	start = time.Now()
 	plaintext, err := m.Token.Decrypt(ctx, ref, nil, sealed)
 	p.decrypt = time.Since(start)
 	if err != nil {
-		return g.verdict(m, p, err), err.Error()
+		return g.statusAfter(m, p, err), err.Error()
 	}
 	if !bytes.Equal(plaintext, probePlaintext) {
 		return status.Unavailable, "the HSM decrypted its own ciphertext to something else"
@@ -223,32 +249,33 @@ func (g *Group) exerciseInto(ctx context.Context, m *member, p *probe) (status.S
 	return status.Active, ""
 }
 
-// verdict is what a failed probe says of an HSM: one that is busy serves, and
-// one whose test key was deleted or changed still serves with all others.
+// statusAfter returns the status after a failed probe. A busy HSM can serve, and so can one whose
+// test key was deleted or changed.
 //
-// One that refuses its own ciphertext in a way that may mean "busy" is believed to be broken the
-// second time.
-func (g *Group) verdict(m *member, p *probe, err error) status.Status {
+// An HSM that refuses its own ciphertext with an ambiguous code counts as broken the second time.
+func (g *Group) statusAfter(m *member, p *measurement, err error) status.Status {
 	p.err = err
 	switch {
 	case errors.Is(err, hsm.ErrBusy):
 		return status.Degraded
 	case errors.Is(err, hsm.ErrUnprovenCiphertext):
-		p.vague = true
-		if m.health.Load().vague {
+		p.inconclusive = true
+		if m.health.Load().inconclusive {
 			return status.Unavailable
 		}
-		nudge(m.probe)
+		wake(m.probe)
 		return status.Degraded
-	case hsm.IsFault(err), decide.RefusalOf(err) > decide.UnprovenRefusal, errors.Is(err, hsm.ErrKeyFault):
+	case hsm.IsFault(err),
+		decide.RefusalOf(err) > decide.UnprovenRefusal,
+		errors.Is(err, hsm.ErrKeyFault):
 		return status.Unavailable
 	}
-	nudge(m.refresh)
+	wake(m.refresh)
 	return status.Degraded
 }
 
-// testKeyOn takes the test key from the catalogue: to look for it on the HSM at
-// every probe would cost some HSMs tens of milliseconds each time.
+// testKeyOn takes the test key from the catalogue, because a search at every probe takes some HSMs
+// tens of milliseconds.
 func (g *Group) testKeyOn(ctx context.Context, m *member) ([]hsm.Object, error) {
 	g.mu.Lock()
 	objects := m.objects[g.config.TestKey]
@@ -259,7 +286,11 @@ func (g *Group) testKeyOn(ctx context.Context, m *member) ([]hsm.Object, error) 
 	found, err := m.Token.Find(ctx, g.config.TestKey)
 	objects, unreadable := hsm.SplitUnreadable(found)
 	if err == nil && len(objects) == 0 && len(unreadable) > 0 {
-		return nil, &hsm.Error{Op: "find the test key", Kind: hsm.ErrKeyUsage, Detail: hsm.UnreadableError("", unreadable[0]).Detail}
+		return nil, &hsm.Error{
+			Op:     "find the test key",
+			Kind:   hsm.ErrKeyUsage,
+			Detail: hsm.UnreadableError("", unreadable[0]).Detail,
+		}
 	}
 	return objects, err
 }

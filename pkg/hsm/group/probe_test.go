@@ -56,10 +56,13 @@ func TestHealth(t *testing.T) {
 				test.change(tokens[0])
 				time.Sleep(40 * time.Second) // listed and probed again
 				health := g.Health()
-				if len(health) != 2 || health[0].HSM != "a" || health[0].Status != test.want || health[1].Status != status.Active || health[1].Reason != "" {
+				if len(health) != 2 || health[0].HSM != "a" || health[0].Status != test.want ||
+					health[1].Status != status.Active ||
+					health[1].Reason != "" {
 					t.Fatalf("got %+v", health)
 				}
-				if !strings.Contains(health[0].Reason, test.reason) || test.reason == "" && health[0].Reason != "" {
+				if !strings.Contains(health[0].Reason, test.reason) ||
+					test.reason == "" && health[0].Reason != "" {
 					t.Errorf("the reason is %q, want %q", health[0].Reason, test.reason)
 				}
 				if !g.CanServe() {
@@ -154,7 +157,9 @@ func TestStale(t *testing.T) {
 		tokens := newTokens(1)
 		release := make(chan struct{})
 		g := start(t, tokens)
-		tokens[0].SetHook(func(context.Context, hsmtest.Op, hsm.KeyRef) error { <-release; return nil })
+		tokens[0].SetHook(
+			func(context.Context, hsmtest.Op, hsm.KeyRef) error { <-release; return nil },
+		)
 		time.Sleep(59 * time.Second)
 		if got := statuses(g); got != "a=ACTIVE " {
 			t.Errorf("before: %s", got)
@@ -223,7 +228,8 @@ func TestTimeToDetectAndToHeal(t *testing.T) {
 	})
 }
 
-// TestFaultsAreProbedAtOnce: requests that take an HSM out do not leave it shown as ACTIVE for seconds.
+// TestFaultsAreProbedAtOnce: requests that take an HSM out do not leave it shown as ACTIVE for
+// seconds.
 func TestFaultsAreProbedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -262,7 +268,10 @@ func TestProbesTouchOnlyTheirKey(t *testing.T) {
 			t.Errorf("%d operations with other keys", others.Load())
 		}
 		if n := own.Load(); n < 2*2*120 || n > 2*2*125 {
-			t.Errorf("%d operations with the test key in ten minutes, want two each five seconds on each HSM", n)
+			t.Errorf(
+				"%d operations with the test key in ten minutes, want two each five seconds on each HSM",
+				n,
+			)
 		}
 	})
 }
@@ -274,7 +283,9 @@ func TestVendorAndModel(t *testing.T) {
 			c.Members[0].Vendor, c.Members[0].Model = "Vendor", "Model 7"
 		})
 		health := g.Health()
-		if health[0].Vendor != "Vendor" || health[0].Model != "Model 7" || health[1].Vendor != "hsmtest" || health[1].Model != "memory" {
+		if health[0].Vendor != "Vendor" || health[0].Model != "Model 7" ||
+			health[1].Vendor != "hsmtest" ||
+			health[1].Model != "memory" {
 			t.Errorf("got %+v", health)
 		}
 	})

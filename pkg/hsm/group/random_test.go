@@ -49,7 +49,9 @@ func (w *weather) set(spoilt float64) {
 
 var badWeather = []hsmtest.Hook{
 	down, hang, slow(15 * time.Millisecond), slow(30 * time.Millisecond), slow(90 * time.Millisecond), slow(3 * time.Second),
-	failWith(hsm.ErrBusy), failWith(hsm.ErrTimeout), failWith(hsm.ErrPINLocked), failWith(hsm.ErrTokenNotFound),
+	failWith(
+		hsm.ErrBusy,
+	), failWith(hsm.ErrTimeout), failWith(hsm.ErrPINLocked), failWith(hsm.ErrTokenNotFound),
 	failWithPlain(errors.New("an error without a kind")),
 }
 
@@ -218,7 +220,8 @@ func change(t *testing.T, random *rand.Rand, g *group.Group, skies []*weather, a
 	return well
 }
 
-// drainOne is an operator at work on an HSM that need not be well. The one that is well is refused or left alone.
+// drainOne is an operator at work on an HSM that need not be well. The one that is well is refused
+// or left alone.
 func drainOne(t *testing.T, random *rand.Rand, g *group.Group, hsms, well int) {
 	one := (well + 1 + random.IntN(hsms-1)) % hsms
 	err := g.Drain(t.Context(), name(one), false)
@@ -248,10 +251,15 @@ func judge(t *testing.T, callers []*caller, tokens []*hsmtest.Token, any bool) {
 			t.Errorf("%d requests took longer than their budget", c.tooLate)
 		}
 		if !any && len(c.failed) > 0 {
-			t.Errorf("%d requests failed that one HSM could have served; the first: %v", len(c.failed), c.failed[0])
+			t.Errorf(
+				"%d requests failed that one HSM could have served; the first: %v",
+				len(c.failed),
+				c.failed[0],
+			)
 		}
 		for _, err := range c.failed {
-			if errors.Is(err, hsm.ErrKeyNotFound) || errors.Is(err, hsm.ErrInvalidCiphertext) || errors.Is(err, catalogue.ErrIncomplete) {
+			if errors.Is(err, hsm.ErrKeyNotFound) || errors.Is(err, hsm.ErrInvalidCiphertext) ||
+				errors.Is(err, catalogue.ErrIncomplete) {
 				t.Fatalf("an outage was blamed on the request: %v", err)
 			}
 		}

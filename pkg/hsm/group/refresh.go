@@ -1,6 +1,6 @@
 package group
 
-// What operators ask of the keys: which there are, and listing those of an HSM now.
+// Operations on keys for operators: report the keys, and list an HSM now.
 
 import (
 	"context"
@@ -21,8 +21,8 @@ type listing struct {
 	err   error
 }
 
-// Refresh has the keys of an HSM listed and waits for a listing that began after the
-// call. Errors: ErrUnknownHSM, the end of ctx, and what the HSM answered.
+// Refresh lists the keys of an HSM and waits for a listing that began after the call. Errors:
+// ErrUnknownHSM, ctx.Err(), and the error of the HSM.
 func (g *Group) Refresh(ctx context.Context, name string) (catalogue.ListingDiff, error) {
 	m := g.member(name)
 	if m == nil {
@@ -30,7 +30,7 @@ func (g *Group) Refresh(ctx context.Context, name string) (catalogue.ListingDiff
 	}
 	start := time.Now()
 	before := g.objectsOf(m)
-	nudge(m.refresh)
+	wake(m.refresh)
 	beat := time.NewTicker(refreshPoll)
 	defer beat.Stop()
 	for {
@@ -49,21 +49,21 @@ func (g *Group) Refresh(ctx context.Context, name string) (catalogue.ListingDiff
 	}
 }
 
-// objectsOf is what a member is known to hold; nil if its keys were never listed.
+// objectsOf returns what a member holds, or nil if it was never listed.
 func (g *Group) objectsOf(m *member) map[string][]hsm.Object {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return maps.Clone(m.objects)
 }
 
-// listedSince is a member's last listing, if that began at start or later.
+// listedSince returns the last listing of a member, and whether it began at start or later.
 func (g *Group) listedSince(m *member, start time.Time) (listing, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return m.listing, !m.listing.began.Before(start)
 }
 
-// Keys reports all keys for which want is true, sorted by label and version.
+// Keys reports all keys whose label satisfies want, sorted by label and version.
 func (g *Group) Keys(want func(label string) bool) []catalogue.KeyReport {
 	known, held := g.held()
 	notes := map[string][]catalogue.Finding{}
@@ -80,14 +80,17 @@ func (g *Group) Keys(want func(label string) bool) []catalogue.KeyReport {
 	return reports
 }
 
-// held is the catalogue and what it was made from. A member's list of objects never changes
-// once it is known; only which list it is does.
+// held returns the catalogue and the objects it was built from. The lists of objects are immutable.
 func (g *Group) held() (*catalogue.Catalogue, []catalogue.HeldKeys) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	held := make([]catalogue.HeldKeys, len(g.members))
 	for i, m := range g.members {
-		held[i] = catalogue.HeldKeys{Name: m.Name, Objects: maps.Clone(m.objects), Unreadable: map[string]bool{}}
+		held[i] = catalogue.HeldKeys{
+			Name:       m.Name,
+			Objects:    maps.Clone(m.objects),
+			Unreadable: map[string]bool{},
+		}
 		for _, o := range m.unreadable {
 			held[i].Unreadable[o.Label] = true
 		}

@@ -50,7 +50,10 @@ func TestDuplicateOnOne(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tokens[1].AddObject(hsmtest.Object(ref.Label, ref.Version), bytes.Repeat([]byte{7}, hsm.KeySize))
+		tokens[1].AddObject(
+			hsmtest.Object(ref.Label, ref.Version),
+			bytes.Repeat([]byte{7}, hsm.KeySize),
+		)
 		time.Sleep(time.Minute)
 		key, err := g.Key(inBudget(t), ref.Label)
 		if err != nil || key.Complete() || key.CheckDecrypt(ref.Version) != nil {
@@ -70,7 +73,8 @@ func TestDuplicateOnOne(t *testing.T) {
 	})
 }
 
-// A ciphertext that does not authenticate, or a new one that cannot be verified, has the key's material compared at once.
+// A ciphertext that does not authenticate, or a new one that cannot be verified, has the key's
+// material compared at once.
 func TestDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -86,19 +90,24 @@ func TestDoubt(t *testing.T) {
 	})
 }
 
-// An HSM whose key material differs from the others' is drained: its ciphertexts are not called bad.
+// An HSM whose key material differs from the others' is drained: its ciphertexts are not called
+// bad.
 func TestDivergedAndDrained(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
 		tokens[1].RemoveKey(ref.Label)
-		tokens[1].AddObject(hsmtest.Object(ref.Label, ref.Version), bytes.Repeat([]byte{7}, hsm.KeySize))
+		tokens[1].AddObject(
+			hsmtest.Object(ref.Label, ref.Version),
+			bytes.Repeat([]byte{7}, hsm.KeySize),
+		)
 		g := start(t, tokens, func(c *group.Config) { c.ParityRate = 5 })
 		sealed, err := tokens[1].Encrypt(t.Context(), ref, aad, text)
 		if err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		if findings := g.Status().Findings; len(findings) != 1 || findings[0].Kind != catalogue.MaterialDiffers {
+		if findings := g.Status().Findings; len(findings) != 1 ||
+			findings[0].Kind != catalogue.MaterialDiffers {
 			t.Fatalf("findings: %+v", findings)
 		}
 		_, _, err = g.Decrypt(inBudget(t), ref, aad, sealed)
@@ -138,7 +147,8 @@ func TestStateDirectoryEmptied(t *testing.T) {
 	})
 }
 
-// A request under which process after process ends is given up, before it has ended them all again and again.
+// A request under which process after process ends is given up, before it has ended them all again
+// and again.
 func TestPoison(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)

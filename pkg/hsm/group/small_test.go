@@ -62,7 +62,8 @@ func smallFirst(limit int) option {
 	}
 }
 
-// Large requests go to the HSM that takes them, wherever they begin, and nothing counts as a fault. The
+// Large requests go to the HSM that takes them, wherever they begin, and nothing counts as a fault.
+// The
 // comparisons of the two stay below the least limit that a configuration allows.
 func TestSmallHSM(t *testing.T) {
 	const limit = 512
@@ -90,7 +91,8 @@ func TestSmallHSM(t *testing.T) {
 				t.Fatalf("request %d: %+v, %v", i, trace, err)
 			}
 			byHSM[trace.HSM]++
-			// As the integrity check does it: on another one than encrypted, if there is one that can.
+			// As the integrity check does it: on another one than encrypted, if there is one that
+			// can.
 			for _, apart := range []string{"a", "b"} {
 				opened, trace, err := g.Decrypt(inBudget(t), ref, aad, sealed, apart)
 				if err != nil || len(trace.Faults) > 0 || !bytes.Equal(opened, plain) {

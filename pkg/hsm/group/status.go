@@ -1,7 +1,6 @@
 package group
 
-// What an operator can know of a group and of each of its HSMs, now. Nothing
-// here waits for an HSM, and nothing holds a secret.
+// The status of a group and its HSMs. Nothing here waits for an HSM or holds a secret.
 
 import (
 	"time"
@@ -10,10 +9,10 @@ import (
 	"xks-proxy/pkg/hsm/status"
 )
 
-// HasKey reports whether an HSM of the group has shown a key of that label. It never waits for an HSM.
+// HasKey reports whether the catalogue has a key with this label. It never waits for an HSM.
 func (g *Group) HasKey(label string) bool { return g.catalogue.Load().Keys[label] != nil }
 
-// Status is the group at this moment. It never waits for an HSM.
+// Status returns the current status of the group. It never waits for an HSM.
 func (g *Group) Status() status.Group {
 	now := time.Now()
 	status := status.Group{
@@ -21,7 +20,7 @@ func (g *Group) Status() status.Group {
 		Hedges: g.hedgesMade.Load(), HedgesDenied: g.hedgesDenied.Load(), Retries: g.retries.Load(),
 	}
 	status.Findings = g.findings()
-	status.CrossChecked, status.CrossPending = g.crossStats()
+	status.CrossChecked, status.CrossPending = g.crossCheckStats()
 	for i, health := range g.Health() {
 		status.Members = append(status.Members, g.members[i].status(health, now))
 	}
@@ -29,24 +28,26 @@ func (g *Group) Status() status.Group {
 	defer g.mu.Unlock()
 	for i, m := range g.members {
 		status.Members[i].Keys, status.Members[i].KeysListed = len(m.objects), m.listed
-		status.Members[i].Unreadable = m.hidden()
+		status.Members[i].Unreadable = m.unreadableObjects()
 	}
 	return status
 }
 
 func (m *member) status(health status.Health, now time.Time) status.Member {
-	service, since, reason := m.standing.Service(now)
+	service, since, reason := m.breaker.Service(now)
 	if reason == "" && health.Status != status.Active {
 		reason = health.Reason
 	}
 	status := status.Member{
 		HSM: m.Name, Priority: m.Priority, Service: service, Since: since, Reason: reason, Health: health,
-		KeptOutUntil: m.standing.KeptOutUntil(now),
-		InFlight:     int(m.inFlight.Load()), Requests: m.requests.Load(), Faults: m.faults.Load(), Slow: m.slow.Load(), Trips: m.standing.TripCount(),
+		KeptOutUntil: m.breaker.BackoffUntil(now),
+		InFlight: int(
+			m.inFlight.Load(),
+		), Requests: m.requests.Load(), Faults: m.faults.Load(), Slow: m.slow.Load(), Trips: m.breaker.TripCount(),
 		P50: hsm.Milliseconds(m.latency.P50.Load()), P99: hsm.Milliseconds(m.latency.P99.Load()),
 	}
 	status.KeyFaults, status.Unproven = m.keyFaults.Load(), m.unproven.Load()
-	status.Unverified = m.trust.Why()
+	status.Unverified = m.trust.Reason()
 	if last := m.lastFault.Load(); last != nil {
 		status.LastFault, status.LastFaultAt = last.err.Error(), last.at
 	}

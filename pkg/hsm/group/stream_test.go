@@ -128,7 +128,8 @@ func (r *random) sometimes(part float64, h hsmtest.Hook) hsmtest.Hook {
 // quick is what an HSM that is well takes.
 var quick = slow(time.Millisecond)
 
-// TestOneUnwell: one HSM of two, or of more, is unwell for as long as the stream lasts, after a second in which it was well.
+// TestOneUnwell: one HSM of two, or of more, is unwell for as long as the stream lasts, after a
+// second in which it was well.
 func TestOneUnwell(t *testing.T) {
 	chance := newRandom(1)
 	for _, test := range []struct {
@@ -175,7 +176,14 @@ func TestOneUnwell(t *testing.T) {
 						if test.asked > 0 && asked > test.asked {
 							t.Errorf("the unwell HSM was asked %d times", asked)
 						}
-						t.Logf("slowest %v, %d over 61 ms, %d calls, the unwell HSM got %d and served %d", total.slowest, total.slow, total.calls, asked, total.by["a"])
+						t.Logf(
+							"slowest %v, %d over 61 ms, %d calls, the unwell HSM got %d and served %d",
+							total.slowest,
+							total.slow,
+							total.calls,
+							asked,
+							total.by["a"],
+						)
 					})
 				})
 			}
@@ -207,7 +215,8 @@ func TestHungForEver(t *testing.T) {
 		if asked := g.Status().Members[0].Requests - before; asked > 100 {
 			t.Errorf("the hung HSM was asked %d times", asked)
 		}
-		if state := g.Status().Members[0]; state.Service != status.Out || state.InFlight != 0 || state.Health.Status != status.Unavailable {
+		if state := g.Status().Members[0]; state.Service != status.Out || state.InFlight != 0 ||
+			state.Health.Status != status.Unavailable {
 			t.Errorf("got %+v", state)
 		}
 	})
@@ -230,7 +239,11 @@ func TestFoundUnderLoad(t *testing.T) {
 			total.perfect(t, 20*time.Millisecond)
 			state := g.Status().Members[0]
 			if asked := state.Requests - before; state.Service != status.Suspected || asked > 20 {
-				t.Errorf("after 100 ms the hung HSM is %s and was asked %d times", state.Service, asked)
+				t.Errorf(
+					"after 100 ms the hung HSM is %s and was asked %d times",
+					state.Service,
+					asked,
+				)
 			}
 		})
 	}
@@ -255,14 +268,29 @@ func TestSlowAsAWhole(t *testing.T) {
 				total := stream(t, g, 3000, every)
 				total.perfect(t, 151*time.Millisecond)
 				if most := total.made + total.made/20 + 32; total.calls > most {
-					t.Errorf("%d calls for %d requests, at most %d wanted", total.calls, total.made, most)
+					t.Errorf(
+						"%d calls for %d requests, at most %d wanted",
+						total.calls,
+						total.made,
+						most,
+					)
 				}
 				for _, m := range g.Status().Members {
 					if m.Trips > 0 || m.Service == status.Out {
-						t.Errorf("%s is %s, with %d trips: it serves as well as the other", m.HSM, m.Service, m.Trips)
+						t.Errorf(
+							"%s is %s, with %d trips: it serves as well as the other",
+							m.HSM,
+							m.Service,
+							m.Trips,
+						)
 					}
 				}
-				t.Logf("%d calls for %d requests, slowest %v", total.calls, total.made, total.slowest)
+				t.Logf(
+					"%d calls for %d requests, slowest %v",
+					total.calls,
+					total.made,
+					total.slowest,
+				)
 			})
 		})
 	}
@@ -312,7 +340,8 @@ func TestKeptOut(t *testing.T) {
 						time.Sleep(50 * time.Millisecond)
 					}
 				}
-				if got := g.Status().Members[1]; got.Service != status.Out || got.Health.Status != status.Active {
+				if got := g.Status().Members[1]; got.Service != status.Out ||
+					got.Health.Status != status.Active {
 					t.Fatalf("got %+v", got)
 				}
 				tokens[0].SetHook(unwell)

@@ -25,12 +25,14 @@ func TestReplacedDuringDecrypt(t *testing.T) {
 		other := newToken("a")
 		otherMaterial(other, labels[0], 1)
 		old := w.Token.(*hsmtest.Token)
-		old.SetHook(on(hsmtest.OpDecrypt, func(ctx context.Context, _ hsmtest.Op, _ hsm.KeyRef) error {
-			old.SetHook(nil)
-			w.swap(other, "another")
-			_, err := other.Decrypt(ctx, key, aad, sealed[labels[0]])
-			return err
-		}))
+		old.SetHook(
+			on(hsmtest.OpDecrypt, func(ctx context.Context, _ hsmtest.Op, _ hsm.KeyRef) error {
+				old.SetHook(nil)
+				w.swap(other, "another")
+				_, err := other.Decrypt(ctx, key, aad, sealed[labels[0]])
+				return err
+			}),
+		)
 		plaintext, trace, err := g.Decrypt(inBudget(t), key, aad, sealed[labels[0]])
 		if err != nil || !bytes.Equal(plaintext, text) || trace.HSM != "b" {
 			t.Errorf("%q by %q, %v", plaintext, trace.HSM, err)
@@ -48,26 +50,33 @@ func TestReplacedDuringComparison(t *testing.T) {
 		}
 		w := &watched{}
 		w.incarnation.Store(1)
-		g := start(t, tokens, crossing, watch(w), priorities(0, 1, 1))
+		g := start(t, tokens, crossing, attemptTimer(w), priorities(0, 1, 1))
 		time.Sleep(time.Minute)
 		other := newToken("a")
 		otherMaterial(other, "key", 1)
 		key := hsm.KeyRef{Label: "key", Version: 1}
 		var swapped atomic.Bool
 		for _, token := range tokens[1:] {
-			token.SetHook(on(hsmtest.OpDecrypt, func(_ context.Context, _ hsmtest.Op, ref hsm.KeyRef) error {
-				if ref == key && swapped.CompareAndSwap(false, true) {
-					other.SetHook(on(hsmtest.OpDecrypt, func(_ context.Context, _ hsmtest.Op, ref hsm.KeyRef) error {
-						if ref == key {
-							return &hsm.Error{Op: "decrypt", Kind: hsm.ErrBusy}
-						}
-						return nil
-					}))
-					w.swap(other, "another")
-					time.Sleep(time.Second / 2) // while the new token is met by its probe
-				}
-				return nil
-			}))
+			token.SetHook(
+				on(hsmtest.OpDecrypt, func(_ context.Context, _ hsmtest.Op, ref hsm.KeyRef) error {
+					if ref == key && swapped.CompareAndSwap(false, true) {
+						other.SetHook(
+							on(
+								hsmtest.OpDecrypt,
+								func(_ context.Context, _ hsmtest.Op, ref hsm.KeyRef) error {
+									if ref == key {
+										return &hsm.Error{Op: "decrypt", Kind: hsm.ErrBusy}
+									}
+									return nil
+								},
+							),
+						)
+						w.swap(other, "another")
+						time.Sleep(time.Second / 2) // while the new token is met by its probe
+					}
+					return nil
+				}),
+			)
 		}
 		for range 300 {
 			time.Sleep(time.Second)
@@ -132,7 +141,7 @@ func TestSuccessorWithAnotherToken(t *testing.T) {
 		info := tokens[0].Info()
 		info.Serial = "another"
 		w.info.Store(&info)
-		start(t, tokens, crossing, watch(w), priorities(0, 1), after(old))
+		start(t, tokens, crossing, attemptTimer(w), priorities(0, 1), after(old))
 		if note := old.Status().Members[0].Unverified; note != "" {
 			t.Errorf("the group that serves: %s", note)
 		}

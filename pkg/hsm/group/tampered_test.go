@@ -41,7 +41,10 @@ func TestTamperedStream(t *testing.T) {
 			t.Errorf("got %+v", state)
 		}
 		for _, m := range state.Members {
-			if m.Service != status.InService || m.Faults != 0 || m.Slow != 0 || m.Trips != 0 || m.LastFault != "" || m.Health.Status != status.Active || m.Requests < 4900 {
+			if m.Service != status.InService || m.Faults != 0 || m.Slow != 0 || m.Trips != 0 ||
+				m.LastFault != "" ||
+				m.Health.Status != status.Active ||
+				m.Requests < 4900 {
 				t.Errorf("got %+v", m)
 			}
 		}

@@ -40,7 +40,11 @@ func keys(n int) []string {
 }
 
 // replaced is a pair of HSMs with n keys; the first is watched, and both were compared.
-func replaced(t *testing.T, n int, options ...option) (*group.Group, *watched, []string, map[string]hsm.Sealed) {
+func replaced(
+	t *testing.T,
+	n int,
+	options ...option,
+) (*group.Group, *watched, []string, map[string]hsm.Sealed) {
 	t.Helper()
 	tokens := newTokens(2)
 	labels := keys(n)
@@ -50,7 +54,7 @@ func replaced(t *testing.T, n int, options ...option) (*group.Group, *watched, [
 	}
 	w := &watched{}
 	w.incarnation.Store(1)
-	g := start(t, tokens, append([]option{crossing, watch(w)}, options...)...)
+	g := start(t, tokens, append([]option{crossing, attemptTimer(w)}, options...)...)
 	time.Sleep(time.Minute)
 	sealed := map[string]hsm.Sealed{}
 	for _, label := range labels {
@@ -123,7 +127,12 @@ func TestTokenRestored(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		for _, label := range labels {
-			_, trace, err := g.Decrypt(inBudget(t), hsm.KeyRef{Label: label, Version: 1}, aad, sealed[label])
+			_, trace, err := g.Decrypt(
+				inBudget(t),
+				hsm.KeyRef{Label: label, Version: 1},
+				aad,
+				sealed[label],
+			)
 			if err != nil || trace.HSM != "a" {
 				t.Fatalf("%s: by %q, %v", label, trace.HSM, err)
 			}
@@ -141,7 +150,7 @@ func TestReplacedAlone(t *testing.T) {
 		tokens := newTokens(2)
 		w := &watched{}
 		w.incarnation.Store(1)
-		g := start(t, tokens, crossing, watch(w))
+		g := start(t, tokens, crossing, attemptTimer(w))
 		time.Sleep(time.Minute)
 		good, _, err := request(t, g)
 		if err != nil {
@@ -185,7 +194,12 @@ func TestKeysChangedWhileAway(t *testing.T) {
 		changed.AddObject(object, bytes.Repeat([]byte{9}, hsm.KeySize))
 		w.swap(changed, w.Info().Serial)
 		for i, label := range labels {
-			plaintext, trace, err := g.Decrypt(inBudget(t), hsm.KeyRef{Label: label, Version: 1}, aad, sealed[label])
+			plaintext, trace, err := g.Decrypt(
+				inBudget(t),
+				hsm.KeyRef{Label: label, Version: 1},
+				aad,
+				sealed[label],
+			)
 			if err != nil || !bytes.Equal(plaintext, text) {
 				t.Fatalf("%s: %q by %q, %v", label, plaintext, trace.HSM, err)
 			}
@@ -209,7 +223,7 @@ func TestVersionAddedWhileAway(t *testing.T) {
 		tokens := newTokens(2)
 		w := &watched{}
 		w.incarnation.Store(1)
-		g := start(t, tokens, crossing, watch(w))
+		g := start(t, tokens, crossing, attemptTimer(w))
 		time.Sleep(time.Minute)
 		tokens[1].SetHook(all(down))
 		time.Sleep(10 * time.Second)
@@ -230,7 +244,7 @@ func TestRestartWhileUnverified(t *testing.T) {
 		tokens := newTokens(2)
 		w := &watched{}
 		w.incarnation.Store(1)
-		g := start(t, tokens, crossing, watch(w), rememberIn(dir), priorities(0, 1))
+		g := start(t, tokens, crossing, attemptTimer(w), rememberIn(dir), priorities(0, 1))
 		time.Sleep(time.Minute)
 		tokens[1].SetHook(all(down))
 		time.Sleep(10 * time.Second)
@@ -248,7 +262,9 @@ func TestRestartWhileUnverified(t *testing.T) {
 		again.incarnation.Store(1)
 		again.info.Store(&info)
 		tokens[0] = other
-		g, err := group.New(configOf(tokens, watch(again), rememberIn(dir), priorities(0, 1)))
+		g, err := group.New(
+			configOf(tokens, attemptTimer(again), rememberIn(dir), priorities(0, 1)),
+		)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,7 @@
 package group
 
-// What the HSMs said of the ciphertext of one request, and what is known of each of them; whether
-// that proves anything is decided in evidence.go.
+// What the HSMs said about the ciphertext of one request. Package decide says whether that is
+// proof.
 
 import (
 	"fmt"
@@ -11,21 +11,21 @@ import (
 	"xks-proxy/pkg/hsm/decide"
 )
 
-// refusals are what the HSMs said of the ciphertext of one request. The zero value has none.
+// refusals collects the refusals of one ciphertext. The zero value has none.
 type refusals struct {
-	by     catalogue.Set // HSMs with a verdict against it
-	doubts catalogue.Set // HSMs whose refusal proves nothing
-	kind   decide.RefusalKind
-	first  *member // that refused with a verdict
-	errs   []error // in order, one for each HSM and round
+	by         catalogue.Set // HSMs with a verdict against it
+	unprovenBy catalogue.Set // HSMs whose refusal proves nothing
+	kind       decide.RefusalKind
+	first      *member // that refused with a verdict
+	errs       []error // in order, one for each HSM and round
 }
 
-// add takes note of one refusal. It reports whether the ciphertext is bad beyond doubt.
+// add records a refusal and reports whether the ciphertext is proven to be invalid.
 func (r *refusals) add(m *member, err error, e decide.Evidence) bool {
 	e.Second = r.by&^m.bit != 0
 	r.errs = append(r.errs, hsm.WithHSM(err, m.Name))
 	if e.Kind == decide.UnprovenRefusal {
-		r.doubts |= m.bit
+		r.unprovenBy |= m.bit
 		return false
 	}
 	r.by |= m.bit
@@ -35,10 +35,13 @@ func (r *refusals) add(m *member, err error, e decide.Evidence) bool {
 	return e.Proves()
 }
 
-// unproven is the error of a request whose ciphertext was refused without proof. KMS retries it.
+// unproven returns the error for a ciphertext that was refused without proof. KMS retries it.
 func (r *refusals) unproven(ref hsm.KeyRef) error {
 	return &hsm.Error{Op: "decrypt", Kind: hsm.ErrUnavailable, Detail: fmt.Sprintf(
-		"key %q: the ciphertext was refused, which proves nothing yet%s", ref.Label, hsm.CauseSuffix(r.errs))}
+		"key %q: the ciphertext was refused, which proves nothing yet%s",
+		ref.Label,
+		hsm.CauseSuffix(r.errs),
+	)}
 }
 
 // evidenceOf describes a refusal by one HSM. A copy that is not trusted proves nothing, not even as
@@ -54,8 +57,8 @@ func (g *Group) evidenceOf(ref hsm.KeyRef, m *member, kind decide.RefusalKind) d
 	}
 }
 
-// isCompared reports whether an HSM's material for a key version was compared with another HSM's
-// since it joined, or has no other to be compared with.
+// isCompared reports whether an HSM's copy of a key version agreed with another HSM's since it
+// joined, or has no other to agree with.
 func (g *Group) isCompared(ref hsm.KeyRef, m *member) bool {
 	if len(g.members) == 1 {
 		return true
@@ -69,47 +72,56 @@ func (g *Group) isCompared(ref hsm.KeyRef, m *member) bool {
 		return false
 	}
 	v := key.Version(ref.Version)
-	guess := key.Guess(ref.Version)
+	guess := key.Trial(ref.Version)
 	switch {
-	case guess != nil && guess.Readers == m.bit:
+	case guess != nil && guess.Holders == m.bit:
 		return c.Unknown == 0 // it tried every object that may have made the ciphertext
 	case v == nil:
 		return false
 	case v.Holders == m.bit:
 		return c.Unknown == 0 // nobody else can have made the ciphertext
 	}
-	return g.crosses.IsCompared(ref, m.bit)
+	return g.crossChecks.IsCompared(ref, m.bit)
 }
 
-// refuse is what a refused ciphertext does to the race. r.mu is held.
-func (r *race[T]) refuse(m *member, err error) {
+// addRefusal handles a refused ciphertext. Requires r.mu.
+func (r *request[T]) addRefusal(m *member, err error) {
 	r.g.CompareSoon(r.ref.Label)
 	proven := r.refusals.add(m, err, r.g.evidenceOf(r.ref, m, decide.RefusalOf(err)))
 	if proven || r.op.verifies && decide.RefusalOf(err) > decide.UnprovenRefusal {
-		r.settle(m)
+		r.settleInvalid(m)
 	}
 }
 
-// settle ends the race: the ciphertext is bad beyond doubt.
-func (r *race[T]) settle(m *member) {
+// settleInvalid ends the request: the ciphertext is invalid.
+func (r *request[T]) settleInvalid(m *member) {
 	r.settled, r.trace.HSM = true, m.Name
-	r.err = &hsm.Error{HSM: m.Name, Op: "decrypt", Kind: hsm.ErrInvalidCiphertext, Detail: hsm.Causes(r.refusals.errs)}
+	r.err = &hsm.Error{
+		HSM:    m.Name,
+		Op:     "decrypt",
+		Kind:   hsm.ErrInvalidCiphertext,
+		Detail: hsm.Causes(r.refusals.errs),
+	}
 }
 
-// giveUp is the error of a race without an answer. No HSM is left to ask: what one refused may be
-// proven by that.
-func (r *race[T]) giveUp() error {
+// giveUp returns the error of a request without an answer. A refusal may count as proof now that no
+// HSM is left to ask.
+func (r *request[T]) giveUp() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	first := r.refusals.first
 	if r.op.verifies && len(r.refusals.errs) > 0 && r.outer.Err() == nil {
-		return &hsm.Error{Op: "verify", Kind: hsm.ErrInvalidCiphertext, Detail: hsm.Causes(r.refusals.errs)}
+		return &hsm.Error{
+			Op:     "verify",
+			Kind:   hsm.ErrInvalidCiphertext,
+			Detail: hsm.Causes(r.refusals.errs),
+		}
 	}
 	if first == nil || r.outer.Err() != nil {
 		if len(r.refusals.errs) > 0 && len(r.trace.Faults) == 0 && r.outer.Err() == nil {
 			return r.refusals.unproven(r.ref)
 		}
-		return r.g.giveUp(r.outer, r.ref, &r.trace, r.refusal)
+		return r.g.noAnswerError(r.outer, r.ref, &r.trace, r.refusal)
 	}
 	e := r.g.evidenceOf(r.ref, first, r.refusals.kind)
 	e.Second = r.refusals.by.Size() > 1
@@ -117,6 +129,6 @@ func (r *race[T]) giveUp() error {
 	if !e.Proves() {
 		return r.refusals.unproven(r.ref)
 	}
-	r.settle(first)
+	r.settleInvalid(first)
 	return r.err
 }

@@ -92,7 +92,12 @@ func TestLoneHSM(t *testing.T) {
 			tokens := newTokens(1)
 			g := start(t, tokens)
 			tokens[0].SetHook(refuses(test.answer))
-			_, _, err := g.Decrypt(inBudget(t), ref, aad, hsm.Sealed{IV: make([]byte, 12), Tag: make([]byte, 16)})
+			_, _, err := g.Decrypt(
+				inBudget(t),
+				ref,
+				aad,
+				hsm.Sealed{IV: make([]byte, 12), Tag: make([]byte, 16)},
+			)
 			wantError(t, err, test.want)
 			if m := g.Status().Members[0]; m.Service != status.InService || m.Faults != 0 {
 				t.Errorf("a refusal counts against the HSM: %+v", m)
@@ -113,12 +118,15 @@ func TestBusyPair(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			busy := onKey(ref.Label, on(hsmtest.OpDecrypt, func(context.Context, hsmtest.Op, hsm.KeyRef) error {
-				if rand.Float64() < share {
-					return &hsm.Error{Kind: hsm.ErrUnprovenCiphertext}
-				}
-				return nil
-			}))
+			busy := onKey(
+				ref.Label,
+				on(hsmtest.OpDecrypt, func(context.Context, hsmtest.Op, hsm.KeyRef) error {
+					if rand.Float64() < share {
+						return &hsm.Error{Kind: hsm.ErrUnprovenCiphertext}
+					}
+					return nil
+				}),
+			)
 			for _, token := range tokens {
 				token.SetHook(busy)
 			}

@@ -1,8 +1,8 @@
 package group
 
-// Encrypt with proof that the ciphertext decrypts (requirement E4), and what it means when one does
-// not: an HSM computes wrongly, or two HSMs hold different keys under one label. Both must be found
-// out before data depends on the ciphertext.
+// Encrypt with proof that the ciphertext decrypts (requirement E4). If it does not, an HSM computes
+// wrongly or two HSMs hold different keys under one label. Both must be found before data depends
+// on the ciphertext.
 
 import (
 	"bytes"
@@ -13,13 +13,13 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// ErrIntegrity: a new ciphertext does not decrypt to its plaintext.
+// ErrIntegrity says that a new ciphertext does not decrypt to its plaintext.
 var ErrIntegrity = errors.New(
 	"a new ciphertext does not decrypt to its plaintext: an HSM computes wrongly, or two HSMs hold different keys under one label",
 )
 
-// Verification says how a new ciphertext is verified. Answer gets it before that, so that what it
-// makes of it is about the very bytes that are decrypted.
+// Verification says how to verify a new ciphertext. Answer receives it before the verification, so
+// that the answer is made from the very bytes that are decrypted.
 type Verification[T any] struct {
 	OnSame bool // by the HSM that encrypted; else by another one, where there is an equal
 	Answer func(hsm.Sealed) T
@@ -37,22 +37,29 @@ func (t *VerifiedTrace) add(calls Trace) {
 	t.Faults = append(t.Faults, calls.Faults...)
 }
 
-// EncryptVerified is Group.Encrypt for an answer that was seen to decrypt.
+// EncryptVerified is Group.Encrypt with a verified result.
 //
-// When two HSMs disagree they change places, which helps when one of them goes wrong in one
-// direction only. If they still disagree, each is asked to verify itself: one that cannot is broken,
-// and the other's answer is good. If both can, their keys differ: the key is compared soon, and the
-// error is ErrIntegrity. Other errors are those of Encrypt and Decrypt.
+// If two HSMs disagree they change roles, which helps if one of them fails in one direction only.
+// If they still disagree, each verifies itself: one that cannot is broken, and the answer of the
+// other is good. If both can, their keys differ: the key is compared soon and the error is
+// ErrIntegrity. Other errors are those of Encrypt and Decrypt.
 func EncryptVerified[T any](
 	ctx context.Context, g *Group, ref hsm.KeyRef, aad, plaintext []byte, v Verification[T],
 ) (T, VerifiedTrace, error) {
-	e := verifying[T]{ctx: ctx, group: g, ref: ref, aad: aad, plaintext: plaintext, Verification: v}
+	e := verifiedEncrypt[T]{
+		ctx:          ctx,
+		group:        g,
+		ref:          ref,
+		aad:          aad,
+		plaintext:    plaintext,
+		Verification: v,
+	}
 	answer, err := e.run()
 	return answer, e.trace, err
 }
 
-// verifying is one EncryptVerified.
-type verifying[T any] struct {
+// verifiedEncrypt is one EncryptVerified.
+type verifiedEncrypt[T any] struct {
 	Verification[T]
 	ctx            context.Context
 	group          *Group
@@ -61,7 +68,7 @@ type verifying[T any] struct {
 	trace          VerifiedTrace
 }
 
-func (e *verifying[T]) run() (T, error) {
+func (e *verifiedEncrypt[T]) run() (T, error) {
 	answer, err := e.try(nil, nil)
 	if !errors.Is(err, ErrIntegrity) {
 		return answer, err
@@ -69,7 +76,10 @@ func (e *verifying[T]) run() (T, error) {
 	one, other := e.trace.HSM, e.trace.VerifiedBy
 	e.group.Probe(one)
 	e.group.Probe(other)
-	e.trace.Faults = append(e.trace.Faults, err) // operators must hear of it, also when the next try is good
+	e.trace.Faults = append(
+		e.trace.Faults,
+		err,
+	) // operators must hear of it, also when the next try is good
 	answer, err = e.try([]string{one}, nil)
 	if !errors.Is(err, ErrIntegrity) {
 		return answer, err
@@ -90,9 +100,9 @@ func (e *verifying[T]) run() (T, error) {
 	return none, ErrIntegrity
 }
 
-// try encrypts apart from some HSMs, and verifies apart from others; if none are named, on another
-// HSM than the one that encrypted, or on the same, as OnSame says.
-func (e *verifying[T]) try(encryptApart, verifyApart []string) (T, error) {
+// try encrypts without some HSMs and verifies without others. If verifyApart is nil, OnSame decides
+// between the HSM that encrypted and another one.
+func (e *verifiedEncrypt[T]) try(encryptApart, verifyApart []string) (T, error) {
 	var none T
 	sealed, calls, err := e.group.Encrypt(e.ctx, e.ref, e.aad, e.plaintext, encryptApart...)
 	e.trace.add(calls)
@@ -115,18 +125,27 @@ func (e *verifying[T]) try(encryptApart, verifyApart []string) (T, error) {
 	return answer, nil
 }
 
-func (e *verifying[T]) verify(sealed hsm.Sealed, apart []string) error {
+func (e *verifiedEncrypt[T]) verify(sealed hsm.Sealed, apart []string) error {
 	plaintext, calls, err := e.group.verify(e.ctx, e.ref, e.aad, sealed, apart...)
 	defer clear(plaintext)
 	e.trace.add(calls)
 	e.trace.VerifiedBy = calls.HSM
 	switch {
 	case errors.Is(err, hsm.ErrInvalidCiphertext):
-		return fmt.Errorf("%w: %s", ErrIntegrity, err) // not ErrInvalidCiphertext: that is about a caller's
+		return fmt.Errorf(
+			"%w: %s",
+			ErrIntegrity,
+			err,
+		) // not ErrInvalidCiphertext: that is about a caller's
 	case err != nil:
 		return err
 	case !bytes.Equal(plaintext, e.plaintext):
-		return fmt.Errorf("%w (encrypted by %s, decrypted by %s)", ErrIntegrity, e.trace.HSM, calls.HSM)
+		return fmt.Errorf(
+			"%w (encrypted by %s, decrypted by %s)",
+			ErrIntegrity,
+			e.trace.HSM,
+			calls.HSM,
+		)
 	}
 	return nil
 }

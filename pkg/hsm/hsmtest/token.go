@@ -54,7 +54,13 @@ type key struct {
 // New returns an empty, logged-in token.
 func New(name string) *Token {
 	return &Token{
-		info:  hsm.Info{Label: name, Serial: "mem-" + name, Manufacturer: "hsmtest", Model: "memory", Sessions: 16},
+		info: hsm.Info{
+			Label:        name,
+			Serial:       "mem-" + name,
+			Manufacturer: "hsmtest",
+			Model:        "memory",
+			Sessions:     16,
+		},
 		calls: map[Op]int{},
 	}
 }
@@ -111,7 +117,11 @@ func (t *Token) RemoveKey(label string) {
 }
 
 // Encrypt implements hsm.Token.
-func (t *Token) Encrypt(ctx context.Context, ref hsm.KeyRef, aad, plaintext []byte) (hsm.Sealed, error) {
+func (t *Token) Encrypt(
+	ctx context.Context,
+	ref hsm.KeyRef,
+	aad, plaintext []byte,
+) (hsm.Sealed, error) {
 	flip, err := t.begin(ctx, OpEncrypt, ref)
 	if err != nil {
 		return hsm.Sealed{}, err
@@ -131,7 +141,12 @@ func (t *Token) Encrypt(ctx context.Context, ref hsm.KeyRef, aad, plaintext []by
 }
 
 // Decrypt implements hsm.Token.
-func (t *Token) Decrypt(ctx context.Context, ref hsm.KeyRef, aad []byte, sealed hsm.Sealed) ([]byte, error) {
+func (t *Token) Decrypt(
+	ctx context.Context,
+	ref hsm.KeyRef,
+	aad []byte,
+	sealed hsm.Sealed,
+) ([]byte, error) {
 	flip, err := t.begin(ctx, OpDecrypt, ref)
 	if err != nil {
 		return nil, err
@@ -156,7 +171,12 @@ func (t *Token) open(ref hsm.KeyRef, aad []byte, sealed hsm.Sealed) ([]byte, err
 			continue
 		}
 		var plaintext []byte
-		plaintext, err = aead.Open(nil, sealed.IV, slices.Concat(sealed.Ciphertext, sealed.Tag), aad)
+		plaintext, err = aead.Open(
+			nil,
+			sealed.IV,
+			slices.Concat(sealed.Ciphertext, sealed.Tag),
+			aad,
+		)
 		if err == nil {
 			return plaintext, nil
 		}
@@ -165,7 +185,8 @@ func (t *Token) open(ref hsm.KeyRef, aad []byte, sealed hsm.Sealed) ([]byte, err
 	return nil, err
 }
 
-// readers are the objects that may have made a ciphertext; those of the version, if none is AES-256.
+// readers are the objects that may have made a ciphertext; those of the version, if none is
+// AES-256.
 func (t *Token) readers(ref hsm.KeyRef) ([]key, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -197,7 +218,12 @@ func (t *Token) Keys(ctx context.Context) ([]hsm.Object, error) {
 
 // Find implements hsm.Token.
 func (t *Token) Find(ctx context.Context, label string) ([]hsm.Object, error) {
-	return t.list(ctx, OpFind, hsm.KeyRef{Label: label}, func(o hsm.Object) bool { return o.Label == label })
+	return t.list(
+		ctx,
+		OpFind,
+		hsm.KeyRef{Label: label},
+		func(o hsm.Object) bool { return o.Label == label },
+	)
 }
 
 // Info implements hsm.Token.
@@ -233,7 +259,12 @@ func (t *Token) begin(ctx context.Context, op Op, ref hsm.KeyRef) (bool, error) 
 	return false, err
 }
 
-func (t *Token) list(ctx context.Context, op Op, ref hsm.KeyRef, want func(hsm.Object) bool) ([]hsm.Object, error) {
+func (t *Token) list(
+	ctx context.Context,
+	op Op,
+	ref hsm.KeyRef,
+	want func(hsm.Object) bool,
+) ([]hsm.Object, error) {
 	if _, err := t.begin(ctx, op, ref); err != nil {
 		return nil, err
 	}

@@ -31,7 +31,8 @@ func TestRoundTrip(t *testing.T) {
 		for _, aad := range [][]byte{nil, []byte("aad"), make([]byte, hsm.MaxAADSize)} {
 			plaintext := bytes.Repeat([]byte{7}, size)
 			sealed, err := a.Encrypt(t.Context(), ref, aad, plaintext)
-			if err != nil || len(sealed.Ciphertext) != size || len(sealed.Tag) != hsm.TagSize || len(sealed.IV) != hsm.IVSize {
+			if err != nil || len(sealed.Ciphertext) != size || len(sealed.Tag) != hsm.TagSize ||
+				len(sealed.IV) != hsm.IVSize {
 				t.Fatalf("%d bytes: %+v, %v", size, sealed, err)
 			}
 			got, err := b.Decrypt(t.Context(), ref, aad, sealed)
@@ -58,7 +59,12 @@ func TestReallyGCM(t *testing.T) {
 		}
 		iv := bytes.Repeat([]byte{3}, size)
 		out := gcm.Seal(nil, iv, []byte("text"), []byte("aad"))
-		got, err := token.Decrypt(t.Context(), ref, []byte("aad"), hsm.Sealed{IV: iv, Ciphertext: out[:4], Tag: out[4:]})
+		got, err := token.Decrypt(
+			t.Context(),
+			ref,
+			[]byte("aad"),
+			hsm.Sealed{IV: iv, Ciphertext: out[:4], Tag: out[4:]},
+		)
 		if err != nil || string(got) != "text" {
 			t.Errorf("IV of %d: %q, %v", size, got, err)
 		}
@@ -80,7 +86,11 @@ func TestRefusals(t *testing.T) {
 		"short IV":   func(s *hsm.Sealed) { s.IV = s.IV[:11] },
 		"no IV":      func(s *hsm.Sealed) { s.IV = nil },
 	} {
-		bad := hsm.Sealed{IV: slices.Clone(good.IV), Ciphertext: slices.Clone(good.Ciphertext), Tag: slices.Clone(good.Tag)}
+		bad := hsm.Sealed{
+			IV:         slices.Clone(good.IV),
+			Ciphertext: slices.Clone(good.Ciphertext),
+			Tag:        slices.Clone(good.Tag),
+		}
 		spoil(&bad)
 		got, err := token.Decrypt(t.Context(), ref, nil, bad)
 		if got != nil || !errors.Is(err, hsm.ErrInvalidCiphertext) {
@@ -96,8 +106,15 @@ func TestRefusals(t *testing.T) {
 // TestKeysDiffer: a ciphertext opens under its own label and version only.
 func TestKeysDiffer(t *testing.T) {
 	long := string(bytes.Repeat([]byte("k"), 40))
-	refs := []hsm.KeyRef{{Label: "k", Version: 1}, {Label: "k", Version: 2}, {Label: "k", Version: 257}, {Label: "l", Version: 1},
-		{Label: long, Version: 1}, {Label: long, Version: 2}, {Label: long + "x", Version: 1}}
+	refs := []hsm.KeyRef{
+		{Label: "k", Version: 1},
+		{Label: "k", Version: 2},
+		{Label: "k", Version: 257},
+		{Label: "l", Version: 1},
+		{Label: long, Version: 1},
+		{Label: long, Version: 2},
+		{Label: long + "x", Version: 1},
+	}
 	from, to := hsmtest.New("a"), hsmtest.New("b")
 	for _, ref := range refs {
 		from.AddKey(ref.Label, ref.Version)
@@ -169,7 +186,9 @@ func TestHook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		token := tokenWithKey("a")
 		var seen []hsmtest.Op
-		token.SetHook(func(_ context.Context, op hsmtest.Op, _ hsm.KeyRef) error { seen = append(seen, op); return nil })
+		token.SetHook(
+			func(_ context.Context, op hsmtest.Op, _ hsm.KeyRef) error { seen = append(seen, op); return nil },
+		)
 		sealed, err := token.Encrypt(t.Context(), ref, nil, []byte("text"))
 		if err != nil {
 			t.Fatal(err)
@@ -177,11 +196,16 @@ func TestHook(t *testing.T) {
 		_, _ = token.Decrypt(t.Context(), ref, nil, sealed)
 		_, _ = token.Keys(t.Context())
 		_, _ = token.Find(t.Context(), "k")
-		if !slices.Equal(seen, []hsmtest.Op{hsmtest.OpEncrypt, hsmtest.OpDecrypt, hsmtest.OpKeys, hsmtest.OpFind}) {
+		if !slices.Equal(
+			seen,
+			[]hsmtest.Op{hsmtest.OpEncrypt, hsmtest.OpDecrypt, hsmtest.OpKeys, hsmtest.OpFind},
+		) {
 			t.Errorf("the hook saw %v", seen)
 		}
 
-		token.SetHook(func(context.Context, hsmtest.Op, hsm.KeyRef) error { return hsmtest.ErrFlipBit })
+		token.SetHook(
+			func(context.Context, hsmtest.Op, hsm.KeyRef) error { return hsmtest.ErrFlipBit },
+		)
 		for _, plaintext := range []string{"", "text"} {
 			wrong, err := token.Encrypt(t.Context(), ref, nil, []byte(plaintext))
 			if err != nil {
@@ -197,7 +221,9 @@ func TestHook(t *testing.T) {
 			t.Errorf("with a flipped bit: %q, %v", got, err)
 		}
 
-		token.SetHook(func(ctx context.Context, _ hsmtest.Op, _ hsm.KeyRef) error { <-ctx.Done(); return ctx.Err() })
+		token.SetHook(
+			func(ctx context.Context, _ hsmtest.Op, _ hsm.KeyRef) error { <-ctx.Done(); return ctx.Err() },
+		)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err = token.Encrypt(ctx, ref, nil, nil)

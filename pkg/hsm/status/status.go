@@ -71,7 +71,8 @@ type Member struct {
 	Since    time.Time `json:"since"`            // of the service's state
 	Reason   string    `json:"reason,omitempty"` // why it is not in service
 
-	// KeptOutUntil: it went out again soon after it came back, so that no probe brings it back before then.
+	// KeptOutUntil: it went out again soon after it came back, so that no probe brings it back
+	// before then.
 	KeptOutUntil time.Time `json:"keptOutUntil,omitzero"`
 
 	Health Health `json:"health"` // of the last probe

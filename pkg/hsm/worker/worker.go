@@ -55,9 +55,9 @@ type Worker struct {
 }
 
 var (
-	_ hsm.Token   = (*Worker)(nil)
+	_ hsm.Token      = (*Worker)(nil)
 	_ hsm.Supervised = (*Worker)(nil)
-	_ hsm.Queued  = (*Worker)(nil)
+	_ hsm.Queued     = (*Worker)(nil)
 )
 
 // Start begins to supervise a process for c and returns at once; see Ready. The
