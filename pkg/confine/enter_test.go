@@ -68,7 +68,7 @@ func TestEnter(t *testing.T) {
 	}.Resolve()
 	have := ThisKernel()
 	if !have.Complete() {
-		t.Fatalf("this test needs Landlock ABI %d, the kernel has %s", whole, have)
+		t.Fatalf("this test needs Landlock ABI %d, the kernel has %s", complete, have)
 	}
 	for kernel := Kernel(0); kernel <= have; kernel++ {
 		t.Run(kernel.String(), func(t *testing.T) {
