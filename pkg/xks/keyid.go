@@ -1,7 +1,6 @@
 package xks
 
-// External key ids: their form, and the way back from a label to one, for operators who look at
-// keys.
+// External key ids: their form, and from a label back to one, for operators who look at keys.
 
 import (
 	"path"
@@ -13,8 +12,8 @@ import (
 const MaxKeyID = 128
 
 // IsKeyID reports whether a text has the form of an external key id: 1 to MaxKeyID letters, digits,
-// dashes, dots and underscores (requirement U3). "." and ".." have it, but no request reaches them:
-// in a path they name another path.
+// dashes, dots and underscores (requirement U3). "." and ".." have this form, but never
+// arrive: the router treats them as other paths.
 func IsKeyID(id string) bool {
 	return len(id) >= 1 && len(id) <= MaxKeyID && !strings.ContainsFunc(id, func(c rune) bool {
 		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') &&
@@ -22,8 +21,8 @@ func IsKeyID(id string) bool {
 	})
 }
 
-// KeyID is the external key id under which the key store reaches a label; false if it
-// does not. That the test key of the group is not reached is for the caller to know.
+// KeyID returns the external key id under which the key store reaches a label, and false if it does
+// not reach it. The caller excludes the group's test key.
 func (c KeyStoreConfig) KeyID(label string) (string, bool) {
 	setDefault(&c.Label, KeyIDPlaceholder)
 	before, after, _ := strings.Cut(c.Label, KeyIDPlaceholder)

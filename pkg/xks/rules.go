@@ -37,8 +37,8 @@ var (
 var ErrEmptySegment = errors.New(
 	"has an empty segment: AWS would take it, but requests to such paths are refused (U5)")
 
-// CheckPathPrefix reports whether AWS would take the prefix as part of an XksProxyUriPath
-// (requirement U1) and the proxy serves it. If only the latter fails, the error is ErrEmptySegment.
+// CheckPathPrefix returns an error if AWS would not accept the prefix as part of an XksProxyUriPath
+// (requirement U1), and ErrEmptySegment if AWS would, but requests below it would be refused (U5).
 func CheckPathPrefix(prefix string) error {
 	full := prefix + apiPath
 	if len(full) < minURIPath || len(full) > maxURIPath || !uriPath.MatchString(full) {
@@ -54,12 +54,11 @@ func CheckPathPrefix(prefix string) error {
 	return nil
 }
 
-// URIPath is the XksProxyUriPath of a prefix.
+// URIPath returns the XksProxyUriPath of a path prefix.
 func URIPath(prefix string) string { return prefix + apiPath }
 
-// CheckHost reports whether AWS KMS can call a host: it is a DNS name in lower case, without port
-// and
-// wildcard. The error begins with the host.
+// CheckHost returns an error, which begins with the host, unless AWS KMS can call it: a DNS name in
+// lower case, without port and wildcard.
 func CheckHost(host string) error {
 	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	switch {
