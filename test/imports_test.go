@@ -107,6 +107,7 @@ var importRules = map[string]importRule{
 			"pkg/authz",
 			"pkg/confine",
 			"pkg/hsm",
+			"pkg/hsm/group",
 			"pkg/hsm/pkcs11",
 			"pkg/sigv4",
 			"pkg/xks",

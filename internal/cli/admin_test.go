@@ -131,7 +131,7 @@ func newAdminRig(t *testing.T) *adminRig {
 
 func (rig *adminRig) addGroup(t *testing.T, name string, members ...string) {
 	t.Helper()
-	c := group.Config{Name: name, TestKey: "test", ProbeInterval: 50 * time.Millisecond, ParityRate: -1}
+	c := group.Config{Name: name, TestKey: "test", ProbeInterval: 50 * time.Millisecond}
 	for _, m := range members {
 		c.Members = append(c.Members, group.MemberConfig{Name: m, Token: rig.tokens[m]})
 	}

@@ -13,6 +13,7 @@ import (
 	"xks-proxy/internal/guarded"
 	"xks-proxy/internal/text"
 	"xks-proxy/internal/xksclient"
+	"xks-proxy/pkg/xks"
 )
 
 // demoShell writes commands for the user's shell. They work from the directory that this program
@@ -87,7 +88,7 @@ func (s demoShell) curl(to *xksclient.ConnectionFile) string {
 		xksclient.ExampleKeyARN(to.Region), base64.StdEncoding.EncodeToString([]byte("hello")))
 	return strings.Join([]string{
 		"curl --silent --show-error --cacert " + s.path(s.dir.ca()),
-		"--aws-sigv4 aws:amz:" + to.Region + ":kms-xks-proxy",
+		"--aws-sigv4 aws:amz:" + to.Region + ":" + xks.Service,
 		`--user "` + to.Credential.AccessKeyID + `:$(cat ` + s.path(s.dir.secret()) + `)"`,
 		`--header 'Content-Type: application/json' --write-out '\n'`,
 		"--data " + text.ShellQuote(body),
