@@ -49,9 +49,9 @@ func NewHolder(http2 bool, log *zap.Logger, strangers func(reason string) *zap.L
 	return t
 }
 
-// Refuses says why a reload must not use m: it has a certificate that has expired or is not valid yet
-// and is not the one in use, so that what still works would be replaced by what does not. At start there is nothing
-// better: then such certificates are served, and the log has an error.
+// Refuses says why a reload must not use m: it has a certificate that has expired or is not valid
+// yet and is not the one in use, so that what still works would be replaced by what does not. At
+// start there is nothing better: then such certificates are served, and the log has an error.
 func (t *Holder) Refuses(m *Material) error {
 	r := schema.NewReport(m.source)
 	for _, c := range m.Certificates {
@@ -71,8 +71,8 @@ func (t *Holder) serves(c *ServerCertificate) bool {
 	})
 }
 
-// Renewals are the certificates of m that stand in a file whose certificate in use is another: what a comparison of two
-// configurations does not show.
+// Renewals are the certificates of m that stand in a file whose certificate in use is another: what
+// a comparison of two configurations does not show.
 func (t *Holder) Renewals(m *Material) []config.Change {
 	inForce := map[string]*ServerCertificate{}
 	for _, c := range t.Current.Load().Certificates {
@@ -81,8 +81,13 @@ func (t *Holder) Renewals(m *Material) []config.Change {
 	var changes []config.Change
 	for _, c := range m.Certificates {
 		if old := inForce[c.file]; old != nil && !old.Leaf.Equal(c.Leaf) {
-			changes = append(changes, config.Change{Key: c.path + ".certificate", Kind: config.Changed,
-				Old: "until " + old.Leaf.NotAfter.UTC().Format(time.DateOnly), New: "until " + c.Leaf.NotAfter.UTC().Format(time.DateOnly)})
+			changes = append(
+				changes,
+				config.Change{Key: c.path + ".certificate", Kind: config.Changed,
+					Old: "until " + old.Leaf.NotAfter.UTC().
+						Format(time.DateOnly),
+					New: "until " + c.Leaf.NotAfter.UTC().Format(time.DateOnly)},
+			)
 		}
 	}
 	return changes
@@ -107,8 +112,13 @@ func (t *Holder) Use(m *Material) {
 	}
 	for _, c := range m.Certificates {
 		if !t.serves(c) {
-			t.log.Info("certificate", zap.String("key_store", c.KeyStore), zap.String("file", c.file),
-				zap.String("names", NamesOf(c.Leaf)), zap.Time("not_after", c.Leaf.NotAfter))
+			t.log.Info(
+				"certificate",
+				zap.String("key_store", c.KeyStore),
+				zap.String("file", c.file),
+				zap.String("names", NamesOf(c.Leaf)),
+				zap.Time("not_after", c.Leaf.NotAfter),
+			)
 		}
 	}
 	t.Current.Store(next)
@@ -121,7 +131,8 @@ func (t *Holder) Use(m *Material) {
 var ErrNoPort = errors.New("the configuration does not have this port")
 
 // Config is for the listener with this address, once. Session tickets are sealed with keys of this
-// tls.Config, which crypto/tls changes every day, and not of those that stand behind it: they survive a reload, and none is good on another port.
+// tls.Config, which crypto/tls changes every day, and not of those that stand behind it: they
+// survive a reload, and none is good on another port.
 func (t *Holder) Config(address string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -140,7 +151,8 @@ func (t *Holder) Config(address string) *tls.Config {
 // handshake is what crypto/tls works with while m is in use: requirement U8 and, with a rule, A7.
 // The AES-128 suites are there because net/http refuses to offer HTTP/2 without one.
 //
-// A session that began without a client certificate is not resumed where one is required; crypto/tls sees to that.
+// A session that began without a client certificate is not resumed where one is required;
+// crypto/tls sees to that.
 func (t *Holder) handshake(m *Material, rule *ClientRule) *tls.Config {
 	c := &tls.Config{
 		MinVersion: tls.VersionTLS12,

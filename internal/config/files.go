@@ -1,7 +1,7 @@
 package config
 
-// Checks that the files a configuration names are there: certificates, their keys and
-// CA bundles (the program does not start without; tls_read.go reads them), and the modules (a warning: a file
+// Checks that the files a configuration names are there: certificates, their keys and CA bundles
+// (the program does not start without; tls_read.go reads them), and the modules (a warning: a file
 // is often checked on another machine than it runs on).
 
 import (

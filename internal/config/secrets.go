@@ -87,7 +87,10 @@ func ResolveInto(ctx context.Context, r *schema.Report, c *Config) *Secrets {
 		for j, given := range k.Credentials {
 			value := values[0]
 			values = values[1:]
-			all.AccessKeys[k.Name] = append(all.AccessKeys[k.Name], AccessKey{ID: given.AccessKeyID, Secret: value})
+			all.AccessKeys[k.Name] = append(
+				all.AccessKeys[k.Name],
+				AccessKey{ID: given.AccessKeyID, Secret: value},
+			)
 			CheckCredential(r, SecretKeyPath(i, j), given.AccessKeyID, value)
 			checkShared(r, c, owners, i, j, value)
 		}
@@ -95,10 +98,12 @@ func ResolveInto(ctx context.Context, r *schema.Report, c *Config) *Secrets {
 	return all
 }
 
-// commandsAtOnce bounds the programs that are run at the same time, so that a thousand key stores do not start a thousand.
+// commandsAtOnce bounds the programs that are run at the same time, so that a thousand key stores
+// do not start a thousand.
 const commandsAtOnce = 8
 
-// ReadAll reads the secrets in the order of refs. Commands, which may take their time, are run side by side.
+// ReadAll reads the secrets in the order of refs. Commands, which may take their time, are run side
+// by side.
 func ReadAll(ctx context.Context, r *schema.Report, refs []PlacedRef) []secret.Secret {
 	values, errs := make([]secret.Secret, len(refs)), make([]error, len(refs))
 	var running sync.WaitGroup
@@ -128,12 +133,24 @@ func ReadAll(ctx context.Context, r *schema.Report, refs []PlacedRef) []secret.S
 }
 
 // ResolveSecret reads one secret.
-func ResolveSecret(ctx context.Context, r *schema.Report, path string, ref secret.Ref) secret.Secret {
+func ResolveSecret(
+	ctx context.Context,
+	r *schema.Report,
+	path string,
+	ref secret.Ref,
+) secret.Secret {
 	return ReadAll(ctx, r, []PlacedRef{{path, ref}})[0]
 }
 
-// checkShared finds a secret that two key stores have: who signs for one could sign for the other, too (A5).
-func checkShared(r *schema.Report, c *Config, owners map[string]int, i, j int, value secret.Secret) {
+// checkShared finds a secret that two key stores have: who signs for one could sign for the other,
+// too (A5).
+func checkShared(
+	r *schema.Report,
+	c *Config,
+	owners map[string]int,
+	i, j int,
+	value secret.Secret,
+) {
 	if value.Reveal() == "" {
 		return
 	}

@@ -16,9 +16,9 @@ import (
 	"xks-proxy/pkg/hsm/pkcs11"
 )
 
-// Show writes a configuration that loads to the same, in one file. Each value that is not
-// in the file says where it is from, and so do the key stores of the directory. (Very many of them are more than
-// one file may hold; see maxConfigNodes.)
+// Show writes a configuration that loads to the same, in one file. Each value that is not in the
+// file says where it is from, and so do the key stores of the directory. (Very many of them are
+// more than one file may hold; see maxConfigNodes.)
 func Show(w io.Writer, l *Loaded) error {
 	encoder := yaml.NewEncoder(w)
 	encoder.SetIndent(2)

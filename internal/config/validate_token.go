@@ -72,8 +72,8 @@ func validateLogin(r *schema.Report, at string, h HSM) {
 	}
 }
 
-// warnSmallLimits names groups of which no HSM takes what AWS KMS may send. One HSM that does not is
-// good: the requests go to the others.
+// warnSmallLimits names groups of which no HSM takes what AWS KMS may send. One HSM that does not
+// is good: the requests go to the others.
 func warnSmallLimits(r *schema.Report, c *Config, at string, g Group) {
 	aad, data := 0, 0
 	for _, m := range g.HSMs {

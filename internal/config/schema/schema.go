@@ -55,8 +55,8 @@ type Setting struct {
 	Fields   []*Setting // of a section, or of each element of a list of sections
 }
 
-// CompileSchema compiles the types of a whole file, from the struct that is its root. rules describe
-// the loosening rules that the tags may name, for the reference.
+// CompileSchema compiles the types of a whole file, from the struct that is its root. rules
+// describe the loosening rules that the tags may name, for the reference.
 func CompileSchema(t reflect.Type, rules map[string]string) *Setting {
 	s := &Setting{Kind: Section, Fields: compileFields(t)}
 	s.describeLoosenings(rules)
@@ -104,7 +104,8 @@ func compileField(f reflect.StructField) *Setting {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if s.List && t.Kind() != reflect.Struct && !s.Hex || t.Kind() == reflect.String && s.OneOf == nil {
+	if s.List && t.Kind() != reflect.Struct && !s.Hex ||
+		t.Kind() == reflect.String && s.OneOf == nil {
 		s.HasValue = true // "" or [] and no key at all are the same
 	}
 	switch {
@@ -124,7 +125,9 @@ func compileField(f reflect.StructField) *Setting {
 		s.Kind = Integer
 	default:
 		// Only reachable by a mistake in config_types.go; every test finds it.
-		panic(fmt.Sprintf("config_types.go: %s has a type the schema cannot express: %s", s.Name, t))
+		panic(
+			fmt.Sprintf("config_types.go: %s has a type the schema cannot express: %s", s.Name, t),
+		)
 	}
 	return s
 }
