@@ -1,7 +1,7 @@
 package admin
 
-// What the admin socket's orders do to the HSMs (those of the kill switch: admin_blocks.go). Each
-// says in its answer what has become of it.
+// What the admin socket's orders do to the HSMs (those of the kill switch: blocks.go). Each says in
+// its answer what has become of it.
 
 import (
 	"cmp"
@@ -27,7 +27,7 @@ import (
 var ErrStarting = errors.New("the proxy is starting")
 
 const (
-	AdminPoll = 20 * time.Millisecond
+	Poll = 20 * time.Millisecond
 	// restartDrain is how long a restart waits for the calls in flight. Those that hang are what it
 	// is for.
 	restartDrain = 2 * time.Second
@@ -288,7 +288,7 @@ func (a *Service) putBack(ctx context.Context, groups []*group.Group, name strin
 }
 
 func (a *Service) await(ctx context.Context, done func() bool) error {
-	beat := time.NewTicker(AdminPoll)
+	beat := time.NewTicker(Poll)
 	defer beat.Stop()
 	for !done() {
 		select {

@@ -35,7 +35,7 @@ type Config struct {
 
 	KeyStores    func() []xks.KeyStoreStatus // none while the proxy starts
 	Handler      func() xks.HandlerStatus    // likewise
-	Ready        func() string               // readyVerdict, or in a few words why it is not
+	Ready        func() string               // api.ReadyVerdict, or in a few words why the proxy is not ready
 	Connections  func() api.ConnectionCounts
 	Certificates func() []certs.Status
 	LogState     func() logging.State

@@ -50,7 +50,7 @@ func newBlockCommand() *cobra.Command {
   xks-proxy block key payroll-7 --key-store finance
   xks-proxy block key finance-payroll-production
   xks-proxy block list`,
-		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		Args: cobra.ArbitraryArgs, // CommandOrHelp says what is wrong with them
 		RunE: command.CommandOrHelp,
 	}
 	c.AddCommand(
@@ -66,7 +66,7 @@ func newUnblockCommand() *cobra.Command {
 		Use: "unblock", Short: "Remove a block", Long: unblockLong,
 		Example: `  xks-proxy unblock key-store finance --reason "case 4711 is closed"
   xks-proxy unblock key payroll-7 --key-store finance`,
-		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		Args: cobra.ArbitraryArgs, // CommandOrHelp says what is wrong with them
 		RunE: command.CommandOrHelp,
 	}
 	c.AddCommand(newBlockKeyStoreCommand(http.MethodDelete), newBlockKeyCommand(http.MethodDelete))

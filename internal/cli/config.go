@@ -26,7 +26,7 @@ FILE may be left out when XKS_CONFIG names it. Overrides from the environment
 environment it will run in.`,
 		Example: `  xks-proxy config check xks-proxy.yaml
   XKS_LOG_LEVEL=debug xks-proxy config show xks-proxy.yaml`,
-		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		Args: cobra.ArbitraryArgs, // CommandOrHelp says what is wrong with them
 		RunE: command.CommandOrHelp,
 	}
 	c.AddCommand(

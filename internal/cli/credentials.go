@@ -26,7 +26,7 @@ func newCredentialsCommand() *cobra.Command {
 		Long: `AWS KMS signs its requests with an access key of the key store. "new" makes one and says how it
 takes the place of the old one; "list" says when each was last used; "export" writes one as the
 file that the AWS console takes when an external key store is created or edited.`,
-		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		Args: cobra.ArbitraryArgs, // CommandOrHelp says what is wrong with them
 		RunE: command.CommandOrHelp,
 	}
 	c.AddCommand(

@@ -57,17 +57,17 @@ func newDemoCommand() *cobra.Command {
 	flags.StringVar(
 		&o.Dir,
 		"dir",
-		demo.DefaultDemoDirectory,
+		demo.DefaultDirectory,
 		"`directory` for everything the demo makes",
 	)
 	flags.StringVar(
 		&o.Listen,
 		"listen",
 		"",
-		"`address` to serve at; port 0: a free one (default "+demo.DefaultDemoListen+")",
+		"`address` to serve at; port 0: a free one (default "+demo.DefaultListen+")",
 	)
 	flags.StringVar(&o.Health, "health-listen", "",
-		"`address` of health and metrics (default "+demo.DefaultDemoHealth+" or a free one)")
+		"`address` of health and metrics (default "+demo.DefaultHealthListen+" or a free one)")
 	flags.IntVar(
 		&o.Keys,
 		"keys",

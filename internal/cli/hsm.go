@@ -44,7 +44,7 @@ func newHSMCommand() *cobra.Command {
 		Use:   "hsm",
 		Short: "See the HSMs of a running proxy, drain and resume them",
 		Long:  hsmLong,
-		Args:  cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		Args:  cobra.ArbitraryArgs, // CommandOrHelp says what is wrong with them
 		RunE:  command.CommandOrHelp,
 	}
 	c.AddCommand(
@@ -55,8 +55,8 @@ func newHSMCommand() *cobra.Command {
 		newHSMRefreshCommand(),
 		newCreateTestKeyCommand(),
 		newMakeTestKeyCommand(),
-		probe.NewProbeCommand(),
-		probe.NewProbeModuleCommand(),
+		probe.New(),
+		probe.NewChild(),
 	)
 	return c
 }

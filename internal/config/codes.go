@@ -18,7 +18,7 @@ func CodeList(codes []hsm.CKR) string {
 	return "[" + strings.Join(parts, ", ") + "]"
 }
 
-func (o Overrides) Pkcs11() pkcs11.Overrides {
+func (o Overrides) PKCS11() pkcs11.Overrides {
 	return pkcs11.Overrides{
 		IVSource: pkcs11.IVSource(
 			o.IVSource,

@@ -14,12 +14,12 @@ import (
 )
 
 const (
-	DefaultDemoDirectory = "demo"
-	DefaultDemoListen    = "127.0.0.1:8443"
-	DefaultDemoHealth    = "127.0.0.1:8080" // health.listen of the configuration, by default
-	freeDemoHealth       = "127.0.0.1:0"
-	defaultDemoKeys      = 2
-	maxDemoKeys          = 100000
+	DefaultDirectory    = "demo"
+	DefaultListen       = "127.0.0.1:8443"
+	DefaultHealthListen = "127.0.0.1:8080" // health.listen of the configuration, by default
+	freeDemoHealth      = "127.0.0.1:0"
+	defaultDemoKeys     = 2
+	maxDemoKeys         = 100000
 )
 
 // Options are the flags of demo.

@@ -56,7 +56,7 @@ func (s demoShell) printHints(out io.Writer, to *xksclient.ConnectionFile) {
 	if belowWorkingDirectory(
 		s.dir.connection(),
 	) != filepath.Join(
-		DefaultDemoDirectory,
+		DefaultDirectory,
 		xksclient.FileName,
 	) {
 		connection = " --connection " + s.path(s.dir.connection())

@@ -129,26 +129,26 @@ func TestYAMLQuote(t *testing.T) {
 
 // The health port that nobody chose gives way; one that was chosen, now or before, does not.
 func TestDemoHealthPort(t *testing.T) {
-	l, err := net.Listen("tcp", DefaultDemoHealth)
+	l, err := net.Listen("tcp", DefaultHealthListen)
 	if err == nil {
 		defer l.Close() // else another program has it, which is as good
 	}
 	at, err := demoListen(Options{Listen: freeDemoHealth}, nil)
-	if err != nil || at.listen == at.health || at.health == DefaultDemoHealth {
+	if err != nil || at.listen == at.health || at.health == DefaultHealthListen {
 		t.Errorf("free ports: %+v, %v", at, err)
 	}
 	first := Options{Listen: at.listen}
 	at, err = demoListen(first, nil)
-	if err != nil || at.health == DefaultDemoHealth || !strings.HasPrefix(at.health, "127.0.0.1:") {
+	if err != nil || at.health == DefaultHealthListen || !strings.HasPrefix(at.health, "127.0.0.1:") {
 		t.Errorf("with the default taken: %+v, %v", at, err)
 	}
 	first.PrepareOnly = true
 	at, err = demoListen(first, nil)
-	if err != nil || at.health != DefaultDemoHealth {
+	if err != nil || at.health != DefaultHealthListen {
 		t.Errorf("where nothing is started: %+v, %v", at, err)
 	}
-	for name, o := range map[string]Options{"asked for": {Listen: first.Listen, Health: DefaultDemoHealth}, "as before": {Listen: first.Listen}} {
-		_, err := demoListen(o, &xksclient.ConnectionFile{Health: DefaultDemoHealth})
+	for name, o := range map[string]Options{"asked for": {Listen: first.Listen, Health: DefaultHealthListen}, "as before": {Listen: first.Listen}} {
+		_, err := demoListen(o, &xksclient.ConnectionFile{Health: DefaultHealthListen})
 		var taken takenError
 		if !errors.As(err, &taken) || !strings.Contains(err.Error(), "take a free port with --health-listen 127.0.0.1:0") {
 			t.Errorf("%s: %v", name, err)

@@ -94,7 +94,7 @@ func (p *demoProxy) waitReady(ctx context.Context, client *xksclient.Client) err
 		var answer xksclient.HealthAnswer
 		_, err := client.Call(
 			timed,
-			xksclient.UriHealth,
+			xksclient.HealthURI,
 			xksclient.MetadataRequest{Metadata: demoMetadata(client.To, "KmsHealthCheck")},
 			&answer,
 		)

@@ -169,7 +169,7 @@ func demoChecks(client *xksclient.Client, key string) []demoCheck {
 			var answer xksclient.HealthAnswer
 			reply, err := client.Call(
 				ctx,
-				xksclient.UriHealth,
+				xksclient.HealthURI,
 				xksclient.MetadataRequest{Metadata: demoMetadata(client.To, "KmsHealthCheck")},
 				&answer,
 			)

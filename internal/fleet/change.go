@@ -21,12 +21,12 @@ const (
 	hsmStartTimeout   = 15 * time.Second // until each HSM is logged in or has failed
 	firstProbeTimeout = 5 * time.Second  // until each HSM's keys are listed and it is probed
 	HSMCloseTimeout   = 5 * time.Second
-	turnTimeout       = 40 * time.Second // for orders that are under way; most wait for no longer than adminWait
+	turnTimeout       = 40 * time.Second // for orders that are under way; most take less
 )
 
 // Prepare makes the generation of a configuration, ready to serve, beside the current one: a
-// process or a group whose settings have not changed is the same in both. After an error nothing of
-// it is left, and nothing has changed. The error is errStopped if ctx ended first.
+// process or a group whose settings have not changed is the same in both. After an error nothing
+// has changed, and what was built has been closed. The error is ErrStopped if ctx ended first.
 func (f *Fleet) Prepare(
 	ctx context.Context,
 	c *config.Config,

@@ -55,7 +55,7 @@ type hsmSpec struct {
 	pin            secret.Secret
 	dir            string // of the configuration file
 	stateDirectory string
-	confinement    *confinement
+	confinement    *Confinement
 }
 
 // HSMProcess is what orders need of a *worker.Worker.

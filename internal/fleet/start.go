@@ -40,9 +40,8 @@ type hsmStart struct {
 // Reload reports whether a generation serves meanwhile.
 func (s hsmStart) Reload() bool { return s.serving != nil }
 
-// wait waits until each HSM has started or failed to, and judges. One that hangs is not
-// waited for while every group has another, but in a reload, which has time. errStopped if ctx ends
-// first.
+// wait waits until each HSM has started or failed to, and judges. One that hangs is not waited for
+// while every group has another, but in a reload, which has time. ErrStopped if ctx ends first.
 func (s hsmStart) wait(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, s.limit())
 	defer cancel()

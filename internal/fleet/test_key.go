@@ -27,7 +27,7 @@ const (
 type TestKeyMaker struct {
 	label string
 	token testKeyToken
-	make  func(ctx context.Context) (string, error) // as createTestKey
+	make  func(ctx context.Context) (string, error) // as CreateTestKey
 	log   *zap.Logger
 
 	Made, Failed atomic.Int64

@@ -38,7 +38,7 @@ type TestKeyOrder struct {
 
 // CreateTestKey has a child do it, confined as the process of that HSM, and returns what it says.
 func CreateTestKey(
-	ctx context.Context, dir string, confined *confinement, pin secret.Secret, label string,
+	ctx context.Context, dir string, confined *Confinement, pin secret.Secret, label string,
 ) (string, error) {
 	h := confined.hsm
 	token := TokenSettings(h, pin, KeyIdentity{})

@@ -29,8 +29,8 @@ type turn struct {
 	ended chan struct{} // closed then
 }
 
-// Take waits until no other order is under way for the HSM, and returns what ends
-// the turn. A refusal of the kind errUnderWay if ctx ends first; then nothing was changed.
+// Take waits until no other order is under way for the HSM, and returns what ends the turn. If ctx
+// ends first, the error is ErrUnderWay and nothing was changed.
 func (t *Turns) Take(ctx context.Context, hsm, what string) (func(), error) {
 	mine := &turn{what: what, began: time.Now(), ended: make(chan struct{})}
 	for {

@@ -68,7 +68,8 @@ type tlsCollector struct {
 	refusal     []described[*certs.ClientRefusals]
 }
 
-func NewTLSCollector(t *certs.Holder) *tlsCollector {
+// NewTLSCollector collects the metrics of certificates, of failed handshakes and of refused clients.
+func NewTLSCollector(t *certs.Holder) prometheus.Collector {
 	return &tlsCollector{
 		holder:      t,
 		certificate: describe(certificateMetrics, keyStoreLabel, certificateLabel, useLabel),

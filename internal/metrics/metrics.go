@@ -1,9 +1,9 @@
 package metrics
 
-// The metrics of the HSMs (those of the service: metrics_service.go): what each is called, what it
-// says and where its value is from. All are read from the groups and processes when monitoring
-// asks; nothing is counted here, and nothing is on a request's path. docs/operations.md lists them,
-// which a test checks.
+// The metrics of the HSMs (those of the service: service.go): what each is called, what it says and
+// where its value is from. All are read from the groups and processes when monitoring asks; nothing
+// is counted here, and nothing is on a request's path. docs/operations.md lists them, which a test
+// checks.
 
 import (
 	"strings"

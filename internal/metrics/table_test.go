@@ -22,7 +22,7 @@ import (
 
 const (
 	operations   = "../../docs/operations.md"
-	metricsBegin = "<!-- metrics: a test of cmd/xks-proxy writes this table -->\n"
+	metricsBegin = "<!-- metrics: a test of internal/metrics writes this table -->\n"
 	metricsEnd   = "<!-- end of metrics -->\n"
 )
 

@@ -14,7 +14,8 @@ import (
 	"xks-proxy/internal/fleet"
 )
 
-// StartEndLimit is how long a start may take to end in good order; HSMs take up to hsmCloseTimeout.
+// StartEndLimit is how long a start may take to end in good order; HSMs take up to
+// fleet.HSMCloseTimeout.
 const StartEndLimit = fleet.HSMCloseTimeout + 3*time.Second
 
 // errStartHangs is a start that did not end when it was told to. Its goroutines are still there:

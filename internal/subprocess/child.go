@@ -23,9 +23,9 @@ type Child struct {
 	Environment []string            // NAME=value, all of it
 	Input       []byte              // for its standard input; the way for secrets
 	Credential  *syscall.Credential // nil: as this process
-	Inherited   []*os.File          // its descriptors from firstInherited on; run closes them
+	Inherited   []*os.File          // its descriptors from FirstInherited on; Run closes them
 	Line        func(string)        // gets each line of its standard output at once; nil: none wanted
-	Output      io.Writer           // its standard output, a terminal for instance; nil: run returns it
+	Output      io.Writer           // its standard output, such as a terminal; nil: Run returns it
 }
 
 // FirstInherited is the descriptor of the first of exec.Cmd.ExtraFiles.

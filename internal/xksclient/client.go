@@ -137,9 +137,8 @@ type Reply struct {
 // Call asks one thing: uri is what follows the XksProxyUriPath ("/health"), answer
 // is filled from the reply to a request that succeeded.
 //
-// Errors: *unreachableError when there was no reply; *xksError when the proxy
-// answered with an error, and the reply is given, too. In either case the request
-// may have been served.
+// Call returns *UnreachableError if there was no reply, and *Error together with the reply if the
+// proxy answered with an error. In either case the request may have been served.
 func (c *Client) Call(ctx context.Context, uri string, request, answer any) (*Reply, error) {
 	body, err := json.Marshal(request)
 	if err != nil {

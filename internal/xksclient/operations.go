@@ -31,7 +31,7 @@ const (
 	AlgorithmSHA256 = "SHA_256"
 )
 
-const UriHealth = "/health"
+const HealthURI = "/health"
 
 // KeyURI is what follows the XksProxyUriPath: operation is encrypt, decrypt or metadata.
 func KeyURI(key, operation string) string { return "/keys/" + key + "/" + operation }

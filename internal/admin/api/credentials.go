@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// CredentialUses is the answer of adminCredentialsPath.
+// CredentialUses is the answer of CredentialsPath.
 type CredentialUses struct {
 	Since       time.Time       `json:"since"` // nothing is known of before
 	Credentials []CredentialUse `json:"credentials"`

@@ -13,8 +13,7 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// ReloadPath has one parameter, acceptQuery, for POST. A reload takes as long as the HSMs that
-// it
+// ReloadPath has one parameter, AcceptQuery, for POST. A reload takes as long as the HSMs that it
 // starts, and the commands that give secrets.
 const ReloadPath = "/v1/reload"
 

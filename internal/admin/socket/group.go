@@ -24,8 +24,9 @@ const (
 	groupRetry = 5 * time.Second // between tries after that
 )
 
-// findGroup is the number of a group given by name or number; -1 for none. errNoName if the name
-// service does not answer in time, or says that it cannot: that says nothing about the group.
+// findGroup is the number of a group given by name or number; -1 for none. The error is
+// peer.ErrNoName if the name service does not answer in time or fails: whether the group exists is
+// then unknown.
 func findGroup(ctx context.Context, name string) (int, error) {
 	if name == "" {
 		return -1, nil

@@ -1,7 +1,7 @@
 package socket
 
-// The admin socket: a Unix socket whose file mode says who may take HSMs out of
-// service and block keys. admin_group.go lets a group use it.
+// The admin socket: a Unix socket whose file mode says who may take HSMs out of service and block
+// keys. group.go lets a group use it.
 
 import (
 	"context"
@@ -168,7 +168,7 @@ func lockDirectory(ctx context.Context, dir, locked string) (func(), error) {
 				),
 				f.Close(),
 			)
-		case <-time.After(admin.AdminPoll):
+		case <-time.After(admin.Poll):
 		}
 	}
 	if err != nil {

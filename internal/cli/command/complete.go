@@ -22,7 +22,7 @@ const (
 	maxCompletions     = 500         // names offered at once
 )
 
-// completion is what cobra calls when a shell asks.
+// completion is the function that cobra calls when a shell asks.
 type completion = func(c *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective)
 
 // asking gets names from a running proxy.

@@ -15,7 +15,8 @@ import (
 	"xks-proxy/internal/config/schema"
 )
 
-// Where a packaged proxy has them. A build for another system changes them with -ldflags -X.
+// The places of an installed proxy. A build for another system sets them with -ldflags "-X
+// xks-proxy/internal/cli/command.DefaultConfigFile=…".
 var (
 	DefaultConfigFile = "/etc/xks-proxy/xks-proxy.yaml"
 	DefaultSocket     = "/run/xks-proxy/admin.sock"
@@ -46,7 +47,7 @@ func (f *ConfigFlag) Register(c *cobra.Command) {
 	}
 }
 
-// RegisterArgument is register for a command that takes FILE as its only argument, too.
+// RegisterArgument is Register for a command that takes FILE as its only argument, too.
 func (f *ConfigFlag) RegisterArgument(c *cobra.Command) {
 	f.Register(c)
 	c.Use += " [FILE]"
@@ -88,7 +89,7 @@ func (f *ConfigFlag) Path() (string, error) {
 	return path, err
 }
 
-// Find is path, whose error is fs.ErrNotExist if no file is named and the default one does not
+// Find is Path, with the error fs.ErrNotExist if no file is named and the default one does not
 // exist.
 func (f *ConfigFlag) Find() (string, error) {
 	if f.File != "" {

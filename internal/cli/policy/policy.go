@@ -22,14 +22,14 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-// NewPolicyCommand is the policy command with its two, check and test.
-func NewPolicyCommand() *cobra.Command {
+// New is the policy command with its two, check and test.
+func New() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "policy",
 		Short: "Check policies, and try them on requests",
 		Long: `A key store can have policies that say who in AWS may use its keys. "check" says
 whether their files are good; "test" asks them about requests, and changes nothing.`,
-		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		Args: cobra.ArbitraryArgs, // CommandOrHelp says what is wrong with them
 		RunE: command.CommandOrHelp,
 	}
 	c.AddCommand(newPolicyCheckCommand(), newPolicyTestCommand())

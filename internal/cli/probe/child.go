@@ -155,8 +155,8 @@ func saidBy(complaint string) string {
 	return fmt.Sprintf(" (it said: %q)", first)
 }
 
-// NewProbeModuleCommand is the child's side.
-func NewProbeModuleCommand() *cobra.Command {
+// NewChild is the child's side.
+func NewChild() *cobra.Command {
 	return &cobra.Command{
 		Use:    probeCommand,
 		Short:  "Try a module, as told on standard input",

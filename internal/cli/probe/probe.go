@@ -56,7 +56,7 @@ type probeFlags struct {
 	progress func(format string, args ...any)
 }
 
-func NewProbeCommand() *cobra.Command {
+func New() *cobra.Command {
 	f := &probeFlags{}
 	c := &cobra.Command{
 		Use:     "probe --module FILE",

@@ -186,7 +186,7 @@ func newRequestHealth(o *requestOptions) *cobra.Command {
 					request := xksclient.MetadataRequest{
 						Metadata: o.metadataFor("KmsHealthCheck", client.To.Region),
 					}
-					return client.Call(ctx, xksclient.UriHealth, request, &answer)
+					return client.Call(ctx, xksclient.HealthURI, request, &answer)
 				},
 				rows: func(error) []text.Row { return healthRows(answer) },
 			})

@@ -175,7 +175,7 @@ func (f *connectionFlags) base(
 	case f.endpoint != "" || f.path != "" || f.accessKeyID != "" || f.secretFile != "" || f.ca != "":
 		return xksclient.Connection{}, nil, nil
 	}
-	path := filepath.Join(demo.DefaultDemoDirectory, xksclient.FileName)
+	path := filepath.Join(demo.DefaultDirectory, xksclient.FileName)
 	_, err := os.Stat(path)
 	if !errors.Is(err, os.ErrNotExist) {
 		return readBase(path)

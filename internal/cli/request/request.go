@@ -51,14 +51,14 @@ type requestOptions struct {
 	json     bool
 }
 
-func NewRequestCommand() *cobra.Command {
+func New() *cobra.Command {
 	o := &requestOptions{}
 	c := &cobra.Command{
 		Use:     "request",
 		Short:   "Send a signed request to a proxy",
 		Long:    requestLong,
 		Example: requestExample,
-		Args:    cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		Args:    cobra.ArbitraryArgs, // CommandOrHelp says what is wrong with them
 		RunE:    command.CommandOrHelp,
 	}
 	flags := c.PersistentFlags()
