@@ -85,7 +85,7 @@ func newDemoCommand() *cobra.Command {
 func newDemoTokenCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "make-token",
-		Short:  "Make one token of the demo, as told on standard input",
+		Short:  "Make one token of the demo as the order on standard input says",
 		Hidden: true,
 		Args:   command.NoArguments,
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -47,7 +47,7 @@ const (
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "xks-proxy",
-		Short:         "External key store proxy for AWS KMS in front of HSMs",
+		Short:         "Let AWS KMS use keys that never leave your own HSMs",
 		Long:          rootLong,
 		Example:       rootExample,
 		Version:       version.Get().Version,

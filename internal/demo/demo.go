@@ -40,7 +40,8 @@ func (o *Options) Check(keysGiven bool) error {
 		return errors.New("--dir is empty: name a directory")
 	case o.PrepareOnly && o.Exit:
 		return errors.New(
-			"--prepare-only and --exit exclude each other: the first starts nothing, so that there is nothing to check",
+			"--prepare-only and --exit cannot be used together: --prepare-only starts nothing, " +
+				"so there is nothing to check",
 		)
 	case keysGiven && (o.Keys < 1 || o.Keys > maxDemoKeys):
 		return fmt.Errorf("--keys %d: make it 1 to %d", o.Keys, maxDemoKeys)

@@ -16,7 +16,7 @@ import (
 	"xks-proxy/pkg/confine"
 )
 
-// Confinement is that of one HSM's process. A reload changes it for the next one.
+// Confinement is the confinement of one HSM's process. A reload changes it for the next process.
 type Confinement struct {
 	hsm    config.HSM
 	kernel confine.Kernel
@@ -27,6 +27,7 @@ type Confinement struct {
 	stale  bool         // used does not cover wanted
 }
 
+// NewConfinement is the confinement that a configuration wants for the process of an HSM.
 func NewConfinement(c *config.Config, h config.HSM, kernel confine.Kernel) *Confinement {
 	return &Confinement{hsm: h, kernel: kernel, wanted: config.ConfinementPlan(c, h)}
 }

@@ -1,8 +1,7 @@
 package fleet
 
-// When the process of an HSM gives up its token. Many modules never find back to a token that was
-// gone until they are loaded anew; the proxy starts a new process, which looks for the token until
-// it is there.
+// When the process of an HSM gives up its token. Many modules do not find a token again after it
+// was gone, unless they are loaded anew. The proxy starts a new process, which waits for the token.
 
 import (
 	"context"
@@ -58,7 +57,7 @@ func codeOf(err error) hsm.CKR {
 	return hsm.CKROK
 }
 
-// hsmToken is a token that can say how it is.
+// hsmToken is a token whose state can be checked.
 type hsmToken interface {
 	hsm.Token
 	Alive(context.Context) error
@@ -72,6 +71,7 @@ type WatchedToken struct {
 	lost   chan error    // capacity 1: no call of this process can succeed any more
 }
 
+// NewWatchedToken watches the calls of t.
 func NewWatchedToken(t hsmToken) *WatchedToken {
 	return &WatchedToken{hsmToken: t, look: make(chan struct{}, 1), lost: make(chan error, 1)}
 }
@@ -150,7 +150,7 @@ func isPINRefusal(err error) bool {
 	return errors.Is(err, hsm.ErrPINIncorrect) || errors.Is(err, hsm.ErrPINLocked)
 }
 
-// WatchToken ends the process when the token stays away.
+// WatchToken ends the process when the token cannot be reached for too long.
 func WatchToken(t *WatchedToken) {
 	say := func(err error) { fmt.Fprintf(os.Stderr, "the token does not answer: %v\n", err) }
 	away := WaitUntilAway(t.Alive, t.look, t.lost, say)

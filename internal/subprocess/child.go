@@ -1,7 +1,7 @@
 package subprocess
 
-// This program as a child of itself, for what must not happen in a process that goes
-// on: a PKCS#11 module has one state for each process, and may crash.
+// This program as a child of itself, for work that must not run in a long-lived process: a PKCS#11
+// module has one state for each process and may crash.
 
 import (
 	"bytes"
@@ -91,5 +91,5 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 	}
 }
 
-// ErrInterrupted is a child that was ended because its context has.
+// ErrInterrupted is the error of a child that was ended because its context ended.
 var ErrInterrupted = errors.New("interrupted")

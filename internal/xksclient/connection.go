@@ -39,6 +39,7 @@ type ConnectionFile struct {
 	Health        string            `json:"health,omitempty"` // health.listen of the configuration
 }
 
+// ConnectionSecret is the access key that signs. It prints without its secret.
 type ConnectionSecret struct {
 	AccessKeyID     string `json:"AccessKeyId"`
 	SecretAccessKey string `json:"RawSecretAccessKey"`

@@ -12,6 +12,7 @@ type CredentialUses struct {
 	Credentials []CredentialUse `json:"credentials"`
 }
 
+// CredentialUse is the last use of one access key. It holds no secret.
 type CredentialUse struct {
 	KeyStore    string    `json:"keyStore"`
 	AccessKeyID string    `json:"accessKeyId"`

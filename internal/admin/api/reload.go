@@ -51,10 +51,12 @@ const (
 // maxShownLoosenings bounds what an error and the log name; the answers in JSON have all.
 const maxShownLoosenings = 20
 
+// AcceptCommand is the command line that accepts the changes with a digest.
 func AcceptCommand(digest string) string {
 	return "xks-proxy reload --accept-loosening=" + digest
 }
 
+// ShownLoosenings are the changes as texts, a bounded number of them.
 func ShownLoosenings(all []loosening.Loosening) []string {
 	var lines []string
 	for _, one := range all[:min(len(all), maxShownLoosenings)] {

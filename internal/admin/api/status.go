@@ -103,6 +103,7 @@ type GroupSummary struct {
 	Dangerous int          `json:"keyFindingsCritical,omitempty"` // of these, admin.DangerousFindings
 }
 
+// HSMSummary is an HSM of a group that is not in service or not well.
 type HSMSummary struct {
 	Name       string         `json:"name"`
 	Service    status.Service `json:"service"`

@@ -42,7 +42,7 @@ func findGroup(ctx context.Context, name string) (int, error) {
 	switch {
 	case errors.As(err, &unknown):
 		return 0, fmt.Errorf(
-			"there is no Unix group %q on this machine; make it, or name another: %w",
+			"the Unix group %q does not exist on this machine: create it, or name another: %w",
 			name,
 			err,
 		)
@@ -54,7 +54,8 @@ func findGroup(ctx context.Context, name string) (int, error) {
 	return strconv.Atoi(group.Gid)
 }
 
-// Share lets a group use the socket: this one, whatever stands at its path by now.
+// Share lets a group use the socket. It changes this socket even if another file has taken its
+// path.
 func (a *Listener) Share(name string, gid int, log *zap.Logger) error {
 	fd, err := unix.Open(a.path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -94,7 +95,7 @@ func (a *Listener) warnOfDirectory(name string, gid int, log *zap.Logger) error 
 	byGroup := owner != nil && int(owner.Gid) == gid && dir.Mode()&0o010 != 0
 	if !byGroup && dir.Mode()&0o001 == 0 {
 		log.Warn(
-			"the admin group has no way to the admin socket: its directory does not let it through",
+			"the admin group cannot reach the admin socket: the directory does not let it through",
 			zap.String(
 				"group",
 				name,

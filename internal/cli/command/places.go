@@ -109,9 +109,9 @@ func (f *ConfigFlag) Find() (string, error) {
 func (f *ConfigFlag) named() bool { return f.File != "" || os.Getenv(schema.ConfigVariable) != "" }
 
 // FindSocket is the admin socket of the proxy that is meant, in this order: --socket,
-// XKS_ADMIN_SOCKET, admin.socket of the configuration. Nobody but a named configuration's own
-// socket is asked if one is named: an order must not reach another proxy. Where none is named and
-// the default one does not say it, it is the default socket.
+// XKS_ADMIN_SOCKET, admin.socket of the configuration. If a configuration is named, only its own
+// socket is used: an order must not reach another proxy. If none is named and the default one does
+// not give a socket, the default socket is used.
 func (f *ProxyFlags) FindSocket() (string, error) {
 	if f.Socket != "" {
 		return f.Socket, nil
@@ -145,8 +145,8 @@ func (f *ProxyFlags) FindSocket() (string, error) {
 	return socket, nil
 }
 
-// configuredSocket reads admin.socket. A mistake elsewhere in the configuration does not keep an
-// operator from a proxy that runs: the kill switch is for bad days.
+// configuredSocket reads admin.socket. An error elsewhere in the configuration does not keep an
+// operator from a running proxy: the kill switch is needed most when something is wrong.
 func configuredSocket(path string) (string, error) {
 	l, err := config.LoadFile(path)
 	if err != nil {
@@ -161,7 +161,8 @@ func configuredSocket(path string) (string, error) {
 	}
 	if socket == "" {
 		return "", fmt.Errorf(
-			"%s: admin.socket is empty, so that the proxy cannot be reached; give it a path and restart the proxy",
+			"%s: admin.socket is empty, so that the proxy cannot be reached; give it a path and "+
+				"restart the proxy",
 			path,
 		)
 	}

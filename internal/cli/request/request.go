@@ -51,6 +51,7 @@ type requestOptions struct {
 	json     bool
 }
 
+// New is the request command with its four: encrypt, decrypt, metadata, health.
 func New() *cobra.Command {
 	o := &requestOptions{}
 	c := &cobra.Command{
@@ -181,7 +182,7 @@ func (o *requestOptions) perform(c *cobra.Command, client *xksclient.Client, a a
 	return withExitCode(err)
 }
 
-// withExitCode tells an error of the proxy from no reply at all.
+// withExitCode gives a missing reply another exit code than an error reply.
 func withExitCode(err error) error {
 	var noReply *xksclient.UnreachableError
 	switch {
