@@ -52,7 +52,7 @@ func TestBadConfigurations(t *testing.T) {
 			}
 			var all *schema.Error
 			if !errors.As(err, &all) || len(all.Problems) == 0 {
-				t.Fatalf("%T is no configError with problems", err)
+				t.Fatalf("%T is not a *schema.Error with problems", err)
 			}
 			got := strings.ReplaceAll(err.Error(), dir, "DIR") + "\n"
 			for line := range strings.Lines(got) {

@@ -66,11 +66,13 @@ func (r *Reader) entries(s *Setting, n *yaml.Node, path string) map[string]*yaml
 		switch _, known := s.Field(name); {
 		case key.Kind != yaml.ScalarNode || key.Tag == "!!merge":
 			r.ErrorAt(place(key), path,
-				"a key here is not a plain name (\"<<\" does not work here either); write the keys out")
+				"a key here is not a plain name (\"<<\" does not work here either); write the "+
+					"keys out")
 		case !known:
 			slips[r.unknownKey(s, key, path)] = value
 		case lines[name] != 0:
-			r.ErrorAt(place(key), JoinPath(path, name), "is given twice, first on line %d; remove one", lines[name])
+			r.ErrorAt(place(key), JoinPath(path, name), "is given twice, first on line %d; "+
+				"remove one", lines[name])
 		default:
 			lines[name] = key.Line
 			entries[name] = value
@@ -89,7 +91,10 @@ func (r *Reader) entries(s *Setting, n *yaml.Node, path string) map[string]*yaml
 // unknownKey reports a key and returns the one that was probably meant.
 func (r *Reader) unknownKey(s *Setting, key *yaml.Node, path string) string {
 	if s.Kind == SecretKind || !PlainName.MatchString(key.Value) {
-		r.ErrorAt(place(key), path, "has an unknown key (not shown: it could be a secret); %s", text.DidYouMean(key.Value, s.fieldNames()))
+		r.ErrorAt(
+			place(key), path, "has an unknown key (not shown: it could be a secret); %s",
+			text.DidYouMean(key.Value, s.fieldNames()),
+		)
 		return ""
 	}
 	if len(r.Problems) > maxProblems { // not shown any more, only counted
@@ -103,7 +108,10 @@ func (r *Reader) unknownKey(s *Setting, key *yaml.Node, path string) string {
 			"unknown key here; move it to %s", strings.Join(homes, " or "))
 		return ""
 	}
-	r.ErrorAt(place(key), JoinPath(path, key.Value), "unknown key; %s", text.DidYouMean(key.Value, s.fieldNames()))
+	r.ErrorAt(
+		place(key), JoinPath(path, key.Value), "unknown key; %s",
+		text.DidYouMean(key.Value, s.fieldNames()),
+	)
 	return meant
 }
 
@@ -170,8 +178,13 @@ func (r *Reader) longForm(s *Setting, n *yaml.Node, path string) *yaml.Node {
 	if m == nil || m.Kind != yaml.ScalarNode || m.Tag == "!!null" {
 		return n
 	}
-	key := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s.Short, Line: m.Line, Column: m.Column}
-	return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: m.Line, Column: m.Column, Content: []*yaml.Node{key, m}}
+	key := &yaml.Node{
+		Kind: yaml.ScalarNode, Tag: "!!str", Value: s.Short, Line: m.Line, Column: m.Column,
+	}
+	return &yaml.Node{
+		Kind: yaml.MappingNode, Tag: "!!map", Line: m.Line, Column: m.Column,
+		Content: []*yaml.Node{key, m},
+	}
 }
 
 // override looks up the variable for the key at path, and that of the section that it is the short
@@ -278,7 +291,10 @@ func (s *Setting) zero() any {
 
 // scalarNode checks what YAML made of a value, before its text is looked at.
 func (r *Reader) scalarNode(s *Setting, m *yaml.Node, path string) bool {
-	want := map[kind]string{TextKind: "text", Integer: "a number", Boolean: "true or false", Duration: "a duration such as 200ms"}[s.Kind]
+	want := map[kind]string{
+		TextKind: "text", Integer: "a number", Boolean: "true or false",
+		Duration: "a duration such as 200ms",
+	}[s.Kind]
 	switch {
 	case m.Kind != yaml.ScalarNode:
 		r.Errorf(path, "must be %s, not a list or a section", want)
@@ -344,7 +360,8 @@ func (r *Reader) count(n int) bool {
 	before := r.nodes
 	r.nodes += n
 	if r.nodes > maxConfigNodes && before <= maxConfigNodes {
-		r.ErrorAt(Origin{Line: 1, Column: 1}, r.Root, "holds more than %d values when its aliases (*name) are expanded", maxConfigNodes)
+		r.ErrorAt(Origin{Line: 1, Column: 1}, r.Root, "holds more than %d values when its "+
+			"aliases (*name) are expanded", maxConfigNodes)
 		r.Broken[r.Root] = true
 	}
 	return r.nodes <= maxConfigNodes
