@@ -8,11 +8,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -360,33 +358,6 @@ func TestAdminAPI(t *testing.T) {
 	}
 	if s := rig.service(0, "hsm-a"); s == status.Drained {
 		t.Error("an order that could not be read was carried out")
-	}
-}
-
-// The kernel's word on who is at the other end.
-func TestPeer(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	dialed, err := net.Dial("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dialed.Close()
-	conn, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	p := peer.Of(peer.Context(peer.NewNames(peer.SystemName))(t.Context(), conn))
-	if p.UID != os.Getuid() || p.GID != os.Getgid() || p.PID != os.Getpid() {
-		t.Errorf("%+v", p)
-	}
-	if got := (peer.Peer{UID: 4711}).String(); got != "user "+strconv.Itoa(4711) {
-		t.Errorf("a user without a name: %s", got)
 	}
 }
 

@@ -44,18 +44,36 @@ func (s demoShell) printHints(out io.Writer, to *xksclient.ConnectionFile) {
 		fmt.Fprintf(out, "cd %s\n", text.ShellQuote(here))
 	}
 	if s.dir.hasSocket() {
-		fmt.Fprintf(out, "%s\n%s hsm list --config %s\n", s.status(), s.program, s.path(s.dir.config()))
+		fmt.Fprintf(
+			out,
+			"%s\n%s hsm list --config %s\n",
+			s.status(),
+			s.program,
+			s.path(s.dir.config()),
+		)
 	}
 	connection := ""
-	if belowWorkingDirectory(s.dir.connection()) != filepath.Join(DefaultDemoDirectory, xksclient.FileName) {
+	if belowWorkingDirectory(
+		s.dir.connection(),
+	) != filepath.Join(
+		DefaultDemoDirectory,
+		xksclient.FileName,
+	) {
 		connection = " --connection " + s.path(s.dir.connection())
 	}
 	fmt.Fprintf(out, "%s request encrypt%s --plaintext hello --cdiv\n", s.program, connection)
 	fmt.Fprintf(out, "curl --write-out '\\n' http://%s/healthz/ready\n", addressOf(to.Health))
-	fmt.Fprintf(out, "curl --silent http://%s/metrics | grep ^xks_proxy_requests\n", addressOf(to.Health))
+	fmt.Fprintf(
+		out,
+		"curl --silent http://%s/metrics | grep ^xks_proxy_requests\n",
+		addressOf(to.Health),
+	)
 	fmt.Fprintln(out, s.curl(to))
-	fmt.Fprint(out, "\nThe keys were made by this demo and put on both tokens. Real pairs of HSMs\n"+
-		"replicate keys by their vendor's own means.\n\nServing until Ctrl-C.\n")
+	fmt.Fprint(
+		out,
+		"\nThe keys were made by this demo and put on both tokens. Real pairs of HSMs\n"+
+			"replicate keys by their vendor's own means.\n\nServing until Ctrl-C.\n",
+	)
 }
 
 // curl is an Encrypt with nothing but curl (7.75 or later). The secret is read
