@@ -20,8 +20,6 @@ const (
 	maxWord      = 256 // bytes of owner and the like
 	// bytes of a pattern on labels; a label has less than 200 (U3)
 	maxPattern = 512
-	// bytes; RFC 1035 section 2.3.4, without the dot at the end
-	maxHost = 253
 )
 
 func validateKeyStores(r *schema.Report, c *Config) {

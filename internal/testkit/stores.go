@@ -13,7 +13,8 @@ import (
 func StoreText(owner, accessKey string, more ...string) string {
 	return fmt.Sprintf("owner: %s\npath_prefix: /{owner}/{name}\nhsm_group: main\nkeys: {labels: "+
 		"[\"{owner}-*\"]}\n"+
-		"credentials: [{access_key_id: %s, secret_access_key: {file: \"secrets/{name}.key\"}}]\n", owner, accessKey) +
+		"credentials: [{access_key_id: %s, secret_access_key: {file: \"secrets/{name}.key\"}}]\n",
+		owner, accessKey) +
 		strings.Join(more, "\n")
 }
 
