@@ -1,6 +1,6 @@
 package server
 
-// What a reload may take away of the protection (config_loosens.go): who has to accept it, what the
+// What a reload may take away of the protection (package loosening): who has to accept it, what the
 // log says, what is counted.
 
 import (
