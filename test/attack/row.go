@@ -163,7 +163,8 @@ func (w *world) memoryBack(ctx context.Context, first, last *row) (string, bool)
 		good := now.memory <= first.before.memory+memorySlack
 		if good || !waits || time.Since(start) > memoryLimit {
 			return fmt.Sprintf(
-					"memory: %d MiB at first, %d MiB when the last attack ended, %d MiB after %.0f s (%d MiB in use, %d MiB kept for the next need)",
+					"memory: %d MiB at first, %d MiB when the last attack ended, %d MiB after "+
+						"%.0f s (%d MiB in use, %d MiB kept for the next need)",
 					first.before.memory>>20,
 					last.after.memory>>20,
 					now.memory>>20,

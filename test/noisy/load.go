@@ -34,7 +34,8 @@ func sign(d *demo.Demo, path string, by sigv4.Credential) ([]byte, error) {
 		"requestMetadata": map[string]string{
 			"awsPrincipalArn": "arn:aws:iam::123456789012:user/Alice",
 			"kmsKeyArn":       "arn:aws:kms:us-east-2:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",
-			"kmsOperation":    "GenerateDataKey", "kmsRequestId": "4112f4d6-db54-4af4-ae30-c55a22a8dfae", "kmsViaService": "ebs",
+			"kmsOperation":    "GenerateDataKey",
+			"kmsRequestId":    "4112f4d6-db54-4af4-ae30-c55a22a8dfae", "kmsViaService": "ebs",
 		},
 		"additionalAuthenticatedData": base64.StdEncoding.EncodeToString(
 			bytes.Repeat([]byte{'a'}, 300),
