@@ -23,8 +23,8 @@ import (
 	"xks-proxy/pkg/hsm/status"
 )
 
-// withCrossChecks switches the comparison on, at the default rate.
-func withCrossChecks(c *group.Config) { c.ParityRate = 0 }
+// withCrossChecks turns the comparison on, at the usual rate.
+func withCrossChecks(c *group.Config) { c.ParityRate = 5 }
 
 // otherMaterial puts a key on a token that is another than AddKey's.
 func otherMaterial(token *hsmtest.Token, label string, version uint32) {
