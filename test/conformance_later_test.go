@@ -83,7 +83,7 @@ func laterRequirements() []requirement {
 				"pkg/hsm/group: TestSmallHSM", "pkg/hsm/group: TestSmallHSMAlone"}},
 		{number: "R2", status: met,
 			says: "An HSM that is killed, unplugged, restarted, slow or hung fails no request that the other could have served in time, and comes back by itself",
-			also: []string{"TestFaults", "TestChaos", "TestMaintenanceUnderLoad", "TestWorkerKilledUnderLoad", "TestTokenDirectoryGone", "TestHealthOfAHungHSM", "TestDetection", "TestOneHSMAbsentAtStart"}},
+			also: []string{"TestFaults", "TestMaintenanceUnderLoad", "TestWorkerKilledUnderLoad", "TestTokenDirectoryGone", "TestHealthOfAHungHSM", "TestDetection", "TestOneHSMAbsentAtStart"}},
 		{number: "R3", status: met,
 			says: "Overload is shed with ThrottlingException before the budget is spent; memory and goroutines stay bounded",
 			also: []string{"TestOverloadIsShed", "TestQuota", "TestKeyQuota", "TestUnknownKeyFlood", "TestHugeBodies", "TestIdleConnections", "TestAttack", "pkg/xks: TestOverload", "pkg/xks: TestFairness", "pkg/xks: TestLate", "pkg/xks: TestMaxInFlight", "pkg/xks: TestMaxBodies"}},

@@ -13,22 +13,27 @@ import (
 	"time"
 )
 
+// TestFaults runs both side by side: each waits most of the time. No other test runs meanwhile.
 func TestFaults(t *testing.T) {
-	runFaults(t, "-short")
-}
-
-func TestChaos(t *testing.T) {
-	runFaults(t, "-chaos", "-for", "60s")
-}
-
-// runFaults runs the program of test/faults, whose exit code is 0 if all is as it should be.
-func runFaults(t *testing.T, arguments ...string) {
-	t.Helper()
 	binary := filepath.Join(t.TempDir(), "faults")
 	out, err := exec.Command("go", "build", "-o", binary, "./faults").CombinedOutput()
 	if err != nil {
 		t.Fatalf("build test/faults: %v\n%s", err, out)
 	}
+	for name, arguments := range map[string][]string{
+		"table": {"-short"},
+		"chaos": {"-chaos", "-for", "60s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			runFaults(t, binary, arguments)
+		})
+	}
+}
+
+// runFaults runs the program of test/faults, whose exit code is 0 if all is as it should be.
+func runFaults(t *testing.T, binary string, arguments []string) {
+	t.Helper()
 	for try := 1; ; try++ {
 		out, err := faultsOnce(t, binary, arguments)
 		t.Logf("%s", out)

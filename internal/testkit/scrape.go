@@ -10,12 +10,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Scrape returns the metrics of a registry as monitoring reads them.
-func Scrape(t testing.TB, registry prometheus.Gatherer) string {
+// Metrics as Prometheus reads them.
+
+// Scrape returns the metrics of a registry in the text format.
+func Scrape(t testing.TB, registry *prometheus.Registry) string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
-	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	body, err := io.ReadAll(w.Body)
 	if err != nil || w.Code != http.StatusOK {
 		t.Fatalf("%d: %v", w.Code, err)

@@ -1,9 +1,10 @@
 package text
 
-// Names that were probably meant.
+// Names: which there can be, and which was probably meant.
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -11,6 +12,15 @@ const (
 	maxNamesShown = 30 // in a list of known names
 	maxCompared   = 80 // bytes of names that are compared letter by letter
 )
+
+// NamePattern is the pattern of names of key stores, HSMs and HSM groups.
+const NamePattern = `^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`
+
+var namePattern = regexp.MustCompile(NamePattern)
+
+// IsName reports whether a text can be such a name: 1 to 63 letters, digits, dots, dashes and
+// underscores, of which the first is a letter or a digit.
+func IsName(s string) bool { return namePattern.MatchString(s) }
 
 // Near finds the known name that was probably meant; "" if none is near. Case does not count.
 func Near(name string, known []string) string {

@@ -191,3 +191,15 @@ func TestReflow(t *testing.T) {
 		t.Errorf("a pipe gets\n%s", p.String())
 	}
 }
+
+func TestIsName(t *testing.T) {
+	for name, want := range map[string]bool{
+		"a": true, "hsm-a.1_b": true, "9": true, strings.Repeat("n", 63): true,
+		"": false, "-a": false, ".": false, "a b": false, "ä": false,
+		strings.Repeat("n", 64): false, "a\n": false,
+	} {
+		if got := IsName(name); got != want {
+			t.Errorf("%q: %t, want %t", name, got, want)
+		}
+	}
+}

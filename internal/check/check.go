@@ -1,0 +1,142 @@
+package check
+
+// `config check`: everything that can be known of a configuration without serving it.
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"xks-proxy/internal/access"
+	"xks-proxy/internal/certs"
+	"xks-proxy/internal/config"
+	"xks-proxy/internal/config/schema"
+	"xks-proxy/internal/sharedlib"
+	"xks-proxy/internal/text"
+)
+
+// CheckOptions say what a check leaves out, and whose rights it looks at.
+type CheckOptions struct {
+	NoSecrets bool         // neither secrets nor the keys of certificates
+	NoModules bool         // the HSMs' libraries are not on this machine
+	AsUser    *access.User // nil: nobody's
+}
+
+// ConfigCheck is what a check came to.
+type ConfigCheck struct {
+	Options    CheckOptions
+	Report     *schema.Report
+	Config     *config.Config // complete if there is no problem
+	Material   *certs.Material
+	NotChecked []string // what could not be known, a sentence each
+}
+
+// Check checks the configuration at path, to the end whatever it finds on the way. The error
+// is about reading that file.
+func Check(ctx context.Context, path string, options CheckOptions) (*ConfigCheck, error) {
+	l, err := config.LoadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	c := &ConfigCheck{Options: options, Report: l.Report, Config: l.Config}
+	config.WarnOpenConfig(c.Report, path)
+	if !l.Whole {
+		c.leaveOut("what the configuration names: the file has to be readable first")
+		return c, nil
+	}
+	c.files()
+	c.Config.Policies = config.LoadPolicies(c.Report, c.Config)
+	c.modules()
+	c.secrets(ctx)
+	c.access(ctx)
+	return c, nil
+}
+
+func (c *ConfigCheck) leaveOut(format string, args ...any) {
+	c.NotChecked = append(c.NotChecked, fmt.Sprintf(format, args...))
+}
+
+// files checks certificates, and what else the configuration names.
+func (c *ConfigCheck) files() {
+	read := certs.ReadCertificate
+	if c.Options.NoSecrets {
+		read = certs.ReadChain
+	}
+	for _, place := range c.Config.CertificatePlaces() {
+		config.CheckCertificateFile(c.Report, place)
+		if !c.Options.NoSecrets {
+			config.CheckKeyFile(c.Report, place)
+		}
+		if place.Certificate == "" || place.Key == "" {
+			// Reported as missing, or below what is broken.
+			c.Report.Failed[place.Path+".certificate"] = true
+		}
+	}
+	switch {
+	case !c.Options.NoSecrets:
+		config.CheckWebConfig(c.Report, c.Config)
+	case c.Config.Metrics.WebConfig != "":
+		c.leaveOut("%s, which holds passwords (--no-secrets)", c.Config.Metrics.WebConfig)
+	}
+	config.CheckOtherFiles(c.Report, c.Config)
+	c.Material = certs.Collect(c.Report, c.Config, read)
+	certs.CheckValidity(c.Report, c.Material, time.Now())
+}
+
+// moduleSymbol is what every PKCS#11 module exports (PKCS#11 2.40 section 4.2).
+const moduleSymbol = "C_GetFunctionList"
+
+// modules looks at the HSMs' libraries without loading them.
+func (c *ConfigCheck) modules() {
+	if c.Options.NoModules {
+		c.leaveOut("the HSMs' modules (--no-modules)")
+		return
+	}
+	for i, h := range c.Config.HSMs {
+		if h.Module == "" || c.Report.Failed[config.ModuleKey(i)] {
+			continue
+		}
+		missing, err := sharedlib.Check(
+			sharedlib.Place{
+				File:        h.Module,
+				Symbol:      moduleSymbol,
+				LibraryPath: h.LibraryPath(c.Config.Source.Dir),
+			},
+		)
+		if err != nil {
+			c.Report.Errorf(
+				config.ModuleKey(i),
+				"%v; correct the path, or check with --no-modules where the HSM's software is "+
+					"not installed",
+				err,
+			)
+		}
+		for _, library := range missing {
+			c.Report.Warnf(
+				config.ModuleKey(i),
+				"%s cannot load without %s: no directory of the dynamic loader has it; install it, "+
+					"or add its directory to LD_LIBRARY_PATH in environment",
+				h.Module,
+				library,
+			)
+		}
+	}
+}
+
+func (c *ConfigCheck) secrets(ctx context.Context) {
+	if c.Options.NoSecrets {
+		given := 0 // a token may need no PIN
+		for _, placed := range c.Config.SecretRefs() {
+			if !placed.Ref.IsZero() {
+				given++
+			}
+		}
+		c.leaveOut(
+			"%s and %s of certificates (--no-secrets)",
+			text.Plural(given, "secret"),
+			text.Plural(len(c.Config.CertificatePlaces()), "key"),
+		)
+		return
+	}
+	config.ResolveInto(ctx, c.Report, c.Config)
+}

@@ -1,0 +1,174 @@
+package cli
+
+// The block and unblock commands: the kill switch.
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"xks-proxy/internal/admin/api"
+	"xks-proxy/internal/cli/command"
+	"xks-proxy/internal/killswitch"
+	"xks-proxy/internal/text"
+)
+
+const blockLong = `block makes a key store, or a key, unusable for AWS at once, and keeps it so through reloads and
+restarts, until "unblock". It is in effect for the next request when the command returns; AWS KMS
+is answered InvalidStateException, and its callers cannot encrypt or decrypt with it.
+
+What AWS has decrypted before, it keeps in memory for a while, and some of it for as long as it
+is in use: see "The kill switch" in docs/operations.md.
+
+Exit code 0: it is blocked. 1: it is not, or it would not survive a restart: the message says which.`
+
+const unblockLong = `unblock removes a block that "block" made.
+What the configuration blocks stays blocked.
+
+Exit code 0: it is not blocked. 1: it is, and the message says by what.`
+
+const blockKeyLong = `key blocks a key. With --key-store, KEY is an external key id of that key store. Without, KEY is a
+CKA_LABEL, and every key with that label is blocked, in every key store. Names are exact.`
+
+// blockFlags are those of one order.
+type blockFlags struct {
+	command.ProxyFlags
+	killswitch.BlockTarget
+	reason string
+	force  bool
+}
+
+func newBlockCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use: "block", Short: "Make a key store or a key unusable, at once", Long: blockLong,
+		Example: `  xks-proxy block key-store finance --reason "case 4711"
+  xks-proxy block key payroll-7 --key-store finance
+  xks-proxy block key finance-payroll-production
+  xks-proxy block list`,
+		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		RunE: command.CommandOrHelp,
+	}
+	c.AddCommand(newBlockKeyStoreCommand(http.MethodPost), newBlockKeyCommand(http.MethodPost), newBlockListCommand())
+	return c
+}
+
+func newUnblockCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use: "unblock", Short: "Remove a block", Long: unblockLong,
+		Example: `  xks-proxy unblock key-store finance --reason "case 4711 is closed"
+  xks-proxy unblock key payroll-7 --key-store finance`,
+		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		RunE: command.CommandOrHelp,
+	}
+	c.AddCommand(newBlockKeyStoreCommand(http.MethodDelete), newBlockKeyCommand(http.MethodDelete))
+	return c
+}
+
+func newBlockKeyStoreCommand(method string) *cobra.Command {
+	f := &blockFlags{}
+	c := &cobra.Command{
+		Use: "key-store NAME", Short: "Block a key store: all its requests are refused",
+		Long: "key-store blocks a key store: all its requests are answered InvalidStateException.",
+		Args: oneName("which key store? Give its name"),
+		RunE: func(c *cobra.Command, args []string) error {
+			f.KeyStore = args[0]
+			return f.order(c, method)
+		},
+	}
+	if method == http.MethodDelete {
+		c.Short = "Take back the block of a key store"
+		c.Long = "key-store takes back the block of a key store. Blocks of single keys stay."
+	}
+	f.Register(c)
+	c.ValidArgsFunction = command.OnlyFirst(f.CompleteKeyStores())
+	c.Flags().StringVar(&f.reason, "reason", "", "why, for the log and the list: `TEXT` of at most 500 bytes")
+	if method == http.MethodPost {
+		c.Flags().BoolVar(&f.force, "force", false, "block even if there is no such key store")
+	}
+	return c
+}
+
+func newBlockKeyCommand(method string) *cobra.Command {
+	f := &blockFlags{}
+	c := &cobra.Command{
+		Use: "key KEY", Short: "Block a key: Encrypt and Decrypt are refused", Long: blockKeyLong,
+		Args: oneName("which key? Give its CKA_LABEL, or its external key id and --key-store"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if c.Flags().Changed("key-store") && f.KeyStore == "" {
+				return command.UsageError(errors.New("--key-store is empty; without it KEY is a CKA_LABEL"))
+			}
+			f.Key = args[0]
+			return f.order(c, method)
+		},
+	}
+	if method == http.MethodDelete {
+		c.Short = "Take back the block of a key"
+		c.Long = "key takes back the block of a key. It is named as it was blocked: by external key id and\n--key-store, or by CKA_LABEL alone."
+	}
+	f.Register(c)
+	c.ValidArgsFunction = command.OnlyFirst(f.CompleteKeys(&f.KeyStore))
+	c.Flags().StringVar(&f.KeyStore, "key-store", "", "KEY is an external key id of the key store `NAME`")
+	command.CompleteFlag(c, "key-store", f.CompleteKeyStores())
+	c.Flags().StringVar(&f.reason, "reason", "", "why, for the log and the list: `TEXT` of at most 500 bytes")
+	if method == http.MethodPost {
+		c.Flags().BoolVar(&f.force, "force", false, "block even if there is no such key store")
+	}
+	return c
+}
+
+// oneName refuses a command line without exactly one name.
+func oneName(question string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		switch {
+		case len(args) == 0 || args[0] == "":
+			return fmt.Errorf("%s: %s", question, c.UseLine())
+		case len(args) > 1:
+			return fmt.Errorf("one at a time, not %d; a reason of several words needs quotes", len(args))
+		}
+		return nil
+	}
+}
+
+// order sends the order and prints the answer. What the proxy would refuse for its form is refused here, as wrong usage.
+func (f *blockFlags) order(c *cobra.Command, method string) error {
+	err := errors.Join(f.Check(), killswitch.CheckReason(f.reason))
+	if err != nil {
+		return command.UsageError(err)
+	}
+	client, err := f.Client()
+	if err != nil {
+		return err
+	}
+	query := url.Values{"key_store": {f.KeyStore}, "key": {f.Key}, "reason": {f.reason}, "force": {strconv.FormatBool(f.force)}}
+	message, body, err := client.Change(c.Context(), method, api.BlocksPath, query, api.Patience)
+	if err != nil {
+		return err
+	}
+	return f.Say(c.OutOrStdout(), body, func(p *text.Page) { p.WriteString(message + "\n") })
+}
+
+func newBlockListCommand() *cobra.Command {
+	f := &command.ProxyFlags{}
+	c := &cobra.Command{
+		Use: "list", Short: "Print what is blocked, since when, by whom and why",
+		Long: `list prints what operators have blocked, and the key stores that the configuration blocks.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			client, err := f.Client()
+			if err != nil {
+				return err
+			}
+			list, body, err := client.Blocks(c.Context())
+			if err != nil {
+				return err
+			}
+			return f.Say(c.OutOrStdout(), body, func(p *text.Page) { printBlocks(p, *list, time.Now()) })
+		},
+	}
+	f.RegisterArgument(c)
+	return c
+}

@@ -1,0 +1,27 @@
+package config
+
+// The return codes that overrides of an HSM's profile name.
+
+import (
+	"fmt"
+	"strings"
+
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/pkcs11"
+)
+
+func CodeList(codes []hsm.CKR) string {
+	var parts []string
+	for _, code := range codes {
+		parts = append(parts, fmt.Sprintf("0x%X", uint32(code)))
+	}
+	return "[" + strings.Join(parts, ", ") + "]"
+}
+
+func (o Overrides) Pkcs11() pkcs11.Overrides {
+	return pkcs11.Overrides{
+		IVSource: pkcs11.IVSource(o.IVSource), IVSize: o.IVSize, IVBits: pkcs11.IVBits(o.IVBits), Mechanism: o.Mechanism,
+		MaxAAD: o.MaxAAD, MaxData: o.MaxData, ReadOnlySessions: o.ReadOnlySessions,
+		InvalidCiphertext: o.InvalidCiphertext, Ambiguous: o.Ambiguous,
+	}
+}

@@ -1,0 +1,177 @@
+package config
+
+// Which files are the proxy's own, and which the process of an HSM needs although they stand among
+// them.
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"xks-proxy/internal/config/schema"
+	"xks-proxy/internal/guarded"
+	"xks-proxy/internal/secret"
+	"xks-proxy/pkg/confine"
+)
+
+// commonDirectories are everybody's: a file of ours in one of them is protected by itself, not
+// with the directory.
+var commonDirectories = []string{
+	"/", "/dev", "/dev/shm", "/etc", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv",
+	"/tmp", "/usr", "/usr/local", "/usr/local/etc", "/var", "/var/lib", "/var/log", "/var/run",
+	"/var/tmp", "/etc/opt", "/var/opt", "/usr/etc",
+}
+
+// systemDirectories hold programs and what the kernel shows: another HSM's environment may name
+// them, and they are nobody's secret.
+var systemDirectories = []string{
+	"/bin", "/boot", "/dev", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin", "/sys",
+	"/usr",
+}
+
+// ConfinementPlan is what the process of an HSM may reach.
+func ConfinementPlan(c *Config, h HSM) confine.Plan {
+	proxys := proxyPlaces(c)
+	// What the proxy has for itself is not the HSM's because a variable such as HOME names it.
+	own := slices.DeleteFunc(append(EnvironmentPlaces(c, h), PlacesOf(c, h.Module)...),
+		func(path string) bool { return slices.Contains(proxys, path) })
+	plan := confine.Plan{
+		Strict:  h.Confine.Mode == ConfineStrict,
+		Allow:   slices.Concat(own, h.Confine.Paths),
+		Protect: proxys,
+	}
+	for _, other := range c.HSMs {
+		if other.Name == h.Name {
+			continue
+		}
+		for _, path := range EnvironmentPlaces(c, other) {
+			if !isCommon(path) && !leadsToOne(path, own) {
+				plan.Protect = append(plan.Protect, path)
+			}
+		}
+	}
+	return plan
+}
+
+// proxyPlaces are files and directories of the proxy that no library needs. Certificates and CA
+// bundles are not among them: they are public, and a library may use the same.
+func proxyPlaces(c *Config) []string {
+	var places []string
+	add := func(paths ...string) {
+		for _, path := range paths {
+			if filepath.IsAbs(path) {
+				places = append(places, filepath.Clean(path))
+			}
+		}
+	}
+	addWithDirectory := func(path string) {
+		add(path)
+		dir := filepath.Dir(path)
+		if filepath.IsAbs(path) && !slices.Contains(commonDirectories, dir) {
+			add(dir)
+		}
+	}
+	addWithDirectory(filepath.Join(c.Source.Dir, filepath.Base(c.Source.File)))
+	addWithDirectory(c.Admin.Socket)
+	addWithDirectory(c.Log.Output)
+	add(c.KeyStoreDirectory, c.StateDirectory, os.Getenv(secret.CredentialsVariable))
+	add(WebPlaces(c.Metrics.WebConfig)...)
+	for _, place := range c.CertificatePlaces() {
+		add(place.Key)
+	}
+	for _, k := range c.KeyStores {
+		add(k.Policy.Files...)
+	}
+	for _, placed := range c.SecretRefs() {
+		add(placed.Ref.File)
+	}
+	return places
+}
+
+// ValidateConfine reports what confine.paths would give away: a file or directory that is the
+// proxy's own. Those below or above one are not: the more exact path decides.
+func ValidateConfine(r *schema.Report, c *Config, at string, h HSM) {
+	proxys := proxyPlaces(c)
+	for i, path := range h.Confine.Paths {
+		at := fmt.Sprintf("%s.paths[%d]", at, i)
+		_, err := os.Stat(path)
+		switch {
+		case slices.Contains(proxys, filepath.Clean(path)):
+			r.Errorf(at, "%s is the proxy's own, and the library of the HSM must not reach it: "+
+				"give the HSM a directory of its own and name that", path)
+		case errors.Is(err, fs.ErrNotExist):
+			r.Warnf(at, "%s does not exist: if it is made later, the library reaches it only when "+
+				"the process of the HSM is started again", path)
+		}
+	}
+}
+
+// WebPlaces are metrics.web_config and the private key that it names; the latter is left out of a
+// file that cannot be read.
+func WebPlaces(path string) []string {
+	var named struct {
+		TLS struct {
+			Key string `yaml:"key_file"`
+		} `yaml:"tls_server_config"`
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || yaml.Unmarshal(text, &named) != nil || named.TLS.Key == "" {
+		return []string{path}
+	}
+	return []string{path, guarded.ResolvePath(filepath.Dir(path), named.TLS.Key)}
+}
+
+// EnvironmentPlaces are the paths in the environment of an HSM.
+func EnvironmentPlaces(c *Config, h HSM) []string {
+	var places []string
+	for _, pair := range h.Environment {
+		_, value, _ := strings.Cut(pair, "=")
+		for path := range strings.SplitSeq(value, ":") {
+			places = append(places, PlacesOf(c, path)...)
+		}
+	}
+	return places
+}
+
+// PlacesOf are a path that the settings of an HSM name and, where that is in a directory below that
+// of the configuration, the directory: what a vendor's file names is mostly beside it. What is not an
+// absolute path may be one from the directory of the configuration, in which the process runs.
+func PlacesOf(c *Config, path string) []string {
+	below := c.Source.Dir + "/"
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(c.Source.Dir, path)
+		if !strings.HasPrefix(path, below) {
+			return nil
+		}
+	}
+	path = filepath.Clean(path)
+	if dir := filepath.Dir(path); strings.HasPrefix(dir, below) {
+		return []string{path, dir}
+	}
+	return []string{path}
+}
+
+// isCommon reports whether a path is of the system or a directory of everybody.
+func isCommon(path string) bool {
+	return slices.Contains(commonDirectories, path) || slices.ContainsFunc(systemDirectories,
+		func(dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") })
+}
+
+// leadsToOne reports whether a path is one of others or contains one.
+func leadsToOne(path string, others []string) bool {
+	return slices.ContainsFunc(others,
+		func(other string) bool { return other == path || strings.HasPrefix(other, path+"/") })
+}
+
+// Values of confine.mode.
+const (
+	ConfineDefault = "default"
+	ConfineStrict  = "strict"
+	ConfineOff     = "off"
+)

@@ -1,0 +1,31 @@
+package config
+
+// The listener that has only the metrics, with TLS and passwords if monitoring is to show who it
+// is. Health checks stay on their own port, for load balancers that know neither.
+
+import (
+	"xks-proxy/internal/config/schema"
+)
+
+// MetricsOnHealth: a port of their own, which may ask for a password, is then the only one.
+func (c *Config) MetricsOnHealth() bool {
+	return c.Health.Metrics && c.Metrics.Listen == ""
+}
+
+// validateMetrics refuses what would leave the metrics open beside their own listener.
+func validateMetrics(r *schema.Report, c *Config) {
+	m := c.Metrics
+	if m.Listen == "" {
+		if m.WebConfig != "" {
+			r.Errorf(WebConfigKey, "is for metrics.listen, which is missing; "+
+				"give the metrics an address and port of their own, such as 0.0.0.0:9443")
+		}
+		return
+	}
+	validateAddress(r, "metrics.listen", m.Listen)
+	_, given := r.Origins["health.metrics"]
+	if given && c.Health.Metrics {
+		r.Errorf("health.metrics", "is true, and metrics.listen is set as well: the health port "+
+			"would serve the metrics to anybody; remove one of them")
+	}
+}

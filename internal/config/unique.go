@@ -1,0 +1,98 @@
+package config
+
+// What no two key stores may have in common: name, path prefix, access key id. Both places are told, because a
+// file that was copied for the next tenant is the usual cause.
+
+import (
+	"fmt"
+	"strings"
+
+	"xks-proxy/internal/config/schema"
+	"xks-proxy/internal/text"
+	"xks-proxy/pkg/xks"
+)
+
+// uniqueness remembers which key store had something first.
+type uniqueness struct {
+	r          *schema.Report
+	c          *Config
+	names      map[string]int
+	prefixes   map[string]int
+	accessKeys map[string]credentialPlace
+}
+
+type credentialPlace struct{ store, credential int }
+
+func newUniqueness(r *schema.Report, c *Config) *uniqueness {
+	return &uniqueness{r: r, c: c, names: map[string]int{}, prefixes: map[string]int{}, accessKeys: map[string]credentialPlace{}}
+}
+
+func (u *uniqueness) name(i int) {
+	at, name := schema.StoreKey(i, "name"), u.c.KeyStores[i].Name
+	if !text.IsName(name) {
+		u.r.Errorf(at, "%s", NameRule)
+		return
+	}
+	first, repeated := u.names[name]
+	if repeated {
+		u.r.Errorf(at, "is the name of %s, too; names are unique", u.c.other(i, first, "name"))
+		return
+	}
+	u.names[name] = i
+}
+
+// prefix is requirement U1.
+func (u *uniqueness) prefix(i int) {
+	at, prefix := schema.StoreKey(i, "path_prefix"), u.c.KeyStores[i].PathPrefix
+	uri := xks.URIPath(prefix)
+	emptySegment := strings.Contains(uri, "//")
+	if err := xks.CheckPathPrefix(prefix); err != nil && !emptySegment {
+		u.r.Errorf(at, "must be empty or begin with / and hold letters, digits, /, _ and - only, %d characters at most; AWS KMS accepts no other", xks.MaxPathPrefix)
+		return
+	}
+	if u.r.IsBroken(at) {
+		return
+	}
+	first, repeated := u.prefixes[prefix]
+	if repeated {
+		u.r.Errorf(at, "is the path prefix of %s, too; each key store has its own", u.c.other(i, first, "path_prefix"))
+		return
+	}
+	u.prefixes[prefix] = i
+	if emptySegment {
+		u.r.Errorf(at, "makes the XksProxyUriPath %s; the proxy takes no path with an empty segment: end the prefix without /", uri)
+	}
+}
+
+// credentials is requirements A5 and A6. It quotes no access key id that is
+// none: somebody may have swapped it with the secret.
+func (u *uniqueness) credentials(i int) {
+	for j, credential := range u.c.KeyStores[i].Credentials {
+		key := schema.StoreKey(i, fmt.Sprintf("credentials[%d].access_key_id", j))
+		if !accessKeyIDPattern.MatchString(credential.AccessKeyID) {
+			u.r.Errorf(key, "must be 20 to 30 characters of A-Z and 2-7 (not shown: it could be the secret)")
+			continue
+		}
+		first, repeated := u.accessKeys[credential.AccessKeyID]
+		switch {
+		case repeated && first.store == i:
+			u.r.Errorf(key, "is the access key id of credentials[%d], too; each has its own", first.credential)
+		case repeated:
+			other := u.c.other(i, first.store, fmt.Sprintf("credentials[%d].access_key_id", first.credential))
+			u.r.Errorf(key, "is an access key id of %s, too; each key store has its own: xks-proxy credentials new makes one", other)
+		default:
+			u.accessKeys[credential.AccessKeyID] = credentialPlace{i, j}
+		}
+	}
+}
+
+// other names a key of key store j for a message about key store i.
+func (c *Config) other(i, j int, key string) string {
+	s := c.Source
+	if i < s.OwnStores && j < s.OwnStores {
+		return schema.StoreKey(j, "")
+	}
+	path := schema.StoreKey(j, key)
+	file, _ := s.Locate(path)
+	return fmt.Sprintf("key store %s (%s)", c.KeyStores[j].Name, schema.PlaceIn(file, s.Origin(path)))
+}

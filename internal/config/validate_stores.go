@@ -1,0 +1,169 @@
+package config
+
+// Checks of the key stores, and the figures the other checks compare with.
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"xks-proxy/internal/config/schema"
+	"xks-proxy/pkg/xks"
+)
+
+const (
+	KmsPatience    = 250 * time.Millisecond // requirement U13
+	balancerIdle   = 350 * time.Second      // requirement U15
+	metadataSize   = 8 << 10                // bytes; requestMetadata and JSON around the data, ARNs of 2048 included (U9)
+	tokenLabelSize = 32                     // bytes; CK_TOKEN_INFO, PKCS#11 2.40 section 3.2
+	maxWord        = 256                    // bytes of owner and the like
+	maxPattern     = 512                    // bytes of a pattern on labels; a label has less than 200 (U3)
+	maxHost        = 253                    // bytes; RFC 1035 section 2.3.4, without the dot at the end
+	maxGroupSize   = 10                     // ekmFleetDetails of GetHealthStatus (H1)
+)
+
+func validateKeyStores(r *schema.Report, c *Config) {
+	if len(c.KeyStores) == 0 && !r.Failed[DirectoryKey] {
+		r.Errorf(schema.KeyStoresKey, "is missing, and %s; write a key store here or a file into key_store_directory (configs/key_stores.d has an example)", describeDirectory(r))
+	}
+	testKeys := map[string]string{}
+	groups := make([]string, 0, len(c.HSMGroups))
+	for _, g := range c.HSMGroups {
+		groups = append(groups, g.Name)
+		testKeys[g.Name] = g.TestKey.Label
+	}
+	unique := newUniqueness(r, c)
+	for i, k := range c.KeyStores {
+		at := schema.StoreKey(i, "")
+		unique.name(i)
+		unique.prefix(i)
+		unique.credentials(i)
+		validateReference(r, at+".hsm_group", "HSM group", k.HSMGroup, groups)
+		validateRegions(r, at+".regions", k.Regions)
+		validateHosts(r, at+".hosts", k.Hosts)
+		validateLabels(r, at+".keys.labels", k.Keys.Labels, testKeys[k.HSMGroup])
+		validateKeys(r, at+".keys", k.Keys)
+		validateWords(r, at, k)
+		validatePolicy(r, at+".policy", k.Policy)
+		warnQuota(r, at+".quota", k.Quota, c.Server)
+		if k.LegacyFormat != "" {
+			r.Errorf(at+".legacy_format", "must be empty; no legacy format is supported yet")
+		}
+	}
+	warnEverything(r, c)
+	validateIsolation(r, c)
+}
+
+// describeDirectory says why the directory gives no key store.
+func describeDirectory(r *schema.Report) string {
+	switch {
+	case r.Directory == "":
+		return "there is no key store directory"
+	case !r.Found:
+		return r.Directory + " does not exist"
+	default:
+		return r.Directory + " holds no *.yaml file"
+	}
+}
+
+// validateWords is about what an operator calls a tenant. It is in log lines and in what policies see.
+func validateWords(r *schema.Report, at string, k KeyStore) {
+	for _, word := range []struct{ key, value string }{{"owner", k.Owner}, {"application", k.Application}, {"environment", k.Environment}} {
+		if len(word.value) > maxWord {
+			r.Errorf(schema.JoinPath(at, word.key), "is longer than %d bytes", maxWord)
+		}
+	}
+}
+
+// warnEverything is about one owner's key stores of which one reaches all keys. Those of different owners are validateIsolation's.
+func warnEverything(r *schema.Report, c *Config) {
+	type tenant struct{ group, owner string }
+	everything := map[tenant]int{} // the key store that reaches all keys
+	for i, k := range c.KeyStores {
+		if k.HSMGroup != "" && slices.Contains(k.Keys.Labels, "*") && k.Keys.Label == xks.KeyIDPlaceholder {
+			everything[tenant{k.HSMGroup, k.Owner}] = i
+		}
+	}
+	for i, k := range c.KeyStores {
+		other, shared := everything[tenant{k.HSMGroup, k.Owner}]
+		if shared && other != i {
+			r.Warnf(schema.StoreKey(i, "hsm_group"), "%s reaches every key of this HSM group, those of this key store too; give each its own keys.labels", c.other(i, other, "keys.labels"))
+		}
+	}
+}
+
+// warnQuota is about limits that limit nothing.
+func warnQuota(r *schema.Report, at string, q Quota, s Server) {
+	if q.Burst > 0 && q.Rate == 0 {
+		r.Warnf(at+".burst", "does nothing without requests_per_second")
+	}
+	if q.KeyBurst > 0 && q.KeyRate == 0 {
+		r.Warnf(at+".key_burst", "does nothing without key_requests_per_second")
+	}
+	if q.Rate > 0 && q.KeyRate > q.Rate {
+		r.Warnf(at+".key_requests_per_second", "is above requests_per_second (%d), which all keys share", q.Rate)
+	}
+	if q.MaxInFlight > s.MaxInFlight {
+		r.Warnf(at+".max_in_flight", "is above server.max_in_flight (%d), which all key stores share", s.MaxInFlight)
+	}
+}
+
+// hostPattern is a DNS name in lower case; hostLabel is one part of it (RFC 1123 section 2.1).
+var (
+	hostPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
+	numberLast  = regexp.MustCompile(`(^|\.)[0-9]+$`)
+)
+
+func validateHosts(r *schema.Report, at string, hosts []string) {
+	for i, host := range hosts {
+		key := fmt.Sprintf("%s[%d]", at, i)
+		_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+		switch {
+		case err == nil || numberLast.MatchString(host):
+			r.Errorf(key, "%q is an address; AWS KMS calls a name", host)
+		case strings.Contains(host, "*"):
+			r.Errorf(key, "%q has a wildcard; write each name out", host)
+		case strings.Contains(host, ":"):
+			r.Errorf(key, "%q has a port; write the name alone", host)
+		case strings.ToLower(host) != host:
+			r.Errorf(key, "%q has capitals; write it as %s", host, strings.ToLower(host))
+		case len(host) > maxHost || !hostPattern.MatchString(host):
+			r.Errorf(key, "%q is not a host name, such as xks.example.com", host)
+		case slices.Index(hosts, host) < i:
+			r.Errorf(key, "%s is listed twice", host)
+		}
+	}
+}
+
+func validateRegions(r *schema.Report, at string, regions []string) {
+	for i, region := range regions {
+		key := fmt.Sprintf("%s[%d]", at, i)
+		switch {
+		case !regionPattern.MatchString(region):
+			r.Errorf(key, "%q is no AWS region, such as eu-central-1", region)
+		case slices.Index(regions, region) < i:
+			r.Errorf(key, "%s is listed twice", region)
+		}
+	}
+}
+
+func validateKeys(r *schema.Report, at string, keys Keys) {
+	if strings.Count(keys.Label, xks.KeyIDPlaceholder) != 1 {
+		r.Errorf(at+".label", "must contain %s exactly once", xks.KeyIDPlaceholder)
+	}
+	for i, id := range keys.Disabled {
+		key := fmt.Sprintf("%s.disabled[%d]", at, i)
+		switch {
+		case !keyIDPattern.MatchString(id):
+			r.Errorf(key, "is not an external key id: 1 to 128 letters, digits, - . _")
+		case slices.Index(keys.Disabled, id) < i:
+			r.Errorf(key, "%s is listed twice", id)
+		}
+	}
+}
+
+// base64Size is the length of n bytes in standard Base64 (requirement U9).
+func base64Size(n int) int { return (n + 2) / 3 * 4 }

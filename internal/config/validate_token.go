@@ -1,0 +1,130 @@
+package config
+
+// Checks of the settings that choose a token and log in to it.
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+
+	"xks-proxy/internal/config/schema"
+	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/hsm/pkcs11"
+)
+
+// Sizes of the texts of CK_TOKEN_INFO, bytes (PKCS#11 2.40 section 3.2). That of the label is
+// tokenLabelSize.
+const (
+	tokenSerialSize       = 16
+	tokenManufacturerSize = 32
+	tokenModelSize        = 16
+)
+
+// TokenText names what a configuration chooses a token by, on one line; "" if by nothing.
+func (h HSM) TokenText() string {
+	var parts []string
+	add := func(name, value string) {
+		if value != "" {
+			parts = append(parts, strings.TrimSpace(name+" "+value))
+		}
+	}
+	add("", h.Token)
+	add("serial", h.Serial)
+	if h.Slot != nil {
+		add("slot", fmt.Sprint(*h.Slot))
+	}
+	add("manufacturer", h.TokenManufacturer)
+	add("model", h.TokenModel)
+	return strings.Join(parts, ", ")
+}
+
+// LogsIn is false for a token that needs no login.
+func (h HSM) LogsIn() bool { return h.UserType != string(pkcs11.UserNone) }
+
+func validateToken(r *schema.Report, at string, h HSM) {
+	if h.TokenText() == "" && !r.Failed[at+".slot"] {
+		r.Errorf(at+".token", "is missing: choose the token by token (its label), serial, slot, "+
+			"or token_manufacturer and token_model; xks-proxy hsm probe --module %s lists the tokens",
+			cmp.Or(h.Module, "MODULE"))
+	}
+	for _, text := range []struct {
+		key, value string
+		size       int
+	}{
+		{"token", h.Token, tokenLabelSize},
+		{"serial", h.Serial, tokenSerialSize},
+		{"token_manufacturer", h.TokenManufacturer, tokenManufacturerSize},
+		{"token_model", h.TokenModel, tokenModelSize},
+	} {
+		if len(text.value) > text.size {
+			r.Errorf(at+"."+text.key, "is longer than %d bytes, which no token's is", text.size)
+		}
+	}
+}
+
+func validateLogin(r *schema.Report, at string, h HSM) {
+	err := pkcs11.ValidUserType(h.UserType)
+	if err != nil {
+		r.Errorf(at+".user_type", "%v", err)
+	}
+	pin := at + ".pin"
+	switch {
+	case r.FailedAt(pin):
+	case h.LogsIn() && h.PIN.IsZero():
+		r.Errorf(
+			pin,
+			"is missing: say where the secret is with one of file, env, credential and command",
+		)
+	case !h.LogsIn() && !h.PIN.IsZero():
+		r.Errorf(pin, "is given, but with user_type: none nobody logs in; remove one of the two")
+	}
+}
+
+// What AWS KMS may send, bytes (XKS Proxy API, Encrypt).
+const (
+	kmsPlaintext = 4096 + 204 // the largest that KMS encrypts, and what it wraps around it
+	kmsAAD       = 8192
+	aadFraming   = hsm.MaxAADSize - (1<<16 - 1) // of the proxy's own, at most
+)
+
+// warnSmallLimits names groups of which no HSM takes what AWS KMS may send. One HSM that does not is
+// good: the requests go to the others.
+func warnSmallLimits(r *schema.Report, c *Config, at string, g Group) {
+	aad, data := 0, 0
+	for _, m := range g.HSMs {
+		h := c.HSM(m.HSM)
+		profile, known := pkcs11.LookupProfile(h.Profile)
+		if !known {
+			return // said already
+		}
+		aad = max(aad, orElseNumber(h.Overrides.MaxAAD, profile.MaxAAD))
+		data = max(data, orElseNumber(h.Overrides.MaxData, profile.MaxData))
+	}
+	if len(g.HSMs) == 0 {
+		return
+	}
+	if aad < kmsAAD+aadFraming {
+		r.Warnf(
+			at+".hsms",
+			"no HSM of the group takes the %d bytes of AAD that AWS KMS may send (max_aad: %d with "+
+				"the proxy's framing); longer requests are answered UnsupportedOperationException",
+			kmsAAD,
+			kmsAAD+aadFraming,
+		)
+	}
+	if data < kmsPlaintext {
+		r.Warnf(
+			at+".hsms",
+			"no HSM of the group takes the %d bytes of plaintext that AWS KMS may send (max_data); "+
+				"longer requests are answered UnsupportedOperationException",
+			kmsPlaintext,
+		)
+	}
+}
+
+func orElseNumber(n, other int) int {
+	if n != 0 {
+		return n
+	}
+	return other
+}

@@ -1,0 +1,124 @@
+package killswitch
+
+// The kill switch: what operators have blocked while the proxy runs. A block is in effect for the
+// next request, whatever the configuration says, and stays through reloads and restarts until it is
+// taken back. This file says what a block is; blocks_switch.go how it comes and goes,
+// blocks_save.go how it is written, blocks_file.go what is written, and blocks_follow.go how it
+// follows a key store that is renamed.
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"xks-proxy/internal/text"
+)
+
+const (
+	maxBlocks    = 10_000 // at once; beyond, a key store as a whole can still be blocked
+	maxReason    = 500    // bytes
+	maxKeyLabel  = 255    // bytes; of a CKA_LABEL that is blocked
+	MaxBlockedBy = 256    // bytes; a user's name
+	blocksFormat = 1
+	FileName     = "blocks.json"
+)
+
+// externalKeyID is requirement U3.
+var externalKeyID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
+
+// BlockTarget is what a block is about: a key store; a key of it, by its external key id; or,
+// without a key store, every key with a CKA_LABEL.
+type BlockTarget struct {
+	KeyStore string `json:"keyStore,omitempty"`
+	Key      string `json:"key,omitempty"`
+}
+
+// Block is one entry: what, why, by whom and since when.
+type Block struct {
+	BlockTarget
+	URIPath string    `json:"uriPath,omitempty"` // of the key store, as last seen
+	Reason  string    `json:"reason,omitempty"`  // at most maxReason bytes, no control characters
+	By      string    `json:"by"`                // the user, as the kernel told
+	UID     int       `json:"uid"`
+	Since   time.Time `json:"since"` // UTC
+}
+
+// String names the target in a sentence.
+func (t BlockTarget) String() string {
+	switch {
+	case t.Key == "":
+		return "key store " + t.KeyStore
+	case t.KeyStore == "":
+		return fmt.Sprintf("key with the label %q", t.Key)
+	default:
+		return fmt.Sprintf("key %s of key store %s", t.Key, t.KeyStore)
+	}
+}
+
+// Check says what is wrong with a target, for its author.
+func (t BlockTarget) Check() error {
+	switch {
+	case t.KeyStore == "" && t.Key == "":
+		return errors.New("it names neither a key store nor a key")
+	case t.KeyStore != "" && !text.IsName(t.KeyStore):
+		return fmt.Errorf(
+			"%q is not a key store name: 1 to 63 letters, digits, dots, dashes and underscores",
+			t.KeyStore,
+		)
+	case t.KeyStore != "" && t.Key != "" && !externalKeyID.MatchString(t.Key):
+		return fmt.Errorf(
+			"%q is not an external key id: 1 to 128 letters, digits, dots, dashes and underscores. Without --key-store it would be a CKA_LABEL",
+			t.Key,
+		)
+	case len(t.Key) > maxKeyLabel || !isPlainText(t.Key):
+		return fmt.Errorf(
+			"a CKA_LABEL to block has at most %d bytes of UTF-8 and no control characters",
+			maxKeyLabel,
+		)
+	}
+	return nil
+}
+
+func CheckReason(reason string) error {
+	if len(reason) > maxReason {
+		return fmt.Errorf("a reason has at most %d bytes, not %d", maxReason, len(reason))
+	}
+	if !isPlainText(reason) {
+		return errors.New("a reason is one line of UTF-8 without control characters")
+	}
+	return nil
+}
+
+// isPlainText: nothing in it moves a cursor, ends a line or turns the direction of what follows.
+func isPlainText(s string) bool {
+	return utf8.ValidString(s) &&
+		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsGraphic(r) })
+}
+
+// covers reports whether a block is about a target. path is the XksProxyUriPath of the target's key
+// store; "" if there is no such key store.
+func (b Block) covers(t BlockTarget, path string) bool {
+	if b.Key != t.Key {
+		return false
+	}
+	samePath := b.KeyStore != "" && t.KeyStore != "" && path != "" && b.URIPath == path
+	return b.KeyStore == t.KeyStore || samePath
+}
+
+// findBlock is the block of exactly this target.
+func findBlock(blocks []Block, t BlockTarget) (Block, bool) {
+	i := slices.IndexFunc(blocks, func(b Block) bool { return b.BlockTarget == t })
+	if i < 0 {
+		return Block{}, false
+	}
+	return blocks[i], true
+}
+
+func withoutBlock(blocks []Block, t BlockTarget) []Block {
+	return slices.DeleteFunc(slices.Clone(blocks), func(b Block) bool { return b.BlockTarget == t })
+}

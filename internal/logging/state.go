@@ -1,0 +1,30 @@
+package logging
+
+// How the log does: for `xks-proxy status` and for metrics.
+
+import (
+	"time"
+)
+
+// State is how the log does.
+type State struct {
+	Lost       int64     `json:"linesLost"` // since the start
+	LastLost   time.Time `json:"lastLost,omitzero"`
+	Suppressed int64     `json:"linesSuppressed"`       // about strangers, since the start
+	Failing    string    `json:"failing,omitempty"`     // why it cannot be written now
+	Since      time.Time `json:"failingSince,omitzero"` // of that
+	Output     string    `json:"output,omitempty"`      // log.output
+}
+
+func (q *logQueue) State(now time.Time) State {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := State{Lost: q.lost, LastLost: q.lastLost}
+	switch {
+	case q.outage != nil && q.outage.until.IsZero():
+		s.Failing, s.Since = q.outage.cause.Error(), q.outage.since
+	case q.stuck(now):
+		s.Failing, s.Since = errLogStuck.Error(), q.writeBegan
+	}
+	return s
+}
