@@ -32,7 +32,9 @@ func (c Credential) Guessable() string {
 		return "contains the access key id"
 	}
 	lower := strings.ToLower(secret)
-	for _, word := range []string{"example", "replacethis", "changeme", "password", "accesskey", "mysecret"} {
+	for _, word := range []string{
+		"example", "replacethis", "changeme", "password", "accesskey", "mysecret",
+	} {
 		if strings.Contains(lower, word) {
 			return "contains the word \"" + word + "\""
 		}
@@ -89,7 +91,9 @@ func distinct(s string) int {
 // classes counts the kinds of characters in s: upper case, lower case, digits.
 func classes(s string) int {
 	count := 0
-	for _, class := range []string{"ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789"} {
+	for _, class := range []string{
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789",
+	} {
 		if strings.ContainsAny(s, class) {
 			count++
 		}
