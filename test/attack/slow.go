@@ -100,7 +100,7 @@ func slowWriters(ctx context.Context, t *target, n *tally) error {
 	return nil
 }
 
-// slowReaders ask, at a moderate rate, and never read: strangers, and a tenant, whose answers are
+// slowReaders ask, at a moderate rate, and never read: unsigned, and a tenant, whose answers are
 // long enough to fill what the system buffers. The server must close when it cannot write (write
 // time-out: 15 s).
 func slowReaders(ctx context.Context, t *target, n *tally) error {
