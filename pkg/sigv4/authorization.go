@@ -148,7 +148,7 @@ func (a *authorization) splitCredential(credential string) bool {
 	return len(a.accessKeyID) >= 1 && len(a.accessKeyID) <= 128 &&
 		all(a.accessKeyID, isAlphanumeric) &&
 		len(a.date) == 8 && all(a.date, isDigit) &&
-		isRegion(a.region) && isService(a.service) &&
+		IsRegion(a.region) && isService(a.service) &&
 		len(a.terminator) >= 1 &&
 		len(a.terminator) <= 64 &&
 		all(a.terminator, isWord)
