@@ -1,7 +1,7 @@
 package main
 
-// Honest traffic: Encrypts, Decrypts and looks at a key of one tenant on a fixed schedule. A
-// request's time counts from when it was due, so that a program that stalls hides nothing.
+// Honest traffic: Encrypt, Decrypt and GetKeyMetadata of one tenant on a fixed schedule. A
+// request's time counts from when it was due, so that a stall of the program hides nothing.
 
 import (
 	"bytes"
@@ -152,8 +152,9 @@ func (h *honest) reasons() map[string]int {
 	return counts
 }
 
-// excusedBy tells whether failures say nothing about the program: each of them fell into a time
-// when the machine stood still, or it did so at all and they are no more than one in excusedShare.
+// excusedBy reports whether failures say nothing about the program: each of them fell into a time
+// when the machine stood still, or the machine stood still at all and they are at most one in
+// excusedShare.
 func (h *honest) excusedBy(m *demo.Machine, late time.Duration) bool {
 	if len(h.failures) == 0 {
 		return false

@@ -47,7 +47,9 @@ var columns = []struct {
 	{"p99", 6, func(r *row) string { return milliseconds(r.honest.percentile(99)) }},
 	{
 		"new", 7,
-		func(r *row) string { return fmt.Sprintf("%d/%d", r.newcomers.served.Load(), r.newcomers.came.Load()) },
+		func(r *row) string {
+			return fmt.Sprintf("%d/%d", r.newcomers.served.Load(), r.newcomers.came.Load())
+		},
 	},
 	{"late", 5, func(r *row) string { return milliseconds(r.late) }},
 	{"", -17, verdict},

@@ -70,7 +70,9 @@ func (w *world) start(o *options) error {
 		path   string
 		by     sigv4.Credential
 	}{
-		{&w.noisy, d.Path, sigv4.Credential{AccessKeyID: d.Credential.AccessKeyID, SecretAccessKey: d.Credential.SecretAccessKey}},
+		{&w.noisy, d.Path, sigv4.Credential{
+			AccessKeyID: d.Credential.AccessKeyID, SecretAccessKey: d.Credential.SecretAccessKey,
+		}},
 		{&w.quiet, quietPrefix + "/kms/xks/v1", quiet},
 	} {
 		request, err := sign(d, s.path+"/keys/"+d.Keys[0]+"/encrypt", s.by)
