@@ -24,7 +24,7 @@ import (
 	"strings"
 	"time"
 
-	"xks-proxy/test/demo"
+	"xks-proxy/test/harness"
 )
 
 type options struct {
@@ -75,7 +75,7 @@ func parseOptions() (*options, error) {
 
 func run(o *options) error {
 	if o.directory == "" {
-		directory, err := os.MkdirTemp(demo.FastDirectory(), "xks-bench-")
+		directory, err := os.MkdirTemp(harness.FastDirectory(), "xks-bench-")
 		if err != nil {
 			return err
 		}
@@ -103,7 +103,7 @@ func run(o *options) error {
 
 // measureProxy measures every operation against one pair of tokens.
 func (o *options) measureProxy(keys int) error {
-	d, err := demo.Prepare(context.Background(), o.proxy, filepath.Join(o.directory, fmt.Sprintf("keys-%d", keys)), keys)
+	d, err := harness.Prepare(context.Background(), o.proxy, filepath.Join(o.directory, fmt.Sprintf("keys-%d", keys)), keys)
 	if err != nil {
 		return err
 	}
@@ -131,18 +131,18 @@ func (o *options) measureProxy(keys int) error {
 
 // compare measures proxy and echo in turn and prints one row.
 func (o *options) compare(proxy, echo *server, keys int, operation string) error {
-	message, err := proxy.message(operation)
+	m, err := proxy.message(operation)
 	if err != nil {
 		return err
 	}
 	var ours, bare []result
 	var ratios []float64
 	for range o.rounds {
-		b, err := o.measure(echo, message.as("/echo"))
+		b, err := o.measure(echo, &message{body: m.body})
 		if err != nil {
 			return err
 		}
-		r, err := o.measure(proxy, message)
+		r, err := o.measure(proxy, m)
 		if err != nil {
 			return err
 		}
@@ -165,7 +165,7 @@ type result struct {
 }
 
 func (o *options) measure(s *server, m *message) (result, error) {
-	before, err := demo.CPU(s.command.Process.Pid)
+	before, err := harness.CPU(s.program.PID)
 	if err != nil {
 		return result{}, err
 	}
@@ -173,7 +173,7 @@ func (o *options) measure(s *server, m *message) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	after, err := demo.CPU(s.command.Process.Pid)
+	after, err := harness.CPU(s.program.PID)
 	if err != nil {
 		return result{}, err
 	}

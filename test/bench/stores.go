@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"xks-proxy/pkg/sigv4"
-	"xks-proxy/test/demo"
+	"xks-proxy/test/harness"
 )
 
 const (
@@ -29,7 +29,7 @@ func (o *options) measureStores() error {
 	if o.storeKeys < o.stores {
 		return fmt.Errorf("-store-keys: %d keys are too few for %d key stores", o.storeKeys, o.stores)
 	}
-	d, err := demo.Prepare(context.Background(), o.proxy, filepath.Join(o.directory, "stores"), o.storeKeys)
+	d, err := harness.Prepare(context.Background(), o.proxy, filepath.Join(o.directory, "stores"), o.storeKeys)
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (o *options) measureStores() error {
 }
 
 // writeStores makes a file, a credential and a share of the keys for each key store.
-func writeStores(d *demo.Demo, count int) ([]keyStore, error) {
+func writeStores(d *harness.Demo, count int) ([]keyStore, error) {
 	err := os.MkdirAll(d.File("key_stores.d/secrets"), 0o700)
 	if err != nil {
 		return nil, err
@@ -70,14 +70,14 @@ func writeStores(d *demo.Demo, count int) ([]keyStore, error) {
 		each := len(d.Keys) / count
 		keys := d.Keys[i*each : (i+1)*each]
 		s := keyStore{name: fmt.Sprintf("store-%04d", i), path: fmt.Sprintf("/agency-%04d/bench/kms/xks/v1", i),
-			accessKeyID: made.AccessKeyID, secret: made.SecretAccessKey, key: keys[len(keys)/2]}
-		err = os.WriteFile(d.File("key_stores.d/secrets/"+s.name+".key"), []byte(s.secret+"\n"), 0o600)
+			credential: made, key: keys[len(keys)/2]}
+		err = os.WriteFile(d.File("key_stores.d/secrets/"+s.name+".key"), []byte(made.SecretAccessKey+"\n"), 0o600)
 		if err != nil {
 			return nil, err
 		}
 		text := fmt.Sprintf("owner: agency-%04d\napplication: bench\npath_prefix: /{owner}/{application}\nhsm_group: main\n"+
 			"credentials: [{access_key_id: %s, secret_access_key: {file: \"secrets/{name}.key\"}}]\nkeys: {labels: [\"%s\"]}\n",
-			i, s.accessKeyID, strings.Join(keys, `", "`))
+			i, made.AccessKeyID, strings.Join(keys, `", "`))
 		err = os.WriteFile(d.File("key_stores.d/"+s.name+".yaml"), []byte(text), 0o600)
 		if err != nil {
 			return nil, err
@@ -88,7 +88,7 @@ func writeStores(d *demo.Demo, count int) ([]keyStore, error) {
 }
 
 // startOften starts it several times, as if it had never run, prints a row and leaves the last one running.
-func (o *options) startOften(d *demo.Demo, stores int, store keyStore, environment string) (*server, error) {
+func (o *options) startOften(d *harness.Demo, stores int, store keyStore, environment string) (*server, error) {
 	var took []time.Duration
 	for round := 1; ; round++ {
 		address, err := freeAddress()
@@ -227,14 +227,15 @@ func pacedLoad(s *server) ([]time.Duration, error) {
 	if err != nil {
 		return nil, err
 	}
-	request := m.bytes()
+	request := s.client.Request(m.path, m.body)
 	var mu sync.Mutex
 	var all []time.Duration
 	var failed error
 	start := time.Now()
 	var running sync.WaitGroup
 	for i := range pacedConnections {
-		c, err := dial(s)
+		c := harness.NewConn(s.address, s.demo.Roots)
+		err := c.Dial()
 		if err != nil {
 			return nil, err
 		}
@@ -248,7 +249,7 @@ func pacedLoad(s *server) ([]time.Duration, error) {
 					break
 				}
 				time.Sleep(time.Until(start.Add(due)))
-				_, err = c.exchange(request)
+				_, err = exchange(c, request)
 				latencies = append(latencies, time.Since(start)-due)
 			}
 			mu.Lock()

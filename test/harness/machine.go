@@ -1,4 +1,4 @@
-package demo
+package harness
 
 // Whether the machine itself kept up. It may be shared, and honest requests that fail while all its
 // processors are busy with something else say nothing about the program.

@@ -1,6 +1,7 @@
-// Package demo is what the programs in test/ that measure and attack have in common: the world that `xks-proxy demo` makes,
-// the processor time of what serves it, and whether the machine kept up.
-package demo
+// Package harness is what the end-to-end tests and the programs in test/ that measure and attack
+// share: the program as a process, the demo that `xks-proxy demo` makes, a client that signs, its
+// connections, what /proc says, whether the machine kept up, and tables of results.
+package harness
 
 // The directory that the demo makes, and its connection.json.
 
@@ -14,6 +15,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"xks-proxy/pkg/sigv4"
 )
 
 // Demo is a directory with two tokens that hold the same keys, a certificate and a configuration, as its connection.json describes it.
@@ -65,6 +68,18 @@ func Prepare(ctx context.Context, program, directory string, keys int) (*Demo, e
 
 // Address is the host:port that it is going to be served at.
 func (d *Demo) Address() string { return strings.TrimPrefix(d.Endpoint, "https://") }
+
+// Client is a client of the demo's key store, at host:port.
+func (d *Demo) Client(address string) *Client {
+	return NewClient(address, d.Path, d.Region, d.SignsWith())
+}
+
+// SignsWith is the credential of the demo's key store.
+func (d *Demo) SignsWith() sigv4.Credential {
+	return sigv4.Credential{
+		AccessKeyID: d.Credential.AccessKeyID, SecretAccessKey: d.Credential.SecretAccessKey,
+	}
+}
 
 // File is the path of a file in its directory: xks-proxy.yaml, server.crt, server.key.
 func (d *Demo) File(name string) string { return filepath.Join(d.Directory, name) }
