@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"xks-proxy/test/demo"
+	"xks-proxy/test/harness"
 )
 
 const (
@@ -154,7 +154,7 @@ func (h *honest) reasons() map[string]int {
 
 // excusedBy tells whether failures say nothing about the program: each of them fell into a time
 // when the machine stood still, or it did so at all and they are no more than one in excusedShare.
-func (h *honest) excusedBy(m *demo.Machine, late time.Duration) bool {
+func (h *honest) excusedBy(m *harness.Machine, late time.Duration) bool {
 	if len(h.failures) == 0 {
 		return false
 	}

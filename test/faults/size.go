@@ -4,11 +4,9 @@ package main
 // grow with what has happened.
 
 import (
-	"bufio"
+	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -71,23 +69,11 @@ func sizeOf(name string, pid int) (process, error) {
 
 // metric is the sum of one of the program's metrics, of all HSMs; 0 if it has none.
 func (w *world) metric(name string) int {
-	client := http.Client{Timeout: 5 * time.Second}
-	reply, err := client.Get("http://" + w.program.Health + "/metrics")
+	metrics, err := w.program.Metrics(context.Background())
 	if err != nil {
 		return 0
 	}
-	defer reply.Body.Close()
-	sum := 0.0
-	lines := bufio.NewScanner(reply.Body)
-	for lines.Scan() {
-		id, text, _ := strings.Cut(lines.Text(), " ")
-		id, _, _ = strings.Cut(id, "{")
-		value, err := strconv.ParseFloat(text, 64)
-		if id == name && err == nil {
-			sum += value
-		}
-	}
-	return int(sum)
+	return int(metrics[name])
 }
 
 // waitIdle waits until no session of an HSM has a call in it. One that hangs forever ends with its

@@ -3,12 +3,16 @@ package harness
 // The program under test as a process: started, its log read line by line, stopped.
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,9 +20,10 @@ import (
 )
 
 const (
-	StartLimit = 30 * time.Second // for the program to serve
-	StopLimit  = 30 * time.Second // for it to end
-	keptLines  = 30               // of the log, for messages
+	StartLimit   = 30 * time.Second // for the program to serve
+	StopLimit    = 30 * time.Second // for it to end
+	metricsLimit = 10 * time.Second
+	keptLines    = 30 // of the log, for messages
 )
 
 // Addresses are those that the program says it serves at, host:port; "": it has no such listener.
@@ -157,6 +162,36 @@ func (p *Program) HasExited() bool {
 	default:
 		return false
 	}
+}
+
+// Metrics asks the plain listener for the metrics: each by its name, summed over its labels. The
+// connection is closed, or it would be counted the next time.
+func (p *Program) Metrics(ctx context.Context) (map[string]float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, metricsLimit)
+	defer cancel()
+	request, err := http.NewRequestWithContext(
+		ctx, http.MethodGet, "http://"+p.Health+"/metrics", http.NoBody,
+	)
+	if err != nil {
+		return nil, err
+	}
+	request.Close = true
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	sums := map[string]float64{}
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() {
+		id, text, _ := strings.Cut(lines.Text(), " ")
+		name, _, _ := strings.Cut(id, "{")
+		value, err := strconv.ParseFloat(text, 64)
+		if err == nil {
+			sums[name] += value
+		}
+	}
+	return sums, lines.Err()
 }
 
 // Stop ends the program as an operator does, and kills it if it does not end.
