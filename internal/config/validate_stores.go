@@ -96,7 +96,7 @@ func warnEverything(r *schema.Report, c *Config) {
 }
 
 // warnQuota is about limits that limit nothing.
-func warnQuota(r *schema.Report, at string, q quotaConfig, s Server) {
+func warnQuota(r *schema.Report, at string, q Quota, s Server) {
 	if q.Burst > 0 && q.Rate == 0 {
 		r.Warnf(at+".burst", "does nothing without requests_per_second")
 	}

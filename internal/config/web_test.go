@@ -149,7 +149,7 @@ func TestWebConfigExample(t *testing.T) {
 	for end := range len(whole) {
 		testkit.WriteFile(t, "web.yaml", whole[:end], 0o600)
 		r := schema.NewReport(&schema.Source{File: "test.yaml"})
-		CheckWebConfig(r, &Config{Metrics: metricsConfig{Listen: ":1", WebConfig: "web.yaml"}})
+		CheckWebConfig(r, &Config{Metrics: Metrics{Listen: ":1", WebConfig: "web.yaml"}})
 		if r.Err() == nil {
 			t.Fatalf("%d bytes are good:\n%s", end, whole[:end])
 		}

@@ -33,7 +33,7 @@ func NewConfinement(c *config.Config, h config.HSM, kernel confine.Kernel) *conf
 
 // allowed is why the process cannot be started; nil if it can.
 func (c *confinement) allowed() error {
-	if !c.hsm.Confine.Required || c.kernel.Whole() {
+	if !c.hsm.Confine.Required || c.kernel.Complete() {
 		return nil
 	}
 	return fmt.Errorf(
@@ -136,7 +136,7 @@ func (c *confinement) status() ConfinementStatus {
 	case c.kernel == 0:
 		s.State = confinedNotAble
 		return s
-	case !c.kernel.Whole():
+	case !c.kernel.Complete():
 		s.State = confinedPartly
 	}
 	c.mu.Lock()

@@ -108,7 +108,7 @@ var proxyMetrics = []metric[proxyFigures]{
 		Value: func(f proxyFigures) float64 { return float64(f.connections.Open) }},
 	{Name: "xks_proxy_connections_refused_total", Kind: counter, Help: "Connections closed because there were too many.",
 		Value: func(f proxyFigures) float64 { return float64(f.connections.Refused) }},
-	{Name: "xks_proxy_connections_cut_off_total", Kind: counter, Help: "Connections ended because too much was sent on them, or too many of them were at work, before anybody had authenticated.",
+	{Name: "xks_proxy_connections_cut_off_total", Kind: counter, Help: "Connections closed because too many were busy on which no request had been authenticated.",
 		Value: func(f proxyFigures) float64 { return float64(f.connections.CutOff) }},
 	{Name: "xks_proxy_proxy_protocol_connections_total", Kind: counter,
 		Help: "Connections by what their PROXY protocol header came to: client and local are " +

@@ -10,8 +10,8 @@ import (
 
 type arn struct{ partition, service, region, account, resource string }
 
-// parseARN understands arn:partition:service:region:account:resource with an account of 12 digits.
-// The region may be empty.
+// parseARN parses arn:partition:service:region:account:resource with an account of 12 digits. The
+// region may be empty.
 func parseARN(text string) (arn, bool) {
 	if len(text) > maxText {
 		return arn{}, false
@@ -30,7 +30,7 @@ func parseARN(text string) (arn, bool) {
 	return a, ok
 }
 
-// parseKMSKey answers the account and the region of the ARN of a KMS key.
+// parseKMSKey returns the account and the region in the ARN of a KMS key.
 func parseKMSKey(text string) (string, string, bool) {
 	a, ok := parseARN(text)
 	id, isKey := strings.CutPrefix(a.resource, "key/")
@@ -38,14 +38,15 @@ func parseKMSKey(text string) (string, string, bool) {
 	return a.account, a.region, ok
 }
 
-// serviceName answers the first label of a kmsViaService: both "rds" and
-// "rds.eu-west-1.amazonaws.com" name "rds".
+// serviceName returns the first label of a kmsViaService: "rds" for "rds" and for
+// "rds.eu-west-1.amazonaws.com".
 func serviceName(via string) (string, bool) {
 	name, rest, dotted := strings.Cut(via, ".")
 	return name, isLabel(name) && (!dotted || rest == "amazonaws.com" || isService(rest))
 }
 
-// isService says whether text is a service principal, such as ec2.amazonaws.com, or AWS Internal.
+// isService reports whether text is a service principal, such as ec2.amazonaws.com, or AWS
+// Internal.
 func isService(text string) bool {
 	if text == awsInternal {
 		return true
@@ -62,8 +63,8 @@ func isService(text string) bool {
 	return true
 }
 
-// isPartition says whether text is aws, or aws with further words, such as aws-cn and aws-us-gov. A
-// partition that AWS adds is one, too.
+// isPartition reports whether text is aws, or aws with further words, such as aws-cn and
+// aws-us-gov. It accepts partitions that AWS may add.
 func isPartition(text string) bool {
 	return text == "aws" ||
 		(strings.HasPrefix(text, "aws-") && isLabel(text) && len(text) <= maxName)
@@ -73,24 +74,25 @@ func isAccount(text string) bool {
 	return len(text) == 12 && all(text, isDigit)
 }
 
-// isLabel: small letters, digits and dashes, as in names of services and regions.
+// isLabel reports whether text has lower-case letters, digits and dashes only, as in names of
+// services and regions.
 func isLabel(text string) bool {
 	return text != "" && len(text) <= maxName &&
 		all(text, func(c byte) bool { return c >= 'a' && c <= 'z' || isDigit(c) || c == '-' })
 }
 
-// isName: what IAM allows in names of users, roles and sessions.
+// isName reports whether IAM allows text as the name of a user, role or session.
 func isName(text string) bool {
 	return text != "" && len(text) <= maxName && all(text, isNameByte)
 }
 
-// isRoleName: the roles that AWS acts under itself have a colon (aws:ec2-infrastructure), which IAM
-// allows nobody else.
+// isRoleName reports whether text is a name, or one behind "aws:". AWS acts under such roles itself
+// (aws:ec2-infrastructure); IAM allows a colon to nobody else.
 func isRoleName(text string) bool {
 	return isName(strings.TrimPrefix(text, "aws:"))
 }
 
-// isPath: "/" or "/a/b/", printable ASCII without spaces.
+// isPath reports whether text is an IAM path, "/" or "/a/b/": printable ASCII without spaces.
 func isPath(text string) bool {
 	return len(text) <= maxPath && !strings.Contains(text, "//") &&
 		all(text, func(c byte) bool { return c > ' ' && c < 0x7f })
@@ -117,15 +119,15 @@ func all(text string, is func(byte) bool) bool {
 	return true
 }
 
-// isReadable says whether a policy may see text as it is: not empty, at most 2048 bytes, UTF-8, no
-// control characters.
+// isReadable reports whether a policy may see text as it is: not empty, at most 2048 bytes, UTF-8,
+// without control characters.
 func isReadable(text string) bool {
 	return text != "" && len(text) <= maxText && utf8.ValidString(text) &&
 		strings.IndexFunc(text, unicode.IsControl) < 0
 }
 
 // boundedText makes any text fit for an entity id or a log line: at most limit bytes and an
-// ellipsis, valid UTF-8, control characters replaced.
+// ellipsis, valid UTF-8, with control characters replaced.
 func boundedText(text string, limit int) string {
 	end := ""
 	if len(text) > limit {

@@ -1,7 +1,6 @@
 package authz
 
-// Cases: requests with the decision that is expected of them, or requests taken from the log as
-// they are, decided anew.
+// Cases: requests with an expected decision, or requests from the log that are decided again.
 
 import (
 	"errors"
@@ -16,15 +15,16 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Case is one case. The fields of the request have the names of the proxy's log, so that a line of
-// the log is a case without an expectation; the other fields of the line do not matter. A field
-// that is absent is absent from the request.
+// Case is one case. The fields of the request have the names of the proxy's log, so that a log line
+// is a case without an expectation. Other fields of the line are ignored. A field that is absent is
+// absent from the request.
 type Case struct {
 	Name     string   `json:"name"`     // default: kms_request_id, else its number
 	Expect   string   `json:"expect"`   // "allow", "deny", or "": no expectation
-	Policies []string `json:"policies"` // that decide, in any order; absent: any
+	Policies []string `json:"policies"` // that must decide, in any order; absent: any
 
-	Operation       string  `json:"operation"` // Encrypt, Decrypt, GetKeyMetadata; GetHealthStatus is passed over (H3)
+	// Encrypt, Decrypt or GetKeyMetadata; GetHealthStatus is skipped (H3)
+	Operation       string  `json:"operation"`
 	KeyStore        string  `json:"key_store"`
 	Key             string  `json:"key"`
 	KeyLabel        string  `json:"key_label"`
@@ -38,15 +38,18 @@ type Case struct {
 	AccessKeyID     string  `json:"access_key_id"`
 	Region          string  `json:"region"`
 	KMSRequestID    string  `json:"kms_request_id"`
-	Time            string  `json:"time"` // RFC 3339; absent: policies that read the time fail closed
+	// RFC 3339; absent: policies that read the time fail closed
+	Time string `json:"time"`
 
 	Other map[string]jsontext.Value `json:",embed"`
 }
 
-// caseFields are the names above.
+// caseFields are the JSON names of the fields of Case.
 var caseFields = []string{
-	"name", "expect", "policies", "operation", "key_store", "key", "key_label", "owner", "aws_principal_arn", "kms_operation", "kms_key_arn",
-	"kms_via_service", "aws_source_vpc", "aws_source_vpce", "access_key_id", "region", "kms_request_id", "time",
+	"name", "expect", "policies", "operation", "key_store", "key", "key_label", "owner",
+	"aws_principal_arn", "kms_operation", "kms_key_arn",
+	"kms_via_service", "aws_source_vpc", "aws_source_vpce", "access_key_id", "region",
+	"kms_request_id", "time",
 }
 
 const (
@@ -55,23 +58,25 @@ const (
 
 	operationHealth = "GetHealthStatus"
 
-	longName = 8 // bytes of a name in which two letters may be a slip; "reason" is no "region"
+	longName = 8 // bytes of a name in which two letters may be a typo; "reason" is not "region"
 )
 
-// Result is one case decided.
+// Result is one case and its decision.
 type Result struct {
 	Case     Case
 	Decision Decision
-	Failure  string // how it differs from what is expected; "" where it does not, or nothing is
+	Failure  string // how it differs from the expectation; "" if it does not
 }
 
-// Results are the cases of a file, decided.
+// Results are the results of the cases of a file.
 type Results struct {
-	Cases   []Result
-	Skipped int // entries that policies have no say in: GetHealthStatus, log lines that are no requests for a key or for another key store
+	Cases []Result
+	// entries that policies do not decide: GetHealthStatus, and log lines that are not requests for
+	// a key or that are of another key store
+	Skipped int
 }
 
-// Failures is the number of cases that differ from what is expected.
+// Failures returns the number of cases that differ from what is expected.
 func (r Results) Failures() int {
 	n := 0
 	for i := range r.Cases {
@@ -82,19 +87,19 @@ func (r Results) Failures() int {
 	return n
 }
 
-// errCase is what is wrong with a file of cases.
+// errCase is the error of a malformed file of cases.
 var errCase = errors.New("policy cases")
 
-// KeyStore is the key store whose policies are asked, and gives cases what the proxy adds to a
-// request. The zero value is any.
+// KeyStore is the key store whose policies decide, and completes cases with what the proxy adds to
+// a request. The zero value stands for any key store.
 type KeyStore struct {
 	Name  string
 	Owner string                    // where the case has none
-	Label func(keyID string) string // CKA_LABEL, where the case has none; nil: it is not known
+	Label func(keyID string) string // CKA_LABEL, where the case has none; nil if it is not known
 }
 
-// adopt completes a case; false if it is a log line of another key store.
-func (k KeyStore) adopt(c *Case) (bool, error) {
+// complete completes a case. It returns false for a log line of another key store.
+func (k KeyStore) complete(c *Case) (bool, error) {
 	switch {
 	case k.Name == "":
 		return true, nil
@@ -130,9 +135,9 @@ func RunCaseFile(p *Policies, at KeyStore, path string) (Results, error) {
 	return r, nil
 }
 
-// RunCases decides the cases that are read: JSON objects one after the other, as in a log, or
-// arrays of them. It decides as in enforce mode. A file without a single case is an error: a test
-// that tests nothing must not pass.
+// RunCases decides the cases in from: JSON objects one after the other, as in a log, or arrays of
+// them. It decides as in enforce mode. A file without a single case is an error: a test that tests
+// nothing must not pass.
 func RunCases(p *Policies, at KeyStore, from io.Reader) (Results, error) {
 	var r Results
 	decoder := jsontext.NewDecoder(from)
@@ -160,7 +165,7 @@ func RunCases(p *Policies, at KeyStore, from io.Reader) (Results, error) {
 			r.Skipped++
 			continue
 		}
-		ours, err := at.adopt(&c)
+		ours, err := at.complete(&c)
 		if err != nil {
 			return Results{}, fmt.Errorf("%w: entry %d: %w", errCase, n, err)
 		}
@@ -203,7 +208,7 @@ func (c Case) run(p *Policies, number int) (Result, error) {
 	return r, nil
 }
 
-// check refuses what would be a case that says something else than its author meant.
+// check refuses a case that does not say what its author meant.
 func (c Case) check() error {
 	switch c.Expect {
 	case "", expectAllow, expectDeny:
@@ -234,11 +239,10 @@ func (c Case) check() error {
 
 func (c Case) request() (Request, error) {
 	r := Request{
-		Action: Action(
-			c.Operation,
-		), KeyStore: c.KeyStore, KeyID: c.Key, KeyLabel: c.KeyLabel, Owner: c.Owner,
-		PrincipalARN: c.AWSPrincipalARN, KMSOperation: c.KMSOperation, KMSKeyARN: c.KMSKeyARN, KMSViaService: c.KMSViaService,
-		SourceVPC: c.AWSSourceVPC, SourceVPCE: c.AWSSourceVPCE, AccessKeyID: c.AccessKeyID, Region: c.Region,
+		Action: Action(c.Operation), KeyStore: c.KeyStore, KeyID: c.Key, KeyLabel: c.KeyLabel,
+		Owner: c.Owner, PrincipalARN: c.AWSPrincipalARN, KMSOperation: c.KMSOperation,
+		KMSKeyARN: c.KMSKeyARN, KMSViaService: c.KMSViaService, SourceVPC: c.AWSSourceVPC,
+		SourceVPCE: c.AWSSourceVPCE, AccessKeyID: c.AccessKeyID, Region: c.Region,
 	}
 	if c.Time == "" {
 		return r, nil
@@ -253,7 +257,7 @@ func (c Case) request() (Request, error) {
 	return r, nil
 }
 
-// compare says how the decision differs from what is expected, or "".
+// compare returns how the decision differs from what is expected, or "".
 func (c Case) compare(d Decision) string {
 	switch {
 	case c.Expect == "":
@@ -270,7 +274,7 @@ func (c Case) compare(d Decision) string {
 	return "expected the policies " + strings.Join(want, ", ")
 }
 
-// Row is a case as people and programs read it. Its texts are bounded and have no control
+// Row is a result as people and programs read it. Its texts are bounded and have no control
 // characters.
 type Row struct {
 	Result   string   `json:"result"` // ok, FAIL, or "-" for a case without an expectation
@@ -280,7 +284,7 @@ type Row struct {
 	Why      string   `json:"why"`      // and how it differs from what is expected
 }
 
-// Rows are the cases in their order.
+// Rows returns the results in the order of the cases.
 func (r Results) Rows() []Row {
 	rows := make([]Row, 0, len(r.Cases))
 	for i := range r.Cases {

@@ -1,7 +1,7 @@
 package authz
 
-// What we check in a policy ourselves: names that do not exist, ids that can never match, fields
-// that an operation never carries (Z4).
+// Checks of a policy beyond those of cedar-go: names that do not exist, ids that can never match,
+// and fields that an operation never carries (Z4).
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 	xast "github.com/cedar-policy/cedar-go/x/exp/ast"
 )
 
-// checker checks one policy and reports to its loader.
+// checker checks one policy and reports problems to its loader.
 type checker struct {
 	loader   *loader
 	span     span
@@ -96,24 +96,20 @@ func (c *checker) checkValue(v types.Value) {
 	}
 }
 
-// checkAttribute: `context has vcpe` type-checks, and is false forever.
+// checkAttribute reports attributes that do not exist: `context has vcpe` passes the type checker,
+// and is always false.
 func (c *checker) checkAttribute(of, name string) {
 	known := attributesOf(of)
 	if slices.Contains(known, name) || c.reported[name] {
 		return
 	}
 	c.reported[name] = true
-	c.fail(
-		name,
-		fmt.Sprintf(
-			"%s has no attribute %s%s; it has %s", of, name, didYouMean(name, known),
-			strings.Join(known, ", "),
-		),
-	)
+	c.fail(name, fmt.Sprintf("%s has no attribute %s%s; it has %s",
+		of, name, didYouMean(name, known), strings.Join(known, ", ")))
 }
 
-// checkType: cedar-go's type checker lets an `is` in a condition name what does not exist; it is
-// false forever.
+// checkType reports types that do not exist: cedar-go's type checker accepts them behind an `is` in
+// a condition, where they are always false.
 func (c *checker) checkType(t types.EntityType) {
 	name, known := string(t), entityTypes()
 	if !slices.Contains(known, name) && t != typeAction && !c.reported[name] {
@@ -122,8 +118,8 @@ func (c *checker) checkType(t types.EntityType) {
 	}
 }
 
-// checkEntity: an id in a form that no request ever has would make a permit or a forbid that never
-// matches.
+// checkEntity reports ids of a form that no request ever has: such a permit or forbid would never
+// match.
 func (c *checker) checkEntity(e types.EntityUID) {
 	id := string(e.ID)
 	want := ""
@@ -143,25 +139,20 @@ func (c *checker) checkEntity(e types.EntityUID) {
 		if !isReadable(id) {
 			want = "the name of a key store"
 		} else {
-			c.mention(mentionsKeyStore, id)
+			c.addReference(refersToKeyStore, id)
 		}
 	case typeKey:
 		at := strings.LastIndexByte(id, '/')
 		if at <= 0 || !isKeyID(id[at+1:]) {
 			want = `"key store/external key id"`
 		} else {
-			c.mention(mentionsKey, id)
+			c.addReference(refersToKey, id)
 		}
 	}
 	if want != "" && !c.reported[id] {
 		c.reported[id] = true
-		c.fail(
-			id,
-			fmt.Sprintf(
-				"%s can never match: its id must be %s", boundedText(e.String(), maxErrorText),
-				want,
-			),
-		)
+		c.fail(id, fmt.Sprintf("%s can never match: its id must be %s",
+			boundedText(e.String(), maxErrorText), want))
 	}
 }
 
@@ -174,26 +165,21 @@ var principalForms = map[types.EntityType]string{
 	typeService:   "a service principal such as ec2.amazonaws.com, or AWS Internal",
 }
 
-// checkNeverCarried warns of a policy that GetKeyMetadata reaches and that reads what it never
-// carries (Z4).
+// checkNeverCarried warns about a policy that applies to GetKeyMetadata and reads what
+// GetKeyMetadata never carries (Z4).
 func (c *checker) checkNeverCarried(p *policy) {
-	blind := p.reads & neverInMetadata
-	if blind == 0 || p.reads&readsContext == readsContext ||
+	neverCarried := p.reads & neverInMetadata
+	if neverCarried == 0 || p.reads&readsContext == readsContext ||
 		!p.actions[actionIndex(GetKeyMetadata)] {
 		return
 	}
-	name := strings.TrimPrefix(blind.names()[0], "context.")
+	name := strings.TrimPrefix(neverCarried.names()[0], "context.")
 	if c.reported[name] {
 		return
 	}
-	c.warn(
-		name,
-		fmt.Sprintf(
-			"GetKeyMetadata, which AWS KMS asks for in CreateKey, never carries %s: write `action in [Action::\"Encrypt\", Action::\"Decrypt\"]` in the head, "+
-				"and give GetKeyMetadata a policy of its own",
-			strings.Join(blind.names(), ", "),
-		),
-	)
+	c.warn(name, fmt.Sprintf("GetKeyMetadata, which AWS KMS asks for in CreateKey, never carries "+
+		"%s: write `action in [Action::\"Encrypt\", Action::\"Decrypt\"]` in the head, and give "+
+		"GetKeyMetadata a policy of its own", strings.Join(neverCarried.names(), ", ")))
 }
 
 // knownOperations are the values of kmsOperation to expect (U11).
@@ -202,7 +188,7 @@ var knownOperations = []string{
 	"CreateKey", "DescribeKey",
 }
 
-// checkComparison looks at what attributes are compared with: ==, != and contains.
+// checkComparison checks what attributes are compared with by ==, != and contains.
 func (c *checker) checkComparison(n xast.IsNode) {
 	var sides xast.BinaryNode
 	switch b := n.(type) {
@@ -235,8 +221,8 @@ func isSet(n xast.IsNode) bool {
 	return ok
 }
 
-// checkCompared warns of a value that the attribute never has, and notes names of the
-// configuration.
+// checkCompared warns about a value that the attribute never has, and records names that only the
+// configuration knows.
 func (c *checker) checkCompared(attribute string, v types.Value) {
 	if number, ok := v.(types.Long); ok {
 		c.checkComparedNumber(attribute, int64(number))
@@ -249,9 +235,9 @@ func (c *checker) checkCompared(attribute string, v types.Value) {
 	text := string(value)
 	switch attribute {
 	case "resource.keyStore":
-		c.mention(mentionsKeyStore, text)
+		c.addReference(refersToKeyStore, text)
 	case "resource.owner":
-		c.mention(mentionsOwner, text)
+		c.addReference(refersToOwner, text)
 	case "context.operation":
 		if !slices.Contains(knownOperations, text) {
 			c.warn(text, fmt.Sprintf("AWS KMS sends no kmsOperation %q today%s",
@@ -275,7 +261,7 @@ func (c *checker) checkComparedNumber(attribute string, number int64) {
 
 var numberBounds = map[string][2]int64{"context.hour": {0, 23}, "context.weekday": {1, 7}}
 
-// attributeForms are what values look like.
+// attributeForms are the forms of attribute values.
 var attributeForms = map[string]struct {
 	fits func(string) bool
 	what string

@@ -2,8 +2,7 @@ package authz
 
 // What a decision can cost at most. A set that could take longer is refused when it is loaded, so
 // that no caller, whatever its ARN, makes the proxy slow. The cost is counted in steps of about a
-// nanosecond (BenchmarkDearest); it is an upper bound of what a request can meet, not what it
-// meets.
+// nanosecond (BenchmarkCostliest). It is an upper bound for any request.
 
 import (
 	"encoding/json"
@@ -18,10 +17,10 @@ const (
 	maxCost = 5_000_000 // steps of one decision: some 5 ms
 
 	headCost   = 25  // of each policy for the action
-	policyCost = 300 // of each whose head lets the request through
+	policyCost = 300 // of each whose head admits the request
 	nodeCost   = 80  // of each operator, attribute and literal
-	parseCost  = 400 // of an extension function, beside its text
-	recordCost = 400 // of an element of a record, beside its text
+	parseCost  = 400 // of an extension function, in addition to its text
+	recordCost = 400 // of an element of a record, in addition to its text
 )
 
 // textLengths are the longest values of attributes of principal, resource and context, in bytes,
@@ -32,7 +31,7 @@ var textLengths = map[types.String]int{
 	"id": 128,
 }
 
-// costOf is the most that evaluating the conditions takes.
+// costOf returns an upper bound of the steps that evaluating the conditions takes.
 func costOf(tree *xast.Policy) int {
 	cost := policyCost
 	for _, condition := range tree.Conditions {
@@ -44,7 +43,8 @@ func costOf(tree *xast.Policy) int {
 	return cost
 }
 
-// ownCost is what a node costs beyond its operands: where texts are searched, parsed or hashed.
+// ownCost returns what a node costs beyond its operands: where texts are searched, parsed or
+// hashed.
 func ownCost(n xast.IsNode) int {
 	switch node := n.(type) {
 	case xast.NodeTypeLike:
@@ -75,7 +75,7 @@ func ownCost(n xast.IsNode) int {
 	return 0
 }
 
-// valueCost is of a literal: `in` looks at each element of a set.
+// valueCost returns the cost of a literal: `in` compares each element of a set.
 func valueCost(v types.Value) int {
 	set, ok := v.(types.Set)
 	if !ok {
@@ -84,14 +84,15 @@ func valueCost(v types.Value) int {
 	return nodeCost * set.Len()
 }
 
-// likeCost: cedar-go looks for each literal piece of the pattern from left to right and never goes
-// back behind one that it has found. A piece behind a * is compared at every place of the text.
+// likeCost returns the cost of a pattern match. cedar-go searches each literal piece of the pattern
+// from left to right and never goes back behind a piece that it has found. A piece behind a * is
+// compared at every place of the text.
 func likeCost(pattern types.Pattern, length int) int {
 	total, longest := patternPieces(pattern)
 	return total + length*(longest+1)
 }
 
-// patternPieces answers the length of all literal pieces, and that of the longest behind a *.
+// patternPieces returns the length of all literal pieces, and that of the longest behind a *.
 func patternPieces(pattern types.Pattern) (int, int) {
 	document, err := pattern.MarshalJSON()
 	if err != nil {
@@ -120,7 +121,7 @@ func patternPieces(pattern types.Pattern) (int, int) {
 	return total, longest
 }
 
-// textLength is the most bytes that the value of an expression can have, as a text.
+// textLength returns the most bytes that the value of an expression can have, as a text.
 func textLength(n xast.IsNode) int {
 	switch node := n.(type) {
 	case xast.NodeValue:
@@ -139,12 +140,12 @@ func textLength(n xast.IsNode) int {
 	return maxText
 }
 
-// whose says which requests a policy can concern, as far as its head tells: those for a key store,
-// and those of an account or of a principal without one. "" is all.
-type whose struct{ keyStore, principal string }
+// scope is which requests a policy can concern, as far as its head tells: those for a key store,
+// and those of an account or of a principal without one. "" stands for all.
+type scope struct{ keyStore, principal string }
 
-func (p *policy) whose() whose {
-	var w whose
+func (p *policy) scope() scope {
+	var w scope
 	switch p.resource.entity.Type {
 	case typeKeyStore:
 		w.keyStore = string(p.resource.entity.ID)
@@ -165,18 +166,18 @@ func (p *policy) whose() whose {
 	return w
 }
 
-// cost is an upper bound of what a decision about the action takes. A request meets the policies
-// for everybody, those for its key store, for its principal, and for both.
+// cost returns an upper bound of the steps of a decision about the action. A request meets the
+// policies for everybody, those for its key store, those for its principal, and those for both.
 func (p *Policies) cost(action int) int {
-	sums := map[whose]int{}
+	sums := map[scope]int{}
 	for _, one := range p.byAction[action] {
-		sums[one.whose()] += one.cost
+		sums[one.scope()] += one.cost
 	}
 	most, anyStore, anyPrincipal := 0, 0, 0
 	for w, sum := range sums {
 		switch {
 		case w.keyStore != "" && w.principal != "":
-			both := sum + sums[whose{keyStore: w.keyStore}] + sums[whose{principal: w.principal}]
+			both := sum + sums[scope{keyStore: w.keyStore}] + sums[scope{principal: w.principal}]
 			most = max(most, both)
 		case w.keyStore != "":
 			anyStore = max(anyStore, sum)
@@ -184,41 +185,35 @@ func (p *Policies) cost(action int) int {
 			anyPrincipal = max(anyPrincipal, sum)
 		}
 	}
-	return headCost*len(p.byAction[action]) + sums[whose{}] + max(most, anyStore+anyPrincipal)
+	return headCost*len(p.byAction[action]) + sums[scope{}] + max(most, anyStore+anyPrincipal)
 }
 
-// tooDear is the error of a set whose decisions may take too long, at its dearest policy; the bool
-// is false where it is none.
-func (p *Policies) tooDear() (Problem, bool) {
+// tooExpensive returns the error of a set whose decisions may take too long, at its costliest
+// policy, and whether there is one.
+func (p *Policies) tooExpensive() (Problem, bool) {
 	for i, action := range actions {
 		cost := p.cost(i)
 		if cost <= maxCost {
 			continue
 		}
-		dearest := p.byAction[i][0]
+		costliest := p.byAction[i][0]
 		for _, one := range p.byAction[i] {
-			if one.cost > dearest.cost {
-				dearest = one
+			if one.cost > costliest.cost {
+				costliest = one
 			}
 		}
-		problem := dearest.problem
-		problem.Text = fmt.Sprintf(
-			"a decision about %s could take %s steps, and %s are allowed (one is "+
-				"about a nanosecond); of the %d policies this one takes most, %s: shorten what stands "+
-				"behind a * in `like`, write == or [\"…\"].contains(…) instead of it, or name accounts "+
-				"and key stores in the heads",
-			action,
-			thousands(cost),
-			thousands(maxCost),
-			len(p.byAction[i]),
-			thousands(dearest.cost),
-		)
+		problem := costliest.problem
+		problem.Text = fmt.Sprintf("a decision about %s could take %s steps, and %s are allowed (one "+
+			"is about a nanosecond); of the %d policies this one takes most, %s: shorten what stands "+
+			"behind a * in `like`, write == or [\"…\"].contains(…) instead of it, or name accounts and "+
+			"key stores in the heads",
+			action, thousands(cost), thousands(maxCost), len(p.byAction[i]), thousands(costliest.cost))
 		return problem, true
 	}
 	return Problem{}, false
 }
 
-// thousands writes 1234567 as 1,234,567.
+// thousands formats 1234567 as 1,234,567.
 func thousands(n int) string {
 	text := fmt.Sprint(n)
 	for at := len(text) - 3; at > 0; at -= 3 {

@@ -66,11 +66,11 @@ func TestCostOfManyTenants(t *testing.T) {
 	}
 }
 
-// The bound holds: the dearest sets that are accepted take no longer than it says, whatever the
+// The bound holds: the costliest sets that are accepted take no longer than it says, whatever the
 // request.
 func TestCostBounds(t *testing.T) {
-	for name, condition := range dearConditions() {
-		document := dearest(t, condition)
+	for name, condition := range costlyConditions() {
+		document := costliest(t, condition)
 		p := mustParse(t, document)
 		r := dearRequest()
 		p.Decide(ModeEnforce, r)
@@ -87,8 +87,8 @@ func TestCostBounds(t *testing.T) {
 	}
 }
 
-// dearConditions are conditions whose evaluation takes long for their length.
-func dearConditions() map[string]string {
+// costlyConditions are conditions whose evaluation takes long for their length.
+func costlyConditions() map[string]string {
 	hundred := func(form string) string {
 		var parts []string
 		for i := range 100 {
@@ -122,8 +122,8 @@ func dearConditions() map[string]string {
 	}
 }
 
-// dearest is as many policies with a condition as are accepted.
-func dearest(t testing.TB, condition string) string {
+// costliest is as many policies with a condition as are accepted.
+func costliest(t testing.TB, condition string) string {
 	t.Helper()
 	one := func(i int) string {
 		return fmt.Sprintf(
@@ -139,9 +139,9 @@ func dearest(t testing.TB, condition string) string {
 	return b.String()
 }
 
-func BenchmarkDearest(b *testing.B) {
-	for name, condition := range dearConditions() {
-		p := mustParse(b, dearest(b, condition))
+func BenchmarkCostliest(b *testing.B) {
+	for name, condition := range costlyConditions() {
+		p := mustParse(b, costliest(b, condition))
 		r := dearRequest()
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {

@@ -1,6 +1,6 @@
 package authz
 
-// The decision: which policies are asked, and what their answers and their failures mean.
+// The decision: which policies are evaluated, and what their results and failures mean.
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 	"github.com/cedar-policy/cedar-go"
 )
 
-// Mode says what becomes of a denial.
+// Mode is what a denial does.
 type Mode string
 
 // The modes. In shadow mode a denial is reported and the request goes on.
@@ -20,7 +20,7 @@ const (
 	ModeShadow  Mode = "shadow"
 )
 
-// ParseMode answers the mode of that name.
+// ParseMode returns the mode of that name, or an error that lists the modes.
 func ParseMode(name string) (Mode, error) {
 	switch m := Mode(name); m {
 	case ModeEnforce, ModeShadow:
@@ -37,7 +37,7 @@ const (
 	maxErrorText = 512 // bytes of each
 )
 
-// Decision is the answer to a request. It is for the log and for metrics; none of its text may
+// Decision is the result of one request. It is for the log and for metrics. None of its text may
 // reach the caller (X6).
 type Decision struct {
 	Allowed bool // the request may go on
@@ -48,11 +48,11 @@ type Decision struct {
 	// permits.
 	Policies []string
 
-	// Errors say what kept policies from being evaluated: at most 8, each at most 512 bytes.
+	// Errors say why policies could not be evaluated: at most 8, each at most 512 bytes.
 	Errors []string
 }
 
-// Explain says in one line why, for the log (Z2) and for people.
+// Explain returns the reason in one line, for the log (Z2) and for people.
 func (d Decision) Explain() string {
 	if d.Allowed && !d.Shadow {
 		return "permitted by " + strings.Join(d.Policies, ", ")
@@ -64,9 +64,9 @@ func (d Decision) Explain() string {
 	return strings.Join(append([]string{why}, d.Errors...), "; ")
 }
 
-// Decide answers whether the request may use the key. It is denied unless a permit matches and no
-// forbid applies. Nil policies deny: a key store that has none is not to ask. Every mode but
-// ModeShadow enforces.
+// Decide decides whether the request may use the key. It is denied unless a permit matches and no
+// forbid applies. Nil policies deny: do not call Decide for a key store without policies. Every
+// mode but ModeShadow enforces.
 func (p *Policies) Decide(mode Mode, r Request) Decision {
 	d := p.decide(&r)
 	if mode == ModeShadow && !d.Allowed {
@@ -91,16 +91,13 @@ func (p *Policies) decide(r *Request) Decision {
 	asked := p.choose(world, unreadable)
 	world.wanted = asked.reads
 	verdict, details := cedar.Authorize(asked, world, cedar.Request{
-		Principal: world.principal.uid, Action: actionUID(r.Action), Resource: world.key, Context: r.context(asked.reads),
+		Principal: world.principal.uid, Action: actionUID(r.Action), Resource: world.key,
+		Context: r.context(asked.reads),
 	})
 	d := Decision{Allowed: verdict == cedar.Allow}
-	if asked.blind != 0 {
-		d.addError(
-			fmt.Sprintf(
-				"no readable %s in this request: the forbids that read it apply, the permits that read it do not match",
-				strings.Join(asked.blind.names(), ", "),
-			),
-		)
+	if asked.unreadable != 0 {
+		d.addError(fmt.Sprintf("no readable %s in this request: the forbids that read it apply, "+
+			"the permits that read it do not match", strings.Join(asked.unreadable.names(), ", ")))
 	}
 	p.explainErrors(&d, details.Errors)
 	if d.Allowed == (verdict == cedar.Allow) {
@@ -113,7 +110,7 @@ func (p *Policies) decide(r *Request) Decision {
 }
 
 // explainErrors turns a forbid that failed into a denial by that forbid (Z3). A permit that failed
-// did not match.
+// does not match.
 func (p *Policies) explainErrors(d *Decision, failures []cedar.DiagnosticError) {
 	for _, f := range failures {
 		id := string(f.PolicyID)
@@ -133,11 +130,12 @@ func (d *Decision) addError(text string) {
 	}
 }
 
-// selection is the statements that are evaluated for one request.
+// selection is the statements to evaluate for one request.
 type selection struct {
 	chosen []chosen
 	reads  reads // what they read, together
-	blind  reads // what policies about this key read and the request does not carry in readable form
+	// what policies about this key read and the request does not carry in readable form
+	unreadable reads
 }
 
 type chosen struct {
@@ -145,7 +143,7 @@ type chosen struct {
 	statement *cedar.Policy
 }
 
-const usuallyChosen = 16 // policies whose head lets one request through: what is allocated at once
+const usuallyChosen = 16 // initial capacity: policies whose head admits one request
 
 // All implements cedar.PolicyIterator.
 func (s *selection) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
@@ -158,25 +156,26 @@ func (s *selection) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
 	}
 }
 
-// choose selects the policies whose head lets the request through. One that reads what cannot be
-// read in this request is not evaluated: its stand-in is, which a forbid has and a permit does not.
+// choose selects the policies whose head admits the request. A policy that reads something
+// unreadable in this request is not evaluated. Its fallback is, which a forbid has and a permit
+// does not.
 func (p *Policies) choose(world *entities, unreadable reads) *selection {
 	s := &selection{chosen: make([]chosen, 0, usuallyChosen)}
 	for _, one := range p.byAction[actionIndex(world.request.Action)] {
-		blind := one.reads & unreadable
+		missing := one.reads & unreadable
 		if !one.resource.admits(world.key, world.keyStore) {
 			continue
 		}
-		if blind == 0 {
+		if missing == 0 {
 			if one.principal.admits(world.principal.uid, world.ancestors...) {
 				s.chosen = append(s.chosen, chosen{one.id, one.statement})
 				s.reads |= one.reads
 			}
 			continue
 		}
-		s.blind |= blind
+		s.unreadable |= missing
 		if one.forbids {
-			s.chosen = append(s.chosen, chosen{one.id, one.standIn})
+			s.chosen = append(s.chosen, chosen{one.id, one.fallback})
 		}
 	}
 	return s

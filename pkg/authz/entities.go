@@ -4,26 +4,23 @@ package authz
 
 import "github.com/cedar-policy/cedar-go/types"
 
-// entities is the types.EntityGetter of one request. An account, a role and a key store have no
-// attributes here and no parents of interest, so they need not be found: being somebody's ancestor
-// is enough.
+// entities is the types.EntityGetter of one request. Accounts, roles and key stores have no
+// attributes here and need not be found: being an ancestor is enough.
 type entities struct {
 	request   *Request
 	principal principal
 	ancestors []types.EntityUID // of the principal
 	key       types.EntityUID
 	keyStore  types.EntityUID
-	wanted    reads // of attributes: those that no policy reads are not made
+	wanted    reads // attributes; those that no policy reads are not computed
 
 	principalEntity, keyEntity *types.Entity
 }
 
 func newEntities(r *Request) *entities {
 	e := &entities{
-		request: r, principal: parsePrincipal(r.PrincipalARN),
-		key: keyUID(
-			r.KeyStore, r.KeyID,
-		), keyStore: types.NewEntityUID(typeKeyStore, types.String(r.KeyStore)),
+		request: r, principal: parsePrincipal(r.PrincipalARN), key: keyUID(r.KeyStore, r.KeyID),
+		keyStore: types.NewEntityUID(typeKeyStore, types.String(r.KeyStore)),
 	}
 	e.ancestors = e.principal.ancestors()
 	return e

@@ -1,8 +1,8 @@
 package authz
 
-// The head of a policy, taken apart once and compared by us: cedar-go, asked for each policy of a
-// large set, costs several times as much (BenchmarkCedarAlone). Tests compare our decisions with
-// cedar-go's own on the whole policies.
+// The head of a policy, parsed once and compared here. Asking cedar-go for each policy of a large
+// set costs several times as much (BenchmarkCedarAlone). Tests compare these decisions with those
+// of cedar-go on the whole policies.
 
 import (
 	"slices"
@@ -11,7 +11,7 @@ import (
 	xast "github.com/cedar-policy/cedar-go/x/exp/ast"
 )
 
-// head is what a policy asks of its principal or its resource.
+// head is what a policy requires of its principal or its resource.
 type head struct {
 	kind   types.EntityType // `is`; "" any
 	entity types.EntityUID  // `==` or `in`; zero: any
@@ -33,7 +33,7 @@ func headOf(scope xast.IsScopeNode) head {
 	}
 }
 
-// admits says whether the head lets an entity with these ancestors, which are all it has, through.
+// admits reports whether the head admits an entity with these ancestors, which must be all of them.
 func (h head) admits(uid types.EntityUID, ancestors ...types.EntityUID) bool {
 	if h.kind != "" && h.kind != uid.Type {
 		return false
@@ -42,7 +42,7 @@ func (h head) admits(uid types.EntityUID, ancestors ...types.EntityUID) bool {
 		(h.in && slices.Contains(ancestors, h.entity))
 }
 
-// admits says whether the head of a policy admits the action.
+// admits reports whether the head of a policy admits the action.
 func admits(scope xast.IsActionScopeNode, action types.EntityUID) bool {
 	isOrContains := func(uid types.EntityUID) bool { return uid == action || actionParents.Contains(uid) }
 	switch s := scope.(type) {

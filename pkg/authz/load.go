@@ -1,6 +1,6 @@
 package authz
 
-// Policy files: found, read, parsed, named. A set is loaded whole or not at all.
+// Policy files: found, read, parsed, named. A set is loaded as a whole or not at all.
 
 import (
 	"cmp"
@@ -30,7 +30,7 @@ const (
 )
 
 // Problem is a finding about a policy file: an error that keeps the set from being loaded, or a
-// warning.
+// warning. It implements error.
 type Problem struct {
 	File         string // as it was named
 	Line, Column int    // from 1; 0 where the finding is about the file or the set
@@ -56,11 +56,11 @@ func (p Problem) Error() string {
 	return b.String() + p.Text
 }
 
-// Load reads the files and the *.cedar files of the directories (not of their subdirectories) that
-// are named, and checks them against the schema. It answers the policies and warnings (Z4), or an
-// error that joins one [Problem] for each fault. A file is at most 256 KiB; a set is at least one
-// policy and at most 10,000. The id of a policy is its @id annotation, else "file:line"; ids are
-// unique.
+// Load reads the named files, and the *.cedar files of the named directories without their
+// subdirectories, and checks them against the schema. It returns the policies and warnings (Z4), or
+// an error that joins one [Problem] for each fault. A file is at most 256 KiB. A set is at least
+// one policy and at most 10,000. The id of a policy is its @id annotation, or else "file:line". Ids
+// are unique.
 func Load(paths ...string) (*Policies, []Problem, error) {
 	files, err := policyFiles(paths)
 	if err != nil {
@@ -77,7 +77,7 @@ func Load(paths ...string) (*Policies, []Problem, error) {
 	return l.finish()
 }
 
-// Parse is Load for one document that is not in a file; name stands for it in problems.
+// Parse is Load for one document that is not in a file. Problems give name as its file.
 func Parse(name string, document []byte) (*Policies, []Problem, error) {
 	l := newLoader()
 	l.add(name, document)
@@ -109,7 +109,8 @@ func policyFiles(paths []string) ([]string, error) {
 		if found == 0 {
 			return nil, Problem{
 				File: path,
-				Text: "no *.cedar file in this directory; without a policy every request would be denied",
+				Text: "no *.cedar file in this directory; without a policy every request would " +
+					"be denied",
 			}
 		}
 	}
@@ -137,14 +138,14 @@ func readFile(path string) ([]byte, error) {
 	return document, nil
 }
 
-// loader collects policies and what is to be said about them.
+// loader collects policies, errors and warnings.
 type loader struct {
-	policies []*policy
-	places   map[string]string // "file:line" by id
-	mentions []mention
-	warnings []Problem
-	errors   []Problem
-	digest   hash.Hash
+	policies   []*policy
+	places     map[string]string // "file:line" by id
+	references []reference
+	warnings   []Problem
+	errors     []Problem
+	digest     hash.Hash
 }
 
 func newLoader() loader { return loader{places: make(map[string]string), digest: sha256.New()} }
@@ -224,18 +225,11 @@ func (l *loader) finish() (*Policies, []Problem, error) {
 	switch {
 	case len(l.errors) > 0:
 	case len(l.policies) == 0:
-		l.errors = append(
-			l.errors, Problem{Text: "policies: none in these files; every request would be denied"},
-		)
+		l.errors = append(l.errors,
+			Problem{Text: "policies: none in these files; every request would be denied"})
 	case len(l.policies) > maxPolicies:
-		l.errors = append(
-			l.errors,
-			Problem{
-				Text: fmt.Sprintf(
-					"policies: %d; at most %d in one set", len(l.policies), maxPolicies,
-				),
-			},
-		)
+		text := fmt.Sprintf("policies: %d; at most %d in one set", len(l.policies), maxPolicies)
+		l.errors = append(l.errors, Problem{Text: text})
 	}
 	if len(l.errors) > 0 {
 		var all []error
@@ -247,8 +241,8 @@ func (l *loader) finish() (*Policies, []Problem, error) {
 		}
 		return nil, nil, errors.Join(all...)
 	}
-	p := newPolicies(l.policies, l.places, l.mentions)
-	if problem, dear := p.tooDear(); dear {
+	p := newPolicies(l.policies, l.places, l.references)
+	if problem, found := p.tooExpensive(); found {
 		return nil, nil, problem
 	}
 	if !p.Permits("") {
@@ -265,7 +259,7 @@ func byPlace(a, b Problem) int {
 	)
 }
 
-// warnings about the set as a whole.
+// warnings returns warnings about the set as a whole.
 func (p *Policies) warnings() []Problem {
 	var found []Problem
 	for i, a := range actions {

@@ -1,6 +1,6 @@
 package authz
 
-// What a set of policies lets through that another one may have denied.
+// What a set of policies may permit that another one denies.
 
 import (
 	"crypto/sha256"
@@ -11,8 +11,8 @@ import (
 	xast "github.com/cedar-policy/cedar-go/x/exp/ast"
 )
 
-// meaning is the SHA-256 of a statement without its annotations, place and spelling: two
-// statements with one meaning decide alike. Nothing follows from two that differ.
+// meaning is the SHA-256 of a statement without its annotations, place and spelling. Two statements
+// with the same meaning decide alike; two with different meanings may too.
 type meaning [sha256.Size]byte
 
 func meaningOf(tree *xast.Policy) (meaning, error) {
@@ -25,11 +25,11 @@ func meaningOf(tree *xast.Policy) (meaning, error) {
 	return sha256.Sum256(text), nil
 }
 
-// Loosens answers what p may permit that old denies, one sentence for each statement: a forbid
-// that is gone or has changed, a permit that is new or has changed. It is empty where p denies
-// all that old denies. Where a statement has changed, "may" is all that can be said of it without
-// trying every request. Comments, spelling, order, ids and files do not matter. Nil policies deny
-// nothing: a key store that has none is not to ask.
+// Loosens returns what p may permit that old denies, one sentence for each statement: a forbid that
+// was removed or changed, a permit that was added or changed. It is empty if p denies everything
+// that old denies. For a changed statement, "may" is all that can be said without trying every
+// request. Comments, spelling, order, ids and files do not matter. Nil policies deny nothing: a key
+// store without policies does not call Decide.
 func (p *Policies) Loosens(old *Policies) []string {
 	switch {
 	case old == nil:
@@ -47,10 +47,10 @@ func (p *Policies) Loosens(old *Policies) []string {
 		}
 		id := string(one.id)
 		if other := now.byID[id]; other != nil && other.forbids {
-			found = append(found, "the forbid "+p.called(id)+" has changed: it may forbid less")
+			found = append(found, "the forbid "+p.describe(id)+" has changed: it may forbid less")
 			continue
 		}
-		found = append(found, "the forbid "+old.called(id)+" is gone")
+		found = append(found, "the forbid "+old.describe(id)+" is gone")
 	}
 	for _, one := range p.all {
 		if one.forbids || before.meanings[one.meaning] {
@@ -61,13 +61,13 @@ func (p *Policies) Loosens(old *Policies) []string {
 		if other := before.byID[id]; other != nil && !other.forbids {
 			says = " has changed: it may permit more"
 		}
-		found = append(found, "the permit "+p.called(id)+says)
+		found = append(found, "the permit "+p.describe(id)+says)
 	}
 	return found
 }
 
-// called is a statement for people: its id and its place, which are one without an @id.
-func (p *Policies) called(id string) string {
+// describe names a statement for people: its id and its place, which are the same without an @id.
+func (p *Policies) describe(id string) string {
 	place := p.places[id]
 	if id == place {
 		return "at " + place
@@ -75,7 +75,7 @@ func (p *Policies) called(id string) string {
 	return fmt.Sprintf("%q (%s)", id, place)
 }
 
-// statements is a set by what its statements mean and by what they are called.
+// statements is a set of policies by meaning and by id.
 type statements struct {
 	meanings map[meaning]bool
 	byID     map[string]*policy

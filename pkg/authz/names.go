@@ -1,7 +1,7 @@
 package authz
 
-// Names that only the configuration knows: key stores, keys, owners. One letter wrong makes a
-// permit that never matches, and an outage that nothing mentions.
+// Names that only the configuration knows: key stores, keys, owners. With one letter wrong, a
+// permit never matches, and nothing else would report why.
 
 import (
 	"fmt"
@@ -12,78 +12,79 @@ import (
 	xast "github.com/cedar-policy/cedar-go/x/exp/ast"
 )
 
-// Names is what a configuration says of the names in policies.
+// Names are the names of a configuration that policies may refer to.
 type Names struct {
 	KeyStores []string // all of them: key stores can share a policy file
 	Owners    []string // of the key stores that have one
 
-	// Key says why a key store that exists cannot have a key with this external key id; "" where it
-	// can. Whether an HSM holds the key is another matter: it may be created later.
+	// Key returns why an existing key store cannot have a key with this external key id, or "" if
+	// it can. Whether an HSM holds the key does not matter: it may be created later.
 	Key func(keyStore, id string) string
 }
 
-// mention is a name in a policy that only the configuration knows.
-type mention struct {
+// reference is a name in a policy that only the configuration knows.
+type reference struct {
 	problem Problem // place and policy, without a text
-	kind    mentionKind
+	kind    referenceKind
 	name    string
 }
 
-type mentionKind int
+type referenceKind int
 
 const (
-	mentionsKeyStore mentionKind = iota
-	mentionsKey                  // "key store/external key id"
-	mentionsOwner
+	refersToKeyStore referenceKind = iota
+	refersToKey                    // "key store/external key id"
+	refersToOwner
 )
 
-// mention notes a name.
-func (c *checker) mention(kind mentionKind, name string) {
-	one := mention{problem: c.at(name, ""), kind: kind, name: name}
-	c.loader.mentions = append(c.loader.mentions, one)
+// addReference records a name.
+func (c *checker) addReference(kind referenceKind, name string) {
+	one := reference{problem: c.at(name, ""), kind: kind, name: name}
+	c.loader.references = append(c.loader.references, one)
 }
 
-// CheckNames returns an error for each name in the policies that the configuration does not have,
-// and warnings for owners, which are only words. Nothing of it depends on what the HSMs hold.
+// CheckNames returns an error for each key store and key in the policies that the configuration
+// does not have, and a warning for each owner, which is only a word. What the HSMs hold does not
+// matter.
 func (p *Policies) CheckNames(names Names) ([]Problem, []Problem) {
 	var errors, warnings []Problem
-	for _, m := range p.mentions {
-		text := m.check(names)
+	for _, r := range p.references {
+		text := r.check(names)
 		if text == "" {
 			continue
 		}
-		m.problem.Text = text
-		if m.kind == mentionsOwner {
-			warnings = append(warnings, m.problem)
+		r.problem.Text = text
+		if r.kind == refersToOwner {
+			warnings = append(warnings, r.problem)
 		} else {
-			errors = append(errors, m.problem)
+			errors = append(errors, r.problem)
 		}
 	}
 	return errors, warnings
 }
 
-func (m mention) check(names Names) string {
-	switch m.kind {
-	case mentionsOwner:
-		if !slices.Contains(names.Owners, m.name) {
+func (r reference) check(names Names) string {
+	switch r.kind {
+	case refersToOwner:
+		if !slices.Contains(names.Owners, r.name) {
 			return fmt.Sprintf("no key store has the owner %q%s",
-				boundedText(m.name, maxName), didYouMean(m.name, names.Owners))
+				boundedText(r.name, maxName), didYouMean(r.name, names.Owners))
 		}
 		return ""
-	case mentionsKeyStore:
-		return unknownKeyStore(m.name, names)
+	case refersToKeyStore:
+		return unknownKeyStore(r.name, names)
 	}
-	at := strings.LastIndexByte(m.name, '/')
-	text := unknownKeyStore(m.name[:at], names)
+	at := strings.LastIndexByte(r.name, '/')
+	text := unknownKeyStore(r.name[:at], names)
 	if text != "" {
 		return text
 	}
-	reason := names.Key(m.name[:at], m.name[at+1:])
+	reason := names.Key(r.name[:at], r.name[at+1:])
 	if reason == "" {
 		return ""
 	}
 	return fmt.Sprintf("the key store %s cannot have a key %q: %s",
-		m.name[:at], m.name[at+1:], reason)
+		r.name[:at], r.name[at+1:], reason)
 }
 
 const namesShown = 10 // key stores named in one error
@@ -101,7 +102,7 @@ func unknownKeyStore(name string, names Names) string {
 }
 
 // Permits reports whether some request for a key of the key store can be permitted, as far as heads
-// and constant conditions tell; "" is any key store.
+// and constant conditions tell. The key store "" stands for any.
 func (p *Policies) Permits(keyStore string) bool {
 	for i := range actions {
 		permitted := slices.ContainsFunc(p.byAction[i], func(one *policy) bool {
@@ -118,12 +119,12 @@ func (p *Policies) Permits(keyStore string) bool {
 	return false
 }
 
-// NothingPermitted is what to say where Permits reports false.
-const NothingPermitted = "nothing can be permitted, so that every request would be denied: write a " +
-	"permit that its keys can match; to take a key store out of service, set blocked: true in its " +
-	"configuration or run xks-proxy block, instead of a policy"
+// NothingPermitted is the error text for a Permits of false.
+const NothingPermitted = "nothing can be permitted, so that every request would be denied: write " +
+	"a permit that its keys can match; to take a key store out of service, set blocked: true in " +
+	"its configuration or run xks-proxy block, instead of a policy"
 
-// reaches reports whether the head lets some key of the key store through.
+// reaches reports whether the head admits some key of the key store.
 func (h head) reaches(keyStore string) bool {
 	switch {
 	case keyStore == "", h.entity == types.EntityUID{}:
@@ -134,13 +135,13 @@ func (h head) reaches(keyStore string) bool {
 	return strings.HasPrefix(string(h.entity.ID), keyStore+"/")
 }
 
-// covers reports whether the head lets every key of the key store through.
+// covers reports whether the head admits every key of the key store.
 func (h head) covers(keyStore string) bool {
 	return h.entity == types.EntityUID{} ||
 		h.in && h.entity == types.NewEntityUID(typeKeyStore, types.String(keyStore))
 }
 
-// constancy is whether the conditions of a policy say the same of every request.
+// constancy is whether the conditions of a policy have the same value for every request.
 type constancy int
 
 const (
@@ -149,7 +150,7 @@ const (
 	alwaysFalse
 )
 
-// constancyOf sees literal conditions only, `when { false }`.
+// constancyOf recognises literal conditions only, such as `when { false }`.
 func constancyOf(tree *xast.Policy) constancy {
 	all := alwaysTrue
 	for _, condition := range tree.Conditions {

@@ -1,6 +1,6 @@
 package authz
 
-// A set of policies, ready to be asked, and what is worked out about each of them once.
+// A set of policies, and what is computed about each of them once.
 
 import (
 	"crypto/sha256"
@@ -11,15 +11,15 @@ import (
 	xast "github.com/cedar-policy/cedar-go/x/exp/ast"
 )
 
-// Policies is a checked set of policies. It is immutable and safe for use by many goroutines; see
-// [Load].
+// Policies is a checked set of policies. It is immutable and safe for concurrent use; see [Load].
 type Policies struct {
-	all      []*policy
-	byAction [len(actions)][]*policy // those whose head admits the action, in the order of the files
-	forbids  map[string]bool         // by id
-	places   map[string]string       // by id
-	digest   [sha256.Size]byte
-	mentions []mention
+	all []*policy
+	// those whose head admits the action, in the order of the files
+	byAction   [len(actions)][]*policy
+	forbids    map[string]bool   // by id
+	places     map[string]string // by id
+	digest     [sha256.Size]byte
+	references []reference
 }
 
 // policy is one statement.
@@ -38,20 +38,20 @@ type policy struct {
 	actions   [len(actions)]bool
 	resource  head
 
-	// statement is the policy without its head. standIn is evaluated in its place where it reads
+	// statement is the policy without its head. fallback is evaluated in its place where it reads
 	// what a request does not carry in readable form: for a forbid, the one without conditions; for
 	// a permit, nothing.
-	statement, standIn *cedar.Policy
+	statement, fallback *cedar.Policy
 }
 
-// Len is the number of policies.
+// Len returns the number of policies.
 func (p *Policies) Len() int { return len(p.all) }
 
-// Digest is the SHA-256 of the documents that the policies are from, in their order: two sets with
-// one digest are the same.
+// Digest returns the SHA-256 of the documents of the policies, in their order. Sets with the same
+// digest are the same.
 func (p *Policies) Digest() [sha256.Size]byte { return p.digest }
 
-// IDs are the ids of the policies, in the order of the files.
+// IDs returns the ids of the policies, in the order of the files.
 func (p *Policies) IDs() []string {
 	ids := make([]string, len(p.all))
 	for i := range p.all {
@@ -60,12 +60,12 @@ func (p *Policies) IDs() []string {
 	return ids
 }
 
-// Place is where the policy with that id stands, as "file:line", for the log (Z2); "" where there
-// is none.
+// Place returns where the policy with that id stands, as "file:line", for the log (Z2), or "" if
+// there is no such policy.
 func (p *Policies) Place(id string) string { return p.places[id] }
 
-func newPolicies(all []*policy, places map[string]string, mentions []mention) *Policies {
-	p := &Policies{all: all, forbids: make(map[string]bool), places: places, mentions: mentions}
+func newPolicies(all []*policy, places map[string]string, references []reference) *Policies {
+	p := &Policies{all: all, forbids: make(map[string]bool), places: places, references: references}
 	for _, one := range all {
 		if one.forbids {
 			p.forbids[string(one.id)] = true
@@ -83,30 +83,30 @@ func newPolicy(id cedar.PolicyID, tree *xast.Policy, means meaning, at Problem) 
 	p := &policy{
 		id: id, forbids: tree.Effect == xast.EffectForbid, reads: readsOf(tree), meaning: means,
 		constant: constancyOf(tree), cost: costOf(tree), problem: at,
-		principal: headOf(
-			tree.Principal,
-		), resource: headOf(tree.Resource), statement: withoutHead(tree, tree.Conditions),
+		principal: headOf(tree.Principal), resource: headOf(tree.Resource),
+		statement: withoutHead(tree, tree.Conditions),
 	}
 	for i := range actions {
 		p.actions[i] = admits(tree.Action, actionUID(actions[i]))
 	}
 	if p.forbids {
-		p.standIn = withoutHead(tree, nil)
+		p.fallback = withoutHead(tree, nil)
 	}
 	return p
 }
 
-// withoutHead is the policy for every principal, action and resource, because choose has looked at
-// its head.
+// withoutHead returns the policy for every principal, action and resource: choose has checked its
+// head.
 func withoutHead(tree *xast.Policy, conditions []xast.ConditionType) *cedar.Policy {
 	all := xast.Scope{}.All()
 	return cedar.NewPolicyFromAST((*ast.Policy)(&xast.Policy{
-		Effect: tree.Effect, Position: tree.Position, Conditions: conditions, Principal: all, Action: all, Resource: all,
+		Effect: tree.Effect, Position: tree.Position, Conditions: conditions, Principal: all,
+		Action: all, Resource: all,
 	}))
 }
 
-// readsOf answers what of the principal and the context the policy reads. A policy whose head is
-// about Unknown principals expects one that cannot be read.
+// readsOf returns what of the principal and the context the policy reads. A policy whose head is
+// about Unknown principals expects an unreadable one.
 func readsOf(tree *xast.Policy) reads {
 	var found reads
 	for _, c := range tree.Conditions {
@@ -150,7 +150,7 @@ func readsOfNode(body xast.IsNode) reads {
 	return found
 }
 
-// attribute answers the variable and the name of `variable.name` and `variable has name`.
+// attribute returns the variable and the name of `variable.name` and `variable has name`.
 func attribute(n xast.IsNode) (types.String, types.String, bool) {
 	var of xast.IsNode
 	var name types.String

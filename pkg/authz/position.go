@@ -1,6 +1,6 @@
 package authz
 
-// Where in a policy file a thing stands. Cedar's syntax tree knows only where a policy begins.
+// Positions in a policy file. Cedar's syntax tree has only the position where a policy begins.
 
 import (
 	"bytes"
@@ -8,13 +8,13 @@ import (
 	"unicode/utf8"
 )
 
-// span is the text of one policy inside its document.
+// span is the text of one policy in its document.
 type span struct {
 	document   []byte
 	start, end int
 }
 
-// find answers line and column of the first identifier or quoted text that is name.
+// find returns the line and column of the first identifier or quoted text that equals name.
 func (s span) find(name string) (int, int, bool) {
 	if name == "" { // of nothing by name; "" may stand there
 		return 0, 0, false
@@ -33,8 +33,8 @@ func (s span) find(name string) (int, int, bool) {
 	return line, column, true
 }
 
-// tooDeep answers the offset of what is nested deeper than the parser and the type checker, which
-// recurse, may be asked to go, or -1: brackets, if, a run of ! or of -.
+// tooDeep returns the offset where the document is nested deeper than the parser and the type
+// checker, which recurse, may go, or -1. Brackets, if, and runs of ! and of - count.
 func tooDeep(document []byte) int {
 	depth, run, found := 0, 0, -1
 	tokens(document, func(offset int, token string) bool {
@@ -60,8 +60,8 @@ func tooDeep(document []byte) int {
 	return found
 }
 
-// tokens calls yield with identifiers, quoted texts (quotes included) and single other characters,
-// until it answers false. Comments and white space are skipped.
+// tokens calls yield with identifiers, quoted texts (with quotes) and single other characters,
+// until it returns false. It skips comments and white space.
 func tokens(text []byte, yield func(offset int, token string) bool) {
 	for i := 0; i < len(text); {
 		end := i + 1
@@ -106,7 +106,7 @@ func quotedLength(text []byte) int {
 	return len(text)
 }
 
-// lineAndColumn counts from 1; columns are characters.
+// lineAndColumn returns the line and column of an offset, counted from 1. Columns are characters.
 func lineAndColumn(document []byte, offset int) (int, int) {
 	before := document[:offset]
 	return bytes.Count(

@@ -1,7 +1,7 @@
 package authz
 
-// Who asks: awsPrincipalArn, taken apart. Every text is some principal; what is not understood is
-// Unknown and belongs to no account.
+// The principal: awsPrincipalArn, parsed. Every text is some principal. One that cannot be parsed
+// is Unknown and belongs to no account.
 
 import (
 	"strings"
@@ -34,7 +34,7 @@ const (
 	maxService = 253  // bytes of a service principal: a host name
 )
 
-// principal is awsPrincipalArn, taken apart. Fields that its type does not have are empty.
+// principal is a parsed awsPrincipalArn. Fields that its type does not have are empty.
 type principal struct {
 	uid                types.EntityUID
 	arn                string
@@ -45,7 +45,7 @@ type principal struct {
 	role               string // of a session: the ARN of the role, without its path
 }
 
-// parsePrincipal never fails: what it does not understand is Unknown.
+// parsePrincipal never fails: a text that it does not understand is Unknown.
 func parsePrincipal(text string) principal {
 	if isService(text) {
 		return principal{
@@ -60,7 +60,7 @@ func parsePrincipal(text string) principal {
 	return p
 }
 
-// parseIdentity understands the ARNs of accounts' own identities:
+// parseIdentity parses the ARNs of accounts' own identities:
 //
 //	arn:P:iam::A:root
 //	arn:P:iam::A:user/path/name
@@ -103,7 +103,7 @@ func parseIdentity(text string) (principal, bool) {
 	return p, ok
 }
 
-// ancestors of the principal in the hierarchy of entities, all of them.
+// ancestors returns all ancestors of the principal in the hierarchy of entities.
 func (p *principal) ancestors() []types.EntityUID {
 	found := make([]types.EntityUID, 0, 2)
 	if p.account != "" {
@@ -115,7 +115,7 @@ func (p *principal) ancestors() []types.EntityUID {
 	return found
 }
 
-// attributes of the principal, as the schema has them for its type.
+// attributes returns the attributes of the principal that the schema has for its type.
 func (p *principal) attributes() types.Record {
 	m := make(types.RecordMap, 6)
 	m["arn"] = types.String(p.arn)
@@ -123,7 +123,8 @@ func (p *principal) attributes() types.Record {
 		name  types.String
 		value string
 	}{
-		{"partition", p.partition}, {"account", p.account}, {"path", p.path}, {"name", p.name}, {"sessionName", p.session}, {"service", p.service},
+		{"partition", p.partition}, {"account", p.account}, {"path", p.path}, {"name", p.name},
+		{"sessionName", p.session}, {"service", p.service},
 	} {
 		if a.value != "" {
 			m[a.name] = types.String(a.value)
@@ -137,8 +138,8 @@ func splitPath(rest string) (string, string) {
 	return "/" + rest[:end], rest[end:]
 }
 
-// linkedService answers the service that a service-linked role belongs to. IAM lets nobody else
-// create roles under this path.
+// linkedService returns the service that a service-linked role belongs to, or "". IAM lets nobody
+// else create roles under this path.
 func linkedService(path string) string {
 	service, ok := strings.CutPrefix(path, "/aws-service-role/")
 	if !ok {

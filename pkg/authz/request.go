@@ -1,6 +1,6 @@
 package authz
 
-// What is asked: one request as policies see it, and which parts of it cannot be read.
+// One request as policies see it, and which parts of it are unreadable.
 
 import (
 	"errors"
@@ -27,7 +27,7 @@ const actionGroup = "Use"
 var actions = [...]Action{Encrypt, Decrypt, GetKeyMetadata}
 
 // Request is one authenticated request for a key. A nil pointer is a field that the request does
-// not carry; what it carries is given as it came, however odd.
+// not carry. A field that it carries is given as it came, however odd.
 type Request struct {
 	Action   Action
 	KeyStore string
@@ -35,7 +35,8 @@ type Request struct {
 	KeyLabel string // CKA_LABEL of the key; "" where it is not known
 	Owner    string // of the key store; "" where it has none
 
-	PrincipalARN  string // awsPrincipalArn: an ARN, a service principal, AWS Internal, or anything (U11)
+	// awsPrincipalArn: an ARN, a service principal, AWS Internal, or anything (U11)
+	PrincipalARN  string
 	KMSOperation  string
 	KMSKeyARN     *string // required on Encrypt and Decrypt, never carried by GetKeyMetadata
 	KMSViaService *string
@@ -47,12 +48,11 @@ type Request struct {
 	Time        time.Time
 }
 
-// errRequest is what Decide reports for a request that no caller of it should have let through; it
-// is denied.
+// errRequest is the reason why Decide denies a request that its caller should have refused.
 var errRequest = errors.New("not a request that policies can decide")
 
-// check refuses what the order of checks (A8) has refused before: another action, a key without
-// store, an id that is none.
+// check refuses what the checks before it (A8) should have refused: an unknown action, a key
+// without a key store, a malformed key id.
 func (r *Request) check() error {
 	switch {
 	case actionIndex(r.Action) < 0:
@@ -87,7 +87,7 @@ func actionIndex(a Action) int {
 	return -1
 }
 
-// reads is a set of the things that a policy reads, or that cannot be read in a request.
+// reads is a set of what a policy reads, or of what is unreadable in a request.
 type reads uint16
 
 const (
@@ -111,12 +111,12 @@ const (
 
 	readsContext = readsAttributes - 1 - readsPrincipal // all of it
 
-	// neverInMetadata is what GetKeyMetadata does not carry (Z4, XKS Proxy API Specification,
+	// neverInMetadata is what GetKeyMetadata never carries (Z4, XKS Proxy API Specification,
 	// GetKeyMetadata).
 	neverInMetadata = readsKMSKeyARN | readsKMSKeyAccount | readsKMSKeyRegion | readsViaService | readsViaServiceName
 )
 
-// contextFields are the fields of the context, as the schema names them, and where they come from.
+// contextFields are the fields of the context, as the schema names them, and their sources.
 var contextFields = [...]struct {
 	name   types.String
 	bit    reads
@@ -137,7 +137,7 @@ var contextFields = [...]struct {
 	{"time", readsTime, "the time"},
 }
 
-// names of what is in the set, for people.
+// names returns what is in the set, for people.
 func (r reads) names() []string {
 	var names []string
 	if r&readsPrincipal != 0 {
@@ -151,15 +151,14 @@ func (r reads) names() []string {
 	return names
 }
 
-// unreadable answers what of the context cannot be read: carried in no readable form, or required
-// and absent.
+// unreadable returns what of the context is unreadable: malformed, or required and absent.
 func (r *Request) unreadable() reads {
 	c := contextBuilder{}
 	c.build(r)
 	return c.unreadable
 }
 
-// context answers the wanted part of the context.
+// context returns the wanted part of the context.
 func (r *Request) context(wanted reads) types.Record {
 	if wanted&readsContext == 0 {
 		return types.Record{}

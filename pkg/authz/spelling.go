@@ -1,11 +1,11 @@
 package authz
 
-// What somebody may have meant who wrote a name that does not exist.
+// Suggestions for a name that does not exist.
 
 import "strings"
 
-// didYouMean answers a hint where one of the known names differs by at most two letters, and by
-// half of them at most, else "".
+// didYouMean returns a hint if one of the known names differs by at most two letters, and by at
+// most half of them, and "" otherwise.
 func didYouMean(name string, known []string) string {
 	meant, distance := nearest(name, known)
 	if distance > min(2, len(name)/2) {
@@ -14,8 +14,8 @@ func didYouMean(name string, known []string) string {
 	return " (did you mean " + meant + "?)"
 }
 
-// nearest answers the known name that differs by the fewest letters, and how many; of several, one
-// as long as name.
+// nearest returns the known name that differs by the fewest letters, and by how many. Among several
+// it prefers one as long as name.
 func nearest(name string, known []string) (string, int) {
 	meant, distance := "", maxName
 	for _, k := range known {
@@ -27,7 +27,8 @@ func nearest(name string, known []string) (string, int) {
 	return meant, distance
 }
 
-// editDistance is Levenshtein's, for names of at most 64 bytes; for longer ones it is 64.
+// editDistance is the Levenshtein distance, for names of at most 64 bytes. For longer ones it is
+// 64.
 func editDistance(a, b string) int {
 	if len(a) > maxName || len(b) > maxName {
 		return maxName

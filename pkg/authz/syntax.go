@@ -1,7 +1,7 @@
 package authz
 
-// The parser's errors in words that say what was meant. cedar-go names the token after the one that
-// it did not expect, and two of its own words for what it wanted.
+// The parser's errors, reworded for policy authors. cedar-go names the token after the unexpected
+// one, and uses its own words for what it expected.
 
 import (
 	"fmt"
@@ -17,13 +17,14 @@ var (
 	parserEffect   = regexp.MustCompile(`unexpected effect: (.*)$`)
 )
 
-// offence is a token that the parser did not expect.
-type offence struct {
+// unexpectedToken is a token that the parser did not expect.
+type unexpectedToken struct {
 	found, wanted string // "": not known
 	message       string // the parser's own words
 }
 
-// syntaxProblem gives the parser's error our form: where, what was found, and what to write.
+// syntaxProblem turns the parser's error into a Problem: where, what was found, and what to write
+// instead.
 func syntaxProblem(file string, document []byte, err error) Problem {
 	p := Problem{File: file}
 	message := strings.TrimPrefix(err.Error(), "parser error: ")
@@ -36,7 +37,7 @@ func syntaxProblem(file string, document []byte, err error) Problem {
 	p.Column, _ = strconv.Atoi(message[at[4]:at[5]])
 	message = message[:at[0]] + strings.TrimSpace(message[at[1]:])
 	message = strings.Replace(message, "parse error at ", "at ", 1)
-	o := offence{message: message}
+	o := unexpectedToken{message: message}
 	if m := parserWanted.FindStringSubmatch(message); m != nil {
 		o.found, o.wanted = m[1], m[2]
 	}
@@ -51,13 +52,13 @@ func syntaxProblem(file string, document []byte, err error) Problem {
 	return p
 }
 
-// isAbout reports whether the token before the place that the parser named is the one it means.
-func (o offence) isAbout(before string) bool {
+// isAbout reports whether the token before the parser's position is the unexpected one.
+func (o unexpectedToken) isAbout(before string) bool {
 	return o.found == before || o.found == "" && (before == "?" || isOddQuote(before) ||
 		(before == "[" || before[0] == '"') && strings.HasSuffix(o.message, "expected ident"))
 }
 
-func (o offence) String() string {
+func (o unexpectedToken) String() string {
 	what := o.message
 	switch {
 	case o.wanted != "" && o.found == "":
@@ -74,8 +75,8 @@ func (o offence) String() string {
 	return what + ": " + hint
 }
 
-// hint is what to write instead; "" where nothing is known.
-func (o offence) hint() string {
+// hint returns what to write instead, or "" if that is not known.
+func (o unexpectedToken) hint() string {
 	hint, known := hintsByFound[o.found]
 	if known {
 		return hint
@@ -144,7 +145,7 @@ func isOddQuote(token string) bool {
 	return false
 }
 
-// tokenBefore answers the token that ends before line and column, and where it begins.
+// tokenBefore returns the token that ends before line and column, and where it begins.
 func tokenBefore(document []byte, line, column int) (string, int, int, bool) {
 	before, at := "", -1
 	end := offsetOf(document, line, column)
@@ -166,7 +167,8 @@ func tokenBefore(document []byte, line, column int) (string, int, int, bool) {
 	return before, l, c, true
 }
 
-// offsetOf is the reverse of lineAndColumn; the end of the document where there is no such place.
+// offsetOf is the reverse of lineAndColumn. It returns the end of the document if there is no such
+// position.
 func offsetOf(document []byte, line, column int) int {
 	l, c := 1, 1
 	for offset, r := range string(document) {

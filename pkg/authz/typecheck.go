@@ -1,8 +1,8 @@
 package authz
 
-// The type checker of cedar-go against our schema, and its errors in words that help. It is an
-// experimental package of cedar-go: what it says in other words than those expected here is passed
-// on as it is.
+// The type checker of cedar-go with the proxy's schema, and its errors reworded. It is an
+// experimental package of cedar-go: errors in other words than those expected here are passed on
+// unchanged.
 
 import (
 	_ "embed" // the schema
@@ -20,13 +20,13 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
 )
 
-// Schema is the schema that policies are checked against, in Cedar's schema language; it is
-// configs/policies/xks-proxy.cedarschema.
+// Schema is the schema that policies are checked against, in Cedar's schema language. It is the
+// file configs/policies/xks-proxy.cedarschema.
 //
 //go:embed xks-proxy.cedarschema
 var Schema string
 
-// resolvedSchema panics where the schema inside this program is broken, which a test rules out.
+// resolvedSchema panics if the embedded schema is broken, which a test rules out.
 var resolvedSchema = sync.OnceValue(func() *resolved.Schema {
 	var s schema.Schema
 	s.SetFilename("xks-proxy.cedarschema")
@@ -43,7 +43,8 @@ var resolvedSchema = sync.OnceValue(func() *resolved.Schema {
 
 var validator = sync.OnceValue(func() *validate.Validator { return validate.New(resolvedSchema()) })
 
-// attributesOf answers the names that a variable of policies can have, over all actions and types.
+// attributesOf returns the attributes that a variable of policies can have, over all actions and
+// types.
 func attributesOf(variable string) []string {
 	return knownAttributes()[variable]
 }
@@ -96,7 +97,7 @@ var (
 
 const noApplicableAction = "unable to find an applicable action given the policy scope constraints"
 
-// checkTypes reports what cedar-go's type checker finds, each thing once.
+// checkTypes reports each finding of cedar-go's type checker once.
 func (c *checker) checkTypes(tree *xast.Policy) {
 	err := validator().Policy("", tree)
 	if err == nil {
@@ -125,18 +126,14 @@ func (c *checker) checkTypes(tree *xast.Policy) {
 		}
 		kinds := lacking[name]
 		slices.Sort(kinds)
-		c.fail(
-			name,
-			fmt.Sprintf(
-				"there is no attribute %s on %s: ask first, `… has %s && …`, or write `is` and a type in the head",
-				name, strings.Join(slices.Compact(kinds), ", "), name,
-			),
-		)
+		c.fail(name, fmt.Sprintf("there is no attribute %s on %s: ask first, `… has %s && …`, or "+
+			"write `is` and a type in the head",
+			name, strings.Join(slices.Compact(kinds), ", "), name))
 	}
 }
 
-// messages takes the joined error apart. Its order depends on maps: sorted, a faulty file gives the
-// same report each time.
+// messages splits the joined error and sorts its messages: their order depends on maps, and a
+// faulty file must give the same report each time.
 func messages(err error) []string {
 	var all []string
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -154,11 +151,12 @@ func messages(err error) []string {
 	return all
 }
 
-// explainTypeError answers the name that an error is about, and what to tell the operator.
+// explainTypeError returns the name that an error is about, and the text for the operator.
 func explainTypeError(message string) (string, string) {
 	if m := notInContext.FindStringSubmatch(message); m != nil {
 		return m[1], fmt.Sprintf(
-			"%s never carries context.%s: write the actions that do in the head, `action in [Action::\"Encrypt\", Action::\"Decrypt\"]`",
+			"%s never carries context.%s: write the actions that do in the head, `action in "+
+				"[Action::\"Encrypt\", Action::\"Decrypt\"]`",
 			m[2], m[1],
 		)
 	}
@@ -199,12 +197,13 @@ func explainTypeError(message string) (string, string) {
 			"for texts write `[\"…\", \"…\"].contains(…)`"
 	}
 	if message == noApplicableAction {
-		return "", "no request can match the head: no action has such a principal and such a resource"
+		return "", "no request can match the head: no action has such a principal and such a " +
+			"resource"
 	}
 	return "", "type check: " + boundedText(message, maxErrorText)
 }
 
-// explainMixed is about "Long and String", as the type checker puts it.
+// explainMixed explains a mix of types such as "Long and String", in the type checker's words.
 func explainMixed(both string) string {
 	first, second, _ := strings.Cut(strings.ReplaceAll(both, "`", ""), " and ")
 	entities := entityTypes()

@@ -1,8 +1,8 @@
 package confine
 
-// System calls that Landlock lets through. One is refused here: prlimit(2) on another process. With
-// it a process of the same user sets the limits of the proxy, and the kernel ends a process that
-// has used up its limit on processor time.
+// System calls that Landlock does not confine. One is refused here: prlimit(2) on another process.
+// With it, a process of the same user could set the limits of the proxy, and the kernel ends a
+// process that exceeds its limit on processor time.
 
 import (
 	"errors"
@@ -22,15 +22,17 @@ const (
 	x32Bit     = 0x40000000 // of numbers of amd64's x32 calls
 )
 
-// prlimits are the numbers of prlimit64 in each way of calling that a 64-bit kernel may have.
+// prlimits are the numbers of prlimit64 for each architecture and calling convention of a 64-bit
+// kernel.
 var prlimits = []struct{ arch, number uint32 }{
 	{unix.AUDIT_ARCH_X86_64, 302}, {unix.AUDIT_ARCH_X86_64, 302 | x32Bit},
 	{unix.AUDIT_ARCH_I386, 340}, {unix.AUDIT_ARCH_AARCH64, 261}, {unix.AUDIT_ARCH_ARM, 369},
 	{unix.AUDIT_ARCH_RISCV64, 261},
 }
 
-// refuseLimitsOfOthers keeps this thread, and what comes from it, from setting limits of other
-// processes than the calling one (number 0) and this one. A kernel without seccomp cannot.
+// refuseLimitsOfOthers keeps this thread and its descendants from setting limits of processes other
+// than the calling one (number 0) and this one. A kernel without seccomp cannot do that: then there
+// is no error.
 func refuseLimitsOfOthers() error {
 	filter := limitsFilter(uint32(unix.Getpid()))
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}

@@ -1,8 +1,8 @@
 package confine
 
-// Privileges of root that reach around Landlock: with CAP_PERFMON or CAP_SYS_ADMIN a process reads
-// the environment and the memory map of any other (mm_access, Linux 6.16), with others it loads
-// modules into the kernel. A process that is started without root has none of them anyway.
+// Privileges of root that get around Landlock: with CAP_PERFMON or CAP_SYS_ADMIN, a process reads
+// the environment and the memory map of any other (mm_access, Linux 6.16). With others, it loads
+// modules into the kernel. A process that is started without root has none of them.
 
 import (
 	"fmt"
@@ -19,7 +19,7 @@ const kept = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE |
 	1<<unix.CAP_SETUID | 1<<unix.CAP_NET_BIND_SERVICE | 1<<unix.CAP_IPC_LOCK |
 	1<<unix.CAP_IPC_OWNER | 1<<unix.CAP_SYS_NICE | 1<<unix.CAP_SYS_RESOURCE
 
-// dropCapabilities takes all others from this thread. With no_new_privs, which is set, they do not
+// dropCapabilities removes all others from this thread. Because no_new_privs is set, they do not
 // come back when the thread runs another program.
 func dropCapabilities() error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}

@@ -67,8 +67,8 @@ func TestEnter(t *testing.T) {
 		Allow:   []string{filepath.Join(dir, "own", "hsm")},
 	}.Resolve()
 	have := ThisKernel()
-	if !have.Whole() {
-		t.Fatalf("this test needs Landlock ABI %d, the kernel has %s", whole, have)
+	if !have.Complete() {
+		t.Fatalf("this test needs Landlock ABI %d, the kernel has %s", complete, have)
 	}
 	for kernel := Kernel(0); kernel <= have; kernel++ {
 		t.Run(kernel.String(), func(t *testing.T) {
@@ -85,7 +85,7 @@ func TestEnter(t *testing.T) {
 				t.Fatalf("%v: %s", err, out)
 			}
 			want := fmt.Sprintf("read secret: %v\nread conf: false\ntruncate: %v\nsignal: %v\n",
-				kernel > 0, kernel >= withTruncate, kernel >= whole)
+				kernel > 0, kernel >= withTruncate, kernel >= complete)
 			if string(out) != want {
 				t.Errorf("refused:\n%s\nwant:\n%s", out, want)
 			}

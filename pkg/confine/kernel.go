@@ -1,6 +1,6 @@
 package confine
 
-// What the kernel can do.
+// What the kernel supports.
 
 import (
 	"fmt"
@@ -10,24 +10,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kernel is the version of Landlock's interface (ABI) that a kernel has; 0 if it has none, or if
-// Landlock was switched off when it booted.
+// Kernel is the version of Landlock's interface (ABI) of a kernel. It is 0 without Landlock, or if
+// Landlock was disabled when the kernel booted.
 type Kernel int
 
-// whole is the ABI from which on nothing is missing: signals and abstract Unix sockets are confined
+// complete is the first ABI that lacks nothing: it confines signals and abstract Unix sockets
 // (Linux 6.12).
-const whole Kernel = 6
+const complete Kernel = 6
 
-// withTruncate is the ABI from which on truncate(2) is confined (Linux 6.2).
+// withTruncate is the first ABI that confines truncate(2) (Linux 6.2).
 const withTruncate Kernel = 3
 
-// handled are the configurations of the library by ABI, from 1.
+// handled are the library's configurations by ABI, from 1.
 var handled = []landlock.Config{
 	landlock.V1, landlock.V2, landlock.V3, landlock.V4, landlock.V5, landlock.V6,
 	landlock.V7, landlock.V8, landlock.V9, landlock.V10, landlock.V11,
 }
 
-// ThisKernel asks the kernel.
+// ThisKernel returns the version of the running kernel.
 func ThisKernel() Kernel {
 	version, err := ll.LandlockGetABIVersion()
 	if err != nil || version < 0 {
@@ -36,13 +36,14 @@ func ThisKernel() Kernel {
 	return Kernel(min(version, len(handled)))
 }
 
-// Whole reports whether all that this package promises holds.
-func (k Kernel) Whole() bool { return k >= whole }
+// Complete reports whether everything that this package promises holds.
+func (k Kernel) Complete() bool { return k >= complete }
 
-// Missing says in one clause what a confined process can do although it should not; "" if nothing.
+// Missing returns in one clause what a confined process can do although it should not, or "" if
+// that is nothing.
 func (k Kernel) Missing() string {
 	switch {
-	case k.Whole():
+	case k.Complete():
 		return ""
 	case k >= withTruncate:
 		return "it can send signals to processes of its user"
@@ -52,7 +53,7 @@ func (k Kernel) Missing() string {
 	return "it can read and change what its user can"
 }
 
-// String names the kernel's ability.
+// String returns "Landlock ABI 6", or "no Landlock".
 func (k Kernel) String() string {
 	if k == 0 {
 		return "no Landlock"
@@ -60,15 +61,15 @@ func (k Kernel) String() string {
 	return fmt.Sprintf("Landlock ABI %d", int(k))
 }
 
-// config is what is confined: all accesses to files, signals and abstract Unix sockets, and of the
-// network nothing.
+// config confines all accesses to files, signals and abstract Unix sockets, and nothing of the
+// network.
 func (k Kernel) config() landlock.Config {
 	c := handled[k-1]
 	return landlock.Config{HandledAccessFS: c.HandledAccessFS, Scoped: c.Scoped}.
 		EnableLoggingForSubprocesses().BestEffort()
 }
 
-// Access rights that files can have; others are of directories.
+// Access rights that files can have; the others are for directories.
 const (
 	fileAccess = landlock.AccessFSSet(ll.AccessFSExecute | ll.AccessFSReadFile |
 		ll.AccessFSWriteFile | ll.AccessFSTruncate | ll.AccessFSIoctlDev | ll.AccessFSResolveUnix)
@@ -77,7 +78,7 @@ const (
 	writeAccess = landlock.AccessFSSet(ll.AccessFSWriteFile | ll.AccessFSTruncate)
 )
 
-// rules are the kernel's for grants, without those whose paths cannot be opened any more.
+// rules returns the kernel's rules for grants, without those whose paths can no longer be opened.
 func (k Kernel) rules(grants []grant) []landlock.Rule {
 	all := handled[k-1].HandledAccessFS
 	var rules []landlock.Rule

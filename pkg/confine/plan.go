@@ -11,18 +11,18 @@ import (
 	"strings"
 )
 
-// Plan says which files a process can reach. Paths are absolute and stand for all that is below
-// them. Where several contain a file, the longest decides, and of two equal ones Allow.
+// Plan is which files a process can reach. Paths are absolute and include everything below them. If
+// several paths contain a file, the longest one decides; of two equal ones, Allow.
 type Plan struct {
-	// Strict allows SystemPaths and Allow only. Otherwise all is allowed but Protect.
+	// Strict allows SystemPaths and Allow only. Otherwise everything is allowed except Protect.
 	Strict bool `json:"strict"`
 
 	Protect []string `json:"protect"`
 	Allow   []string `json:"allow"`
 }
 
-// SystemPaths are what a dynamically linked program needs to start, to resolve host names and to
-// verify certificates: what a strict Plan allows, for reading.
+// SystemPaths are the paths that a dynamically linked program needs to start, to resolve host names
+// and to verify certificates. A strict Plan allows them for reading.
 var SystemPaths = []string{
 	"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/usr", "/proc", "/sys",
 	"/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime",
@@ -32,25 +32,25 @@ var SystemPaths = []string{
 	"/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager",
 }
 
-// devicePaths are the devices that every program expects. A strict Plan allows them, for writing
-// as well.
+// devicePaths are the devices that every program expects. A strict Plan allows them for writing,
+// too.
 var devicePaths = []string{
 	"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/shm",
 }
 
-// Resolve is the plan with the targets of symbolic links instead of the links, as they are now: the
+// Resolve returns the plan with symbolic links replaced by their present targets, because the
 // kernel decides about targets. A path that does not exist keeps its name below the first directory
-// that does.
+// that exists.
 //
 // A confined process can make links where it may write, and the next process must not get what they
-// lead to. So a path of Allow below another one is left out, which allows it anyway, and so is one
-// that leads to something protected by a link that stands elsewhere.
+// lead to. So Resolve drops a path of Allow that is below another one, which allows it anyway, and
+// one that leads to something protected through a link elsewhere.
 func (p Plan) Resolve() Plan {
 	r := Plan{Strict: p.Strict, Protect: resolve(p.Protect)}
 	var keep []string
 	for _, path := range p.Allow {
 		path = filepath.Clean(path)
-		if filepath.IsAbs(path) && !p.allowsAnyway(path) && !p.isLured(path, r.Protect) {
+		if filepath.IsAbs(path) && !p.allowsAnyway(path) && !p.followsForeignLink(path, r.Protect) {
 			keep = append(keep, path)
 		}
 	}
@@ -69,9 +69,9 @@ func (p Plan) allowsAnyway(path string) bool {
 	})
 }
 
-// isLured reports whether a path leads to something protected by a link that a process may have
-// made: one that is neither among the protected nor on the way to it.
-func (p Plan) isLured(path string, protect []string) bool {
+// followsForeignLink reports whether a path leads to something protected through a link that a
+// process may have made: one that is neither in a protected path nor on the way to one.
+func (p Plan) followsForeignLink(path string, protect []string) bool {
 	isWithinAny := func(path string, all []string) bool {
 		return slices.ContainsFunc(all, func(one string) bool { return within(path, one) })
 	}
@@ -85,10 +85,10 @@ func (p Plan) isLured(path string, protect []string) bool {
 	})
 }
 
-// maxLinks bounds how many links are followed, as the kernel does.
+// maxLinks is how many links are followed, as in the kernel.
 const maxLinks = 40
 
-// links are the symbolic links on the way to a path's target, where they really are.
+// links returns the symbolic links on the way to a path's target, at their real places.
 func links(path string) []string {
 	var found []string
 	at, rest := "/", strings.Split(path, "/")
@@ -135,8 +135,8 @@ func resolveOne(path string) string {
 }
 
 // Covers reports whether a process that was started with p reaches nothing that other protects:
-// every path that other protects is within one that p protects. (Of a path beside those it is not
-// known when it was made.)
+// every path that other protects is within one that p protects. (For another path it is not known
+// when it was made.)
 func (p Plan) Covers(other Plan) bool {
 	if p.Strict {
 		return true

@@ -1,6 +1,6 @@
 package confine
 
-// How the parent tells the child, and what the child does first.
+// How the parent passes a Spec to the child, and what the child does first.
 
 import (
 	"encoding/json"
@@ -16,31 +16,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Command is the first argument of a program that is to call Enter.
+// Command is the first argument of a program that must call Enter.
 const Command = "confined"
 
-// Variable is set in the environment of a process that Landlock confines.
+// Variable is the environment variable of a process that Landlock confines.
 const Variable = "XKS_CONFINED"
 
 // self is this program, even after the file on disk was replaced.
 const self = "/proc/self/exe"
 
-// Spec is what a child is to do before anything else.
+// Spec is how a child confines itself before anything else.
 type Spec struct {
-	// Kernel is what to use of Landlock. 0: nothing. The child fails if its kernel has less.
+	// Kernel is the version of Landlock to use. 0 means none. The child fails if its kernel has
+	// less.
 	Kernel Kernel `json:"kernel"`
 
 	// Plan is resolved (see Plan.Resolve).
 	Plan Plan `json:"plan"`
 }
 
-// Arguments are what this program is started with, so that it confines itself as told by the file
-// descriptor fd and then becomes this program with arguments.
+// Arguments returns the arguments for starting this program so that it confines itself, as the Spec
+// in the file descriptor fd says, and then runs this program again with arguments.
 func Arguments(fd int, arguments ...string) []string {
 	return append([]string{self, Command, strconv.Itoa(fd)}, arguments...)
 }
 
-// File is the order as a file in memory, for the child to inherit. The caller closes it.
+// File returns the Spec as a file in memory for the child to inherit. The caller closes it.
 func (s Spec) File() (*os.File, error) {
 	content, err := json.Marshal(s)
 	if err != nil {
@@ -59,12 +60,13 @@ func (s Spec) File() (*os.File, error) {
 	return file, nil
 }
 
-// Enter confines this process and becomes this program again with other arguments. arguments are
-// what follows Command. It returns only if that fails; then nothing may be done in this process.
+// Enter confines this process and runs this program again, in its place, with other arguments.
+// arguments are those behind Command. Enter returns only if that fails. Then the process must do
+// nothing but exit.
 //
-// Whatever the order says, no_new_privs is set, so that no program that the process starts gains
-// privileges by a set-user-ID bit or file capabilities. What root could use to reach around
-// Landlock is given up, limits of other processes cannot be set, and the terminal is left.
+// Enter always sets no_new_privs, so that no program that the process starts gains privileges by a
+// set-user-ID bit or file capabilities. It gives up what root could use to get around Landlock,
+// refuses setting limits of other processes, and leaves the terminal.
 func Enter(arguments []string) error {
 	if len(arguments) < 2 {
 		return errors.New("this command is not for use by hand: the proxy starts it")
@@ -73,7 +75,7 @@ func Enter(arguments []string) error {
 	if err != nil {
 		return err
 	}
-	// Never unlocked: what follows is about this thread, which becomes the process.
+	// Never unlocked: what follows confines this thread, which becomes the process.
 	runtime.LockOSThread()
 	err = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 	if err != nil {
@@ -98,10 +100,10 @@ func Enter(arguments []string) error {
 	return fmt.Errorf("cannot start %s again: %w", self, err)
 }
 
-// leaveTerminal leaves the controlling terminal, if there is one, for good: with it a process types
-// orders into the shell from which the proxy was started (TIOCSTI). A session of its own (setsid)
-// would do the same, but the kernel shares processors out by sessions (sched(7), autogroup), and a
-// call then takes half as much processor time again.
+// leaveTerminal leaves the controlling terminal, if there is one, for good: through it, a process
+// can type commands into the shell that started the proxy (TIOCSTI). A new session (setsid) would
+// do the same, but the kernel schedules by session (sched(7), autogroup), and a call would then
+// take half as much processor time again.
 func leaveTerminal() {
 	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -1,8 +1,8 @@
 package confine
 
-// From what is protected to what is allowed. Landlock can only allow, and allows a directory with
-// all that is below it. So each directory that has something protected below it is left out and
-// what is in it is allowed one by one, but for what leads to the protected.
+// From what is protected to what is allowed. Landlock can only allow, and it allows a directory
+// with everything below it. So a directory with something protected below it is not allowed itself.
+// Its entries are allowed one by one, except those that lead to the protected paths.
 
 import (
 	"io/fs"
@@ -20,7 +20,7 @@ type tree interface {
 	Stat(path string) (fs.FileInfo, error)
 }
 
-// systemTree is that of this machine.
+// systemTree is the file system of this machine.
 type systemTree struct{}
 
 func (systemTree) ReadDir(path string) ([]fs.DirEntry, error) { return os.ReadDir(path) }
@@ -29,12 +29,12 @@ func (systemTree) Stat(path string) (fs.FileInfo, error)      { return os.Stat(p
 // grant is one path to allow.
 type grant struct {
 	path      string
-	directory bool // with all that is below
+	directory bool // with everything below
 	readOnly  bool
 }
 
-// kernelPaths are where the kernel takes orders, for instance to end all processes of a group. No
-// library needs to give any.
+// kernelPaths are where the kernel accepts commands, for instance to end all processes of a cgroup.
+// No library needs them.
 var kernelPaths = []string{"/proc", "/sys"}
 
 // walker collects grants.
@@ -44,8 +44,8 @@ type walker struct {
 	grants  []grant
 }
 
-// grants computes what a resolved plan allows. Directories that cannot be read, and files that are
-// not there, are left out: what is not allowed is not reachable.
+// grants returns what a resolved plan allows. It leaves out directories that cannot be read and
+// files that do not exist: what is not allowed is not reachable.
 func (p Plan) grants(t tree) []grant {
 	w := &walker{tree: t, protect: p.outermost()}
 	if p.Strict {
@@ -68,9 +68,9 @@ func (p Plan) grants(t tree) []grant {
 	return w.grants
 }
 
-// outermost are the protected paths without those that Allow names too, and without those that
-// another one contains: thousands of secrets in one directory are one path. One that stands within
-// a path of Allow stays.
+// outermost returns the protected paths without those that Allow names too, and without those
+// within another one: thousands of secrets in one directory are one path. A path within a path of
+// Allow remains.
 func (p Plan) outermost() []string {
 	var found []string
 	for _, path := range p.Protect { // sorted: what contains a path comes before it
@@ -98,7 +98,7 @@ func (w *walker) leadsTo(path string) bool {
 	return slices.ContainsFunc(w.protect, func(p string) bool { return within(p, path) })
 }
 
-// allowNamed allows a path of which it is not known what it is, also within a protected one.
+// allowNamed allows a path that may be a file or a directory, within a protected one too.
 func (w *walker) allowNamed(path string, readOnly bool) {
 	info, err := w.tree.Stat(path)
 	if err != nil {
@@ -111,7 +111,7 @@ func (w *walker) allowNamed(path string, readOnly bool) {
 	}
 }
 
-// allow allows a path that is itself not protected, without what is protected below it.
+// allow allows a path that is not protected itself, without what is protected below it.
 func (w *walker) allow(path string, directory bool) {
 	if !w.leadsTo(path) {
 		w.grants = append(w.grants,

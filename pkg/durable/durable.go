@@ -1,6 +1,6 @@
-// Package durable writes small files of the state directory so that they survive a crash and a
-// power cut whole: the old content or the new, never half of it. Standard library only; imports
-// nothing of ours.
+// Package durable writes and reads the small files of the state directory. After a crash or a power
+// cut, a file has the old content or the new one, never a part of it. It uses the standard library
+// only.
 package durable
 
 import (
@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// ReplaceFile puts data in the place of the file at path, mode 0600, and returns when it is on
-// stable storage, its name in the directory included. A missing directory is made (0700). On an
-// error the file holds the old content, or, where only the directory could not be synchronised,
-// possibly the new one. Two at once for one path are safe; the last one wins.
+// ReplaceFile replaces the content of the file at path with data, mode 0600. It returns when the
+// file and its name in the directory are on stable storage. It makes a missing directory (0700).
+// After an error, the file has the old content, or possibly the new one if only the directory could
+// not be synchronised. Concurrent calls for one path are safe; the last one wins.
 func ReplaceFile(path string, data []byte) error {
 	directory := filepath.Dir(path)
 	err := os.MkdirAll(directory, 0o700)
@@ -37,11 +37,11 @@ func ReplaceFile(path string, data []byte) error {
 	return syncDirectory(directory)
 }
 
-// Unfinished is what the names of files begin with that ReplaceFile for path has not finished.
+// Unfinished returns the prefix of the names of files that ReplaceFile for path has not finished.
 func Unfinished(path string) string { return "." + filepath.Base(path) + "-" }
 
-// RemoveUnfinished deletes what an earlier run of the program began to write for path and did not
-// finish. No ReplaceFile for path may be under way. A missing directory is not an error.
+// RemoveUnfinished deletes the files that an earlier run of the program did not finish for path. No
+// ReplaceFile for path may be running. A missing directory is not an error.
 func RemoveUnfinished(path string) error {
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if errors.Is(err, os.ErrNotExist) {

@@ -1,7 +1,7 @@
 package durable
 
-// Reading what is in the state directory. Whoever can put something else in the place of a file, a
-// link, a FIFO or a device, must neither be obeyed nor make the program wait.
+// Reading the state directory. Somebody who can replace a file by a link, a FIFO or a device must
+// neither redirect the program nor make it wait.
 
 import (
 	"errors"
@@ -12,13 +12,13 @@ import (
 	"syscall"
 )
 
-// writableByOthers are the permissions of group and others to write.
+// writableByOthers are the write permissions of group and others.
 const writableByOthers fs.FileMode = 0o022
 
-// ReadFile reads a file that ReplaceFile wrote, of at most limit bytes. It opens nothing but a
-// regular file that belongs to the user of this process or to root and that nobody else can change,
-// follows no symbolic link in place of the file, and never waits for a FIFO or a device.
-// errors.Is(err, fs.ErrNotExist) if there is nothing at path at all; a dangling link is something.
+// ReadFile reads a file that ReplaceFile wrote, of at most limit bytes. It opens only a regular
+// file that belongs to the user of this process or to root and that nobody else can change. It does
+// not follow a symbolic link in place of the file, and never waits for a FIFO or a device. The
+// error is fs.ErrNotExist if nothing is at path; a dangling link is something.
 func ReadFile(path string, limit int64) ([]byte, error) {
 	file, err := OpenFile(path, os.O_RDONLY)
 	if err != nil {
@@ -59,7 +59,7 @@ func OpenFile(path string, flag int) (*os.File, error) {
 	return file, nil
 }
 
-// checkEntry looks before anything is opened: opening a device can do something.
+// checkEntry checks before anything is opened: opening a device can have effects.
 func checkEntry(path string) error {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -85,10 +85,10 @@ func checkFile(path string, info fs.FileInfo) error {
 	return checkOwner(path, info)
 }
 
-// CheckDirectory refuses a directory in which another user could remove or replace files: one that
-// is writable by everybody, sticky or not, or that belongs to neither root nor the user of this
-// process. A link to a directory is followed. What its group may do is for the caller to judge by
-// the mode that it returns.
+// CheckDirectory returns the mode of a directory, and an error if another user could remove or
+// replace files in it: everybody may write to it, sticky or not, or it belongs to neither root nor
+// the user of this process. It follows a link to a directory. The caller judges by the mode what
+// the group may do.
 func CheckDirectory(path string) (fs.FileMode, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -116,7 +116,8 @@ func checkOwner(path string, info fs.FileInfo) error {
 	user := os.Geteuid()
 	if int(owner.Uid) != user && owner.Uid != 0 {
 		return fmt.Errorf(
-			"%s belongs to user %d, and the proxy runs as user %d; check its content, then run: chown %d %s",
+			"%s belongs to user %d, and the proxy runs as user %d; check its content, then run: "+
+				"chown %d %s",
 			path,
 			owner.Uid,
 			user,

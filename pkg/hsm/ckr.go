@@ -1,8 +1,8 @@
 package hsm
 
-// The names of PKCS#11 return values. They stand here, and not in package
-// pkcs11, because errors and log lines carry them through every layer. miekg's own table
-// lacks some, and prints vendor-defined ones without their number.
+// Names of PKCS#11 return values. They are in this package and not in pkcs11, because errors and
+// log lines carry them through every layer. The table of miekg/pkcs11 lacks some, and prints
+// vendor-defined values without their number.
 
 import (
 	"fmt"
@@ -16,7 +16,7 @@ const CKROK CKR = 0
 
 const ckrVendorDefined CKR = 0x80000000
 
-// String gives the name of the standard and the number: "CKR_DEVICE_ERROR (0x30)".
+// String returns the name in the standard and the number: "CKR_DEVICE_ERROR (0x30)".
 func (c CKR) String() string {
 	if name, ok := ckrNames[c]; ok {
 		return fmt.Sprintf("%s (0x%X)", name, uint32(c))

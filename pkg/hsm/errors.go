@@ -1,6 +1,6 @@
 package hsm
 
-// What can go wrong on an HSM, in words that the layers above can act on.
+// Errors of an HSM, by what the layers above can do about them.
 
 import (
 	"errors"
@@ -9,53 +9,52 @@ import (
 	"strings"
 )
 
-// Faults of the request or of the keys. They never count against the HSM.
+// Errors of the request or of the keys. They never count against the HSM.
 var (
-	// ErrInvalidCiphertext: the tag does not authenticate (requirement D2). From a Token it
-	// means that the module answered with a code that means nothing else; from a Group that it
-	// is proven.
+	// ErrInvalidCiphertext: the tag does not authenticate (requirement D2). From a Token it means
+	// that the module answered with an unambiguous code; from a Group that it is proven.
 	ErrInvalidCiphertext = errors.New("the ciphertext does not authenticate")
 	// ErrRefusedCiphertext: the module refused to decrypt with a code that some modules also use
-	// when they are busy or broken, and refused again each time the call was repeated, while
-	// operations known to be good succeeded and none of them was answered with such a code for
-	// a minute. It is a verdict of this HSM, weaker than ErrInvalidCiphertext.
+	// when they are busy or broken. It refused again when the call was repeated, while operations
+	// known to be good succeeded, and none of them got such a code for a minute. It is this HSM's
+	// verdict, weaker than ErrInvalidCiphertext.
 	ErrRefusedCiphertext = errors.New("the HSM refuses the ciphertext in ambiguous terms")
-	// ErrUnprovenCiphertext: as ErrRefusedCiphertext, but the HSM has lately answered like this
-	// to good operations, or there was no time to find out: no verdict at all.
+	// ErrUnprovenCiphertext: as ErrRefusedCiphertext, but good operations recently got such a code
+	// too, or there was no time to check. It is not a verdict.
 	ErrUnprovenCiphertext = errors.New(
 		"the HSM refused the ciphertext with a code that proves nothing",
 	)
-	// ErrKeyFault: the HSM works, with its test key for example, but not with this key (R7).
+	// ErrKeyFault: the HSM works, for example with its test key, but not with this key (R7).
 	ErrKeyFault = errors.New("the HSM works, but not with this key")
-	// ErrKeyUsage: the key exists and is not allowed to do this, or is not an AES-256 key.
+	// ErrKeyUsage: the key exists but does not allow this, or is not an AES-256 key.
 	ErrKeyUsage = errors.New("the key does not allow this operation")
-	// ErrKeyNotFound: the token was asked just now, is present and logged in,
-	// and has no such key or version (requirement X7).
+	// ErrKeyNotFound: the token answered, is present and logged in, and has no such key or version
+	// (requirement X7).
 	ErrKeyNotFound = errors.New("no such key on the token")
-	// ErrDuplicateKey: two objects carry the same label and version, so that nobody
-	// can say which of them a ciphertext belongs to.
+	// ErrDuplicateKey: two objects have the same label and version, so a ciphertext cannot be
+	// assigned to one of them.
 	ErrDuplicateKey = errors.New("two key objects have the same label and version")
-	// ErrTooLarge: AAD or data are longer than the HSM takes.
+	// ErrTooLarge: AAD or data are longer than the HSM accepts.
 	ErrTooLarge = errors.New("the input is larger than the HSM accepts")
 )
 
-// Faults of the HSM. Another HSM may serve the request.
+// Errors of the HSM. Another HSM may serve the request.
 var (
-	// ErrUnavailable: the HSM is away, broken, restarting, closed, or answered with
-	// an error that is not a verdict on the request.
+	// ErrUnavailable: the HSM is away, broken, restarting or closed, or answered with an error that
+	// is not a verdict on the request.
 	ErrUnavailable = errors.New("the HSM is not available")
-	// ErrCrashed is an ErrUnavailable: the HSM's process ended under the call, perhaps because of
+	// ErrCrashed is an ErrUnavailable: the HSM's process ended during the call, perhaps because of
 	// it.
 	ErrCrashed = fmt.Errorf("%w: its process ended during the call", ErrUnavailable)
-	// ErrTimeout: the HSM did not answer in the time given. It wraps
-	// context.DeadlineExceeded or context.Canceled.
+	// ErrTimeout: the HSM did not answer in the given time. It wraps context.DeadlineExceeded or
+	// context.Canceled.
 	ErrTimeout = errors.New("the HSM did not answer in time")
 	// ErrBusy: all sessions are taken and the queue is full.
 	ErrBusy = errors.New("the HSM has no free session")
 )
 
-// Faults of the configuration. Trying again does not help, and must not be done
-// with a PIN: HSMs lock after a few tries.
+// Errors of the configuration. A retry does not help, and must not be made with a PIN: HSMs lock a
+// PIN after a few failures.
 var (
 	ErrPINIncorrect  = errors.New("the HSM refused the PIN")
 	ErrPINLocked     = errors.New("the PIN is locked")
@@ -70,13 +69,13 @@ var requestKinds = []error{
 
 var configKinds = []error{ErrPINIncorrect, ErrPINLocked, ErrTokenNotFound, ErrModule}
 
-// IsFault reports whether err says that the HSM itself failed, so that another
-// one should be tried and this one watched.
+// IsFault reports whether err is a failure of the HSM itself, so that another HSM should be tried
+// and this one watched.
 func IsFault(err error) bool {
 	return err != nil && !isAny(err, requestKinds)
 }
 
-// IsConfig reports whether err needs an operator: a retry does not fix it.
+// IsConfig reports whether err needs an operator, so that a retry does not help.
 func IsConfig(err error) bool {
 	return isAny(err, configKinds)
 }
@@ -90,8 +89,8 @@ func isAny(err error, kinds []error) bool {
 	return false
 }
 
-// Error is one failed call to an HSM. It is for the operator's log; nothing of
-// it goes to the caller (requirement X6).
+// Error is one failed call to an HSM. It is for the operator's log. Nothing of it may reach the
+// caller (requirement X6).
 type Error struct {
 	HSM      string // name from the configuration; filled in by the Group
 	Op       string // what was to be done: "encrypt", "login", …
@@ -101,7 +100,7 @@ type Error struct {
 	Detail   string // what else helps the operator
 }
 
-// Error names the operation, the HSM, what happened and the CKR code.
+// Error names the HSM, the operation, what happened and the CKR code.
 func (e *Error) Error() string {
 	var b strings.Builder
 	if e.HSM != "" {
@@ -127,11 +126,11 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap gives the sentinel, for errors.Is.
+// Unwrap returns the sentinel, for errors.Is.
 func (e *Error) Unwrap() error { return e.Kind }
 
-// Timeout is the Kind of a call that ended because its context did: it is
-// ErrTimeout and the context's own error.
+// Timeout returns the Kind of a call that ended with its context: ErrTimeout and cause, the error
+// of the context.
 func Timeout(cause error) error { return &timeoutKind{cause} }
 
 type timeoutKind struct{ cause error }
@@ -140,7 +139,7 @@ func (t *timeoutKind) Error() string { return ErrTimeout.Error() }
 
 func (t *timeoutKind) Unwrap() []error { return []error{ErrTimeout, t.cause} }
 
-// CauseSuffix appends errors to a sentence, on one line.
+// CauseSuffix returns ": " and the errors on one line, or "" if there are none.
 func CauseSuffix(errs []error) string {
 	var b strings.Builder
 	separator := ": "
@@ -152,18 +151,18 @@ func CauseSuffix(errs []error) string {
 	return b.String()
 }
 
-// AllOf reports whether every fault is of one kind.
+// AllOf reports whether all errors are of one kind.
 func AllOf(faults []error, kind error) bool {
 	return !slices.ContainsFunc(faults, func(err error) bool { return !errors.Is(err, kind) })
 }
 
-// Causes puts errors into one text, so that their sentinels are no part of it.
+// Causes returns the errors on one line, without wrapping them.
 func Causes(errs []error) string {
 	return strings.TrimPrefix(CauseSuffix(errs), ": ")
 }
 
-// WithHSM fills in which HSM an error came from. It does so in a copy: the error
-// is the token's, which may have answered several calls with the same one.
+// WithHSM returns err with the name of the HSM. It changes a copy, because the token may have
+// returned the same error to several calls.
 func WithHSM(err error, by string) error {
 	e, ok := err.(*Error)
 	if !ok || e.HSM != "" {

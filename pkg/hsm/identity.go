@@ -1,7 +1,7 @@
 package hsm
 
-// Which key version a key object is, and which objects may have made a ciphertext
-// that names a version. This is the only place that knows: tokens and groups ask here.
+// The version of a key object, and which objects may have made a ciphertext that names a version.
+// Tokens and groups both use these functions.
 
 import (
 	"bytes"
@@ -9,21 +9,19 @@ import (
 	"slices"
 )
 
-// VersionRule says how the version of a key object is read from its CKA_ID. All HSMs
-// of a group share one rule. The zero value is VersionID4.
+// VersionRule says how to read the version of a key object from its CKA_ID. All HSMs of a group use
+// the same rule. The zero value is VersionID4.
 type VersionRule string
 
-// The rules.
+// The rules for versions.
 const (
-	// VersionID4: a CKA_ID of 4 bytes is the version, big-endian; without a CKA_ID the version is
-	// 0.
-	// Any other CKA_ID counts as version 0, and is doubtful.
+	// VersionID4 reads a CKA_ID of 4 bytes as a big-endian version. An object without a CKA_ID is
+	// version 0. Any other CKA_ID counts as version 0 and is doubtful.
 	VersionID4 VersionRule = "id4"
-	// VersionNumber: CKA_ID is a big-endian number of any length; without a CKA_ID the version is
-	// 0.
-	// A number that does not fit 4 bytes counts as version 0, and is doubtful.
+	// VersionNumber reads a CKA_ID of any length as a big-endian number. An object without a CKA_ID
+	// is version 0. A number that does not fit in 4 bytes counts as version 0 and is doubtful.
 	VersionNumber VersionRule = "id"
-	// VersionNone: CKA_ID says nothing; every object is version 0.
+	// VersionNone ignores CKA_ID: every object is version 0.
 	VersionNone VersionRule = "none"
 )
 
@@ -32,12 +30,10 @@ func VersionRules() []VersionRule {
 	return []VersionRule{VersionID4, VersionNumber, VersionNone}
 }
 
-// MaxTrialCandidates is how many objects of a label are tried for one ciphertext whose version
-// several
-// of them may have made.
+// MaxTrialCandidates is how many objects of a label are tried to decrypt one ciphertext.
 const MaxTrialCandidates = 16
 
-// Read gives the version of a CKA_ID, and false if the rule can only guess it.
+// Read returns the version of a CKA_ID, and false if the CKA_ID does not fit the rule.
 func (r VersionRule) Read(id []byte) (uint32, bool) {
 	if r == VersionNone {
 		return 0, true
@@ -59,13 +55,13 @@ func (r VersionRule) Read(id []byte) (uint32, bool) {
 	return 0, false
 }
 
-// ReadBy is the object with its version read by a rule. JSON does not carry the rule.
+// ReadBy returns the object with this version rule. JSON does not contain the rule.
 func (o Object) ReadBy(rule VersionRule) Object {
 	o.Rule = rule
 	return o
 }
 
-// ReadBy sets the rule of objects that belong to the caller.
+// ReadBy sets the rule in every object of the slice and returns the slice.
 func ReadBy(rule VersionRule, objects []Object) []Object {
 	for i := range objects {
 		objects[i].Rule = rule
@@ -73,25 +69,25 @@ func ReadBy(rule VersionRule, objects []Object) []Object {
 	return objects
 }
 
-// Version is the key version that CKA_ID holds by the object's rule (see ReadBy).
+// Version returns the version of the object by its rule (see ReadBy).
 func (o Object) Version() uint32 {
 	number, _ := o.Rule.Read(o.ID)
 	return number
 }
 
-// Doubtful reports whether the object's rule can only guess its version.
+// Doubtful reports whether the CKA_ID does not fit the rule.
 func (o Object) Doubtful() bool {
 	_, sure := o.Rule.Read(o.ID)
 	return !sure
 }
 
-// VersionID is the CKA_ID that an object of this version carries.
+// VersionID returns the CKA_ID of an object of this version, 4 bytes big-endian.
 func VersionID(version uint32) []byte {
 	return binary.BigEndian.AppendUint32(nil, version)
 }
 
-// hadVersion reports whether the object had a version by another rule: what was encrypted
-// before the rule changed names that one, and has to stay readable.
+// hadVersion reports whether the object has the version by another rule. Data encrypted before the
+// rule changed must stay readable.
 func (o Object) hadVersion(version uint32) bool {
 	for _, rule := range [...]VersionRule{VersionID4, VersionNumber} {
 		number, _ := rule.Read(o.ID)
@@ -102,15 +98,17 @@ func (o Object) hadVersion(version uint32) bool {
 	return false
 }
 
-// TrialCandidates gives the places in objects, all of one label, of the AES-256 keys that may have
-// made a
-// ciphertext of a version, the likeliest first:
+// TrialCandidates returns the indexes of the AES-256 objects that may have made a ciphertext of a
+// version, the most likely first:
 //
 //   - those that have the version by their rule;
-//   - those that have it by another rule, since the rule may have changed;
-//   - if there are none and the version is 0, all: the rule may have been VersionNone.
 //
-// Where there are several, only the tag of the ciphertext says which of them it was.
+//   - those that have it by another rule, because the rule may have changed;
+//
+//   - if there are none and the version is 0, all of them: the rule may have been VersionNone.
+//
+// The objects have the same label. If there are several candidates, only the tag of the ciphertext
+// tells which one made it.
 func TrialCandidates(objects []Object, version uint32) []int {
 	var exact, once, all []int
 	for i, o := range objects {

@@ -1,7 +1,7 @@
 package hsm
 
-// Labels are bytes (CKA_LABEL should be UTF-8, and is not always). JSON knows text only
-// and makes one label of two that are not, so that what is not text travels beside it.
+// Labels are bytes: CKA_LABEL should be UTF-8 and is not always. JSON would turn different invalid
+// labels into the same text, so the bytes of such a label are stored beside its text.
 
 import (
 	"encoding/json"
@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// ShowLabel is a label for tables and logs: as it is, or as a quoted Go string if there is
-// anything in it that does not print or that only looks like an escape.
+// ShowLabel returns a label for tables and logs: unchanged, or as a quoted Go string if it contains
+// characters that do not print or look like an escape.
 func ShowLabel(label string) string {
 	quoted := strconv.Quote(label)
 	if quoted == `"`+label+`"` {
@@ -20,7 +20,7 @@ func ShowLabel(label string) string {
 	return quoted
 }
 
-// ShowLabels is ShowLabel of each.
+// ShowLabels applies ShowLabel to each label.
 func ShowLabels(labels []string) []string {
 	shown := make([]string, len(labels))
 	for i, label := range labels {
@@ -29,7 +29,7 @@ func ShowLabels(labels []string) []string {
 	return shown
 }
 
-// EncodeLabel is a label in JSON: text, and the bytes if they are not that text.
+// EncodeLabel returns a label as text for JSON, and its bytes if the text does not contain them.
 func EncodeLabel(label string) (string, []byte) {
 	if utf8.ValidString(label) {
 		return label, nil
@@ -37,7 +37,7 @@ func EncodeLabel(label string) (string, []byte) {
 	return ShowLabel(label), []byte(label)
 }
 
-// DecodeLabel is the opposite of EncodeLabel.
+// DecodeLabel is the inverse of EncodeLabel.
 func DecodeLabel(text string, bytes []byte) string {
 	if len(bytes) > 0 {
 		return string(bytes)
@@ -45,14 +45,14 @@ func DecodeLabel(text string, bytes []byte) string {
 	return text
 }
 
-// StoredObject is an Object in JSON: between a worker and its parent, and in the state
-// directory. What earlier versions wrote reads as well.
+// StoredObject is the JSON of an Object, used between a worker and its parent and in the state
+// directory. It also reads the JSON of earlier versions.
 type StoredObject struct {
 	Object
 	LabelBytes []byte `json:"labelBytes,omitempty"` // if the label is not UTF-8
 }
 
-// StoreObjects prepares objects for JSON, with labels byte for byte.
+// StoreObjects converts objects for JSON, labels byte for byte.
 func StoreObjects(objects []Object) []StoredObject {
 	stored := make([]StoredObject, len(objects))
 	for i, o := range objects {
@@ -62,7 +62,7 @@ func StoreObjects(objects []Object) []StoredObject {
 	return stored
 }
 
-// RestoreObjects undoes storeObjects.
+// RestoreObjects is the inverse of StoreObjects.
 func RestoreObjects(stored []StoredObject) []Object {
 	objects := make([]Object, len(stored))
 	for i, s := range stored {
@@ -72,12 +72,12 @@ func RestoreObjects(stored []StoredObject) []Object {
 	return objects
 }
 
-// MarshalObjects writes objects as JSON, their labels byte for byte.
+// MarshalObjects returns objects as JSON, labels byte for byte.
 func MarshalObjects(objects []Object) ([]byte, error) {
 	return json.Marshal(StoreObjects(objects))
 }
 
-// UnmarshalObjects reads what MarshalObjects wrote.
+// UnmarshalObjects is the inverse of MarshalObjects.
 func UnmarshalObjects(data []byte) ([]Object, error) {
 	var stored []StoredObject
 	err := json.Unmarshal(data, &stored)

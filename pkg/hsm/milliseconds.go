@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// Milliseconds is a time span whose JSON is a number of milliseconds, such as 2.14. The names of
-// such fields end with Ms.
+// Milliseconds is a duration whose JSON is a number of milliseconds, such as 2.14. The names of
+// such JSON fields end with Ms.
 type Milliseconds time.Duration
 
-// String is that of time.Duration.
+// String formats the duration as time.Duration does.
 func (m Milliseconds) String() string { return time.Duration(m).String() }
 
-// MarshalJSON writes whole microseconds.
+// MarshalJSON writes milliseconds with a precision of one microsecond.
 func (m Milliseconds) MarshalJSON() ([]byte, error) {
 	return json.Marshal(float64(time.Duration(m).Microseconds()) / 1000)
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote.
+// UnmarshalJSON is the inverse of MarshalJSON.
 func (m *Milliseconds) UnmarshalJSON(text []byte) error {
 	var n float64
 	err := json.Unmarshal(text, &n)

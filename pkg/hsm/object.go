@@ -1,6 +1,6 @@
 package hsm
 
-// Key objects as a token lists them, and what the proxy reads out of them.
+// Key objects as a token lists them.
 
 import (
 	"bytes"
@@ -11,10 +11,10 @@ import (
 	"strconv"
 )
 
-// Usage is what a key object allows (CKA_ENCRYPT, CKA_DECRYPT, …).
+// Usage is the set of operations that a key object allows (CKA_ENCRYPT, CKA_DECRYPT, …).
 type Usage uint8
 
-// The usages that GetKeyMetadata can name (requirement K1), in its order.
+// The usages in the order of GetKeyMetadata (requirement K1).
 const (
 	CanEncrypt Usage = 1 << iota
 	CanDecrypt
@@ -40,7 +40,7 @@ type Object struct {
 	Label   string `json:"label"`        // CKA_LABEL
 	ID      []byte `json:"id,omitempty"` // CKA_ID as it stands on the token
 	Class   Class  `json:"class"`
-	KeyType string `json:"keyType"` // CKA_KEY_TYPE without "CKK_": AES, RSA, EC, …; a number in hex if unknown
+	KeyType string `json:"keyType"` // CKA_KEY_TYPE without "CKK_": AES, …; hex if unknown
 	Bits    int    `json:"bits"`    // key length; 0 if the token does not say
 	Usage   Usage  `json:"usage"`
 
@@ -50,9 +50,9 @@ type Object struct {
 	NeverExtractable bool `json:"neverExtractable"`
 	Local            bool `json:"local"` // generated on the token
 
-	// Unreadable is set for an object that the token lists and does not let us read. Label, ID and
-	// Class are then what could be read of it, and nothing else of the Object counts. It may be a
-	// key of its label, or of any label if that is empty, in any version (X7).
+	// Unreadable is set for an object that the token lists but does not let the proxy read. Label,
+	// ID and Class hold what could be read of it, and the other fields are not set. It may be a key
+	// of its label, or of any label if that is empty, in any version (X7).
 	Unreadable *Unreadable `json:"unreadable,omitempty"`
 
 	Rule VersionRule // how ID is read; see ReadBy
@@ -64,7 +64,7 @@ type Unreadable struct {
 	Code   CKR    `json:"code"`   // what C_GetAttributeValue answered
 }
 
-// DescribeUnreadable names an object that cannot be read, for an operator.
+// DescribeUnreadable describes an unreadable object for an operator.
 func (o Object) DescribeUnreadable() string {
 	class, label := "unknown class", "unknown label"
 	if name, ok := ClassNames[o.Class]; ok {
@@ -81,7 +81,7 @@ var ClassNames = map[Class]string{
 	SecretKey: "secret key", PublicKey: "public key", PrivateKey: "private key",
 }
 
-// SplitUnreadable splits a list into the objects that were read and those that could not be.
+// SplitUnreadable separates the objects that were read from those that could not be.
 func SplitUnreadable(list []Object) ([]Object, []Object) {
 	var unreadable []Object
 	for _, o := range list {
@@ -101,7 +101,7 @@ func SplitUnreadable(list []Object) ([]Object, []Object) {
 	return read, unreadable
 }
 
-// UnreadableError is the failure to use a key of which an object cannot be read.
+// UnreadableError returns the error for a key with an unreadable object.
 func UnreadableError(op string, o Object) *Error {
 	const detail = "the HSM lists an object labelled %q with handle %d and does not let it be read"
 	return &Error{
@@ -110,13 +110,13 @@ func UnreadableError(op string, o Object) *Error {
 	}
 }
 
-// IsAES256 reports whether the XKS API can use the key at all.
+// IsAES256 reports whether the object is an AES-256 key, the only kind that the XKS API can use.
 func (o Object) IsAES256() bool {
 	return o.Class == SecretKey && o.KeyType == "AES" && o.Bits == KeySize*8
 }
 
-// Spec is the keySpec of GetKeyMetadata (requirement K1): AES_256, AES_128,
-// RSA_2048, …; just the type where the token does not say the length.
+// Spec returns the keySpec of GetKeyMetadata (requirement K1): AES_256, AES_128, RSA_2048, …, or
+// only the type if the token does not report the length.
 func (o Object) Spec() string {
 	if o.Bits == 0 {
 		return o.KeyType
@@ -124,8 +124,8 @@ func (o Object) Spec() string {
 	return o.KeyType + "_" + strconv.Itoa(o.Bits)
 }
 
-// SortObjects puts the objects of one label in an order of its own, since a token
-// may list the same ones in another order each time.
+// SortObjects sorts the objects of one label in place and returns them. A token may list the same
+// objects in a different order each time.
 func SortObjects(objects []Object) []Object {
 	slices.SortFunc(objects, func(a, b Object) int {
 		return cmp.Or(
@@ -138,7 +138,7 @@ func SortObjects(objects []Object) []Object {
 	return objects
 }
 
-// SameObjects compares two lists in order.
+// SameObjects reports whether two lists have equal objects in the same order.
 func SameObjects(a, b []Object) bool {
 	return slices.EqualFunc(a, b, func(a, b Object) bool {
 		sameID := bytes.Equal(a.ID, b.ID)

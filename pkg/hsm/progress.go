@@ -1,7 +1,7 @@
 package hsm
 
-// Progress of a call that takes long, such as a listing of 10,000 keys over a network: many calls
-// into the module of which each is short. Who watches for hangs measures from the last progress.
+// Progress of a long call, such as a listing of 10,000 keys over a network, which makes many short
+// calls into the module. The hang timeout counts from the last progress.
 
 import (
 	"context"
@@ -9,13 +9,13 @@ import (
 
 type progressKey struct{}
 
-// WithProgress returns a context under which Keys and Find of a Token call report each time that
-// the HSM has answered. report must return at once and may be called often.
+// WithProgress returns a context with which Keys and Find of a Token call report after each answer
+// of the HSM. report must return at once and may be called often.
 func WithProgress(ctx context.Context, report func()) context.Context {
 	return context.WithValue(ctx, progressKey{}, report)
 }
 
-// Progress reports that the HSM has answered; it does nothing where nobody asked for that.
+// Progress calls the report function of the context, if there is one.
 func Progress(ctx context.Context) {
 	report, ok := ctx.Value(progressKey{}).(func())
 	if ok {

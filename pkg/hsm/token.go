@@ -1,13 +1,13 @@
-// Package hsm is the contract between the proxy and its HSMs: a Token is one HSM, with the errors,
-// key
-// objects and key references that its calls are about. Package group serves from several of them.
+// Package hsm is the contract between the proxy and its HSMs. A Token is one HSM; this package
+// defines its calls, errors, key objects and key references. Package group serves from several
+// tokens.
 package hsm
 
 import (
 	"context"
 )
 
-// Sizes of AES-GCM as the XKS Proxy API fixes them (requirements E2, D1).
+// Sizes of AES-GCM fixed by the XKS Proxy API (requirements E2, D1).
 const (
 	TagSize     = 16 // bytes; the only tag length the API allows
 	IVSize      = 12 // bytes; what the proxy makes itself
@@ -17,26 +17,24 @@ const (
 	MaxDataSize = 1 << 16
 )
 
-// KeyRef names the key material one operation uses: the CKA_LABEL of the key and
-// its version (see Object.Version). Handles are a token's own business: they
-// differ between HSMs and change when an HSM restarts.
+// KeyRef names the key of one operation: its CKA_LABEL and its version (see Object.Version).
+// PKCS#11 handles do not leave a Token: they differ between HSMs and change when an HSM restarts.
 type KeyRef struct {
 	Label   string
 	Version uint32
 }
 
-// Sealed is what AES-GCM encryption makes. len(Ciphertext) equals the length of
-// the plaintext (0 is legal), len(Tag) is TagSize, len(IV) is IVSize or
-// LongIVSize. The slices may share one backing array.
+// Sealed is the result of AES-GCM encryption. len(Ciphertext) equals the length of the plaintext,
+// which may be 0; len(Tag) is TagSize; len(IV) is IVSize or LongIVSize. The slices may share one
+// backing array.
 type Sealed struct {
 	IV         []byte
 	Ciphertext []byte
 	Tag        []byte
 }
 
-// Info describes a token as it described itself when it was logged in
-// (CK_TOKEN_INFO and CK_INFO, PKCS#11 2.40 sections 3.2 and 3.1). Strings are
-// trimmed of their padding.
+// Info is what a token reported at login (CK_TOKEN_INFO and CK_INFO, PKCS#11 2.40 sections 3.2 and
+// 3.1). Strings are trimmed of their padding.
 type Info struct {
 	Label           string `json:"label"`
 	Serial          string `json:"serial"`
@@ -48,84 +46,78 @@ type Info struct {
 	Sessions        int    `json:"sessions"`
 }
 
-// Token is one HSM, logged in, that encrypts and decrypts with keys which never
-// leave it. Methods may be called from many goroutines at once.
+// Token is one HSM, logged in. It encrypts and decrypts with keys that never leave it. It is safe
+// for concurrent use.
 //
-// Every error is, or wraps, an *Error, whose Kind is one of this package's
-// sentinels. The sentinels say who is to blame: ErrInvalidCiphertext, ErrRefusedCiphertext,
-// ErrUnprovenCiphertext, ErrKeyUsage, ErrKeyNotFound, ErrDuplicateKey, ErrTooLarge and ErrKeyFault
-// are faults of the request or of the keys and never count against this HSM; any other is a fault
-// of the HSM (see IsFault). Blame goes to the smallest thing that explains the failure (R7).
+// Every error is, or wraps, an *Error whose Kind is a sentinel of this package.
+// ErrInvalidCiphertext, ErrRefusedCiphertext, ErrUnprovenCiphertext, ErrKeyUsage, ErrKeyNotFound,
+// ErrDuplicateKey, ErrTooLarge and ErrKeyFault concern the request or the keys and never count
+// against this HSM. Every other error is a fault of the HSM (see IsFault). An error blames the
+// smallest part that explains the failure (R7).
 //
-// A call returns when it is done or when ctx is, whichever is first. PKCS#11
-// calls cannot be cancelled: after ctx ends the HSM may still do the work; its
-// result is dropped. Encrypt and Decrypt may therefore be repeated freely.
+// A call returns when it is done or when ctx ends. PKCS#11 calls cannot be cancelled: the HSM may
+// complete the work after ctx has ended, and its result is dropped. Encrypt and Decrypt may be
+// repeated freely.
 //
-// Implementations neither keep nor change the slices given, and hand over the
-// slices they return.
+// Implementations neither keep nor change the slices that they receive. The returned slices belong
+// to the caller.
 type Token interface {
-	// Encrypt seals plaintext with AES-256-GCM under a fresh IV that no caller
-	// chooses. len(aad) is at most MaxAADSize, len(plaintext) at most MaxDataSize.
+	// Encrypt encrypts with AES-256-GCM under a fresh IV that the caller cannot choose. len(aad) is
+	// at most MaxAADSize and len(plaintext) at most MaxDataSize.
 	Encrypt(ctx context.Context, key KeyRef, aad, plaintext []byte) (Sealed, error)
 
-	// Decrypt opens what Encrypt sealed, on this or any HSM with the same key. It
-	// returns ErrInvalidCiphertext, ErrRefusedCiphertext or ErrUnprovenCiphertext, by how sure
-	// it is, when tag, IV, AAD and ciphertext do not belong together; nothing of the plaintext
-	// is returned then.
+	// Decrypt decrypts what Encrypt returned on this or another HSM with the same key. If tag, IV,
+	// AAD and ciphertext do not belong together it returns no plaintext and, depending on the
+	// certainty, ErrInvalidCiphertext, ErrRefusedCiphertext or ErrUnprovenCiphertext.
 	Decrypt(ctx context.Context, key KeyRef, aad []byte, sealed Sealed) ([]byte, error)
 
-	// Keys lists all key objects on the token, in no order. It costs the HSM work
-	// that grows with their number and is for the background only. An empty list
-	// means that the token is present, logged in and really empty: a token that
-	// is away answers with a fault.
+	// Keys lists all key objects on the token, in any order. The cost grows with their number, so
+	// it is for background work. An empty list means that the token is present, logged in and
+	// empty. A token that is away returns a fault.
 	Keys(ctx context.Context) ([]Object, error)
 
-	// Find looks at the token, now, for all key objects with one CKA_LABEL. An
-	// empty list has the meaning it has in Keys.
+	// Find lists the key objects with one CKA_LABEL, asking the token now. An empty list means the
+	// same as in Keys.
 	Find(ctx context.Context, label string) ([]Object, error)
 
-	// Info returns what the token said of itself when it was last logged in; the
-	// zero Info if it never was.
+	// Info returns what the token reported at its last login, or the zero Info before the first.
 	Info() Info
 
-	// Close logs out, ends what the token holds and waits for that at most as
-	// long as ctx allows. Later calls of any method return ErrUnavailable.
+	// Close logs out, frees the resources of the token and waits for that until ctx ends. Later
+	// calls of any method return ErrUnavailable.
 	Close(ctx context.Context) error
 }
 
-// Supervised is a Token that knows more of itself than its calls tell. A Group uses
-// it where a token has it.
+// Supervised is implemented by tokens whose module runs in a process of its own. A Group uses it if
+// it is present.
 type Supervised interface {
-	// Changed gets a value when the token may have come or gone, so that it is probed at
-	// once. Each caller has a channel of its own, of capacity 1, until ctx ends: a token serves in
-	// several groups,
-	// and for a moment in the old and the new one of a name.
+	// Changed returns a channel that receives a value when the token may have come or gone, so that
+	// the caller probes it at once. Each call returns a channel of its own with capacity 1, which
+	// is used until ctx ends: several groups may share a token.
 	Changed(ctx context.Context) <-chan struct{}
 
-	// Suspect tells the token that a call has gone without an answer for longer than is
-	// usual. The token looks into it in the background and does what it can: a
-	// process that stands still is killed.
+	// Suspect reports that a call had no answer for longer than usual. The token checks its process
+	// in the background and kills one that hangs.
 	Suspect()
 
-	// Renew asks for a new process for the module, because every operation fails while the
-	// process lives. The first request is carried out at once, later ones after the usual
-	// back-off; one that comes while no process is ready changes nothing.
+	// Renew asks for a new process for the module, because every operation fails although the
+	// process lives. The first request is carried out at once, later ones after a backoff. It has
+	// no effect while no process is ready.
 	Renew(reason string)
 
-	// Incarnation counts the processes that have opened the token; 0: none has yet. It changes
-	// before the first call reaches a new process, and Info then describes what that one opened.
-	// It is asked twice for each request and must cost next to nothing.
+	// Incarnation returns the number of processes that have opened the token; 0 means none yet. It
+	// changes before the first call reaches a new process, and Info then describes the new token.
+	// It is called twice for each request and must be cheap.
 	Incarnation() uint64
 }
 
-// Queued is a Token that knows how many of its calls have no answer yet, those that nobody waits
-// for any more included: they take up sessions anyway. A Group uses it where a token has it, on
-// every request: it must cost next to nothing.
+// Queued is implemented by tokens that count their unanswered calls. Abandoned calls count as well,
+// because they still occupy sessions. A Group calls it on every request: it must be cheap.
 type Queued interface {
 	Waiting() int
 }
 
-// ModelText is the model with the versions of the hardware and the firmware.
+// ModelText returns the model with the versions of hardware and firmware.
 func (i Info) ModelText() string {
 	model := i.Model
 	if i.HardwareVersion != "" {

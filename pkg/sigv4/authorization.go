@@ -1,4 +1,4 @@
-// This file parses the Authorization header: strictly, over bytes, without copying.
+// This file parses the Authorization header: strictly, as bytes, without copying.
 
 package sigv4
 
@@ -15,7 +15,7 @@ const (
 	maxSignedHeaders = 64      // names in SignedHeaders; AWS KMS sends 2
 )
 
-// authorization is a well-formed Authorization header. Its strings are parts of the header's.
+// authorization is a well-formed Authorization header. Its strings are parts of the header.
 type authorization struct {
 	accessKeyID   string // 1 to 128 letters and digits; A6 is not enforced on the wire
 	date          string // 8 digits
@@ -26,7 +26,7 @@ type authorization struct {
 	signature     string // 64 lower-case hexadecimal digits
 }
 
-// String gives the header in the form that AWS's clients send. Parsing it gives the same
+// String returns the header in the form that AWS's clients send. Parsing it returns the same
 // authorization.
 func (a authorization) String() string {
 	return algorithm + " Credential=" + a.accessKeyID + "/" + a.date + "/" + a.region + "/" + a.service + "/" + a.terminator +
@@ -91,7 +91,8 @@ func parseAuthorization(value string) (authorization, *Failure) {
 		default:
 			return authorization{}, fail(
 				CauseMalformedAuthorization,
-				"the Authorization header has a parameter other than Credential, SignedHeaders and Signature",
+				"the Authorization header has a parameter other than Credential, SignedHeaders "+
+					"and Signature",
 			)
 		}
 		if content == "" || *field != "" {
@@ -127,7 +128,8 @@ func parseAuthorization(value string) (authorization, *Failure) {
 	return a, nil
 }
 
-// splitCredential takes the access key id and the scope apart; false if they are not well-formed.
+// splitCredential separates the access key id and the scope, and returns false if they are not
+// well-formed.
 func (a *authorization) splitCredential(credential string) bool {
 	var parts [5]string
 	more := true
@@ -149,7 +151,7 @@ func (a *authorization) splitCredential(credential string) bool {
 		all(a.terminator, isWord)
 }
 
-// checkSignedHeaders wants lower-case header names in ascending order without duplicates, among
+// checkSignedHeaders requires lower-case header names in ascending order without duplicates, among
 // them x-amz-date and host or :authority (A1).
 func checkSignedHeaders(list string) *Failure {
 	var host, date bool
@@ -189,7 +191,7 @@ func checkSignedHeaders(list string) *Failure {
 	return nil
 }
 
-// all tells whether every byte of s is of the class. A byte outside ASCII is of none.
+// all reports whether every byte of s is of the class. A byte outside ASCII is of none.
 func all(s string, class func(byte) bool) bool {
 	for i := range len(s) {
 		if !class(s[i]) {
@@ -207,7 +209,8 @@ func isAlphanumeric(c byte) bool {
 
 func isWord(c byte) bool { return isAlphanumeric(c) || c == '_' }
 
-// isLowerToken is a byte of an HTTP header name (RFC 9110 section 5.6.2), upper case excluded.
+// isLowerToken reports whether c may be in an HTTP header name (RFC 9110 section 5.6.2), upper case
+// excluded.
 func isLowerToken(c byte) bool {
 	return isDigit(c) || 'a' <= c && c <= 'z' || strings.IndexByte("-!#$%&'*+.^_`|~", c) >= 0
 }

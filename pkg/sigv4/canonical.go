@@ -1,4 +1,4 @@
-// This file writes the canonical request and the string to sign (AWS General Reference, tasks 1 and
+// This file builds the canonical request and the string to sign (AWS General Reference, tasks 1 and
 // 2).
 
 package sigv4
@@ -10,17 +10,17 @@ import (
 	"strings"
 )
 
-// Request is what a signature covers, as received.
+// Request is what a signature covers, as the server received it.
 type Request struct {
 	Method string
-	Path   string // raw: the bytes of the request target up to '?', not decoded, not cleaned
+	Path   string // the bytes of the request target up to '?', neither decoded nor cleaned
 	Query  string // raw, without '?'
 	Host   string // Host or :authority as received, port included
-	// Header is net/http's: canonical names, Host taken out. Values are looked at only if they are
-	// signed, apart from Authorization, X-Amz-Date and X-Amz-Content-Sha256.
+	// Header is that of net/http: canonical names, without Host. Verify reads only signed values,
+	// and Authorization, X-Amz-Date and X-Amz-Content-Sha256.
 	Header http.Header
-	// ContentLength is net/http's. It stands in for a signed content-length when the server took
-	// that header out; net/http leaves it in, on HTTP/1.1 and on HTTP/2.
+	// ContentLength is that of net/http. It replaces a signed content-length if the server removed
+	// that header. net/http keeps it, with HTTP/1.1 and HTTP/2.
 	ContentLength int64
 	Body          []byte // all of it
 }
@@ -52,7 +52,7 @@ func appendCanonicalRequest(
 	return append(dst, payloadHash...), nil
 }
 
-// appendStringToSign appends the string to sign for a canonical request of this SHA-256.
+// appendStringToSign appends the string to sign for a canonical request with this SHA-256.
 func appendStringToSign(
 	dst []byte, a *authorization, amzDate string, canonicalHash [32]byte,
 ) []byte {
@@ -90,7 +90,7 @@ func appendPath(dst []byte, path string, encode bool) []byte {
 	return dst
 }
 
-// isPlain is a byte that AWS's rule leaves as it is. The characters of the API's URIs are all plain
+// isPlain reports whether AWS's rule leaves c as it is. All characters of the API's URIs are plain
 // (U1, U3).
 func isPlain(c byte) bool {
 	return isAlphanumeric(c) || c == '-' || c == '.' || c == '_' || c == '~' || c == '/'
@@ -130,8 +130,8 @@ func appendHeader(dst []byte, r *Request, name string) ([]byte, *Failure) {
 	return dst, nil
 }
 
-// appendCanonicalName turns a lower-case name into net/http's form: X-Amz-Date. It spares the
-// allocation of http.CanonicalHeaderKey.
+// appendCanonicalName appends a lower-case name in net/http's form, such as X-Amz-Date. Unlike
+// http.CanonicalHeaderKey, it does not allocate.
 func appendCanonicalName(dst []byte, name string) []byte {
 	start := true
 	for i := range len(name) {

@@ -1,4 +1,4 @@
-// This file is what an operator configures about signatures, and its check.
+// This file has the configuration of signatures and its check.
 
 package sigv4
 
@@ -12,11 +12,11 @@ import (
 // DefaultService is the service in the credential scope of every XKS request (A1).
 const DefaultService = "kms-xks-proxy"
 
-// MaxSkew is how far a request's timestamp may be from our clock, either way (A3). It is all the
-// replay protection there is (A9), so configuration may narrow it but not widen it.
+// MaxSkew is how far a request's timestamp may be from this host's clock, in either direction (A3).
+// It is the only replay protection (A9), so a configuration may narrow it but not widen it.
 const MaxSkew = 5 * time.Minute
 
-// Config is what one key store accepts.
+// Config is what one key store accepts. It is valid if Validate returns nil.
 type Config struct {
 	Service     string        // in the credential scope; empty: DefaultService
 	Regions     []string      // accepted regions in the credential scope; empty: any
@@ -33,8 +33,7 @@ var (
 	ErrMaxSkew              = fmt.Errorf("clock skew must be between 0 and %s", MaxSkew)
 )
 
-// Validate reports the first fault, as one of the errors above or one of Credential.Validate,
-// wrapped.
+// Validate returns the first fault: one of the errors above or of Credential.Validate, wrapped.
 func (c Config) Validate() error {
 	if c.Service != "" && !isService(c.Service) {
 		return fmt.Errorf("%w: not %q", ErrService, excerpt(c.Service))

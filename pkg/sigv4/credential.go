@@ -1,5 +1,4 @@
-// This file is about one credential of a key store: its form, a fresh one, and keeping its secret
-// out of logs.
+// This file has the form of a credential, generates new ones, and keeps secrets out of logs.
 
 package sigv4
 

@@ -11,9 +11,12 @@ import (
 
 // Secrets that AWS has published, by their SHA-256, so that no scanner takes this file for a leak.
 var publishedSecrets = []string{
-	"c24a5b92186779bfedd245e6fcced1667c0144807594aec6fba13a1387df0780", // XKS specification, "XKS proxy configuration in AWS KMS console"
-	"b43087ec67de0c6750a7f6bf188bbc2212704544555121344b13b10a5a54b7a2", // XKS specification, Appendix D
-	"1446c69d231bb8bfd2a72443c9a31334d11916df4fd03eaacc33185e21eb0f4b", // the public test client's placeholder
+	// XKS specification, "XKS proxy configuration in AWS KMS console"
+	"c24a5b92186779bfedd245e6fcced1667c0144807594aec6fba13a1387df0780",
+	// XKS specification, Appendix D
+	"b43087ec67de0c6750a7f6bf188bbc2212704544555121344b13b10a5a54b7a2",
+	// the public test client's placeholder
+	"1446c69d231bb8bfd2a72443c9a31334d11916df4fd03eaacc33185e21eb0f4b",
 }
 
 // Guessable says, in a few words, why the secret looks easy to guess, or "" if it does not. It is a

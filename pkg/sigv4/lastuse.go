@@ -1,11 +1,12 @@
-// This file keeps when each credential was last used, so that an operator knows when a rotation is
-// over (A5).
+// This file records when each credential was last used, so that an operator knows when a rotation
+// is complete (A5).
 
 package sigv4
 
 import "time"
 
-// use records a successful verification. The load spares the cores a shared write on every request.
+// use records a successful verification. Loading first avoids a write to shared memory for every
+// request.
 func (a *account) use(now time.Time) {
 	seconds := now.Unix()
 	for before := a.lastUsed.Load(); before < seconds; before = a.lastUsed.Load() {
@@ -15,9 +16,9 @@ func (a *account) use(now time.Time) {
 	}
 }
 
-// LastUsed gives, for every access key id of the key store, when it last signed an accepted request
-// by our clock, to the second; the zero time if it did not since the Verifier was made (see
-// ShareLastUsed).
+// LastUsed returns for every access key id of the key store when it last signed an accepted
+// request, on this host's clock, to the second. The time is zero if it has not since the Verifier
+// was made (see ShareLastUsed).
 func (v *Verifier) LastUsed() map[string]time.Time {
 	times := make(map[string]time.Time, len(v.byID))
 	for id, account := range v.byID {
@@ -30,9 +31,9 @@ func (v *Verifier) LastUsed() map[string]time.Time {
 	return times
 }
 
-// ShareLastUsed shares the times of the credentials that are the same in old, when a reload
-// replaces it: a credential that is rotating out must not look as if it had never been used, and
-// what old still verifies meanwhile counts as well. It is for a Verifier that verifies nothing yet.
+// ShareLastUsed makes v and old record the last uses of their common credentials together. It is
+// for a reload that replaces old by v: a credential that is being rotated out must not look unused,
+// and old may still verify requests. Call it before the first Verify of v.
 func (v *Verifier) ShareLastUsed(old *Verifier) {
 	for id, account := range v.byID {
 		before, found := old.byID[id]

@@ -1,4 +1,4 @@
-// This file derives signing keys (AWS General Reference, task 3) and keeps those in use.
+// This file derives signing keys (AWS General Reference, task 3) and caches those in use.
 
 package sigv4
 
@@ -11,9 +11,10 @@ import (
 	"sync/atomic"
 )
 
-// signingKey computes HMAC-SHA256 under one derived key. Safe for concurrent use.
+// signingKey computes HMAC-SHA256 with one derived key. It is safe for concurrent use.
 type signingKey struct {
-	macs sync.Pool // of hash.Hash: keyed states, so that a request pays neither for keying nor for memory
+	// of hash.Hash: keyed states, so that a request pays neither for keying nor for memory
+	macs sync.Pool
 }
 
 func newSigningKey(key []byte) *signingKey {
@@ -29,7 +30,7 @@ func (k *signingKey) appendMAC(dst, message []byte) []byte {
 	return dst
 }
 
-// derive gives the key that signs for one secret, day, region and service.
+// derive returns the signing key of one secret, day, region and service.
 func derive(secret, date, region, service string) *signingKey {
 	key := []byte("AWS4" + secret)
 	for _, part := range [...]string{date, region, service, terminator} {
@@ -40,8 +41,8 @@ func derive(secret, date, region, service string) *signingKey {
 	return newSigningKey(key)
 }
 
-// maxCachedScopes bounds the cache: two days around midnight for every region that is likely to
-// call one key store.
+// maxCachedScopes limits the cache: two days around midnight for each region that is likely to call
+// one key store.
 const maxCachedScopes = 16
 
 // cachedScope holds, for one day and region, the signing key of every account, the dummy included:
@@ -51,15 +52,15 @@ type cachedScope struct {
 	keys         []*signingKey // by account.index
 }
 
-// keyCache holds the scopes in which a signature matched lately, the newest first. Only the holder
-// of a secret can put one in, so nobody else can flush it; when it is full the oldest goes. Reading
-// takes no lock.
+// keyCache holds the scopes of the latest matching signatures, the newest first. Only the holder of
+// a secret can add one, so nobody else can flush the cache. When it is full, the oldest scope is
+// removed. Reading takes no lock.
 type keyCache struct {
 	mu     sync.Mutex // held while writing
 	scopes atomic.Pointer[[]cachedScope]
 }
 
-// find gives the signing keys of a scope, or nil.
+// find returns the signing keys of a scope, or nil.
 func (c *keyCache) find(date, region string) []*signingKey {
 	scopes := c.scopes.Load()
 	if scopes == nil {
@@ -74,7 +75,7 @@ func (c *keyCache) find(date, region string) []*signingKey {
 	return nil
 }
 
-// add puts a scope in, with a key for each of the accounts.
+// add caches a scope with a key for each account.
 func (c *keyCache) add(accounts []*account, date, region, service string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -9,18 +9,16 @@ import (
 	"time"
 )
 
-// TestPublishedVectors covers A1, A2 and A4. Of the test suite these do not apply, because a
-// request of this kind is refused or cannot arrive: - get-vanilla-query-*,
-// get-vanilla-empty-query-key, get-vanilla-utf8-query, post-vanilla-query,
-// post-vanilla-empty-query-value: a query (U5); - get-relative, get-slash, get-slashes,
-// get-slash-dot-slash, get-slash-pointless-dot, "normalized": the path is taken raw (U5), so the
+// TestPublishedVectors covers A1, A2 and A4. These vectors of the test suite do not apply, because
+// such a request is refused or cannot arrive:
 //
-//	"unnormalized" ones are here;
+//   - get-vanilla-query-*, get-vanilla-empty-query-key, get-vanilla-utf8-query, post-vanilla-query,
+//     post-vanilla-empty-query-value: a query (U5);
+//   - get-relative, get-slash, get-slashes, get-slash-dot-slash, get-slash-pointless-dot,
+//     "normalized": the path is verified raw (U5), so the "unnormalized" ones are here;
+//   - get-space: a request target with a space is not HTTP (TestAppendPath has its encoding).
 //
-// - get-space: a request target with a space is no HTTP request (its encoding is in
-// TestAppendPath).
-//
-// get-header-value-multiline is there as net/http unfolds it: on one line.
+// get-header-value-multiline is here as net/http unfolds it: on one line.
 func TestPublishedVectors(t *testing.T) {
 	const (
 		emptyBody = ""

@@ -14,36 +14,39 @@ import (
 	"time"
 )
 
-// amzDateLayout is the form of x-amz-date.
+// amzDateLayout is the layout of x-amz-date.
 const amzDateLayout = "20060102T150405Z"
 
-// Identity says who signed.
+// Identity is who signed a request.
 type Identity struct {
 	AccessKeyID string
-	Region      string    // of the credential scope; not to be compared with the region in kmsKeyArn (A1)
-	Time        time.Time // of x-amz-date, UTC
+	// of the credential scope, which need not be that of kmsKeyArn (A1)
+	Region string
+	Time   time.Time // of x-amz-date, UTC
 }
 
-// account is a credential at work.
+// account is a credential at run time.
 type account struct {
-	index    int // in Verifier.accounts and cachedScope.keys
-	id       string
-	secret   func() string // a function, because package fmt prints unexported fields too
-	lastUsed *atomic.Int64 // Unix seconds; 0: never. Shared with the account of an older Verifier that it is the same as
+	index  int // in Verifier.accounts and cachedScope.keys
+	id     string
+	secret func() string // a function, because package fmt prints unexported fields too
+	// Unix seconds; 0: never. Shared with the account of an older Verifier that it is the same as
+	lastUsed *atomic.Int64
 }
 
-// Verifier verifies the requests to one key store. It does not change but for its cache of signing
-// keys and the times of last use. Safe for concurrent use.
+// Verifier verifies the requests to one key store. Only its cache of signing keys and the times of
+// last use change. It is safe for concurrent use.
 type Verifier struct {
-	service  string
-	regions  []string
-	maxSkew  time.Duration
-	accounts []*account          // the first is the dummy, which stands in for an unknown access key id (A4)
+	service string
+	regions []string
+	maxSkew time.Duration
+	// the first is the dummy, which stands in for an unknown access key id (A4)
+	accounts []*account
 	byID     map[string]*account // without the dummy
 	cache    keyCache
 }
 
-// New makes a Verifier; its error is one of Config.Validate.
+// New returns a Verifier. Its error is one of Config.Validate, wrapped.
 func New(c Config) (*Verifier, error) {
 	err := c.Validate()
 	if err != nil {
@@ -52,8 +55,8 @@ func New(c Config) (*Verifier, error) {
 	return newVerifier(c), nil
 }
 
-// newVerifier takes what Validate would refuse: AWS's published test vectors use an access key of
-// another form.
+// newVerifier accepts what Validate would refuse: AWS's published test vectors have an access key
+// of another form.
 func newVerifier(c Config) *Verifier {
 	v := &Verifier{
 		service: c.Service, regions: slices.Clone(c.Regions), maxSkew: c.MaxSkew,
@@ -66,15 +69,12 @@ func newVerifier(c Config) *Verifier {
 		v.maxSkew = MaxSkew
 	}
 	dummySecret := rand.Text() + rand.Text()
-	v.accounts = append(
-		v.accounts,
-		&account{secret: func() string { return dummySecret }, lastUsed: new(atomic.Int64)},
-	)
+	dummy := &account{secret: func() string { return dummySecret }, lastUsed: new(atomic.Int64)}
+	v.accounts = append(v.accounts, dummy)
 	for _, credential := range c.Credentials {
 		a := &account{
-			index: len(
-				v.accounts,
-			), id: credential.AccessKeyID, secret: func() string { return credential.SecretAccessKey },
+			index: len(v.accounts), id: credential.AccessKeyID,
+			secret:   func() string { return credential.SecretAccessKey },
 			lastUsed: new(atomic.Int64),
 		}
 		v.accounts = append(v.accounts, a)
@@ -83,8 +83,8 @@ func newVerifier(c Config) *Verifier {
 	return v
 }
 
-// Verify tells who signed the request, or why it is refused: every error is a *Failure. now is our
-// clock.
+// Verify returns who signed the request, or a *Failure that says why it is refused. now is the time
+// of this host's clock.
 //
 // The cheap checks, which depend on nothing secret, come first. From the access key id on, every
 // refused request costs the same whether the id is known or not (A4). A request that was accepted
@@ -116,7 +116,8 @@ func (v *Verifier) verify(r *Request, a *authorization, now time.Time) (Identity
 	if a.service != v.service || a.terminator != terminator {
 		return Identity{}, fail(
 			CauseWrongScope,
-			"the credential scope ends in %s/%s, not in %s/%s: the client signs for another service",
+			"the credential scope ends in %s/%s, not in %s/%s: the client signs for another "+
+				"service",
 			a.service, a.terminator, v.service, terminator,
 		)
 	}
@@ -140,11 +141,11 @@ func (v *Verifier) verify(r *Request, a *authorization, now time.Time) (Identity
 	return Identity{AccessKeyID: signer.id, Region: a.region, Time: signedAt}, nil
 }
 
-// isGraphic is a byte that can stand in a request line. Bytes outside ASCII can, in paths; they
-// name no API.
+// isGraphic reports whether c may be in a request line. Paths may contain bytes outside ASCII, but
+// no such path is one of the API's.
 func isGraphic(c byte) bool { return c > ' ' && c != 0x7f }
 
-// checkDate reads x-amz-date and holds it against the scope and our clock (A3).
+// checkDate compares x-amz-date with the scope and with this host's clock (A3).
 func (v *Verifier) checkDate(r *Request, a *authorization, now time.Time) (time.Time, *Failure) {
 	values := r.Header["X-Amz-Date"]
 	if len(values) == 0 {
@@ -177,7 +178,8 @@ func (v *Verifier) checkDate(r *Request, a *authorization, now time.Time) (time.
 	if age > v.maxSkew {
 		return time.Time{}, fail(
 			CauseClockSkew,
-			"the request was signed %s ago, more than %s: check this host's clock, or it is a replay",
+			"the request was signed %s ago, more than %s: check this host's clock, or it is a "+
+				"replay",
 			age, v.maxSkew,
 		)
 	}
@@ -202,14 +204,14 @@ type scratch struct {
 
 var scratches = sync.Pool{New: func() any { return &scratch{text: make([]byte, 0, 1024)} }}
 
-// free gives the scratch back, unless a huge header has blown it up.
+// free returns the scratch to the pool, unless a huge header has made it large.
 func (s *scratch) free() {
 	if cap(s.text) <= 64<<10 {
 		scratches.Put(s)
 	}
 }
 
-// checkSignature gives the account whose secret signed the request.
+// checkSignature returns the account whose secret signed the request.
 func (v *Verifier) checkSignature(r *Request, a *authorization, s *scratch) (*account, *Failure) {
 	bodyHash := sha256.Sum256(r.Body)
 	s.payloadHash = hex.AppendEncode(s.payloadHash[:0], bodyHash[:])
@@ -238,10 +240,10 @@ func (v *Verifier) checkSignature(r *Request, a *authorization, s *scratch) (*ac
 	if failure != nil {
 		return nil, failure
 	}
-	// Clients disagree about a path with bytes that AWS's rule encodes: the SDKs follow the rule,
-	// curl 7.88 signs the path as it is. Either is taken. The two agree on paths of plain
-	// characters, and only those can name an API or a key (U1, U3), so no request that gets
-	// anywhere can pass with the signature of another path.
+	// Clients treat bytes of a path that AWS's rule encodes in different ways: the SDKs follow the
+	// rule, curl 7.88 signs the path as it is. Both are accepted. They agree on paths of plain
+	// characters, and only those can name an API or a key (U1, U3). So no request that is served
+	// can pass with the signature of another path.
 	if !matches && !all(r.Path, isPlain) {
 		matches, failure = s.signatureMatches(r, a, key, false)
 		if failure != nil {
@@ -249,10 +251,12 @@ func (v *Verifier) checkSignature(r *Request, a *authorization, s *scratch) (*ac
 		}
 	}
 	if !known || !matches {
-		// One way to say both, at the same cost.
-		cause, reason := CauseSignatureMismatch, "the signature does not match: the client has another secret, or the request was changed on its way"
+		// Both are reported in one way, at the same cost.
+		cause, reason := CauseSignatureMismatch, "the signature does not match: the client has "+
+			"another secret, or the request was changed on its way"
 		if !known {
-			cause, reason = CauseUnknownAccessKey, "no credential of this key store has the access key id that the request names"
+			cause, reason = CauseUnknownAccessKey, "no credential of this key store has the "+
+				"access key id that the request names"
 		}
 		return nil, fail(
 			cause, "%s; host as received %q, signed headers %q", reason, excerpt(r.Host),
@@ -265,8 +269,7 @@ func (v *Verifier) checkSignature(r *Request, a *authorization, s *scratch) (*ac
 	return signer, nil
 }
 
-// signatureMatches computes the signature that the request should have and compares it in constant
-// time.
+// signatureMatches computes the signature of the request and compares it in constant time.
 func (s *scratch) signatureMatches(
 	r *Request, a *authorization, key *signingKey, encodePath bool,
 ) (bool, *Failure) {

@@ -1,7 +1,7 @@
 package xks
 
-// Who is in flight, and what becomes of a request when too much is: shedding (requirement R3) and
-// fairness among key stores.
+// Admission of authenticated requests: how many are in flight, which ones are shed when there are too
+// many (requirement R3), and fair shares among key stores.
 
 import (
 	"sync/atomic"
@@ -10,15 +10,16 @@ import (
 	"xks-proxy/pkg/hsm/group"
 )
 
-// rivals counts requests that compete for something: the whole proxy, or one HSM group.
+// sharedLoad counts the requests in flight that compete for something: the whole proxy, or one HSM
+// group.
 type sharedLoad struct {
 	inFlight  atomic.Int64
-	keyStores atomic.Int64 // that have a request in flight
+	keyStores atomic.Int64 // with a request in flight
 }
 
-// lane is the requests of one key store on their way to one HSM group. It outlives a reload, so
-// that what began before one and ends after it is counted in one place; a key store that is moved
-// to another group gets a new lane.
+// storeLoad counts the requests in flight from one key store to one HSM group. It outlives a reload,
+// so that a request that spans the reload is counted in one place. A key store that moves to another
+// group gets a new storeLoad.
 type storeLoad struct {
 	inFlight atomic.Int64
 	all      *sharedLoad // of the proxy
@@ -30,7 +31,7 @@ func newStoreLoad(all, group *sharedLoad, g *group.Group) *storeLoad {
 	return &storeLoad{all: all, group: group, resolver: g.NewResolver()}
 }
 
-// enter counts a request in; leave must follow.
+// enter counts a request as in flight. Each call needs a call of leave.
 func (l *storeLoad) enter() {
 	l.all.inFlight.Add(1)
 	l.group.inFlight.Add(1)
@@ -49,23 +50,24 @@ func (l *storeLoad) leave() {
 	l.all.inFlight.Add(-1)
 }
 
-// aboveFairShare reports whether a key store has more in flight than an equal share for each that
-// has any, and for one more: there must be room for the one that comes next.
-func (c *sharedLoad) aboveFairShare(mine int64) bool {
-	return mine*(c.keyStores.Load()+1) > c.inFlight.Load()
+// aboveFairShare reports whether a key store with mine requests in flight exceeds its fair share: an
+// equal part for each key store that has requests in flight, and for one more, so that the next one
+// finds room.
+func (l *sharedLoad) aboveFairShare(mine int64) bool {
+	return mine*(l.keyStores.Load()+1) > l.inFlight.Load()
 }
 
-// admit says whether there is room for an authenticated request that was just counted in: in the
-// whole proxy, of which the second half is for key stores that have no more than their share, and
-// within the quota of its key store.
+// admit returns the error of the first limit that an authenticated request exceeds, or nil. The
+// request is already counted as in flight. The second half of MaxInFlight is for key stores within
+// their fair share.
 func (x *exchange) admit() error {
 	store := x.store
 	l := store.load
-	most, all, mine := int64(x.config.MaxInFlight), l.all.inFlight.Load(), l.inFlight.Load()
+	limit, all, mine := int64(x.config.MaxInFlight), l.all.inFlight.Load(), l.inFlight.Load()
 	switch {
-	case all > most:
+	case all > limit:
 		return errOverMaxInFlight
-	case store.shared && 2*all > most && l.all.aboveFairShare(mine):
+	case store.shared && 2*all > limit && l.all.aboveFairShare(mine):
 		return errOverShare
 	case store.maxInFlight > 0 && mine > store.maxInFlight:
 		return errOverStoreInFlight
@@ -77,9 +79,9 @@ func (x *exchange) admit() error {
 	return nil
 }
 
-// timeQueued is how long the request has waited for us since its last byte was read, which is not a
-// fault of the client; 0 if that is not known. What comes meanwhile on the same connection,
-// pipelined or on another stream, can make it too little.
+// timeQueued returns how long the request has waited for the proxy since its last byte was read, or
+// 0 if that is not known. Later bytes on the same connection, pipelined or on another stream, make
+// the result too small.
 func (x *exchange) timeQueued() time.Duration {
 	if x.conn == nil {
 		return 0
@@ -87,26 +89,26 @@ func (x *exchange) timeQueued() time.Duration {
 	return x.conn.SinceLastRead()
 }
 
-// quotaEpoch is when the quotas' clock began.
+// quotaEpoch is the zero of the clock of quotas.
 var quotaEpoch = time.Now()
 
 func sinceEpoch() int64 { return int64(time.Since(quotaEpoch)) }
 
-// checkBacklog refuses a request that the HSMs cannot answer in time, before they are asked: calls
-// is how often they will be. It may wait for a session for MaxQueueTime, and half of that if its
-// key store has more than its share in flight, so that the line is never so long that another key
-// store finds no place in it.
+// checkBacklog refuses a request that the HSMs cannot answer in time, before it asks them. calls is
+// the number of HSM calls that the request needs. A request may wait for a session for MaxQueueTime,
+// or for half of that if its key store exceeds its fair share. So the queue is never too long for a
+// request of another key store.
 func (x *exchange) checkBacklog(calls int) error {
 	wait, answer := x.store.group.Backlog()
 	if wait == 0 {
 		return nil
 	}
-	most := x.config.MaxQueueTime
-	if wait > most {
+	limit := x.config.MaxQueueTime
+	if wait > limit {
 		return errOverBacklog
 	}
 	l := x.store.load
-	if x.store.shared && 2*wait > most && l.group.aboveFairShare(l.inFlight.Load()) {
+	if x.store.shared && 2*wait > limit && l.group.aboveFairShare(l.inFlight.Load()) {
 		return errOverBacklogShare
 	}
 	deadline, _ := x.ctx.Deadline()

@@ -1,8 +1,8 @@
 package xks
 
-// Secondary authorization (requirements Z1 to Z3): the policies of a key store say whether this
-// caller may use the key that was found. A denial says nothing of them on the wire (X6) and all of
-// them in the log.
+// Secondary authorization (requirements Z1 to Z3): the policies of a key store decide whether this
+// caller may use the key that was found. The reply to a denied request reveals nothing of the
+// policies (X6); the log line has all of it.
 
 import (
 	"errors"
@@ -12,15 +12,15 @@ import (
 	"xks-proxy/pkg/authz"
 )
 
-// authorize asks the policies of the key store. findKey calls it, for a key store that has some.
+// authorize evaluates the policies of the key store. findKey calls it if the key store has
+// policies.
 func (x *exchange) authorize() error {
 	store, m := x.store, x.fields.Metadata
 	decision := store.policies.Decide(store.mode, authz.Request{
-		Action: authz.Action(
-			x.op.name,
-		), KeyStore: store.name, KeyID: x.keyID, KeyLabel: x.key.Label, Owner: store.owner,
-		PrincipalARN: orEmpty(m.AWSPrincipalARN), KMSOperation: orEmpty(m.KMSOperation),
-		KMSKeyARN: m.KMSKeyARN, KMSViaService: m.KMSViaService, SourceVPC: m.AWSSourceVPC, SourceVPCE: m.AWSSourceVPCE,
+		Action: authz.Action(x.op.name), KeyStore: store.name, KeyID: x.keyID,
+		KeyLabel: x.key.Label, Owner: store.owner, PrincipalARN: orEmpty(m.AWSPrincipalARN),
+		KMSOperation: orEmpty(m.KMSOperation), KMSKeyARN: m.KMSKeyARN,
+		KMSViaService: m.KMSViaService, SourceVPC: m.AWSSourceVPC, SourceVPCE: m.AWSSourceVPCE,
 		AccessKeyID: x.identity.AccessKeyID, Region: x.identity.Region, Time: x.clock.start,
 	})
 	x.decision = &decision
@@ -33,7 +33,7 @@ func (x *exchange) authorize() error {
 	return nil
 }
 
-// orEmpty is for the fields that are required (metadata.go), and are never absent here.
+// orEmpty returns the text of a field that is required (metadata.go) and so never nil here.
 func orEmpty(s *string) string {
 	if s == nil {
 		return ""
@@ -41,13 +41,13 @@ func orEmpty(s *string) string {
 	return *s
 }
 
-// denied says that the policies did not permit the request, whether or not it went on.
+// denied reports whether the policies denied the request, in shadow mode too.
 func (x *exchange) denied() bool {
 	return x.decision != nil && (!x.decision.Allowed || x.decision.Shadow)
 }
 
-// appendDecision names the policies that decided, where a denial can be fixed (Z2), and what the
-// log lacks otherwise for asking again.
+// appendDecision appends the policies that decided, so that an operator can correct a denial (Z2),
+// and what else is needed to evaluate the request again.
 func (x *exchange) appendDecision(fields []zap.Field) []zap.Field {
 	d := x.decision
 	if d == nil {
@@ -75,7 +75,7 @@ func (x *exchange) appendDecision(fields []zap.Field) []zap.Field {
 	return fields
 }
 
-// places are the files and lines of policies.
+// places returns the files and lines of policies.
 func (x *exchange) places(ids []string) []string {
 	list := make([]string, 0, len(ids))
 	for _, id := range ids {
@@ -86,7 +86,7 @@ func (x *exchange) places(ids []string) []string {
 
 const maxLoggedPolicies = 16 // of one decision: ten thousand may match
 
-// bounded is as much of a list of texts as a log line bears.
+// bounded returns the first texts of a list, shortened for a log line.
 func bounded(list []string) []string {
 	n := min(len(list), maxLoggedPolicies)
 	short := make([]string, 0, n+1)

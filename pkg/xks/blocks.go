@@ -1,30 +1,31 @@
 package xks
 
-// The kill switch: what an operator has blocked, in effect for the next request, whatever the
-// configuration says and across its reloads. A request that an HSM is at work for when the block
-// comes is answered as a blocked one, too: nothing that was decrypted leaves after the block.
+// The kill switch: what an operator has blocked. It takes effect with the next request, whatever
+// the configuration says, and outlives reloads. If the block comes while an HSM works on a request,
+// the answer is that of a blocked one: no plaintext leaves after the block.
 
 import (
 	"errors"
 )
 
-// Blocks is what is blocked. It does not change once it is given to SetBlocks.
+// Blocks is what is blocked. Do not change it after a call of SetBlocks.
 type Blocks struct {
-	// KeyStores are named or given by their URIPath: every API answers InvalidStateException (X5).
+	// KeyStores holds names or URIPaths. Every API of these answers InvalidStateException (X5).
 	KeyStores map[string]bool
-	// Keys: Encrypt and Decrypt answer InvalidStateException, GetKeyMetadata DISABLED (K2, X5).
+	// Keys holds single keys. Encrypt and Decrypt answer InvalidStateException, GetKeyMetadata
+	// answers DISABLED (K2, X5).
 	Keys map[BlockedKey]bool
 }
 
-// BlockedKey is a key of one key store, by its external key id, or of all of them, by its
+// BlockedKey is a key of one key store, by its external key id, or a key of all key stores, by its
 // CKA_LABEL.
 type BlockedKey struct {
 	KeyStore string // its name or URIPath; "": Key is a CKA_LABEL
 	Key      string
 }
 
-// blocks reports whether a key store is blocked as a whole, by its name or its path: a path begins
-// with a slash, and no name does.
+// blocks reports whether a key store is blocked as a whole, by its name or its path. A path begins
+// with a slash, and a name does not.
 func (b *Blocks) blocks(s *keyStore) bool { return b.KeyStores[s.name] || b.KeyStores[s.uriPath] }
 
 func (b *Blocks) blocksKey(s *keyStore, keyID, label string) bool {
@@ -32,8 +33,7 @@ func (b *Blocks) blocksKey(s *keyStore, keyID, label string) bool {
 		b.Keys[BlockedKey{"", label}]
 }
 
-// SetBlocks applies blocks: to requests that come, and for those whose answer is not yet
-// being written.
+// SetBlocks replaces the blocks. They apply to every request whose answer is not yet being written.
 func (h *Handler) SetBlocks(b Blocks) {
 	if len(b.KeyStores) == 0 && len(b.Keys) == 0 {
 		h.blocks.Store(nil)
@@ -42,7 +42,7 @@ func (h *Handler) SetBlocks(b Blocks) {
 	h.blocks.Store(&b)
 }
 
-// storeBlocked says whether the key store is blocked, and by what.
+// storeBlocked returns an error if the key store is blocked, with what blocks it as the cause.
 func (x *exchange) storeBlocked() error {
 	if x.store.blocked {
 		return errStoreOff
@@ -54,8 +54,8 @@ func (x *exchange) storeBlocked() error {
 	return nil
 }
 
-// keyBlocked says whether the key that was found is disabled, or by now its key store blocked, and
-// by what.
+// keyBlocked returns an error if the key that was found is disabled or blocked, or its key store is
+// blocked, with what blocks it as the cause.
 func (x *exchange) keyBlocked() error {
 	if x.store.disabled[x.keyID] {
 		return errKeyOff
@@ -73,7 +73,7 @@ func (x *exchange) keyBlocked() error {
 	return nil
 }
 
-// blockedMeanwhile is asked when there is an answer: whether it may still leave.
+// blockedMeanwhile returns an error if a block since the start of the request forbids its answer.
 func (x *exchange) blockedMeanwhile() error {
 	if x.handler.blocks.Load() == nil {
 		return nil
@@ -84,7 +84,7 @@ func (x *exchange) blockedMeanwhile() error {
 	return x.storeBlocked()
 }
 
-// What the log says of who blocked; the caller hears one text.
+// The causes tell the log what blocks; the caller sees one text.
 var (
 	errStoreOff = failure(
 		invalidState,

@@ -1,7 +1,7 @@
 package xks
 
-// The body of a request in memory: read in bounded time and space, before anything is known of who
-// sends it (requirements U9, U13, R3).
+// The body of a request, read in bounded time and space before anything is known about the client
+// (requirements U9, U13, R3).
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"sync"
 )
 
-// body is a request's body in memory, in a buffer that is used again.
+// body is a request's body, in a buffer that is reused.
 type body struct {
 	bytes    []byte
 	reserved int64
@@ -25,18 +25,18 @@ const (
 	keptBody  = 64 << 10 // larger buffers are not kept
 )
 
-// readInTime ends the reading of the body at the request's deadline: Body.Read knows no context.
-// net/http itself lifts the deadline when the body has been read.
+// readInTime limits the reading of the body to the request's deadline, because Body.Read has no
+// context. net/http removes the deadline once the body has been read.
 func (x *exchange) readInTime(w http.ResponseWriter) {
 	if x.request.ContentLength == 0 {
 		return
 	}
-	// Only a writer that is not a connection, as in tests, cannot.
+	// It fails for a writer without a connection only, as in tests.
 	_ = http.NewResponseController(w).SetReadDeadline(x.clock.deadline)
 }
 
-// readBody reads the body, at most MaxBody bytes of it. Memory grows with what has arrived, never
-// with what was announced.
+// readBody reads the body, at most MaxBody bytes. Memory grows with what has arrived, not with what
+// Content-Length announces.
 func (x *exchange) readBody() error {
 	limit := x.config.MaxBody
 	if x.request.ContentLength > int64(limit) {

@@ -1,6 +1,5 @@
-// Package xks is the AWS KMS External Key Store Proxy API, version 1: the router, the life of one
-// request, the four operations, their wire types and errors, and the key stores they are served
-// from.
+// Package xks implements the AWS KMS External Key Store Proxy API, version 1: the router, the life
+// of one request, the four operations, their wire types and errors, and the key stores.
 //
 // Requirement numbers (U1, A8, …) are those of docs/conformance.md.
 package xks
@@ -27,68 +26,71 @@ const Service = "kms-xks-proxy"
 // KeyIDPlaceholder stands for the external key id in KeyStoreConfig.Label.
 const KeyIDPlaceholder = "{key_id}"
 
-// Config says what is served and within which limits. Zero values mean the defaults named here.
+// Config is what a Handler serves and within which limits. A zero value means the default.
 type Config struct {
-	Budget             time.Duration // for one request, from its first byte; default 200 ms (U13)
-	FirstRequestBudget time.Duration // for the first request of a connection, from accept; default 180 ms (U13)
+	Budget time.Duration // for one request, from its first byte; default 200 ms (U13)
+	// for the first request of a connection, from accept; default 180 ms (U13)
+	FirstRequestBudget time.Duration
 
-	MaxBody     int   // bytes of a request body; default 131072, at least 65536 (U9)
-	MaxData     int   // bytes of plaintext or ciphertext; default 8192, at least 4300 (U9)
-	MaxAAD      int   // bytes of additionalAuthenticatedData; default and at most 65535, at least 8192 (U9, E3)
-	MaxInFlight int   // authenticated requests at once, beyond which they are shed (R3); default 1024
+	MaxBody int // bytes of a request body; default 131072, at least 65536 (U9)
+	MaxData int // bytes of plaintext or ciphertext; default 8192, at least 4300 (U9)
+	// bytes of additionalAuthenticatedData; default and at most 65535, at least 8192 (U9, E3)
+	MaxAAD int
+	// authenticated requests at once, beyond which they are shed (R3); default 1024
+	MaxInFlight int
 	MaxBodies   int64 // bytes of all request bodies in memory at once (R3); default 256 MiB
 
 	FleetSize int    // xksProxyFleetSize; default 1 (H1)
 	Vendor    string // xksProxyVendor; default "xks-proxy"
 	Model     string // xksProxyModel: product and version; default "xks-proxy"
 
-	// MaxQueueTime is how long a request may have waited for us when its work begins, and for an
-	// HSM's session then; beyond it is shed (R3). The second half of the wait for a session, and of
-	// MaxInFlight, is for key stores that have no more than their share in flight, if there are
-	// several. Default 100 ms.
+	// MaxQueueTime is how long a request may have waited for the proxy when its work begins, and
+	// how long it may wait for a session of an HSM. A request that exceeds it is shed (R3). With
+	// several key stores, the second half of the wait for a session, and of MaxInFlight, is for key
+	// stores within their fair share of the requests in flight. Default 100 ms.
 	MaxQueueTime time.Duration
 
 	KeyStores []KeyStoreConfig
 	Log       *zap.Logger
 
-	// UnauthenticatedLog gives the log for the line about a request that nobody has authenticated.
-	// reason is why it was refused: a sigv4.Cause or the name of an error, some 30 texts in all. If
-	// it gives nil, the request has no line. Default: Log, for each.
+	// UnauthenticatedLog returns the log for the line about a request that was not authenticated.
+	// reason is why it was refused, in one of some 30 texts: a sigv4.Cause or the name of an error.
+	// If it returns nil, the request has no line. Default: Log, for each reason.
 	UnauthenticatedLog func(reason string) *zap.Logger
 }
 
-// KeyStoreConfig is one key store: what KMS knows as one XksProxyUriPath.
+// KeyStoreConfig is one key store: what AWS KMS knows as one XksProxyUriPath.
 type KeyStoreConfig struct {
 	Name        string
 	PathPrefix  string   // "" or "/a/b"; see U1
-	Hosts       []string // under which it is served; none: any. Elsewhere its paths do not exist (U5)
+	Hosts       []string // that it is served under; none: any. Under others, 404 (U5)
 	Group       *group.Group
 	Regions     []string // SigV4 scope regions accepted; none: any (A1)
 	Credentials []sigv4.Credential
 
-	Labels   []string // path.Match patterns on CKA_LABEL: the keys that can be reached
+	Labels   []string // path.Match patterns on CKA_LABEL: the keys that it reaches
 	Label    string   // CKA_LABEL of an external key id; default "{key_id}"
-	Disabled []string // external key ids that answer DISABLED (K2, X5)
+	Disabled []string // external key ids with the status DISABLED (K2, X5)
 	Blocked  bool     // every API answers InvalidStateException (X5)
 
-	// VerifyOnSame has a new ciphertext that carries an integrity value verified (E4) by the HSM
-	// that made it, not by an equal one: half the dependence between HSMs, and two that hold
-	// different keys are not noticed by it.
+	// VerifyOnSame has the HSM that made a new ciphertext with an integrity value verify it (E4),
+	// instead of an equal HSM. That halves the dependence between HSMs, but does not notice two
+	// HSMs that hold different keys.
 	VerifyOnSame bool
 
-	Policies   *authz.Policies // who may use the keys (Z1); nil: whoever KMS lets
+	Policies   *authz.Policies // who may use the keys (Z1); nil: AWS KMS alone decides
 	PolicyMode authz.Mode      // default authz.ModeEnforce
 	Owner      string          // for policies: resource.owner
 
 	Quota Quota
 }
 
-// Quota is how much of the proxy one key store may use; what is beyond is ThrottlingException. Zero
-// rates are no limit. GetHealthStatus does not count (H3).
+// Quota limits what one key store may use. A request beyond it is answered with
+// ThrottlingException. A rate of 0 is no limit. GetHealthStatus does not count (H3).
 type Quota struct {
-	Rate        int // authenticated requests a second, in the long run
+	Rate        int // authenticated requests a second, on average
 	Burst       int // at once; 0: a second's worth
-	KeyRate     int // the same for each single key
+	KeyRate     int // Rate and Burst of each single key
 	KeyBurst    int
 	MaxInFlight int // 0: only Config.MaxInFlight
 }
@@ -105,7 +107,7 @@ const (
 	minMaxBody = 64 << 10
 	minMaxData = 4300
 	minMaxAAD  = 8192
-	maxAAD     = 1<<16 - 1 // what the two-byte length of E3 can say
+	maxAAD     = 1<<16 - 1 // the largest length that the two bytes of E3 hold
 
 	maxQuota = 1_000_000 // requests, a second or at once
 
@@ -148,7 +150,8 @@ func setDefault[T comparable](value *T, def T) {
 	}
 }
 
-// Validate reports everything that is wrong with the configuration, defaults applied.
+// Validate returns an error that joins everything wrong with the configuration, with the defaults
+// applied, or nil.
 func (c Config) Validate() error {
 	c = c.withDefaults()
 	var errs []error
@@ -234,14 +237,9 @@ func (c KeyStoreConfig) validate() error {
 		}
 	}
 	for _, host := range c.Hosts {
-		if host == "" ||
-			strings.ContainsFunc(
-				host, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' || r == '/' },
-			) {
-			fail(
-				"host %q is not a host name: it is given without scheme, port and path, in ASCII",
-				host,
-			)
+		if !isHostName(host) {
+			fail("host %q is not a host name: "+
+				"it is given without scheme, port and path, in ASCII", host)
 		}
 	}
 	if q := c.Quota; q.Rate < 0 || q.Burst < 0 || q.KeyRate < 0 || q.KeyBurst < 0 ||
@@ -263,24 +261,31 @@ func (c KeyStoreConfig) validate() error {
 	return errors.Join(errs...)
 }
 
-// CheckPathPrefix reports whether AWS would take the prefix as part of an XksProxyUriPath
-// (requirement U1).
+func isHostName(host string) bool {
+	isOther := func(r rune) bool { return r <= ' ' || r > '~' || r == ':' || r == '/' }
+	return host != "" && !strings.ContainsFunc(host, isOther)
+}
+
+// CheckPathPrefix returns an error if AWS would not accept the prefix as part of an XksProxyUriPath
+// (requirement U1), or if requests below it would be refused (U5).
 func CheckPathPrefix(prefix string) error {
 	full := prefix + apiPath
 	if len(full) < minURIPath || len(full) > maxURIPath || !uriPath.MatchString(full) {
 		return fmt.Errorf(
-			"path prefix %q makes the XksProxyUriPath %q, which is not %d to %d characters of the form %s",
+			"path prefix %q makes the XksProxyUriPath %q, which is not %d to %d characters of "+
+				"the form %s",
 			prefix, full, minURIPath, maxURIPath, uriPath,
 		)
 	}
 	if strings.Contains(full, "//") {
 		return fmt.Errorf(
-			"path prefix %q has an empty segment: AWS would take it, but requests to such paths are refused (U5)",
+			"path prefix %q has an empty segment: AWS would take it, but requests to such paths "+
+				"are refused (U5)",
 			prefix,
 		)
 	}
 	return nil
 }
 
-// URIPath is the XksProxyUriPath of a prefix.
+// URIPath returns the XksProxyUriPath of a path prefix.
 func URIPath(prefix string) string { return prefix + apiPath }

@@ -9,14 +9,15 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// checkDecrypt is about the request alone; no key is looked at.
+// checkDecrypt checks the request alone, without its key.
 func (x *exchange) checkDecrypt() error {
 	f := x.fields
 	for _, field := range [...]struct {
 		name  string
 		value []byte
 	}{
-		{"ciphertext", f.Ciphertext}, {"initializationVector", f.InitializationVector}, {"authenticationTag", f.AuthenticationTag},
+		{"ciphertext", f.Ciphertext}, {"initializationVector", f.InitializationVector},
+		{"authenticationTag", f.AuthenticationTag},
 	} {
 		if field.value == nil {
 			return missing(field.name)
@@ -64,12 +65,12 @@ func (x *exchange) decrypt() (response, error) {
 	return &decryptResponse{plaintext: plaintext}, nil
 }
 
-// findVersion reads the key version out of the ciphertext's metadata and makes sure that it is on
-// some HSM. One that is on none never made this ciphertext (requirement D2); one that may be on an
-// HSM that is away is another matter (X7).
+// findVersion reads the key version from the ciphertext's metadata and checks that some HSM has it.
+// A version on no HSM never made this ciphertext (requirement D2). A version that may be on an
+// unreachable HSM gives another error (X7).
 func (x *exchange) findVersion() error {
 	if err := x.key.CheckDecryptAny(); err != nil {
-		return err // the answer is about the key's usage, not about the ciphertext
+		return err // the error is about the key's usage, not about the ciphertext
 	}
 	version, err := keyVersionOf(x.fields.CiphertextMetadata)
 	if err != nil {
@@ -87,7 +88,7 @@ func (x *exchange) findVersion() error {
 	return nil
 }
 
-// checkLengths is requirement D2: lengths that no answer of ours ever had.
+// checkLengths refuses lengths that no ciphertext of this proxy has (requirement D2).
 func checkLengths(f *request) error {
 	if n := len(f.InitializationVector); n != hsm.IVSize && n != hsm.LongIVSize {
 		return badCiphertext(fmt.Errorf("an initialization vector of %d bytes", n))

@@ -14,7 +14,7 @@ const (
 	algorithmSHA256 = "SHA_256"
 )
 
-// checkEncrypt is about the request alone; no key is looked at.
+// checkEncrypt checks the request alone, without its key.
 func (x *exchange) checkEncrypt() error {
 	f := x.fields
 	if f.Plaintext == nil {
@@ -58,7 +58,7 @@ func (x *exchange) encrypt() (response, error) {
 	return x.encryptVerified()
 }
 
-// encryptOnce makes one ciphertext.
+// encryptOnce returns a new ciphertext.
 func (x *exchange) encryptOnce() (response, error) {
 	sealed, trace, err := x.store.group.Encrypt(
 		x.ctx, x.keyRef(), x.framedAAD(), x.fields.Plaintext,
@@ -71,8 +71,8 @@ func (x *exchange) encryptOnce() (response, error) {
 	return x.sealedAnswer(sealed), nil
 }
 
-// encryptVerified answers only what was seen to decrypt (requirement E4). The integrity value is
-// computed before that, over the very bytes that are decrypted.
+// encryptVerified returns a new ciphertext only after it was decrypted again (requirement E4). It
+// computes the integrity value before that, over the bytes that are decrypted.
 func (x *exchange) encryptVerified() (response, error) {
 	answer, trace, err := group.EncryptVerified(
 		x.ctx,
@@ -104,7 +104,8 @@ func (x *exchange) encryptVerified() (response, error) {
 
 func (x *exchange) sealedAnswer(sealed hsm.Sealed) *encryptResponse {
 	return &encryptResponse{
-		ciphertext: sealed.Ciphertext, metadata: ciphertextMetadata(x.version), iv: sealed.IV, tag: sealed.Tag,
+		ciphertext: sealed.Ciphertext, metadata: ciphertextMetadata(x.version), iv: sealed.IV,
+		tag: sealed.Tag,
 	}
 }
 
@@ -112,7 +113,7 @@ func (x *exchange) framedAAD() []byte {
 	return frameAAD(x.fields.AAD, ciphertextMetadata(x.version))
 }
 
-// changedMeanwhile is about a key whose version was deleted just now (X7).
+// changedMeanwhile maps the error for a key whose version was just deleted (X7).
 func (x *exchange) changedMeanwhile(err error) error {
 	if errors.Is(err, hsm.ErrKeyNotFound) && x.keyExists() {
 		return failure(internal, "The external key has changed.", err)
@@ -124,7 +125,8 @@ func (x *exchange) keyRef() hsm.KeyRef {
 	return hsm.KeyRef{Label: x.key.Label, Version: x.version}
 }
 
-// checkAlgorithm is requirement E1: absent is a ValidationException, unknown is not.
+// checkAlgorithm returns a ValidationException if the algorithm is absent, and an
+// UnsupportedOperationException if it is another one (requirement E1).
 func (x *exchange) checkAlgorithm() error {
 	switch algorithm := x.fields.EncryptionAlgorithm; {
 	case algorithm == nil:
@@ -135,7 +137,7 @@ func (x *exchange) checkAlgorithm() error {
 	return nil
 }
 
-// checkSizes is requirement U9.
+// checkSizes returns an error if plaintext, ciphertext or AAD are too long (requirement U9).
 func (x *exchange) checkSizes(data []byte) error {
 	if len(data) > x.config.MaxData {
 		return failure(

@@ -1,7 +1,6 @@
 package xks
 
-// The errors of the API: one table of names, one function that turns what went wrong below into one
-// of them.
+// The errors of the API: one table of names, and one function that maps errors from below to them.
 
 import (
 	"context"
@@ -48,8 +47,8 @@ var statusOf = map[errorName]int{
 	dependencyTimeout:    http.StatusServiceUnavailable,
 }
 
-// apiError is an error as KMS sees it. Its message is fixed text: nothing of the request, the HSMs
-// or the configuration is in it (requirement X6); the cause is for the log.
+// apiError is an error as AWS KMS sees it. Its message is fixed text that contains nothing of the
+// request, the HSMs or the configuration (requirement X6). The cause is for the log.
 type apiError struct {
 	name    errorName
 	message string
@@ -77,10 +76,10 @@ func failure(name errorName, message string, cause error) *apiError {
 	return &apiError{name: name, message: message, cause: cause}
 }
 
-// invalid is a ValidationException: the request is not what the API asks for.
+// invalid returns a ValidationException: the request does not have the form that the API demands.
 func invalid(message string) *apiError { return failure(validation, message, nil) }
 
-// The replies that more than one place gives.
+// Replies that several places give.
 var (
 	errNotAllowed = &apiError{
 		name: unsupported, status: http.StatusMethodNotAllowed,
@@ -95,8 +94,8 @@ var (
 	)
 )
 
-// apiErrorOf is the one place where an error from below gets its name on the wire. The name decides
-// what KMS tells its caller and whether it tries again (requirement X7).
+// apiErrorOf maps an error from below to its name on the wire. It is the only place that does. The
+// name decides what KMS reports to its caller and whether KMS tries again (requirement X7).
 func apiErrorOf(err error) *apiError {
 	var api *apiError
 	var auth *sigv4.Failure
@@ -132,8 +131,8 @@ func apiErrorOf(err error) *apiError {
 	return failure(internal, "The external key manager could not serve the request.", err)
 }
 
-// allowed keeps an operation to the errors that the API gives it (requirements X3, X4); any other
-// is a fault of ours.
+// allowed returns e if the API lets the operation return it (requirements X3, X4), and otherwise an
+// InternalException: any other error is a bug.
 func (op *operation) allowed(e *apiError) *apiError {
 	if op == nil || op.errors[e.name] {
 		return e
@@ -141,8 +140,8 @@ func (op *operation) allowed(e *apiError) *apiError {
 	return failure(internal, "The request could not be served.", e)
 }
 
-// reasonOf is why a request was refused, in one of few words: the cause of a failed
-// authentication, or the name of the error. "ok" for one that was not.
+// reasonOf returns why a request was refused, in one of some 30 texts: the cause of a failed
+// authentication, or the name of the error. It returns "ok" for a request that was served.
 func reasonOf(failed *apiError) string {
 	var auth *sigv4.Failure
 	switch {

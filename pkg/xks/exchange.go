@@ -1,7 +1,7 @@
 package xks
 
-// The life of one request, from its first byte to its log line. One exchange travels through the
-// house; its end is the only place that writes a reply and the only place that writes a log line.
+// The life of one request, from its first byte to its log line. end is the only place that writes a
+// reply and the only place that writes a log line.
 
 import (
 	"context"
@@ -21,14 +21,14 @@ import (
 	"xks-proxy/pkg/xks/listener"
 )
 
-// exchange is one request and all that became of it.
+// exchange is one request and everything known about it.
 type exchange struct {
 	handler *Handler
-	config  *Config // of the one state this request sees
+	config  *Config // of the state that serves this request
 	request *http.Request
 	ctx     context.Context // ends at the deadline
 	cancel  context.CancelFunc
-	conn    *listener.Conn // nil: not known
+	conn    *listener.Conn // nil if it is not known
 	clock   clock
 	queued  time.Duration // see timeQueued
 	target                // what the path names
@@ -37,21 +37,21 @@ type exchange struct {
 	identity  sigv4.Identity
 	fields    *request
 	key       *catalogue.Key
-	decision  *authz.Decision // nil: no policy was asked
+	decision  *authz.Decision // nil if no policy was evaluated
 	version   uint32
-	hasKey    bool // version is meant
+	hasKey    bool // version is set
 	hsmCalls  hsmCalls
 	plaintext []byte // decrypted; cleared when it has been sent
 	panicked  any
 	stack     []byte
 }
 
-// hsmCalls is how the HSMs were asked, for the log line.
+// hsmCalls is how the HSMs were called, for the log line.
 type hsmCalls struct {
-	servedBy   string // made what was answered
+	servedBy   string // computed the answer
 	verifiedBy string // decrypted it again (E4)
 	attempts   int    // in all calls
-	hedges     int    // of these, made because another was slow
+	hedges     int    // of these, because another HSM was slow
 	faults     []error
 }
 
@@ -61,7 +61,7 @@ func (c *hsmCalls) add(t group.Trace) {
 	c.faults = append(c.faults, t.Faults...)
 }
 
-// target is what a path names: nothing at all for a 404.
+// target is what a path names. For a 404 it is empty.
 type target struct {
 	store *keyStore
 	op    *operation
@@ -78,14 +78,14 @@ func (h *Handler) begin(s *state, w http.ResponseWriter, r *http.Request) *excha
 	return x
 }
 
-// What is kept of the budget for writing the answer: answerTime, or of a small budget the
-// answerShare-th part.
+// The time kept back from the budget for writing the answer: answerTime, or a part (one in
+// answerShare) of a small budget.
 const (
 	answerTime  = 10 * time.Millisecond
 	answerShare = 20
 )
 
-// serve runs the operation and answers.
+// serve runs the operation and answers the request.
 func (x *exchange) serve(w http.ResponseWriter, t target) {
 	x.target = t
 	x.ctx, x.cancel = context.WithDeadline(
@@ -115,8 +115,8 @@ func (x *exchange) runSafely() (answer response, err error) {
 	return x.run()
 }
 
-// run is the order of checks of requirement A8. Nothing about keys is said to a caller who is not
-// authenticated.
+// run makes the checks in the order of requirement A8. It reveals nothing about keys to a caller
+// that is not authenticated.
 func (x *exchange) run() (response, error) {
 	if err := x.readBody(); err != nil {
 		return nil, err
@@ -159,7 +159,8 @@ func (x *exchange) authenticate() error {
 	r := x.request
 	path, query, _ := strings.Cut(r.RequestURI, "?")
 	identity, err := x.store.verifier.Verify(&sigv4.Request{
-		Method: r.Method, Path: path, Query: query, Host: r.Host, Header: r.Header, ContentLength: r.ContentLength, Body: x.body.bytes,
+		Method: r.Method, Path: path, Query: query, Host: r.Host, Header: r.Header,
+		ContentLength: r.ContentLength, Body: x.body.bytes,
 	}, x.clock.start)
 	if err != nil {
 		return err
@@ -182,24 +183,23 @@ func (x *exchange) parse() error {
 	return fields.requireMetadata(x.op.fields...)
 }
 
-// peek reads what a refused request says of itself, for its log line only (L1).
+// peek reads the requestMetadata of a refused request, for its log line only (L1).
 func (x *exchange) peek() { x.fields = &request{Metadata: metadataOf(x.body.bytes)} }
 
-// isJSON is requirement U6: parameters and letter case do not matter.
+// isJSON reports whether the Content-Type is application/json. Parameters and letter case do not
+// matter (requirement U6).
 func isJSON(contentType []string) bool {
 	if len(contentType) != 1 {
 		return false
 	}
 	mediaType, _, _ := strings.Cut(contentType[0], ";")
 	mediaType = strings.TrimSpace(mediaType)
-	return len(mediaType) == len(jsonType[0]) &&
-		strings.EqualFold(
-			mediaType, jsonType[0],
-		) // of one length: letters that fold to ASCII's are longer
+	// Equal lengths: letters outside ASCII that fold to ASCII are longer.
+	return len(mediaType) == len(jsonType[0]) && strings.EqualFold(mediaType, jsonType[0])
 }
 
-// findKey resolves the external key id, and asks whether this caller may use the key, and so often:
-// no operation gets at a key without (requirement A8).
+// findKey resolves the external key id, and checks policies and the quota of the key. No operation
+// reaches a key in another way (requirement A8).
 func (x *exchange) findKey() error {
 	key, err := x.store.key(x.ctx, x.keyID)
 	if err != nil {
@@ -217,8 +217,8 @@ func (x *exchange) findKey() error {
 	return nil
 }
 
-// keyExists tells a key that is gone from one that lacks a version. After a version was looked for
-// in vain it costs nothing.
+// keyExists distinguishes a missing key from a missing version of a key. It costs nothing after a
+// look-up of the version.
 func (x *exchange) keyExists() bool {
 	_, err := x.store.load.resolver.Key(x.ctx, x.key.Label)
 	return err == nil
@@ -231,7 +231,7 @@ var (
 	lengthHeader = "Content-Length"
 )
 
-// end writes the reply and the log line, and clears what must not linger.
+// end writes the reply and the log line, and clears plaintext.
 func (x *exchange) end(w http.ResponseWriter, answer response, err error) {
 	defer x.wipe()
 	status := http.StatusOK
@@ -270,12 +270,13 @@ func (x *exchange) wipe() {
 
 var logBuffers = sync.Pool{New: func() any { b := make([]zap.Field, 0, 32); return &b }}
 
-// log writes the one line of this request (requirement L1).
+// log writes the log line of this request (requirement L1).
 func (x *exchange) log(status int, failed *apiError, writeErr error, took time.Duration) {
 	level := zap.InfoLevel
 	switch {
 	case failed != nil && failed.name == internal,
-		failed != nil && failed.name == dependencyTimeout && x.fields != nil: // no one who cannot sign can raise an alarm
+		// only authenticated clients can cause an error line
+		failed != nil && failed.name == dependencyTimeout && x.fields != nil:
 		level = zap.ErrorLevel
 	case len(x.hsmCalls.faults) > 0, x.denied():
 		level = zap.WarnLevel
@@ -285,7 +286,7 @@ func (x *exchange) log(status int, failed *apiError, writeErr error, took time.D
 		log = x.config.UnauthenticatedLog(reasonOf(failed))
 	}
 	if log == nil {
-		return // counted there
+		return // UnauthenticatedLog counts it
 	}
 	entry := log.Check(level, "request")
 	if entry == nil {

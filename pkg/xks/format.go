@@ -1,8 +1,8 @@
 package xks
 
-// The formats that ciphertexts depend on forever: ciphertextMetadata, the AAD that the HSM
-// authenticates, the ciphertext data integrity value. What stands here must never change for a
-// format number once it was written.
+// The formats that stored ciphertexts depend on: ciphertextMetadata, the AAD that the HSM
+// authenticates, and the ciphertext data integrity value. The meaning of a format number must never
+// change.
 
 import (
 	"crypto/sha256"
@@ -10,11 +10,11 @@ import (
 	"errors"
 )
 
-// maxCiphertextMetadata is the API's limit in bytes (requirements E2, D1).
+// maxCiphertextMetadata is the API's limit, in bytes (requirements E2, D1).
 const maxCiphertextMetadata = 20
 
 // format1 is the first byte of a ciphertextMetadata of five bytes: the format, then the key
-// version, big-endian. Its AAD is framed by appendAAD.
+// version, big-endian. appendAAD frames its AAD.
 const (
 	format1     = 1
 	format1Size = 5
@@ -24,12 +24,13 @@ var errCiphertextFormat = errors.New(
 	"the ciphertext metadata is of no format that this proxy ever wrote",
 )
 
-// ciphertextMetadata is what a new ciphertext carries.
+// ciphertextMetadata returns the metadata of a new ciphertext: 5 bytes.
 func ciphertextMetadata(keyVersion uint32) []byte {
 	return binary.BigEndian.AppendUint32([]byte{format1}, keyVersion)
 }
 
-// keyVersionOf reads the key version back.
+// keyVersionOf returns the key version in a ciphertext's metadata. Its error is
+// errCiphertextFormat.
 func keyVersionOf(metadata []byte) (uint32, error) {
 	if len(metadata) != format1Size || metadata[0] != format1 {
 		return 0, errCiphertextFormat
@@ -37,8 +38,8 @@ func keyVersionOf(metadata []byte) (uint32, error) {
 	return binary.BigEndian.Uint32(metadata[1:]), nil
 }
 
-// appendAAD frames the AAD for the HSM (requirement E3): lengths, so that no byte can move between
-// AAD and metadata. len(aad) is at most 65535.
+// appendAAD appends the AAD as the HSM authenticates it (requirement E3). It contains lengths, so
+// that no byte can move between AAD and metadata. len(aad) is at most 65535.
 func appendAAD(dst, aad, metadata []byte) []byte {
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(aad)))
 	dst = append(dst, aad...)
@@ -50,7 +51,7 @@ func frameAAD(aad, metadata []byte) []byte {
 	return appendAAD(make([]byte, 0, 2+len(aad)+1+len(metadata)), aad, metadata)
 }
 
-// ciphertextDataIntegrityValue is the CDIV over the raw bytes (requirement E4).
+// ciphertextDataIntegrityValue returns the SHA-256 of the raw bytes (requirement E4).
 func ciphertextDataIntegrityValue(aad, metadata, iv, ciphertext, tag []byte) []byte {
 	hash := sha256.New()
 	for _, part := range [][]byte{aad, metadata, iv, ciphertext, tag} {

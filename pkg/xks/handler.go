@@ -1,7 +1,7 @@
 package xks
 
-// Handler: the router. A path that is not exactly one of the API's under exactly one key store's
-// prefix is 404, and any method but POST is 405. Which paths there are is in state.go.
+// Handler: the router. A path that is not exactly one of the API's, below exactly one key store's
+// prefix, is answered with 404, and any method but POST with 405. state.go builds the routes.
 
 import (
 	"maps"
@@ -13,17 +13,17 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// operation is one row of the table of APIs. Everything that differs between the four, other than
-// their own work, is in it.
+// operation is one row of the table of APIs: everything that differs between the four, except their
+// own work.
 type operation struct {
 	number int    // its place in arrays of operationCount
 	name   string // as the specification calls it, for the log
 	path   string // below the key store's XksProxyUriPath
 	keyed  bool   // the path names a key
-	shed   bool   // counts towards MaxInFlight, and is refused above it (H3: health is not)
+	shed   bool   // counts towards MaxInFlight and may be shed (H3: health may not)
 	fields []metadataField
-	errors map[errorName]bool    // that the API may answer (X2, X3, X4)
-	check  func(*exchange) error // of the fields that are this operation's own; nil: it has none
+	errors map[errorName]bool    // that the API may return (X2, X3, X4)
+	check  func(*exchange) error // of fields that only this operation has; may be nil
 	run    func(*exchange) (response, error)
 }
 
@@ -46,28 +46,32 @@ var operations = []*operation{
 		shed: true, fields: []metadataField{awsPrincipalARN, kmsOperation, kmsRequestID},
 		errors: setOf(keyErrors), run: (*exchange).getKeyMetadata,
 	},
-	{number: 1, name: "Encrypt", path: "/keys/{externalKeyId}/encrypt", keyed: true, shed: true,
-		fields: []metadataField{
-			awsPrincipalARN, kmsKeyARN, kmsOperation, kmsRequestID,
-		}, errors: setOf(encErrors), check: (*exchange).checkEncrypt, run: (*exchange).encrypt},
-	{number: 2, name: "Decrypt", path: "/keys/{externalKeyId}/decrypt", keyed: true, shed: true,
-		fields: []metadataField{
-			awsPrincipalARN, kmsKeyARN, kmsOperation, kmsRequestID,
-		}, errors: setOf(decErrors), check: (*exchange).checkDecrypt, run: (*exchange).decrypt},
-	{number: 3, name: "GetHealthStatus", path: "/health",
-		fields: []metadataField{
-			kmsRequestID, kmsOperation,
-		}, errors: setOf(commonErrors), run: (*exchange).getHealthStatus},
+	{
+		number: 1, name: "Encrypt", path: "/keys/{externalKeyId}/encrypt", keyed: true, shed: true,
+		fields: []metadataField{awsPrincipalARN, kmsKeyARN, kmsOperation, kmsRequestID},
+		errors: setOf(encErrors), check: (*exchange).checkEncrypt, run: (*exchange).encrypt,
+	},
+	{
+		number: 2, name: "Decrypt", path: "/keys/{externalKeyId}/decrypt", keyed: true, shed: true,
+		fields: []metadataField{awsPrincipalARN, kmsKeyARN, kmsOperation, kmsRequestID},
+		errors: setOf(decErrors), check: (*exchange).checkDecrypt, run: (*exchange).decrypt,
+	},
+	{
+		number: 3, name: "GetHealthStatus", path: "/health",
+		fields: []metadataField{kmsRequestID, kmsOperation},
+		errors: setOf(commonErrors), run: (*exchange).getHealthStatus,
+	},
 }
 
-// possible are the outcomes of a request to the operation.
+// possible returns the outcomes that a request for the operation may have.
 func (op *operation) possible() map[errorName]bool {
 	set := maps.Clone(op.errors)
 	set[outcomes[0]] = true
 	return set
 }
 
-// withoutStore are the outcomes of requests that reach no key store: an unknown path or method.
+// withoutStore are the outcomes of requests that reach no key store, because the path or the method
+// is unknown.
 var withoutStore = map[errorName]bool{invalidURIPath: true, unsupported: true}
 
 func setOf(names []errorName) map[errorName]bool {
@@ -78,7 +82,7 @@ func setOf(names []errorName) map[errorName]bool {
 	return set
 }
 
-// Handler serves the API. It is safe for concurrent use.
+// Handler serves the API. It is an http.Handler and safe for concurrent use.
 type Handler struct {
 	state  atomic.Pointer[state]
 	blocks atomic.Pointer[Blocks] // nil: nothing is blocked
@@ -91,7 +95,7 @@ type Handler struct {
 	replacing sync.Mutex
 }
 
-// NewHandler builds a handler from a configuration that Validate finds good.
+// NewHandler returns a handler that serves a configuration. Its error is that of Config.Validate.
 func NewHandler(c Config) (*Handler, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -117,12 +121,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuseMethod(w, r, s, rawPath)
 		return
 	}
-	// The path is taken as it was sent: chi must not see a decoded one.
+	// chi must match the path as it was sent, not a decoded one.
 	r.URL.Path, r.URL.RawPath = rawPath, ""
 	s.router.ServeHTTP(w, r)
 }
 
-// refuseMethod answers 405 where a POST would have been served, 404 elsewhere.
+// refuseMethod answers 405 where a POST would be served, and 404 elsewhere.
 func (h *Handler) refuseMethod(w http.ResponseWriter, r *http.Request, s *state, path string) {
 	route := chi.NewRouteContext()
 	if s.router.Match(route, http.MethodPost, path) &&
@@ -134,8 +138,8 @@ func (h *Handler) refuseMethod(w http.ResponseWriter, r *http.Request, s *state,
 	h.begin(s, w, r).refuse(w, errNoSuchPath)
 }
 
-// plainPath refuses what some servers would take for another path: a request target that is not a
-// path, percent signs, empty segments and dots (requirement U5).
+// plainPath reports whether every server reads the path in the same way: it is a path, without
+// percent signs, empty segments or dot segments (requirement U5).
 func plainPath(path string) bool {
 	if !strings.HasPrefix(path, "/") || strings.Contains(path, "%") {
 		return false

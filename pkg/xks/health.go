@@ -1,7 +1,7 @@
 package xks
 
-// GetHealthStatus (requirements H1–H4): what the background probes last saw. It never waits for an
-// HSM.
+// GetHealthStatus (requirements H1–H4): the latest results of the background probes. It never waits
+// for an HSM.
 
 import (
 	"slices"
@@ -29,7 +29,7 @@ func (x *exchange) getHealthStatus() (response, error) {
 	return answer, nil
 }
 
-// ekmVendor is one string, also for a mixed pair (requirement H1).
+// ekmVendor returns one string, for a mixed pair too (requirement H1).
 func ekmVendor(health []status.Health) string {
 	var vendors []string
 	for _, h := range health {
@@ -40,8 +40,8 @@ func ekmVendor(health []status.Health) string {
 	return orUnknown(strings.Join(vendors, ", "))
 }
 
-// orUnknown keeps the replies free of empty strings and of what a module might have answered that
-// is no UTF-8.
+// orUnknown keeps empty strings out of the replies, and invalid UTF-8 that a module may have
+// returned.
 func orUnknown(s string) string {
 	if s == "" {
 		return "unknown"

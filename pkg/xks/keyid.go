@@ -1,6 +1,6 @@
 package xks
 
-// The way back from a label to the external key id, for operators who look at keys.
+// From a label back to the external key id, for operators who look at keys.
 
 import (
 	"path"
@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// KeyID is the external key id under which the key store reaches a label; false if it
-// does not. That the test key of the group is not reached is for the caller to know.
+// KeyID returns the external key id under which the key store reaches a label, and false if it does
+// not reach it. The caller excludes the group's test key.
 func (c KeyStoreConfig) KeyID(label string) (string, bool) {
 	setDefault(&c.Label, KeyIDPlaceholder)
 	before, after, _ := strings.Cut(c.Label, KeyIDPlaceholder)

@@ -229,5 +229,5 @@ func TestHealth(t *testing.T) {
 	r.setHooks(nil)
 	await([2]string{"ACTIVE", "ACTIVE"})
 	r.a.RemoveKey(testKey)
-	await([2]string{"DEGRADED", "ACTIVE"}) // serves, but cannot be probed in depth
+	await([2]string{"DEGRADED", "ACTIVE"}) // serves, but cannot encrypt and decrypt
 }

@@ -1,6 +1,6 @@
 package xks
 
-// Key stores at run time: which keys one reaches, and who may ask.
+// Key stores at run time: which keys each one reaches, and who may ask.
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 	"xks-proxy/pkg/sigv4"
 )
 
-// keyStore is one key store, immutable but for its ledger and its lane, which are those of the key
-// store of the same name before a reload.
+// keyStore is one key store. It is immutable except for usage and load, which continue those of the
+// key store with the same name before a reload.
 type keyStore struct {
 	name     string
 	uriPath  string
@@ -37,7 +37,7 @@ type keyStore struct {
 	usage         *usage
 	load          *storeLoad
 
-	labels   map[string]bool // patterns without wildcards: a list of 10,000 keys costs what one costs
+	labels   map[string]bool // patterns without wildcards: looked up, however many there are
 	patterns []string
 	before   string // of the label template
 	after    string
@@ -53,13 +53,13 @@ func newKeyStore(c KeyStoreConfig) (*keyStore, error) {
 	}
 	setDefault(&c.Label, KeyIDPlaceholder)
 	s := &keyStore{
-		name: c.Name, verifier: verifier, group: c.Group, blocked: c.Blocked, verifyOnSame: c.VerifyOnSame,
-		policies: c.Policies, mode: c.PolicyMode, owner: c.Owner, uriPath: URIPath(c.PathPrefix), hosts: slices.Clone(c.Hosts),
-		rate: newRateLimit(
-			c.Quota.Rate, c.Quota.Burst,
-		), keyRate: newRateLimit(c.Quota.KeyRate, c.Quota.KeyBurst),
-		maxInFlight: int64(c.Quota.MaxInFlight), usage: new(usage),
-		labels: map[string]bool{}, disabled: map[string]bool{},
+		name: c.Name, verifier: verifier, group: c.Group, blocked: c.Blocked,
+		verifyOnSame: c.VerifyOnSame, policies: c.Policies, mode: c.PolicyMode, owner: c.Owner,
+		uriPath: URIPath(c.PathPrefix), hosts: slices.Clone(c.Hosts),
+		rate:        newRateLimit(c.Quota.Rate, c.Quota.Burst),
+		keyRate:     newRateLimit(c.Quota.KeyRate, c.Quota.KeyBurst),
+		maxInFlight: int64(c.Quota.MaxInFlight), usage: new(usage), labels: map[string]bool{},
+		disabled: map[string]bool{},
 	}
 	s.before, s.after, _ = strings.Cut(c.Label, KeyIDPlaceholder)
 	for _, pattern := range c.Labels {
@@ -78,25 +78,24 @@ func newKeyStore(c KeyStoreConfig) (*keyStore, error) {
 	return s, nil
 }
 
-// servedAt reports whether the key store is there under this Host or :authority. Letter case and
-// port do not matter; a trailing dot makes another name.
+// servedAt reports whether the key store is served under this Host or :authority. Letter case and
+// port do not matter. A trailing dot makes a different name.
 func (s *keyStore) servedAt(host string) bool {
 	if len(s.hosts) == 0 {
 		return true
 	}
 	name := withoutPort(host)
 	for _, served := range s.hosts {
-		if len(name) == len(served) &&
-			strings.EqualFold(
-				name, served,
-			) { // of one length: letters that fold to ASCII's are longer
+		// Equal lengths: letters outside ASCII that fold to ASCII are longer.
+		if len(name) == len(served) && strings.EqualFold(name, served) {
 			return true
 		}
 	}
 	return false
 }
 
-// withoutPort leaves what has anything but digits after the colon as it is: no name is like that.
+// withoutPort removes a port of digits. It returns a host with anything else after the colon
+// unchanged: no configured name matches that.
 func withoutPort(host string) string {
 	colon := strings.LastIndexByte(host, ':')
 	if colon < 0 {
@@ -110,7 +109,7 @@ func withoutPort(host string) string {
 	return host[:colon]
 }
 
-// label is the CKA_LABEL behind an external key id; false if this key store does not reach it,
+// label returns the CKA_LABEL of an external key id, and false if this key store does not reach it,
 // whatever the HSMs hold.
 func (s *keyStore) label(keyID string) (string, bool) {
 	if !validKeyID(keyID) {
@@ -131,7 +130,8 @@ func (s *keyStore) label(keyID string) (string, bool) {
 	return "", false
 }
 
-// key finds the key of an external key id.
+// key returns the key of an external key id. The error is errNoSuchKey if the key store does not
+// reach it, or one of group.Resolver.Key.
 func (s *keyStore) key(ctx context.Context, keyID string) (*catalogue.Key, error) {
 	label, ok := s.label(keyID)
 	if !ok {
@@ -142,7 +142,8 @@ func (s *keyStore) key(ctx context.Context, keyID string) (*catalogue.Key, error
 
 const maxKeyID = 128
 
-// validKeyID is requirement U3. "." and ".." never get here: they are other paths.
+// validKeyID reports whether id has the form of an external key id (requirement U3). "." and ".."
+// never arrive here: the router treats them as other paths.
 func validKeyID(id string) bool {
 	if len(id) == 0 || len(id) > maxKeyID {
 		return false

@@ -1,7 +1,7 @@
 package xks
 
-// The fields of a request's log line (requirement L1). Plaintext, key material and secrets are in
-// none of them. Text from the caller is escaped, and bounded by its length in the log (logtext.go).
+// The fields of a request's log line (requirement L1). None contains plaintext, key material or
+// secrets. Text from the caller is escaped, and bounded by its length in the log (logtext.go).
 
 import (
 	"errors"
@@ -14,15 +14,15 @@ import (
 	"xks-proxy/pkg/sigv4"
 )
 
-// Limits in bytes of the log.
+// Limits, in bytes as they are written to the log.
 const (
 	maxLoggedText      = 2048    // one field of requestMetadata: the length of an ARN (U9, U11)
-	maxLoggedOther     = 4096    // all fields of requestMetadata that we do not know
-	maxUnauthenticated = 256     // each of these, and the path, while nobody has signed for it
-	maxUnsigned        = 512     // the reason for refusing a request that nobody has signed
-	maxLoggedStack     = 8 << 10 // a panic is a bug of ours
+	maxLoggedOther     = 4096    // all unknown fields of requestMetadata
+	maxUnauthenticated = 256     // each of these, and the path, of an unauthenticated request
+	maxUnsigned        = 512     // the reason for refusing an unauthenticated request
+	maxLoggedStack     = 8 << 10 // of a panic, which is a bug
 
-	loggedQueue = time.Millisecond // less is not worth a word
+	loggedQueue = time.Millisecond // shorter queueing is not logged
 )
 
 func (x *exchange) appendLogFields(
@@ -65,13 +65,13 @@ func (x *exchange) appendLogFields(
 	return x.appendFailure(fields, failed, writeErr)
 }
 
-// authenticated reports whether somebody signed for the request.
+// authenticated reports whether the request was authenticated.
 func (x *exchange) authenticated() bool { return x.identity.AccessKeyID != "" }
 
-// limit is the limit of a field that has the given one when somebody signed for it.
-func (x *exchange) limit(proven int) int {
+// limit returns the limit of a field: authenticated, or less for an unauthenticated request.
+func (x *exchange) limit(authenticated int) int {
 	if x.authenticated() {
-		return proven
+		return authenticated
 	}
 	return maxUnauthenticated
 }
@@ -85,8 +85,10 @@ func (x *exchange) appendMetadata(fields []zap.Field) []zap.Field {
 		name  string
 		value *string
 	}{
-		{"kms_request_id", m.KMSRequestID}, {"kms_operation", m.KMSOperation}, {"aws_principal_arn", m.AWSPrincipalARN},
-		{"kms_key_arn", m.KMSKeyARN}, {"kms_via_service", m.KMSViaService}, {"aws_source_vpc", m.AWSSourceVPC}, {"aws_source_vpce", m.AWSSourceVPCE},
+		{"kms_request_id", m.KMSRequestID}, {"kms_operation", m.KMSOperation},
+		{"aws_principal_arn", m.AWSPrincipalARN},
+		{"kms_key_arn", m.KMSKeyARN}, {"kms_via_service", m.KMSViaService},
+		{"aws_source_vpc", m.AWSSourceVPC}, {"aws_source_vpce", m.AWSSourceVPCE},
 	} {
 		if f.value != nil {
 			fields = append(fields, zap.String(f.name, shorten(*f.value, x.limit(maxLoggedText))))

@@ -1,6 +1,6 @@
 package xks
 
-// Text from a caller in a line of the log: escaped, and bounded by the bytes that it takes there.
+// Text from a caller in a log line: escaped, and bounded by the bytes that it takes there.
 
 import (
 	"strconv"

@@ -11,7 +11,7 @@ const (
 	statusDisabled = "DISABLED"
 )
 
-// usageNames in the order of the specification.
+// usageNames are in the order of the specification.
 var usageNames = []struct {
 	usage hsm.Usage
 	name  string

@@ -1,7 +1,7 @@
 package xks
 
-// Quotas: how many requests a second a key store, and each of its keys, may have. Beyond is
-// ThrottlingException.
+// Quotas: how many requests a second a key store, and each of its keys, may make. A request beyond
+// a quota is answered with ThrottlingException.
 
 import (
 	"sync"
@@ -9,13 +9,14 @@ import (
 	"time"
 )
 
-// rateLimit is the setting of a bucket; the zero value is no limit.
+// rateLimit is the setting of a token bucket; the zero value means no limit.
 type rateLimit struct {
-	interval int64 // ns of the long run that one request uses up
-	window   int64 // ns that may be used up ahead of time: the burst
+	interval int64 // ns between two requests, on average
+	window   int64 // ns by which requests may be early: the burst
 }
 
-// newRateLimit is so many requests a second, and burst of them at once; 0 is a second's worth.
+// newRateLimit returns a limit of perSecond requests a second with a burst of requests at once. A
+// perSecond of 0 means no limit, a burst of 0 means perSecond.
 func newRateLimit(perSecond, burst int) rateLimit {
 	if perSecond == 0 {
 		return rateLimit{}
@@ -27,18 +28,18 @@ func newRateLimit(perSecond, burst int) rateLimit {
 	return rateLimit{interval: interval, window: int64(burst) * interval}
 }
 
-// take is a token bucket in one number: when the bucket will be full again, in ns since epoch. It
-// gives that number after one more request, or false if there is no token left for it.
+// take takes a token. The state of the bucket is one number: the time at which it will be full
+// again, in ns since quotaEpoch. take returns that number after one more request, and false if no
+// token is left.
 func (l rateLimit) take(full, now int64) (int64, bool) {
 	full = max(full, now) + l.interval
 	return full, full-now <= l.window
 }
 
-// bucket is what a key store has used up of its rate. It outlives a reload, whatever becomes of the
-// limit.
+// bucket is the token bucket of a key store. It outlives a reload, even if the limit changes.
 type bucket struct{ full atomic.Int64 }
 
-// allow takes a token. It locks nothing and allocates nothing.
+// allow takes a token if one is left. It neither locks nor allocates.
 func (b *bucket) allow(l rateLimit, clock func() int64) bool {
 	if l.interval == 0 {
 		return true
@@ -56,7 +57,7 @@ func (b *bucket) allow(l rateLimit, clock func() int64) bool {
 	}
 }
 
-// fit is for a limit that has changed: nobody owes more than an empty bucket.
+// clamp adapts the bucket to a changed limit: it is never emptier than empty.
 func (b *bucket) clamp(l rateLimit, now int64) {
 	for before := b.full.Load(); before > now+l.window; before = b.full.Load() {
 		if b.full.CompareAndSwap(before, now+l.window) {
@@ -65,12 +66,12 @@ func (b *bucket) clamp(l rateLimit, now int64) {
 	}
 }
 
-// keyBuckets are the buckets of a key store's keys. Only keys that exist have one, and a full
-// bucket is as good as none: it is dropped when there are many.
+// keyBuckets are the token buckets of a key store's keys. Only keys that exist have a bucket. A
+// full bucket is the same as none, so full ones are dropped once there are many.
 type keyBuckets struct {
 	mu    sync.Mutex
 	full  map[string]int64 // by CKA_LABEL; see rateLimit.take
-	sweep int              // the number of buckets with which the full ones are dropped
+	sweep int              // number of buckets at which full ones are dropped
 }
 
 const minSweep = 64
@@ -83,7 +84,7 @@ func (k *keyBuckets) allow(l rateLimit, label string, clock func() int64) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	before := k.full[label]
-	if before > now+l.window { // the limit has changed: nobody owes more than an empty bucket
+	if before > now+l.window { // the limit has changed; see clamp
 		before = now + l.window
 		k.full[label] = before
 	}
@@ -106,10 +107,10 @@ func (k *keyBuckets) allow(l rateLimit, label string, clock func() int64) bool {
 	return true
 }
 
-// throttle is which limit a request met, for its log line.
+// throttle names the limit that a request exceeded, for its log line.
 type throttle string
 
-// Error makes a throttle the cause of an apiError.
+// Error implements error: a throttle is the cause of an apiError.
 func (t throttle) Error() string { return string(t) }
 
 const (
@@ -132,7 +133,8 @@ const (
 	quotaMessage = "The request rate is higher than the quota of the external key store."
 )
 
-// The replies to requests that meet a limit. Two texts for the caller; the log names the limit.
+// The replies to requests that exceed a limit. The caller sees one of two texts; the log names the
+// limit.
 var (
 	errOverMaxBodies     = failure(throttling, shedMessage, overMaxBodies)
 	errOverMaxInFlight   = failure(throttling, shedMessage, overMaxInFlight)

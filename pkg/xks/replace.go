@@ -2,16 +2,19 @@ package xks
 
 // A new configuration while requests are served.
 
-// Replace puts a new configuration in the place of the old one, whole or (with the error of
-// Config.Validate) not at all. Requests that began under the old one end under it: what it refers
-// to, its HSM groups above all, must live for Budget or FirstRequestBudget longer, whichever is
-// more. Counts, last uses of credentials and what is left of quotas pass over to the key store of
-// the same name. Blocks stay in effect.
+// Replace puts a new configuration into effect as a whole. If Config.Validate finds an error,
+// Replace returns it and the old configuration stays in effect.
+//
+// Requests that began under the old configuration end under it. What it refers to, the HSM groups
+// above all, must live on for Budget or FirstRequestBudget, whichever is longer. A key store of the
+// new configuration takes over the counts, the last uses of credentials and the used quota of the
+// old key store with the same name. Blocks stay in effect.
 func (h *Handler) Replace(c Config) error {
-	if err := c.Validate(); err != nil {
+	err := c.Validate()
+	if err != nil {
 		return err
 	}
-	h.replacing.Lock() // or the later of two could inherit from one that never served
+	h.replacing.Lock() // one of two calls could take over the state of one that never served
 	defer h.replacing.Unlock()
 	s, err := h.newState(c.withDefaults(), h.state.Load())
 	if err != nil {
@@ -21,10 +24,10 @@ func (h *Handler) Replace(c Config) error {
 	return nil
 }
 
-// inherit takes over what outlives a configuration, of the key store of the same name, while this
-// one serves nothing yet. Requests that still run under the old one and those of the new one count
-// in one place.
-func (s *keyStore) carryOver(old *keyStore) {
+// takeOver continues the counts and quota of the key store with the same name in the old
+// configuration. This key store serves nothing yet. From now on, requests under the old and the new
+// configuration are counted in one place.
+func (s *keyStore) takeOver(old *keyStore) {
 	s.verifier.ShareLastUsed(old.verifier)
 	s.usage = old.usage
 	s.usage.bucket.clamp(s.rate, sinceEpoch())

@@ -1,7 +1,7 @@
 package xks
 
-// One configuration at work: the key stores and the routes to them. It is built whole, and never
-// changes.
+// One configuration at run time: the key stores and the routes to them. It is built as a whole and
+// never changes.
 
 import (
 	"net/http"
@@ -11,7 +11,7 @@ import (
 	"xks-proxy/pkg/hsm/group"
 )
 
-// state is one configuration. A request loads it once.
+// state is one configuration at run time. A request loads it once.
 type state struct {
 	config    Config
 	router    *chi.Mux
@@ -21,13 +21,12 @@ type state struct {
 	groups    map[*group.Group]*sharedLoad
 }
 
-// newState builds a state; what outlives a configuration comes from old, if that is not nil.
+// newState builds a state. Counts and quotas continue those of old, if that is not nil.
 func (h *Handler) newState(c Config, old *state) (*state, error) {
 	s := &state{
 		config: c, router: chi.NewRouter(), keyStores: make([]*keyStore, 0, len(c.KeyStores)),
-		byName: make(
-			map[string]*keyStore, len(c.KeyStores),
-		), routes: make(map[string]*keyStore, operationCount*len(c.KeyStores)),
+		byName: make(map[string]*keyStore, len(c.KeyStores)),
+		routes: make(map[string]*keyStore, operationCount*len(c.KeyStores)),
 		groups: map[*group.Group]*sharedLoad{},
 	}
 	s.router.NotFound(func(w http.ResponseWriter, r *http.Request) {
@@ -42,7 +41,7 @@ func (h *Handler) newState(c Config, old *state) (*state, error) {
 		group := s.loadOf(store.group, old)
 		if old != nil {
 			if before := old.byName[store.name]; before != nil {
-				store.carryOver(before)
+				store.takeOver(before)
 			}
 		}
 		if store.load == nil {
@@ -55,7 +54,8 @@ func (h *Handler) newState(c Config, old *state) (*state, error) {
 	return s, nil
 }
 
-// loadOf is the requests to one HSM group, those of an old state included.
+// loadOf returns the counter of requests to an HSM group. Requests under the old state are counted
+// in it too.
 func (s *state) loadOf(group *group.Group, old *state) *sharedLoad {
 	if s.groups[group] == nil {
 		s.groups[group] = new(sharedLoad)
@@ -66,7 +66,7 @@ func (s *state) loadOf(group *group.Group, old *state) *sharedLoad {
 	return s.groups[group]
 }
 
-// route makes the paths of a key store known to the router.
+// route adds the paths of a key store to the router.
 func (h *Handler) route(s *state, store *keyStore) {
 	for _, op := range operations {
 		pattern := store.uriPath + op.path

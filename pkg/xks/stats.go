@@ -1,26 +1,26 @@
 package xks
 
-// What the key stores have been asked and answered, for metrics and for the operator.
+// Requests and outcomes, for metrics and for operators.
 
 import (
 	"time"
 )
 
-// KeyStoreStatus is one key store as it is served now. Counts are since the program started,
-// reloads included; those of a key store that was removed are gone.
+// KeyStoreStatus describes one key store as it is served now. Counts are since the program started,
+// across reloads. Those of a removed key store are lost.
 type KeyStoreStatus struct {
 	Name        string
 	Owner       string
 	URIPath     string         // XksProxyUriPath
 	Group       string         // HSM group
 	Blocked     bool           // by configuration or kill switch
-	InFlight    int            // authenticated requests, GetHealthStatus not among them
-	Requests    []RequestCount // of every operation and outcome that can be, and that was seen
+	InFlight    int            // authenticated requests without GetHealthStatus
+	Requests    []RequestCount // for each operation, every possible outcome
 	Credentials []CredentialStatus
 
 	PolicyDenials       uint64    // requests that the policies denied
-	PolicyShadowDenials uint64    // that they would have denied
-	LastRequest         time.Time // authenticated; zero: none
+	PolicyShadowDenials uint64    // requests that they would have denied in enforce mode
+	LastRequest         time.Time // authenticated; zero if there was none
 }
 
 // RequestCount is how often an operation had an outcome: "ok" or an error name of X2.
@@ -30,36 +30,35 @@ type RequestCount struct {
 	Count     uint64
 }
 
-// CredentialStatus is one credential of a key store.
+// CredentialStatus describes one credential of a key store.
 type CredentialStatus struct {
 	AccessKeyID string
-	LastUsed    time.Time // by our clock, to the second; zero: not since the program started
+	LastUsed    time.Time // on this host's clock, to the second; zero: not since the start
 }
 
 // OperationStatus is how long the answers to one operation took, from the first byte of the
-// request, all key stores together, good answers or not. Requests that nobody signed for are not in
-// it.
+// request, over all key stores and outcomes. It counts authenticated requests only.
 type OperationStatus struct {
 	Operation string
-	Buckets   []Bucket // cumulative, as Prometheus has them
+	Buckets   []Bucket // cumulative, as in Prometheus
 	Count     uint64
 	Sum       time.Duration
 }
 
-// Bucket counts the answers that took no longer than UpTo.
+// Bucket counts the answers that took UpTo or less.
 type Bucket struct {
 	UpTo  time.Duration
 	Count uint64
 }
 
-// HandlerStatus is what does not belong to one key store.
+// HandlerStatus describes what belongs to no single key store.
 type HandlerStatus struct {
-	InFlight   int            // authenticated requests, GetHealthStatus not among them
-	Refused    []RequestCount // requests of no key store, by outcome; of no operation
+	InFlight   int            // authenticated requests without GetHealthStatus
+	Refused    []RequestCount // requests that reached no key store, by outcome
 	Operations []OperationStatus
 }
 
-// KeyStores gives the state of every key store, in the order of the configuration.
+// KeyStores returns the status of every key store, in the order of the configuration.
 func (h *Handler) KeyStores() []KeyStoreStatus {
 	s, b := h.state.Load(), h.blocks.Load()
 	list := make([]KeyStoreStatus, 0, len(s.keyStores))
@@ -74,7 +73,8 @@ func (h *Handler) KeyStores() []KeyStoreStatus {
 func (s *keyStore) status() KeyStoreStatus {
 	l := s.usage
 	status := KeyStoreStatus{
-		Name: s.name, Owner: s.owner, URIPath: s.uriPath, Group: s.group.Name(), InFlight: int(s.load.inFlight.Load()),
+		Name: s.name, Owner: s.owner, URIPath: s.uriPath, Group: s.group.Name(),
+		InFlight:      int(s.load.inFlight.Load()),
 		PolicyDenials: l.denials.Load(), PolicyShadowDenials: l.shadowDenials.Load(),
 	}
 	status.Requests = l.counts()
@@ -90,8 +90,8 @@ func (s *keyStore) status() KeyStoreStatus {
 	return status
 }
 
-// ZeroKeyStoreStatus gives the counts of a key store that is configured and not served yet: all are
-// 0.
+// ZeroKeyStoreStatus returns the status of a key store that is configured and not served yet: all
+// counts are 0.
 func ZeroKeyStoreStatus(name, owner string) KeyStoreStatus {
 	return KeyStoreStatus{Name: name, Owner: owner, Requests: new(usage).counts()}
 }
@@ -104,10 +104,10 @@ func (l *usage) counts() []RequestCount {
 	return list
 }
 
-// ZeroHandlerStatus gives the status before there is a Handler: all counts are 0.
+// ZeroHandlerStatus returns the status before there is a Handler: all counts are 0.
 func ZeroHandlerStatus() HandlerStatus { return new(Handler).Status() }
 
-// Status gives the state of what does not belong to one key store.
+// Status returns the status of what belongs to no single key store.
 func (h *Handler) Status() HandlerStatus {
 	status := HandlerStatus{
 		InFlight: int(h.all.inFlight.Load()),

@@ -1,8 +1,7 @@
 package xks
 
-// What is counted of requests, without a lock and without a look-up: arrays of atomics. A key
-// store's ledger outlives a reload, so that requests which began before it and end after it are
-// counted in the same place.
+// Counters of requests: arrays of atomics, without a lock or a map lookup. The usage of a key store
+// outlives a reload, so that a request that spans the reload is counted in one place.
 
 import (
 	"slices"
@@ -10,8 +9,8 @@ import (
 	"time"
 )
 
-// ledger is what one key store remembers: some 600 bytes, and 40 for each key that has used up some
-// of its rate.
+// usage is what one key store has been asked and how much of its quota it has used: some 600 bytes,
+// and 40 for each key that has used some of its rate.
 type usage struct {
 	requests      [operationCount]outcomeCounts
 	denials       atomic.Uint64
@@ -22,7 +21,7 @@ type usage struct {
 	keys   keyBuckets
 }
 
-// outcomeCounts has a count for each of outcomes.
+// outcomeCounts counts requests by outcome, in the order of outcomes.
 type outcomeCounts [outcomeCount]atomic.Uint64
 
 const (
@@ -30,9 +29,10 @@ const (
 	outcomeCount   = 13
 )
 
-// outcomes are what can become of a request. "ok" is the first.
+// outcomes are all outcomes of a request; "ok" is the first.
 var outcomes = [outcomeCount]errorName{
-	"ok", validation, invalidState, invalidCiphertext, invalidKeyUsage, authenticationFailed, accessDenied, keyNotFound,
+	"ok", validation, invalidState, invalidCiphertext, invalidKeyUsage, authenticationFailed,
+	accessDenied, keyNotFound,
 	invalidURIPath, throttling, internal, unsupported, dependencyTimeout,
 }
 
@@ -44,9 +44,9 @@ func (c *outcomeCounts) add(failed *apiError) {
 	c[outcome].Add(1)
 }
 
-// appendTo appends every outcome that can be, and every other that was seen. A counter that
-// monitoring sees for the first time at 500 has not increased for it: so each has to be there at 0
-// before.
+// appendTo appends a count for each possible outcome, and for each other one that occurred.
+// Possible ones are listed at 0 too: monitoring sees no increase in a counter that first appears at
+// 500.
 func (c *outcomeCounts) appendTo(
 	list []RequestCount, operation string, possible map[errorName]bool,
 ) []RequestCount {
@@ -60,14 +60,16 @@ func (c *outcomeCounts) appendTo(
 	return list
 }
 
-// latencyBounds are the upper ends of the histogram's buckets; what takes longer is only in the
-// whole.
+// latencyBounds are the upper bounds of the histogram's buckets. Longer times are counted in the
+// total only.
 var latencyBounds = [...]time.Duration{
-	500 * time.Microsecond, time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond,
-	50 * time.Millisecond, 100 * time.Millisecond, 150 * time.Millisecond, 200 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
+	500 * time.Microsecond, time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond,
+	10 * time.Millisecond, 20 * time.Millisecond,
+	50 * time.Millisecond, 100 * time.Millisecond, 150 * time.Millisecond, 200 * time.Millisecond,
+	250 * time.Millisecond, 500 * time.Millisecond,
 }
 
-// histogram counts each time in one bucket only; what a reader sees is added up.
+// histogram counts each time in one bucket; status makes the buckets cumulative.
 type histogram struct {
 	counts [len(latencyBounds) + 1]atomic.Uint64
 	sum    atomic.Int64 // ns
@@ -93,8 +95,8 @@ func (h *histogram) status(operation string) OperationStatus {
 	return s
 }
 
-// count enters a request that has been answered. Only what somebody signed for counts in the times:
-// strangers must not be able to make the proxy look quick, or slow.
+// count counts a request that has been answered. Only authenticated requests count in the times:
+// other clients must not be able to make the proxy look fast or slow.
 func (x *exchange) count(failed *apiError, took time.Duration) {
 	if x.store == nil {
 		x.handler.refused.add(failed)
@@ -107,7 +109,7 @@ func (x *exchange) count(failed *apiError, took time.Duration) {
 	}
 	x.handler.latencies[x.op.number].add(took)
 	if now := x.clock.start.Unix(); l.lastRequest.Load() < now {
-		l.lastRequest.Store(now) // of two at once either will do
+		l.lastRequest.Store(now) // of two concurrent requests, either will do
 	}
 	if d := x.decision; d != nil {
 		switch {

@@ -1,6 +1,6 @@
 package xks
 
-// The JSON of the API: what requests hold, what replies hold.
+// The JSON of the API: requests and replies.
 
 import (
 	"bytes"
@@ -13,8 +13,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// requestMetadata is what KMS says about the call behind a request. Pointers tell absent (or null)
-// from empty; no format is checked (requirement U11).
+// requestMetadata is what AWS KMS says about the call behind a request. A nil pointer means absent
+// or null, which differs from empty. The formats are not checked (requirement U11).
 type requestMetadata struct {
 	AWSPrincipalARN *string        `json:"awsPrincipalArn"`
 	AWSSourceVPC    *string        `json:"awsSourceVpc"`
@@ -26,8 +26,8 @@ type requestMetadata struct {
 	Other           jsontext.Value `json:",embed"` // fields that KMS may add, for the log (L1)
 }
 
-// request is the union of the fields of the four operations. Byte strings are nil when absent or
-// null, and empty when "".
+// request is the union of the fields of the four operations. A byte string is nil if it is absent
+// or null, and empty if it is "".
 type request struct {
 	Metadata             *requestMetadata `json:"requestMetadata"`
 	AAD                  base64Bytes      `json:"additionalAuthenticatedData"`
@@ -40,15 +40,16 @@ type request struct {
 	AuthenticationTag    base64Bytes      `json:"authenticationTag"`
 }
 
-// base64Bytes is RFC 4648 section 4 with padding, in its one canonical form: two texts for the same
-// bytes would let a ciphertext be altered unnoticed (requirement U10).
+// base64Bytes is decoded from Base64 of RFC 4648 section 4 with padding, in the canonical form
+// only. With two texts for the same bytes, somebody could alter a ciphertext unnoticed (requirement
+// U10).
 type base64Bytes []byte
 
 var canonicalBase64 = base64.StdEncoding.Strict()
 
 var errBase64 = errors.New("not standard Base64 with padding")
 
-// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+// UnmarshalJSONFrom implements json.UnmarshalerFrom. Its error is errBase64 or one of the decoder.
 func (b *base64Bytes) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	value, err := dec.ReadValue()
 	if err != nil {
@@ -83,8 +84,8 @@ func (b *base64Bytes) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	return nil
 }
 
-// parseRequest is strict: one object, no field twice, valid UTF-8, exact field names, nothing after
-// it; unknown fields are passed over (requirement U11).
+// parseRequest accepts one object with exact field names and valid UTF-8, no field twice and
+// nothing after the object. It ignores unknown fields (requirement U11).
 func parseRequest(body []byte) (*request, error) {
 	var r request
 	err := json.Unmarshal(body, &r)
@@ -106,7 +107,7 @@ func parseRequest(body []byte) (*request, error) {
 	)
 }
 
-// metadataOf reads what it can of a request that parseRequest refused.
+// metadataOf returns the requestMetadata of a request that parseRequest refused, or nil.
 func metadataOf(body []byte) *requestMetadata {
 	var r struct {
 		Metadata *requestMetadata `json:"requestMetadata"`
@@ -117,8 +118,8 @@ func metadataOf(body []byte) *requestMetadata {
 	return r.Metadata
 }
 
-// fieldOf names the field at fault if it is one of ours: the caller's own text does not go into an
-// error message (requirement X6).
+// fieldOf returns the name of the field in a JSON error, if it is one of the API's. The caller's
+// own text must not appear in an error message (requirement X6).
 func fieldOf(pointer jsontext.Pointer) string {
 	name := strings.TrimPrefix(string(pointer), "/requestMetadata")
 	name = strings.TrimPrefix(name, "/")
@@ -132,16 +133,18 @@ func fieldOf(pointer jsontext.Pointer) string {
 }
 
 var knownFields = map[string]bool{
-	"requestMetadata": true, "awsPrincipalArn": true, "awsSourceVpc": true, "awsSourceVpce": true, "kmsKeyArn": true,
-	"kmsOperation": true, "kmsRequestId": true, "kmsViaService": true, "additionalAuthenticatedData": true,
-	"encryptionAlgorithm": true, "plaintext": true, "ciphertextDataIntegrityValueAlgorithm": true, "ciphertext": true,
-	"ciphertextMetadata": true, "initializationVector": true, "authenticationTag": true,
+	"requestMetadata": true, "awsPrincipalArn": true, "awsSourceVpc": true, "awsSourceVpce": true,
+	"kmsKeyArn": true, "kmsOperation": true, "kmsRequestId": true, "kmsViaService": true,
+	"additionalAuthenticatedData": true, "encryptionAlgorithm": true, "plaintext": true,
+	"ciphertextDataIntegrityValueAlgorithm": true, "ciphertext": true, "ciphertextMetadata": true,
+	"initializationVector": true, "authenticationTag": true,
 }
 
-// wipe clears what must not linger in memory.
+// wipe clears the plaintext.
 func (r *request) wipe() { clear(r.Plaintext) }
 
-// requireMetadata checks the fields of requestMetadata that an operation needs (K3, E1, H3).
+// requireMetadata returns an error for the first of the fields that is absent from requestMetadata
+// (K3, E1, H3).
 func (r *request) requireMetadata(fields ...metadataField) error {
 	if r.Metadata == nil {
 		return missing("requestMetadata")
@@ -218,7 +221,7 @@ func (e *encryptResponse) appendJSON(dst []byte) []byte {
 type decryptResponse struct{ plaintext []byte }
 
 func (d *decryptResponse) appendJSON(dst []byte) []byte {
-	// At once as large as it gets: growing later would leave plaintext behind.
+	// The buffer gets its final size at once: growing it later would leave a copy of the plaintext.
 	dst = slices.Grow(dst, base64.StdEncoding.EncodedLen(len(d.plaintext))+len(`{"plaintext":""}`))
 	dst = appendBase64(append(dst, `{"plaintext":`...), d.plaintext)
 	return append(dst, '}')
@@ -252,7 +255,7 @@ func (e *apiError) appendJSON(dst []byte) []byte {
 	return append(dst, '}')
 }
 
-// appendString appends text of our own or of an HSM.
+// appendString appends a string that is the proxy's own or an HSM's.
 func appendString(dst []byte, s string) []byte {
 	dst, err := jsontext.AppendQuote(dst, strings.ToValidUTF8(s, "?"))
 	if err != nil {

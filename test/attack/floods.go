@@ -84,7 +84,7 @@ func helloClose(ctx context.Context, t *target, n *tally) error {
 	if hello == nil {
 		return fmt.Errorf("no ClientHello was made")
 	}
-	until(ctx, t.seconds(15, 0.7), 16, func() {
+	until(ctx, t.seconds(15, 0.7), 4, func() {
 		c, err := dial(t.API)
 		if err != nil {
 			n.note("no connection")

@@ -16,11 +16,16 @@ func spelledHosts(t *target, who *tenant) map[string]bool {
 	_, port, _ := net.SplitHostPort(t.API)
 	h := who.Host
 	return map[string]bool{
-		h: true, h + ":" + port: true, strings.ToUpper(h): true, h + ":1": true, h + ":": true, h + ":00443": true,
-		h + ".": false, "." + h: false, "x." + h: false, h + ".x": false, h + "x": false, h[1:]: false, "*." + h: false, "*": false,
-		h + ":x": false, h + ":1:2": false, h + "::1": false, h + ":-1": false, h + ": 1": false, "[" + h + "]": false, "x@" + h: false, h + "@x": false, h + "/": false,
-		h + "#x": false, h + "?x": false, h + "%2e": false, h + "%00": false, h + ",x": false, "x," + h: false, h + " x": false, h + "\t" + h: false, "https://" + h: false, "": false,
-		strings.ReplaceAll(h, "t", "\u24e3"): false, strings.Replace(h, "k", "\u212a", 1): false, strings.ReplaceAll(h, ".", "\u3002"): false, t.host(): false, "localhost": false,
+		h: true, h + ":" + port: true, strings.ToUpper(h): true, h + ":1": true, h + ":": true,
+		h + ":00443": true,
+		h + ".":      false, "." + h: false, "x." + h: false, h + ".x": false, h + "x": false,
+		h[1:]: false, "*." + h: false, "*": false,
+		h + ":x": false, h + ":1:2": false, h + "::1": false, h + ":-1": false, h + ": 1": false,
+		"[" + h + "]": false, "x@" + h: false, h + "@x": false, h + "/": false,
+		h + "#x": false, h + "?x": false, h + "%2e": false, h + "%00": false, h + ",x": false,
+		"x," + h: false, h + " x": false, h + "\t" + h: false, "https://" + h: false, "": false,
+		strings.ReplaceAll(h, "t", "\u24e3"): false, strings.Replace(h, "k", "\u212a", 1): false,
+		strings.ReplaceAll(h, ".", "\u3002"): false, t.host(): false, "localhost": false,
 	}
 }
 
@@ -61,7 +66,8 @@ type hostTry struct {
 
 func (h hostTry) run(t *target, n *tally) {
 	c := &wire{target: t, config: t.tlsConfig("http/1.1")}
-	c.config.ServerName, c.config.InsecureSkipVerify = h.name, true // an attacker does not mind whose certificate he gets
+	// an attacker does not mind whose certificate he gets
+	c.config.ServerName, c.config.InsecureSkipVerify = h.name, true
 	defer c.close()
 	for _, second := range []string{"", h.path.Host} {
 		s := h.sketch(t)

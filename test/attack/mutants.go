@@ -19,7 +19,8 @@ const (
 	mutantWorkers = 8
 	pipelined     = 16 // requests in one write
 	freshFor      = 60 * time.Second
-	framingShare  = 50 // one mutant of so many may change where the request ends; it gets a connection of its own
+	// one mutant of so many may change where the request ends; it gets a connection of its own
+	framingShare = 50
 )
 
 // original is a signed request that is served, and where in it a byte matters.

@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	noisyQuota  = 50 // requests a second that the key store of the noisy tenant may make, and at once
+	// requests a second that the key store of the noisy tenant may make, and at once
+	noisyQuota  = 50
 	noisyFactor = 10 // times as many as he makes
 
 	// quotasAreKept has a row fail in which more is served than a quota allows. True as soon as

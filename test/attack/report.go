@@ -93,7 +93,8 @@ func summary(rows []*row) string {
 		}
 	}
 	return fmt.Sprintf(
-		"%d rows, %d tried, %d accepted; %d honest requests, %d failed; %d rows are not as they should be",
+		"%d rows, %d tried, %d accepted; %d honest requests, %d failed; %d rows are not as they "+
+			"should be",
 		len(rows), tried, accepted, honest, failed, wrong,
 	)
 }
@@ -103,7 +104,8 @@ func writeTable(path string, o *options, rows []*row, memory string) error {
 	var b strings.Builder
 	fmt.Fprintf(
 		&b,
-		"\nMeasured on %s with `make attack`, seed %d: %d processors for attackers, honest clients, proxy and HSMs together. %s.\n\n",
+		"\nMeasured on %s with `make attack`, seed %d: %d processors for attackers, honest "+
+			"clients, proxy and HSMs together. %s.\n\n",
 		time.Now().UTC().Format("2 January 2006"), o.seed, runtime.NumCPU(), summary(rows),
 	)
 	b.WriteString(table.Markdown(rows))

@@ -163,7 +163,8 @@ func (w *world) memoryBack(ctx context.Context, first, last *row) (string, bool)
 		good := now.Memory <= first.before.Memory+memorySlack
 		if good || !waits || time.Since(start) > memoryLimit {
 			return fmt.Sprintf(
-					"memory: %d MiB at first, %d MiB when the last attack ended, %d MiB after %.0f s (%d MiB in use, %d MiB kept for the next need)",
+					"memory: %d MiB at first, %d MiB when the last attack ended, %d MiB after "+
+						"%.0f s (%d MiB in use, %d MiB kept for the next need)",
 					first.before.Memory>>20,
 					last.after.Memory>>20,
 					now.Memory>>20,

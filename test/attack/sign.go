@@ -59,7 +59,8 @@ func newSketch(t *target, who *tenant, below string, body []byte) *sketch {
 		method: "POST", target: who.path(below), version: "HTTP/1.1", body: body,
 		headers: []header{{"Host", t.host()}, {"Content-Type", "application/json"}},
 		id:      who.Credential.ID, secret: who.Credential.Secret, algorithm: "AWS4-HMAC-SHA256",
-		at: now, day: now.Format("20060102"), region: signedRegion, service: signedService, end: terminator,
+		at: now, day: now.Format("20060102"), region: signedRegion, service: signedService,
+		end:    terminator,
 		signed: []string{"host", "x-amz-date"},
 	}
 }

@@ -90,7 +90,8 @@ func slowWriters(ctx context.Context, t *target, n *tally) error {
 		)
 	}
 	n.remark(
-		"the server waited at most %.1f s for a handshake, %.1f s for a header, %.1f s for a body (steps of 1 s)",
+		"the server waited at most %.1f s for a handshake, %.1f s for a header, %.1f s for a "+
+			"body (steps of 1 s)",
 		time.Duration(longest[0].Load()).
 			Seconds(),
 		time.Duration(longest[1].Load()).Seconds(),

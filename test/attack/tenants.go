@@ -22,7 +22,8 @@ func pathTricks(mine, theirs, below string) []string {
 		key, operation = below[:at], below[at:]
 	}
 	list := []string{
-		mine + apiPath + up + base + below, mine + apiPath + strings.ReplaceAll(up, "..", "%2e%2e") + base + below,
+		mine + apiPath + up + base + below,
+		mine + apiPath + strings.ReplaceAll(up, "..", "%2e%2e") + base + below,
 		mine + apiPath + strings.ReplaceAll(
 			up, "..", "%2E.",
 		) + base + below, mine + apiPath + strings.ReplaceAll(up, "/", "%2f") + base + below,
@@ -38,16 +39,27 @@ func pathTricks(mine, theirs, below string) []string {
 		mine + apiPath + strings.ReplaceAll(
 			up, "..", "\uff0e\uff0e",
 		) + base + below, mine + apiPath + strings.ReplaceAll(up, "..", "...") + base + below,
-		mine + apiPath + "/keys" + up + "/.." + base + below, mine + apiPath + "/keys/1" + up + "/../.." + base + below,
-		"/." + base + below, "/" + base + below, "//" + base + below, "/.." + base + below, "/%2e" + base + below, "/%2f" + base[1:] + below,
-		theirs + "/" + apiPath + below, theirs + "/." + apiPath + below, theirs + apiPath + "/" + below, theirs + apiPath + "/." + below,
-		base + below + "/", base + below + "/.", base + below + "//", base + below + "%00", base + below + "%20", base + below + "%0a", base + below + "%0d%0a",
-		base + below + ";a=b", base + below + "#x", base + below + "?", base + below + "?x", base + below + "%3f", base + below + "%23", base + below + "\xff",
-		theirs + ";a=b" + apiPath + below, theirs + "%2f" + api + below, theirs + "/kms%2fxks%2fv1" + below, theirs + "/kms/xks/v1%2f" + below[1:],
-		theirs + "/KMS/xks/v1" + below, theirs + "/kms/xks/V1" + below, strings.ToUpper(base) + below, base + strings.ToUpper(below),
-		theirs + "x" + apiPath + below, theirs + "/x" + apiPath + below, theirs + "/*" + apiPath + below, "/*" + apiPath + below, "/{prefix}" + apiPath + below,
-		theirs + "/kms/xks/v1.0" + below, theirs + "/kms/xks/v2" + below, theirs + "/kms/xks" + below, theirs + "/kms/xks/v1x" + below, theirs + "/%6bms/xks/v1" + below,
-		theirs + "/ｋms/xks/v1" + below, theirs + "/\u212ams/xks/v1" + below, theirs + "/kms/x\u212as/v1" + below,
+		mine + apiPath + "/keys" + up + "/.." + base + below,
+		mine + apiPath + "/keys/1" + up + "/../.." + base + below,
+		"/." + base + below, "/" + base + below, "//" + base + below, "/.." + base + below,
+		"/%2e" + base + below, "/%2f" + base[1:] + below,
+		theirs + "/" + apiPath + below, theirs + "/." + apiPath + below,
+		theirs + apiPath + "/" + below, theirs + apiPath + "/." + below,
+		base + below + "/", base + below + "/.", base + below + "//", base + below + "%00",
+		base + below + "%20", base + below + "%0a", base + below + "%0d%0a",
+		base + below + ";a=b", base + below + "#x", base + below + "?", base + below + "?x",
+		base + below + "%3f", base + below + "%23", base + below + "\xff",
+		theirs + ";a=b" + apiPath + below, theirs + "%2f" + api + below,
+		theirs + "/kms%2fxks%2fv1" + below, theirs + "/kms/xks/v1%2f" + below[1:],
+		theirs + "/KMS/xks/v1" + below, theirs + "/kms/xks/V1" + below,
+		strings.ToUpper(base) + below, base + strings.ToUpper(below),
+		theirs + "x" + apiPath + below, theirs + "/x" + apiPath + below,
+		theirs + "/*" + apiPath + below, "/*" + apiPath + below, "/{prefix}" + apiPath + below,
+		theirs + "/kms/xks/v1.0" + below, theirs + "/kms/xks/v2" + below,
+		theirs + "/kms/xks" + below, theirs + "/kms/xks/v1x" + below,
+		theirs + "/%6bms/xks/v1" + below,
+		theirs + "/ｋms/xks/v1" + below, theirs + "/\u212ams/xks/v1" + below,
+		theirs + "/kms/x\u212as/v1" + below,
 		base + key + "%2f" + strings.TrimPrefix(
 			operation, "/",
 		), base + key + "//" + strings.TrimPrefix(operation, "/"), base + key + "/." + operation, base + key + "/x/.." + operation,
@@ -57,8 +69,10 @@ func pathTricks(mine, theirs, below string) []string {
 		base + strings.Replace(
 			below, "/keys/", "/keys/x/../", 1,
 		), base + strings.Replace(below, "/keys/", "/Keys/", 1),
-		"http://localhost" + base + below, "https://localhost" + base + below, "http://archive" + base + below, "//localhost" + base + below, "https:" + base + below,
-		"*", "", base[1:] + below, "\\" + base[1:] + below, "/agenc" + apiPath + below, "/agency/arch" + apiPath + below, "/agency/archive/agency" + apiPath + below,
+		"http://localhost" + base + below, "https://localhost" + base + below,
+		"http://archive" + base + below, "//localhost" + base + below, "https:" + base + below,
+		"*", "", base[1:] + below, "\\" + base[1:] + below, "/agenc" + apiPath + below,
+		"/agency/arch" + apiPath + below, "/agency/archive/agency" + apiPath + below,
 	}
 	if len(theirs) > 1 {
 		first := fmt.Sprintf("/%%%02x", theirs[1]) + theirs[2:]

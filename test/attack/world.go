@@ -167,7 +167,9 @@ func (w *world) writeConfig(d *harness.Demo) (string, error) {
 		"state_directory": filepath.Join(
 			w.dir, "state",
 		), "admin": object{"socket": filepath.Join(w.dir, "admin.sock")},
-		"hsms": hsms, "hsm_groups": []object{{"name": "main", "hsms": members, "test_key": testKey}}, "key_stores": stores,
+		"hsms":       hsms,
+		"hsm_groups": []object{{"name": "main", "hsms": members, "test_key": testKey}},
+		"key_stores": stores,
 	})
 	if err != nil {
 		return "", err

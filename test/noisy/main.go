@@ -50,7 +50,8 @@ func main() {
 	flag.StringVar(&o.proxy, "proxy", "bin/xks-proxy", "the program to measure")
 	flag.IntVar(
 		&o.seconds, "seconds", 60,
-		"length of the whole measurement; the phases take ten seconds, or a sixth of it if that is less",
+		"length of the whole measurement; the phases take ten seconds, or a sixth of it if that "+
+			"is less",
 	)
 	flag.IntVar(&o.quota, "quota", 200, "quota of the noisy key store, requests a second; 0: none")
 	flag.IntVar(&o.noise, "noise", 2000, "what it sends, requests a second")
@@ -62,7 +63,8 @@ func main() {
 	flag.Parse()
 	if o.seconds < 6 || o.seconds > 240 {
 		log.Fatal(
-			"-seconds: from 6 to 240, because the requests are signed once and a signature is good for five minutes",
+			"-seconds: from 6 to 240, because the requests are signed once and a signature is " +
+				"good for five minutes",
 		)
 	}
 	err := run(o)
@@ -135,7 +137,8 @@ func report(o *options, phases []*phase) error {
 		o.quota,
 	)
 	fmt.Println(
-		"| phase | quiet requests | p50 | p99 | max | noisy requests, by status | p50 | p99 | the machine stood still for |",
+		"| phase | quiet requests | p50 | p99 | max | noisy requests, by status | p50 | p99 | " +
+			"the machine stood still for |",
 	)
 	fmt.Println("|---|---|---|---|---|---|---|---|---|")
 	failed := 0

@@ -80,7 +80,7 @@ type LooseningState struct {
 	Refused []loosening.Loosening `json:"refused,omitempty"`
 	Digest  string                `json:"refusedDigest,omitempty"`
 
-	Taken map[LooseningCount]int
+	Taken map[LooseningCount]int `json:"-"`
 }
 
 // LooseningCount is one line of the metric.

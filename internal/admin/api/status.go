@@ -131,7 +131,7 @@ const ConfigurationBlocks = "configuration"
 type ConnectionCounts struct {
 	Open    int   `json:"open"`
 	Refused int64 `json:"refused"` // since the start, because there were too many
-	CutOff  int64 `json:"cutOff"`  // since the start, because much was sent and nobody authenticated
+	CutOff  int64 `json:"cutOff"`  // since the start, because too many were busy without an authenticated request
 
 	// Since the start, by what the header of the PROXY protocol came to.
 	Headers map[listener.HeaderOutcome]int64 `json:"proxyProtocol,omitempty"`

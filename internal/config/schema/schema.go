@@ -66,7 +66,7 @@ func CompileSchema(t reflect.Type, rules map[string]string) *Setting {
 func compileFields(t reflect.Type) []*Setting {
 	fields := make([]*Setting, 0, t.NumField())
 	for i := range t.NumField() {
-		if t.Field(i).IsExported() {
+		if name := t.Field(i).Tag.Get("mapstructure"); name != "" && name != "-" {
 			f := compileField(t.Field(i))
 			f.Index = i
 			fields = append(fields, f)

@@ -23,7 +23,7 @@ var ErrIncomplete = errors.New("no version of the key is on every HSM of the gro
 // Catalogue is an immutable snapshot of the keys that the HSMs of a group hold.
 type Catalogue struct {
 	Keys    map[string]*Key // by label
-	Unknown Set             // members whose keys were never seen
+	Unknown Set             // members whose keys were never listed
 }
 
 // Key is one key of a group with all its versions, as last seen on the HSMs.
@@ -36,26 +36,26 @@ type Key struct {
 	// Missing names the HSMs that are known to hold no version of the key.
 	Missing []string
 
-	versions      []Version      // ascending; empty if the key is no AES-256 key
-	trials        []trialVersion // versions of which not everything is known by their number; see guess.go
-	required      Set            // the members that hold a key to be complete: all whose keys were ever seen
-	Refused       bool           // an HSM refuses what the attributes of some version allow
-	unknownHolder bool           // there is a member whose keys were never seen
+	versions      []Version      // ascending; empty if the key is not AES-256
+	trials        []trialVersion // versions that need trial decryption
+	required      Set            // members that must hold it to be complete: all ever listed
+	Refused       bool           // an HSM refuses what the attributes allow
+	unknownHolder bool           // some member was never listed
 }
 
 // Version is one version of a key: which HSMs hold it and what each of them allows.
 type Version struct {
 	number     uint32
 	Holders    Set
-	Encrypters Set // the holders that may encrypt with it
-	Decrypters Set // and those that may decrypt
+	Encrypters Set // holders that may encrypt with it
+	Decrypters Set // holders that may decrypt with it
 	Usage      hsm.Usage
-	ambiguous  Set       // the holders on which several objects stand for this version
-	duplicate  string    // which objects, on the first of them; "" if there is none
-	diverged   bool      // the holders' key material is not the same (see crosscheck.go)
-	faulty     bool      // a copy of it is not used, or fails (trust.go, aside.go)
-	refused    hsm.Usage // what HSMs refuse to do with it whatever its attributes say
-	lost       bool      // it was on every HSM, is not now, and may be encrypted under anyway (LostKeyEncrypt)
+	ambiguous  Set       // holders with several objects for this version
+	duplicate  string    // the objects on the first of them; "" if none
+	diverged   bool      // the holders' key material differs
+	faulty     bool      // a copy is not used, or fails
+	refused    hsm.Usage // usage that HSMs refuse whatever the attributes say
+	lost       bool      // was on every HSM and is not now; LostKeyEncrypt allows encryption
 }
 
 // IsDiverged reports whether the HSMs hold, or may hold, different key material for a version.
@@ -249,8 +249,8 @@ func (v *Version) duplicateError(label string) error {
 type View struct {
 	Name    string
 	Bit     Set
-	Seen    bool // the member's keys were seen at least once
-	Away    bool // they cannot be listed now: objects is what it held when last seen
+	Seen    bool // the member was listed at least once
+	Away    bool // it cannot be listed now: Objects is what it last held
 	Hidden  bool // an object of this label could not be read
 	Objects []hsm.Object
 }

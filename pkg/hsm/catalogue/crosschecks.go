@@ -26,37 +26,37 @@ const (
 // concurrent use.
 type CrossChecks struct {
 	mu            sync.Mutex
-	changed       map[string]Set       // labels whose objects have changed on these since the plan was made
-	joined        Set                  // members that have joined, or joined anew, since
-	reprioritised bool                 // a label was doubted since
-	prioritised   map[string]time.Time // labels that are suspected to differ: when that was last said
+	changed       map[string]Set       // where objects changed since the last plan, by label
+	joined        Set                  // members that joined since the last plan
+	reprioritised bool                 // a label was prioritised since the last plan
+	prioritised   map[string]time.Time // when a label was last prioritised
 
-	catalogue *Catalogue // of which the plan was made
-	up        Set        // with these in service
-	began     time.Time  // the round
+	catalogue *Catalogue // that the plan is for
+	up        Set        // members in service in the plan
+	began     time.Time  // start of the routine round
 
 	versions    map[hsm.KeyRef]*crossCheck
-	urgent      []*crossCheck // not yet compared on every HSM that is in service
-	retries     []*crossCheck // to be compared again when they are due, in this order
-	routine     []*crossCheck // all others that were not compared in this round
-	routineNext bool          // the next comes from round, even if one of again is due
+	urgent      []*crossCheck // not compared yet on every HSM in service
+	retries     []*crossCheck // ordered by due time
+	routine     []*crossCheck // not compared yet in this round
+	routineNext bool          // routine has the next turn, even if a retry is due
 
 	checked      uint64
-	pending      int // versions that were not compared on all HSMs which can take part
+	pending      int // versions not compared yet on all HSMs that can take part
 	incomparable int // versions on several HSMs whose usage allows no comparison
 }
 
 // crossCheck is the state of one key version.
 type crossCheck struct {
 	ref         hsm.KeyRef
-	comparable  Set // can be compared with another
-	compared    Set // have been, since their objects last changed
-	agreed      Set // of these, with another
+	comparable  Set // members that can be compared
+	compared    Set // members with a result since their objects last changed
+	agreed      Set // of these, members that agreed with another
 	diverged    bool
 	prioritised bool
 	runs        int
-	last        time.Time // of the last comparison that was tried
-	due         time.Time // of the next; zero: when its turn comes
+	last        time.Time // last attempt
+	due         time.Time // next attempt; zero if it waits for its turn
 }
 
 func (c *crossCheck) isPending() bool { return c.comparable&^c.compared != 0 }
@@ -157,7 +157,7 @@ func (c *CrossChecks) plan(catalogue *Catalogue, up Set, testKey string) {
 		anew := c.joined | c.changed[ref.Label]
 		v.compared &^= anew
 		v.agreed &^= anew
-		if anew != 0 || up != c.up && v.agreed == 0 { // what gave no verdict may give one now
+		if anew != 0 || up != c.up && v.agreed == 0 { // may have a result now
 			v.due = time.Time{}
 		}
 	}
@@ -222,7 +222,7 @@ func (c *CrossChecks) enqueue(v *crossCheck) {
 		c.pending++
 	}
 	switch {
-	case (v.comparable & c.up).Size() < 2: // no list: the plan is made anew when an HSM comes back
+	case (v.comparable & c.up).Size() < 2: // not queued: the plan is rebuilt when an HSM comes back
 	case v.prioritised:
 		c.urgent = append(c.urgent, v)
 	case !v.due.IsZero():

@@ -64,14 +64,17 @@ func addDoubt(found []Finding, label string, v View, o hsm.Object) []Finding {
 func doubtDetail(o hsm.Object) string {
 	if o.Rule == hsm.VersionNumber {
 		return fmt.Sprintf(
-			"CKA_ID 0x%X is larger than 4 bytes, so key_version id counts the object as version %d: change its CKA_ID, "+
-				"or set key_version none if CKA_ID means nothing here; a second such object would stop Encrypt",
+			"CKA_ID 0x%X is larger than 4 bytes, so key_version id counts the object as "+
+				"version %d: change its CKA_ID, "+
+				"or set key_version none if CKA_ID means nothing here; "+
+				"a second such object would stop Encrypt",
 			o.ID,
 			o.Version(),
 		)
 	}
 	return fmt.Sprintf(
-		"CKA_ID 0x%X is not 4 bytes long, so key_version id4 counts the object as version %d: %s; a second such object would stop Encrypt",
+		"CKA_ID 0x%X is not 4 bytes long, so key_version id4 counts the object as version %d: "+
+			"%s; a second such object would stop Encrypt",
 		o.ID,
 		o.Version(),
 		readableBy(o),
@@ -106,8 +109,11 @@ func farVersions(label string, views []View) []Finding {
 					Version: number,
 					HSMs:    names(holders),
 					Detail: fmt.Sprintf(
-						"version %d (CKA_ID 0x%X) is far above %s, so that a later rotation with a lower number is never encrypted under; if the number was not chosen as a version, "+
-							"change the CKA_ID on every HSM before more is encrypted, or set key_version none",
+						"version %d (CKA_ID 0x%X) is far above %s, so that a later rotation "+
+							"with a lower number is never encrypted under; "+
+							"if the number was not chosen as a version, "+
+							"change the CKA_ID on every HSM before more is encrypted, "+
+							"or set key_version none",
 						number,
 						hsm.VersionID(number),
 						lowerNeighbour(below),
@@ -134,7 +140,8 @@ func duplicateRemedy(double []View, number uint32) string {
 			return "delete or relabel all but one"
 		}
 	}
-	return "set key_version id, which reads them as different versions, or delete or relabel all but one"
+	return "set key_version id, which reads them as different versions, " +
+		"or delete or relabel all but one"
 }
 
 // distinctNumbers reports whether VersionNumber gives each object of a version its own number.

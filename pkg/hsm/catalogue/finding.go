@@ -100,13 +100,13 @@ const (
 	KeyMissing         FindingKind = "key missing"              // on some HSM, and not on another
 	VersionMissing     FindingKind = "version missing"          // likewise, of a key that both hold
 	AttributesDiffer   FindingKind = "attributes differ"        // usage, length, sensitivity, …
-	DuplicateVersion   FindingKind = "duplicate version"        // two objects for one version on one HSM
-	MaterialDiffers    FindingKind = "key material differs"     // one cannot decrypt what the other encrypted
+	DuplicateVersion   FindingKind = "duplicate version"        // several objects on one HSM
+	MaterialDiffers    FindingKind = "key material differs"     // between HSMs
 	KeyFails           FindingKind = "key fails"                // on an HSM that works otherwise
-	UnusedDiffer       FindingKind = "unused attributes differ" // usages that the proxy never needs: sign, verify, wrap, unwrap, derive
-	VersionDoubtful    FindingKind = "doubtful version"         // CKA_ID does not say which version the object is
-	VersionImplausible FindingKind = "implausible version"      // so high that it looks like an accident
-	NotAnEncryptionKey FindingKind = "not AES-256 everywhere"   // the same label is an AES-256 key on one HSM and something else on another
+	UnusedDiffer       FindingKind = "unused attributes differ" // usages that the proxy never needs
+	VersionDoubtful    FindingKind = "doubtful version"         // CKA_ID does not fit the rule
+	VersionImplausible FindingKind = "implausible version"      // looks accidental
+	NotAnEncryptionKey FindingKind = "not AES-256 everywhere"   // another type on some HSM
 )
 
 // Finding is one difference between the HSMs' keys, or one problem with a key on an HSM.

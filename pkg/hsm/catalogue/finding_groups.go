@@ -74,7 +74,8 @@ const (
 // FindingKinds lists all kinds.
 func FindingKinds() []FindingKind {
 	return []FindingKind{
-		KeyMissing, VersionMissing, AttributesDiffer, UnusedDiffer, DuplicateVersion, MaterialDiffers, KeyFails,
+		KeyMissing, VersionMissing, AttributesDiffer, UnusedDiffer, DuplicateVersion,
+		MaterialDiffers, KeyFails,
 		VersionDoubtful, VersionImplausible, NotAnEncryptionKey,
 	}
 }

@@ -17,11 +17,11 @@ type KeyState string
 
 // The states of a key version. If several apply, the first in this list counts.
 const (
-	KeyDiffers   KeyState = "differs"  // the HSMs hold different key material, or one may not do what another may
+	KeyDiffers   KeyState = "differs"  // key material or attributes differ
 	KeyDoubtful  KeyState = "doubtful" // CKA_ID does not say which version it is
 	KeyIsMissing KeyState = "missing"  // on an HSM
 	KeyUnusable  KeyState = "unusable" // not AES-256
-	KeyUnknown   KeyState = "unknown"  // the keys of an HSM were never listed, or it may hold the key and hides it
+	KeyUnknown   KeyState = "unknown"  // an HSM was never listed, or has an unreadable object
 	KeyComplete  KeyState = "complete" // on every HSM, and alike
 )
 
@@ -127,7 +127,8 @@ func onHSMs(label string, held []HeldKeys, is func(hsm.Object) bool) []KeyOnHSM 
 func keyObject(o hsm.Object) KeyObject {
 	return KeyObject{
 		ID: strings.ToUpper(hex.EncodeToString(o.ID)), Spec: o.Spec(), Usage: usageList(o.Usage),
-		Sensitive: o.Sensitive, AlwaysSensitive: o.AlwaysSensitive, Extractable: o.Extractable, NeverExtractable: o.NeverExtractable, Local: o.Local,
+		Sensitive: o.Sensitive, AlwaysSensitive: o.AlwaysSensitive,
+		Extractable: o.Extractable, NeverExtractable: o.NeverExtractable, Local: o.Local,
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // LookupLimits are the rate limits of live look-ups.
 type LookupLimits struct {
 	Unknown *rate.Limiter // for labels that are in no catalogue
-	Known   *rate.Limiter // for a further version of a key that is: strangers to the HSMs must not use it up
+	Known   *rate.Limiter // for new versions of known keys, apart from unknown ones
 }
 
 // NewLookupLimits returns limits of perSecond look-ups a second, with a burst of the same size.
@@ -33,7 +33,7 @@ func (l LookupLimits) Allow(known bool) bool {
 
 const (
 	lookupTTL        = 2 * time.Second        // how long the result of a look is believed
-	knownKeyTTL      = 200 * time.Millisecond // likewise, of a key that there is: another proxy may just have begun to use a new version
+	knownKeyTTL      = 200 * time.Millisecond // another proxy may have started a new version
 	maxCachedLookups = 4096                   // looks remembered
 )
 

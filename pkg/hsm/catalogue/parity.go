@@ -146,7 +146,8 @@ func (c *comparison) keyMissing(having, lacking []View) {
 // remedy says what to do about a key or version that is not on every HSM.
 func remedy(wasComplete bool) string {
 	if wasComplete {
-		return "it was on every HSM, so restore it there; until then what is encrypted under it depends on fewer HSMs"
+		return "it was on every HSM, so restore it there; " +
+			"until then what is encrypted under it depends on fewer HSMs"
 	}
 	return "copy it there; what was never on every HSM is not encrypted under"
 }
@@ -207,12 +208,14 @@ func (c *comparison) version(number uint32, usable []View) {
 // attributes compares the single object of each HSM. Usages that the proxy never needs are a
 // finding of their own, because vendors have different defaults for every key.
 func (c *comparison) attributes(number uint32, single []View) {
-	first := single[0].object(number)
+	first, others := single[0].object(number), single[1:]
+	differsInNeed := func(v View) bool { return !sameNeeded(v.object(number), first) }
+	differs := func(v View) bool { return !sameAttributes(v.object(number), first) }
 	switch {
-	case slices.ContainsFunc(single[1:], func(v View) bool { return !sameNeeded(v.object(number), first) }):
+	case slices.ContainsFunc(others, differsInNeed):
 		c.add(AttributesDiffer, number, single, "%s: only what all allow is used; make them equal",
 			each(single, func(v View) string { return describeAttributes(v.object(number)) }))
-	case slices.ContainsFunc(single[1:], func(v View) bool { return !sameAttributes(v.object(number), first) }):
+	case slices.ContainsFunc(others, differs):
 		c.add(
 			UnusedDiffer,
 			number,
@@ -220,7 +223,9 @@ func (c *comparison) attributes(number uint32, single []View) {
 			"%s: nothing that the proxy uses; vendors have different defaults",
 			each(
 				single,
-				func(v View) string { return "a key that " + describeUsage(v.object(number).Usage&^neededUsage) },
+				func(v View) string {
+					return "a key that " + describeUsage(v.object(number).Usage&^neededUsage)
+				},
 			),
 		)
 	}

@@ -14,31 +14,31 @@ import (
 
 // Parity is what is known about differences between the HSMs of a group.
 type Parity struct {
-	hsms    []string // names; the place is the bit in a memberSet
-	testKey string   // its label: each HSM has its own
+	hsms    []string // names; bit i of a Set is hsms[i]
+	testKey string   // each HSM has its own key under this label
 	lostKey LostKey
 
-	Away        Set                  // HSMs whose keys could not be listed at the last try
-	QuickToList Set                  // HSMs whose last listing took little of their time
-	Listing     Set                  // the HSM whose listing is being taken in
-	Detected    map[string][]Finding // by label, as the HSMs' objects are known now
+	Away        Set                  // HSMs that could not be listed at the last attempt
+	QuickToList Set                  // HSMs whose last listing was fast
+	Listing     Set                  // the HSM whose listing is being processed
+	Detected    map[string][]Finding // differences by label, from the current objects
 
-	candidates map[findingID]*candidate // all that was found, told or not
-	Findings   []Finding                // that are told: sorted; a new slice at each change
+	candidates map[findingID]*candidate // all differences, reported or not
+	Findings   []Finding                // reported, sorted; a new slice at each change
 
-	WasComplete map[string][]uint32         // versions that were on every HSM, by label
-	Diverged    map[hsm.KeyRef]Finding      // versions with different material; ended by a comparison that succeeds
-	Mismatched  map[hsm.KeyRef]Finding      // copies that are not the key the others hold; they are not used
-	Failing     map[hsm.KeyRef]Finding      // keys that fail on an HSM that works
-	Refused     map[hsm.KeyRef]RefusedUsage // what HSMs refuse although the attributes allow it
-	Unsaved     bool                        // once or diverged differ from what the state directory remembers
+	WasComplete map[string][]uint32         // by label: versions that were on every HSM
+	Diverged    map[hsm.KeyRef]Finding      // versions with different material
+	Mismatched  map[hsm.KeyRef]Finding      // copies that differ and are not used
+	Failing     map[hsm.KeyRef]Finding      // keys that fail on a working HSM
+	Refused     map[hsm.KeyRef]RefusedUsage // refused although the attributes allow it
+	Unsaved     bool                        // not in the state directory yet
 }
 
 // candidate is a difference that may exist only because one HSM was listed before the other. It
 // becomes a finding once every HSM was listed again, or failed to be.
 type candidate struct {
 	since   time.Time
-	waiting Set // members not yet listed since
+	waiting Set // members not listed since
 }
 
 // quickListing is how long a listing may take to be repeated out of turn.
@@ -76,7 +76,7 @@ func (p *Parity) Record(key *Key) {
 		}
 		once = slices.Sorted(
 			slices.Values(slices.Concat(once, []uint32{v.number})),
-		) // a new slice: the old may just be written
+		) // a new slice: the old one may be being written
 		p.WasComplete[key.Label] = once
 		p.Unsaved = true
 	}
@@ -125,7 +125,7 @@ func (p *Parity) NamesOf(set Set) []string {
 // Prune forgets versions that no HSM holds any more: a new key with that name is another key.
 func (p *Parity) Prune(next *Catalogue) {
 	if next.Unknown != 0 {
-		return // an HSM that was never seen may hold it
+		return // an HSM that was never listed may hold it
 	}
 	for label, once := range p.WasComplete {
 		key := next.Keys[label]

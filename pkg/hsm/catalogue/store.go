@@ -139,7 +139,8 @@ func (s *Store) CatalogueFile(
 // WriteCatalogue replaces the saved catalogue of an HSM.
 func (s *Store) WriteCatalogue(name, serial string, objects []hsm.Object) error {
 	return s.replace(s.CatalogueFile(name), savedCatalogue{
-		Format: catalogueFormat, HSM: name, Serial: serial, Seen: time.Now().UTC(), Objects: hsm.StoreObjects(objects),
+		Format: catalogueFormat, HSM: name, Serial: serial, Seen: time.Now().UTC(),
+		Objects: hsm.StoreObjects(objects),
 	})
 }
 

@@ -23,11 +23,11 @@ type SavedParity struct {
 	Format   int                 `json:"format"` // 1
 	Group    string              `json:"group"`
 	HSMs     []string            `json:"hsms"`                 // of which Complete speaks
-	Rule     hsm.VersionRule     `json:"keyVersion,omitempty"` // by which the versions are numbered; "": id4
-	Complete map[string][]uint32 `json:"complete"`             // label -> versions that were on each of them at once
+	Rule     hsm.VersionRule     `json:"keyVersion,omitempty"` // of the version numbers; "" is id4
+	Complete map[string][]uint32 `json:"complete"`             // versions on all of HSMs, by label
 	Diverged []Finding           `json:"diverged,omitempty"`
 
-	CompleteBytes []completeLabel `json:"completeBytes,omitempty"` // as Complete, of labels that are not UTF-8
+	CompleteBytes []completeLabel `json:"completeBytes,omitempty"` // labels not UTF-8
 }
 
 // completeLabel is a label that is not UTF-8 and has no text in JSON.

@@ -15,8 +15,8 @@ import (
 type step uint8
 
 const (
-	wait       step = iota // for the answers that are still to come
-	AskAnother             // HSM, now or after a pause
+	wait       step = iota // for pending answers
+	AskAnother             // ask another HSM, now or after a pause
 	GiveUp
 )
 
@@ -26,14 +26,14 @@ type reason string
 // SlowCall is the state of a request when a call has no answer yet.
 type SlowCall struct {
 	Ended   bool // there is an answer, or the time of the request is up
-	Hedged  bool // another HSM, which may still answer in time, is being asked
-	Overdue bool // it lasts longer than the attempt timeout, and not only longer than usual
-	Failing bool // its HSM is out of service, and the probes of it fail
+	Hedged  bool // another HSM is being asked and may still answer in time
+	Overdue bool // the attempt timeout has passed
+	Failing bool // the HSM is out of service and its probes fail
 
 	Others    catalogue.Set // HSMs that may hold the key and are not being asked
-	Available catalogue.Set // of these, those that can be expected to answer
-	Fast      catalogue.Set // of these, those that probably answer in the time that is left
-	Free      catalogue.Set // of others, those with a free session
+	Available catalogue.Set // of Others, those that should answer
+	Fast      catalogue.Set // of Available, those that will probably answer in the remaining time
+	Free      catalogue.Set // of Others, those with a free session
 }
 
 // The reasons of SlowCall.Next.
@@ -89,14 +89,14 @@ const (
 // FailedRound is the state of a request when every HSM that it could ask failed.
 type FailedRound struct {
 	Number    int  // from 0
-	Crashes   int  // processes that ended under the request
-	Refused   bool // an HSM has a verdict against the ciphertext: only a second verdict is wanted
-	Unproven  bool // an HSM refused it without proof: a busy one may answer the next time
-	Transient bool // there was a fault that may pass soon: not only HSMs that are busy or a key that fails
+	Crashes   int  // processes that ended during the request
+	Refused   bool // an HSM refused the ciphertext: only a second verdict is needed
+	Unproven  bool // an HSM refused it without proof: it may be busy
+	Transient bool // a fault may pass soon: not only busy HSMs or a failing key
 
 	Remaining catalogue.Set // HSMs that may hold the key and have no verdict yet
-	Available catalogue.Set // of these, those that can be expected to answer
-	Recent    bool          // one of left is in service, or was a moment ago
+	Available catalogue.Set // of Remaining, those that should answer
+	Recent    bool          // one of Remaining is in service or was a moment ago
 	Pause     time.Duration // before the next round
 	Time      time.Duration // until the deadline of the request
 }

@@ -14,7 +14,7 @@ import (
 type RefusalKind uint8
 
 const (
-	NoRefusal        RefusalKind = iota // the error says nothing of the ciphertext
+	NoRefusal        RefusalKind = iota // the error says nothing about the ciphertext
 	UnprovenRefusal                     // ErrUnprovenCiphertext: no verdict
 	ambiguousRefusal                    // ErrRefusedCiphertext: ambiguous, repeated and checked
 	definiteRefusal                     // ErrInvalidCiphertext
@@ -38,9 +38,9 @@ func RefusalOf(err error) RefusalKind {
 // Evidence is one HSM's refusal of a ciphertext, and what is known about that HSM.
 type Evidence struct {
 	Kind     RefusalKind
-	Compared bool // its material for the key was compared since it joined, and agreed
-	Diverged bool // the HSMs are known to hold different material: one may read what another cannot
-	Second   bool // another HSM refused the same ciphertext before
+	Compared bool // its copy of the key agreed in a comparison since it joined
+	Diverged bool // the HSMs may hold different material: one may read what another cannot
+	Second   bool // another HSM has refused the same ciphertext
 	Last     bool // no other HSM that may hold the key can be asked
 }
 

@@ -99,7 +99,8 @@ func (g *Group) vet(m *member, now map[string][]hsm.Object) {
 	m.trust.Distrust(changed, "key objects changed while it was away")
 	if len(changed) > 0 {
 		g.log.Warn(
-			"key objects changed while the HSM was away: it does not serve these keys before they were compared",
+			"key objects changed while the HSM was away: "+
+				"it does not serve these keys before they were compared",
 			zap.String(
 				"hsm",
 				m.Name,

@@ -123,7 +123,7 @@ func (g *Group) noAnswerError(
 			Op:   "serve",
 			Kind: hsm.Timeout(ctx.Err()),
 			Detail: fmt.Sprintf(
-				"key %q, HSMs asked in vain: %d%s",
+				"key %q, attempts: %d%s",
 				ref.Label,
 				trace.Attempts,
 				hsm.CauseSuffix(trace.Faults),
@@ -181,7 +181,8 @@ func (g *Group) noAnswerError(
 }
 
 // notVerified is why an HSM does not serve a key (requirement R6).
-const notVerified = "its token or its keys have changed, and this key was not compared with another HSM since"
+const notVerified = "its token or its keys have changed, " +
+	"and this key was not compared with another HSM since"
 
 // replacedError is the fault of a call during which the HSM's process was replaced: the answer may
 // come from another token.

@@ -24,7 +24,7 @@ const (
 	crossCheckTimeout      = 2 * time.Second // of one comparison
 	crossCheckIdle         = time.Second     // between two looks for something to do
 	crossCheckSaveInterval = time.Second     // at least between two writes of what was found
-	catchUpRate            = 100             // comparisons a second at least while an HSM serves some keys only after them
+	catchUpRate            = 100             // comparisons a second while an HSM waits for them
 )
 
 var (
@@ -143,7 +143,8 @@ func (g *Group) runCrossCheck(
 			result.differ |= m.bit
 		case g.findingLimits.lines.Allow():
 			g.log.Warn(
-				"an HSM once did not decrypt what another had encrypted, and a second try does not bear out that their keys differ: one of them computes wrongly at times",
+				"an HSM did not decrypt what another had encrypted, but a repetition does not "+
+					"confirm that their keys differ: one of them sometimes computes wrongly",
 				zap.String(
 					"label",
 					hsm.ShowLabel(ref.Label),
@@ -250,10 +251,13 @@ func (g *Group) recordDivergence(ref hsm.KeyRef, result crossResult) {
 	}
 	names := g.parity.NamesOf(result.differ)
 	g.parity.Diverged[ref] = catalogue.Finding{
-		Kind: catalogue.MaterialDiffers, Label: ref.Label, Version: ref.Version, HSMs: g.parity.NamesOf(all), Since: since,
+		Kind: catalogue.MaterialDiffers, Label: ref.Label, Version: ref.Version,
+		HSMs: g.parity.NamesOf(all), Since: since,
 		Detail: fmt.Sprintf(
-			"%s cannot decrypt what %s encrypts, nor the other way round: find out which of them has the right key and put that on the other; "+
-				"until then nothing is encrypted under this version, and what was is only readable on the HSM that made it",
+			"%s cannot decrypt what %s encrypts, and vice versa: "+
+				"find out which of them has the right key and copy it to the other; until then "+
+				"nothing is encrypted under this version, and existing ciphertexts are only "+
+				"readable on the HSM that made them",
 			strings.Join(names, ", "),
 			result.encrypter.Name,
 		),
@@ -276,10 +280,12 @@ func (g *Group) recordMismatch(ref hsm.KeyRef, result crossResult) bool {
 	}
 	changed := strings.Join(g.parity.NamesOf(all&^trusted), ", ")
 	g.parity.Mismatched[ref] = catalogue.Finding{
-		Kind: catalogue.MaterialDiffers, Label: ref.Label, Version: ref.Version, HSMs: g.parity.NamesOf(all &^ trusted),
+		Kind: catalogue.MaterialDiffers, Label: ref.Label, Version: ref.Version,
+		HSMs:  g.parity.NamesOf(all &^ trusted),
 		Since: time.Now(),
 		Detail: fmt.Sprintf(
-			"the token or the keys of %s changed, and its copy of this key is not the key that %s holds: "+
+			"the token or the keys of %s changed, and its copy of this key differs from that of "+
+				"%s: "+
 				"it is not used; put the right key there",
 			changed,
 			strings.Join(g.parity.NamesOf(trusted), ", "),

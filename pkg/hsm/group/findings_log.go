@@ -80,14 +80,16 @@ func (g *Group) logFindings(before, now []catalogue.Finding) {
 	if len(before)+len(now) == 0 {
 		return
 	}
-	for _, f := range catalogue.GroupFindings(catalogue.Except(catalogue.IndexFindings(before), now)) {
+	started := catalogue.Except(catalogue.IndexFindings(before), now)
+	ended := catalogue.Except(catalogue.IndexFindings(now), before)
+	for _, f := range catalogue.GroupFindings(started) {
 		g.logFinding(
 			levels[f.Kind.Severity()],
 			headline(f.Kind, "the HSMs' keys differ", "a key needs attention"),
 			f,
 		)
 	}
-	for _, f := range catalogue.GroupFindings(catalogue.Except(catalogue.IndexFindings(now), before)) {
+	for _, f := range catalogue.GroupFindings(ended) {
 		g.logFinding(
 			zapcore.InfoLevel,
 			headline(f.Kind, "the HSMs' keys no longer differ", "a key no longer needs attention"),
@@ -97,7 +99,7 @@ func (g *Group) logFindings(before, now []catalogue.Finding) {
 	if unsaid := g.findingLimits.unlogged; unsaid > 0 && g.findingLimits.summaries.Allow() {
 		g.findingLimits.unlogged = 0
 		g.log.Warn(
-			"more has changed in how the HSMs' keys differ than is logged one by one; `xks-proxy hsm list` shows what stands",
+			"more key findings than are logged one by one; `xks-proxy hsm list` shows all of them",
 			zap.Int("not_logged", unsaid),
 			zap.Int("findings", len(now)),
 		)

@@ -170,7 +170,7 @@ func TestLogIsBounded(t *testing.T) {
 		if n := logs.FilterMessage("the HSMs' keys differ").Len(); n < 20 || n > 21 {
 			t.Errorf("%d lines", n)
 		}
-		rest := logs.FilterMessageSnippet("more has changed").All()
+		rest := logs.FilterMessageSnippet("more key findings").All()
 		if len(rest) != 1 || rest[0].ContextMap()["findings"] != int64(1000) {
 			t.Errorf("the log says %v", rest)
 		}
@@ -280,7 +280,7 @@ func TestParityFile(t *testing.T) {
 				}
 				var logs *observer.ObservedLogs
 				start(t, tokens, rememberIn(dir), logTo(&logs)).Close()
-				said := logs.FilterMessageSnippet("completeness is not readable").All()
+				said := logs.FilterMessageSnippet("cannot read which keys were on every HSM").All()
 				if len(said) != 1 ||
 					!strings.Contains(said[0].ContextMap()["error"].(string), path) {
 					t.Errorf("the log says %v", said)

@@ -38,7 +38,7 @@ type Config struct {
 	// key store can use it.
 	TestKey string
 
-	ProbeInterval     time.Duration // between two probes of a healthy HSM; default 5 s, at most 30 s (H2)
+	ProbeInterval     time.Duration // of a healthy HSM; default 5 s, at most 30 s (H2)
 	ProbeTimeout      time.Duration // after which a probe has failed; default 2 s, at most 20 s
 	CatalogueInterval time.Duration // between two listings of all keys; default 30 s
 
@@ -160,7 +160,8 @@ func (c Config) Validate() error {
 	}
 	if full := c.withDefaults(); full.AttemptTimeout >= full.Budget {
 		fail(
-			"group %q: the attempt timeout %v is not below the budget of a request, %v: no time would be left for another HSM",
+			"group %q: the attempt timeout %v is not below the budget of a request, %v: "+
+				"no time would be left for another HSM",
 			c.Name,
 			full.AttemptTimeout,
 			full.Budget,
@@ -196,9 +197,9 @@ type Group struct {
 	log     *zap.Logger
 	members []*member
 
-	roundRobin atomic.Uint32 // spreads equal members evenly
+	roundRobin atomic.Uint32 // distributes requests among equal members
 	hedges     breaker.HedgeBudget
-	catalogue  atomic.Pointer[catalogue.Catalogue] // read by every request, replaced in the background
+	catalogue  atomic.Pointer[catalogue.Catalogue] // replaced in the background
 
 	starvedAt atomic.Pointer[time.Time] // when this machine last stood still
 
@@ -208,16 +209,16 @@ type Group struct {
 
 	mu       sync.Mutex // guards every member's objects, and serialises the making of catalogues
 	lookups  catalogue.LookupCache
-	resolver *Resolver // that asks for the group itself
+	resolver *Resolver // for look-ups of the group itself
 
 	predecessor *Group // until TakeOver. Guarded by mu.
-	established bool   // keys of some member were known before the start: a new one has to prove itself
+	established bool   // some keys were known before the start: new members are verified
 	store       *catalogue.Store
 
-	parity        *catalogue.Parity // guarded by mu, except for who its HSMs are
-	savingParity  sync.Mutex        // one writes it to the state directory at a time; does not need mu
+	parity        *catalogue.Parity // guarded by mu, except for the names of its HSMs
+	savingParity  sync.Mutex        // one writer at a time; does not need mu
 	findingLimits findingLogLimits
-	crossChecks   catalogue.CrossChecks // with a lock of its own, under mu
+	crossChecks   catalogue.CrossChecks // has its own lock, taken under mu
 
 	ctx     context.Context // ends with the group
 	stop    context.CancelFunc
@@ -238,33 +239,33 @@ type member struct {
 	queueLength hsm.Queued     // the token, if it is one
 	supervised  hsm.Supervised // likewise
 
-	trust       *catalogue.Trust   // which of its keys may be used; shared with a successor that has the same token
+	trust       *catalogue.Trust   // shared with a successor that has the same token
 	admitted    atomic.Uint64      // incarnation whose token's identity was checked
-	vetting     atomic.Bool        // its keys were not listed since: others are asked first
+	vetting     atomic.Bool        // not listed since then: others are asked first
 	serial      string             // of the token last admitted, if known. Guarded by Group.mu.
 	serialKnown bool               // guarded by Group.mu
 	keyBreaker  breaker.KeyBreaker // keys that fail on this HSM alone
-	failures    int                // probes in a row that failed although its process lives; the prober's own
+	failures    int                // consecutive failed probes of a living process
 
-	overtakes atomic.Int32 // weight of the requests that another HSM answered first, this one being slow
+	overtakes atomic.Int32 // weight of the requests that another HSM answered first
 	health    atomic.Pointer[probeResult]
 
-	keyFaults, unproven    atomic.Uint64 // since the start; see MemberStatus
-	requests, faults, slow atomic.Uint64 // since the start; see MemberStatus
+	keyFaults, unproven    atomic.Uint64 // since the start; see status.Member
+	requests, faults, slow atomic.Uint64 // since the start; see status.Member
 	lastFault              atomic.Pointer[fault]
-	suspicions             *rate.Limiter // to be logged
-	suspicionLogged        atomic.Bool   // that it is suspected now
+	suspicions             *rate.Limiter // limits log lines
+	suspicionLogged        atomic.Bool   // the current suspicion was logged
 
-	listingFailed atomic.Bool // the last listing of its keys failed
+	listingFailed atomic.Bool // the last listing failed
 
 	refresh chan struct{} // capacity 1: list the keys soon
 	probe   chan struct{} // capacity 1: probe soon
 
-	objects    map[string][]hsm.Object // label -> key objects as last seen; nil: never seen. Guarded by Group.mu.
-	listing    listing                 // the last one, a failed one too; zero: none yet. Guarded by Group.mu.
-	listed     time.Time               // when its keys were last listed. Guarded by Group.mu.
-	unreadable []hsm.Object            // what the last listing could not read. Guarded by Group.mu.
-	unsaved    bool                    // objects differ from what the state directory remembers. Guarded by Group.mu.
+	objects    map[string][]hsm.Object // by label; nil if never listed. Guarded by Group.mu.
+	listing    listing                 // the last one, even if it failed. Guarded by Group.mu.
+	listed     time.Time               // last successful listing. Guarded by Group.mu.
+	unreadable []hsm.Object            // of the last listing. Guarded by Group.mu.
+	unsaved    bool                    // not in the state directory yet. Guarded by Group.mu.
 }
 
 // New starts a group and its background work. Close ends it. The tokens belong to the caller, who
@@ -294,9 +295,9 @@ func New(c Config) (*Group, error) {
 	g.hedges.Init(c.HedgePercent)
 	if c.Provisional {
 		g.store.Pause()
-	} else { // what is unfinished may just be written by the predecessor
+	} else { // the predecessor may still be writing temporary files
 		for _, err := range g.store.RemoveLeftovers() {
-			g.log.Warn("an unfinished file in the state directory cannot be removed", zap.Error(err))
+			g.log.Warn("cannot remove an unfinished file in the state directory", zap.Error(err))
 		}
 	}
 	for i, mc := range c.Members {

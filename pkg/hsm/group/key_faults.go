@@ -57,7 +57,8 @@ func (g *Group) failingFinding(ref hsm.KeyRef, err error) catalogue.Finding {
 		Since:   time.Now(),
 	}
 	if err != nil {
-		f.Detail = "the HSM works and this key does not (" + err.Error() + "): look at the key on the HSM, its attributes and its state"
+		f.Detail = "the HSM works but this key does not (" + err.Error() +
+			"): check the attributes and the state of the key on the HSM"
 	}
 	return f
 }
@@ -124,7 +125,9 @@ func (g *Group) expireRefusedUsages(now time.Time) bool {
 	before := len(g.parity.Refused)
 	maps.DeleteFunc(
 		g.parity.Refused,
-		func(_ hsm.KeyRef, l catalogue.RefusedUsage) bool { return now.Sub(l.At) > refusedUsageTTL },
+		func(_ hsm.KeyRef, r catalogue.RefusedUsage) bool {
+			return now.Sub(r.At) > refusedUsageTTL
+		},
 	)
 	return len(g.parity.Refused) != before
 }

@@ -23,7 +23,7 @@ const (
 	// Package worker detects a listing that makes no progress.
 	catalogueTimeout = 30 * time.Minute
 	listingShare     = 20          // an HSM spends at most a twentieth of its time on listings
-	catalogueRetry   = time.Second // while an HSM's keys could not be listed, and between any two listings
+	catalogueRetry   = time.Second // after a failed listing, and between any two
 )
 
 // lookupNow asks every HSM of the group at once, with a shorter timeout for one that is out of
@@ -212,7 +212,8 @@ func (g *Group) logListingFailure(m *member, err error) {
 		return
 	}
 	g.log.Error(
-		"the keys of this HSM were never seen: the other HSMs serve, and what is encrypted until it is there may be unreadable on it; no key is ENABLED for CreateKey meanwhile",
+		"the keys of this HSM were never listed: the other HSMs serve, and this one may be "+
+			"unable to decrypt what they encrypt; no key is ENABLED for CreateKey until it is back",
 		zap.String("hsm", m.Name),
 		zap.Error(err),
 	)

@@ -287,7 +287,7 @@ func TestDeletedOnOne(t *testing.T) {
 			t.Fatalf("got %+v, %v", key, err)
 		}
 		if version, err := key.EncryptVersion(); err != nil ||
-			version != 1 { // as while a is down (R1); see parity_standing_test.go
+			version != 1 { // as while a is down (R1); see findings_test.go
 			t.Fatalf("got %d, %v", version, err)
 		}
 		if _, trace, err = g.Decrypt(inBudget(t), ref, aad, sealed); err != nil ||

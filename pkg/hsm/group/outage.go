@@ -112,7 +112,7 @@ func (g *Group) suspect(m *member, err error) {
 	if m.suspicions.Allow() {
 		m.suspicionLogged.Store(true)
 		g.log.Warn(
-			"HSM suspected: requests wait for it in vain; they go to another HSM until a probe succeeds",
+			"HSM suspected of hanging: requests go to another HSM until a probe succeeds",
 			zap.String("hsm", m.Name),
 			zap.Error(err),
 		)
@@ -172,7 +172,7 @@ func (g *Group) Drain(ctx context.Context, hsm string, force bool) error {
 	if m == nil {
 		return fmt.Errorf("%q: %w", hsm, ErrUnknownHSM)
 	}
-	g.draining.Lock() // two HSMs drained at once must not each take the other for the one that stays
+	g.draining.Lock() // of two drains at once, one must see the other
 	if !force && g.inService(^m.bit) == 0 {
 		g.draining.Unlock()
 		return fmt.Errorf("%q: %w", hsm, ErrLastHSM)

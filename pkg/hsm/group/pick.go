@@ -107,7 +107,8 @@ func (g *Group) best(set catalogue.Set) catalogue.Set {
 			well |= m.bit
 		}
 	}
-	for _, choice := range [...]catalogue.Set{well, returning, vetting, g.available(set), suspected} {
+	order := [...]catalogue.Set{well, returning, vetting, g.available(set), suspected}
+	for _, choice := range order {
 		if choice != 0 {
 			return choice
 		}
@@ -120,7 +121,8 @@ func (g *Group) best(set catalogue.Set) catalogue.Set {
 // available: the tag proves the material, and a refusal does not count as a verdict.
 func (g *Group) preferred(set catalogue.Set, ref hsm.KeyRef, need hsm.Usage) catalogue.Set {
 	if trusted := g.trusted(set, ref); trusted != set &&
-		(need == hsm.CanEncrypt || g.available(trusted) != 0 || g.available(set) == 0 && trusted != 0) {
+		(need == hsm.CanEncrypt || g.available(trusted) != 0 ||
+			g.available(set) == 0 && trusted != 0) {
 		set = trusted
 	}
 	working := set

@@ -52,7 +52,8 @@ func (g *Group) Health() []status.Health {
 			continue
 		}
 		if list[i].Status != status.Unavailable && time.Since(list[i].Checked) > staleAfter {
-			list[i].Status, list[i].Reason = status.Unavailable, "no probe has come back for a minute"
+			list[i].Status = status.Unavailable
+			list[i].Reason = "no probe has finished for a minute"
 		}
 	}
 	return list
@@ -159,8 +160,10 @@ func (g *Group) probeOnce(ctx context.Context, m *member) probeResult {
 	}
 	info := m.Token.Info()
 	health := status.Health{
-		HSM: m.Name, Info: info, Vendor: cmp.Or(m.Vendor, info.Manufacturer), Model: cmp.Or(m.Model, info.ModelText()),
-		Status: probe.status, Reason: probe.reason, Checked: time.Now(), Took: hsm.Milliseconds(probe.encrypt + probe.decrypt),
+		HSM: m.Name, Info: info,
+		Vendor: cmp.Or(m.Vendor, info.Manufacturer), Model: cmp.Or(m.Model, info.ModelText()),
+		Status: probe.status, Reason: probe.reason, Checked: time.Now(),
+		Took: hsm.Milliseconds(probe.encrypt + probe.decrypt),
 	}
 	return probeResult{
 		Health:       health,
@@ -222,7 +225,8 @@ func (g *Group) exerciseInto(
 	)
 	if test == nil {
 		return status.Degraded, fmt.Sprintf(
-			"the test key %q is not on the HSM, so that it cannot be probed in depth; `xks-proxy hsm create-test-key` makes it",
+			"the test key %q is not on the HSM, so probes cannot encrypt and decrypt: "+
+				"create it with `xks-proxy hsm create-test-key`",
 			g.config.TestKey,
 		)
 	}

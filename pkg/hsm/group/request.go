@@ -39,25 +39,25 @@ type request[T any] struct {
 	ref   hsm.KeyRef
 	avoid []string
 
-	outer context.Context // the request's
-	ctx   context.Context // ends when there is an answer, too
+	outer context.Context // context of the request
+	ctx   context.Context // also ends when there is an answer
 	stop  context.CancelFunc
 
 	runners sync.WaitGroup // hedges
 
 	mu            sync.Mutex
-	remaining     catalogue.Set // not asked in this round
-	inFlight      catalogue.Set // asked now
-	overdue       catalogue.Set // of these, overdue
-	faulty        catalogue.Set // had a fault: one request counts once against an HSM, however often it asks
-	crashes       int           // processes that ended under it
+	remaining     catalogue.Set // not asked yet in this round
+	inFlight      catalogue.Set // being asked
+	overdue       catalogue.Set // of inFlight, those past the attempt timeout
+	faulty        catalogue.Set // had a fault: a request counts at most one fault against an HSM
+	crashes       int           // processes that ended during the request
 	hedged        bool
-	starting      bool // a hedge, which has asked nobody yet
-	availableOnly bool // the hedge asks only HSMs that are able
+	starting      bool // a hedge that has not asked an HSM yet
+	availableOnly bool // the hedge asks only available HSMs
 	settled       bool
 	answer        T
-	err           error // with settled: a fault of the request
-	refusal       error // not settled: a fault of the request that another HSM may not share
+	err           error // if settled: an error of the request
+	refusal       error // if not settled: an error of the request that another HSM may not have
 	refusals      refusals
 	trace         Trace
 }
@@ -173,12 +173,12 @@ func (r *request[T]) next(hedge bool) *member {
 			)
 		}
 		if r.settled || left == 0 || r.ctx.Err() != nil || r.crashes >= decide.MaxCrashes {
-			r.hedged = r.hedged && !hedge // this one was in vain
+			r.hedged = r.hedged && !hedge // this hedge asked nobody
 			return nil
 		}
 		m := r.g.pick(r.g.avoiding(left, r.avoid))
 		r.remaining &^= m.bit
-		m.inFlight.Add(1) // and only then a look at drained: Drain does it the other way round
+		m.inFlight.Add(1) // before reading Drained: Drain does it in the other order
 		if !m.breaker.Drained.Load() {
 			r.count(m, hedge)
 			return m
@@ -297,60 +297,6 @@ func (r *request[T]) firstFault(m *member) bool {
 	first := r.faulty&m.bit == 0
 	r.faulty |= m.bit
 	return first
-}
-
-// attemptTimer watches one attempt. It hedges a slow one, and makes the HSM suspect if there is no
-// answer.
-type attemptTimer[T any] struct {
-	request *request[T]
-	member  *member
-	start   time.Time
-	delay   time.Duration
-
-	mu      sync.Mutex
-	timer   *time.Timer
-	slow    bool // the delay has passed
-	overdue bool // the attempt timeout has passed
-	ended   bool
-}
-
-func (w *attemptTimer[T]) begin() {
-	w.delay = w.request.g.hedgeDelay(w.member)
-	w.mu.Lock()
-	w.timer = time.AfterFunc(w.delay, w.fire)
-	w.mu.Unlock()
-}
-
-func (w *attemptTimer[T]) end() {
-	w.mu.Lock()
-	w.ended = true
-	w.mu.Unlock()
-	w.timer.Stop()
-}
-
-// fire runs when the attempt is slow, when the attempt timeout has passed, and then repeatedly,
-// because another HSM may have become available.
-func (w *attemptTimer[T]) fire() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.ended {
-		return
-	}
-	timeout := w.request.g.config.AttemptTimeout
-	if !w.slow {
-		w.slow = true
-		w.request.askAnother(w.member, false)
-		if w.delay < timeout {
-			w.timer.Reset(timeout - w.delay)
-			return
-		}
-	}
-	if !w.overdue {
-		w.overdue = true
-		w.request.g.unanswered(w.member, time.Since(w.start))
-	}
-	w.request.askAnother(w.member, true)
-	w.timer.Reset(timeout / 2)
 }
 
 // askAnother asks another HSM beside the slow one if decide.SlowCall says so.

@@ -20,8 +20,8 @@ import (
 var ErrLookupLimit = errors.New("too many requests for unknown keys")
 
 const (
-	lookupsPerSecond         = 40 // of the whole group: SoftHSM takes 11 ms to find a label among 1000 keys
-	resolverLookupsPerSecond = 10 // of one asker
+	lookupsPerSecond         = 40 // of a group: SoftHSM takes 11 ms to find a label among 1000 keys
+	resolverLookupsPerSecond = 10 // of one resolver
 )
 
 // Resolver finds keys for one key store. It makes at most 10 live look-ups a second, with a burst

@@ -245,7 +245,7 @@ func TestUnusableMemory(t *testing.T) {
 				tokens[1].SetHook(down)
 				var logs *observer.ObservedLogs
 				g := start(t, tokens, rememberIn(dir), logTo(&logs))
-				said := logs.FilterMessageSnippet("not readable").All()
+				said := logs.FilterMessageSnippet("cannot read the saved key catalogue").All()
 				if len(said) != 1 || said[0].ContextMap()["hsm"] != "b" ||
 					!strings.Contains(said[0].ContextMap()["error"].(string), path) {
 					t.Errorf("the log says %v", said)
@@ -277,7 +277,7 @@ func TestDirectoryNotWritable(t *testing.T) {
 		if _, _, err := request(t, g); err != nil {
 			t.Fatal(err)
 		}
-		said := logs.FilterMessageSnippet("catalogue not remembered").All()
+		said := logs.FilterMessageSnippet("cannot save the key catalogue").All()
 		if len(said) != 2 || !strings.Contains(said[0].ContextMap()["error"].(string), dir) {
 			t.Errorf("the log says %v", said)
 		}

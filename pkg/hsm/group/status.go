@@ -39,11 +39,12 @@ func (m *member) status(health status.Health, now time.Time) status.Member {
 		reason = health.Reason
 	}
 	status := status.Member{
-		HSM: m.Name, Priority: m.Priority, Service: service, Since: since, Reason: reason, Health: health,
+		HSM: m.Name, Priority: m.Priority,
+		Service: service, Since: since, Reason: reason, Health: health,
 		KeptOutUntil: m.breaker.BackoffUntil(now),
-		InFlight: int(
-			m.inFlight.Load(),
-		), Requests: m.requests.Load(), Faults: m.faults.Load(), Slow: m.slow.Load(), Trips: m.breaker.TripCount(),
+		InFlight:     int(m.inFlight.Load()),
+		Requests:     m.requests.Load(), Faults: m.faults.Load(),
+		Slow: m.slow.Load(), Trips: m.breaker.TripCount(),
 		P50: hsm.Milliseconds(m.latency.P50.Load()), P99: hsm.Milliseconds(m.latency.P99.Load()),
 	}
 	status.KeyFaults, status.Unproven = m.keyFaults.Load(), m.unproven.Load()

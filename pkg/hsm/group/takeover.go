@@ -98,7 +98,8 @@ func (g *Group) restore(old *Group) {
 			m.objects = g.reread(old, before.objects)
 		}
 		if before != nil {
-			m.trust, m.serial, m.serialKnown = before.trust.Clone(), before.serial, before.serialKnown
+			m.trust = before.trust.Clone()
+			m.serial, m.serialKnown = before.serial, before.serialKnown
 		}
 		if before != nil && before.Token == m.Token {
 			m.trust = before.trust // what one group finds out of it is true for both
@@ -108,7 +109,7 @@ func (g *Group) restore(old *Group) {
 	}
 	maps.Copy(g.parity.Diverged, old.parity.Diverged)
 	if !joined &&
-		g.config.KeyVersion == old.config.KeyVersion { // or the numbers are not those of the same objects
+		g.config.KeyVersion == old.config.KeyVersion { // else numbers may mean other objects
 		maps.Copy(g.parity.WasComplete, old.parity.WasComplete)
 	}
 }
@@ -137,7 +138,7 @@ func (g *Group) saveCatalogue(m *member, objects []hsm.Object) bool {
 	err := g.store.WriteCatalogue(m.Name, m.Token.Info().Serial, objects)
 	if err != nil {
 		g.log.Error(
-			"key catalogue not remembered; a restart without this HSM would not know its keys",
+			"cannot save the key catalogue; a restart without this HSM would not know its keys",
 			zap.String("hsm", m.Name),
 			zap.Error(err),
 		)
@@ -152,7 +153,7 @@ func (g *Group) loadCatalogue(m *member) {
 		return
 	}
 	if err != nil {
-		g.log.Error("remembered key catalogue not readable; delete the file once the HSM is up",
+		g.log.Error("cannot read the saved key catalogue; delete the file once the HSM is up",
 			zap.String("hsm", m.Name), zap.Error(err))
 		return
 	}
@@ -200,7 +201,8 @@ func (g *Group) saveParity() {
 	err := g.store.WriteParity(memory)
 	if err != nil {
 		g.log.Error(
-			"not remembered which keys were on every HSM; after a restart one that is lost on an HSM would not encrypt",
+			"cannot save which keys are on every HSM; "+
+				"after a restart, a key that one HSM has lost would not encrypt",
 			zap.Error(err),
 		)
 		g.mu.Lock()
@@ -217,7 +219,8 @@ func (g *Group) loadParity() {
 	}
 	if err != nil {
 		g.log.Error(
-			"what was remembered of the keys' completeness is not readable; a key that an HSM has lost does not encrypt until it is back. The file is written anew",
+			"cannot read which keys were on every HSM; a key that one HSM has lost does not "+
+				"encrypt until it is back. The file will be rewritten",
 			zap.Error(err),
 		)
 		return

@@ -15,7 +15,7 @@ import (
 )
 
 // TestTamperedStream: ciphertexts that do not authenticate, 1000 a second, leave
-// no trace in the standing of any HSM, and no state of the group grows (requirement D2).
+// no trace in the state of any HSM, and no state of the group grows (requirement D2).
 func TestTamperedStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)

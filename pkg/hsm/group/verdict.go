@@ -75,11 +75,11 @@ func (g *Group) isCompared(ref hsm.KeyRef, m *member) bool {
 	guess := key.Trial(ref.Version)
 	switch {
 	case guess != nil && guess.Holders == m.bit:
-		return c.Unknown == 0 // it tried every object that may have made the ciphertext
+		return c.Unknown == 0 // it has tried every object that may have made the ciphertext
 	case v == nil:
 		return false
 	case v.Holders == m.bit:
-		return c.Unknown == 0 // nobody else can have made the ciphertext
+		return c.Unknown == 0 // no other HSM can have made the ciphertext
 	}
 	return g.crossChecks.IsCompared(ref, m.bit)
 }

@@ -15,7 +15,8 @@ import (
 
 // ErrIntegrity says that a new ciphertext does not decrypt to its plaintext.
 var ErrIntegrity = errors.New(
-	"a new ciphertext does not decrypt to its plaintext: an HSM computes wrongly, or two HSMs hold different keys under one label",
+	"a new ciphertext does not decrypt to its plaintext: " +
+		"an HSM computes wrongly, or two HSMs hold different keys under one label",
 )
 
 // Verification says how to verify a new ciphertext. Answer receives it before the verification, so

@@ -1,4 +1,5 @@
-// Package hsmtest is an HSM in memory for tests: a hsm.Token that really does
+// Package hsmtest provides an HSM in memory for tests: a hsm.Token that really does AES-256-GCM,
+// with a hook that can make it fail, wait or return wrong data.
 // AES-256-GCM, with one hook through which a test makes it fail, wait or lie.
 package hsmtest
 
@@ -18,7 +19,7 @@ import (
 // Op names a method of hsm.Token to a Hook.
 type Op string
 
-// The operations a Hook sees.
+// The operations that a Hook sees.
 const (
 	OpEncrypt Op = "encrypt"
 	OpDecrypt Op = "decrypt"
@@ -26,15 +27,15 @@ const (
 	OpFind    Op = "find"
 )
 
-// ErrFlipBit, returned by a Hook, lets Encrypt or Decrypt succeed with one bit
-// of the ciphertext or plaintext flipped, as a broken HSM would.
+// ErrFlipBit, returned by a Hook, makes Encrypt or Decrypt succeed with one flipped bit in the
+// ciphertext or plaintext.
 var ErrFlipBit = errors.New("hsmtest: flip a bit of the output")
 
-// Hook runs before each operation. What it returns is the operation's error;
-// nil lets the operation go on. It may block until ctx is done.
+// Hook runs before each operation and returns its error; nil lets the operation continue. It may
+// block until ctx ends.
 type Hook func(ctx context.Context, op Op, key hsm.KeyRef) error
 
-// Token is an HSM in memory. The zero Token is not usable; see New.
+// Token is an HSM in memory. Use New to create one. It is safe for concurrent use.
 type Token struct {
 	info hsm.Info
 
@@ -65,51 +66,52 @@ func New(name string) *Token {
 	}
 }
 
-// SetHook puts a hook into effect for the operations that start from now on.
+// SetHook sets the hook of all later operations. nil removes it.
 func (t *Token) SetHook(h Hook) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.hook = h
 }
 
-// ReadVersions sets how versions are read from CKA_ID, as the configuration of a real token does.
+// ReadVersions sets the version rule, as the configuration of a real token does.
 func (t *Token) ReadVersions(rule hsm.VersionRule) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.rule = rule
 }
 
-// Calls says how often an operation was begun.
+// Calls returns how often an operation was started.
 func (t *Token) Calls(op Op) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.calls[op]
 }
 
-// AddKey puts an AES-256 key on the token that may encrypt and decrypt. Its
-// value depends on label and version only, so that two tokens that are given the same
-// key hold the same key.
+// AddKey adds an AES-256 key that may encrypt and decrypt. Its value depends only on label and
+// version, so two tokens with the same key hold the same material.
 func (t *Token) AddKey(label string, version uint32) {
 	value := sha256.Sum256(append(hsm.VersionID(version), label...))
 	t.AddObject(Object(label, version), value[:])
 }
 
-// Object is the key object that AddKey makes, for tests that change it first.
+// Object returns the key object that AddKey adds, for tests that change it first.
 func Object(label string, version uint32) hsm.Object {
 	return hsm.Object{
-		Label: label, ID: hsm.VersionID(version), Class: hsm.SecretKey, KeyType: "AES", Bits: hsm.KeySize * 8,
-		Usage: hsm.CanEncrypt | hsm.CanDecrypt, Sensitive: true, AlwaysSensitive: true, NeverExtractable: true, Local: true,
+		Label: label, ID: hsm.VersionID(version),
+		Class: hsm.SecretKey, KeyType: "AES", Bits: hsm.KeySize * 8,
+		Usage:     hsm.CanEncrypt | hsm.CanDecrypt,
+		Sensitive: true, AlwaysSensitive: true, NeverExtractable: true, Local: true,
 	}
 }
 
-// AddObject puts any key object on the token; value is needed for AES-256 keys only.
+// AddObject adds any key object. Only AES-256 keys need a value, of 32 bytes.
 func (t *Token) AddObject(object hsm.Object, value []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.keys = append(t.keys, key{object, value})
 }
 
-// RemoveKey deletes every object of the label.
+// RemoveKey deletes all objects of the label.
 func (t *Token) RemoveKey(label string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -161,7 +163,7 @@ func (t *Token) Decrypt(
 	return plaintext, nil
 }
 
-// open tries every object that may have made the ciphertext (hsm.TrialCandidates).
+// open tries every object that may have made the ciphertext.
 func (t *Token) open(ref hsm.KeyRef, aad []byte, sealed hsm.Sealed) ([]byte, error) {
 	keys, err := t.readers(ref)
 	for _, k := range keys {
@@ -185,8 +187,8 @@ func (t *Token) open(ref hsm.KeyRef, aad []byte, sealed hsm.Sealed) ([]byte, err
 	return nil, err
 }
 
-// readers are the objects that may have made a ciphertext; those of the version, if none is
-// AES-256.
+// readers returns the objects that may have made a ciphertext or, if none of them is AES-256, an
+// object of the version.
 func (t *Token) readers(ref hsm.KeyRef) ([]key, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -237,7 +239,7 @@ func (t *Token) Close(context.Context) error {
 	return nil
 }
 
-// begin counts the call and asks the hook.
+// begin counts the call and runs the hook. It reports whether to flip a bit.
 func (t *Token) begin(ctx context.Context, op Op, ref hsm.KeyRef) (bool, error) {
 	t.mu.Lock()
 	t.calls[op]++

@@ -1,8 +1,8 @@
-// Package status is what operators and monitoring see of a group and of its HSMs.
+// Package status holds the status of a group and its HSMs for operators and monitoring. It contains
+// no secrets.
 package status
 
-// What an operator can know of a group and of each of its HSMs at one moment. Nothing here holds a
-// secret.
+// The status of a group and of each of its HSMs at one moment.
 
 import (
 	"time"
@@ -21,11 +21,11 @@ const (
 	Unavailable Status = "UNAVAILABLE" // cannot serve
 )
 
-// Health is the result of a probe. Reason is for the operator only.
+// Health is the result of the last probe of an HSM. Reason is only for operators.
 type Health struct {
 	HSM     string           `json:"hsm"`
 	Info    hsm.Info         `json:"info"`
-	Vendor  string           `json:"vendor"` // as configured, or as the token says; "" if never reached
+	Vendor  string           `json:"vendor"` // configured or from the token; "" if never reached
 	Model   string           `json:"model"`  // likewise
 	Status  Status           `json:"status"`
 	Reason  string           `json:"reason,omitempty"` // why it is not Active
@@ -33,28 +33,28 @@ type Health struct {
 	Took    hsm.Milliseconds `json:"tookMs"`           // encrypt and decrypt together
 }
 
-// Service is whether an HSM gets requests.
+// Service says whether an HSM gets requests.
 type Service string
 
-// The states of service.
+// The service states.
 const (
 	InService Service = "in service"
 	Returning Service = "returning" // back since a moment ago; gets a growing share of the requests
-	Suspected Service = "suspected" // a call has no answer; passed over while the probe looks into it
+	Suspected Service = "suspected" // a call has no answer; skipped until a probe succeeds
 	Out       Service = "out"       // only asked when no other is left; the probe brings it back
 	Drained   Service = "drained"   // taken out by an operator; never asked until resumed
 )
 
-// Group is a group at one moment.
+// Group is the status of a group.
 type Group struct {
 	Name    string   `json:"name"`
 	Members []Member `json:"hsms"`
 	Keys    int      `json:"keys"` // labels in the catalogue, of all HSMs together
 
-	// Findings are the differences between the HSMs' keys that stand now (requirement R4).
+	// Findings are the current differences between the HSMs' keys (requirement R4).
 	Findings []catalogue.Finding `json:"findings"`
-	// CrossChecked counts the key versions whose material was compared since the start, and
-	// CrossPending those that still wait for their first comparison.
+	// CrossChecked counts comparisons of key material since the start; CrossPending counts key
+	// versions that wait for their first comparison.
 	CrossChecked uint64 `json:"crossChecked"`
 	CrossPending int    `json:"crossPending"`
 
@@ -63,7 +63,7 @@ type Group struct {
 	Retries      uint64 `json:"retries"`      // attempts after a fault, on another HSM or the same
 }
 
-// Member is one HSM of a group at one moment.
+// Member is the status of one HSM of a group.
 type Member struct {
 	HSM      string    `json:"hsm"`
 	Priority int       `json:"priority"`
@@ -71,8 +71,8 @@ type Member struct {
 	Since    time.Time `json:"since"`            // of the service's state
 	Reason   string    `json:"reason,omitempty"` // why it is not in service
 
-	// KeptOutUntil: it went out again soon after it came back, so that no probe brings it back
-	// before then.
+	// KeptOutUntil is the end of the backoff of an HSM that went out again soon after it came back:
+	// no probe brings it back earlier.
 	KeptOutUntil time.Time `json:"keptOutUntil,omitzero"`
 
 	Health Health `json:"health"` // of the last probe
@@ -80,7 +80,7 @@ type Member struct {
 	InFlight int    `json:"inFlight"` // requests of this group that wait for it
 	Requests uint64 `json:"requests"` // attempts since the start, probes not included
 	Faults   uint64 `json:"faults"`   // of these, faults of the HSM
-	Slow     uint64 `json:"slow"`     // of these, so slow that another HSM answered first, or without an answer within the attempt timeout
+	Slow     uint64 `json:"slow"`     // of these, later than another HSM or the attempt timeout
 	Trips    uint64 `json:"trips"`    // times it was taken out by requests or a probe
 
 	P50 hsm.Milliseconds `json:"p50Ms"` // of recent answers; 0 without any
@@ -90,19 +90,20 @@ type Member struct {
 	LastFaultAt time.Time `json:"lastFaultAt,omitzero"`
 
 	// Unverified says why the HSM serves some keys only after they were compared with another HSM
-	// (requirement R6); "" if it serves all.
+	// (requirement R6). It is "" if the HSM serves all keys.
 	Unverified string `json:"unverified,omitempty"`
 	KeyFaults  uint64 `json:"keyFaults"` // attempts that failed because of the key alone
 	Unproven   uint64 `json:"unproven"`  // ciphertexts refused without proof
 
 	Keys       int       `json:"keys"`                // labels on it
-	KeysListed time.Time `json:"keysListed,omitzero"` // when they were last listed; zero: not since the start
+	KeysListed time.Time `json:"keysListed,omitzero"` // last listing; zero if none since the start
 
-	// Unreadable are the objects that the last listing could not read. They are left out.
+	// Unreadable are the objects that the last listing could not read. They are not in the
+	// catalogue.
 	Unreadable []UnreadableObject `json:"unreadable,omitempty"`
 }
 
-// UnreadableObject is an object that cannot be read, as the status shows it.
+// UnreadableObject is an object that cannot be read.
 type UnreadableObject struct {
 	Handle uint64 `json:"handle"`          // in the process that listed it
 	Class  string `json:"class,omitempty"` // "secret key", …; "" if it cannot be read either

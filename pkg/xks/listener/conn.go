@@ -1,8 +1,8 @@
 package listener
 
-// A connection that requests come on: when it was accepted and when each request began to arrive,
-// because the time KMS gives a request starts then and not when its handler is called (requirement
-// U13); and what it may do until somebody has authenticated on it.
+// One accepted connection: when it was accepted and when each request began to arrive, and how many
+// bytes it may still send before the next authenticated request. AWS KMS counts the time for a
+// request from its first byte, not from the call of its handler (requirement U13).
 
 import (
 	"container/list"
@@ -13,56 +13,55 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
-// Conn is one accepted connection. Times are monotonic, in nanoseconds since epoch.
+// Conn is one accepted connection. Times are in nanoseconds since epoch, on the monotonic clock.
 type Conn struct {
 	net.Conn
-	shared        *connections
-	accepted      time.Time
-	requests      atomic.Int64
-	idle          atomic.Bool  // an HTTP/1.1 connection between two requests
-	firstByte     atomic.Int64 // when the current request began to arrive; 0: not known
-	lastByte      atomic.Int64 // when anything last arrived
-	closed        atomic.Bool
-	authenticated atomic.Bool   // somebody has authenticated on it
-	list          *list.List    // crowd.strangers or one of crowd.known; nil: neither. Guarded by the crowd's lock, as is place
-	element       *list.Element // in among
-	keyStore      string        // for which somebody first authenticated; likewise
-	sender        *headerSender // of a PROXY header; nil if none may come
-	begun         bool          // something was read, the header of sender aside; for Read only
+	shared    *connections
+	accepted  time.Time
+	requests  atomic.Int64
+	idle      atomic.Bool  // an HTTP/1.1 connection between two requests
+	firstByte atomic.Int64 // when the current request began to arrive; 0: not known
+	lastByte  atomic.Int64 // when the latest byte arrived
+	closed    atomic.Bool
+	sender    *headerSender // of a PROXY header; nil if none is expected
+	begun     bool          // something was read after the PROXY header; for Read only
 
-	// A stranger is who has no credit.
-	credit    atomic.Int64  // bytes that may come before the next authenticated request
-	allowance *rate.Limiter // bytes of a stranger
-	holdsSlot atomic.Bool   // it has a turn of the gate
-	slotTimer *time.Timer   // of its turn; for Read only
+	// Whether and for which key store a request on this connection was authenticated. shared.mu
+	// guards the last three.
+	authenticated atomic.Bool
+	keyStore      string        // of the first authenticated request
+	list          *list.List    // that contains the connection; nil once it is closed
+	element       *list.Element // of list
+
+	// credit is how many bytes may arrive before the next authenticated request. At 0 and below,
+	// Read needs a slot.
+	credit    atomic.Int64
+	holdsSlot atomic.Bool
+	slotTimer *time.Timer // ends the use of the slot; for Read only
 }
 
-// Authenticated notes that a request on this connection was authenticated for a key store. shared
-// says that there are several key stores, which share the connections.
-func (c *Conn) MarkAuthenticated(keyStore string, shared bool) {
+// MarkAuthenticated records that a request on this connection was authenticated for a key store,
+// and renews the connection's credit. multiTenant reports whether several key stores share the
+// connections. It does nothing for a nil Conn.
+func (c *Conn) MarkAuthenticated(keyStore string, multiTenant bool) {
 	if c == nil {
 		return
 	}
 	c.credit.Store(authenticatedBytes + c.shared.maxBody.Load())
 	if !c.authenticated.Load() && c.authenticated.CompareAndSwap(false, true) {
-		c.shared.markAuthenticated(c, keyStore, shared)
+		c.shared.markAuthenticated(c, keyStore, multiTenant)
 	}
 	c.releaseSlot()
 }
 
 var epoch = time.Now()
 
-// Read implements net.Conn. It notes when an idle connection wakes, and has strangers wait for
-// their turn.
+// Read implements net.Conn. It records when a request begins to arrive. A connection without credit
+// waits for a slot before Read returns what has arrived.
 func (c *Conn) Read(b []byte) (int, error) {
 	c.releaseSlot()
-	if c.credit.Load() <= 0 && len(b) > unauthenticatedRead {
-		b = b[:unauthenticatedRead]
-	}
 	n, err := c.receive(b)
 	if n > 0 {
 		now := int64(time.Since(epoch))
@@ -72,34 +71,28 @@ func (c *Conn) Read(b []byte) (int, error) {
 		}
 	}
 	if n > 0 && c.credit.Add(int64(-n)) < 0 {
-		if refusal := c.acquireSlot(n); refusal != nil {
+		refusal := c.acquireSlot()
+		if refusal != nil {
 			return 0, refusal
 		}
 	}
 	return n, err
 }
 
-var (
-	errTooMuch = errors.New("too much was sent on a connection on which nobody has authenticated")
-	errNoSlot  = errors.New("too many are at work on whose connections nobody has authenticated")
-)
+var errNoSlot = errors.New("too many connections without an authenticated request are busy")
 
-// acquireSlot is for n bytes of a stranger.
-func (c *Conn) acquireSlot(n int) error {
-	if !c.allowance.AllowN(time.Now(), n) {
-		c.shared.cut()
-		return errTooMuch
-	}
+// acquireSlot waits for a slot. Its error ends the connection.
+func (c *Conn) acquireSlot() error {
 	if !c.shared.slots.acquire() {
-		c.shared.cut()
+		c.shared.countCutOff()
 		return errNoSlot
 	}
 	c.holdsSlot.Store(true)
 	switch {
-	case c.closed.Load(): // while it waited; its work would be in vain
+	case c.closed.Load(): // while it waited: nobody would read the answer
 		c.releaseSlot()
 		return net.ErrClosed
-	case c.credit.Load() > 0: // by another request of HTTP/2, while this one waited
+	case c.credit.Load() > 0: // another request of HTTP/2 was authenticated while this one waited
 		c.releaseSlot()
 	case c.slotTimer == nil:
 		c.slotTimer = time.AfterFunc(maxSlotTime, c.releaseSlot)
@@ -109,8 +102,8 @@ func (c *Conn) acquireSlot(n int) error {
 	return nil
 }
 
-// releaseSlot ends this connection's turn at the gate, if it has one. A lease that runs out late
-// may end the next one: that stranger works beside another for once.
+// releaseSlot gives this connection's slot back, if it has one. A timer that fires late may release
+// the connection's next slot instead. Then one connection more than usual is busy for a moment.
 func (c *Conn) releaseSlot() {
 	if c.holdsSlot.Load() && c.holdsSlot.CompareAndSwap(true, false) {
 		c.shared.slots.release()
@@ -128,7 +121,7 @@ func (c *Conn) Close() error {
 
 type connKey struct{}
 
-// ConnContext is for http.Server.ConnContext.
+// ConnContext is the http.Server.ConnContext that ConnectionOf relies on.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	if mine := connOf(c); mine != nil {
 		return context.WithValue(ctx, connKey{}, mine)
@@ -136,9 +129,9 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// ConnState is for http.Server.ConnState. net/http reports a connection active only when a
-// request's header is complete, so that the first byte is noted in Read, and this only says when to
-// wait for one.
+// ConnState is the http.Server.ConnState that ArrivalOf relies on. net/http reports a connection
+// active only when a request's header is complete. So ConnState marks a connection as idle, and
+// Read records the first byte after that.
 func ConnState(c net.Conn, state http.ConnState) {
 	if state != http.StateIdle {
 		return
@@ -157,27 +150,29 @@ func connOf(c net.Conn) *Conn {
 	return mine
 }
 
-// ConnectionOf is the connection that a request came on; nil if its server does not use a Listener.
+// ConnectionOf returns the connection that carries a request, or nil if the request's server does
+// not use a Listener.
 func ConnectionOf(r *http.Request) *Conn {
 	mine, _ := r.Context().Value(connKey{}).(*Conn)
 	return mine
 }
 
-// arrival is when a request began to arrive.
-type arrival struct {
-	Start    time.Time // of the request; now, if that is not known
-	Accepted time.Time // its connection
-	First    bool      // it is the first request of its connection
+// Arrival says when a request began to arrive, on the wall clock.
+type Arrival struct {
+	Start    time.Time // of the request; the time of the call if it is not known
+	Accepted time.Time // of the connection; zero if it is not known
+	First    bool      // the request is the first one on its connection
 }
 
-// ArrivalOf is for one call for each request.
-func ArrivalOf(r *http.Request) arrival {
+// ArrivalOf returns when a request began to arrive (requirement U13). The start of an HTTP/2
+// request is not known. Call it once for each request: it counts the requests of a connection.
+func ArrivalOf(r *http.Request) Arrival {
 	now := time.Now()
 	mine := ConnectionOf(r)
 	if mine == nil {
-		return arrival{Start: now}
+		return Arrival{Start: now}
 	}
-	a := arrival{Start: now, Accepted: mine.accepted, First: mine.requests.Add(1) == 1}
+	a := Arrival{Start: now, Accepted: mine.accepted, First: mine.requests.Add(1) == 1}
 	if first := mine.firstByte.Load(); r.ProtoMajor == 1 && first != 0 {
 		// From now backwards: epoch's wall clock may have been wrong, and signatures are held
 		// against it (A3).
@@ -186,7 +181,7 @@ func ArrivalOf(r *http.Request) arrival {
 	return a
 }
 
-// SinceLastRead is how long nothing has arrived on the connection.
+// SinceLastRead returns how long ago the latest byte arrived on the connection.
 func (c *Conn) SinceLastRead() time.Duration {
 	return time.Since(epoch) - time.Duration(c.lastByte.Load())
 }

@@ -1,9 +1,9 @@
-// Package listener bounds the connections of a server whose clients are strangers until they have
-// authenticated, and knows when each request began to arrive.
+// Package listener limits the connections of a server whose clients are unknown until a request of
+// theirs is authenticated, and records when each request began to arrive.
 package listener
 
-// The listener below TLS: how many connections there may be, and which goes when there are too many
-// (requirement U15).
+// The listener below TLS: how many connections are open at once, and which one is closed when there
+// are too many (requirement U15).
 
 import (
 	"container/list"
@@ -18,104 +18,101 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Listener bounds and times the connections of an http.Server, which must be given its ConnContext
-// and ConnState as well.
+// Listener accepts the connections of an http.Server that uses ConnContext and ConnState.
 type Listener struct {
 	net.Listener
 	*connections
-	trust atomic.Pointer[trust] // nil: of nobody
+	trust atomic.Pointer[trust] // nil: no source sends PROXY headers
 }
 
-// connections is all connections, of one listener or of several.
+// connections are the open connections of one listener or of several.
 type connections struct {
 	max     int
 	maxBody atomic.Int64
 	log     *zap.Logger
 	refused atomic.Int64
 	cutOff  atomic.Int64
-	alarm   rate.Sometimes
-	cutting rate.Sometimes // alarm, of the connections cut off
 	slots   semaphore
 	headers *headerStats
 
+	refusedWarning rate.Sometimes
+	cutOffWarning  rate.Sometimes
+
 	mu              sync.Mutex
 	open            int
-	unauthenticated list.List             // of *conn, the oldest first: on which nobody has authenticated yet
-	authenticated   map[string]*list.List // the others, by the key store for which somebody has; none is empty
-	multiTenant     bool                  // there are several key stores
+	unauthenticated list.List             // of *Conn, the oldest first
+	authenticated   map[string]*list.List // the others by key store; no list is empty
+	multiTenant     bool                  // several key stores share the connections
 }
 
-// leastMaxBody is the length of body, in bytes, that a connection may send at least.
-const leastMaxBody = 128 << 10
+// minMaxBody is the least that SetMaxBody sets, in bytes.
+const minMaxBody = 128 << 10
 
-// alarmInterval keeps what anyone can cause from flooding the log.
-const alarmInterval = 10 * time.Second
+// warningInterval limits the log lines that any client can cause.
+const warningInterval = 10 * time.Second
 
-// New wraps a TCP listener, below TLS. With limit connections open, a new one takes the place of
-// the oldest on which nobody has authenticated, so that strangers who hold connections open cannot
-// lock AWS KMS out. If there is none, it takes the place of one of the key store that has most, if
-// that is more than its share (crowd.largest), so that no tenant can lock out another; or else it
-// is closed.
+// New wraps a TCP listener, below TLS, that keeps at most limit connections open. A new connection
+// beyond the limit replaces the oldest one on which no request was authenticated, so that clients
+// without a credential cannot lock AWS KMS out. If there is none, it replaces the oldest connection
+// of the key store that has most, if that has more than its share, so that no tenant can lock out
+// another. Otherwise the new connection is closed.
 //
-// Until somebody has authenticated on a connection, it may send 2 MiB and a body of the default
-// maximum (SetMaxBody), and 1 KiB a second beside; and all such connections together keep no more
-// than half the processors busy. What goes beyond is cut off. Each authenticated request lifts
-// these limits, for 512 KiB and the longest body.
+// Connections without an authenticated request share slots for half the processors, at least one:
+// what they send reaches TLS only while they have a slot. A connection that waits for a slot for
+// more than 2 s is closed. After an authenticated request, a connection needs no slot for the next
+// 512 KiB and the longest body (SetMaxBody).
 func New(l net.Listener, limit int, log *zap.Logger) *Listener {
 	all := &connections{
 		max: limit, log: log, slots: semaphore{free: max(1, runtime.GOMAXPROCS(0)/2)},
-		headers: newHeaderStats(log),
+		headers: newHeaderStats(log), authenticated: map[string]*list.List{},
+		refusedWarning: rate.Sometimes{First: 1, Interval: warningInterval},
+		cutOffWarning:  rate.Sometimes{First: 1, Interval: warningInterval},
 	}
-	all.alarm.First, all.alarm.Interval = 1, alarmInterval
-	all.cutting.First, all.cutting.Interval = 1, alarmInterval
-	all.maxBody.Store(leastMaxBody)
+	all.maxBody.Store(minMaxBody)
 	return &Listener{Listener: l, connections: all}
 }
 
-// WithSharedLimits gives a listener for another port: the limits and counts are of both together.
+// WithSharedLimits returns a Listener for another port that has the limits and the counts of l in
+// common with it.
 func (l *Listener) WithSharedLimits(other net.Listener) *Listener {
 	return &Listener{Listener: other, connections: l.connections}
 }
 
-// SetMaxBody says how long the body of a request may be, in bytes (Config.MaxBody), so that a legal
-// first request is not cut off. It holds for connections from now on.
-func (l *connections) SetMaxBody(bytes int) { l.maxBody.Store(int64(max(bytes, leastMaxBody))) }
+// SetMaxBody sets the longest body of a request, in bytes (Config.MaxBody), which a connection may
+// send after each authenticated request in addition to 512 KiB. At first it is 128 KiB, which is
+// also the minimum. It takes effect with the next authenticated request of a connection.
+func (l *connections) SetMaxBody(bytes int) { l.maxBody.Store(int64(max(bytes, minMaxBody))) }
 
-// Open is the number of connections now.
+// Open returns the number of open connections.
 func (l *connections) Open() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.open
 }
 
-// Refused is the number of connections closed because there were too many.
+// Refused returns the number of connections closed since the start because there were too many.
 func (l *connections) Refused() int64 { return l.refused.Load() }
 
-// CutOff is the number of connections ended because too much was sent, or too many were at work,
-// before anybody authenticated.
+// CutOff returns the number of connections closed since the start because they got no slot in time.
 func (l *connections) CutOff() int64 { return l.cutOff.Load() }
 
-func (l *connections) cut() {
+func (l *connections) countCutOff() {
 	l.cutOff.Add(1)
-	l.cutting.Do(func() {
-		l.log.Warn(
-			"connections are cut off on which much was sent and nobody authenticated; is it a flood?",
-			zap.Int64("so_far", l.cutOff.Load()),
-		)
+	l.cutOffWarning.Do(func() {
+		l.log.Warn("connections without an authenticated request are closed: too many are busy; "+
+			"is this a flood?", zap.Int64("so_far", l.cutOff.Load()))
 	})
 }
 
-// Accept implements net.Listener.
+// Accept implements net.Listener. It returns connections of type *Conn.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
 		raw, err := l.Listener.Accept()
 		if err != nil {
 			if !errors.Is(err, net.ErrClosed) {
-				l.alarm.Do(func() {
-					l.log.Error(
-						"a connection cannot be accepted; is the limit on open files too low?",
-						zap.Error(err),
-					)
+				l.refusedWarning.Do(func() {
+					l.log.Error("a connection cannot be accepted; "+
+						"is the limit on open files too low?", zap.Error(err))
 				})
 			}
 			return nil, err
@@ -124,13 +121,11 @@ func (l *Listener) Accept() (net.Conn, error) {
 		evicted := l.add(c)
 		if evicted != nil {
 			l.refused.Add(1)
-			l.alarm.Do(func() {
-				l.log.Warn(
-					"too many connections; the oldest that nobody authenticated on are closed, or those of the key store that has most",
-					zap.Int("max", l.max),
-				)
+			l.refusedWarning.Do(func() {
+				l.log.Warn("too many connections; the oldest that nobody authenticated on are "+
+					"closed, or those of the key store that has most", zap.Int("max", l.max))
 			})
-			_ = evicted.Close() // it may be gone already
+			_ = evicted.Close() // it may be closed already
 		}
 		if evicted != c {
 			return c, nil
@@ -141,13 +136,12 @@ func (l *Listener) Accept() (net.Conn, error) {
 func (l *Listener) newConn(raw net.Conn) *Conn {
 	now := time.Now()
 	return &Conn{
-		Conn: raw, shared: l.connections, accepted: now, allowance: newAllowance(int(l.maxBody.Load())),
-		sender: l.sender(raw.RemoteAddr(), now),
+		Conn: raw, shared: l.connections, accepted: now, sender: l.sender(raw.RemoteAddr(), now),
 	}
 }
 
-// admit counts a connection in. It gives the one that has to go for it, which is itself if all
-// others are in good standing.
+// add counts a connection, and returns the one to close for it: nil if there is room, c itself if
+// no other connection may be closed.
 func (l *connections) add(c *Conn) *Conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -157,7 +151,7 @@ func (l *connections) add(c *Conn) *Conn {
 		if oldest := l.unauthenticated.Front(); oldest != nil {
 			evicted = oldest.Value.(*Conn)
 		} else if largest := l.largestOverShare(); largest != nil {
-			evicted = oldestIdle(largest)
+			evicted = largest.Front().Value.(*Conn)
 		}
 	}
 	l.open++
@@ -165,8 +159,9 @@ func (l *connections) add(c *Conn) *Conn {
 	return evicted
 }
 
-// largest is the connections of the key store that has most, if it has more than an equal share for
-// each that has any, and for one more. With a single key store there is nobody to make room for.
+// largestOverShare returns the connections of the key store that has most, or nil if that is not
+// more than an equal share for each key store that has any and for one more. With one key store
+// there is no other one to make room for.
 func (l *connections) largestOverShare() *list.List {
 	var most *list.List
 	for _, one := range l.authenticated {
@@ -180,45 +175,23 @@ func (l *connections) largestOverShare() *list.List {
 	return most
 }
 
-// maxScanned is how many connections are looked at for one that is idle.
-const maxScanned = 256
-
-// oldestIdle is the oldest idle one of the first, or the oldest.
-func oldestIdle(conns *list.List) *Conn {
-	at := conns.Front()
-	for range maxScanned {
-		if at == nil {
-			break
-		}
-		c := at.Value.(*Conn)
-		if c.idle.Load() {
-			return c
-		}
-		at = at.Next()
-	}
-	return conns.Front().Value.(*Conn)
-}
-
-// prove takes a connection out of the strangers.
-func (l *connections) markAuthenticated(c *Conn, keyStore string, shared bool) {
+// markAuthenticated moves a connection to those of its key store.
+func (l *connections) markAuthenticated(c *Conn, keyStore string, multiTenant bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.multiTenant = shared
+	l.multiTenant = multiTenant
 	if c.list == nil {
-		return // it was closed meanwhile
+		return // it has been closed
 	}
 	l.unlink(c)
 	c.keyStore = keyStore
 	if l.authenticated[keyStore] == nil {
-		if l.authenticated == nil {
-			l.authenticated = map[string]*list.List{}
-		}
 		l.authenticated[keyStore] = list.New()
 	}
 	l.link(c, l.authenticated[keyStore])
 }
 
-// leave counts a connection out.
+// remove stops counting a connection.
 func (l *connections) remove(c *Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -226,11 +199,12 @@ func (l *connections) remove(c *Conn) {
 	l.open--
 }
 
-// put and forget are for whoever holds the lock.
-func (l *connections) link(c *Conn, among *list.List) {
-	c.list, c.element = among, among.PushBack(c)
+// link appends a connection to a list. It requires mu.
+func (l *connections) link(c *Conn, to *list.List) {
+	c.list, c.element = to, to.PushBack(c)
 }
 
+// unlink removes a connection from its list, if it is in one. It requires mu.
 func (l *connections) unlink(c *Conn) {
 	if c.list == nil {
 		return

@@ -1,33 +1,33 @@
 package listener
 
-// Which connection goes when there are too many (requirement U15).
+// Which connection is closed when there are too many (requirement U15).
 
 import (
+	"container/list"
 	"testing"
 )
 
-// What is idle goes first, wherever it stands.
-func TestIdleConnectionsGoFirst(t *testing.T) {
-	l := &connections{max: 4}
+// The oldest connection of the key store that has most makes room for others.
+func TestLargestKeyStoreMakesRoom(t *testing.T) {
+	l := &connections{max: 4, authenticated: map[string]*list.List{}}
 	var all []*Conn
 	for i := range l.max {
 		c := &Conn{shared: l}
 		if evicted := l.add(c); evicted != nil {
-			t.Fatalf("connection %d has no place", i)
+			t.Fatalf("there is no room for connection %d", i)
 		}
 		l.markAuthenticated(c, "a", true)
 		all = append(all, c)
 	}
-	all[2].idle.Store(true)
-	for _, want := range []*Conn{all[2], all[0]} {
+	for _, want := range all[:2] {
 		c := &Conn{shared: l}
 		if l.add(c) != want {
-			t.Fatal("another connection was chosen")
+			t.Fatal("add chose another connection")
 		}
 		l.remove(want)
 		l.markAuthenticated(c, "b", true)
 	}
-	l = &connections{max: 2}
+	l = &connections{max: 2, authenticated: map[string]*list.List{}}
 	for _, name := range []string{"a", "b"} {
 		c := &Conn{shared: l}
 		l.add(c)
@@ -35,11 +35,11 @@ func TestIdleConnectionsGoFirst(t *testing.T) {
 	}
 	c := &Conn{shared: l}
 	if evicted := l.add(c); evicted == nil || evicted.keyStore == "" {
-		t.Error("a third key store finds no place")
+		t.Error("there is no room for a third key store")
 	}
 	l.remove(c)
-	for _, among := range l.authenticated {
-		l.remove(among.Front().Value.(*Conn))
+	for _, conns := range l.authenticated {
+		l.remove(conns.Front().Value.(*Conn))
 	}
 	if len(l.authenticated) != 0 || l.open != 0 {
 		t.Errorf("%d are left, of %v", l.open, l.authenticated)

@@ -69,14 +69,16 @@ type headerStats struct {
 }
 
 type headerCount struct {
-	all   atomic.Int64
-	alarm rate.Sometimes
+	all     atomic.Int64
+	warning rate.Sometimes
 }
 
 func newHeaderStats(log *zap.Logger) *headerStats {
 	t := &headerStats{log: log, counts: map[HeaderOutcome]*headerCount{}}
 	for _, outcome := range HeaderOutcomes {
-		t.counts[outcome] = &headerCount{alarm: rate.Sometimes{First: 1, Interval: alarmInterval}}
+		t.counts[outcome] = &headerCount{
+			warning: rate.Sometimes{First: 1, Interval: warningInterval},
+		}
 	}
 	return t
 }
@@ -86,7 +88,7 @@ func newHeaderStats(log *zap.Logger) *headerStats {
 func (t *headerStats) refuse(outcome HeaderOutcome, from net.Addr, detail error) error {
 	count := t.counts[outcome]
 	all := count.all.Add(1)
-	count.alarm.Do(func() {
+	count.warning.Do(func() {
 		t.log.Warn("connection refused by its PROXY protocol header",
 			zap.String("reason", string(outcome)), zap.Stringer("remote", from),
 			zap.NamedError("detail", detail), zap.String("advice", headerAdvice[outcome]),

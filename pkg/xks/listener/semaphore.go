@@ -1,56 +1,44 @@
 package listener
 
-// How much those may use on whose connections nobody has authenticated. Go cannot give the work of
-// tenants precedence, so that the work of strangers is kept small where it begins: what they
-// send is handed on only when it is their turn, and no more of it than a legal client needs.
+// The semaphore that limits how many connections without an authenticated request are busy at once.
+// Go cannot prefer the work of authenticated clients, so the work of all others is limited where it
+// begins: before their bytes reach TLS.
 
 import (
 	"container/list"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 const (
-	// A turn begins when bytes of a stranger are handed on, and ends when more are asked for, when
-	// he is known, or after maxSlotTime: somebody who does not read his answers must not keep the
-	// others waiting.
+	// maxSlotTime is how long a connection keeps a slot if it neither asks for more bytes nor
+	// authenticates. A client that does not read its answers must not keep the slot from others.
 	maxSlotTime = 5 * time.Millisecond
 
-	// unauthenticatedRead is how many bytes a stranger gets in at a turn: a hundred frames, or most
-	// of a ClientHello.
-	unauthenticatedRead = 4 << 10
+	// maxWaiting is how many connections wait for a slot at once. One more closes the one that has
+	// waited longest. That bounds memory under a flood of connections whose clients have left: some
+	// 90 KiB for each.
+	maxWaiting = 1024
 
-	// maxSlotWait is how long a stranger waits for his turn. AWS KMS has given up long before
-	// (U13); it is as long as this for the sake of slow machines.
+	// maxSlotWait is how long a connection waits for a slot. AWS KMS gives up long before that
+	// (U13). Under a flood, it bounds how many connections wait whose clients have left.
 	maxSlotWait = 2 * time.Second
 
-	// unauthenticatedBurst is what a stranger may send at once, TLS included, over and above the
-	// longest body: a handshake and the largest header need 72 KiB; each body that is refused for
-	// its length costs 256 KiB, which net/http reads of it. The gate keeps floods small, and this
-	// makes each of them begin anew, behind those who come later.
-	unauthenticatedBurst = 2 << 20
-
-	// authenticatedBytes is what a tenant may send from one authenticated request to the next, over
-	// and above the longest body: who sends more, such as frames without end, is dealt with as a
-	// stranger until he makes a request.
+	// authenticatedBytes is how much may arrive after an authenticated request without needing a
+	// slot, in addition to the longest body. A client that sends more, such as endless HTTP/2
+	// frames, needs slots until its next authenticated request.
 	authenticatedBytes = 512 << 10
-
-	// unauthenticatedRate is bytes a second, for load balancers that ask for /healthz on one
-	// connection for weeks, and for pings.
-	unauthenticatedRate = 1 << 10
 )
 
-// gate lets few strangers work at once, the newest first: when there are more than can be served in
-// time, those who came long ago have given up.
+// semaphore grants slots, to the newest waiter first: under a flood, the clients that have waited
+// longest have already given up.
 type semaphore struct {
 	mu      sync.Mutex
-	free    int       // turns that nobody has
-	waiting list.List // of chan struct{}, closed when its turn comes; the newest in front
+	free    int       // slots
+	waiting list.List // of chan bool for one value: whether the waiter gets a slot; newest in front
 }
 
-// enter waits for a turn. False: none came in time.
+// acquire waits for a slot for at most maxSlotWait, and reports whether it got one.
 func (s *semaphore) acquire() bool {
 	s.mu.Lock()
 	if s.free > 0 {
@@ -58,40 +46,38 @@ func (s *semaphore) acquire() bool {
 		s.mu.Unlock()
 		return true
 	}
-	turn := make(chan struct{})
-	place := s.waiting.PushFront(turn)
+	if s.waiting.Len() >= maxWaiting {
+		s.waiting.Remove(s.waiting.Back()).(chan bool) <- false
+	}
+	answer := make(chan bool, 1)
+	waiter := s.waiting.PushFront(answer)
 	s.mu.Unlock()
-	patience := time.NewTimer(maxSlotWait)
-	defer patience.Stop()
+	timeout := time.NewTimer(maxSlotWait)
+	defer timeout.Stop()
 	select {
-	case <-turn:
-		return true
-	case <-patience.C:
+	case granted := <-answer:
+		return granted
+	case <-timeout.C:
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
-	case <-turn: // at the last moment
-		return true
+	case granted := <-answer: // at the last moment
+		return granted
 	default:
-		s.waiting.Remove(place)
+		s.waiting.Remove(waiter)
 		return false
 	}
 }
 
-// leave gives a turn to the next.
+// release gives a slot to the newest waiter, or makes it free.
 func (s *semaphore) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next := s.waiting.Front()
-	if next == nil {
+	newest := s.waiting.Front()
+	if newest == nil {
 		s.free++
 		return
 	}
-	close(s.waiting.Remove(next).(chan struct{}))
-}
-
-// newAllowance is of bytes, for one stranger's connection.
-func newAllowance(maxBody int) *rate.Limiter {
-	return rate.NewLimiter(unauthenticatedRate, unauthenticatedBurst+maxBody)
+	s.waiting.Remove(newest).(chan bool) <- true
 }

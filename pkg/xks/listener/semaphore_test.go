@@ -1,7 +1,7 @@
 package listener
 
-// The gate for strangers (gate.go) and what a connection does with it, in time that a test makes:
-// who waits, who is cut off, and that authentication lifts all of it.
+// The semaphore for connections without an authenticated request, and what a connection does with
+// it, in the time of synctest: who waits, who is closed, and that authentication lifts the limit.
 
 import (
 	"errors"
@@ -25,22 +25,22 @@ type pipes struct {
 
 func (p *pipes) Accept() (net.Conn, error) { return <-p.next, nil }
 
-// gated is a Listener with so many turns.
-type gated struct {
+// testListener is a Listener with a number of slots.
+type testListener struct {
 	*Listener
 	t    *testing.T
 	next chan net.Conn
 }
 
-func newGated(t *testing.T, turns int) *gated {
+func newTestListener(t *testing.T, slots int) *testListener {
 	p := &pipes{next: make(chan net.Conn, 1)}
 	l := New(p, 1000, zap.NewNop())
-	l.slots.free = turns
-	return &gated{Listener: l, t: t, next: p.next}
+	l.slots.free = slots
+	return &testListener{Listener: l, t: t, next: p.next}
 }
 
-// connect gives both ends of a new connection: the server's, and that of a stranger.
-func (g *gated) connect() (*Conn, net.Conn) {
+// connect returns both ends of a new connection: the server's and the client's.
+func (g *testListener) connect() (*Conn, net.Conn) {
 	g.t.Helper()
 	ours, theirs := net.Pipe()
 	g.next <- ours
@@ -51,9 +51,9 @@ func (g *gated) connect() (*Conn, net.Conn) {
 	return accepted.(*Conn), theirs
 }
 
-// knock has a stranger send so many bytes, which are read on the server's side in the background.
-// What becomes of that comes through the channel.
-func (g *gated) knock(c *Conn, theirs net.Conn, bytes int) <-chan error {
+// send has the client send bytes, which the server's end reads in the background. The channel gives
+// the error of the last read.
+func (g *testListener) send(c *Conn, theirs net.Conn, bytes int) <-chan error {
 	done := make(chan error, 1)
 	go func() { _, _ = theirs.Write(make([]byte, bytes)) }() // the reader's end tells
 	go func() {
@@ -63,7 +63,7 @@ func (g *gated) knock(c *Conn, theirs net.Conn, bytes int) <-chan error {
 	return done
 }
 
-// outcome tells whether what knock gave has come, and what.
+// outcome returns what came through the channel of send, or "waits".
 func outcome(done <-chan error) string {
 	synctest.Wait()
 	select {
@@ -77,27 +77,27 @@ func outcome(done <-chan error) string {
 	}
 }
 
-// wantTurns waits for leases to end.
-func (g *gated) wantTurns(free int) {
+// wantFree checks the free slots once all slot timers have fired.
+func (g *testListener) wantFree(free int) {
 	g.t.Helper()
 	time.Sleep(2 * maxSlotTime)
 	g.slots.mu.Lock()
 	defer g.slots.mu.Unlock()
 	if g.slots.free != free || g.slots.waiting.Len() != 0 {
 		g.t.Errorf(
-			"%d turns are free and %d wait, want %d and none", g.slots.free, g.slots.waiting.Len(),
+			"%d slots are free and %d wait, want %d and none", g.slots.free, g.slots.waiting.Len(),
 			free,
 		)
 	}
 }
 
-// One after the other, the newest first; a turn ends with its connection, or when more is asked
-// for.
-func TestGateNewestFirst(t *testing.T) {
+// The newest waiter gets the next slot. A slot is free again when its connection is closed or reads
+// on.
+func TestSemaphoreNewestFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGated(t, 1)
+		g := newTestListener(t, 1)
 		working, client := g.connect()
-		if got := outcome(g.knock(working, client, 10)); got != "read" {
+		if got := outcome(g.send(working, client, 10)); got != "read" {
 			t.Fatal(got)
 		}
 		var conns []*Conn
@@ -105,7 +105,7 @@ func TestGateNewestFirst(t *testing.T) {
 		for range 3 {
 			c, client := g.connect()
 			conns = append(conns, c)
-			waiting = append(waiting, g.knock(c, client, 10))
+			waiting = append(waiting, g.send(c, client, 10))
 			if got := outcome(waiting[len(waiting)-1]); got != "waits" {
 				t.Fatal(got)
 			}
@@ -114,29 +114,29 @@ func TestGateNewestFirst(t *testing.T) {
 		for i, c := range slices.Backward(conns) {
 			for older := range i {
 				if got := outcome(waiting[older]); got != "waits" {
-					t.Errorf("stranger %d, before the turn of %d is over: %s", older, i, got)
+					t.Errorf("connection %d, while %d has the slot: %s", older, i, got)
 				}
 			}
 			if got := outcome(waiting[i]); got != "read" {
-				t.Errorf("stranger %d: %s", i, got)
+				t.Errorf("connection %d: %s", i, got)
 			}
 			c.Close()
 		}
 		working.Close()
-		g.wantTurns(1)
+		g.wantFree(1)
 	})
 }
 
-// A stranger who is busy, or who keeps the proxy waiting for him, has his turn for 5 ms only.
-func TestGateLease(t *testing.T) {
+// A connection that is busy, or that keeps the proxy waiting, keeps its slot for 5 ms only.
+func TestSlotTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGated(t, 1)
+		g := newTestListener(t, 1)
 		start := time.Now()
 		var waiting []<-chan error
 		for range 10 {
 			c, client := g.connect()
 			defer c.Close()
-			waiting = append(waiting, g.knock(c, client, 10))
+			waiting = append(waiting, g.send(c, client, 10))
 		}
 		for _, done := range waiting {
 			if err := <-done; err != nil {
@@ -144,18 +144,18 @@ func TestGateLease(t *testing.T) {
 			}
 		}
 		if took := time.Since(start); took != 9*maxSlotTime {
-			t.Errorf("ten strangers who do nothing with their turn: %v", took)
+			t.Errorf("ten connections that do nothing with their slots: %v", took)
 		}
-		g.wantTurns(1)
+		g.wantFree(1)
 	})
 }
 
-// Who gets no turn is cut off, and nothing of his is computed.
-func TestGatePatience(t *testing.T) {
+// A connection that gets no slot in time is closed.
+func TestSlotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGated(t, 0)
+		g := newTestListener(t, 0)
 		c, client := g.connect()
-		done := g.knock(c, client, 10)
+		done := g.send(c, client, 10)
 		time.Sleep(maxSlotWait - time.Millisecond)
 		if got := outcome(done); got != "waits" {
 			t.Error(got)
@@ -168,56 +168,86 @@ func TestGatePatience(t *testing.T) {
 		if g.CutOff() != 1 || g.Open() != 0 {
 			t.Errorf("%d cut off, %d open", g.CutOff(), g.Open())
 		}
-		g.wantTurns(0)
+		g.wantFree(0)
 	})
 }
 
-// An authenticated connection passes all who wait, and gives its turn back at once; it is not
-// counted either.
-func TestGateLifted(t *testing.T) {
+// With maxWaiting connections waiting, the one that has waited longest makes room for the next.
+func TestMaxWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGated(t, 1)
+		s := semaphore{}
+		var oldest, others []bool
+		for i := range maxWaiting + 1 {
+			go func() {
+				granted := s.acquire()
+				if i == 0 {
+					oldest = append(oldest, granted)
+				} else {
+					s.mu.Lock()
+					others = append(others, granted)
+					s.mu.Unlock()
+				}
+			}()
+			synctest.Wait()
+		}
+		if !slices.Equal(oldest, []bool{false}) || len(others) != 0 {
+			t.Fatalf("the oldest: %v, the others: %v", oldest, others)
+		}
+		for range maxWaiting {
+			s.release()
+		}
+		synctest.Wait()
+		if len(others) != maxWaiting || slices.Contains(others, false) {
+			t.Errorf("%d others, not all with a slot", len(others))
+		}
+	})
+}
+
+// A connection needs no slot after an authenticated request, and gives its slot back at once.
+func TestSlotsAfterAuthentication(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newTestListener(t, 1)
 		c, client := g.connect()
-		if got := outcome(g.knock(c, client, 10)); got != "read" {
+		if got := outcome(g.send(c, client, 10)); got != "read" {
 			t.Fatal(got)
 		}
-		stranger, theirs := g.connect()
-		waiting := g.knock(stranger, theirs, 10)
+		other, theirs := g.connect()
+		waiting := g.send(other, theirs, 10)
 		if got := outcome(waiting); got != "waits" {
 			t.Fatal(got)
 		}
 		c.MarkAuthenticated("", false)
 		if got := outcome(waiting); got != "read" {
-			t.Errorf("the turn of a connection that is known now: %s", got)
+			t.Errorf("after the other connection was authenticated: %s", got)
 		}
 		for range 100 {
 			c.MarkAuthenticated("", false)
-			if err := <-g.knock(c, client, 128<<10); err != nil {
+			if err := <-g.send(c, client, 128<<10); err != nil {
 				t.Fatalf("requests of a tenant: %v", err)
 			}
 		}
 		if g.CutOff() != 0 {
 			t.Errorf("%d cut off", g.CutOff())
 		}
-		stranger.Close()
+		other.Close()
 		c.Close()
-		g.wantTurns(1)
+		g.wantFree(1)
 	})
 }
 
-// A tenant who sends without end and makes no request waits like a stranger, until he makes one.
-func TestGateTenantFloods(t *testing.T) {
+// A tenant that sends without end and makes no request needs slots, until its next request.
+func TestCredit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGated(t, 1)
+		g := newTestListener(t, 1)
 		c, client := g.connect()
 		c.MarkAuthenticated("", false)
 		for range 5 {
-			if err := <-g.knock(c, client, 128<<10); err != nil {
+			if err := <-g.send(c, client, 128<<10); err != nil {
 				t.Fatalf("what a tenant may send: %v", err)
 			}
 		}
 		g.slots.free = 0
-		done := g.knock(c, client, 10)
+		done := g.send(c, client, 10)
 		if got := outcome(done); got != "waits" {
 			t.Errorf("what is beyond: %s", got)
 		}
@@ -226,87 +256,53 @@ func TestGateTenantFloods(t *testing.T) {
 			t.Error(err)
 		}
 		c.MarkAuthenticated("", false)
-		g.wantTurns(1)
+		g.wantFree(1)
 		g.slots.free = 0
-		if err := <-g.knock(c, client, 128<<10); err != nil {
+		if err := <-g.send(c, client, 128<<10); err != nil {
 			t.Errorf("after a request: %v", err)
-		}
-		g.slots.free = 1
-		if err := <-g.knock(c, client, 4<<20); !errors.Is(err, errTooMuch) {
-			t.Errorf("a flood: %v", err)
 		}
 		c.Close()
 		client.Close()
 	})
 }
 
-// A connection that is authenticated while it waits for a turn keeps none; so does one that is
-// closed.
-func TestGateWhileWaiting(t *testing.T) {
-	for _, what := range []string{"known", "closed"} {
+// A connection that is authenticated or closed while it waits for a slot does not keep the slot.
+func TestSlotWhileWaiting(t *testing.T) {
+	for _, what := range []string{"authenticated", "closed"} {
 		synctest.Test(t, func(t *testing.T) {
-			g := newGated(t, 0)
+			g := newTestListener(t, 0)
 			c, client := g.connect()
-			done := g.knock(c, client, 10)
+			done := g.send(c, client, 10)
 			synctest.Wait()
-			if what == "known" {
+			if what == "authenticated" {
 				c.MarkAuthenticated("", false)
 			} else {
 				c.Close()
 			}
 			g.slots.release()
 			err := <-done
-			if what == "known" && err != nil || what == "closed" && !errors.Is(err, net.ErrClosed) {
+			if what == "authenticated" && err != nil ||
+				what == "closed" && !errors.Is(err, net.ErrClosed) {
 				t.Errorf("%s: %v", what, err)
 			}
-			g.wantTurns(1)
+			g.wantFree(1)
 			c.Close()
 		})
 	}
 }
 
-// A stranger may send a handshake and a few of the largest requests, then little by little.
-func TestAllowance(t *testing.T) {
+// Two ports share the limit and the slots.
+func TestWithSharedLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGated(t, 1)
-		g.SetMaxBody(1 << 20)
-		c, client := g.connect()
-		if err := <-g.knock(c, client, unauthenticatedBurst+1<<20); err != nil {
-			t.Fatalf("what is allowed: %v", err)
-		}
-		for range 100 { // a probe of a load balancer a second, on one connection
-			time.Sleep(time.Second)
-			if err := <-g.knock(c, client, 500); err != nil {
-				t.Fatalf("probes: %v", err)
-			}
-		}
-		if err := <-g.knock(c, client, 512<<10); !errors.Is(err, errTooMuch) {
-			t.Errorf("a flood: %v", err)
-		}
-		c.Close()
-		client.Close()
-		if g.CutOff() != 1 {
-			t.Errorf("%d cut off", g.CutOff())
-		}
-		another, client := g.connect()
-		if err := <-g.knock(another, client, 1<<20); err != nil {
-			t.Errorf("another stranger: %v", err)
-		}
-	})
-}
-
-// Two ports have one limit and one gate.
-func TestBeside(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := newGated(t, 1)
+		g := newTestListener(t, 1)
 		next := make(chan net.Conn, 1)
-		other := &gated{Listener: g.WithSharedLimits(&pipes{next: next}), t: t, next: next}
+		other := &testListener{Listener: g.WithSharedLimits(&pipes{next: next}), t: t, next: next}
 		a, one := g.connect()
-		if got := outcome(g.knock(a, one, 10)); got != "read" {
+		if got := outcome(g.send(a, one, 10)); got != "read" {
 			t.Fatal(got)
 		}
 		b, two := other.connect()
-		done := other.knock(b, two, 10)
+		done := other.send(b, two, 10)
 		if got := outcome(done); got != "waits" {
 			t.Errorf("the other port: %s", got)
 		}
@@ -321,19 +317,15 @@ func TestBeside(t *testing.T) {
 	})
 }
 
-// Everything at once, for the race detector: no turn is lost, whatever becomes of those who had
-// one.
-func TestGateLosesNoTurn(t *testing.T) {
-	g := newGated(t, 2)
+// Everything at once, for the race detector: no slot is lost, whatever happens to its holder.
+func TestSlotsAreNotLost(t *testing.T) {
+	g := newTestListener(t, 2)
 	var all sync.WaitGroup
 	for worker := range 16 {
 		all.Go(func() {
 			for i := range 50 {
 				ours, theirs := net.Pipe()
-				c := &Conn{
-					Conn: ours, shared: g.connections, accepted: time.Now(),
-					allowance: newAllowance(0),
-				}
+				c := &Conn{Conn: ours, shared: g.connections, accepted: time.Now()}
 				g.add(c)
 				var both sync.WaitGroup
 				both.Go(
@@ -360,7 +352,7 @@ func TestGateLosesNoTurn(t *testing.T) {
 		})
 	}
 	all.Wait()
-	g.wantTurns(2)
+	g.wantFree(2)
 	if g.Open() != 0 {
 		t.Errorf("%d are open", g.Open())
 	}

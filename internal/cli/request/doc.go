@@ -1,0 +1,2 @@
+// Package request is "xks-proxy request": it sends signed requests to a proxy, as AWS KMS would.
+package request

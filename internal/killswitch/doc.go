@@ -1,0 +1,3 @@
+// Package killswitch blocks keys and key stores: at once, across restarts, and across a renamed
+// configuration.
+package killswitch

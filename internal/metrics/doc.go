@@ -1,0 +1,2 @@
+// Package metrics collects what monitoring reads, in the format of Prometheus.
+package metrics

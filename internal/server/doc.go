@@ -1,0 +1,2 @@
+// Package server is "xks-proxy serve": it starts the HSMs, listens, reloads, and ends in order.
+package server
