@@ -93,7 +93,7 @@ func (p *program) allResources(ctx context.Context) (resources, error) {
 	if err != nil {
 		return r, err
 	}
-	metrics, err := p.Metrics(ctx)
+	metrics, err := p.ReadMetrics(ctx)
 	if err != nil {
 		return r, err
 	}

@@ -69,7 +69,7 @@ func sizeOf(name string, pid int) (process, error) {
 
 // metric is the sum of one of the program's metrics, of all HSMs; 0 if it has none.
 func (w *world) metric(name string) int {
-	metrics, err := w.program.Metrics(context.Background())
+	metrics, err := w.program.ReadMetrics(context.Background())
 	if err != nil {
 		return 0
 	}

@@ -65,10 +65,10 @@ type Program struct {
 // line break, goes to line, which must not keep it.
 func Start(command *exec.Cmd, line func([]byte)) (*Program, error) {
 	p := &Program{exited: make(chan struct{})}
-	out := &lineWriter{line: func(text []byte) {
+	out := NewLineWriter(func(text []byte) {
 		p.note(text)
 		line(text)
-	}}
+	})
 	command.Stdout, command.Stderr = out, out // equal: one goroutine writes
 	if command.SysProcAttr == nil {
 		command.SysProcAttr = &syscall.SysProcAttr{}
@@ -164,9 +164,9 @@ func (p *Program) HasExited() bool {
 	}
 }
 
-// Metrics asks the plain listener for the metrics: each by its name, summed over its labels. The
+// ReadMetrics asks the plain listener for the metrics: each by its name, summed over its labels. The
 // connection is closed, or it would be counted the next time.
-func (p *Program) Metrics(ctx context.Context) (map[string]float64, error) {
+func (p *Program) ReadMetrics(ctx context.Context) (map[string]float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, metricsLimit)
 	defer cancel()
 	request, err := http.NewRequestWithContext(
@@ -206,14 +206,17 @@ func (p *Program) Stop() {
 	}
 }
 
-// lineWriter cuts what is written into lines.
-type lineWriter struct {
+// LineWriter cuts what is written into lines.
+type LineWriter struct {
 	line    func([]byte)
 	partial []byte
 }
 
+// NewLineWriter gives each line, without the line break, to line, which must not keep it.
+func NewLineWriter(line func([]byte)) *LineWriter { return &LineWriter{line: line} }
+
 // Write implements io.Writer.
-func (w *lineWriter) Write(b []byte) (int, error) {
+func (w *LineWriter) Write(b []byte) (int, error) {
 	rest := b
 	for {
 		line, after, found := bytes.Cut(rest, []byte("\n"))
@@ -232,7 +235,7 @@ func (w *lineWriter) Write(b []byte) (int, error) {
 }
 
 // end gives a last line that was not finished.
-func (w *lineWriter) end() {
+func (w *LineWriter) end() {
 	if len(w.partial) > 0 {
 		w.line(w.partial)
 	}
