@@ -21,7 +21,7 @@ func httpRequirements() []requirement {
 				{"no credential, key or path of one key store works at another", refuses(crossStoreRefusals)},
 				{"a prefix in another case, a part of one, or one with more before or after it is 404 InvalidUriPathException", refuses(prefixRefusals)},
 			},
-			also: []string{"TestTenants", "TestFilesDoNotCross", "TestThousandKeyStores", "cmd/xks-proxy: TestBadConfigurations"}},
+			also: []string{"TestTenants", "TestFilesDoNotCross", "TestThousandKeyStores", "internal/config: TestBadConfigurations"}},
 		{number: "U2", status: partly, but: "creating keys and `doctor`, which warn of URIs over 256 characters, are not there yet",
 			says:   "`POST …/keys/{externalKeyId}/metadata`, `encrypt`, `decrypt` and `POST …/health`; no refusal by length of the URI",
 			checks: []check{{"all four are served, also with a key id of 128 characters", overEveryWay(checkAllOperations)}}},
@@ -57,7 +57,7 @@ func httpRequirements() []requirement {
 				{"TLS_AES_256_GCM_SHA384 is offered on 1.3 and TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 on 1.2", checkCipherSuites},
 				{"TLS 1.1 and TLS 1.2 with CBC suites or without ECDHE are refused", checkTLSRefusals},
 			},
-			also: []string{"TestCipherSuitesOfTLS13", "cmd/xks-proxy: TestCipherSuites"}},
+			also: []string{"TestCipherSuitesOfTLS13", "internal/server: TestCipherSuites"}},
 	}
 }
 

@@ -23,7 +23,11 @@ var table = harness.Table[*row]{
 	{Name: "tried", Width: 8, Cell: func(r *row) string { return fmt.Sprint(r.tally.Tried) }},
 	{Name: "accepted", Width: 8, Cell: func(r *row) string { return fmt.Sprint(r.tally.Accepted) }},
 	{Name: "legal", Width: 5, Cell: func(r *row) string { return fmt.Sprint(r.tally.Legal) }},
-	{Name: "seconds", Width: 7, Cell: func(r *row) string { return fmt.Sprintf("%.1f", r.took.Seconds()) }},
+	{
+		Name:  "seconds",
+		Width: 7,
+		Cell:  func(r *row) string { return fmt.Sprintf("%.1f", r.took.Seconds()) },
+	},
 	{Name: "MiB", Width: 12, Cell: func(r *row) string {
 		return three(int(r.before.Memory>>20), int(r.peak.Memory>>20), int(r.after.Memory>>20))
 	}},
@@ -35,11 +39,27 @@ var table = harness.Table[*row]{
 		Name: "files", Width: 12,
 		Cell: func(r *row) string { return three(r.before.Files, r.peak.Files, r.after.Files) },
 	},
-	{Name: "back after", Width: 10, Cell: func(r *row) string { return fmt.Sprintf("%.1f s", r.recovered.Seconds()) }},
+	{
+		Name:  "back after",
+		Width: 10,
+		Cell:  func(r *row) string { return fmt.Sprintf("%.1f s", r.recovered.Seconds()) },
+	},
 	{Name: "honest", Width: 6, Cell: func(r *row) string { return fmt.Sprint(len(r.honest.took)) }},
-	{Name: "failed", Width: 6, Cell: func(r *row) string { return fmt.Sprint(len(r.honest.failures)) }},
-	{Name: "p50", Width: 6, Cell: func(r *row) string { return harness.Milliseconds(r.honest.percentile(50)) }},
-	{Name: "p99", Width: 6, Cell: func(r *row) string { return harness.Milliseconds(r.honest.percentile(99)) }},
+	{
+		Name:  "failed",
+		Width: 6,
+		Cell:  func(r *row) string { return fmt.Sprint(len(r.honest.failures)) },
+	},
+	{
+		Name:  "p50",
+		Width: 6,
+		Cell:  func(r *row) string { return harness.Milliseconds(r.honest.percentile(50)) },
+	},
+	{
+		Name:  "p99",
+		Width: 6,
+		Cell:  func(r *row) string { return harness.Milliseconds(r.honest.percentile(99)) },
+	},
 	{
 		Name: "new", Width: 7,
 		Cell: func(r *row) string { return fmt.Sprintf("%d/%d", r.newcomers.served.Load(), r.newcomers.came.Load()) },

@@ -1,7 +1,8 @@
 package main
 
 // The client: requests that are signed once and sent again and again (a
-// signature is good for five minutes), so that it costs little beside the servers it shares the machine with.
+// signature is good for five minutes), so that it costs little beside the servers it shares the
+// machine with.
 
 import (
 	"errors"
@@ -71,7 +72,12 @@ func exchange(c *harness.Conn, request []byte) ([]byte, error) {
 }
 
 // load sends m over several connections, on each as soon as the last was answered.
-func load(s *server, m *message, connections int, duration time.Duration) ([]time.Duration, time.Duration, error) {
+func load(
+	s *server,
+	m *message,
+	connections int,
+	duration time.Duration,
+) ([]time.Duration, time.Duration, error) {
 	request := s.client.Request(m.path, m.body)
 	var mu sync.Mutex
 	var all []time.Duration

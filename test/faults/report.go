@@ -35,7 +35,11 @@ var table = harness.Table[*row]{
 	{Name: "detected", Width: 8, Cell: func(r *row) string { return noticed(r.detected) }},
 	{Name: "healed", Width: 8, Cell: func(r *row) string { return noticed(r.healed) }},
 	{Name: "late", Width: 5, Cell: func(r *row) string { return harness.Milliseconds(r.late) }},
-	{Name: "calls/op", Width: 8, Cell: func(r *row) string { return fmt.Sprintf("%.2f", r.callsFor) }},
+	{
+		Name:  "calls/op",
+		Width: 8,
+		Cell:  func(r *row) string { return fmt.Sprintf("%.2f", r.callsFor) },
+	},
 	{Name: "", Width: -14, Cell: verdictOf},
 }
 
@@ -69,8 +73,17 @@ func (r *row) print() {
 // writeTable puts the rows into the document.
 func writeTable(path string, o *options, rows []*row) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nMeasured on %s with `make faults`: %d processors, shared with the client; %d connections; each fault held for %v; %s.\n\n",
-		time.Now().UTC().Format("2 January 2006"), runtime.NumCPU(), o.connections, o.hold, summary(rows))
+	fmt.Fprintf(
+		&b,
+		"\nMeasured on %s with `make faults`: %d processors, shared with the client; %d connections; each fault held for %v; %s.\n\n",
+		time.Now().
+			UTC().
+			Format("2 January 2006"),
+		runtime.NumCPU(),
+		o.connections,
+		o.hold,
+		summary(rows),
+	)
 	b.WriteString(table.Markdown(rows))
 	b.WriteString("\n")
 	return harness.WriteBetween(path, tableBegins, tableEnds, b.String())
@@ -88,6 +101,13 @@ func summary(rows []*row) string {
 			missed++
 		}
 	}
-	return fmt.Sprintf("%d rows, %d requests, %d failed, %d slower than 200 ms, %d wrong answers; %d rows are not as they should be",
-		len(rows), requests, failed, slow, wrong, missed)
+	return fmt.Sprintf(
+		"%d rows, %d requests, %d failed, %d slower than 200 ms, %d wrong answers; %d rows are not as they should be",
+		len(rows),
+		requests,
+		failed,
+		slow,
+		wrong,
+		missed,
+	)
 }

@@ -1,6 +1,7 @@
 package main
 
-// The size of the program at rest: file descriptors, threads, goroutines, memory, busy sessions. None may
+// The size of the program at rest: file descriptors, threads, goroutines, memory, busy sessions.
+// None may
 // grow with what has happened.
 
 import (
@@ -121,7 +122,10 @@ func (m measured) grown(after measured) []string {
 		was := m[i]
 		check := func(what string, before, after, more int64) {
 			if after > before+more {
-				list = append(list, fmt.Sprintf("%s: %s from %d to %d", now.name, what, before, after))
+				list = append(
+					list,
+					fmt.Sprintf("%s: %s from %d to %d", now.name, what, before, after),
+				)
 			}
 		}
 		check("files", int64(was.Files), int64(now.Files), moreFiles)

@@ -66,7 +66,9 @@ func (c *Client) AppendRequest(dst []byte, below string, body []byte) []byte {
 	day := date[:8]
 	bodyHash := sha256.Sum256(body)
 	canonical := make([]byte, 0, 512)
-	canonical = append(canonical, "POST\n"+path+"\n\nhost:"+c.host+"\nx-amz-date:"+date+"\n\n"+signedHeaders+"\n"...)
+	canonical = append(
+		canonical,
+		"POST\n"+path+"\n\nhost:"+c.host+"\nx-amz-date:"+date+"\n\n"+signedHeaders+"\n"...)
 	canonical = hex.AppendEncode(canonical, bodyHash[:])
 	hash := sha256.Sum256(canonical)
 	scope := day + "/" + c.region + "/" + signedService + "/aws4_request"
@@ -74,10 +76,14 @@ func (c *Client) AppendRequest(dst []byte, below string, body []byte) []byte {
 	toSign = hex.AppendEncode(toSign, hash[:])
 	mac := hmac.New(sha256.New, c.signingKey(day))
 	mac.Write(toSign)
-	dst = append(dst, "POST "+path+" HTTP/1.1\r\nHost: "+c.host+"\r\nContent-Type: application/json\r\nContent-Length: "...)
+	dst = append(
+		dst,
+		"POST "+path+" HTTP/1.1\r\nHost: "+c.host+"\r\nContent-Type: application/json\r\nContent-Length: "...)
 	dst = strconv.AppendInt(dst, int64(len(body)), 10)
-	dst = append(dst, "\r\nX-Amz-Date: "+date+"\r\nAuthorization: AWS4-HMAC-SHA256 Credential="+c.credential.AccessKeyID+"/"+scope+
-		", SignedHeaders="+signedHeaders+", Signature="...)
+	dst = append(
+		dst,
+		"\r\nX-Amz-Date: "+date+"\r\nAuthorization: AWS4-HMAC-SHA256 Credential="+c.credential.AccessKeyID+"/"+scope+
+			", SignedHeaders="+signedHeaders+", Signature="...)
 	dst = hex.AppendEncode(dst, mac.Sum(nil))
 	dst = append(dst, "\r\n\r\n"...)
 	return append(dst, body...)
@@ -91,12 +97,15 @@ func DecryptPath(key string) string { return "/keys/" + key + "/decrypt" }
 const HealthPath = "/health"
 
 func appendMetadata(dst []byte, operation, requestID string) []byte {
-	return append(dst, `{"requestMetadata":{"awsPrincipalArn":"arn:aws:iam::123456789012:user/Alice",`+
-		`"kmsKeyArn":"arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",`+
-		`"kmsOperation":"`+operation+`","kmsRequestId":"`+requestID+`","kmsViaService":"ebs"}`...)
+	return append(
+		dst,
+		`{"requestMetadata":{"awsPrincipalArn":"arn:aws:iam::123456789012:user/Alice",`+
+			`"kmsKeyArn":"arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",`+
+			`"kmsOperation":"`+operation+`","kmsRequestId":"`+requestID+`","kmsViaService":"ebs"}`...)
 }
 
-// AppendEncryptBody appends the body of an Encrypt. integrity asks for the ciphertext data integrity
+// AppendEncryptBody appends the body of an Encrypt. integrity asks for the ciphertext data
+// integrity
 // value.
 func AppendEncryptBody(dst []byte, requestID string, plaintext, aad []byte, integrity bool) []byte {
 	dst = appendMetadata(dst, "GenerateDataKey", requestID)

@@ -19,7 +19,8 @@ import (
 	"xks-proxy/pkg/sigv4"
 )
 
-// Demo is a directory with two tokens that hold the same keys, a certificate and a configuration, as its connection.json describes it.
+// Demo is a directory with two tokens that hold the same keys, a certificate and a configuration,
+// as its connection.json describes it.
 type Demo struct {
 	Endpoint   string `json:"XksProxyUriEndpoint"`
 	Path       string `json:"XksProxyUriPath"`
@@ -40,9 +41,21 @@ type Demo struct {
 // HSM is one of its tokens.
 type HSM struct{ Name, Module, Token, SoftHSM2Conf, PINFile string }
 
-// Prepare has the program make a demo that can be served: on a free port of 127.0.0.1, with this many keys.
+// Prepare has the program make a demo that can be served: on a free port of 127.0.0.1, with this
+// many keys.
 func Prepare(ctx context.Context, program, directory string, keys int) (*Demo, error) {
-	command := exec.CommandContext(ctx, program, "demo", "--dir", directory, "--keys", strconv.Itoa(keys), "--listen", "127.0.0.1:0", "--prepare-only")
+	command := exec.CommandContext(
+		ctx,
+		program,
+		"demo",
+		"--dir",
+		directory,
+		"--keys",
+		strconv.Itoa(keys),
+		"--listen",
+		"127.0.0.1:0",
+		"--prepare-only",
+	)
 	output, err := command.CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("make a demo: %w\n%s", err, output)
@@ -84,7 +97,8 @@ func (d *Demo) SignsWith() sigv4.Credential {
 // File is the path of a file in its directory: xks-proxy.yaml, server.crt, server.key.
 func (d *Demo) File(name string) string { return filepath.Join(d.Directory, name) }
 
-// FastDirectory is in memory where it can be, for os.MkdirTemp: SoftHSM keeps its tokens in files. "" is the system's.
+// FastDirectory is in memory where it can be, for os.MkdirTemp: SoftHSM keeps its tokens in files.
+// "" is the system's.
 func FastDirectory() string {
 	info, err := os.Stat("/dev/shm")
 	if err == nil && info.IsDir() {

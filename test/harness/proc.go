@@ -113,7 +113,8 @@ func ResidentMemory(pid int) (int64, error) {
 	return pages * int64(os.Getpagesize()), err
 }
 
-// CPU is the processor time that a process and its children have used so far, in steps of 10 ms each.
+// CPU is the processor time that a process and its children have used so far, in steps of 10 ms
+// each.
 func CPU(pid int) (time.Duration, error) {
 	children, err := Children(pid)
 	if err != nil {
@@ -130,7 +131,8 @@ func CPU(pid int) (time.Duration, error) {
 	return total, nil
 }
 
-// cpuOf is that of one process with all threads that it ever had (fields 14 and 15 of /proc/…/stat).
+// cpuOf is that of one process with all threads that it ever had (fields 14 and 15 of
+// /proc/…/stat).
 func cpuOf(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -164,7 +164,8 @@ func (p *Program) HasExited() bool {
 	}
 }
 
-// ReadMetrics asks the plain listener for the metrics: each by its name, summed over its labels. The
+// ReadMetrics asks the plain listener for the metrics: each by its name, summed over its labels.
+// The
 // connection is closed, or it would be counted the next time.
 func (p *Program) ReadMetrics(ctx context.Context) (map[string]float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, metricsLimit)
