@@ -28,9 +28,10 @@ const (
 // proxy is a running `xks-proxy serve`.
 type proxy struct {
 	*harness.Program
-	world *world
-	file  string // its configuration
-	log   *processLog
+	harness.Addresses // once it serves
+	world             *world
+	file              string // its configuration
+	log               *processLog
 }
 
 // start runs a proxy with the world's settings, changed by edit, and waits until it serves.

@@ -78,11 +78,13 @@ func (c *Client) AppendRequest(dst []byte, below string, body []byte) []byte {
 	mac.Write(toSign)
 	dst = append(
 		dst,
-		"POST "+path+" HTTP/1.1\r\nHost: "+c.host+"\r\nContent-Type: application/json\r\nContent-Length: "...)
+		"POST "+path+" HTTP/1.1\r\nHost: "+c.host+
+			"\r\nContent-Type: application/json\r\nContent-Length: "...)
 	dst = strconv.AppendInt(dst, int64(len(body)), 10)
 	dst = append(
 		dst,
-		"\r\nX-Amz-Date: "+date+"\r\nAuthorization: AWS4-HMAC-SHA256 Credential="+c.credential.AccessKeyID+"/"+scope+
+		"\r\nX-Amz-Date: "+date+"\r\nAuthorization: AWS4-HMAC-SHA256 Credential="+
+			c.credential.AccessKeyID+"/"+scope+
 			", SignedHeaders="+signedHeaders+", Signature="...)
 	dst = hex.AppendEncode(dst, mac.Sum(nil))
 	dst = append(dst, "\r\n\r\n"...)
@@ -100,14 +102,18 @@ func appendMetadata(dst []byte, operation, requestID string) []byte {
 	return append(
 		dst,
 		`{"requestMetadata":{"awsPrincipalArn":"arn:aws:iam::123456789012:user/Alice",`+
-			`"kmsKeyArn":"arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",`+
-			`"kmsOperation":"`+operation+`","kmsRequestId":"`+requestID+`","kmsViaService":"ebs"}`...)
+			`"kmsKeyArn":"arn:aws:kms:us-east-1:123456789012:key/`+
+		`1234abcd-12ab-34cd-56ef-1234567890ab",`+
+			`"kmsOperation":"`+operation+`","kmsRequestId":"`+requestID+
+		`","kmsViaService":"ebs"}`...)
 }
 
 // AppendEncryptBody appends the body of an Encrypt. integrity asks for the ciphertext data
 // integrity
 // value.
-func AppendEncryptBody(dst []byte, requestID string, plaintext, aad []byte, integrity bool) []byte {
+func AppendEncryptBody(
+	dst []byte, requestID string, plaintext, aad []byte, integrity bool,
+) []byte {
 	dst = appendMetadata(dst, "GenerateDataKey", requestID)
 	dst = appendBytes(dst, "plaintext", plaintext)
 	dst = appendBytes(dst, "additionalAuthenticatedData", aad)
@@ -123,7 +129,8 @@ var (
 	dataKeyAAD = bytes.Repeat([]byte{'a'}, 300)
 )
 
-// someRequestID is a kmsRequestId of the usual length, for requests that are sent again and again.
+// someRequestID is a kmsRequestId of the usual length, for requests that are sent again and
+// again.
 const someRequestID = "4112f4d6-db54-4af4-ae30-c55a22a8dfae"
 
 // DataKeyBody is the body of an Encrypt as KMS sends it for a data key.
