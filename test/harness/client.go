@@ -103,9 +103,9 @@ func appendMetadata(dst []byte, operation, requestID string) []byte {
 		dst,
 		`{"requestMetadata":{"awsPrincipalArn":"arn:aws:iam::123456789012:user/Alice",`+
 			`"kmsKeyArn":"arn:aws:kms:us-east-1:123456789012:key/`+
-		`1234abcd-12ab-34cd-56ef-1234567890ab",`+
+			`1234abcd-12ab-34cd-56ef-1234567890ab",`+
 			`"kmsOperation":"`+operation+`","kmsRequestId":"`+requestID+
-		`","kmsViaService":"ebs"}`...)
+			`","kmsViaService":"ebs"}`...)
 }
 
 // AppendEncryptBody appends the body of an Encrypt. integrity asks for the ciphertext data
