@@ -8,11 +8,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -133,7 +131,7 @@ func newAdminRig(t *testing.T) *adminRig {
 
 func (rig *adminRig) addGroup(t *testing.T, name string, members ...string) {
 	t.Helper()
-	c := group.Config{Name: name, TestKey: "test", ProbeInterval: 50 * time.Millisecond, ParityRate: -1}
+	c := group.Config{Name: name, TestKey: "test", ProbeInterval: 50 * time.Millisecond}
 	for _, m := range members {
 		c.Members = append(c.Members, group.MemberConfig{Name: m, Token: rig.tokens[m]})
 	}
@@ -360,33 +358,6 @@ func TestAdminAPI(t *testing.T) {
 	}
 	if s := rig.service(0, "hsm-a"); s == status.Drained {
 		t.Error("an order that could not be read was carried out")
-	}
-}
-
-// The kernel's word on who is at the other end.
-func TestPeer(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	dialed, err := net.Dial("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dialed.Close()
-	conn, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	p := peer.Of(peer.Context(peer.NewNames(peer.SystemName))(t.Context(), conn))
-	if p.UID != os.Getuid() || p.GID != os.Getgid() || p.PID != os.Getpid() {
-		t.Errorf("%+v", p)
-	}
-	if got := (peer.Peer{UID: 4711}).String(); got != "user "+strconv.Itoa(4711) {
-		t.Errorf("a user without a name: %s", got)
 	}
 }
 

@@ -53,7 +53,11 @@ func newBlockCommand() *cobra.Command {
 		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
 		RunE: command.CommandOrHelp,
 	}
-	c.AddCommand(newBlockKeyStoreCommand(http.MethodPost), newBlockKeyCommand(http.MethodPost), newBlockListCommand())
+	c.AddCommand(
+		newBlockKeyStoreCommand(http.MethodPost),
+		newBlockKeyCommand(http.MethodPost),
+		newBlockListCommand(),
+	)
 	return c
 }
 
@@ -86,7 +90,8 @@ func newBlockKeyStoreCommand(method string) *cobra.Command {
 	}
 	f.Register(c)
 	c.ValidArgsFunction = command.OnlyFirst(f.CompleteKeyStores())
-	c.Flags().StringVar(&f.reason, "reason", "", "why, for the log and the list: `TEXT` of at most 500 bytes")
+	c.Flags().
+		StringVar(&f.reason, "reason", "", "why, for the log and the list: `TEXT` of at most 500 bytes")
 	if method == http.MethodPost {
 		c.Flags().BoolVar(&f.force, "force", false, "block even if there is no such key store")
 	}
@@ -100,7 +105,9 @@ func newBlockKeyCommand(method string) *cobra.Command {
 		Args: oneName("which key? Give its CKA_LABEL, or its external key id and --key-store"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if c.Flags().Changed("key-store") && f.KeyStore == "" {
-				return command.UsageError(errors.New("--key-store is empty; without it KEY is a CKA_LABEL"))
+				return command.UsageError(
+					errors.New("--key-store is empty; without it KEY is a CKA_LABEL"),
+				)
 			}
 			f.Key = args[0]
 			return f.order(c, method)
@@ -112,9 +119,11 @@ func newBlockKeyCommand(method string) *cobra.Command {
 	}
 	f.Register(c)
 	c.ValidArgsFunction = command.OnlyFirst(f.CompleteKeys(&f.KeyStore))
-	c.Flags().StringVar(&f.KeyStore, "key-store", "", "KEY is an external key id of the key store `NAME`")
+	c.Flags().
+		StringVar(&f.KeyStore, "key-store", "", "KEY is an external key id of the key store `NAME`")
 	command.CompleteFlag(c, "key-store", f.CompleteKeyStores())
-	c.Flags().StringVar(&f.reason, "reason", "", "why, for the log and the list: `TEXT` of at most 500 bytes")
+	c.Flags().
+		StringVar(&f.reason, "reason", "", "why, for the log and the list: `TEXT` of at most 500 bytes")
 	if method == http.MethodPost {
 		c.Flags().BoolVar(&f.force, "force", false, "block even if there is no such key store")
 	}
@@ -128,13 +137,17 @@ func oneName(question string) cobra.PositionalArgs {
 		case len(args) == 0 || args[0] == "":
 			return fmt.Errorf("%s: %s", question, c.UseLine())
 		case len(args) > 1:
-			return fmt.Errorf("one at a time, not %d; a reason of several words needs quotes", len(args))
+			return fmt.Errorf(
+				"one at a time, not %d; a reason of several words needs quotes",
+				len(args),
+			)
 		}
 		return nil
 	}
 }
 
-// order sends the order and prints the answer. What the proxy would refuse for its form is refused here, as wrong usage.
+// order sends the order and prints the answer. What the proxy would refuse for its form is refused
+// here, as wrong usage.
 func (f *blockFlags) order(c *cobra.Command, method string) error {
 	err := errors.Join(f.Check(), killswitch.CheckReason(f.reason))
 	if err != nil {
@@ -144,7 +157,12 @@ func (f *blockFlags) order(c *cobra.Command, method string) error {
 	if err != nil {
 		return err
 	}
-	query := url.Values{"key_store": {f.KeyStore}, "key": {f.Key}, "reason": {f.reason}, "force": {strconv.FormatBool(f.force)}}
+	query := url.Values{
+		"key_store": {f.KeyStore},
+		"key":       {f.Key},
+		"reason":    {f.reason},
+		"force":     {strconv.FormatBool(f.force)},
+	}
 	message, body, err := client.Change(c.Context(), method, api.BlocksPath, query, api.Patience)
 	if err != nil {
 		return err
@@ -166,7 +184,11 @@ func newBlockListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return f.Say(c.OutOrStdout(), body, func(p *text.Page) { printBlocks(p, *list, time.Now()) })
+			return f.Say(
+				c.OutOrStdout(),
+				body,
+				func(p *text.Page) { printBlocks(p, *list, time.Now()) },
+			)
 		},
 	}
 	f.RegisterArgument(c)

@@ -25,7 +25,11 @@ func writeBlocks(p *text.Page, list api.BlockList, now time.Time, limit int) {
 	}
 	t := text.NewTable("WHAT", "SINCE", "BY")
 	for _, one := range list.Blocks[:min(len(list.Blocks), limit)] {
-		since := text.Time(one.Since) + " (" + text.Duration(now.Sub(one.Since).Truncate(time.Second)) + ")"
+		since := text.Time(
+			one.Since,
+		) + " (" + text.Duration(
+			now.Sub(one.Since).Truncate(time.Second),
+		) + ")"
 		t.Row(one.String(), since, one.By)
 		if one.Reason != "" {
 			t.Note("reason: " + one.Reason)
@@ -43,9 +47,20 @@ func writeBlocks(p *text.Page, list api.BlockList, now time.Time, limit int) {
 	switch {
 	case list.Unsaved != "":
 		p.WriteString("\n")
-		p.Paragraph("", "", fmt.Sprintf("This will not survive a restart as it is: %s", text.Sentence(list.Unsaved)))
+		p.Paragraph(
+			"",
+			"",
+			fmt.Sprintf(
+				"This will not survive a restart as it is: %s",
+				text.Sentence(list.Unsaved),
+			),
+		)
 	case !list.Survive && len(list.Blocks) > 0:
 		p.WriteString("\n")
-		p.Paragraph("", "", `Blocks of operators will not survive a restart: state_directory is "".`)
+		p.Paragraph(
+			"",
+			"",
+			`Blocks of operators will not survive a restart: state_directory is "".`,
+		)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"xks-proxy/internal/check"
 	"xks-proxy/internal/cli/command"
 	"xks-proxy/internal/config"
-	"xks-proxy/internal/config/schema"
 )
 
 func newConfigCommand() *cobra.Command {
@@ -124,7 +123,7 @@ as references and not read. The output can be used as a configuration file.`,
 			if err != nil {
 				return err
 			}
-			printWarnings(c, l.Report.Warnings)
+			command.PrintWarnings(c, l.Report.Warnings)
 			var shown bytes.Buffer
 			err = config.Show(&shown, l)
 			if err != nil {
@@ -143,12 +142,6 @@ as references and not read. The output can be used as a configuration file.`,
 	}
 	f.RegisterArgument(c)
 	return c
-}
-
-func printWarnings(c *cobra.Command, warnings []schema.Warning) {
-	for _, w := range warnings {
-		fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)
-	}
 }
 
 func firstOf(args []string) string {

@@ -67,7 +67,7 @@ func printCheck(c *cobra.Command, k *check.ConfigCheck, path string, asJSON bool
 		}
 		return err
 	}
-	printWarnings(c, k.Report.Warnings)
+	command.PrintWarnings(c, k.Report.Warnings)
 	if len(errs) > 0 {
 		for _, what := range k.NotChecked {
 			fmt.Fprintf(c.ErrOrStderr(), "not checked: %s\n", what)
@@ -86,7 +86,12 @@ func printCheck(c *cobra.Command, k *check.ConfigCheck, path string, asJSON bool
 	return text.Print(c.OutOrStdout(), func(p *text.Page) { summarize(p, k) })
 }
 
-func printCheckJSON(c *cobra.Command, k *check.ConfigCheck, path string, errs []schema.Problem) error {
+func printCheckJSON(
+	c *cobra.Command,
+	k *check.ConfigCheck,
+	path string,
+	errs []schema.Problem,
+) error {
 	j := checkJSON{
 		File:       path,
 		Good:       len(errs) == 0,

@@ -20,7 +20,15 @@ func summarize(p *text.Page, k *check.ConfigCheck) {
 	c := k.Config
 	p.Facts(summaryFacts(k))
 	p.WriteString("\n")
-	t := text.NewTable("KEY STORE", "PATH", "REGIONS", "<CREDENTIALS", "KEYS", "POLICIES", "HSM GROUP")
+	t := text.NewTable(
+		"KEY STORE",
+		"PATH",
+		"REGIONS",
+		"<CREDENTIALS",
+		"KEYS",
+		"POLICIES",
+		"HSM GROUP",
+	)
 	for _, k := range c.KeyStores[:min(len(c.KeyStores), maxStoresSummed)] {
 		t.Row(k.Name, xks.URIPath(k.PathPrefix), orAny(k.Regions), strconv.Itoa(len(k.Credentials)),
 			strings.Join(k.Keys.Labels, " "), describePolicies(c, k), k.HSMGroup)
@@ -74,7 +82,10 @@ func summaryFacts(k *check.ConfigCheck) [][2]string {
 	fact("admin socket", admin)
 	for _, certificate := range m.Certificates {
 		until := certificate.Leaf.NotAfter.UTC().Format(time.DateOnly)
-		fact("certificate", certs.NamesOf(certificate.Leaf)+", until "+until+describeOwner(certificate))
+		fact(
+			"certificate",
+			certs.NamesOf(certificate.Leaf)+", until "+until+describeOwner(certificate),
+		)
 	}
 	fact("secrets", read)
 	if k.Options.AsUser != nil {
@@ -95,7 +106,12 @@ func describeStores(c *config.Config) string {
 	if len(c.Source.Stores) == 0 {
 		return strconv.Itoa(len(c.KeyStores))
 	}
-	return fmt.Sprintf("%d, %d of them in %s", len(c.KeyStores), len(c.Source.Stores), c.KeyStoreDirectory)
+	return fmt.Sprintf(
+		"%d, %d of them in %s",
+		len(c.KeyStores),
+		len(c.Source.Stores),
+		c.KeyStoreDirectory,
+	)
 }
 
 func describePolicies(c *config.Config, k config.KeyStore) string {

@@ -1,8 +1,8 @@
 package cli
 
-// The credentials command: a new pair for a key store (cmd_credentials_new.go), when each was last used, and the
-// file that AWS's console imports (requirements A6, A10). A secret goes to a file of its owner only,
-// never to the terminal or the log.
+// The credentials command: a new pair for a key store (credentials_new.go), when each was last
+// used, and the file that AWS's console imports (requirements A6, A10). A secret goes to a file of
+// its owner only, never to the terminal or the log.
 
 import (
 	"encoding/json"
@@ -29,7 +29,11 @@ file that the AWS console takes when an external key store is created or edited.
 		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
 		RunE: command.CommandOrHelp,
 	}
-	c.AddCommand(newCredentialsNewCommand(), newCredentialsListCommand(), newCredentialsExportCommand())
+	c.AddCommand(
+		newCredentialsNewCommand(),
+		newCredentialsListCommand(),
+		newCredentialsExportCommand(),
+	)
 	return c
 }
 
@@ -43,8 +47,11 @@ type consoleFile struct {
 // writeConsoleFile writes the file of requirement A10, which must not exist.
 func writeConsoleFile(path, prefix string, credential sigv4.Credential) error {
 	text, err := json.MarshalIndent(consoleFile{
-		URIPath:    xks.URIPath(prefix),
-		Credential: xksclient.ConnectionSecret{AccessKeyID: credential.AccessKeyID, SecretAccessKey: credential.SecretAccessKey},
+		URIPath: xks.URIPath(prefix),
+		Credential: xksclient.ConnectionSecret{
+			AccessKeyID:     credential.AccessKeyID,
+			SecretAccessKey: credential.SecretAccessKey,
+		},
 	}, "", "  ")
 	if err != nil {
 		return err
@@ -92,16 +99,31 @@ func exportKey(c *cobra.Command, k *command.KeyStoreChoice, output string, asJSO
 	if err != nil {
 		return err
 	}
-	err = writeConsoleFile(output, store.PathPrefix, sigv4.Credential{AccessKeyID: key.ID, SecretAccessKey: key.Secret.Reveal()})
+	err = writeConsoleFile(
+		output,
+		store.PathPrefix,
+		sigv4.Credential{AccessKeyID: key.ID, SecretAccessKey: key.Secret.Reveal()},
+	)
 	if err != nil {
 		return err
 	}
-	e := exported{File: output, KeyStore: store.Name, URIPath: xks.URIPath(store.PathPrefix), AccessKeyID: key.ID}
+	e := exported{
+		File:        output,
+		KeyStore:    store.Name,
+		URIPath:     xks.URIPath(store.PathPrefix),
+		AccessKeyID: key.ID,
+	}
 	if asJSON {
 		return command.WriteJSON(c.OutOrStdout(), e)
 	}
-	_, err = fmt.Fprintf(c.OutOrStdout(), "%s holds %s and access key %s of key store %s.\nIt is a secret: delete it once AWS has it.\n",
-		e.File, e.URIPath, e.AccessKeyID, e.KeyStore)
+	_, err = fmt.Fprintf(
+		c.OutOrStdout(),
+		"%s holds %s and access key %s of key store %s.\nIt is a secret: delete it once AWS has it.\n",
+		e.File,
+		e.URIPath,
+		e.AccessKeyID,
+		e.KeyStore,
+	)
 	return err
 }
 

@@ -41,7 +41,11 @@ ten minutes while the other was. Of several proxies each knows its own requests 
 					return err
 				}
 			}
-			return f.Say(c.OutOrStdout(), body, func(p *text.Page) { printCredentials(p, uses, time.Now()) })
+			return f.Say(
+				c.OutOrStdout(),
+				body,
+				func(p *text.Page) { printCredentials(p, uses, time.Now()) },
+			)
 		},
 	}
 	f.RegisterArgument(c)
@@ -59,7 +63,11 @@ func printCredentials(p *text.Page, uses api.CredentialUses, now time.Time) {
 	for _, c := range uses.Credentials {
 		last := "not since " + text.Time(uses.Since)
 		if !c.LastUsed.IsZero() {
-			last = text.Duration(max(0, now.Sub(c.LastUsed))) + " ago (" + text.Time(c.LastUsed) + ")"
+			last = text.Duration(
+				max(0, now.Sub(c.LastUsed)),
+			) + " ago (" + text.Time(
+				c.LastUsed,
+			) + ")"
 		}
 		t.Row(c.KeyStore, c.AccessKeyID, last)
 	}

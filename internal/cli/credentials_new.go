@@ -1,7 +1,7 @@
 package cli
 
-// `credentials new`: a new access key, the file in which AWS takes it (A10), and the steps of a rotation in which no request
-// fails (A5).
+// `credentials new`: a new access key, the file in which AWS takes it (A10), and the steps of a
+// rotation in which no request fails (A5).
 
 import (
 	"errors"
@@ -56,11 +56,26 @@ func newCredentialsNewCommand() *cobra.Command {
 	}
 	flags := c.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&n.keyStore, "key-store", "", "`NAME` of the key store that the access key is for")
+	flags.StringVar(
+		&n.keyStore,
+		"key-store",
+		"",
+		"`NAME` of the key store that the access key is for",
+	)
 	command.CompleteFlag(c, "key-store", n.Complete(command.ConfiguredKeyStores))
 	n.ConfigFlag.Register(c)
-	flags.BoolVar(&n.json, "json", false, "print JSON instead of the steps (the secret is only in the files)")
-	flags.StringVar(&n.console, "console", "", "`FILE` for AWS, which must not exist, instead of SECRET-FILE.json")
+	flags.BoolVar(
+		&n.json,
+		"json",
+		false,
+		"print JSON instead of the steps (the secret is only in the files)",
+	)
+	flags.StringVar(
+		&n.console,
+		"console",
+		"",
+		"`FILE` for AWS, which must not exist, instead of SECRET-FILE.json",
+	)
 	return c
 }
 
@@ -78,7 +93,10 @@ func (n *newCredential) run(c *cobra.Command) error {
 		if n.json {
 			return command.WriteJSON(c.OutOrStdout(), n.made(credential.AccessKeyID))
 		}
-		_, err = fmt.Fprintln(c.OutOrStdout(), strings.Join(credentialLines(credential.AccessKeyID, n.secretFile), "\n"))
+		_, err = fmt.Fprintln(
+			c.OutOrStdout(),
+			strings.Join(credentialLines(credential.AccessKeyID, n.secretFile), "\n"),
+		)
 		return err
 	}
 	path, err := n.Path()
@@ -123,12 +141,20 @@ type madeCredential struct {
 }
 
 func (n *newCredential) made(id string) madeCredential {
-	return madeCredential{AccessKeyID: id, SecretFile: n.secretFile, KeyStore: n.keyStore, Console: n.console}
+	return madeCredential{
+		AccessKeyID: id,
+		SecretFile:  n.secretFile,
+		KeyStore:    n.keyStore,
+		Console:     n.console,
+	}
 }
 
 // credentialLines is an element of a key store's credentials.
 func credentialLines(id, file string) []string {
-	return []string{"- access_key_id: " + id, fmt.Sprintf("  secret_access_key: {file: %s}", yamlText(file))}
+	return []string{
+		"- access_key_id: " + id,
+		fmt.Sprintf("  secret_access_key: {file: %s}", yamlText(file)),
+	}
 }
 
 // yamlText is a path inside { } of YAML, in quotes where it needs them.
@@ -140,7 +166,11 @@ func yamlText(s string) string {
 }
 
 // steps is a rotation in order. The secret is in none of them.
-func (n *newCredential) steps(c *config.Config, store config.KeyStore, configFile, id string) string {
+func (n *newCredential) steps(
+	c *config.Config,
+	store config.KeyStore,
+	configFile, id string,
+) string {
 	i := slices.IndexFunc(c.KeyStores, func(k config.KeyStore) bool { return k.Name == store.Name })
 	key := schema.StoreKey(i, "credentials")
 	place, _, _ := strings.Cut(config.PlaceOf(c, key), ": ")

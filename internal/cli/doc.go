@@ -1,3 +1,3 @@
-// Package cli is the command line: a small file for each command, which turns flags into one call and
-// prints the result.
+// Package cli is the command line: a small file for each command, which turns flags into one call
+// and prints the result.
 package cli

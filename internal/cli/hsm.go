@@ -47,9 +47,17 @@ func newHSMCommand() *cobra.Command {
 		Args:  cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
 		RunE:  command.CommandOrHelp,
 	}
-	c.AddCommand(newHSMListCommand(), newHSMDrainCommand(), newHSMResumeCommand(), newHSMRestartCommand(),
-		newHSMRefreshCommand(), newCreateTestKeyCommand(), newMakeTestKeyCommand(),
-		probe.NewProbeCommand(), probe.NewProbeModuleCommand())
+	c.AddCommand(
+		newHSMListCommand(),
+		newHSMDrainCommand(),
+		newHSMResumeCommand(),
+		newHSMRestartCommand(),
+		newHSMRefreshCommand(),
+		newCreateTestKeyCommand(),
+		newMakeTestKeyCommand(),
+		probe.NewProbeCommand(),
+		probe.NewProbeModuleCommand(),
+	)
 	return c
 }
 
@@ -69,7 +77,11 @@ func newHSMListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return f.Say(c.OutOrStdout(), body, func(p *text.Page) { printHSMs(p, status, time.Now()) })
+			return f.Say(
+				c.OutOrStdout(),
+				body,
+				func(p *text.Page) { printHSMs(p, status, time.Now()) },
+			)
 		},
 	}
 	f.RegisterArgument(c)
@@ -77,7 +89,13 @@ func newHSMListCommand() *cobra.Command {
 }
 
 func newHSMDrainCommand() *cobra.Command {
-	c := newOrderCommand(order{path: api.DrainPath, wait: "how long to wait for what is in flight", force: "drain it even if no other HSM of its group can serve"})
+	c := newOrderCommand(
+		order{
+			path:  api.DrainPath,
+			wait:  "how long to wait for what is in flight",
+			force: "drain it even if no other HSM of its group can serve",
+		},
+	)
 	c.Use = "drain NAME"
 	c.Short = "Take an HSM out of service, and wait until it is idle"
 	c.Long = `drain gives an HSM no new request and waits until those in flight are answered, and
@@ -92,7 +110,9 @@ Exit code 0: nothing is in flight on it. 1: refused, or something still was.`
 }
 
 func newHSMResumeCommand() *cobra.Command {
-	c := newOrderCommand(order{path: api.ResumePath, wait: "how long to wait until it is in service"})
+	c := newOrderCommand(
+		order{path: api.ResumePath, wait: "how long to wait until it is in service"},
+	)
 	c.Use = "resume NAME"
 	c.Short = "Put an HSM back into service, and wait until it is"
 	c.Long = `resume ends a drain, has the HSM probed at once and waits until it serves. An HSM
@@ -105,7 +125,13 @@ back once a probe succeeds.`
 }
 
 func newHSMRestartCommand() *cobra.Command {
-	c := newOrderCommand(order{path: api.RestartPath, wait: "how long to wait until it is in service again", force: "restart it even if no other HSM of its group can serve"})
+	c := newOrderCommand(
+		order{
+			path:  api.RestartPath,
+			wait:  "how long to wait until it is in service again",
+			force: "restart it even if no other HSM of its group can serve",
+		},
+	)
 	c.Use = "restart NAME"
 	c.Short = "Give an HSM a new process"
 	c.Long = `restart drains an HSM for a moment, ends its process, starts a new one, which loads the
@@ -130,7 +156,10 @@ type order struct {
 func oneHSM(c *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0 || args[0] == "":
-		return fmt.Errorf("which HSM? Give its name: %s NAME (xks-proxy hsm list prints the names)", c.CommandPath())
+		return fmt.Errorf(
+			"which HSM? Give its name: %s NAME (xks-proxy hsm list prints the names)",
+			c.CommandPath(),
+		)
 	case len(args) > 1:
 		return fmt.Errorf("one HSM at a time, not %d", len(args))
 	}
@@ -145,7 +174,9 @@ func newOrderCommand(o order) *cobra.Command {
 		Args: oneHSM,
 		RunE: func(c *cobra.Command, args []string) error {
 			if wait <= 0 || wait > socket.MaxWait {
-				return command.UsageError(fmt.Errorf("--timeout %s: it takes up to %s", wait, socket.MaxWait))
+				return command.UsageError(
+					fmt.Errorf("--timeout %s: it takes up to %s", wait, socket.MaxWait),
+				)
 			}
 			client, err := f.Client()
 			if err != nil {

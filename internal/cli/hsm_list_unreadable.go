@@ -21,8 +21,11 @@ func unreadableNotes(objects []status.UnreadableObject) []string {
 		if o.Label != "" {
 			label = "label " + strconv.Quote(o.Label)
 		}
-		notes = append(notes, fmt.Sprintf("cannot be read and is left out: %s with handle %d, %s (%s)",
-			class, o.Handle, label, o.Code))
+		notes = append(
+			notes,
+			fmt.Sprintf("cannot be read and is left out: %s with handle %d, %s (%s)",
+				class, o.Handle, label, o.Code),
+		)
 	}
 	if more := len(objects) - maxUnreadableSeen; more > 0 {
 		note := fmt.Sprintf("and %d more objects that cannot be read: --json has all", more)

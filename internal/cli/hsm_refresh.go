@@ -29,7 +29,9 @@ Exit code 0: the keys were listed. 1: those of an HSM could not be, or not withi
 		Args:    command.AtMostOne,
 		RunE: func(c *cobra.Command, args []string) error {
 			if wait <= 0 || wait > socket.MaxWait {
-				return command.UsageError(fmt.Errorf("--timeout %s is out of range: use up to %s", wait, socket.MaxWait))
+				return command.UsageError(
+					fmt.Errorf("--timeout %s is out of range: use up to %s", wait, socket.MaxWait),
+				)
 			}
 			client, err := f.Client()
 			if err != nil {
@@ -43,7 +45,11 @@ Exit code 0: the keys were listed. 1: those of an HSM could not be, or not withi
 			if err != nil {
 				return err
 			}
-			return f.Say(c.OutOrStdout(), body, func(p *text.Page) { p.WriteString(message + "\n") })
+			return f.Say(
+				c.OutOrStdout(),
+				body,
+				func(p *text.Page) { p.WriteString(message + "\n") },
+			)
 		},
 	}
 	f.Register(c)

@@ -68,7 +68,11 @@ type testKeyResult struct {
 }
 
 // createTestKeys goes on with the next HSM after one has failed, and reports each that has not.
-func createTestKeys(ctx context.Context, file, only string, report func(name, result string)) error {
+func createTestKeys(
+	ctx context.Context,
+	file, only string,
+	report func(name, result string),
+) error {
 	err := worker.ForbidDumps() // PINs are in this process's memory
 	if err != nil {
 		return err
@@ -96,7 +100,8 @@ func createTestKeys(ctx context.Context, file, only string, report func(name, re
 		}
 		pin := config.ResolveSecret(ctx, l.Report, config.PINPath(i), h.PIN)
 		err := l.Report.Err()
-		if advice := command.NeedsSystemd(ctx, pinRefs(l.Config, only), false); err != nil && advice != "" {
+		if advice := command.NeedsSystemd(ctx, pinRefs(l.Config, only), false); err != nil &&
+			advice != "" {
 			return fmt.Errorf("%w\n%s", err, advice)
 		}
 		if err != nil {
@@ -118,7 +123,12 @@ func createTestKeys(ctx context.Context, file, only string, report func(name, re
 		report(h.Name, said)
 	}
 	if only != "" && !slices.Contains(names, only) {
-		return fmt.Errorf("%s has no HSM named %s; %s", file, schema.QuoteName(only), text.DidYouMean(only, names))
+		return fmt.Errorf(
+			"%s has no HSM named %s; %s",
+			file,
+			schema.QuoteName(only),
+			text.DidYouMean(only, names),
+		)
 	}
 	if len(failed) > 0 {
 		return fleet.OneLine(failed)
@@ -157,7 +167,9 @@ func newMakeTestKeyCommand() *cobra.Command {
 				if errors.As(err, &refusal) && fleet.WasTried(refusal) {
 					return command.ExitError{Code: fleet.ExitPINRefused}
 				}
-				return command.ExitError{Code: command.ExitFailed} // said without this program's name, for the parent's sentence
+				return command.ExitError{
+					Code: command.ExitFailed,
+				} // said without this program's name, for the parent's sentence
 			}
 			_, err = fmt.Fprintln(c.OutOrStdout(), said)
 			return err

@@ -34,7 +34,9 @@ func newHSMWorkerCommand() *cobra.Command {
 			}
 			err = worker.Serve(context.Background(), conn, openHSM)
 			if err != nil {
-				return command.ExitError{Code: command.ExitFailed} // the proxy has been told, and logs it
+				return command.ExitError{
+					Code: command.ExitFailed,
+				} // the proxy has been told, and logs it
 			}
 			return nil
 		},
@@ -58,7 +60,11 @@ func newConfinedCommand() *cobra.Command {
 func openHSM(ctx context.Context, settings json.RawMessage) (hsm.Token, int, error) {
 	var c pkcs11.Config
 	if err := json.Unmarshal(settings, &c); err != nil {
-		return nil, 0, &hsm.Error{Op: "open", Kind: hsm.ErrModule, Detail: fmt.Sprintf("the settings cannot be read: %v", err)}
+		return nil, 0, &hsm.Error{
+			Op:     "open",
+			Kind:   hsm.ErrModule,
+			Detail: fmt.Sprintf("the settings cannot be read: %v", err),
+		}
 	}
 	token, err := pkcs11.Open(ctx, c)
 	if err != nil {

@@ -58,18 +58,32 @@ func newKeysListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return f.Say(c.OutOrStdout(), body, func(p *text.Page) { printKeys(p, answer, attributes) })
+			return f.Say(
+				c.OutOrStdout(),
+				body,
+				func(p *text.Page) { printKeys(p, answer, attributes) },
+			)
 		},
 	}
 	f.RegisterArgument(c)
 	flags := c.Flags()
 	flags.StringVar(&q.KeyStore, "key-store", "", "only keys that the key store `NAME` reaches")
-	flags.StringVar(&q.Label, "label", "", "only keys whose label matches `PATTERN`; * and ? stop at a /")
+	flags.StringVar(
+		&q.Label,
+		"label",
+		"",
+		"only keys whose label matches `PATTERN`; * and ? stop at a /",
+	)
 	flags.StringVar(&q.State, "state", "", "only versions in this `STATE`")
 	flags.StringVar(&q.Group, "group", "", "only keys of the HSM group `NAME`")
 	command.CompleteFlag(c, "key-store", f.CompleteKeyStores())
 	command.CompleteFlag(c, "group", f.CompleteGroups())
 	command.CompleteFlag(c, "state", command.CompleteStates)
-	flags.BoolVar(&attributes, "attributes", false, "print the CKA_ID and the attributes on each HSM")
+	flags.BoolVar(
+		&attributes,
+		"attributes",
+		false,
+		"print the CKA_ID and the attributes on each HSM",
+	)
 	return c
 }

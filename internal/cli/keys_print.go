@@ -41,7 +41,13 @@ func keyTable(keys []api.KeyEntry, attributes bool) *text.Table {
 	t := text.NewTable("LABEL", "<VERSION", "STATE", "HSMS", "USAGE")
 	for i := range keys {
 		k := &keys[i]
-		t.Row(hsm.ShowLabel(k.ExactLabel()), keyVersionText(k), string(k.State), holdersText(k), commonUsage(k))
+		t.Row(
+			hsm.ShowLabel(k.ExactLabel()),
+			keyVersionText(k),
+			string(k.State),
+			holdersText(k),
+			commonUsage(k),
+		)
 		if k.State != catalogue.KeyComplete {
 			for _, note := range k.Notes {
 				t.Note(note)
@@ -83,7 +89,10 @@ func commonUsage(k *api.KeyEntry) string {
 	common := []string{"encrypt", "decrypt"}
 	for _, on := range k.HSMs {
 		for _, o := range on.Objects {
-			common = slices.DeleteFunc(common, func(usage string) bool { return !slices.Contains(o.Usage, usage) })
+			common = slices.DeleteFunc(
+				common,
+				func(usage string) bool { return !slices.Contains(o.Usage, usage) },
+			)
 		}
 	}
 	return cmp.Or(strings.Join(common, "+"), "none")
@@ -144,7 +153,12 @@ func keySummary(answer *api.KeyAnswer) string {
 			counts = append(counts, fmt.Sprintf("%d %s", n, state))
 		}
 	}
-	summary := fmt.Sprintf("%s with %s: %s.", text.Plural(len(labels), "key"), text.Plural(len(answer.Keys), "version"), strings.Join(counts, ", "))
+	summary := fmt.Sprintf(
+		"%s with %s: %s.",
+		text.Plural(len(labels), "key"),
+		text.Plural(len(answer.Keys), "version"),
+		strings.Join(counts, ", "),
+	)
 	if left := answer.All - len(answer.Keys); left > 0 {
 		summary += fmt.Sprintf(" %d more not shown.", left)
 	}

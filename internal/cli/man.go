@@ -80,7 +80,9 @@ func writePages(c *cobra.Command, dir string) error {
 }
 
 // manualFlag is how the generator writes a flag: name, default, and in the next line the usage.
-var manualFlag = regexp.MustCompile(`(?m)^(?:\.PP\n)?(\\fB-.*?)(?:=""|\[=""\]|\[=false\]|\[=\])?\n\t(.*)$`)
+var manualFlag = regexp.MustCompile(
+	`(?m)^(?:\.PP\n)?(\\fB-.*?)(?:=""|\[=""\]|\[=false\]|\[=\])?\n\t(.*)$`,
+)
 
 // asMarkdown has the generator, which reads Markdown, show texts as they are: what is indented is a
 // block whose lines stay, and no character means anything.

@@ -52,7 +52,12 @@ Exit code 0: in effect. 1: not, and why. 2: wrong usage.`,
 				return err
 			}
 			return f.Say(c.OutOrStdout(), body, func(p *text.Page) {
-				p.Printf("%s is in use, as generation %d, after %s.\n", answer.File, answer.Generation, text.Duration(time.Duration(answer.Took)))
+				p.Printf(
+					"%s is in use, as generation %d, after %s.\n",
+					answer.File,
+					answer.Generation,
+					text.Duration(time.Duration(answer.Took)),
+				)
 				printChanges(p, answer, "Nothing has changed.")
 				warnAll(c.ErrOrStderr(), answer.Warnings)
 			})
@@ -71,9 +76,11 @@ Exit code 0: in effect. 1: not, and why. 2: wrong usage.`,
 // everything would be accepted instead.
 func reloadArguments(c *cobra.Command, args []string, file cobra.PositionalArgs) error {
 	if len(args) > 0 && c.Flags().Changed("accept-loosening") {
-		return command.UsageError(fmt.Errorf("--accept-loosening takes no argument behind it, and there is %q; "+
-			"a digest is joined to its flag: --accept-loosening=DIGEST, a configuration is named by --config",
-			args[0]))
+		return command.UsageError(
+			fmt.Errorf("--accept-loosening takes no argument behind it, and there is %q; "+
+				"a digest is joined to its flag: --accept-loosening=DIGEST, a configuration is named by --config",
+				args[0]),
+		)
 	}
 	return file(c, args)
 }
@@ -105,7 +112,12 @@ would not, and why; or it has to be accepted (reload.loosening). 2: wrong usage.
 			}
 			err = f.Say(c.OutOrStdout(), body, func(p *text.Page) {
 				if f.File != "" && !samePath(f.File, answer.File) {
-					fmt.Fprintf(c.ErrOrStderr(), "note: the running proxy reads %s, not %s; this is about the former\n", answer.File, f.File)
+					fmt.Fprintf(
+						c.ErrOrStderr(),
+						"note: the running proxy reads %s, not %s; this is about the former\n",
+						answer.File,
+						f.File,
+					)
 				}
 				printChanges(p, answer, "A reload would change nothing.")
 				warnAll(c.ErrOrStderr(), answer.Warnings)
@@ -151,7 +163,11 @@ func printLoosenings(p *text.Page, a *api.ReloadAnswer) {
 	}
 	if a.Confirm && a.Generation == 0 {
 		p.WriteString("\n")
-		p.Paragraph("", "", "reload.loosening is confirm: a reload refuses this until you accept it:")
+		p.Paragraph(
+			"",
+			"",
+			"reload.loosening is confirm: a reload refuses this until you accept it:",
+		)
 		p.WriteString("  " + api.AcceptCommand(a.Digest) + "\n")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"xks-proxy/internal/cli/command"
+	"xks-proxy/internal/cli/policy"
 	"xks-proxy/internal/cli/request"
 	"xks-proxy/internal/text"
 	"xks-proxy/internal/version"
@@ -77,8 +78,16 @@ func newRootCommand() *cobra.Command {
 		}
 	}
 	add(groupRun, newServeCommand(), newDemoCommand(), request.NewRequestCommand())
-	add(groupOperate, newStatusCommand(), newReloadCommand(), newBlockCommand(), newUnblockCommand(), newHSMCommand(), newKeysCommand())
-	add(groupConfigure, newConfigCommand(), newCredentialsCommand(), newPolicyCommand())
+	add(
+		groupOperate,
+		newStatusCommand(),
+		newReloadCommand(),
+		newBlockCommand(),
+		newUnblockCommand(),
+		newHSMCommand(),
+		newKeysCommand(),
+	)
+	add(groupConfigure, newConfigCommand(), newCredentialsCommand(), policy.NewPolicyCommand())
 	add(groupOther, newVersionCommand())
 	root.SetHelpCommand(command.NewHelpCommand())
 	root.SetHelpCommandGroupID(groupOther)

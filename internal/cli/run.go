@@ -26,7 +26,10 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return 0
 	}
-	failure := command.ExitError{Code: command.ExitUsage, Err: err} // whatever fails before a command runs is about the command line
+	failure := command.ExitError{
+		Code: command.ExitUsage,
+		Err:  err,
+	} // whatever fails before a command runs is about the command line
 	errors.As(err, &failure)
 	if failure.Err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", root.Name(), failure.Err)

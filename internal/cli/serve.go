@@ -25,7 +25,11 @@ func newServeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return server.Endable(c.Context(), server.StartEndLimit, func(serving func()) error { return server.Run(c.Context(), file, serving) })
+			return server.Endable(
+				c.Context(),
+				server.StartEndLimit,
+				func(serving func()) error { return server.Run(c.Context(), file, serving) },
+			)
 		},
 	}
 	f.RegisterArgument(c)

@@ -32,8 +32,8 @@ Exit codes:
      between its HSMs or is there twice, a token changed, a certificate has
      ended or is about to, lines of the log are lost, a block is not saved`
 
-// Exit codes of status, besides those of every command: what monitoring runs must tell "critical" from
-// "no answer" and from a mistake in its own command line.
+// Exit codes of status, besides those of every command: what monitoring runs must tell "critical"
+// from "no answer" and from a mistake in its own command line.
 const (
 	exitWarning  = 3
 	exitCritical = 4
@@ -57,7 +57,11 @@ func newStatusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = f.Say(c.OutOrStdout(), body, func(p *text.Page) { printStatus(p, &status, all, time.Now()) })
+			err = f.Say(
+				c.OutOrStdout(),
+				body,
+				func(p *text.Page) { printStatus(p, &status, all, time.Now()) },
+			)
 			if code := severityExit[api.Worst(status.Attention)]; err == nil && code != 0 {
 				return command.ExitError{Code: code} // the output says why
 			}

@@ -24,7 +24,10 @@ func newVersionCommand() *cobra.Command {
 			if asJSON {
 				return json.NewEncoder(c.OutOrStdout()).Encode(version.Get())
 			}
-			return text.Print(c.OutOrStdout(), func(p *text.Page) { printVersion(p, version.Get()) })
+			return text.Print(
+				c.OutOrStdout(),
+				func(p *text.Page) { printVersion(p, version.Get()) },
+			)
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")

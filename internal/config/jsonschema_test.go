@@ -16,9 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"xks-proxy/configs"
-	"xks-proxy/internal/config/schema"
 	"xks-proxy/internal/testkit"
-	"xks-proxy/internal/text"
 )
 
 // compiledSchema is what `config schema` prints, for a library that knows nothing of us.
@@ -135,27 +133,5 @@ func TestJSONSchemaRefusesWhatIsWrongInOneKey(t *testing.T) {
 	}
 	if len(seen) != len(oneKeyRules) {
 		t.Errorf("no file for some rules: %v", seen)
-	}
-}
-
-// The patterns of the tags are those of the checks.
-func TestPatternsAreThoseOfTheChecks(t *testing.T) {
-	want := map[string]string{
-		"hsms[0].name": text.NamePattern, "hsm_groups[0].name": text.NamePattern, "key_stores[0].name": text.NamePattern,
-		"key_stores[0].regions": regionPattern.String(), "key_stores[0].keys.disabled": keyIDPattern.String(),
-		"key_stores[0].credentials[0].access_key_id": accessKeyIDPattern.String(),
-	}
-	found := 0
-	walkSchema(Schema, "", func(s *schema.Setting, path string) {
-		if s.Pattern == "" {
-			return
-		}
-		found++
-		if s.Pattern != want[path] {
-			t.Errorf("%s: %s, and the check has %s", path, s.Pattern, want[path])
-		}
-	})
-	if found != len(want) {
-		t.Errorf("%d patterns, want %d", found, len(want))
 	}
 }

@@ -17,7 +17,6 @@ import (
 )
 
 const (
-	MaxKeyID     = 128       // characters (U3)
 	MaxPositions = 1_000_000 // looked at when patterns are compared: about a second
 )
 
@@ -184,7 +183,7 @@ func SharedLabel(a, b Reach, budget *int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if a.KeyIDSize(label) > MaxKeyID || b.KeyIDSize(label) > MaxKeyID { // it is the shortest: all others are longer
+	if a.KeyIDSize(label) > xks.MaxKeyID || b.KeyIDSize(label) > xks.MaxKeyID { // it is the shortest: all others are longer
 		return "", nil
 	}
 	return label, nil

@@ -51,7 +51,7 @@ func reaches(pattern, template, label string) bool {
 	before, after, _ := strings.Cut(template, xks.KeyIDPlaceholder)
 	id, begins := strings.CutPrefix(label, before)
 	id, ends := strings.CutSuffix(id, after)
-	if !begins || !ends || !keyIDPattern.MatchString(id) || id == "." || id == ".." || label == "ab" {
+	if !begins || !ends || !xks.IsKeyID(id) || id == "." || id == ".." || label == "ab" {
 		return false
 	}
 	matched, err := path.Match(pattern, label)

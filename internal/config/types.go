@@ -191,7 +191,7 @@ type Group struct {
 	HSMs              []GroupMember `mapstructure:"hsms" required:"true" loosens:"shared" doc:"The members. Two at least, or there is no failover."`
 	TestKey           TestKey       `mapstructure:"test_key" short:"label" loosens:"below" doc:"The proxy's own test key, on every HSM of the group: it shows that the HSM works, and no key store can reach it. A text alone is its label."`
 	ProbeInterval     time.Duration `mapstructure:"probe_interval" default:"5s" min:"100ms" max:"30s" loosens:"never" doc:"How often each HSM really encrypts and decrypts with the test key."`
-	ProbeTimeout      time.Duration `mapstructure:"probe_timeout" default:"2s" min:"10ms" max:"25s" loosens:"never" doc:"A probe that takes longer has failed."`
+	ProbeTimeout      time.Duration `mapstructure:"probe_timeout" default:"2s" min:"10ms" max:"20s" loosens:"never" doc:"A probe that takes longer has failed."`
 	CatalogueInterval time.Duration `mapstructure:"catalogue_interval" default:"30s" min:"1s" max:"24h" loosens:"never" doc:"How often the keys of each HSM are listed and compared."`
 	AttemptTimeout    time.Duration `mapstructure:"attempt_timeout" default:"60ms" min:"1ms" max:"1m" loosens:"never" doc:"An HSM that has not answered a request within this is suspected to hang: the request goes to another one as well, and this one is taken out of service unless a probe succeeds. Below the budgets of the server."`
 	HedgeAfter        time.Duration `mapstructure:"hedge_after" default:"10ms" min:"1ms" max:"1m" loosens:"never" doc:"The earliest at which a request that is slow goes to a second HSM as well; when exactly is learned from recent answers. Below attempt_timeout."`

@@ -4,11 +4,12 @@ package config
 // file that was copied for the next tenant is the usual cause.
 
 import (
+	"errors"
 	"fmt"
-	"strings"
 
 	"xks-proxy/internal/config/schema"
 	"xks-proxy/internal/text"
+	"xks-proxy/pkg/sigv4"
 	"xks-proxy/pkg/xks"
 )
 
@@ -44,9 +45,9 @@ func (u *uniqueness) name(i int) {
 // prefix is requirement U1.
 func (u *uniqueness) prefix(i int) {
 	at, prefix := schema.StoreKey(i, "path_prefix"), u.c.KeyStores[i].PathPrefix
-	uri := xks.URIPath(prefix)
-	emptySegment := strings.Contains(uri, "//")
-	if err := xks.CheckPathPrefix(prefix); err != nil && !emptySegment {
+	err := xks.CheckPathPrefix(prefix)
+	emptySegment := errors.Is(err, xks.ErrEmptySegment)
+	if err != nil && !emptySegment {
 		u.r.Errorf(at, "must be empty or begin with / and hold letters, digits, /, _ and - only, %d characters at most; AWS KMS accepts no other", xks.MaxPathPrefix)
 		return
 	}
@@ -60,7 +61,7 @@ func (u *uniqueness) prefix(i int) {
 	}
 	u.prefixes[prefix] = i
 	if emptySegment {
-		u.r.Errorf(at, "makes the XksProxyUriPath %s; the proxy takes no path with an empty segment: end the prefix without /", uri)
+		u.r.Errorf(at, "makes the XksProxyUriPath %s; the proxy takes no path with an empty segment: end the prefix without /", xks.URIPath(prefix))
 	}
 }
 
@@ -69,7 +70,7 @@ func (u *uniqueness) prefix(i int) {
 func (u *uniqueness) credentials(i int) {
 	for j, credential := range u.c.KeyStores[i].Credentials {
 		key := schema.StoreKey(i, fmt.Sprintf("credentials[%d].access_key_id", j))
-		if !accessKeyIDPattern.MatchString(credential.AccessKeyID) {
+		if !sigv4.IsAccessKeyID(credential.AccessKeyID) {
 			u.r.Errorf(key, "must be 20 to 30 characters of A-Z and 2-7 (not shown: it could be the secret)")
 			continue
 		}

@@ -5,7 +5,6 @@ package config
 
 import (
 	"fmt"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,14 +12,13 @@ import (
 	"xks-proxy/internal/config/schema"
 	"xks-proxy/internal/text"
 	"xks-proxy/pkg/hsm"
+	"xks-proxy/pkg/xks"
 )
 
 var (
-	keyIDPattern       = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`) // requirement U3
-	accessKeyIDPattern = regexp.MustCompile(`^[A-Z2-7]{20,30}$`)       // requirement A6
-	regionPattern      = regexp.MustCompile(`^[a-z]{2,4}(-[a-z0-9]{1,20}){1,4}$`)
-	variablePattern    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	credentialPattern  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$`)
+	regionPattern     = regexp.MustCompile(`^[a-z]{2,4}(-[a-z0-9]{1,20}){1,4}$`)
+	variablePattern   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	credentialPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$`)
 )
 
 // validate checks c as a whole.
@@ -142,13 +140,12 @@ func warnUnused(r *schema.Report, c *Config) {
 func validateLabels(r *schema.Report, at string, labels []string, testKey string) {
 	for i, pattern := range labels {
 		key := fmt.Sprintf("%s[%d]", at, i)
-		_, err := path.Match(pattern, "")
 		switch {
 		case pattern == "":
 			r.Errorf(key, "is empty; \"*\" stands for every key")
 		case len(pattern) > maxPattern:
 			r.Errorf(key, "is longer than %d bytes", maxPattern)
-		case err != nil:
+		case !xks.IsLabelPattern(pattern):
 			r.Errorf(key, "%q is not a pattern; * and ? and [a-z] are known, \\ makes them plain", pattern)
 		case pattern == testKey:
 			r.Warnf(key, "%q is the test key of the HSM group, which no key store can reach", pattern)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"xks-proxy/internal/config/schema"
+	"xks-proxy/pkg/hsm/group"
 )
 
 func validateGroups(r *schema.Report, c *Config) {
@@ -38,8 +39,8 @@ func validateGroups(r *schema.Report, c *Config) {
 			}
 			shared[m.HSM] = g
 		}
-		if len(g.HSMs) > maxGroupSize {
-			r.Errorf(at+".hsms", "has %d HSMs; GetHealthStatus can tell AWS KMS about %d", len(g.HSMs), maxGroupSize)
+		if len(g.HSMs) > group.MaxMembers {
+			r.Errorf(at+".hsms", "has %d HSMs; GetHealthStatus can tell AWS KMS about %d", len(g.HSMs), group.MaxMembers)
 		}
 		if len(g.HSMs) == 1 {
 			r.Warnf(at+".hsms", "one HSM has nobody to stand in for it; give the group a second one")

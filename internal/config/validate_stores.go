@@ -4,25 +4,21 @@ package config
 
 import (
 	"fmt"
-	"net/netip"
-	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"xks-proxy/internal/config/schema"
+	"xks-proxy/pkg/sigv4"
 	"xks-proxy/pkg/xks"
 )
 
 const (
-	KmsPatience    = 250 * time.Millisecond // requirement U13
-	balancerIdle   = 350 * time.Second      // requirement U15
-	metadataSize   = 8 << 10                // bytes; requestMetadata and JSON around the data, ARNs of 2048 included (U9)
-	tokenLabelSize = 32                     // bytes; CK_TOKEN_INFO, PKCS#11 2.40 section 3.2
-	maxWord        = 256                    // bytes of owner and the like
-	maxPattern     = 512                    // bytes of a pattern on labels; a label has less than 200 (U3)
-	maxHost        = 253                    // bytes; RFC 1035 section 2.3.4, without the dot at the end
-	maxGroupSize   = 10                     // ekmFleetDetails of GetHealthStatus (H1)
+	KmsPatience  = 250 * time.Millisecond // requirement U13
+	balancerIdle = 350 * time.Second      // requirement U15
+	metadataSize = 8 << 10                // bytes; requestMetadata and JSON around the data, ARNs of 2048 included (U9)
+	maxWord      = 256                    // bytes of owner and the like
+	maxPattern   = 512                    // bytes of a pattern on labels; a label has less than 200 (U3)
+	maxHost      = 253                    // bytes; RFC 1035 section 2.3.4, without the dot at the end
 )
 
 func validateKeyStores(r *schema.Report, c *Config) {
@@ -111,27 +107,13 @@ func warnQuota(r *schema.Report, at string, q Quota, s Server) {
 	}
 }
 
-// hostPattern is a DNS name in lower case; hostLabel is one part of it (RFC 1123 section 2.1).
-var (
-	hostPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
-	numberLast  = regexp.MustCompile(`(^|\.)[0-9]+$`)
-)
-
 func validateHosts(r *schema.Report, at string, hosts []string) {
 	for i, host := range hosts {
 		key := fmt.Sprintf("%s[%d]", at, i)
-		_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+		err := xks.CheckHost(host)
 		switch {
-		case err == nil || numberLast.MatchString(host):
-			r.Errorf(key, "%q is an address; AWS KMS calls a name", host)
-		case strings.Contains(host, "*"):
-			r.Errorf(key, "%q has a wildcard; write each name out", host)
-		case strings.Contains(host, ":"):
-			r.Errorf(key, "%q has a port; write the name alone", host)
-		case strings.ToLower(host) != host:
-			r.Errorf(key, "%q has capitals; write it as %s", host, strings.ToLower(host))
-		case len(host) > maxHost || !hostPattern.MatchString(host):
-			r.Errorf(key, "%q is not a host name, such as xks.example.com", host)
+		case err != nil:
+			r.Errorf(key, "%v", err)
 		case slices.Index(hosts, host) < i:
 			r.Errorf(key, "%s is listed twice", host)
 		}
@@ -142,7 +124,7 @@ func validateRegions(r *schema.Report, at string, regions []string) {
 	for i, region := range regions {
 		key := fmt.Sprintf("%s[%d]", at, i)
 		switch {
-		case !regionPattern.MatchString(region):
+		case !isRegion(region):
 			r.Errorf(key, "%q is no AWS region, such as eu-central-1", region)
 		case slices.Index(regions, region) < i:
 			r.Errorf(key, "%s is listed twice", region)
@@ -150,14 +132,17 @@ func validateRegions(r *schema.Report, at string, regions []string) {
 	}
 }
 
+// isRegion reports whether a text looks like an AWS region, such as eu-central-1.
+func isRegion(text string) bool { return regionPattern.MatchString(text) && sigv4.IsRegion(text) }
+
 func validateKeys(r *schema.Report, at string, keys Keys) {
-	if strings.Count(keys.Label, xks.KeyIDPlaceholder) != 1 {
+	if !xks.IsLabelTemplate(keys.Label) {
 		r.Errorf(at+".label", "must contain %s exactly once", xks.KeyIDPlaceholder)
 	}
 	for i, id := range keys.Disabled {
 		key := fmt.Sprintf("%s.disabled[%d]", at, i)
 		switch {
-		case !keyIDPattern.MatchString(id):
+		case !xks.IsKeyID(id):
 			r.Errorf(key, "is not an external key id: 1 to 128 letters, digits, - . _")
 		case slices.Index(keys.Disabled, id) < i:
 			r.Errorf(key, "%s is listed twice", id)

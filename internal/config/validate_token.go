@@ -12,14 +12,6 @@ import (
 	"xks-proxy/pkg/hsm/pkcs11"
 )
 
-// Sizes of the texts of CK_TOKEN_INFO, bytes (PKCS#11 2.40 section 3.2). That of the label is
-// tokenLabelSize.
-const (
-	tokenSerialSize       = 16
-	tokenManufacturerSize = 32
-	tokenModelSize        = 16
-)
-
 // TokenText names what a configuration chooses a token by, on one line; "" if by nothing.
 func (h HSM) TokenText() string {
 	var parts []string
@@ -51,10 +43,10 @@ func validateToken(r *schema.Report, at string, h HSM) {
 		key, value string
 		size       int
 	}{
-		{"token", h.Token, tokenLabelSize},
-		{"serial", h.Serial, tokenSerialSize},
-		{"token_manufacturer", h.TokenManufacturer, tokenManufacturerSize},
-		{"token_model", h.TokenModel, tokenModelSize},
+		{"token", h.Token, pkcs11.MaxLabel},
+		{"serial", h.Serial, pkcs11.MaxSerial},
+		{"token_manufacturer", h.TokenManufacturer, pkcs11.MaxManufacturer},
+		{"token_model", h.TokenModel, pkcs11.MaxModel},
 	} {
 		if len(text.value) > text.size {
 			r.Errorf(at+"."+text.key, "is longer than %d bytes, which no token's is", text.size)
@@ -80,13 +72,6 @@ func validateLogin(r *schema.Report, at string, h HSM) {
 	}
 }
 
-// What AWS KMS may send, bytes (XKS Proxy API, Encrypt).
-const (
-	kmsPlaintext = 4096 + 204 // the largest that KMS encrypts, and what it wraps around it
-	kmsAAD       = 8192
-	aadFraming   = hsm.MaxAADSize - (1<<16 - 1) // of the proxy's own, at most
-)
-
 // warnSmallLimits names groups of which no HSM takes what AWS KMS may send. One HSM that does not is
 // good: the requests go to the others.
 func warnSmallLimits(r *schema.Report, c *Config, at string, g Group) {
@@ -103,21 +88,21 @@ func warnSmallLimits(r *schema.Report, c *Config, at string, g Group) {
 	if len(g.HSMs) == 0 {
 		return
 	}
-	if aad < kmsAAD+aadFraming {
+	if aad < hsm.KMSAADSize+hsm.AADFraming {
 		r.Warnf(
 			at+".hsms",
 			"no HSM of the group takes the %d bytes of AAD that AWS KMS may send (max_aad: %d with "+
 				"the proxy's framing); longer requests are answered UnsupportedOperationException",
-			kmsAAD,
-			kmsAAD+aadFraming,
+			hsm.KMSAADSize,
+			hsm.KMSAADSize+hsm.AADFraming,
 		)
 	}
-	if data < kmsPlaintext {
+	if data < hsm.KMSDataSize {
 		r.Warnf(
 			at+".hsms",
 			"no HSM of the group takes the %d bytes of plaintext that AWS KMS may send (max_data); "+
 				"longer requests are answered UnsupportedOperationException",
-			kmsPlaintext,
+			hsm.KMSDataSize,
 		)
 	}
 }

@@ -44,12 +44,18 @@ func (d *Directory) EnsureCertificate(host string, now time.Time) (string, error
 			return "", fmt.Errorf("the certificate cannot be made: %w", err)
 		}
 	}
-	return fmt.Sprintf("for %s, until %s; trust ca.crt", strings.Join(names, ", "), until.UTC().Format(time.DateOnly)), nil
+	return fmt.Sprintf(
+		"for %s, until %s; trust ca.crt",
+		strings.Join(names, ", "),
+		until.UTC().Format(time.DateOnly),
+	), nil
 }
 
 // certificateUntil tells whether the certificate is good for all names for some time to come.
 func (d *Directory) certificateUntil(names []string, now time.Time) (time.Time, bool) {
-	certificate, err := certs.ReadCertificate(config.CertificateFiles{Certificate: d.certificate(), Key: d.key()})
+	certificate, err := certs.ReadCertificate(
+		config.CertificateFiles{Certificate: d.certificate(), Key: d.key()},
+	)
 	if err != nil {
 		return time.Time{}, false
 	}
@@ -60,7 +66,13 @@ func (d *Directory) certificateUntil(names []string, now time.Time) (time.Time, 
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
 	for _, name := range names {
-		_, err := certificate.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: name, CurrentTime: now.Add(certs.LongestWarning)})
+		_, err := certificate.Leaf.Verify(
+			x509.VerifyOptions{
+				Roots:       roots,
+				DNSName:     name,
+				CurrentTime: now.Add(certs.LongestWarning),
+			},
+		)
 		if err != nil {
 			return time.Time{}, false
 		}
@@ -110,8 +122,12 @@ func (d *Directory) makeCertificate(names []string, now, until time.Time) error 
 	}
 	return errors.Join(
 		writePrivate(d.ca(), encodePEM("CERTIFICATE", caDER)),
-		writePrivate(d.certificate(), append(encodePEM("CERTIFICATE", der), encodePEM("CERTIFICATE", caDER)...)), // the whole chain
-		writePrivate(d.key(), encodePEM("PRIVATE KEY", keyDER)))
+		writePrivate(
+			d.certificate(),
+			append(encodePEM("CERTIFICATE", der), encodePEM("CERTIFICATE", caDER)...),
+		), // the whole chain
+		writePrivate(d.key(), encodePEM("PRIVATE KEY", keyDER)),
+	)
 }
 
 func encodePEM(kind string, der []byte) []byte {

@@ -11,8 +11,9 @@ import (
 	"xks-proxy/internal/xksclient"
 )
 
-var demoConfigTemplate = template.Must(template.New("xks-proxy.yaml").Funcs(template.FuncMap{"quote": yamlQuote}).Parse(
-	`# An xks-proxy configuration, written by "xks-proxy demo". Serve it with
+var demoConfigTemplate = template.Must(
+	template.New("xks-proxy.yaml").Funcs(template.FuncMap{"quote": yamlQuote}).Parse(
+		`# An xks-proxy configuration, written by "xks-proxy demo". Serve it with
 #
 #   xks-proxy serve --config xks-proxy.yaml
 #
@@ -67,7 +68,8 @@ key_stores:
         secret_access_key: {file: credential.secret}
     keys:
       labels: ["*"]              # keys on the HSMs that this key store reaches; ["demo-*"] would be some
-`))
+`),
+)
 
 func demoConfig(p plan, to *xksclient.ConnectionFile) ([]byte, error) {
 	var text bytes.Buffer

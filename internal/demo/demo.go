@@ -39,7 +39,9 @@ func (o *Options) Check(keysGiven bool) error {
 	case o.Dir == "":
 		return errors.New("--dir is empty: name a directory")
 	case o.PrepareOnly && o.Exit:
-		return errors.New("--prepare-only and --exit exclude each other: the first starts nothing, so that there is nothing to check")
+		return errors.New(
+			"--prepare-only and --exit exclude each other: the first starts nothing, so that there is nothing to check",
+		)
 	case keysGiven && (o.Keys < 1 || o.Keys > maxDemoKeys):
 		return fmt.Errorf("--keys %d: make it 1 to %d", o.Keys, maxDemoKeys)
 	}
@@ -72,7 +74,11 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 		return err
 	}
 	if o.PrepareOnly {
-		fmt.Fprintf(out, "\nServe it with\n\n  xks-proxy serve --config %s\n", text.ShellQuote(d.config()))
+		fmt.Fprintf(
+			out,
+			"\nServe it with\n\n  xks-proxy serve --config %s\n",
+			text.ShellQuote(d.config()),
+		)
 		return nil
 	}
 	return showDemo(ctx, d, to, o.Exit, out)

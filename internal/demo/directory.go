@@ -96,7 +96,10 @@ func (d *Directory) claim() error {
 	_, err = os.Stat(marker)
 	isNew := errors.Is(err, os.ErrNotExist)
 	if isNew && len(entries) > 0 {
-		return fmt.Errorf("%s is not empty and was not made by this demo: give another --dir", d.Path)
+		return fmt.Errorf(
+			"%s is not empty and was not made by this demo: give another --dir",
+			d.Path,
+		)
 	}
 	f, err := os.OpenFile(marker, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -138,7 +141,11 @@ func (d *Directory) previous() (*xksclient.ConnectionFile, error) {
 			err = errors.Join(err, missing)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("this demo is damaged: delete %s and start anew (%w)", d.Path, firstJoined(err))
+			return nil, fmt.Errorf(
+				"this demo is damaged: delete %s and start anew (%w)",
+				d.Path,
+				firstJoined(err),
+			)
 		}
 		return before, nil
 	}

@@ -13,6 +13,7 @@ import (
 	"xks-proxy/internal/guarded"
 	"xks-proxy/internal/text"
 	"xks-proxy/internal/xksclient"
+	"xks-proxy/pkg/xks"
 )
 
 // demoShell writes commands for the user's shell. They work from the directory that this program
@@ -43,18 +44,36 @@ func (s demoShell) printHints(out io.Writer, to *xksclient.ConnectionFile) {
 		fmt.Fprintf(out, "cd %s\n", text.ShellQuote(here))
 	}
 	if s.dir.hasSocket() {
-		fmt.Fprintf(out, "%s\n%s hsm list --config %s\n", s.status(), s.program, s.path(s.dir.config()))
+		fmt.Fprintf(
+			out,
+			"%s\n%s hsm list --config %s\n",
+			s.status(),
+			s.program,
+			s.path(s.dir.config()),
+		)
 	}
 	connection := ""
-	if belowWorkingDirectory(s.dir.connection()) != filepath.Join(DefaultDemoDirectory, xksclient.FileName) {
+	if belowWorkingDirectory(
+		s.dir.connection(),
+	) != filepath.Join(
+		DefaultDemoDirectory,
+		xksclient.FileName,
+	) {
 		connection = " --connection " + s.path(s.dir.connection())
 	}
 	fmt.Fprintf(out, "%s request encrypt%s --plaintext hello --cdiv\n", s.program, connection)
 	fmt.Fprintf(out, "curl --write-out '\\n' http://%s/healthz/ready\n", addressOf(to.Health))
-	fmt.Fprintf(out, "curl --silent http://%s/metrics | grep ^xks_proxy_requests\n", addressOf(to.Health))
+	fmt.Fprintf(
+		out,
+		"curl --silent http://%s/metrics | grep ^xks_proxy_requests\n",
+		addressOf(to.Health),
+	)
 	fmt.Fprintln(out, s.curl(to))
-	fmt.Fprint(out, "\nThe keys were made by this demo and put on both tokens. Real pairs of HSMs\n"+
-		"replicate keys by their vendor's own means.\n\nServing until Ctrl-C.\n")
+	fmt.Fprint(
+		out,
+		"\nThe keys were made by this demo and put on both tokens. Real pairs of HSMs\n"+
+			"replicate keys by their vendor's own means.\n\nServing until Ctrl-C.\n",
+	)
 }
 
 // curl is an Encrypt with nothing but curl (7.75 or later). The secret is read
@@ -69,7 +88,7 @@ func (s demoShell) curl(to *xksclient.ConnectionFile) string {
 		xksclient.ExampleKeyARN(to.Region), base64.StdEncoding.EncodeToString([]byte("hello")))
 	return strings.Join([]string{
 		"curl --silent --show-error --cacert " + s.path(s.dir.ca()),
-		"--aws-sigv4 aws:amz:" + to.Region + ":kms-xks-proxy",
+		"--aws-sigv4 aws:amz:" + to.Region + ":" + xks.Service,
 		`--user "` + to.Credential.AccessKeyID + `:$(cat ` + s.path(s.dir.secret()) + `)"`,
 		`--header 'Content-Type: application/json' --write-out '\n'`,
 		"--data " + text.ShellQuote(body),

@@ -85,7 +85,12 @@ func (p plan) makeTokens(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	if len(keys) >= demoStageKeys {
-		text.PrintRows(out, []text.Row{{"keys", fmt.Sprintf("making %d on each token, which takes a while …", len(keys))}})
+		text.PrintRows(
+			out,
+			[]text.Row{
+				{"keys", fmt.Sprintf("making %d on each token, which takes a while …", len(keys))},
+			},
+		)
 	}
 	start := time.Now()
 	results := make(chan error)
@@ -107,9 +112,24 @@ func (p plan) makeTokens(ctx context.Context, out io.Writer) error {
 			{"hsm-b", "new token with the same keys, " + took},
 		})
 	case len(keys) > 0:
-		text.PrintRows(out, []text.Row{{"tokens", fmt.Sprintf("hsm-a and hsm-b from the last run, with %d more keys on both, %s", len(keys), took)}})
+		text.PrintRows(
+			out,
+			[]text.Row{
+				{
+					"tokens",
+					fmt.Sprintf(
+						"hsm-a and hsm-b from the last run, with %d more keys on both, %s",
+						len(keys),
+						took,
+					),
+				},
+			},
+		)
 	default:
-		text.PrintRows(out, []text.Row{{"tokens", "hsm-a and hsm-b from the last run, with the same keys"}})
+		text.PrintRows(
+			out,
+			[]text.Row{{"tokens", "hsm-a and hsm-b from the last run, with the same keys"}},
+		)
 	}
 	return nil
 }
@@ -129,7 +149,15 @@ func (p plan) missingKeys() ([]tokenKey, error) {
 	const both = hsm.CanEncrypt | hsm.CanDecrypt
 	var keys []tokenKey
 	add := func(label string, version uint32, usage hsm.Usage) {
-		keys = append(keys, tokenKey{Label: label, Version: version, Usage: usage, Value: make([]byte, hsm.KeySize)})
+		keys = append(
+			keys,
+			tokenKey{
+				Label:   label,
+				Version: version,
+				Usage:   usage,
+				Value:   make([]byte, hsm.KeySize),
+			},
+		)
 	}
 	first := 1
 	if p.before != nil {
@@ -164,7 +192,10 @@ func (p plan) makeToken(ctx context.Context, h demoHSM, keys []tokenKey) error {
 	order := tokenOrder{Module: p.module, Label: h.name, Keys: keys}
 	if p.before == nil {
 		order.PIN, order.SOPIN = pkcs11.Secret(rand.Text()), pkcs11.Secret(rand.Text())
-		err := errors.Join(writePrivate(h.pin(), []byte(order.PIN+"\n")), writePrivate(h.soPIN(), []byte(order.SOPIN+"\n")))
+		err := errors.Join(
+			writePrivate(h.pin(), []byte(order.PIN+"\n")),
+			writePrivate(h.soPIN(), []byte(order.SOPIN+"\n")),
+		)
 		if err != nil {
 			return err
 		}
@@ -184,7 +215,10 @@ func (p plan) makeToken(ctx context.Context, h demoHSM, keys []tokenKey) error {
 // credential is the earlier one, or a fresh one.
 func (p plan) credential() (sigv4.Credential, error) {
 	if p.before != nil {
-		return sigv4.Credential{AccessKeyID: p.before.Credential.AccessKeyID, SecretAccessKey: p.before.Credential.SecretAccessKey}, nil
+		return sigv4.Credential{
+			AccessKeyID:     p.before.Credential.AccessKeyID,
+			SecretAccessKey: p.before.Credential.SecretAccessKey,
+		}, nil
 	}
 	credential, err := sigv4.GenerateCredential()
 	if err != nil {
@@ -197,8 +231,11 @@ func (p plan) credential() (sigv4.Credential, error) {
 func (p plan) connection(credential sigv4.Credential) *xksclient.ConnectionFile {
 	c := &xksclient.ConnectionFile{
 		Endpoint: endpointOf(p.at.listen), URIPath: xks.URIPath(demoPathPrefix),
-		Credential: xksclient.ConnectionSecret{AccessKeyID: credential.AccessKeyID, SecretAccessKey: credential.SecretAccessKey},
-		Region:     xksclient.DefaultRegion, CACertificate: p.dir.ca(), SpecialKeys: map[string]string{},
+		Credential: xksclient.ConnectionSecret{
+			AccessKeyID:     credential.AccessKeyID,
+			SecretAccessKey: credential.SecretAccessKey,
+		},
+		Region: xksclient.DefaultRegion, CACertificate: p.dir.ca(), SpecialKeys: map[string]string{},
 		Listen: p.at.listen, Health: p.at.health,
 	}
 	for n := range p.keys {
@@ -208,7 +245,16 @@ func (p plan) connection(credential sigv4.Credential) *xksclient.ConnectionFile 
 		c.SpecialKeys[special.name] = special.label
 	}
 	for _, h := range p.dir.hsms() {
-		c.HSMs = append(c.HSMs, xksclient.ConnectionHSM{Name: h.name, Module: p.module, Token: h.name, SoftHSM2Conf: h.conf(), PINFile: h.pin()})
+		c.HSMs = append(
+			c.HSMs,
+			xksclient.ConnectionHSM{
+				Name:         h.name,
+				Module:       p.module,
+				Token:        h.name,
+				SoftHSM2Conf: h.conf(),
+				PINFile:      h.pin(),
+			},
+		)
 	}
 	return c
 }

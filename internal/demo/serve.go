@@ -92,7 +92,12 @@ func (p *demoProxy) waitReady(ctx context.Context, client *xksclient.Client) err
 	var last error
 	for {
 		var answer xksclient.HealthAnswer
-		_, err := client.Call(timed, xksclient.UriHealth, xksclient.MetadataRequest{Metadata: demoMetadata(client.To, "KmsHealthCheck")}, &answer)
+		_, err := client.Call(
+			timed,
+			xksclient.UriHealth,
+			xksclient.MetadataRequest{Metadata: demoMetadata(client.To, "KmsHealthCheck")},
+			&answer,
+		)
 		if err == nil {
 			err = allActive(answer)
 		}
@@ -109,7 +114,12 @@ func (p *demoProxy) waitReady(ctx context.Context, client *xksclient.Client) err
 			if ctx.Err() != nil {
 				return subprocess.ErrInterrupted
 			}
-			return fmt.Errorf("the proxy was not ready within %s (%w); its log is %s", demoStartTimeout, last, p.log)
+			return fmt.Errorf(
+				"the proxy was not ready within %s (%w); its log is %s",
+				demoStartTimeout,
+				last,
+				p.log,
+			)
 		case <-time.After(demoPollInterval):
 		}
 	}

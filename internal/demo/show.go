@@ -25,7 +25,13 @@ const (
 )
 
 // showDemo starts the proxy, checks it, and serves until ctx ends or the checks are done.
-func showDemo(ctx context.Context, d *Directory, to *xksclient.ConnectionFile, exit bool, out io.Writer) error {
+func showDemo(
+	ctx context.Context,
+	d *Directory,
+	to *xksclient.ConnectionFile,
+	exit bool,
+	out io.Writer,
+) error {
 	client, err := xksclient.New(to.Connection(), false, 5*time.Second)
 	if err != nil {
 		return err
@@ -82,12 +88,20 @@ func showDemo(ctx context.Context, d *Directory, to *xksclient.ConnectionFile, e
 // (exit code 1) is worth seeing, and no reason to end the demo.
 func showStatus(ctx context.Context, shell demoShell, out io.Writer) error {
 	if !shell.dir.hasSocket() {
-		fmt.Fprint(out, "\nThere is no status: the path of this directory is too long for an admin socket.\n")
+		fmt.Fprint(
+			out,
+			"\nThere is no status: the path of this directory is too long for an admin socket.\n",
+		)
 		return nil
 	}
 	fmt.Fprintf(out, "\n$ %s\n", shell.status())
 	// It writes to our terminal itself, because it fits its lines to the terminal's width.
-	_, said, err := subprocess.Child{Arguments: []string{"status", "--config", shell.dir.config()}, Output: out}.Run(ctx)
+	_, said, err := subprocess.Child{
+		Arguments: []string{"status", "--config", shell.dir.config()},
+		Output:    out,
+	}.Run(
+		ctx,
+	)
 	switch {
 	case ctx.Err() != nil:
 		return subprocess.ErrInterrupted
@@ -121,7 +135,14 @@ func checkDemo(ctx context.Context, client *xksclient.Client, key string, out io
 			fmt.Fprintf(out, "  %-15s FAILED\n", check.name)
 			return fmt.Errorf("%s: %w", check.name, err)
 		}
-		fmt.Fprintf(out, "  %-15s %8s  %s%s\n", check.name, text.Milliseconds(reply.Connect+reply.Request), result, again)
+		fmt.Fprintf(
+			out,
+			"  %-15s %8s  %s%s\n",
+			check.name,
+			text.Milliseconds(reply.Connect+reply.Request),
+			result,
+			again,
+		)
 	}
 	return nil
 }
@@ -130,7 +151,10 @@ func demoChecks(client *xksclient.Client, key string) []demoCheck {
 	var sealed xksclient.EncryptAnswer
 	encrypt := func(ctx context.Context, cdiv string) (*xksclient.Reply, xksclient.EncryptAnswer, error) {
 		request := xksclient.EncryptRequest{
-			Metadata: demoMetadata(client.To, "Encrypt"), Algorithm: xksclient.AlgorithmAESGCM, CDIVAlgorithm: cdiv,
+			Metadata: demoMetadata(
+				client.To,
+				"Encrypt",
+			), Algorithm: xksclient.AlgorithmAESGCM, CDIVAlgorithm: cdiv,
 			Plaintext: []byte(demoPlaintext), AAD: []byte(demoAAD),
 		}
 		var answer xksclient.EncryptAnswer
@@ -143,7 +167,12 @@ func demoChecks(client *xksclient.Client, key string) []demoCheck {
 	return []demoCheck{
 		{"GetHealthStatus", func(ctx context.Context) (*xksclient.Reply, string, error) {
 			var answer xksclient.HealthAnswer
-			reply, err := client.Call(ctx, xksclient.UriHealth, xksclient.MetadataRequest{Metadata: demoMetadata(client.To, "KmsHealthCheck")}, &answer)
+			reply, err := client.Call(
+				ctx,
+				xksclient.UriHealth,
+				xksclient.MetadataRequest{Metadata: demoMetadata(client.To, "KmsHealthCheck")},
+				&answer,
+			)
 			if err != nil {
 				return reply, "", err
 			}
@@ -151,16 +180,37 @@ func demoChecks(client *xksclient.Client, key string) []demoCheck {
 		}},
 		{"GetKeyMetadata", func(ctx context.Context) (*xksclient.Reply, string, error) {
 			var answer xksclient.MetadataAnswer
-			reply, err := client.Call(ctx, xksclient.KeyURI(key, "metadata"), xksclient.MetadataRequest{Metadata: demoMetadata(client.To, "CreateKey")}, &answer)
+			reply, err := client.Call(
+				ctx,
+				xksclient.KeyURI(key, "metadata"),
+				xksclient.MetadataRequest{Metadata: demoMetadata(client.To, "CreateKey")},
+				&answer,
+			)
 			if err == nil && (answer.Spec != "AES_256" || answer.Status != "ENABLED") {
-				err = fmt.Errorf("%s is %s and %s, which AWS KMS would refuse", key, answer.Spec, answer.Status)
+				err = fmt.Errorf(
+					"%s is %s and %s, which AWS KMS would refuse",
+					key,
+					answer.Spec,
+					answer.Status,
+				)
 			}
-			return reply, fmt.Sprintf("%s: %s, %s, %s", key, answer.Spec, answer.Status, strings.Join(answer.Usage, " ")), err
+			return reply, fmt.Sprintf(
+				"%s: %s, %s, %s",
+				key,
+				answer.Spec,
+				answer.Status,
+				strings.Join(answer.Usage, " "),
+			), err
 		}},
 		{"Encrypt", func(ctx context.Context) (*xksclient.Reply, string, error) {
 			reply, answer, err := encrypt(ctx, "")
 			sealed = answer
-			return reply, fmt.Sprintf("%q is %s%s", demoPlaintext, shortBytes(answer.Ciphertext), xksclient.VersionText(answer.CiphertextMetadata)), err
+			return reply, fmt.Sprintf(
+				"%q is %s%s",
+				demoPlaintext,
+				shortBytes(answer.Ciphertext),
+				xksclient.VersionText(answer.CiphertextMetadata),
+			), err
 		}},
 		{"Decrypt", func(ctx context.Context) (*xksclient.Reply, string, error) {
 			var answer xksclient.DecryptAnswer

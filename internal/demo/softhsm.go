@@ -28,8 +28,10 @@ var softHSMPlaces = []string{
 	"/usr/local/opt/softhsm/lib/softhsm/libsofthsm2.so",
 }
 
-var errNoSoftHSM = errors.New("SoftHSM is not installed: install the package softhsm2 (softhsm on Fedora, Alpine, Arch and macOS), " +
-	"or give the path of libsofthsm2.so with --module")
+var errNoSoftHSM = errors.New(
+	"SoftHSM is not installed: install the package softhsm2 (softhsm on Fedora, Alpine, Arch and macOS), " +
+		"or give the path of libsofthsm2.so with --module",
+)
 
 // findSoftHSM returns the path of the module: the one given, or the environment's,
 // or the first that is installed.

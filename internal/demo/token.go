@@ -41,7 +41,10 @@ func makeToken(ctx context.Context, h demoHSM, order tokenOrder) error {
 	}
 	defer clear(input)
 	_, said, err := subprocess.Child{
-		Arguments: []string{"demo", "make-token"}, Environment: schema.ChildEnvironment("SOFTHSM2_CONF=" + h.conf()), Input: input,
+		Arguments: []string{
+			"demo",
+			"make-token",
+		}, Environment: schema.ChildEnvironment("SOFTHSM2_CONF=" + h.conf()), Input: input,
 	}.Run(ctx)
 	switch {
 	case ctx.Err() != nil:
@@ -52,8 +55,8 @@ func makeToken(ctx context.Context, h demoHSM, order tokenOrder) error {
 	return nil
 }
 
-// CarryOutOrder makes a token of the demo, as an order in JSON says: what the hidden command does in a
-// process of its own.
+// CarryOutOrder makes a token of the demo, as an order in JSON says: what the hidden command does
+// in a process of its own.
 func CarryOutOrder(ctx context.Context, input []byte) error {
 	var order tokenOrder
 	err := json.Unmarshal(input, &order)
@@ -70,13 +73,31 @@ func (o tokenOrder) carryOut(ctx context.Context) error {
 			return err
 		}
 	}
-	token, err := pkcs11.Open(ctx, pkcs11.Config{Module: o.Module, Token: o.Label, PIN: o.PIN, Sessions: 1, Profile: "softhsm"})
+	token, err := pkcs11.Open(
+		ctx,
+		pkcs11.Config{
+			Module:   o.Module,
+			Token:    o.Label,
+			PIN:      o.PIN,
+			Sessions: 1,
+			Profile:  "softhsm",
+		},
+	)
 	if err != nil {
 		return err
 	}
 	keys := make([]pkcs11.NewKey, 0, len(o.Keys))
 	for _, k := range o.Keys {
-		keys = append(keys, pkcs11.NewKey{Label: k.Label, Version: k.Version, HasVersion: true, Value: k.Value, Usage: k.Usage})
+		keys = append(
+			keys,
+			pkcs11.NewKey{
+				Label:      k.Label,
+				Version:    k.Version,
+				HasVersion: true,
+				Value:      k.Value,
+				Usage:      k.Usage,
+			},
+		)
 	}
 	err = token.CreateKeys(ctx, keys)
 	return errors.Join(err, token.Close(ctx))

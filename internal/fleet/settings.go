@@ -60,16 +60,8 @@ func groupSettings(c *config.Config, g config.Group, hsms map[string]*runningHSM
 		Name: g.Name, Members: members, TestKey: g.TestKey.Label,
 		ProbeInterval: g.ProbeInterval, ProbeTimeout: g.ProbeTimeout, CatalogueInterval: g.CatalogueInterval,
 		AttemptTimeout: g.AttemptTimeout, Budget: c.Server.Budget,
-		HedgeAfter: g.HedgeAfter, HedgePercent: orNone(g.HedgePercent),
-		LostKey: catalogue.LostKey(g.LostKey), KeyVersion: hsm.VersionRule(g.KeyVersion), ParityRate: orNone(g.ParityRate),
+		HedgeAfter: g.HedgeAfter, HedgePercent: g.HedgePercent,
+		LostKey: catalogue.LostKey(g.LostKey), KeyVersion: hsm.VersionRule(g.KeyVersion), ParityRate: g.ParityRate,
 		StateDirectory: c.StateDirectory,
 	}
-}
-
-// orNone turns the 0 of the configuration, which is none, into a group's: there 0 is the default.
-func orNone(n int) int {
-	if n == 0 {
-		return -1
-	}
-	return n
 }

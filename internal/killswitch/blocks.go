@@ -9,7 +9,6 @@ package killswitch
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"xks-proxy/internal/text"
+	"xks-proxy/pkg/xks"
 )
 
 const (
@@ -27,9 +27,6 @@ const (
 	blocksFormat = 1
 	FileName     = "blocks.json"
 )
-
-// externalKeyID is requirement U3.
-var externalKeyID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 
 // BlockTarget is what a block is about: a key store; a key of it, by its external key id; or,
 // without a key store, every key with a CKA_LABEL.
@@ -70,7 +67,7 @@ func (t BlockTarget) Check() error {
 			"%q is not a key store name: 1 to 63 letters, digits, dots, dashes and underscores",
 			t.KeyStore,
 		)
-	case t.KeyStore != "" && t.Key != "" && !externalKeyID.MatchString(t.Key):
+	case t.KeyStore != "" && t.Key != "" && !xks.IsKeyID(t.Key):
 		return fmt.Errorf(
 			"%q is not an external key id: 1 to 128 letters, digits, dots, dashes and underscores. Without --key-store it would be a CKA_LABEL",
 			t.Key,

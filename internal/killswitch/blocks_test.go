@@ -330,22 +330,3 @@ func TestBlocksFileThatOthersCanChange(t *testing.T) {
 		}
 	}
 }
-
-// fakeEnforcer keeps the blocks that are in effect.
-type fakeEnforcer struct {
-	mu     sync.Mutex
-	blocks xks.Blocks
-	sets   int
-}
-
-func (e *fakeEnforcer) SetBlocks(b xks.Blocks) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.blocks, e.sets = b, e.sets+1
-}
-
-func (e *fakeEnforcer) now() xks.Blocks {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.blocks
-}

@@ -15,6 +15,7 @@ import (
 	"xks-proxy/internal/config/schema"
 	"xks-proxy/internal/isolation"
 	"xks-proxy/pkg/authz"
+	"xks-proxy/pkg/xks"
 )
 
 // settingChange is a value before and after, and the sections that it is in.
@@ -197,7 +198,7 @@ func widerLabel(old, next config.Keys, testKey string, budget *int) (string, err
 			covering = append(covering, isolation.Plain(label))
 		}
 		label, err := isolation.Uncovered(one.Pattern, one.Template, covering, budget)
-		if err != nil || label != "" && one.KeyIDSize(label) <= config.MaxKeyID {
+		if err != nil || label != "" && one.KeyIDSize(label) <= xks.MaxKeyID {
 			return label, err
 		}
 	}

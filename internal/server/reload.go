@@ -1,7 +1,7 @@
 package server
 
-// A reload: the configuration is read again, checked and built as at the start, beside what serves; then it is put
-// in effect at once, or, if anything is wrong with it, not at all.
+// A reload: the configuration is read again, checked and built as at the start, beside what serves.
+// Then it takes effect at once or, if anything is wrong with it, not at all.
 
 import (
 	"context"

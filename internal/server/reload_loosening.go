@@ -60,8 +60,13 @@ func (r *reloadReading) refuses(accept api.Acceptance) error {
 // and can be guessed from a digest.
 func digestOf(r *reloadReading) string {
 	h := sha256.New()
-	for _, what := range []any{r.changes, r.loosens, r.config} {
-		text, _ := json.Marshal(what) // of texts and numbers
+	settings := *r.config
+	settings.Source, settings.Policies = nil, nil // where a setting stands changes nothing; policies follow
+	for _, what := range []any{r.changes, r.loosens, settings} {
+		text, err := json.Marshal(what)
+		if err != nil {
+			panic(err) // it consists of texts and numbers
+		}
 		fmt.Fprintf(h, "%s\n", text)
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.secrets.AccessKeys)) {

@@ -97,6 +97,11 @@ func TestDigestOfALoosening(t *testing.T) {
 		digests = append(digests, first.digest)
 	}
 	note()
+	testkit.Edit(t, "test.yaml", "server:\n", "# Settings have moved.\nserver:\n")
+	moved, _ := accepts(t, r, api.AcceptAny)
+	if moved.digest != digests[0] {
+		t.Errorf("the same settings on other lines: %s, not %s", moved.digest, digests[0])
+	}
 	testkit.Edit(t, "test.yaml", "- eu-west-1", "- eu-west-2")
 	note()
 	testkit.Edit(t, "policies/a.cedar", "user/Bob", "user/Carol")

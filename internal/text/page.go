@@ -49,8 +49,8 @@ func NewPage(width int) *Page { return &Page{width: width} }
 // Printf appends text as it is.
 func (p *Page) Printf(format string, args ...any) { fmt.Fprintf(p, format, args...) }
 
-// Paragraph appends s, broken between words. The first line begins with first, the others with rest.
-// A word longer than a line is left whole, so that paths and commands can be copied.
+// Paragraph appends s, broken between words. The first line begins with first, the others with
+// rest. A word longer than a line is left whole, so that paths and commands can be copied.
 func (p *Page) Paragraph(first, rest, s string) {
 	line, width := first, pretty.StringWidth(first)
 	space := ""
@@ -89,8 +89,8 @@ func (p *Page) Facts(facts [][2]string) {
 }
 
 // Reflow appends text whose lines may be broken for another width. Lines without an indent are one
-// paragraph until an empty line; a line with an indent stays a line, and what does not fit continues
-// below its last column, as in "  -x   what it does".
+// paragraph until an empty line; a line with an indent stays a line, and what does not fit
+// continues below its last column, as in "  -x   what it does".
 func (p *Page) Reflow(s string) {
 	if p.width == 0 {
 		p.WriteString(s + "\n")

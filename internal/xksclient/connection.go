@@ -24,8 +24,8 @@ const (
 	DefaultRegion = "us-east-1"
 )
 
-// ConnectionFile is a key store for its clients. The first three fields are named
-// as AWS names them (requirement A10); the others are for tests and tools. It holds a secret: its mode is 0600.
+// ConnectionFile is a key store for its clients. The first three fields are named as AWS names them
+// (requirement A10); the others are for tests and tools. It holds a secret: its mode is 0600.
 type ConnectionFile struct {
 	Endpoint      string            `json:"XksProxyUriEndpoint"`
 	URIPath       string            `json:"XksProxyUriPath"`
@@ -104,7 +104,9 @@ func CheckEndpoint(endpoint string) (string, error) {
 		endpoint = "https://" + endpoint
 	}
 	u, err := url.Parse(endpoint)
-	if err != nil || u.Host == "" || u.Scheme != "https" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+	if err != nil || u.Host == "" || u.Scheme != "https" || strings.Trim(u.Path, "/") != "" ||
+		u.RawQuery != "" ||
+		u.User != nil {
 		return "", fmt.Errorf("the endpoint %q is not of the form https://NAME:PORT", endpoint)
 	}
 	return "https://" + u.Host, nil

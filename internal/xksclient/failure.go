@@ -31,7 +31,10 @@ func (e *UnreachableError) Unwrap() error { return e.cause }
 
 // unreachable says in plain words why a request got no reply.
 func unreachable(to Connection, timeout time.Duration, err error) error {
-	return &UnreachableError{what: unreachableReason(to.host(), strings.Join(to.CACertificates, ", "), timeout, err), cause: err}
+	return &UnreachableError{
+		what:  unreachableReason(to.host(), strings.Join(to.CACertificates, ", "), timeout, err),
+		cause: err,
+	}
 }
 
 func unreachableReason(host, ca string, timeout time.Duration, err error) string {
@@ -50,21 +53,40 @@ func unreachableReason(host, ca string, timeout time.Duration, err error) string
 	case errors.As(err, &noName):
 		return fmt.Sprintf("the name %q has no address: %s", noName.Name, noName.Err)
 	case errors.As(err, &otherName):
-		return fmt.Sprintf("name mismatch: the certificate at %s is not for %q but for %s", host, otherName.Host, certificateNames(otherName.Certificate))
+		return fmt.Sprintf(
+			"name mismatch: the certificate at %s is not for %q but for %s",
+			host,
+			otherName.Host,
+			certificateNames(otherName.Certificate),
+		)
 	case errors.As(err, &unknownCA) && ca != "":
-		return fmt.Sprintf("unknown CA: the certificate at %s is neither in %s nor signed by a CA there", host, ca)
+		return fmt.Sprintf(
+			"unknown CA: the certificate at %s is neither in %s nor signed by a CA there",
+			host,
+			ca,
+		)
 	case errors.As(err, &unknownCA):
-		return fmt.Sprintf("unknown CA: this machine does not trust the one that signed the certificate at %s; name its PEM file with --ca", host)
+		return fmt.Sprintf(
+			"unknown CA: this machine does not trust the one that signed the certificate at %s; name its PEM file with --ca",
+			host,
+		)
 	case errors.As(err, &badCertificate) && badCertificate.Reason == x509.Expired:
-		return fmt.Sprintf("the certificate at %s is out of date: valid from %s to %s", host,
-			badCertificate.Cert.NotBefore.UTC().Format(time.DateOnly), badCertificate.Cert.NotAfter.UTC().Format(time.DateOnly))
+		return fmt.Sprintf(
+			"the certificate at %s is out of date: valid from %s to %s",
+			host,
+			badCertificate.Cert.NotBefore.UTC().
+				Format(time.DateOnly),
+			badCertificate.Cert.NotAfter.UTC().Format(time.DateOnly),
+		)
 	case errors.As(err, &noTLS), errors.Is(err, http.ErrSchemeMismatch):
 		return fmt.Sprintf("what listens at %s does not speak TLS", host)
 	case errors.As(err, &alert):
 		return fmt.Sprintf("%s ended the TLS handshake: %s", host, alert.Error())
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timedOut) && timedOut.Timeout():
 		return fmt.Sprintf("timeout: no reply from %s within %s", host, timeout)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, io.EOF),
+		errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, syscall.ECONNRESET):
 		return fmt.Sprintf("%s closed the connection without a reply", host)
 	}
 	var wrapped *url.Error
@@ -95,7 +117,10 @@ type Error struct {
 
 func (e *Error) Error() string {
 	if e.Name == "" {
-		return fmt.Sprintf("the reply (HTTP %d) is not of the XKS Proxy API: does something stand between, or is --path wrong?", e.Status)
+		return fmt.Sprintf(
+			"the reply (HTTP %d) is not of the XKS Proxy API: does something stand between, or is --path wrong?",
+			e.Status,
+		)
 	}
 	return fmt.Sprintf("the proxy answered %s (HTTP %d)", e.Name, e.Status)
 }

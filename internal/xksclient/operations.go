@@ -95,21 +95,30 @@ type fleetMember struct {
 func (a EncryptAnswer) DecryptRequest(metadata CallMetadata, aad []byte) decryptRequest {
 	return decryptRequest{
 		Metadata: metadata, AAD: aad, Algorithm: AlgorithmAESGCM,
-		Ciphertext: NotNil(a.Ciphertext), IV: a.IV, Tag: a.Tag, CiphertextMetadata: a.CiphertextMetadata,
+		Ciphertext: NotNil(
+			a.Ciphertext,
+		), IV: a.IV, Tag: a.Tag, CiphertextMetadata: a.CiphertextMetadata,
 	}
 }
 
 // Faults of an answer that AWS KMS would not take.
 var (
-	errCDIVAbsent   = errors.New("the proxy answered without the ciphertext data integrity value that was asked for")
-	errCDIVMismatch = errors.New("the ciphertext data integrity value does not fit what was answered: something altered it on its way")
-	errShape        = errors.New("the proxy answered a ciphertext, tag, IV or metadata of a length that the API does not allow")
+	errCDIVAbsent = errors.New(
+		"the proxy answered without the ciphertext data integrity value that was asked for",
+	)
+	errCDIVMismatch = errors.New(
+		"the ciphertext data integrity value does not fit what was answered: something altered it on its way",
+	)
+	errShape = errors.New(
+		"the proxy answered a ciphertext, tag, IV or metadata of a length that the API does not allow",
+	)
 )
 
 // Check is what a client can tell about an encrypt: the lengths (requirement E2) and,
 // if it asked for it, the ciphertext data integrity value (requirement E4).
 func (a EncryptAnswer) Check(r EncryptRequest) error {
-	if len(a.Ciphertext) != len(r.Plaintext) || len(a.Tag) != hsm.TagSize || len(a.CiphertextMetadata) > 20 ||
+	if len(a.Ciphertext) != len(r.Plaintext) || len(a.Tag) != hsm.TagSize ||
+		len(a.CiphertextMetadata) > 20 ||
 		len(a.IV) != hsm.IVSize && len(a.IV) != hsm.LongIVSize {
 		return errShape
 	}

@@ -13,8 +13,14 @@ const (
 	IVSize      = 12 // bytes; what the proxy makes itself
 	LongIVSize  = 16 // bytes; what some HSMs make, accepted on decrypt
 	KeySize     = 32 // bytes; AES-256, the only key the API encrypts with
-	MaxAADSize  = 1<<16 - 1 + 2 + 1 + 20
 	MaxDataSize = 1 << 16
+	MaxAADSize  = 1<<16 - 1 + AADFraming
+	AADFraming  = 2 + 1 + 20 // bytes that the proxy adds to the AAD of a request, at most
+
+	// What AWS KMS sends at most, bytes (XKS Proxy API, Encrypt): 4096 bytes of plaintext with what
+	// KMS wraps around them, and the AAD without the proxy's framing.
+	KMSDataSize = 4096 + 204
+	KMSAADSize  = 8192
 )
 
 // KeyRef names the key of one operation: its CKA_LABEL and its version (see Object.Version).

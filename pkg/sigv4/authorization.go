@@ -145,7 +145,7 @@ func (a *authorization) splitCredential(credential string) bool {
 	a.accessKeyID, a.date, a.region, a.service, a.terminator = parts[0], parts[1], parts[2], parts[3], parts[4]
 	return len(a.accessKeyID) >= 1 && len(a.accessKeyID) <= 128 && all(a.accessKeyID, isAlphanumeric) &&
 		len(a.date) == 8 && all(a.date, isDigit) &&
-		isRegion(a.region) && isService(a.service) &&
+		IsRegion(a.region) && isService(a.service) &&
 		len(a.terminator) >= 1 &&
 		len(a.terminator) <= 64 &&
 		all(a.terminator, isWord)

@@ -39,7 +39,7 @@ func (c Config) Validate() error {
 		return fmt.Errorf("%w: not %q", ErrService, excerpt(c.Service))
 	}
 	for _, region := range c.Regions {
-		if !isRegion(region) {
+		if !IsRegion(region) {
 			return fmt.Errorf("%w: not %q", ErrRegion, excerpt(region))
 		}
 	}
@@ -72,7 +72,8 @@ func isService(s string) bool {
 	return len(s) >= 1 && len(s) <= 64 && consistsOf(s, scopeCharacters)
 }
 
-func isRegion(s string) bool {
+// IsRegion reports whether a credential scope can name a region: 1 to 32 characters of a-z, 0-9 and -.
+func IsRegion(s string) bool {
 	return len(s) >= 1 && len(s) <= 32 && consistsOf(s, scopeCharacters)
 }
 

@@ -28,7 +28,7 @@ var (
 // ErrSecretAccessKey, wrapped; it never quotes the secret, nor an id that has not the form of one
 // (it might be the secret, in the wrong field).
 func (c Credential) Validate() error {
-	if !isAccessKeyID(c.AccessKeyID) {
+	if !IsAccessKeyID(c.AccessKeyID) {
 		return fmt.Errorf("%w (this one has %d)", ErrAccessKeyID, len(c.AccessKeyID))
 	}
 	if !isSecretAccessKey(c.SecretAccessKey) {
@@ -57,7 +57,7 @@ func GenerateCredential() (Credential, error) {
 // String gives the access key id and no secret.
 func (c Credential) String() string {
 	id := "malformed"
-	if isAccessKeyID(c.AccessKeyID) {
+	if IsAccessKeyID(c.AccessKeyID) {
 		id = c.AccessKeyID
 	}
 	return "{" + id + " [redacted]}"
@@ -73,7 +73,9 @@ func (c Credential) MarshalText() ([]byte, error) {
 	return []byte(c.String()), nil
 }
 
-func isAccessKeyID(s string) bool {
+// IsAccessKeyID reports whether a text has the form of an access key id of AWS KMS: 20 to 30
+// characters of A-Z and 2-7 (requirement A6).
+func IsAccessKeyID(s string) bool {
 	return len(s) >= 20 && len(s) <= 30 && consistsOf(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
 }
 

@@ -96,7 +96,7 @@ func (v *Verifier) Verify(r *Request, now time.Time) (Identity, error) {
 	}
 	identity, failure := v.verify(r, &a, now)
 	if failure != nil {
-		if isAccessKeyID(a.accessKeyID) {
+		if IsAccessKeyID(a.accessKeyID) {
 			failure.AccessKeyID = a.accessKeyID
 		}
 		return Identity{}, failure

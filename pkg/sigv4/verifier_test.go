@@ -175,7 +175,7 @@ func TestVerifyRefuses(t *testing.T) {
 			if failure.Cause != test.cause {
 				t.Fatalf("refused for %v, not for %s", err, test.cause)
 			}
-			if failure.AccessKeyID != "" && !isAccessKeyID(failure.AccessKeyID) {
+			if failure.AccessKeyID != "" && !IsAccessKeyID(failure.AccessKeyID) {
 				t.Fatalf("reports the access key id %q", failure.AccessKeyID)
 			}
 			checkHarmless(t, err)

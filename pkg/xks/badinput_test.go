@@ -292,7 +292,7 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%s: %d %s", c.what, c.p.status, c.p.body)
 		}
 	}
-	if base64.StdEncoding.EncodedLen(maxAAD)+base64.StdEncoding.EncodedLen(
+	if base64.StdEncoding.EncodedLen(MaxAAD)+base64.StdEncoding.EncodedLen(
 		defaultMaxData,
 	)+7*maxLoggedText > defaultMaxBody {
 		t.Error("a request with everything at its limit does not fit into the body cap")

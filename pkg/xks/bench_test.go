@@ -200,7 +200,7 @@ func newTenantsRig(b testing.TB, n int) *rig {
 		),
 	}
 	groupConfig := group.Config{
-		Name: "pair", TestKey: testKey, ParityRate: -1, AttemptTimeout: 2 * time.Second,
+		Name: "pair", TestKey: testKey, HedgePercent: 5, AttemptTimeout: 2 * time.Second,
 		Budget: 20 * time.Second,
 	}
 	for _, token := range []*hsmtest.Token{r.a, r.b} {

@@ -7,9 +7,6 @@ package xks
 import (
 	"errors"
 	"fmt"
-	"path"
-	"regexp"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -21,10 +18,7 @@ import (
 )
 
 // Service is the service name in the SigV4 credential scope (requirement A1).
-const Service = "kms-xks-proxy"
-
-// KeyIDPlaceholder stands for the external key id in KeyStoreConfig.Label.
-const KeyIDPlaceholder = "{key_id}"
+const Service = sigv4.DefaultService
 
 // Config is what a Handler serves and within which limits. A zero value means the default.
 type Config struct {
@@ -103,30 +97,23 @@ const (
 	defaultMaxInFlight        = 1024
 	defaultMaxBodies          = 256 << 20
 	defaultMaxQueueTime       = 100 * time.Millisecond
-
-	minMaxBody = 64 << 10
-	minMaxData = 4300
-	minMaxAAD  = 8192
-	maxAAD     = 1<<16 - 1 // the largest length that the two bytes of E3 hold
-
-	maxQuota = 1_000_000 // requests, a second or at once
-
-	apiPath    = "/kms/xks/v1"
-	minURIPath = 10
-	maxURIPath = 128
-
-	// MaxPathPrefix is the longest path prefix in bytes (requirement U1).
-	MaxPathPrefix = maxURIPath - len(apiPath)
 )
 
-var uriPath = regexp.MustCompile(`^(/[a-zA-Z0-9/_-]+)?/kms/xks/v1$`)
+// Limits of Config.
+const (
+	MinBody  = 64 << 10        // bytes; the least MaxBody
+	MinData  = hsm.KMSDataSize // bytes; the least MaxData, of which hsm.MaxDataSize is the most
+	MinAAD   = hsm.KMSAADSize  // bytes; the least MaxAAD
+	MaxAAD   = 1<<16 - 1       // bytes; the most: the largest length that the two bytes of E3 hold
+	MaxQuota = 1_000_000       // requests; the most of each rate and burst of Quota
+)
 
 func (c Config) withDefaults() Config {
 	setDefault(&c.Budget, defaultBudget)
 	setDefault(&c.FirstRequestBudget, defaultFirstRequestBudget)
 	setDefault(&c.MaxBody, defaultMaxBody)
 	setDefault(&c.MaxData, defaultMaxData)
-	setDefault(&c.MaxAAD, maxAAD)
+	setDefault(&c.MaxAAD, MaxAAD)
 	setDefault(&c.MaxInFlight, defaultMaxInFlight)
 	setDefault(&c.MaxBodies, defaultMaxBodies)
 	setDefault(&c.MaxQueueTime, defaultMaxQueueTime)
@@ -159,21 +146,21 @@ func (c Config) Validate() error {
 	if c.Budget < 0 || c.FirstRequestBudget < 0 {
 		fail("a time budget is negative")
 	}
-	if c.MaxBody < minMaxBody {
+	if c.MaxBody < MinBody {
 		fail(
-			"the largest body, %d bytes, is below the %d that the API needs", c.MaxBody, minMaxBody,
+			"the largest body, %d bytes, is below the %d that the API needs", c.MaxBody, MinBody,
 		)
 	}
-	if c.MaxData < minMaxData || c.MaxData > hsm.MaxDataSize {
+	if c.MaxData < MinData || c.MaxData > hsm.MaxDataSize {
 		fail(
-			"the largest plaintext, %d bytes, is not between %d and %d", c.MaxData, minMaxData,
+			"the largest plaintext, %d bytes, is not between %d and %d", c.MaxData, MinData,
 			hsm.MaxDataSize,
 		)
 	}
-	if c.MaxAAD < minMaxAAD || c.MaxAAD > maxAAD {
+	if c.MaxAAD < MinAAD || c.MaxAAD > MaxAAD {
 		fail(
 			"the largest additional authenticated data, %d bytes, is not between %d and %d",
-			c.MaxAAD, minMaxAAD, maxAAD,
+			c.MaxAAD, MinAAD, MaxAAD,
 		)
 	}
 	if c.MaxInFlight < 0 || c.MaxBodies < int64(c.MaxBody) {
@@ -224,30 +211,30 @@ func (c KeyStoreConfig) validate() error {
 		fail("it reaches no keys: labels is empty")
 	}
 	for _, pattern := range c.Labels {
-		if _, err := path.Match(pattern, ""); err != nil {
+		if !IsLabelPattern(pattern) {
 			fail("label pattern %q is malformed: see the syntax of Go's path.Match", pattern)
 		}
 	}
-	if c.Label != "" && strings.Count(c.Label, KeyIDPlaceholder) != 1 {
+	if c.Label != "" && !IsLabelTemplate(c.Label) {
 		fail("label template %q does not hold %s once", c.Label, KeyIDPlaceholder)
 	}
 	for _, id := range c.Disabled {
-		if !validKeyID(id) {
+		if !IsKeyID(id) {
 			fail("disabled key %q is not an external key id", id)
 		}
 	}
 	for _, host := range c.Hosts {
-		if !isHostName(host) {
-			fail("host %q is not a host name: "+
-				"it is given without scheme, port and path, in ASCII", host)
+		err := CheckHost(host)
+		if err != nil {
+			fail("host %w", err)
 		}
 	}
 	if q := c.Quota; q.Rate < 0 || q.Burst < 0 || q.KeyRate < 0 || q.KeyBurst < 0 ||
 		q.MaxInFlight < 0 {
 		fail("a quota is negative")
 	}
-	if q := c.Quota; max(q.Rate, q.Burst, q.KeyRate, q.KeyBurst) > maxQuota {
-		fail("a quota is above %d", maxQuota)
+	if q := c.Quota; max(q.Rate, q.Burst, q.KeyRate, q.KeyBurst) > MaxQuota {
+		fail("a quota is above %d", MaxQuota)
 	}
 	if c.PolicyMode != "" {
 		if _, err := authz.ParseMode(string(c.PolicyMode)); err != nil {
@@ -260,32 +247,3 @@ func (c KeyStoreConfig) validate() error {
 	}
 	return errors.Join(errs...)
 }
-
-func isHostName(host string) bool {
-	isOther := func(r rune) bool { return r <= ' ' || r > '~' || r == ':' || r == '/' }
-	return host != "" && !strings.ContainsFunc(host, isOther)
-}
-
-// CheckPathPrefix returns an error if AWS would not accept the prefix as part of an XksProxyUriPath
-// (requirement U1), or if requests below it would be refused (U5).
-func CheckPathPrefix(prefix string) error {
-	full := prefix + apiPath
-	if len(full) < minURIPath || len(full) > maxURIPath || !uriPath.MatchString(full) {
-		return fmt.Errorf(
-			"path prefix %q makes the XksProxyUriPath %q, which is not %d to %d characters of "+
-				"the form %s",
-			prefix, full, minURIPath, maxURIPath, uriPath,
-		)
-	}
-	if strings.Contains(full, "//") {
-		return fmt.Errorf(
-			"path prefix %q has an empty segment: AWS would take it, but requests to such paths "+
-				"are refused (U5)",
-			prefix,
-		)
-	}
-	return nil
-}
-
-// URIPath returns the XksProxyUriPath of a path prefix.
-func URIPath(prefix string) string { return prefix + apiPath }

@@ -225,7 +225,7 @@ var goldens = map[string]func(*rig) reply{
 	"unsupported-aad": func(r *rig) reply {
 		return r.encrypt(
 			goodKey,
-			encryptFields(nil).with("additionalAuthenticatedData", b64(make([]byte, maxAAD+1))),
+			encryptFields(nil).with("additionalAuthenticatedData", b64(make([]byte, MaxAAD+1))),
 		)
 	},
 	"unsupported-body": func(r *rig) reply { return r.encrypt(goodKey, strings.Repeat(" ", defaultMaxBody+1)) },

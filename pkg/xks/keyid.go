@@ -1,12 +1,25 @@
 package xks
 
-// From a label back to the external key id, for operators who look at keys.
+// External key ids: their form, and from a label back to one, for operators who look at keys.
 
 import (
 	"path"
 	"slices"
 	"strings"
 )
+
+// MaxKeyID is the longest external key id, in bytes (requirement U3).
+const MaxKeyID = 128
+
+// IsKeyID reports whether a text has the form of an external key id: 1 to MaxKeyID letters, digits,
+// dashes, dots and underscores (requirement U3). "." and ".." have this form, but never
+// arrive: the router treats them as other paths.
+func IsKeyID(id string) bool {
+	return len(id) >= 1 && len(id) <= MaxKeyID && !strings.ContainsFunc(id, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') &&
+			c != '-' && c != '.' && c != '_'
+	})
+}
 
 // KeyID returns the external key id under which the key store reaches a label, and false if it does
 // not reach it. The caller excludes the group's test key.
@@ -18,7 +31,7 @@ func (c KeyStoreConfig) KeyID(label string) (string, bool) {
 		return "", false
 	}
 	id, ok := strings.CutSuffix(rest, after)
-	if !ok || !validKeyID(id) {
+	if !ok || !IsKeyID(id) {
 		return "", false
 	}
 	matches := func(pattern string) bool {

@@ -112,7 +112,7 @@ func withoutPort(host string) string {
 // label returns the CKA_LABEL of an external key id, and false if this key store does not reach it,
 // whatever the HSMs hold.
 func (s *keyStore) label(keyID string) (string, bool) {
-	if !validKeyID(keyID) {
+	if !IsKeyID(keyID) {
 		return "", false
 	}
 	label := s.before + keyID + s.after
@@ -138,28 +138,4 @@ func (s *keyStore) key(ctx context.Context, keyID string) (*catalogue.Key, error
 		return nil, errNoSuchKey
 	}
 	return s.load.resolver.Key(ctx, label)
-}
-
-const maxKeyID = 128
-
-// validKeyID reports whether id has the form of an external key id (requirement U3). "." and ".."
-// never arrive here: the router treats them as other paths.
-func validKeyID(id string) bool {
-	if len(id) == 0 || len(id) > maxKeyID {
-		return false
-	}
-	for i := range len(id) {
-		c := id[i]
-		switch {
-		case 'a' <= c && c <= 'z',
-			'A' <= c && c <= 'Z',
-			'0' <= c && c <= '9',
-			c == '-',
-			c == '.',
-			c == '_':
-		default:
-			return false
-		}
-	}
-	return true
 }

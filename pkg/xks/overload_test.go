@@ -72,7 +72,7 @@ func (s *smallHSM) Encrypt(
 func smallHSMs(sessions int, each time.Duration) change {
 	return func(c *Config, g *group.Config) {
 		c.Budget, c.FirstRequestBudget, c.MaxQueueTime, c.Log = 0, 0, 0, zap.NewNop()
-		g.Budget, g.AttemptTimeout, g.ParityRate = 0, 0, -1
+		g.Budget, g.AttemptTimeout, g.ParityRate = 0, 0, 0
 		for i := range g.Members {
 			g.Members[i].Token = newSmallHSM(g.Members[i].Token, sessions, each)
 		}

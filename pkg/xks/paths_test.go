@@ -26,7 +26,7 @@ func severalStores(c *Config, _ *group.Config) {
 func TestPaths(t *testing.T) {
 	r := newRig(t, severalStores)
 	const served, elsewhere = "", string(invalidURIPath)
-	longest := strings.Repeat("k", maxKeyID)
+	longest := strings.Repeat("k", MaxKeyID)
 	for _, c := range []struct{ path, want string }{
 		// U1, U2.
 		{"/kms/xks/v1/health", served},
@@ -120,7 +120,7 @@ func TestPaths(t *testing.T) {
 func TestKeyIDsAreSecretBeforeAuthentication(t *testing.T) {
 	r := newRig(t)
 	first := ""
-	for _, id := range []string{goodKey, "no-such-key", strings.Repeat("k", maxKeyID+1), "a:b", "disabled", testKey} {
+	for _, id := range []string{goodKey, "no-such-key", strings.Repeat("k", MaxKeyID+1), "a:b", "disabled", testKey} {
 		for _, operation := range []string{"metadata", "encrypt", "decrypt"} {
 			p := r.send(
 				keyURI(id, operation), metadataOnly("x"),

@@ -202,7 +202,7 @@ func TestQuotaSurvivesReload(t *testing.T) {
 }
 
 func TestQuotaValidate(t *testing.T) {
-	for _, q := range []Quota{{Rate: -1}, {Burst: -1}, {KeyRate: -1}, {KeyBurst: -1}, {MaxInFlight: -1}, {Rate: maxQuota + 1}, {KeyBurst: maxQuota + 1}} {
+	for _, q := range []Quota{{Rate: -1}, {Burst: -1}, {KeyRate: -1}, {KeyBurst: -1}, {MaxInFlight: -1}, {Rate: MaxQuota + 1}, {KeyBurst: MaxQuota + 1}} {
 		store := KeyStoreConfig{
 			Name: "s", Group: new(group.Group), Labels: []string{"*"},
 			Credentials: otherCredentials, Quota: q,

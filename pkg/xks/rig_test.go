@@ -71,7 +71,8 @@ func newRig(t testing.TB, changes ...change) *rig {
 	}
 	groupConfig := group.Config{
 		Name: "pair", TestKey: testKey, AttemptTimeout: 2 * time.Second, Budget: 20 * time.Second,
-		Members: []group.MemberConfig{{Name: "hsm-a", Token: r.a}, {Name: "hsm-b", Token: r.b}},
+		HedgePercent: 5,
+		Members:      []group.MemberConfig{{Name: "hsm-a", Token: r.a}, {Name: "hsm-b", Token: r.b}},
 	}
 	for _, c := range changes {
 		c(&r.config, &groupConfig)
@@ -107,7 +108,7 @@ func fillToken(token *hsmtest.Token) {
 	token.AddKey(goodKey, 1)
 	token.AddKey(goodKey, 2)
 	token.AddKey("disabled", 1)
-	token.AddKey(strings.Repeat("k", maxKeyID), 1)
+	token.AddKey(strings.Repeat("k", MaxKeyID), 1)
 	token.AddKey("ABCxyz019-._", 1)
 	for label, usage := range map[string]hsm.Usage{
 		"encrypt-only": hsm.CanEncrypt, "decrypt-only": hsm.CanDecrypt, "impotent": 0,

@@ -54,7 +54,11 @@ func (k *KeyStoreChoice) Load() (*config.Loaded, config.KeyStore, error) {
 
 // AccessKey reads the secret of the access key that is meant.
 func (k *KeyStoreChoice) AccessKey(
-	ctx context.Context, warnings io.Writer, l *config.Loaded, store config.KeyStore, writesFiles bool,
+	ctx context.Context,
+	warnings io.Writer,
+	l *config.Loaded,
+	store config.KeyStore,
+	writesFiles bool,
 ) (config.AccessKey, error) {
 	n, err := chooseAccessKey(store, k.AccessKeyID)
 	if err != nil {
@@ -114,7 +118,13 @@ func ChooseKeyStore(c *config.Config, name string) (config.KeyStore, error) {
 		names = append(names, k.Name)
 	}
 	if name == "" {
-		return config.KeyStore{}, UsageError(fmt.Errorf("which key store? --key-store takes %s", strings.Join(names, ", ")))
+		return config.KeyStore{}, UsageError(
+			fmt.Errorf("which key store? --key-store takes %s", strings.Join(names, ", ")),
+		)
 	}
-	return config.KeyStore{}, fmt.Errorf("there is no key store named %q; there are %s", name, strings.Join(names, ", "))
+	return config.KeyStore{}, fmt.Errorf(
+		"there is no key store named %q; there are %s",
+		name,
+		strings.Join(names, ", "),
+	)
 }

@@ -12,8 +12,8 @@ import (
 	"xks-proxy/pkg/hsm/worker"
 )
 
-// ReadChildOrder is the child's side of input: it reads the order as JSON. parent is the command that
-// gives such orders, for someone who starts the child by hand.
+// ReadChildOrder is the child's side of input: it reads the order as JSON. parent is the command
+// that gives such orders, for someone who starts the child by hand.
 func ReadChildOrder(c *cobra.Command, parent string, order any) error {
 	err := worker.ForbidDumps() // a PIN is in this process's memory
 	if err != nil {

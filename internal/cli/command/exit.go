@@ -6,9 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"encoding/json"
-	"io"
-
 	"github.com/spf13/cobra"
 )
 
@@ -55,13 +52,4 @@ func Failing(c *cobra.Command) {
 		}
 		return ExitError{Code: ExitFailed, Err: err}
 	}
-}
-
-func WriteJSON(out io.Writer, value any) error {
-	text, err := json.MarshalIndent(value, "", "  ")
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(out, "%s\n", text)
-	return err
 }

@@ -108,9 +108,9 @@ func (f *ConfigFlag) Find() (string, error) {
 func (f *ConfigFlag) named() bool { return f.File != "" || os.Getenv(schema.ConfigVariable) != "" }
 
 // FindSocket is the admin socket of the proxy that is meant, in this order: --socket,
-// XKS_ADMIN_SOCKET, admin.socket of the configuration. Nobody but a named configuration's own socket
-// is asked if one is named: an order must not reach another proxy. Where none is named and the
-// default one does not say it, it is the default socket.
+// XKS_ADMIN_SOCKET, admin.socket of the configuration. Nobody but a named configuration's own
+// socket is asked if one is named: an order must not reach another proxy. Where none is named and
+// the default one does not say it, it is the default socket.
 func (f *ProxyFlags) FindSocket() (string, error) {
 	if f.Socket != "" {
 		return f.Socket, nil

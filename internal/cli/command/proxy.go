@@ -1,6 +1,7 @@
 package command
 
-// The flags of every command that talks to a running proxy: which one is meant, and in which form the answer is printed.
+// The flags of every command that talks to a running proxy: which one is meant, and in which form
+// the answer is printed.
 
 import (
 	"io"

@@ -278,8 +278,12 @@ func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 // printTokens is the answer to a command line that chooses no token.
 func printTokens(p *text.Page, tokens []pkcs11.ProbeReport) {
 	if len(tokens) == 0 {
-		p.Paragraph("", "", "The module shows no token: is the HSM reachable, and does the module read "+
-			"the right configuration?")
+		p.Paragraph(
+			"",
+			"",
+			"The module shows no token: is the HSM reachable, and does the module read "+
+				"the right configuration?",
+		)
 		return
 	}
 	t := text.NewTable("<SLOT", "LABEL", "SERIAL", "MANUFACTURER", "MODEL", "INITIALIZED", "LOGIN",

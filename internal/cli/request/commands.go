@@ -49,11 +49,16 @@ func newRequestEncrypt(o *requestOptions) *cobra.Command {
 	addKeyFlag(c, &key)
 	plaintext.register(c, "plaintext", "plaintext")
 	aad.register(c, "aad", "additional authenticated data")
-	c.Flags().BoolVar(&cdiv, "cdiv", false, "ask for a ciphertext data integrity value and verify it")
+	c.Flags().
+		BoolVar(&cdiv, "cdiv", false, "ask for a ciphertext data integrity value and verify it")
 	return c
 }
 
-func (o *requestOptions) encrypt(client *xksclient.Client, key string, request xksclient.EncryptRequest) asked {
+func (o *requestOptions) encrypt(
+	client *xksclient.Client,
+	key string,
+	request xksclient.EncryptRequest,
+) asked {
 	var answer xksclient.EncryptAnswer
 	return asked{
 		title: "encrypt with " + key,
@@ -88,7 +93,11 @@ func newRequestDecrypt(o *requestOptions) *cobra.Command {
 				return err
 			}
 			if aad.file == "-" && file == "-" {
-				return command.UsageError(errors.New("--aad-file and --ciphertext-file cannot both be read from standard input"))
+				return command.UsageError(
+					errors.New(
+						"--aad-file and --ciphertext-file cannot both be read from standard input",
+					),
+				)
 			}
 			sealed, err := readCiphertext(c.InOrStdin(), file)
 			if err != nil {
@@ -98,12 +107,18 @@ func newRequestDecrypt(o *requestOptions) *cobra.Command {
 		},
 	}
 	addKeyFlag(c, &key)
-	c.Flags().StringVar(&file, "ciphertext-file", "-", "`file` with the JSON of an encrypt; - is standard input")
+	c.Flags().
+		StringVar(&file, "ciphertext-file", "-", "`file` with the JSON of an encrypt; - is standard input")
 	aad.register(c, "aad", "additional authenticated data")
 	return c
 }
 
-func (o *requestOptions) decrypt(client *xksclient.Client, key string, sealed xksclient.EncryptAnswer, aad []byte) asked {
+func (o *requestOptions) decrypt(
+	client *xksclient.Client,
+	key string,
+	sealed xksclient.EncryptAnswer,
+	aad []byte,
+) asked {
 	var answer xksclient.DecryptAnswer
 	return asked{
 		title: "decrypt with " + key,
@@ -133,11 +148,17 @@ func newRequestMetadata(o *requestOptions) *cobra.Command {
 				title: "metadata of " + key,
 				send: func(ctx context.Context) (*xksclient.Reply, error) {
 					answer = xksclient.MetadataAnswer{}
-					request := xksclient.MetadataRequest{Metadata: o.metadataFor("CreateKey", client.To.Region)}
+					request := xksclient.MetadataRequest{
+						Metadata: o.metadataFor("CreateKey", client.To.Region),
+					}
 					return client.Call(ctx, xksclient.KeyURI(key, "metadata"), request, &answer)
 				},
 				rows: func(error) []text.Row {
-					return []text.Row{{"key spec", answer.Spec}, {"key usage", cmp.Or(strings.Join(answer.Usage, ", "), "none")}, {"key status", answer.Status}}
+					return []text.Row{
+						{"key spec", answer.Spec},
+						{"key usage", cmp.Or(strings.Join(answer.Usage, ", "), "none")},
+						{"key status", answer.Status},
+					}
 				},
 			})
 		},
@@ -162,7 +183,9 @@ func newRequestHealth(o *requestOptions) *cobra.Command {
 				title: "health",
 				send: func(ctx context.Context) (*xksclient.Reply, error) {
 					answer = xksclient.HealthAnswer{}
-					request := xksclient.MetadataRequest{Metadata: o.metadataFor("KmsHealthCheck", client.To.Region)}
+					request := xksclient.MetadataRequest{
+						Metadata: o.metadataFor("KmsHealthCheck", client.To.Region),
+					}
 					return client.Call(ctx, xksclient.UriHealth, request, &answer)
 				},
 				rows: func(error) []text.Row { return healthRows(answer) },
@@ -172,7 +195,8 @@ func newRequestHealth(o *requestOptions) *cobra.Command {
 }
 
 func addKeyFlag(c *cobra.Command, key *string) {
-	c.Flags().StringVar(key, "key", "", "external key `ID` (default: the first key of the connection file)")
+	c.Flags().
+		StringVar(key, "key", "", "external key `ID` (default: the first key of the connection file)")
 }
 
 // client makes the client that the flags ask for, and gives the keys of the
@@ -203,7 +227,11 @@ func (o *requestOptions) prepare(c *cobra.Command, key string) (*xksclient.Clien
 		key = keys[0]
 	}
 	if key == "" {
-		return nil, "", command.UsageError(errors.New("which key? Give --key with an external key id (xks-proxy keys list --attributes prints them)"))
+		return nil, "", command.UsageError(
+			errors.New(
+				"which key? Give --key with an external key id (xks-proxy keys list --attributes prints them)",
+			),
+		)
 	}
 	return client, key, nil
 }

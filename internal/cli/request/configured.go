@@ -74,8 +74,8 @@ func concreteName(leaf *x509.Certificate) string {
 	return leaf.Subject.CommonName
 }
 
-// localEndpoint is the first port that serves anybody on this machine: its URL under a name that the
-// certificate has, and the address where it listens.
+// localEndpoint is the first port that serves anybody on this machine: its URL under a name that
+// the certificate has, and the address where it listens.
 func localEndpoint(c *config.Config, name string) (string, string, error) {
 	for _, place := range c.ListenerPlaces() {
 		host, port, err := net.SplitHostPort(place.Listen)

@@ -21,7 +21,10 @@ import (
 
 // configured is the connection to a key store of the configuration: at the local listener, unless
 // --endpoint names another way to it.
-func (f *connectionFlags) configured(ctx context.Context, warnings io.Writer) (xksclient.Connection, error) {
+func (f *connectionFlags) configured(
+	ctx context.Context,
+	warnings io.Writer,
+) (xksclient.Connection, error) {
 	l, store, err := f.choice.Load()
 	if err != nil {
 		return xksclient.Connection{}, err
@@ -63,20 +66,48 @@ type connectionFlags struct {
 }
 
 func (f *connectionFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&f.file, "connection", "", "JSON `FILE` with endpoint and access key, as the demo writes it")
+	flags.StringVar(
+		&f.file,
+		"connection",
+		"",
+		"JSON `FILE` with endpoint and access key, as the demo writes it",
+	)
 	flags.StringVar(&f.choice.File, "config", "", "configuration `FILE` of the proxy")
-	flags.StringVar(&f.choice.Store, "key-store", "", "`NAME` of a key store in the configuration (needed if there are several)")
+	flags.StringVar(
+		&f.choice.Store,
+		"key-store",
+		"",
+		"`NAME` of a key store in the configuration (needed if there are several)",
+	)
 	flags.StringVar(&f.endpoint, "endpoint", "", "`URL` of the proxy: https://name[:port]")
-	flags.StringVar(&f.path, "path", "", "`path` of the key store, with or without /kms/xks/v1 at its end")
-	flags.StringVar(&f.region, "region", "", "AWS `region` to sign for (default: the key store's, or "+xksclient.DefaultRegion+")")
+	flags.StringVar(
+		&f.path,
+		"path",
+		"",
+		"`path` of the key store, with or without /kms/xks/v1 at its end",
+	)
+	flags.StringVar(
+		&f.region,
+		"region",
+		"",
+		"AWS `region` to sign for (default: the key store's, or "+xksclient.DefaultRegion+")",
+	)
 	flags.StringVar(&f.accessKeyID, "access-key-id", "", "access key `id` to sign with")
 	flags.StringVar(&f.secretFile, "secret-file", "", "`file` with the secret access key")
-	flags.StringVar(&f.ca, "ca", "", "PEM `file` with the server's CA (default: those this machine trusts)")
+	flags.StringVar(
+		&f.ca,
+		"ca",
+		"",
+		"PEM `file` with the server's CA (default: those this machine trusts)",
+	)
 }
 
 // connection puts file and flags together. It also returns the keys that a connection file
 // names, of which the first is the default.
-func (f *connectionFlags) connection(ctx context.Context, warnings io.Writer) (xksclient.Connection, []string, error) {
+func (f *connectionFlags) connection(
+	ctx context.Context,
+	warnings io.Writer,
+) (xksclient.Connection, []string, error) {
 	c, keys, err := f.base(ctx, warnings)
 	if err != nil {
 		return xksclient.Connection{}, nil, err
@@ -94,7 +125,9 @@ func (f *connectionFlags) connection(ctx context.Context, warnings io.Writer) (x
 	if f.secretFile != "" {
 		c.SecretAccessKey, err = secret.Ref{File: f.secretFile}.Read(ctx, "")
 		if err != nil {
-			return xksclient.Connection{}, nil, command.UsageError(fmt.Errorf("--secret-file: %w", err))
+			return xksclient.Connection{}, nil, command.UsageError(
+				fmt.Errorf("--secret-file: %w", err),
+			)
 		}
 	}
 	c.Endpoint, err = xksclient.CheckEndpoint(c.Endpoint)
@@ -103,23 +136,37 @@ func (f *connectionFlags) connection(ctx context.Context, warnings io.Writer) (x
 	}
 	c.URIPath = xksclient.CompletePath(c.URIPath)
 	if c.AccessKeyID == "" || c.SecretAccessKey.Reveal() == "" {
-		return xksclient.Connection{}, nil, command.UsageError(errors.New("nothing to sign with: give --access-key-id and --secret-file, or --connection"))
+		return xksclient.Connection{}, nil, command.UsageError(
+			errors.New(
+				"nothing to sign with: give --access-key-id and --secret-file, or --connection",
+			),
+		)
 	}
-	err = sigv4.Credential{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey.Reveal()}.Validate()
+	err = sigv4.Credential{
+		AccessKeyID:     c.AccessKeyID,
+		SecretAccessKey: c.SecretAccessKey.Reveal(),
+	}.Validate()
 	if err != nil {
-		return xksclient.Connection{}, nil, command.UsageError(fmt.Errorf("the credential to sign with (--access-key-id, --secret-file): %w", err))
+		return xksclient.Connection{}, nil, command.UsageError(
+			fmt.Errorf("the credential to sign with (--access-key-id, --secret-file): %w", err),
+		)
 	}
 	return c, keys, nil
 }
 
 // base is what the flags are added to: a connection file, a key store of the configuration, or
-// nothing. What nobody named is only used if no flag says something else: a mixture of both would be
-// a puzzle.
-func (f *connectionFlags) base(ctx context.Context, warnings io.Writer) (xksclient.Connection, []string, error) {
+// nothing. What nobody named is only used if no flag says something else: a mixture of both would
+// be a puzzle.
+func (f *connectionFlags) base(
+	ctx context.Context,
+	warnings io.Writer,
+) (xksclient.Connection, []string, error) {
 	f.choice.AccessKeyID = f.accessKeyID
 	switch chosen := f.choice.File != "" || f.choice.Store != ""; {
 	case chosen && f.file != "":
-		return xksclient.Connection{}, nil, command.UsageError(errors.New("--connection and --config both say where the proxy is: give one"))
+		return xksclient.Connection{}, nil, command.UsageError(
+			errors.New("--connection and --config both say where the proxy is: give one"),
+		)
 	case chosen:
 		c, err := f.configured(ctx, warnings)
 		return c, nil, err
@@ -135,9 +182,11 @@ func (f *connectionFlags) base(ctx context.Context, warnings io.Writer) (xksclie
 	}
 	_, err = f.choice.Find()
 	if errors.Is(err, os.ErrNotExist) {
-		return xksclient.Connection{}, nil, command.UsageError(fmt.Errorf("no proxy to ask: there is no %s here, and no %s; "+
-			"give --config FILE and --key-store NAME, or --connection FILE, or --endpoint, --path, --access-key-id and --secret-file",
-			path, command.DefaultConfigFile))
+		return xksclient.Connection{}, nil, command.UsageError(
+			fmt.Errorf("no proxy to ask: there is no %s here, and no %s; "+
+				"give --config FILE and --key-store NAME, or --connection FILE, or --endpoint, --path, --access-key-id and --secret-file",
+				path, command.DefaultConfigFile),
+		)
 	}
 	c, err := f.configured(ctx, warnings)
 	return c, nil, err

@@ -38,7 +38,14 @@ func (f *inputFlags) register(c *cobra.Command, name, what string) {
 func (f *inputFlags) required(stdin io.Reader) ([]byte, error) {
 	value, err := f.optional(stdin)
 	if err == nil && value == nil {
-		return nil, command.UsageError(fmt.Errorf("nothing to encrypt: give --%s TEXT, --%s-file FILE or --%s-base64 BASE64", f.name, f.name, f.name))
+		return nil, command.UsageError(
+			fmt.Errorf(
+				"nothing to encrypt: give --%s TEXT, --%s-file FILE or --%s-base64 BASE64",
+				f.name,
+				f.name,
+				f.name,
+			),
+		)
 	}
 	return value, err
 }
@@ -58,7 +65,9 @@ func (f *inputFlags) optional(stdin io.Reader) ([]byte, error) {
 	case given(f.name + "-base64"):
 		value, err := base64.StdEncoding.DecodeString(f.encoded)
 		if err != nil {
-			return nil, command.UsageError(fmt.Errorf("--%s-base64 is not standard Base64 with padding", f.name))
+			return nil, command.UsageError(
+				fmt.Errorf("--%s-base64 is not standard Base64 with padding", f.name),
+			)
 		}
 		return xksclient.NotNil(value), nil
 	}
@@ -89,11 +98,17 @@ func readInput(stdin io.Reader, file string) ([]byte, error) {
 // readCiphertext reads the JSON that an encrypt answered.
 func readCiphertext(stdin io.Reader, file string) (xksclient.EncryptAnswer, error) {
 	if terminal, ok := stdin.(*os.File); ok && file == "-" && isTerminal(terminal) {
-		return xksclient.EncryptAnswer{}, command.UsageError(errors.New("nothing to decrypt: pipe the output of `request encrypt --json` in, or give --ciphertext-file"))
+		return xksclient.EncryptAnswer{}, command.UsageError(
+			errors.New(
+				"nothing to decrypt: pipe the output of `request encrypt --json` in, or give --ciphertext-file",
+			),
+		)
 	}
 	data, err := readInput(stdin, file)
 	if err != nil {
-		return xksclient.EncryptAnswer{}, command.UsageError(fmt.Errorf("--ciphertext-file: %w", err))
+		return xksclient.EncryptAnswer{}, command.UsageError(
+			fmt.Errorf("--ciphertext-file: %w", err),
+		)
 	}
 	var sealed xksclient.EncryptAnswer
 	var refused struct {
@@ -105,7 +120,11 @@ func readCiphertext(stdin io.Reader, file string) (xksclient.EncryptAnswer, erro
 		return xksclient.EncryptAnswer{}, command.UsageError(fmt.Errorf(
 			"nothing to decrypt: the encrypt before was answered with %s", refused.ErrorName))
 	case err != nil || sealed.IV == nil || sealed.Tag == nil:
-		return xksclient.EncryptAnswer{}, command.UsageError(errors.New("what was given to decrypt is not the JSON that `request encrypt --json` prints"))
+		return xksclient.EncryptAnswer{}, command.UsageError(
+			errors.New(
+				"what was given to decrypt is not the JSON that `request encrypt --json` prints",
+			),
+		)
 	}
 	return sealed, nil
 }

@@ -27,7 +27,16 @@ func printReply(w io.Writer, to xksclient.Connection, a asked, reply *xksclient.
 		return // the error says it all
 	}
 	rows := []text.Row{
-		{"status", fmt.Sprintf("%d %s over %s, %s", reply.Status, http.StatusText(reply.Status), reply.Protocol, reply.TLS)},
+		{
+			"status",
+			fmt.Sprintf(
+				"%d %s over %s, %s",
+				reply.Status,
+				http.StatusText(reply.Status),
+				reply.Protocol,
+				reply.TLS,
+			),
+		},
 		{"time", timeTaken(reply)},
 	}
 	var refused *xksclient.Error

@@ -30,7 +30,11 @@ type latencies struct {
 func newLatencies() *latencies { return &latencies{errors: map[string]int{}} }
 
 // repeat sends n more, one after the other, and ends early when ctx does.
-func (l *latencies) repeat(ctx context.Context, n int, send func(context.Context) (*xksclient.Reply, error)) {
+func (l *latencies) repeat(
+	ctx context.Context,
+	n int,
+	send func(context.Context) (*xksclient.Reply, error),
+) {
 	for range n {
 		if ctx.Err() != nil {
 			return
@@ -107,12 +111,35 @@ func Quantile(sorted []time.Duration, q float64) time.Duration {
 
 func (l *latencies) print(w io.Writer) {
 	s := l.summary()
-	rows := []text.Row{{"succeeded", fmt.Sprintf("%d of %d, connections made: %d", s.Succeeded, s.Requests, s.Connections)}}
+	rows := []text.Row{
+		{
+			"succeeded",
+			fmt.Sprintf("%d of %d, connections made: %d", s.Succeeded, s.Requests, s.Connections),
+		},
+	}
 	if s.Succeeded > 0 {
-		rows = append(rows, text.Row{"latency", fmt.Sprintf("min %.1f ms, median %.1f ms, p99 %.1f ms, max %.1f ms", s.Min, s.Median, s.P99, s.Max)})
+		rows = append(
+			rows,
+			text.Row{
+				"latency",
+				fmt.Sprintf(
+					"min %.1f ms, median %.1f ms, p99 %.1f ms, max %.1f ms",
+					s.Min,
+					s.Median,
+					s.P99,
+					s.Max,
+				),
+			},
+		)
 	}
 	if s.Over250ms > 0 {
-		rows = append(rows, text.Row{"too late", fmt.Sprintf("%d took over 250 ms, after which AWS KMS gives up", s.Over250ms)})
+		rows = append(
+			rows,
+			text.Row{
+				"too late",
+				fmt.Sprintf("%d took over 250 ms, after which AWS KMS gives up", s.Over250ms),
+			},
+		)
 	}
 	var failed []string
 	for _, name := range slices.Sorted(maps.Keys(s.Errors)) {

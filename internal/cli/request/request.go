@@ -67,17 +67,52 @@ func NewRequestCommand() *cobra.Command {
 	_ = c.MarkPersistentFlagFilename("config", "yaml", "yml") // the flag exists
 	command.CompleteFlag(c, "key-store", o.to.choice.Complete(command.ConfiguredKeyStores))
 	flags.BoolVar(&o.http1, "http1", false, "speak HTTP/1.1 only, not HTTP/2")
-	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "give up after this time; AWS KMS does after 250ms")
+	flags.DurationVar(
+		&o.timeout,
+		"timeout",
+		5*time.Second,
+		"give up after this time; AWS KMS does after 250ms",
+	)
 	flags.IntVar(&o.repeat, "repeat", 1, "send it `N` times in turn and print how long they took")
-	flags.BoolVar(&o.json, "json", false, "print the reply as it came; with --repeat, latencies in JSON")
-	flags.StringVar(&o.metadata.PrincipalARN, "principal", "", "awsPrincipalArn: `ARN` of the caller (default: one made up)")
-	flags.StringVar(&o.metadata.KeyARN, "kms-key-arn", "", "kmsKeyArn: `ARN` of the KMS key (default: one made up)")
-	flags.StringVar(&o.metadata.Operation, "kms-operation", "", "kmsOperation: `name` (default: the usual one)")
-	flags.StringVar(&o.metadata.RequestID, "request-id", "", "kmsRequestId: `id` to find the request in the log (default: random)")
+	flags.BoolVar(
+		&o.json,
+		"json",
+		false,
+		"print the reply as it came; with --repeat, latencies in JSON",
+	)
+	flags.StringVar(
+		&o.metadata.PrincipalARN,
+		"principal",
+		"",
+		"awsPrincipalArn: `ARN` of the caller (default: one made up)",
+	)
+	flags.StringVar(
+		&o.metadata.KeyARN,
+		"kms-key-arn",
+		"",
+		"kmsKeyArn: `ARN` of the KMS key (default: one made up)",
+	)
+	flags.StringVar(
+		&o.metadata.Operation,
+		"kms-operation",
+		"",
+		"kmsOperation: `name` (default: the usual one)",
+	)
+	flags.StringVar(
+		&o.metadata.RequestID,
+		"request-id",
+		"",
+		"kmsRequestId: `id` to find the request in the log (default: random)",
+	)
 	flags.StringVar(&o.metadata.ViaService, "via-service", "", "kmsViaService: `name`, such as ebs")
 	flags.StringVar(&o.metadata.SourceVPC, "source-vpc", "", "awsSourceVpc: `id`")
 	flags.StringVar(&o.metadata.SourceVPCE, "source-vpce", "", "awsSourceVpce: `id`")
-	c.AddCommand(newRequestEncrypt(o), newRequestDecrypt(o), newRequestMetadata(o), newRequestHealth(o))
+	c.AddCommand(
+		newRequestEncrypt(o),
+		newRequestDecrypt(o),
+		newRequestMetadata(o),
+		newRequestHealth(o),
+	)
 	return c
 }
 
@@ -87,7 +122,9 @@ func (o *requestOptions) check() error {
 		return command.UsageError(fmt.Errorf("--repeat %d: send it at least once", o.repeat))
 	}
 	if o.timeout <= 0 {
-		return command.UsageError(fmt.Errorf("--timeout %s: it must be longer than that", o.timeout))
+		return command.UsageError(
+			fmt.Errorf("--timeout %s: it must be longer than that", o.timeout),
+		)
 	}
 	return nil
 }

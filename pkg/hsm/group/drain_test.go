@@ -76,7 +76,7 @@ func TestDrain(t *testing.T) {
 func TestDrainWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
-		g := start(t, tokens, inOrder, func(c *group.Config) { c.HedgePercent = -1 })
+		g := start(t, tokens, inOrder, func(c *group.Config) { c.HedgePercent = 0 })
 		tokens[0].SetHook(onRequests(slow(50 * ms)))
 		for _, patience := range []time.Duration{20 * ms, time.Second} {
 			var request1 sync.WaitGroup
@@ -107,7 +107,7 @@ func TestDrainWaits(t *testing.T) {
 func TestDrainedMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
-		g := start(t, tokens, inOrder, func(c *group.Config) { c.HedgePercent = -1 })
+		g := start(t, tokens, inOrder, func(c *group.Config) { c.HedgePercent = 0 })
 		tokens[0].SetHook(
 			onRequests(func(ctx context.Context, op hsmtest.Op, key hsm.KeyRef) error {
 				err := slow(50*ms)(ctx, op, key)

@@ -72,7 +72,7 @@ func logTo(logs **observer.ObservedLogs) option {
 }
 
 func configOf(tokens []*hsmtest.Token, options ...option) group.Config {
-	c := group.Config{Name: "pair", TestKey: testKey, ParityRate: -1}
+	c := group.Config{Name: "pair", TestKey: testKey, HedgePercent: 5}
 	for _, token := range tokens {
 		c.Members = append(c.Members, group.MemberConfig{Name: token.Info().Label, Token: token})
 	}

@@ -29,7 +29,7 @@ import (
 // (requirement H1).
 const MaxMembers = 10
 
-// Config describes a group. Zero values mean the defaults named here.
+// Config describes a group. Zero values mean the defaults named here, where there is one.
 type Config struct {
 	Name    string
 	Members []MemberConfig
@@ -53,7 +53,7 @@ type Config struct {
 	// goes to a second HSM as well. Default 10 ms.
 	HedgeAfter time.Duration
 	// HedgePercent is the percentage of requests that may be hedged, so that a group that is slow
-	// as a whole does not get twice the load. 0 means 5, negative means none.
+	// as a whole does not get twice the load. 0: none.
 	HedgePercent int
 
 	// KeyVersion is the rule for reading versions from CKA_ID. Default VersionID4.
@@ -61,8 +61,7 @@ type Config struct {
 	// LostKey is the policy for a key version that was on every HSM and is missing on one. Default
 	// LostKeyEncrypt.
 	LostKey catalogue.LostKey
-	// ParityRate is how many key versions a second are compared between the HSMs. 0 means 5,
-	// negative means none.
+	// ParityRate is how many key versions a second are compared between the HSMs. 0: none.
 	ParityRate int
 
 	// StateDirectory holds the last catalogue of each HSM; "" keeps it in memory only.
@@ -92,11 +91,12 @@ const (
 	defaultAttemptTimeout    = 60 * time.Millisecond
 	defaultBudget            = 200 * time.Millisecond
 	defaultHedgeAfter        = 10 * time.Millisecond
-	defaultHedgePercent      = 5
-	defaultParityRate        = 5
+)
 
-	maxProbeInterval = 30 * time.Second
-	maxProbeTimeout  = 20 * time.Second
+// Limits of Config.
+const (
+	MaxProbeInterval = 30 * time.Second // requirement H2
+	MaxProbeTimeout  = 20 * time.Second
 )
 
 func (c Config) withDefaults() Config {
@@ -106,8 +106,6 @@ func (c Config) withDefaults() Config {
 	c.AttemptTimeout = cmp.Or(c.AttemptTimeout, defaultAttemptTimeout)
 	c.Budget = cmp.Or(c.Budget, defaultBudget)
 	c.HedgeAfter = cmp.Or(c.HedgeAfter, defaultHedgeAfter)
-	c.HedgePercent = cmp.Or(c.HedgePercent, defaultHedgePercent)
-	c.ParityRate = cmp.Or(c.ParityRate, defaultParityRate)
 	c.KeyVersion = cmp.Or(c.KeyVersion, hsm.VersionID4)
 	c.LostKey = cmp.Or(c.LostKey, catalogue.LostKeyEncrypt)
 	if c.Log == nil {
@@ -139,20 +137,20 @@ func (c Config) Validate() error {
 	if c.TestKey == "" {
 		fail("group %q names no test key", c.Name)
 	}
-	if c.ProbeInterval < 0 || c.ProbeInterval > maxProbeInterval {
+	if c.ProbeInterval < 0 || c.ProbeInterval > MaxProbeInterval {
 		fail(
 			"group %q: the probe interval %v is not between 0 and %v",
 			c.Name,
 			c.ProbeInterval,
-			maxProbeInterval,
+			MaxProbeInterval,
 		)
 	}
-	if c.ProbeTimeout < 0 || c.ProbeTimeout > maxProbeTimeout {
+	if c.ProbeTimeout < 0 || c.ProbeTimeout > MaxProbeTimeout {
 		fail(
 			"group %q: the probe timeout %v is not between 0 and %v",
 			c.Name,
 			c.ProbeTimeout,
-			maxProbeTimeout,
+			MaxProbeTimeout,
 		)
 	}
 	if c.CatalogueInterval < 0 || c.AttemptTimeout < 0 || c.Budget < 0 || c.HedgeAfter < 0 {
@@ -167,7 +165,7 @@ func (c Config) Validate() error {
 			full.Budget,
 		)
 	}
-	if c.HedgePercent > 100 {
+	if c.HedgePercent < 0 || c.HedgePercent > 100 {
 		fail("group %q: %d %% of the requests cannot be hedged", c.Name, c.HedgePercent)
 	}
 	if c.KeyVersion != "" && !slices.Contains(hsm.VersionRules(), c.KeyVersion) {

@@ -299,7 +299,7 @@ func TestHedgeBudget(t *testing.T) {
 func TestNoHedging(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
-		g := start(t, tokens, inOrder, func(c *group.Config) { c.HedgePercent = -1 })
+		g := start(t, tokens, inOrder, func(c *group.Config) { c.HedgePercent = 0 })
 		tokens[0].SetHook(onRequests(slow(59 * ms)))
 		served(t, g, "a")
 		tokens[0].SetHook(onRequests(hang))

@@ -105,7 +105,7 @@ func TestSuspicion(t *testing.T) {
 					inOrder,
 					attemptTimer(w),
 					logTo(&logs),
-					func(c *group.Config) { c.HedgePercent = -1 },
+					func(c *group.Config) { c.HedgePercent = 0 },
 				)
 				tokens[0].SetHook(test.hook)
 				began := time.Now()

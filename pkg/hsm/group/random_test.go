@@ -152,7 +152,7 @@ func randomFaults(t *testing.T, seed uint64, hsms int, any bool) {
 		options = append(options, inOrder)
 	}
 	if seed%3 == 0 {
-		options = append(options, func(c *group.Config) { c.HedgePercent = -1 })
+		options = append(options, func(c *group.Config) { c.HedgePercent = 0 })
 	}
 	g := start(t, tokens, options...)
 

@@ -22,10 +22,11 @@ import (
 const (
 	DefaultSessions = 8
 	MaxSessions     = 1024
-	maxLabel        = 32 // bytes, CK_TOKEN_INFO (PKCS#11 2.40 section 3.2)
-	maxSerial       = 16
-	maxManufacturer = 32
-	maxModel        = 16
+	// Texts of CK_TOKEN_INFO, bytes (PKCS#11 2.40 section 3.2).
+	MaxLabel        = 32
+	MaxSerial       = 16
+	MaxManufacturer = 32
+	MaxModel        = 16
 )
 
 const redacted = "[redacted]"
@@ -94,17 +95,17 @@ func (c Config) Validate() error {
 	if c.wanted() == "" {
 		bad("no token is chosen: give its label, serial number, slot, or manufacturer and model")
 	}
-	if len(c.Token) > maxLabel {
-		bad("token %q: a token label has at most %d bytes", c.Token, maxLabel)
+	if len(c.Token) > MaxLabel {
+		bad("token %q: a token label has at most %d bytes", c.Token, MaxLabel)
 	}
-	if len(c.Serial) > maxSerial {
-		bad("serial %q: a serial number has at most %d characters", c.Serial, maxSerial)
+	if len(c.Serial) > MaxSerial {
+		bad("serial %q: a serial number has at most %d characters", c.Serial, MaxSerial)
 	}
-	if len(c.Manufacturer) > maxManufacturer {
-		bad("manufacturer %q: a token's has at most %d bytes", c.Manufacturer, maxManufacturer)
+	if len(c.Manufacturer) > MaxManufacturer {
+		bad("manufacturer %q: a token's has at most %d bytes", c.Manufacturer, MaxManufacturer)
 	}
-	if len(c.Model) > maxModel {
-		bad("model %q: a token's has at most %d bytes", c.Model, maxModel)
+	if len(c.Model) > MaxModel {
+		bad("model %q: a token's has at most %d bytes", c.Model, MaxModel)
 	}
 	err := c.UserType.check()
 	if err != nil {

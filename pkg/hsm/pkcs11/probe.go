@@ -23,13 +23,6 @@ type ProbeOptions struct {
 	Skip []string
 }
 
-// What AWS KMS sends at most, bytes, the proxy's framing included: for a limit that could not be
-// found out.
-const (
-	kmsMaxAAD  = 8192 + hsm.MaxAADSize - (1<<16 - 1)
-	kmsMaxData = 4300
-)
-
 // prober is one probe. It is one goroutine's.
 type prober struct {
 	t       *Token
@@ -127,10 +120,10 @@ func Probe(
 	}
 	p := &prober{slot: slot, profile: generic, report: report}
 	if slices.Contains(o.Skip, "max-aad") {
-		p.profile.MaxAAD = kmsMaxAAD
+		p.profile.MaxAAD = hsm.KMSAADSize + hsm.AADFraming
 	}
 	if slices.Contains(o.Skip, "max-data") {
-		p.profile.MaxData = kmsMaxData
+		p.profile.MaxData = hsm.KMSDataSize
 	}
 	p.t = newToken(m, c, generic, slot)
 	p.describe(present)

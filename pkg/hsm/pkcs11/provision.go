@@ -34,8 +34,8 @@ func InitToken(modulePath, label, soPIN, pin string) error {
 		return err
 	}
 	defer m.release(true)
-	if label == "" || len(label) > maxLabel {
-		return &hsm.Error{Op: "make token", Kind: hsm.ErrTokenNotFound, Detail: fmt.Sprintf("label %q: a token label has 1 to %d bytes", label, maxLabel)}
+	if label == "" || len(label) > MaxLabel {
+		return &hsm.Error{Op: "make token", Kind: hsm.ErrTokenNotFound, Detail: fmt.Sprintf("label %q: a token label has 1 to %d bytes", label, MaxLabel)}
 	}
 	slot, err := freeSlot(m, label)
 	if err != nil {

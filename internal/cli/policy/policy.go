@@ -1,4 +1,4 @@
-package cli
+package policy
 
 // The policy command: check policies, and try them on cases or on requests out of
 // the log, without serving anything.
@@ -22,7 +22,8 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-func newPolicyCommand() *cobra.Command {
+// NewPolicyCommand is the policy command with its two, check and test.
+func NewPolicyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "policy",
 		Short: "Check policies, and try them on requests",
@@ -57,7 +58,10 @@ Exit code 0: good, perhaps with warnings. 1: they are not. 2: wrong usage.`,
 				return err
 			}
 			if asJSON {
-				return command.WriteJSON(c.OutOrStdout(), map[string]int{"policies": policies.Len()})
+				return command.WriteJSON(
+					c.OutOrStdout(),
+					map[string]int{"policies": policies.Len()},
+				)
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "ok: %d in the set\n", policies.Len())
 			return err
@@ -72,7 +76,9 @@ Exit code 0: good, perhaps with warnings. 1: they are not. 2: wrong usage.`,
 // policyPaths wants at least one argument.
 func policyPaths(c *cobra.Command, args []string) error {
 	if len(args) == 0 || slices.Contains(args, "") {
-		return command.UsageError(fmt.Errorf("which policies? Name files or directories: %s", c.UseLine()))
+		return command.UsageError(
+			fmt.Errorf("which policies? Name files or directories: %s", c.UseLine()),
+		)
 	}
 	return nil
 }
@@ -97,7 +103,7 @@ func checkAgainst(c *cobra.Command, path string, policies *authz.Policies) error
 	if err != nil {
 		return err
 	}
-	printWarnings(c, r.Warnings)
+	command.PrintWarnings(c, r.Warnings)
 	return nil
 }
 
@@ -135,9 +141,11 @@ Exit code 0: every expectation is met. 1: one is not, or policies or cases canno
 	}
 	test.ConfigFlag.Register(c)
 	c.Flags().BoolVar(&test.json, "json", false, "print JSON")
-	c.Flags().StringVar(&test.keyStore, "key-store", "", "`NAME` of the key store (needed if there are several)")
+	c.Flags().
+		StringVar(&test.keyStore, "key-store", "", "`NAME` of the key store (needed if there are several)")
 	command.CompleteFlag(c, "key-store", test.Complete(command.ConfiguredKeyStores))
-	c.Flags().StringArrayVar(&test.policies, "policies", nil, "policy file or directory, instead of a key store's; may be repeated")
+	c.Flags().
+		StringArrayVar(&test.policies, "policies", nil, "policy file or directory, instead of a key store's; may be repeated")
 	return c
 }
 
@@ -156,7 +164,10 @@ func (t policyTest) run(c *cobra.Command) error {
 		return err
 	}
 	if t.json {
-		err = command.WriteJSON(c.OutOrStdout(), policyResults{results.Rows(), results.Failures(), results.Skipped})
+		err = command.WriteJSON(
+			c.OutOrStdout(),
+			policyResults{results.Rows(), results.Failures(), results.Skipped},
+		)
 	} else {
 		err = text.Print(c.OutOrStdout(), func(p *text.Page) { printPolicyResults(p, results) })
 	}
@@ -191,13 +202,16 @@ func (t policyTest) load(c *cobra.Command) (*authz.Policies, authz.KeyStore, err
 		return t.loadConfigured(c)
 	}
 	if t.File != "" || t.keyStore != "" {
-		return nil, authz.KeyStore{}, command.UsageError(errors.New("--policies names the policies; leave --config and --key-store out"))
+		return nil, authz.KeyStore{}, command.UsageError(
+			errors.New("--policies names the policies; leave --config and --key-store out"),
+		)
 	}
 	policies, err := loadGivenPolicies(c.ErrOrStderr(), t.policies)
 	return policies, authz.KeyStore{}, err
 }
 
-// loadConfigured reads no more of the configuration than the policies: certificate, secrets and modules are elsewhere.
+// loadConfigured reads no more of the configuration than the policies: certificate, secrets and
+// modules are elsewhere.
 func (t policyTest) loadConfigured(c *cobra.Command) (*authz.Policies, authz.KeyStore, error) {
 	path, err := t.Path()
 	if err != nil {
@@ -216,10 +230,16 @@ func (t policyTest) loadConfigured(c *cobra.Command) (*authz.Policies, authz.Key
 		return nil, authz.KeyStore{}, err
 	}
 	if len(store.Policy.Files) == 0 {
-		return nil, authz.KeyStore{}, fmt.Errorf("key store %s has no policy: every request that AWS KMS signs is served", store.Name)
+		return nil, authz.KeyStore{}, fmt.Errorf(
+			"key store %s has no policy: every request that AWS KMS signs is served",
+			store.Name,
+		)
 	}
 	r := schema.NewReport(l.Config.Source)
-	i := slices.IndexFunc(l.Config.KeyStores, func(k config.KeyStore) bool { return k.Name == store.Name })
+	i := slices.IndexFunc(
+		l.Config.KeyStores,
+		func(k config.KeyStore) bool { return k.Name == store.Name },
+	)
 	at := config.PolicyFilesKey(i)
 	policies := config.LoadPolicyFiles(r, at, store.Policy.Files)
 	if policies != nil && config.CheckPolicyNames(r, config.PolicyNames(l.Config), at, policies) {
@@ -229,12 +249,13 @@ func (t policyTest) loadConfigured(c *cobra.Command) (*authz.Policies, authz.Key
 	if err != nil {
 		return nil, authz.KeyStore{}, err
 	}
-	printWarnings(c, r.Warnings)
+	command.PrintWarnings(c, r.Warnings)
 	label := func(keyID string) string { return strings.Replace(store.Keys.Label, xks.KeyIDPlaceholder, keyID, 1) }
 	return policies, authz.KeyStore{Name: store.Name, Owner: store.Owner, Label: label}, nil
 }
 
-// loadGivenPolicies is for files named on the command line. Who can change them does not matter here: they may be drafts.
+// loadGivenPolicies is for files named on the command line. Who can change them does not matter
+// here: they may be drafts.
 func loadGivenPolicies(warnings io.Writer, paths []string) (*authz.Policies, error) {
 	for _, path := range paths {
 		_, err := os.Stat(path)
@@ -244,7 +265,10 @@ func loadGivenPolicies(warnings io.Writer, paths []string) (*authz.Policies, err
 	}
 	policies, found, err := authz.Load(paths...)
 	if err != nil {
-		return nil, fmt.Errorf("the policies are not good:\n  %s", strings.ReplaceAll(err.Error(), "\n", "\n  "))
+		return nil, fmt.Errorf(
+			"the policies are not good:\n  %s",
+			strings.ReplaceAll(err.Error(), "\n", "\n  "),
+		)
 	}
 	for _, w := range found {
 		fmt.Fprintf(warnings, "warning: %s\n", w.Error())
