@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"xks-proxy/test/demo"
+	"xks-proxy/test/harness"
 )
 
 const (
@@ -152,10 +152,9 @@ func (h *honest) reasons() map[string]int {
 	return counts
 }
 
-// excusedBy reports whether failures say nothing about the program: each of them fell into a time
-// when the machine stood still, or the machine stood still at all and they are at most one in
-// excusedShare.
-func (h *honest) excusedBy(m *demo.Machine, late time.Duration) bool {
+// excusedBy tells whether failures say nothing about the program: each of them fell into a time
+// when the machine stood still, or it did so at all and they are no more than one in excusedShare.
+func (h *honest) excusedBy(m *harness.Machine, late time.Duration) bool {
 	if len(h.failures) == 0 {
 		return false
 	}

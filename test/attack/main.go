@@ -97,7 +97,7 @@ func run(ctx context.Context, o *options) (bool, error) {
 		return false, err
 	}
 	defer w.close()
-	printHeader()
+	fmt.Println(table.Header())
 	good := true
 	var rows []*row
 	for i := range attacks {
