@@ -1,7 +1,8 @@
 package admin
 
-// What an operator should look at, and how urgent it is: `xks-proxy status` prints it first and ends
-// with the exit code of the most urgent. configs/alerts.yaml calls the same things warning and critical.
+// What an operator should look at, and how urgent it is: `xks-proxy status` prints it first and
+// ends with the exit code of the most urgent. configs/alerts.yaml calls the same things warning and
+// critical.
 
 import (
 	"fmt"
@@ -89,8 +90,8 @@ func LooseningAttention(s api.LooseningState, now time.Time) []api.Attention {
 	return all
 }
 
-// AttentionTo lists what is not as it should be, the most urgent first. Blocks are intended, so they
-// are not listed.
+// AttentionTo lists what is not as it should be, the most urgent first. Blocks are intended, so
+// they are not listed.
 func AttentionTo(s *api.Status, now time.Time) []api.Attention {
 	var all needs
 	if s.State != api.ReadyVerdict {

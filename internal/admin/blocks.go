@@ -1,7 +1,7 @@
 package admin
 
-// The orders of the kill switch over the admin socket: block, unblock, and the list of what is blocked. Each order is a warning
-// in the log, with who gave it and why.
+// The orders of the kill switch over the admin socket: block, unblock, and the list of what is
+// blocked. Each order is a warning in the log, with who gave it and why.
 
 import (
 	"context"
@@ -79,22 +79,34 @@ func (a *Service) switched(name string, o BlockOrder, message string, err error)
 
 func (a *Service) blockTarget(ctx context.Context, o BlockOrder) (string, error) {
 	if o.KeyStore != "" && !o.Force && !slices.Contains(a.keyStoreNames(), o.KeyStore) {
-		return "", fleet.Refuse(ErrUnknownKeyStore, "there is no key store %q; %s Nothing was blocked; --force blocks it anyway, for a reload that brings it",
-			o.KeyStore, text.Sentence(text.DidYouMean(o.KeyStore, a.keyStoreNames())))
+		return "", fleet.Refuse(
+			ErrUnknownKeyStore,
+			"there is no key store %q; %s Nothing was blocked; --force blocks it anyway, for a reload that brings it",
+			o.KeyStore,
+			text.Sentence(text.DidYouMean(o.KeyStore, a.keyStoreNames())),
+		)
 	}
 	by := o.By.String()
 	stands, before, err := a.Kill.Add(ctx, killswitch.Block{
 		BlockTarget: o.BlockTarget, Reason: o.Reason, By: by[:min(len(by), killswitch.MaxBlockedBy)], UID: o.By.UID, Since: time.Now().UTC().Truncate(time.Second),
 	})
 	if errors.Is(err, killswitch.ErrUnsaved) {
-		return "", fmt.Errorf("the %s IS BLOCKED now, but %w; fix that, then give the same command again to check", o.BlockTarget, err)
+		return "", fmt.Errorf(
+			"the %s IS BLOCKED now, but %w; fix that, then give the same command again to check",
+			o.BlockTarget,
+			err,
+		)
 	}
 	if err != nil {
 		return "", err
 	}
 	message := blockedMessage(o.BlockTarget)
 	if before {
-		message = fmt.Sprintf("The %s was blocked already, %s. That block stands.", o.BlockTarget, told(stands))
+		message = fmt.Sprintf(
+			"The %s was blocked already, %s. That block stands.",
+			o.BlockTarget,
+			told(stands),
+		)
 	}
 	for _, note := range a.blockNotes(o) {
 		message += "\n" + note
@@ -105,11 +117,20 @@ func (a *Service) blockTarget(ctx context.Context, o BlockOrder) (string, error)
 func blockedMessage(t killswitch.BlockTarget) string {
 	switch {
 	case t.Key == "":
-		return fmt.Sprintf("The %s is blocked: from now on all its requests are answered InvalidStateException.", t)
+		return fmt.Sprintf(
+			"The %s is blocked: from now on all its requests are answered InvalidStateException.",
+			t,
+		)
 	case t.KeyStore == "":
-		return fmt.Sprintf("The %s is blocked in every key store: from now on Encrypt and Decrypt are answered InvalidStateException.", t)
+		return fmt.Sprintf(
+			"The %s is blocked in every key store: from now on Encrypt and Decrypt are answered InvalidStateException.",
+			t,
+		)
 	default:
-		return fmt.Sprintf("The %s is blocked: from now on Encrypt and Decrypt are answered InvalidStateException.", t)
+		return fmt.Sprintf(
+			"The %s is blocked: from now on Encrypt and Decrypt are answered InvalidStateException.",
+			t,
+		)
 	}
 }
 
@@ -126,25 +147,41 @@ func told(b killswitch.Block) string {
 func (a *Service) blockNotes(o BlockOrder) []string {
 	var notes []string
 	if o.KeyStore != "" && !slices.Contains(a.keyStoreNames(), o.KeyStore) {
-		notes = append(notes, "Note: there is no such key store now; it will be blocked when a reload brings it.")
+		notes = append(
+			notes,
+			"Note: there is no such key store now; it will be blocked when a reload brings it.",
+		)
 	}
 	if label := a.labelOf(o.BlockTarget); label != "" {
 		switch {
 		case a.starting():
-			notes = append(notes, "Note: the proxy is starting; whether an HSM has such a key is not known yet.")
+			notes = append(
+				notes,
+				"Note: the proxy is starting; whether an HSM has such a key is not known yet.",
+			)
 		case !a.listed(label):
-			notes = append(notes, fmt.Sprintf("Note: no HSM lists a key of the label %q now; it is blocked anyway.", label))
+			notes = append(
+				notes,
+				fmt.Sprintf(
+					"Note: no HSM lists a key of the label %q now; it is blocked anyway.",
+					label,
+				),
+			)
 		}
 	}
 	if !a.Kill.Survives() {
-		notes = append(notes, `WARNING: this block will NOT survive a restart of the proxy, because state_directory is "". Block it in the configuration too.`)
+		notes = append(
+			notes,
+			`WARNING: this block will NOT survive a restart of the proxy, because state_directory is "". Block it in the configuration too.`,
+		)
 	}
 	return notes
 }
 
 func (a *Service) unblockTarget(ctx context.Context, o BlockOrder) (string, error) {
 	removed, err := a.Kill.Remove(ctx, o.BlockTarget)
-	if err != nil && !errors.Is(err, killswitch.ErrBlockedAgain) { // of that, blockedBesides says more
+	if err != nil &&
+		!errors.Is(err, killswitch.ErrBlockedAgain) { // of that, blockedBesides says more
 		return "", a.stillBlocked(o, err)
 	}
 	done := fmt.Sprintf("The %s had no block of its own", o.BlockTarget)
@@ -152,16 +189,30 @@ func (a *Service) unblockTarget(ctx context.Context, o BlockOrder) (string, erro
 		done = fmt.Sprintf("The block of the %s %s was removed", o.BlockTarget, told(removed[0]))
 	}
 	if rest := a.blockedBesides(o.BlockTarget); len(rest) > 0 {
-		return "", fleet.Refuse(ErrStaysBlocked, "%s; it stays blocked: %s", done, strings.Join(rest, "; "))
+		return "", fleet.Refuse(
+			ErrStaysBlocked,
+			"%s; it stays blocked: %s",
+			done,
+			strings.Join(rest, "; "),
+		)
 	}
 	names := a.keyStoreNames()
 	switch {
 	case len(removed) > 0:
 		return done + ".", nil
 	case o.KeyStore != "" && !slices.Contains(names, o.KeyStore):
-		return "", fleet.Refuse(ErrUnknownKeyStore, "there is no key store %q, and no block of that name; %s", o.KeyStore, text.DidYouMean(o.KeyStore, names))
+		return "", fleet.Refuse(
+			ErrUnknownKeyStore,
+			"there is no key store %q, and no block of that name; %s",
+			o.KeyStore,
+			text.DidYouMean(o.KeyStore, names),
+		)
 	default:
-		return fmt.Sprintf("The %s is not blocked; nothing was changed.%s", o.BlockTarget, a.blockedInstead()), nil
+		return fmt.Sprintf(
+			"The %s is not blocked; nothing was changed.%s",
+			o.BlockTarget,
+			a.blockedInstead(),
+		), nil
 	}
 }
 
@@ -176,7 +227,12 @@ func (a *Service) stillBlocked(o BlockOrder, err error) error {
 	case errors.Is(err, peer.ErrGone):
 		return err
 	}
-	return fleet.Refuse(ErrStaysBlocked, "the %s stays blocked, because its block cannot be taken out of the file: %v; fix that and give the same command again", o.BlockTarget, err)
+	return fleet.Refuse(
+		ErrStaysBlocked,
+		"the %s stays blocked, because its block cannot be taken out of the file: %v; fix that and give the same command again",
+		o.BlockTarget,
+		err,
+	)
 }
 
 // blockedBesides is what still blocks a target that has no block of its own (any more).
@@ -198,10 +254,22 @@ func (a *Service) blockedBesides(t killswitch.BlockTarget) []string {
 			continue
 		}
 		if k.Blocked {
-			rest = append(rest, fmt.Sprintf("the configuration has blocked: true at %s; change it there and reload", config.PlaceOf(c, fmt.Sprintf("key_stores[%d].blocked", i))))
+			rest = append(
+				rest,
+				fmt.Sprintf(
+					"the configuration has blocked: true at %s; change it there and reload",
+					config.PlaceOf(c, fmt.Sprintf("key_stores[%d].blocked", i)),
+				),
+			)
 		}
 		if t.Key != "" && slices.Contains(k.Keys.Disabled, t.Key) {
-			rest = append(rest, fmt.Sprintf("the configuration disables the key at %s; change it there and reload", config.PlaceOf(c, fmt.Sprintf("key_stores[%d].keys.disabled", i))))
+			rest = append(
+				rest,
+				fmt.Sprintf(
+					"the configuration disables the key at %s; change it there and reload",
+					config.PlaceOf(c, fmt.Sprintf("key_stores[%d].keys.disabled", i)),
+				),
+			)
 		}
 	}
 	return rest
@@ -231,7 +299,8 @@ func (a *Service) keyStoreNames() []string {
 	return names
 }
 
-// labelOf is the CKA_LABEL of the key that a block is about; "" if it is not known, or if it is about a key store.
+// labelOf is the CKA_LABEL of the key that a block is about; "" if it is not known, or if it is
+// about a key store.
 func (a *Service) labelOf(t killswitch.BlockTarget) string {
 	if t.Key == "" || t.KeyStore == "" {
 		return t.Key

@@ -39,7 +39,10 @@ func (a *Service) Keys(q api.KeyQuery) (*api.KeyAnswer, error) {
 	}
 	answer := &api.KeyAnswer{Keys: []api.KeyEntry{}}
 	for _, g := range groups {
-		reaching := slices.DeleteFunc(slices.Clone(stores), func(k config.KeyStore) bool { return k.HSMGroup != g.Name() })
+		reaching := slices.DeleteFunc(
+			slices.Clone(stores),
+			func(k config.KeyStore) bool { return k.HSMGroup != g.Name() },
+		)
 		for _, report := range g.Keys(func(string) bool { return true }) {
 			answer.All++
 			entry := api.KeyEntry{KeyReport: report, KeyStores: reachedBy(&report, reaching)}
@@ -80,14 +83,23 @@ func checkQuery(q api.KeyQuery, groups []*group.Group, stores []config.KeyStore)
 		states = append(states, string(s))
 	}
 	if len(groups) == 0 {
-		return fleet.Refuse(ErrStarting, "the proxy is still starting and has listed no keys yet: try again in a moment, and see xks-proxy hsm list")
+		return fleet.Refuse(
+			ErrStarting,
+			"the proxy is still starting and has listed no keys yet: try again in a moment, and see xks-proxy hsm list",
+		)
 	}
 	for _, one := range []struct {
 		what, name string
 		known      []string
 	}{{"HSM group", q.Group, groupNames}, {"key store", q.KeyStore, storeNames}, {"state", q.State, states}} {
 		if one.name != "" && !slices.Contains(one.known, one.name) {
-			return fleet.Refuse(ErrUnknownName, "%s %s does not exist; %s", one.what, schema.QuoteName(one.name), text.DidYouMean(one.name, one.known))
+			return fleet.Refuse(
+				ErrUnknownName,
+				"%s %s does not exist; %s",
+				one.what,
+				schema.QuoteName(one.name),
+				text.DidYouMean(one.name, one.known),
+			)
 		}
 	}
 	_, err := path.Match(q.Label, "")
@@ -105,7 +117,10 @@ func (a *Service) Refresh(ctx context.Context, o Order) (string, error) {
 
 func (a *Service) refreshHSMs(ctx context.Context, o Order) (string, error) {
 	if a.starting() {
-		return "", fleet.Refuse(ErrStarting, "the proxy is still starting and waits for its HSMs: try again in a moment, and see xks-proxy hsm list")
+		return "", fleet.Refuse(
+			ErrStarting,
+			"the proxy is still starting and waits for its HSMs: try again in a moment, and see xks-proxy hsm list",
+		)
 	}
 	var asked []refreshing
 	for _, g := range a.Groups() {
@@ -155,11 +170,23 @@ func (r *refreshing) line() string {
 	name := fmt.Sprintf("%s (group %s)", r.hsm, r.group.Name())
 	switch {
 	case errors.Is(r.err, context.DeadlineExceeded), errors.Is(r.err, context.Canceled):
-		return fmt.Sprintf("%s: its keys were not listed within the time given; the listing goes on: see xks-proxy hsm list", name)
+		return fmt.Sprintf(
+			"%s: its keys were not listed within the time given; the listing goes on: see xks-proxy hsm list",
+			name,
+		)
 	case r.err != nil:
-		return fmt.Sprintf("%s: its keys cannot be listed: %s", name, api.WithoutName(r.err.Error(), r.hsm))
+		return fmt.Sprintf(
+			"%s: its keys cannot be listed: %s",
+			name,
+			api.WithoutName(r.err.Error(), r.hsm),
+		)
 	}
-	said := fmt.Sprintf("%s: %s, listed in %s", name, text.Plural(r.result.Keys, "key"), text.Duration(r.took))
+	said := fmt.Sprintf(
+		"%s: %s, listed in %s",
+		name,
+		text.Plural(r.result.Keys, "key"),
+		text.Duration(r.took),
+	)
 	if r.result.First {
 		return said + ", for the first time."
 	}
@@ -169,7 +196,11 @@ func (r *refreshing) line() string {
 		labels []string
 	}{{"new", r.result.Added}, {"changed", r.result.Changed}, {"gone", r.result.Gone}} {
 		if len(one.labels) > 0 {
-			changes += fmt.Sprintf("; %s: %s", one.what, text.Some(hsm.ShowLabels(one.labels), refreshedNames))
+			changes += fmt.Sprintf(
+				"; %s: %s",
+				one.what,
+				text.Some(hsm.ShowLabels(one.labels), refreshedNames),
+			)
 		}
 	}
 	return said + cmp.Or(changes, "; nothing has changed") + "."
@@ -181,6 +212,7 @@ func fits(q api.KeyQuery, e *api.KeyEntry) bool {
 	if q.Label != "" {
 		matches, _ = path.Match(q.Label, e.ExactLabel()) // checkQuery has refused a bad pattern
 	}
-	return matches && (q.Group == "" || e.Group == q.Group) && (q.State == "" || string(e.State) == q.State) &&
+	return matches && (q.Group == "" || e.Group == q.Group) &&
+		(q.State == "" || string(e.State) == q.State) &&
 		(q.KeyStore == "" || slices.ContainsFunc(e.KeyStores, inStore))
 }

@@ -1,7 +1,7 @@
 package admin
 
-// What the admin socket's orders do to the HSMs (those of the kill switch: admin_blocks.go). Each says in its answer what
-// has become of it.
+// What the admin socket's orders do to the HSMs (those of the kill switch: admin_blocks.go). Each
+// says in its answer what has become of it.
 
 import (
 	"cmp"
@@ -28,7 +28,8 @@ var ErrStarting = errors.New("the proxy is starting")
 
 const (
 	AdminPoll = 20 * time.Millisecond
-	// restartDrain is how long a restart waits for the calls in flight. Those that hang are what it is for.
+	// restartDrain is how long a restart waits for the calls in flight. Those that hang are what it
+	// is for.
 	restartDrain = 2 * time.Second
 	// RestartReason is how the end of a process that was asked for is told from others.
 	RestartReason = "asked for by "
@@ -37,7 +38,12 @@ const (
 func (a *Service) starting() bool { return len(a.Groups()) == 0 }
 
 func (a *Service) HSMs() api.List {
-	s := api.List{Version: version.Get().Version, Starting: a.starting(), Groups: []status.Group{}, Processes: map[string]api.Process{}}
+	s := api.List{
+		Version:   version.Get().Version,
+		Starting:  a.starting(),
+		Groups:    []status.Group{},
+		Processes: map[string]api.Process{},
+	}
 	for _, g := range a.Groups() {
 		s.Groups = append(s.Groups, g.Status())
 	}
@@ -93,7 +99,10 @@ func (a *Service) inTurn(ctx context.Context, what string, o Order,
 	do func(context.Context, Order) (string, error),
 ) (string, error) {
 	if a.starting() {
-		return "", fleet.Refuse(ErrStarting, "the proxy is still starting and waits for its HSMs: nothing was changed; ask again in a moment, and see xks-proxy hsm list")
+		return "", fleet.Refuse(
+			ErrStarting,
+			"the proxy is still starting and waits for its HSMs: nothing was changed; ask again in a moment, and see xks-proxy hsm list",
+		)
 	}
 	end, err := a.Turns.Take(ctx, o.HSM, what+" by "+o.By.String())
 	if err != nil {
@@ -140,7 +149,12 @@ func (a *Service) unknown(name string) error {
 			known = append(known, m.HSM)
 		}
 	}
-	return fleet.Refuse(group.ErrUnknownHSM, "no HSM group has an HSM named %s; %s", schema.QuoteName(name), text.DidYouMean(name, known))
+	return fleet.Refuse(
+		group.ErrUnknownHSM,
+		"no HSM group has an HSM named %s; %s",
+		schema.QuoteName(name),
+		text.DidYouMean(name, known),
+	)
 }
 
 // drainHSM also waits for calls that requests have given up: they still run in the module.
@@ -154,22 +168,41 @@ func (a *Service) drainHSM(ctx context.Context, o Order) (string, error) {
 		return "", err
 	}
 	process := a.Processes()[o.HSM]
-	err = a.await(ctx, func() bool { return process.State().InFlight == 0 }) // a probe's call ends soon
+	err = a.await(
+		ctx,
+		func() bool { return process.State().InFlight == 0 },
+	) // a probe's call ends soon
 	if err != nil {
-		return "", fmt.Errorf("%s gets no new request, and no request waits for it; yet %s in the module: it stays drained; xks-proxy hsm restart %s ends its process and leaves it drained",
-			o.HSM, callsHang(process.State().InFlight), o.HSM)
+		return "", fmt.Errorf(
+			"%s gets no new request, and no request waits for it; yet %s in the module: it stays drained; xks-proxy hsm restart %s ends its process and leaves it drained",
+			o.HSM,
+			callsHang(process.State().InFlight),
+			o.HSM,
+		)
 	}
-	message := fmt.Sprintf("%s is drained: nothing is in flight on it, and it gets no request until you resume it.", o.HSM)
+	message := fmt.Sprintf(
+		"%s is drained: nothing is in flight on it, and it gets no request until you resume it.",
+		o.HSM,
+	)
 	for _, g := range groups {
 		if !othersServe(g, o.HSM) {
-			message += fmt.Sprintf("\nNo other HSM of %s serves: requests to its keys fail until one does.", g.Name())
+			message += fmt.Sprintf(
+				"\nNo other HSM of %s serves: requests to its keys fail until one does.",
+				g.Name(),
+			)
 		}
 	}
 	return message, nil
 }
 
 // drainAll is for every group or, where one refuses, for none.
-func (a *Service) drainAll(ctx context.Context, groups []*group.Group, name string, force bool, what string) error {
+func (a *Service) drainAll(
+	ctx context.Context,
+	groups []*group.Group,
+	name string,
+	force bool,
+	what string,
+) error {
 	var began []*group.Group // that did not have it drained before
 	var late error
 	for _, g := range groups {
@@ -178,11 +211,19 @@ func (a *Service) drainAll(ctx context.Context, groups []*group.Group, name stri
 		switch {
 		case errors.Is(err, group.ErrLastHSM):
 			resumeAll(began, name)
-			return fleet.Refuse(group.ErrLastHSM, "%s is the only HSM of the group %s that can serve: %s it would fail every request to its keys. Nothing was changed; --force does it anyway",
-				name, g.Name(), what)
+			return fleet.Refuse(
+				group.ErrLastHSM,
+				"%s is the only HSM of the group %s that can serve: %s it would fail every request to its keys. Nothing was changed; --force does it anyway",
+				name,
+				g.Name(),
+				what,
+			)
 		case ctx.Err() != nil && err != nil:
-			late = fmt.Errorf("%s gets no new request, but %d were still in flight after the time given; it stays drained: ask again, or resume it",
-				name, MemberOf(g, name).InFlight)
+			late = fmt.Errorf(
+				"%s gets no new request, but %d were still in flight after the time given; it stays drained: ask again, or resume it",
+				name,
+				MemberOf(g, name).InFlight,
+			)
 		case err != nil:
 			return err
 		}
@@ -229,12 +270,18 @@ func (a *Service) putBack(ctx context.Context, groups []*group.Group, name strin
 	for _, g := range groups {
 		err := a.await(ctx, func() bool {
 			m := MemberOf(g, name)
-			return Serves(m) && m.Health.Status != status.Unavailable && m.Health.Checked.After(start)
+			return Serves(m) && m.Health.Status != status.Unavailable &&
+				m.Health.Checked.After(start)
 		})
 		if err != nil {
 			m := MemberOf(g, name)
-			return fmt.Errorf("%s is no longer drained, but it is %s in the group %s: %s It comes back as soon as a probe succeeds",
-				name, m.Service, g.Name(), text.Sentence(cmp.Or(m.Reason, m.Health.Reason, "no probe has succeeded yet")))
+			return fmt.Errorf(
+				"%s is no longer drained, but it is %s in the group %s: %s It comes back as soon as a probe succeeds",
+				name,
+				m.Service,
+				g.Name(),
+				text.Sentence(cmp.Or(m.Reason, m.Health.Reason, "no probe has succeeded yet")),
+			)
 		}
 	}
 	return nil
@@ -281,7 +328,8 @@ func (a *Service) restartHSM(ctx context.Context, o Order) (string, error) {
 	}
 	failed := func() bool { // the new process, not the old one
 		s := process.State()
-		return s.Phase == worker.Failed && s.EndedAt.After(start) && (before.PID == 0 || s.Restarts > before.Restarts)
+		return s.Phase == worker.Failed && s.EndedAt.After(start) &&
+			(before.PID == 0 || s.Restarts > before.Restarts)
 	}
 	_ = a.await(ctx, func() bool { return running() || failed() })
 	if !running() {
@@ -296,7 +344,11 @@ func (a *Service) restartHSM(ctx context.Context, o Order) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%s; %w", message, err)
 	}
-	return fmt.Sprintf("%s, and is in service again, after %s.", message, text.Duration(time.Since(start))), nil
+	return fmt.Sprintf(
+		"%s, and is in service again, after %s.",
+		message,
+		text.Duration(time.Since(start)),
+	), nil
 }
 
 // drainForRestart waits a moment for calls in flight; what hangs is not waited for. An HSM

@@ -24,7 +24,9 @@ func (a *Service) Status(now time.Time) api.Status {
 	reload, connections, log := a.Reloads.State(), a.Connections(), a.LogState()
 	s := api.Status{
 		Version: version.Get().Version, Since: a.Since, State: a.Ready(),
-		ConfigFile: api.Absolute(a.Running().Source.File), Reload: &reload, Groups: []api.GroupSummary{},
+		ConfigFile: api.Absolute(
+			a.Running().Source.File,
+		), Reload: &reload, Groups: []api.GroupSummary{},
 		Certificates: append([]certs.Status{}, a.Certificates()...),
 		Confinement:  a.Confinement(), Refused: a.Refused(), InFlight: a.Handler().InFlight,
 		Connections: &connections, Log: &log, Blocks: a.Blocks(),
@@ -96,7 +98,11 @@ func (a *Service) keyStoreSummaries(blocks []killswitch.Block) []api.KeyStoreSum
 		for _, k := range a.Running().KeyStores {
 			all = append(
 				all,
-				api.KeyStoreSummary{Name: k.Name, Owner: k.Owner, Blocked: blocked(k.Name, k.Blocked)},
+				api.KeyStoreSummary{
+					Name:    k.Name,
+					Owner:   k.Owner,
+					Blocked: blocked(k.Name, k.Blocked),
+				},
 			)
 		}
 	}

@@ -19,8 +19,8 @@ import (
 )
 
 // Config is where the service looks and what it acts on. Every field is required. Most are
-// functions, because what they return changes while the proxy runs. Any goroutine may call them, and
-// none waits.
+// functions, because what they return changes while the proxy runs. Any goroutine may call them,
+// and none waits.
 type Config struct {
 	Log   *zap.Logger
 	Since time.Time // the start of the program
@@ -43,7 +43,8 @@ type Config struct {
 	Refused      func() int64                     // orders of processes that descend from the proxy
 }
 
-// Service is the service: it carries out the operator's orders and answers the operator's questions.
+// Service is the service: it carries out the operator's orders and answers the operator's
+// questions.
 type Service struct{ Config }
 
 func New(c Config) *Service { return &Service{c} }

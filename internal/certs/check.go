@@ -1,6 +1,7 @@
 package certs
 
-// What can be seen of a certificate without a network, and AWS KMS would stumble over (requirement C1).
+// What can be seen of a certificate without a network, and AWS KMS would stumble over (requirement
+// C1).
 
 import (
 	"crypto/rsa"
@@ -20,11 +21,11 @@ const (
 	minRSABits = 2048 // no public CA signs a shorter one
 )
 
-// When the end of a certificate is near depends on how long it is valid (requirement C1): one of 90 days
-// is renewed by ACME clients with a third of them left, one of 6 days with half of them or a third left
-// (Let's Encrypt, certbot). So a quarter left means that a renewal has failed, and a tenth that little
-// time is left to do it by hand. Certificates of a year or more give no longer notice than this.
-// configs/alerts.yaml has the same limits.
+// When the end of a certificate is near depends on how long it is valid (requirement C1): one of 90
+// days is renewed by ACME clients with a third of them left, one of 6 days with half of them or a
+// third left (Let's Encrypt, certbot). So a quarter left means that a renewal has failed, and a
+// tenth that little time is left to do it by hand. Certificates of a year or more give no longer
+// notice than this. configs/alerts.yaml has the same limits.
 const (
 	LongestWarning = 30 * 24 * time.Hour
 	longestAlert   = 10 * 24 * time.Hour
@@ -41,13 +42,17 @@ func checkCertificate(r *schema.Report, c *ServerCertificate) {
 		return
 	}
 	if key, ok := leaf.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < minRSABits {
-		r.Errorf(at, "the RSA key of %s has %d bits; at least %d are needed", c.file, key.N.BitLen(), minRSABits)
+		r.Errorf(
+			at, "the RSA key of %s has %d bits; at least %d are needed", c.file, key.N.BitLen(),
+			minRSABits,
+		)
 	}
 	if leaf.IsCA {
 		r.Warnf(at, "the first certificate is of a CA; the server's own comes first")
 	}
 	usages := leaf.ExtKeyUsage
-	if len(usages) > 0 && !slices.Contains(usages, x509.ExtKeyUsageServerAuth) && !slices.Contains(usages, x509.ExtKeyUsageAny) {
+	if len(usages) > 0 && !slices.Contains(usages, x509.ExtKeyUsageServerAuth) &&
+		!slices.Contains(usages, x509.ExtKeyUsageAny) {
 		r.Warnf(at, "is not for servers (extended key usage serverAuth); AWS KMS refuses it")
 	}
 	warnCommonName(r, at, leaf)
@@ -60,7 +65,8 @@ func checkCertificate(r *schema.Report, c *ServerCertificate) {
 func warnCommonName(r *schema.Report, at string, leaf *x509.Certificate) {
 	err := leaf.VerifyHostname(commonName(leaf))
 	if err != nil || leaf.Subject.CommonName == "" {
-		r.Warnf(at, "its subject CN %q is not among its DNS names; AWS KMS compares the CN with the name of the endpoint", leaf.Subject.CommonName)
+		r.Warnf(at, "its subject CN %q is not among its DNS names; AWS KMS compares the CN with "+
+			"the name of the endpoint", leaf.Subject.CommonName)
 	}
 }
 
@@ -69,12 +75,14 @@ func warnChain(r *schema.Report, at string, chain []*x509.Certificate) {
 	for i := range len(chain) - 1 {
 		err := chain[i].CheckSignatureFrom(chain[i+1])
 		if err != nil {
-			r.Warnf(at, "certificate %d of the file (%s) is not signed by the one after it (%s); the intermediates follow in this order", i+1, chain[i].Subject, chain[i+1].Subject)
+			r.Warnf(at, "certificate %d of the file (%s) is not signed by the one after it (%s); "+
+				"the intermediates follow in this order", i+1, chain[i].Subject, chain[i+1].Subject)
 			return
 		}
 	}
 	if len(chain) == 1 && !isSelfSigned(chain[0]) {
-		r.Warnf(at, "comes without intermediates; AWS KMS needs those between it and the root (%s signed it), in the same file after it", chain[0].Issuer)
+		r.Warnf(at, "comes without intermediates; AWS KMS needs those between it and the root "+
+			"(%s signed it), in the same file after it", chain[0].Issuer)
 	}
 }
 
@@ -119,9 +127,13 @@ func validity(leaf *x509.Certificate, now time.Time) (string, urgency) {
 	case now.Before(leaf.NotBefore):
 		return "is not valid before " + text.Time(leaf.NotBefore), how
 	case how == Unusable:
-		return fmt.Sprintf("has expired on %s; put a new one in its place", text.Time(leaf.NotAfter)), how
+		return fmt.Sprintf(
+			"has expired on %s; put a new one in its place", text.Time(leaf.NotAfter),
+		), how
 	}
-	return fmt.Sprintf("expires in %s, on %s", TimeLeft(leaf.NotAfter.Sub(now)), text.Time(leaf.NotAfter)), how
+	return fmt.Sprintf(
+		"expires in %s, on %s", TimeLeft(leaf.NotAfter.Sub(now)), text.Time(leaf.NotAfter),
+	), how
 }
 
 // TimeLeft is in whole days while there are at least two.
@@ -147,7 +159,8 @@ func CheckValidity(r *schema.Report, m *Material, now time.Time) {
 	for _, ca := range m.clientCAs {
 		says, how := validity(ca.Certificate, now)
 		if how == EndsSoon || how == EndsNow { // newClientRule reports those that are not valid
-			r.Warnf(ca.path, "the CA %s in %s %s; after that no client certificate is accepted from it",
+			r.Warnf(ca.path, "the CA %s in %s %s; after that no client certificate is accepted "+
+				"from it",
 				ca.name(), ca.file, says)
 		}
 	}

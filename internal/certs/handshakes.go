@@ -1,7 +1,7 @@
 package certs
 
-// Handshakes that failed: counted by reason, and a line in the log for those that an operator can do
-// something about. Anyone can cause them, so that the lines share the limit of
+// Handshakes that failed: counted by reason, and a line in the log for those that an operator can
+// do something about. Anyone can cause them, so that the lines share the limit of
 // log.unauthenticated_per_second.
 
 import (
@@ -72,8 +72,8 @@ var alertReasons = map[tls.AlertError]HandshakeReason{
 	90:  FailedClosed,      // user_canceled
 }
 
-// badRecordMAC is our alert. Over TLS 1.3, OpenSSL (and so curl) refuses a certificate with an alert that
-// it has not encrypted, which crypto/tls takes for a record that was tampered with.
+// badRecordMAC is our alert. Over TLS 1.3, OpenSSL (and so curl) refuses a certificate with an
+// alert that it has not encrypted, which crypto/tls takes for a record that was tampered with.
 const badRecordMAC tls.AlertError = 20
 
 // alertReason finds an alert by its text: the type of the error that crypto/tls returns is private,
@@ -147,8 +147,8 @@ func (h *Handshakes) log(reason HandshakeReason, err error, c *tls.Conn) {
 		zap.String("detail", detail[:min(len(detail), maxHandshakeDetail)]))
 }
 
-// handshakeReasonOf reads the error of crypto/tls. Most have no type: a test holds the texts against
-// the library.
+// handshakeReasonOf reads the error of crypto/tls. Most have no type: a test holds the texts
+// against the library.
 func handshakeReasonOf(err error) HandshakeReason {
 	var record tls.RecordHeaderError
 	var refusal *clientRefusal
@@ -160,7 +160,8 @@ func handshakeReasonOf(err error) HandshakeReason {
 		return FailedPlainHTTP
 	case errors.As(err, &record):
 		return FailedNotTLS
-	case errors.As(err, &alert) && alert.Op == "local error" && alert.Err.Error() == badRecordMAC.Error():
+	case errors.As(err, &alert) && alert.Op == "local error" &&
+		alert.Err.Error() == badRecordMAC.Error():
 		return FailedCertificate
 	case errors.As(err, &alert) && alert.Op == "remote error":
 		return alertReason(alert.Err)
@@ -192,7 +193,9 @@ func textReason(text string) HandshakeReason {
 // looksLikeHTTP knows the beginnings of requests, and of an HTTP/2 connection, in the five bytes of
 // a record's header.
 func looksLikeHTTP(header [5]byte) bool {
-	for _, method := range []string{"GET ", "HEAD ", "POST ", "PUT ", "DELET", "OPTIO", "PATCH", "CONNE", "TRACE", "PRI *"} {
+	for _, method := range []string{
+		"GET ", "HEAD ", "POST ", "PUT ", "DELET", "OPTIO", "PATCH", "CONNE", "TRACE", "PRI *",
+	} {
 		if strings.HasPrefix(string(header[:]), method) {
 			return true
 		}

@@ -32,7 +32,8 @@ type Holder struct {
 // inUse is immutable.
 type inUse struct {
 	*Material
-	Rules   map[string]*ClientRule // those of the material, and of ports that it does not have any more
+	// those of the material, and of ports that it does not have any more
+	Rules   map[string]*ClientRule
 	configs map[string]*tls.Config // by address of the listener
 }
 
@@ -49,9 +50,9 @@ func NewHolder(http2 bool, log *zap.Logger, strangers func(reason string) *zap.L
 	return t
 }
 
-// Refuses says why a reload must not use m: it has a certificate that has expired or is not valid yet
-// and is not the one in use, so that what still works would be replaced by what does not. At start there is nothing
-// better: then such certificates are served, and the log has an error.
+// Refuses says why a reload must not use m: it has a certificate that has expired or is not valid
+// yet and is not the one in use, so that what still works would be replaced by what does not. At
+// start there is nothing better: then such certificates are served, and the log has an error.
 func (t *Holder) Refuses(m *Material) error {
 	r := schema.NewReport(m.source)
 	for _, c := range m.Certificates {
@@ -71,8 +72,8 @@ func (t *Holder) serves(c *ServerCertificate) bool {
 	})
 }
 
-// Renewals are the certificates of m that stand in a file whose certificate in use is another: what a comparison of two
-// configurations does not show.
+// Renewals are the certificates of m that stand in a file whose certificate in use is another: what
+// a comparison of two configurations does not show.
 func (t *Holder) Renewals(m *Material) []config.Change {
 	inForce := map[string]*ServerCertificate{}
 	for _, c := range t.Current.Load().Certificates {
@@ -81,8 +82,11 @@ func (t *Holder) Renewals(m *Material) []config.Change {
 	var changes []config.Change
 	for _, c := range m.Certificates {
 		if old := inForce[c.file]; old != nil && !old.Leaf.Equal(c.Leaf) {
-			changes = append(changes, config.Change{Key: c.path + ".certificate", Kind: config.Changed,
-				Old: "until " + old.Leaf.NotAfter.UTC().Format(time.DateOnly), New: "until " + c.Leaf.NotAfter.UTC().Format(time.DateOnly)})
+			changes = append(changes, config.Change{
+				Key: c.path + ".certificate", Kind: config.Changed,
+				Old: "until " + old.Leaf.NotAfter.UTC().Format(time.DateOnly),
+				New: "until " + c.Leaf.NotAfter.UTC().Format(time.DateOnly),
+			})
 		}
 	}
 	return changes
@@ -107,8 +111,10 @@ func (t *Holder) Use(m *Material) {
 	}
 	for _, c := range m.Certificates {
 		if !t.serves(c) {
-			t.log.Info("certificate", zap.String("key_store", c.KeyStore), zap.String("file", c.file),
-				zap.String("names", NamesOf(c.Leaf)), zap.Time("not_after", c.Leaf.NotAfter))
+			t.log.Info(
+				"certificate", zap.String("key_store", c.KeyStore), zap.String("file", c.file),
+				zap.String("names", NamesOf(c.Leaf)), zap.Time("not_after", c.Leaf.NotAfter),
+			)
 		}
 	}
 	t.Current.Store(next)
@@ -121,7 +127,8 @@ func (t *Holder) Use(m *Material) {
 var ErrNoPort = errors.New("the configuration does not have this port")
 
 // Config is for the listener with this address, once. Session tickets are sealed with keys of this
-// tls.Config, which crypto/tls changes every day, and not of those that stand behind it: they survive a reload, and none is good on another port.
+// tls.Config, which crypto/tls changes every day, and not of those that stand behind it: they
+// survive a reload, and none is good on another port.
 func (t *Holder) Config(address string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -130,7 +137,8 @@ func (t *Holder) Config(address string) *tls.Config {
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			c := t.Current.Load().configs[address]
 			if c == nil {
-				return nil, ErrNoPort // or else the empty one would do, which asks nobody for a certificate
+				// or else the empty one would do, which asks nobody for a certificate
+				return nil, ErrNoPort
 			}
 			return c, nil
 		},
@@ -140,7 +148,8 @@ func (t *Holder) Config(address string) *tls.Config {
 // handshake is what crypto/tls works with while m is in use: requirement U8 and, with a rule, A7.
 // The AES-128 suites are there because net/http refuses to offer HTTP/2 without one.
 //
-// A session that began without a client certificate is not resumed where one is required; crypto/tls sees to that.
+// A session that began without a client certificate is not resumed where one is required;
+// crypto/tls sees to that.
 func (t *Holder) handshake(m *Material, rule *ClientRule) *tls.Config {
 	c := &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -149,16 +158,20 @@ func (t *Holder) handshake(m *Material, rule *ClientRule) *tls.Config {
 		CipherSuites: []uint16{
 			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+			tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return m.Choose(hello, t.Now()), nil
 		},
 	}
 	if rule != nil {
-		c.ClientAuth = tls.RequireAnyClientCert // verify does the rest, also when a session is resumed
+		// verify does the rest, also when a session is resumed
+		c.ClientAuth = tls.RequireAnyClientCert
 		c.ClientCAs = rule.named
-		c.VerifyConnection = func(state tls.ConnectionState) error { return rule.verify(state, t.Now()) }
+		c.VerifyConnection = func(state tls.ConnectionState) error {
+			return rule.verify(state, t.Now())
+		}
 	}
 	return c
 }

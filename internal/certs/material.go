@@ -1,7 +1,8 @@
 package certs
 
-// The certificates in use, as one immutable whole that a reload replaces: which there are, which
-// is for what name, and who may connect on which port (requirements C1, A7). What is wrong with them is found out here.
+// The certificates in use, as one immutable whole that a reload replaces: which there are, which is
+// for what name, and who may connect on which port (requirements C1, A7). What is wrong with them
+// is found out here.
 
 import (
 	"crypto/tls"
@@ -25,16 +26,20 @@ type ServerCertificate struct {
 
 // Material is all that a configuration says about TLS, read and checked. It is never changed.
 type Material struct {
-	source       *schema.Source
-	Certificates []*ServerCertificate            // the default first, then in the order of the configuration
-	names        map[string][]*ServerCertificate // by DNS name in small letters, *.x included; those of key stores first
-	hosts        map[string][]*ServerCertificate // by host name of a key store: what may be served for it; empty: the default only
-	clientCAs    []*clientCA                     // of all rules, each certificate once
-	Rules        map[string]*ClientRule          // by address of the listener; nil: no client certificate is asked for
+	source *schema.Source
+	// the default first, then in the order of the configuration
+	Certificates []*ServerCertificate
+	// by DNS name in small letters, *.x included; those of key stores first
+	names map[string][]*ServerCertificate
+	// by host name of a key store: what may be served for it; empty: the default only
+	hosts     map[string][]*ServerCertificate
+	clientCAs []*clientCA // of all rules, each certificate once
+	// by address of the listener; nil: no client certificate is asked for
+	Rules map[string]*ClientRule
 }
 
 // Prepare reads every certificate, key and CA bundle that c names, and checks all that can be
-// seen without a network. The error is a *configError. A certificate that has expired, or is not
+// seen without a network. The error is a *schema.Error. A certificate that has expired, or is not
 // valid yet, is none: see tlsHolder.refuses and certificateStatus.
 func Prepare(c *config.Config) (*Material, []schema.Warning, error) {
 	r := schema.NewReport(c.Source)
@@ -48,9 +53,14 @@ func Prepare(c *config.Config) (*Material, []schema.Warning, error) {
 
 // Collect is prepareTLS for a report that has more in it: it holds what could be read. Certificates
 // whose files are known to be bad are left out.
-func Collect(r *schema.Report, c *config.Config, read func(config.CertificateFiles) (tls.Certificate, error)) *Material {
+func Collect(
+	r *schema.Report,
+	c *config.Config,
+	read func(config.CertificateFiles) (tls.Certificate, error),
+) *Material {
 	m := &Material{
-		source: c.Source, names: map[string][]*ServerCertificate{}, hosts: map[string][]*ServerCertificate{}, Rules: map[string]*ClientRule{},
+		source: c.Source, names: map[string][]*ServerCertificate{},
+		hosts: map[string][]*ServerCertificate{}, Rules: map[string]*ClientRule{},
 	}
 	places := c.CertificatePlaces()
 	for _, place := range places {
@@ -62,13 +72,17 @@ func Collect(r *schema.Report, c *config.Config, read func(config.CertificateFil
 			r.Errorf(place.Path, "%v", err)
 			continue
 		}
-		with := &ServerCertificate{Certificate: certificate, path: place.Path, file: place.Certificate, KeyStore: place.KeyStore}
+		with := &ServerCertificate{
+			Certificate: certificate, path: place.Path, file: place.Certificate,
+			KeyStore: place.KeyStore,
+		}
 		checkCertificate(r, with)
 		m.Certificates = append(m.Certificates, with)
 	}
 	for _, place := range c.ListenerPlaces() {
 		if _, repeated := m.Rules[place.Listen]; repeated {
-			r.Errorf(place.Address, "is the address of another port, too; each has its own rule about client certificates")
+			r.Errorf(place.Address, "is the address of another port, too; each has its own rule "+
+				"about client certificates")
 			continue
 		}
 		rule := newClientRule(r, place.Path+".client_certificates", place.ClientCertificates)
@@ -106,9 +120,16 @@ func (m *Material) indexNames(r *schema.Report) {
 				continue
 			}
 			for _, name := range c.names() {
-				first := slices.IndexFunc(m.names[name], func(other *ServerCertificate) bool { return ofKeyStores && other.KeyStore != c.KeyStore })
+				first := slices.IndexFunc(
+					m.names[name],
+					func(other *ServerCertificate) bool {
+						return ofKeyStores && other.KeyStore != c.KeyStore
+					},
+				)
 				if first >= 0 {
-					r.Errorf(c.path, "%s is a name of this certificate of key store %q and of one of key store %q (%s); a certificate that both may use belongs in server.tls.more",
+					r.Errorf(c.path, "%s is a name of this certificate of key store %q and of "+
+						"one of key store %q (%s); a certificate that both may use belongs in "+
+						"server.tls.more",
 						name, c.KeyStore, m.names[name][first].KeyStore, m.names[name][first].file)
 					continue
 				}
@@ -139,8 +160,10 @@ func (m *Material) indexHosts(r *schema.Report, keyStores []config.KeyStore) {
 	}
 	for _, c := range m.Certificates {
 		for _, name := range c.names() {
-			if others := owners[name]; c.KeyStore != "" && others != nil && !slices.Contains(others, c.KeyStore) {
-				r.Warnf(c.path, "%s has the name %s, which is a host of key store %q: it is not served for it", c.file, name, others[0])
+			if others := owners[name]; c.KeyStore != "" && others != nil &&
+				!slices.Contains(others, c.KeyStore) {
+				r.Warnf(c.path, "%s has the name %s, which is a host of key store %q: it is not "+
+					"served for it", c.file, name, others[0])
 			}
 		}
 	}
@@ -153,11 +176,15 @@ func (m *Material) warnHost(r *schema.Report, at, host string) {
 	}
 	err := m.Standard().Leaf.VerifyHostname(host)
 	if err != nil {
-		r.Warnf(at, "no certificate is for %s; clients get %s, which is for %s", host, m.Standard().file, NamesOf(m.Standard().Leaf))
+		r.Warnf(
+			at, "no certificate is for %s; clients get %s, which is for %s", host,
+			m.Standard().file, NamesOf(m.Standard().Leaf),
+		)
 	}
 }
 
-// named are the certificates for a name: first those that have it, then those with a wildcard for its first label.
+// named are the certificates for a name: first those that have it, then those with a wildcard for
+// its first label.
 func (m *Material) named(name string) []*ServerCertificate {
 	_, domain, found := strings.Cut(name, ".")
 	if !found {
@@ -166,8 +193,8 @@ func (m *Material) named(name string) []*ServerCertificate {
 	return slices.Concat(m.names[name], m.names["*."+domain])
 }
 
-// Choose is for tls.Config.GetCertificate: of the certificates for the name that the client asks for
-// (SNI), the first that it can verify, preferably one that is valid now.
+// Choose is for tls.Config.GetCertificate: of the certificates for the name that the client asks
+// for (SNI), the first that it can verify, preferably one that is valid now.
 func (m *Material) Choose(hello *tls.ClientHelloInfo, now time.Time) *tls.Certificate {
 	name := strings.ToLower(hello.ServerName)
 	candidates, isHost := m.hosts[name]

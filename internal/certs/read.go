@@ -37,11 +37,14 @@ func ReadCertificate(c config.CertificateFiles) (tls.Certificate, error) {
 		return tls.Certificate{}, fmt.Errorf("the certificate cannot be read: %w", err)
 	}
 	if isEncrypted(key) {
-		return tls.Certificate{}, fmt.Errorf("%s is encrypted with a passphrase; store it without one, readable by its owner only", c.Key)
+		return tls.Certificate{}, fmt.Errorf("%s is encrypted with a passphrase; store it "+
+			"without one, readable by its owner only", c.Key)
 	}
 	certificate, err := tls.X509KeyPair(chain, key)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("%s and %s cannot be used: %w%s", c.Certificate, c.Key, err, standsLater(chain, key))
+		return tls.Certificate{}, fmt.Errorf(
+			"%s and %s cannot be used: %w%s", c.Certificate, c.Key, err, standsLater(chain, key),
+		)
 	}
 	return certificate, nil
 }
@@ -63,7 +66,9 @@ func ReadChain(c config.CertificateFiles) (tls.Certificate, error) {
 	}
 	chain.Leaf, err = x509.ParseCertificate(chain.Certificate[0])
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("the first certificate in %s cannot be read: %w", c.Certificate, err)
+		return tls.Certificate{}, fmt.Errorf(
+			"the first certificate in %s cannot be read: %w", c.Certificate, err,
+		)
 	}
 	return chain, nil
 }
@@ -87,7 +92,8 @@ func standsLater(chain, key []byte) string {
 		}
 		_, err := tls.X509KeyPair(pem.EncodeToMemory(block), key)
 		if err == nil && number > 1 {
-			return fmt.Sprintf("; the certificate of this key is number %d in the file: put it first", number)
+			return fmt.Sprintf("; the certificate of this key is number %d in the file: put it "+
+				"first", number)
 		}
 		rest = after
 	}
@@ -120,14 +126,22 @@ func readCABundle(path string) (*caBundle, error) {
 	bundle := &caBundle{roots: x509.NewCertPool()}
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("%s holds a %s; only certificates of CAs belong there", path, strings.ToLower(block.Type))
+			return nil, fmt.Errorf(
+				"%s holds a %s; only certificates of CAs belong there", path,
+				strings.ToLower(block.Type),
+			)
 		}
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("certificate %d in %s cannot be read: %w", len(bundle.certificates)+1, path, err)
+			return nil, fmt.Errorf(
+				"certificate %d in %s cannot be read: %w", len(bundle.certificates)+1, path, err,
+			)
 		}
 		if !certificate.IsCA {
-			return nil, fmt.Errorf("certificate %d in %s (%s) is not of a CA", len(bundle.certificates)+1, path, certificate.Subject)
+			return nil, fmt.Errorf(
+				"certificate %d in %s (%s) is not of a CA", len(bundle.certificates)+1, path,
+				certificate.Subject,
+			)
 		}
 		bundle.roots.AddCert(certificate)
 		bundle.certificates = append(bundle.certificates, certificate)
@@ -136,14 +150,18 @@ func readCABundle(path string) (*caBundle, error) {
 		return nil, fmt.Errorf("%s holds no certificate in PEM", path)
 	}
 	if left := bytes.Count(text, []byte("-----BEGIN ")); left != len(bundle.certificates) {
-		return nil, fmt.Errorf("%s holds %d blocks of PEM, of which %d can be read", path, left, len(bundle.certificates))
+		return nil, fmt.Errorf(
+			"%s holds %d blocks of PEM, of which %d can be read", path, left,
+			len(bundle.certificates),
+		)
 	}
 	return bundle, nil
 }
 
 // isSelfSigned is true of a root, and of a certificate that comes from no CA.
 func isSelfSigned(c *x509.Certificate) bool {
-	return bytes.Equal(c.RawSubject, c.RawIssuer) && c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
+	return bytes.Equal(c.RawSubject, c.RawIssuer) &&
+		c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
 }
 
 // chainOf parses what a server sends; the first is the leaf.

@@ -29,12 +29,15 @@ type refusalCount struct {
 func newClientRefusals(log *zap.Logger) *ClientRefusals {
 	r := &ClientRefusals{log: log, ByReason: map[RefusalReason]*refusalCount{}}
 	for _, reason := range RefusalReasons {
-		r.ByReason[reason] = &refusalCount{alarm: rate.Sometimes{First: 1, Interval: RefusalLogInterval}}
+		r.ByReason[reason] = &refusalCount{
+			alarm: rate.Sometimes{First: 1, Interval: RefusalLogInterval},
+		}
 	}
 	return r
 }
 
-// asRefusal finds the two refusals that crypto/tls makes itself, which have no type of their own; a test holds them against the library.
+// asRefusal finds the two refusals that crypto/tls makes itself, which have no type of their own; a
+// test holds them against the library.
 func asRefusal(err error) error {
 	switch {
 	case err == nil:
@@ -51,7 +54,10 @@ func (r *ClientRefusals) add(refusal *clientRefusal, from net.Addr) {
 	count := r.ByReason[refusal.reason]
 	all := count.All.Add(1)
 	count.alarm.Do(func() {
-		r.log.Warn("client certificate refused", zap.String("reason", string(refusal.reason)), zap.Stringer("remote", from),
-			zap.String("detail", refusal.detail), zap.Int64("refused_since_start", all))
+		r.log.Warn(
+			"client certificate refused", zap.String("reason", string(refusal.reason)),
+			zap.Stringer("remote", from), zap.String("detail", refusal.detail),
+			zap.Int64("refused_since_start", all),
+		)
 	})
 }

@@ -1,6 +1,7 @@
 package certs
 
-// How long the certificates in use are good for: for the log, for `xks-proxy status`, for metrics (requirement C1).
+// How long the certificates in use are good for: for the log, for `xks-proxy status`, for metrics
+// (requirement C1).
 
 import (
 	"context"
@@ -53,7 +54,11 @@ func (t *Holder) Certificates() []Status {
 	return all
 }
 
-var validityLevels = map[urgency]zapcore.Level{EndsSoon: zap.WarnLevel, EndsNow: zap.ErrorLevel, Unusable: zap.ErrorLevel}
+var validityLevels = map[urgency]zapcore.Level{
+	EndsSoon: zap.WarnLevel,
+	EndsNow:  zap.ErrorLevel,
+	Unusable: zap.ErrorLevel,
+}
 
 // WatchValidity logs what is wrong with the certificates whenever others are put into effect, and
 // every day, until ctx ends.
@@ -86,7 +91,10 @@ func (t *Holder) logValidity() {
 	for _, ca := range current.clientCAs {
 		says, how := validity(ca.Certificate, t.Now())
 		if how != NotUrgent {
-			t.log.Warn("the CA of client certificates "+says, zap.String("name", ca.name()), zap.String("file", ca.file))
+			t.log.Warn(
+				"the CA of client certificates "+says, zap.String("name", ca.name()),
+				zap.String("file", ca.file),
+			)
 		}
 	}
 	for _, c := range current.Certificates {

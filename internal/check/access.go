@@ -182,7 +182,8 @@ func (c *ConfigCheck) stateOwner(user access.User) {
 	if known && owner.Uid != user.UID && owner.Uid != 0 {
 		c.Report.Errorf(
 			"state_directory",
-			"%s belongs to user id %d, and the proxy of user %s would refuse it; check its content, "+
+			"%s belongs to user id %d, and the proxy of user %s would refuse it; check its "+
+				"content, "+
 				"then run: chown %s %s",
 			directory,
 			owner.Uid,

@@ -114,7 +114,8 @@ func (c *ConfigCheck) modules() {
 		for _, library := range missing {
 			c.Report.Warnf(
 				config.ModuleKey(i),
-				"%s cannot load without %s: no directory of the dynamic loader has it; install it, "+
+				"%s cannot load without %s: no directory of the dynamic loader has it; install "+
+					"it, "+
 					"or add its directory to LD_LIBRARY_PATH in environment",
 				h.Module,
 				library,

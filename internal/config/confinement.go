@@ -140,8 +140,8 @@ func EnvironmentPlaces(c *Config, h HSM) []string {
 }
 
 // PlacesOf are a path that the settings of an HSM name and, where that is in a directory below that
-// of the configuration, the directory: what a vendor's file names is mostly beside it. What is not an
-// absolute path may be one from the directory of the configuration, in which the process runs.
+// of the configuration, the directory: what a vendor's file names is mostly beside it. What is not
+// an absolute path may be one from the directory of the configuration, in which the process runs.
 func PlacesOf(c *Config, path string) []string {
 	below := c.Source.Dir + "/"
 	if !filepath.IsAbs(path) {

@@ -1,7 +1,8 @@
 package config
 
-// What a reload would change: two configurations compared key by key. Elements of lists are known by what they are
-// called, not by their number, so that the order of files does not matter. The schema says how.
+// What a reload would change: two configurations compared key by key. Elements of lists are known
+// by what they are called, not by their number, so that the order of files does not matter. The
+// schema says how.
 
 import (
 	"crypto/sha256"
@@ -44,9 +45,9 @@ func (c Change) Sign() string {
 	return "~"
 }
 
-// Diff compares two checked configurations, in the order of the schema and, in lists, of the old configuration and then
-// the new. Secrets are compared by value; without them (nil) only where they are from is. Policies are compared by the
-// content of their files.
+// Diff compares two checked configurations, in the order of the schema and, in lists, of the old
+// configuration and then the new. Secrets are compared by value; without them (nil) only where they
+// are from is. Policies are compared by the content of their files.
 func Diff(old, new *Config, oldSecrets, newSecrets *Secrets) []Change {
 	d := &differ{old: valuesOf(old, oldSecrets), new: valuesOf(new, newSecrets)}
 	d.section(Schema, reflect.ValueOf(old).Elem(), reflect.ValueOf(new).Elem(), "", false)
@@ -89,7 +90,8 @@ type differ struct {
 func (d *differ) section(s *schema.Setting, old, new reflect.Value, path string, restart bool) {
 	for _, f := range s.Fields {
 		was, is := old.Field(f.Index), new.Field(f.Index)
-		if f.IsMapping() || f.Path != "" && f.List || !SameValue(was, is) { // most of a thousand key stores is the same, and needs no path
+		if f.IsMapping() || f.Path != "" && f.List ||
+			!SameValue(was, is) { // most of a thousand key stores is the same, and needs no path
 			d.field(f, was, is, schema.JoinPath(path, f.Name), restart || f.Restart)
 		}
 	}
@@ -116,7 +118,8 @@ func SameValue(old, new reflect.Value) bool {
 	case reflect.String:
 		return old.String() == new.String()
 	case reflect.Slice:
-		return old.Len() == 0 && new.Len() == 0 || reflect.DeepEqual(old.Interface(), new.Interface())
+		return old.Len() == 0 && new.Len() == 0 ||
+			reflect.DeepEqual(old.Interface(), new.Interface())
 	case reflect.Pointer:
 		return reflect.DeepEqual(old.Interface(), new.Interface())
 	default:
@@ -138,7 +141,9 @@ func (d *differ) sections(s *schema.Setting, old, new reflect.Value, path string
 		key := path + "[" + name + "]"
 		j, stays := byName[name]
 		if !stays {
-			d.changes = append(d.changes, Change{Key: key, Restart: restart || identity.Restart, Kind: Removed})
+			d.changes = append(
+				d.changes, Change{Key: key, Restart: restart || identity.Restart, Kind: Removed},
+			)
 			continue
 		}
 		d.section(s, old.Index(i), new.Index(j), key, restart)
@@ -146,12 +151,18 @@ func (d *differ) sections(s *schema.Setting, old, new reflect.Value, path string
 	for i := range new.Len() {
 		name := new.Index(i).Field(identity.Index).String()
 		if !known[name] {
-			d.changes = append(d.changes, Change{Key: path + "[" + name + "]", Restart: restart || identity.Restart, Kind: Added})
+			d.changes = append(
+				d.changes,
+				Change{
+					Key: path + "[" + name + "]", Restart: restart || identity.Restart, Kind: Added,
+				},
+			)
 		}
 	}
 }
 
-// IdentityOf is the key by which elements are known. Every list of sections has one; a test sees to it.
+// IdentityOf is the key by which elements are known. Every list of sections has one; a test sees to
+// it.
 func IdentityOf(s *schema.Setting) *schema.Setting {
 	for _, f := range s.Fields {
 		if f.Identity {
@@ -172,7 +183,9 @@ func (d *differ) secret(old, new secret.Ref, path string, restart bool) {
 }
 
 func (d *differ) change(key, old, new string, restart bool) {
-	d.changes = append(d.changes, Change{Key: key, Old: old, New: new, Restart: restart, Kind: Changed})
+	d.changes = append(
+		d.changes, Change{Key: key, Old: old, New: new, Restart: restart, Kind: Changed},
+	)
 }
 
 // ShownValue is a value as it would stand in the file; "" where there is none.

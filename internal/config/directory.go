@@ -43,8 +43,13 @@ func (l *Loaded) readStores(open openDirectory) {
 	}
 	shown := r.ShownDirectory()
 	for _, name := range names {
-		r.Stores = append(r.Stores, schema.StoreFile{Name: filepath.Join(shown, name), Dir: r.Directory})
-		stores = append(stores, readStore(r, directory, name, schema.StoreKey(r.OwnStores+len(r.Stores)-1, "")))
+		r.Stores = append(
+			r.Stores, schema.StoreFile{Name: filepath.Join(shown, name), Dir: r.Directory},
+		)
+		stores = append(
+			stores,
+			readStore(r, directory, name, schema.StoreKey(r.OwnStores+len(r.Stores)-1, "")),
+		)
 	}
 	l.Settings[schema.KeyStoresKey] = stores
 }
@@ -75,7 +80,8 @@ func listStores(r *schema.Report, directory fs.FS) ([]string, error) {
 	}
 	r.Found = true
 	if info.Mode().Perm()&guarded.WritableByOthers != 0 && !guarded.IsReadOnly(r.Directory) {
-		r.Errorf(DirectoryKey, "%s can be changed by others (mode %04o), who could add a key store; run: chmod go-w %s", r.Directory, info.Mode().Perm(), r.Directory)
+		r.Errorf(DirectoryKey, "%s can be changed by others (mode %04o), who could add a key "+
+			"store; run: chmod go-w %s", r.Directory, info.Mode().Perm(), r.Directory)
 	}
 	entries, err := fs.ReadDir(directory, ".")
 	if err != nil {
@@ -95,18 +101,21 @@ func listStores(r *schema.Report, directory fs.FS) ([]string, error) {
 		names = append(names, name) // readStore says what is wrong with it
 	}
 	if len(names) > maxStoreFiles {
-		return nil, fmt.Errorf("%s holds %d files; %d are read at most", r.Directory, len(names), maxStoreFiles)
+		return nil, fmt.Errorf(
+			"%s holds %d files; %d are read at most", r.Directory, len(names), maxStoreFiles,
+		)
 	}
 	return names, nil
 }
 
-// readStore reads one file as the key store at the path at. Its settings are empty if it cannot be read.
+// readStore reads one file as the key store at the path at. Its settings are empty if it cannot be
+// read.
 func readStore(r *schema.Report, directory fs.FS, name, at string) map[string]any {
 	r.Origins[at] = schema.Origin{Line: 1, Column: 1}
 	file, _ := r.Locate(at)
 	data, unsafe, err := readStoreFile(directory, name, file, r.Directory)
 	if unsafe != nil {
-		r.ErrorAt(schema.Origin{}, at, "%v", unsafe) // what else is wrong with it is reported with this
+		r.ErrorAt(schema.Origin{}, at, "%v", unsafe) // what else is wrong is reported, too
 	}
 	if err != nil {
 		r.ErrorAt(schema.Origin{}, at, "%v", err)
@@ -119,7 +128,10 @@ func readStore(r *schema.Report, directory fs.FS, name, at string) map[string]an
 		return map[string]any{}
 	}
 	named := nameAfterFile(root, name)
-	reading := &schema.Reader{Schema: Schema, Report: r, Variables: schema.ReadVariables(nil), Shorts: map[string]string{}, Root: at}
+	reading := &schema.Reader{
+		Schema: Schema, Report: r, Variables: schema.ReadVariables(nil),
+		Shorts: map[string]string{}, Root: at,
+	}
 	settings := reading.Section(storeSchema, root, at)
 	if named {
 		delete(r.Origins, schema.JoinPath(at, "name")) // it is a default
@@ -136,7 +148,9 @@ func nameAfterFile(root *yaml.Node, file string) bool {
 	}
 	name := strings.TrimSuffix(file, filepath.Ext(file))
 	root.Content = append(root.Content,
-		&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: "name"}, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: name})
+		&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: "name"},
+		&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: name},
+	)
 	return true
 }
 
@@ -163,16 +177,22 @@ func readStoreFile(directory fs.FS, name, shown, path string) ([]byte, error, er
 // checkStoreOwner refuses a file that somebody else could change.
 func checkStoreOwner(directory fs.FS, info fs.FileInfo, name, shown, path string) error {
 	if owner, stranger := strangeOwner(directory, info); stranger {
-		return fmt.Errorf("the file belongs to user id %d, who could change it, and not to the owner of the directory; run: chown root %s", owner, shown)
+		return fmt.Errorf("the file belongs to user id %d, who could change it, and not to the "+
+			"owner of the directory; run: chown root %s", owner, shown)
 	}
-	if info.Mode().Perm()&guarded.WritableByOthers != 0 && !guarded.IsReadOnly(filepath.Join(path, name)) {
-		return fmt.Errorf("the file can be changed by others (mode %04o); run: chmod go-w %s", info.Mode().Perm(), shown)
+	if info.Mode().Perm()&guarded.WritableByOthers != 0 &&
+		!guarded.IsReadOnly(filepath.Join(path, name)) {
+		return fmt.Errorf(
+			"the file can be changed by others (mode %04o); run: chmod go-w %s", info.Mode().Perm(),
+			shown,
+		)
 	}
 	return nil
 }
 
-// strangeOwner reports whether a file belongs to somebody other than root, this process's user and the owner of its directory, who could
-// replace it anyway. Such a user could have programs run as the proxy, by a secret's command, and give himself others' paths.
+// strangeOwner reports whether a file belongs to somebody other than root, this process's user and
+// the owner of its directory, who could replace it anyway. Such a user could have programs run as
+// the proxy, by a secret's command, and give himself others' paths.
 func strangeOwner(directory fs.FS, file fs.FileInfo) (uint32, bool) {
 	own, known := file.Sys().(*syscall.Stat_t)
 	if !known || own.Uid == 0 || own.Uid == uint32(os.Geteuid()) {

@@ -1,8 +1,8 @@
 package config
 
-// Checks that the files a configuration names are there: certificates, their keys and
-// CA bundles (the program does not start without; tls_read.go reads them), and the modules (a warning: a file
-// is often checked on another machine than it runs on).
+// Checks that the files a configuration names are there: certificates, their keys and CA bundles
+// (the program does not start without; package certs reads them), and the modules (a warning: a
+// file is often checked on another machine than it runs on).
 
 import (
 	"fmt"

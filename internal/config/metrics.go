@@ -7,11 +7,6 @@ import (
 	"xks-proxy/internal/config/schema"
 )
 
-// MetricsOnHealth: a port of their own, which may ask for a password, is then the only one.
-func (c *Config) MetricsOnHealth() bool {
-	return c.Health.Metrics && c.Metrics.Listen == ""
-}
-
 // validateMetrics refuses what would leave the metrics open beside their own listener.
 func validateMetrics(r *schema.Report, c *Config) {
 	m := c.Metrics

@@ -1,7 +1,8 @@
 package config
 
-// Isolation: two key stores of different owners may not reach one key (U1). Whether a label exists that both
-// reach is decided exactly, by following their patterns and templates side by side (label_pattern.go).
+// Isolation: two key stores of different owners may not reach one key (U1). Whether a label exists
+// that both reach is decided exactly, by following their patterns and templates side by side
+// (package isolation).
 
 import (
 	"cmp"
@@ -20,7 +21,8 @@ const (
 	MaxPositions = 1_000_000 // looked at when patterns are compared: about a second
 )
 
-// Reach is one pattern of a key store: the labels that match it and that an external key id leads to.
+// Reach is one pattern of a key store: the labels that match it and that an external key id leads
+// to.
 type Reach struct {
 	store, index int // key_stores[store].keys.labels[index]
 	owner        int // number of the owner
@@ -33,7 +35,8 @@ type Reach struct {
 	Excluded     []string
 }
 
-// validateIsolation reports key stores that reach a key of another owner's. Groups that share an HSM share its keys.
+// validateIsolation reports key stores that reach a key of another owner's. Groups that share an
+// HSM share its keys.
 func validateIsolation(r *schema.Report, c *Config) {
 	i := &overlapCheck{Report: r, config: c, reported: map[int]bool{}, budget: MaxPositions}
 	for _, groups := range groupsTogether(c) {
@@ -76,7 +79,8 @@ func groupsTogether(c *Config) [][]string {
 	return sets
 }
 
-// reachesOf are all patterns of the key stores of some groups, by the text that their labels begin with.
+// reachesOf are all patterns of the key stores of some groups, by the text that their labels begin
+// with.
 func reachesOf(c *Config, groups []string) []Reach {
 	testKeys := map[string]string{}
 	for _, g := range c.HSMGroups {
@@ -132,11 +136,13 @@ func ReachOf(k Keys, testKey string) []Reach {
 	return all
 }
 
-// check compares the first with those after it that begin alike: what begins otherwise shares no label.
+// check compares the first with those after it that begin alike: what begins otherwise shares no
+// label.
 func (i *overlapCheck) check(reaches []Reach) {
 	first := reaches[0]
 	for _, other := range reaches[1:] {
-		if !strings.HasPrefix(other.Prefix, first.Prefix) || first.Literal && other.Prefix != first.Prefix {
+		if !strings.HasPrefix(other.Prefix, first.Prefix) ||
+			first.Literal && other.Prefix != first.Prefix {
 			return
 		}
 		a, b := first, other
@@ -147,12 +153,17 @@ func (i *overlapCheck) check(reaches []Reach) {
 			continue
 		}
 		label, err := SharedLabel(a, b, &i.budget)
-		at, place := schema.StoreKey(b.store, labelsKey(b.index)), i.config.other(b.store, a.store, labelsKey(a.index))
+		at := schema.StoreKey(b.store, labelsKey(b.index))
+		place := i.config.other(b.store, a.store, labelsKey(a.index))
 		switch {
 		case err != nil:
-			i.Errorf(at, "has %v to be compared with that of %s, of another owner; use fewer", err, place)
+			i.Errorf(
+				at, "has %v to be compared with that of %s, of another owner; use fewer", err,
+				place,
+			)
 		case label != "":
-			i.Errorf(at, "reaches the key with the label %q, which %s, of another owner, reaches, too; give each owner keys of its own", label, place)
+			i.Errorf(at, "reaches the key with the label %q, which %s, of another owner, "+
+				"reaches, too; give each owner keys of its own", label, place)
 		}
 		i.reported[b.store] = err != nil || label != ""
 	}
@@ -161,7 +172,8 @@ func (i *overlapCheck) check(reaches []Reach) {
 // labelsKey is the key of a pattern in its key store.
 func labelsKey(index int) string { return "keys.labels[" + strconv.Itoa(index) + "]" }
 
-// SurelyApart sees quickly, of most, that they share no label: a thousand patterns may have to be compared with ten thousand labels.
+// SurelyApart sees quickly, of most, that they share no label: a thousand patterns may have to be
+// compared with ten thousand labels.
 func SurelyApart(a, b Reach) bool {
 	if !strings.HasSuffix(a.suffix, b.suffix) && !strings.HasSuffix(b.suffix, a.suffix) {
 		return true
@@ -179,11 +191,15 @@ func SurelyApart(a, b Reach) bool {
 func SharedLabel(a, b Reach, budget *int) (string, error) {
 	excluded := slices.Concat(a.Excluded, b.Excluded)
 	slices.Sort(excluded)
-	label, err := isolation.Common([]isolation.Pattern{a.Pattern, b.Pattern, a.Template, b.Template}, slices.Compact(excluded), budget)
+	label, err := isolation.Common(
+		[]isolation.Pattern{a.Pattern, b.Pattern, a.Template, b.Template}, slices.Compact(excluded),
+		budget,
+	)
 	if err != nil {
 		return "", err
 	}
-	if a.KeyIDSize(label) > xks.MaxKeyID || b.KeyIDSize(label) > xks.MaxKeyID { // it is the shortest: all others are longer
+	// it is the shortest: all others are longer
+	if a.KeyIDSize(label) > xks.MaxKeyID || b.KeyIDSize(label) > xks.MaxKeyID {
 		return "", nil
 	}
 	return label, nil

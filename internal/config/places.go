@@ -71,5 +71,7 @@ func PlaceOf(c *Config, path string) string {
 		return path
 	}
 	file, key := c.Source.Locate(path) // of a tenant: in its own file
-	return strings.TrimSuffix(schema.Problem{File: file, Origin: c.Source.Origin(path), Path: key}.String(), ": ")
+	return strings.TrimSuffix(
+		schema.Problem{File: file, Origin: c.Source.Origin(path), Path: key}.String(), ": ",
+	)
 }

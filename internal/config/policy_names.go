@@ -76,7 +76,12 @@ func shortList(all []string) string {
 
 // CheckPolicyNames reports names that the configuration does not have, at their places in the
 // policy files. It returns false if there is an error.
-func CheckPolicyNames(r *schema.Report, names authz.Names, at string, policies *authz.Policies) bool {
+func CheckPolicyNames(
+	r *schema.Report,
+	names authz.Names,
+	at string,
+	policies *authz.Policies,
+) bool {
 	faults, doubts := policies.CheckNames(names)
 	for _, one := range faults {
 		r.Problems = append(r.Problems, r.PolicyProblem(at, one))

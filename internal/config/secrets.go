@@ -51,7 +51,7 @@ func SecretKeyPath(store, credential int) string {
 }
 
 // ResolveSecrets reads every secret c refers to. It may take as long as the
-// commands among them, secretCommandTimeout each. The error is a *configError with
+// commands among them, secretCommandTimeout each. The error is a *schema.Error with
 // all problems, none of which quotes a secret. A guessable secret access key is a
 // warning (requirement A6).
 func ResolveSecrets(ctx context.Context, c *Config) (*Secrets, []schema.Warning, error) {
@@ -72,7 +72,7 @@ func WithoutPlaces(placed []PlacedRef) []secret.Ref {
 	return refs
 }
 
-// ResolveInto is resolveSecrets for a report that has more in it.
+// ResolveInto is ResolveSecrets for a report that has more in it.
 func ResolveInto(ctx context.Context, r *schema.Report, c *Config) *Secrets {
 	refs := c.SecretRefs()
 	secret.TakeVariables(WithoutPlaces(refs)...)
@@ -87,7 +87,9 @@ func ResolveInto(ctx context.Context, r *schema.Report, c *Config) *Secrets {
 		for j, given := range k.Credentials {
 			value := values[0]
 			values = values[1:]
-			all.AccessKeys[k.Name] = append(all.AccessKeys[k.Name], AccessKey{ID: given.AccessKeyID, Secret: value})
+			all.AccessKeys[k.Name] = append(
+				all.AccessKeys[k.Name], AccessKey{ID: given.AccessKeyID, Secret: value},
+			)
 			CheckCredential(r, SecretKeyPath(i, j), given.AccessKeyID, value)
 			checkShared(r, c, owners, i, j, value)
 		}
@@ -95,10 +97,12 @@ func ResolveInto(ctx context.Context, r *schema.Report, c *Config) *Secrets {
 	return all
 }
 
-// commandsAtOnce bounds the programs that are run at the same time, so that a thousand key stores do not start a thousand.
+// commandsAtOnce bounds the programs that are run at the same time, so that a thousand key stores
+// do not start a thousand.
 const commandsAtOnce = 8
 
-// ReadAll reads the secrets in the order of refs. Commands, which may take their time, are run side by side.
+// ReadAll reads the secrets in the order of refs. Commands, which may take their time, are run side
+// by side.
 func ReadAll(ctx context.Context, r *schema.Report, refs []PlacedRef) []secret.Secret {
 	values, errs := make([]secret.Secret, len(refs)), make([]error, len(refs))
 	var running sync.WaitGroup
@@ -128,12 +132,24 @@ func ReadAll(ctx context.Context, r *schema.Report, refs []PlacedRef) []secret.S
 }
 
 // ResolveSecret reads one secret.
-func ResolveSecret(ctx context.Context, r *schema.Report, path string, ref secret.Ref) secret.Secret {
+func ResolveSecret(
+	ctx context.Context,
+	r *schema.Report,
+	path string,
+	ref secret.Ref,
+) secret.Secret {
 	return ReadAll(ctx, r, []PlacedRef{{path, ref}})[0]
 }
 
-// checkShared finds a secret that two key stores have: who signs for one could sign for the other, too (A5).
-func checkShared(r *schema.Report, c *Config, owners map[string]int, i, j int, value secret.Secret) {
+// checkShared finds a secret that two key stores have: who signs for one could sign for the other,
+// too (A5).
+func checkShared(
+	r *schema.Report,
+	c *Config,
+	owners map[string]int,
+	i, j int,
+	value secret.Secret,
+) {
 	if value.Reveal() == "" {
 		return
 	}
@@ -142,10 +158,12 @@ func checkShared(r *schema.Report, c *Config, owners map[string]int, i, j int, v
 		owners[value.Reveal()] = i
 		return
 	}
-	const message = "is the secret access key of %s, too; who knows one key store's could sign for the other: xks-proxy credentials new makes one"
+	const message = "is the secret access key of %s, too; who knows one key store's could sign " +
+		"for the other: xks-proxy credentials new makes one"
 	path, other := SecretKeyPath(i, j), c.other(i, first, "")
 	switch {
-	case first == i: // a second access key id for the same secret: pointless, and within one key store
+	// a second access key id for the same secret: pointless, and within one key store
+	case first == i:
 	case c.KeyStores[first].Owner != c.KeyStores[i].Owner:
 		r.Errorf(path, message, other)
 	default:

@@ -1,7 +1,7 @@
 package config
 
-// Placeholders in key stores: {name}, {owner}, {application} and {environment} stand for the keys of
-// that name, so that the file of the next tenant differs in few lines. They are filled in after
+// Placeholders in key stores: {name}, {owner}, {application} and {environment} stand for the keys
+// of that name, so that the file of the next tenant differs in few lines. They are filled in after
 // everything is read and before anything is checked.
 
 import (
@@ -17,18 +17,30 @@ import (
 // placeholderKeys are the keys whose values can be filled in.
 var placeholderKeys = []string{"name", "owner", "application", "environment"}
 
-// fillRule is what a value may be where it is filled in: anything else would give the pattern, path or name
-// around it another meaning.
+// fillRule is what a value may be where it is filled in: anything else would give the pattern, path
+// or name around it another meaning.
 type fillRule struct {
 	allowed *regexp.Regexp
 	says    string
 }
 
 var fillRules = map[string]fillRule{
-	"prefix": {regexp.MustCompile(`^[A-Za-z0-9_-]+$`), "letters, digits, _ and - only (AWS KMS accepts no other in a path)"}, // requirement U1
-	"label":  {regexp.MustCompile(`^[^*?\[\]\\{}]+$`), "none of * ? [ ] \\ { } (they would make it a pattern)"},
-	"host":   {regexp.MustCompile(`^[a-z0-9.-]+$`), "lower case letters, digits, . and - only (it becomes part of a host name)"},
-	"path":   {regexp.MustCompile(`^[^./{}][^/{}]*$`), "no / and no braces, and no dot at its beginning (it becomes part of a file's name)"},
+	"prefix": {
+		regexp.MustCompile(`^[A-Za-z0-9_-]+$`),
+		"letters, digits, _ and - only (AWS KMS accepts no other in a path)",
+	}, // requirement U1
+	"label": {
+		regexp.MustCompile(`^[^*?\[\]\\{}]+$`),
+		"none of * ? [ ] \\ { } (they would make it a pattern)",
+	},
+	"host": {
+		regexp.MustCompile(`^[a-z0-9.-]+$`),
+		"lower case letters, digits, . and - only (it becomes part of a host name)",
+	},
+	"path": {
+		regexp.MustCompile(`^[^./{}][^/{}]*$`),
+		"no / and no braces, and no dot at its beginning (it becomes part of a file's name)",
+	},
 }
 
 // A backslash in a pattern takes the meaning off what follows, a brace as well.
@@ -96,7 +108,8 @@ func (f *filling) text(rule, value, path string) string {
 		form = patternPlaceholder
 	}
 	return form.ReplaceAllStringFunc(value, func(found string) string {
-		if found[0] == '\\' || found == xks.KeyIDPlaceholder && strings.HasSuffix(path, ".keys.label") {
+		if found[0] == '\\' ||
+			found == xks.KeyIDPlaceholder && strings.HasSuffix(path, ".keys.label") {
 			return found
 		}
 		filled, ok := f.value(rule, found, path)
@@ -108,22 +121,31 @@ func (f *filling) text(rule, value, path string) string {
 	})
 }
 
-// value is what a placeholder stands for. A value that may not stand there is a problem of its own key.
+// value is what a placeholder stands for. A value that may not stand there is a problem of its own
+// key.
 func (f *filling) value(rule, found, path string) (string, bool) {
 	key := strings.Trim(found, "{}")
 	if !slices.Contains(placeholderKeys, key) {
-		f.Errorf(path, "there is no placeholder %s; known: %s", quotePlaceholder(key), knownPlaceholders(path))
+		f.Errorf(
+			path, "there is no placeholder %s; known: %s", quotePlaceholder(key),
+			knownPlaceholders(path),
+		)
 		return "", false
 	}
 	value, _ := f.store[key].(string)
 	if value == "" {
-		f.Errorf(path, "%s stands for the key %s of this key store, which is empty; set it", found, key)
+		f.Errorf(
+			path, "%s stands for the key %s of this key store, which is empty; set it", found, key,
+		)
 		return "", false
 	}
 	may := fillRules[rule]
 	if !may.allowed.MatchString(value) {
 		_, at := f.Locate(path)
-		f.Errorf(schema.JoinPath(f.at, key), "is filled in for %s in %s, where it must hold %s", found, at, may.says)
+		f.Errorf(
+			schema.JoinPath(f.at, key), "is filled in for %s in %s, where it must hold %s", found,
+			at, may.says,
+		)
 		return "", false
 	}
 	return value, true

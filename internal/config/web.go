@@ -72,7 +72,7 @@ func readPrivate(path string) ([]byte, error) {
 func WebFiles(path string) []string {
 	text, err := readPrivate(path)
 	if err != nil {
-		return nil // reported by checkWebConfig
+		return nil // reported by CheckWebConfig
 	}
 	var values web.Config
 	err = yaml.Unmarshal(text, &values)

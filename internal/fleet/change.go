@@ -24,10 +24,14 @@ const (
 	turnTimeout       = 40 * time.Second // for orders that are under way; most wait for no longer than adminWait
 )
 
-// Prepare makes the generation of a configuration, ready to serve, beside the current one: a process or a group whose
-// settings have not changed is the same in both. After an error nothing of it is left, and nothing has changed.
-// The error is errStopped if ctx ended first.
-func (f *Fleet) Prepare(ctx context.Context, c *config.Config, s *config.Secrets) (*Generation, error) {
+// Prepare makes the generation of a configuration, ready to serve, beside the current one: a
+// process or a group whose settings have not changed is the same in both. After an error nothing of
+// it is left, and nothing has changed. The error is errStopped if ctx ended first.
+func (f *Fleet) Prepare(
+	ctx context.Context,
+	c *config.Config,
+	s *config.Secrets,
+) (*Generation, error) {
 	next, err := f.begin(c, s)
 	if err != nil {
 		return nil, err
@@ -53,7 +57,13 @@ func (f *Fleet) Open(c *config.Config, s *config.Secrets) error {
 
 // begin starts the processes that the current generation lacks, and waits for none.
 func (f *Fleet) begin(c *config.Config, s *config.Secrets) (*Generation, error) {
-	next := &Generation{Number: 1, LoadedAt: time.Now(), Config: c, Secrets: s, hsms: map[string]*runningHSM{}}
+	next := &Generation{
+		Number:   1,
+		LoadedAt: time.Now(),
+		Config:   c,
+		Secrets:  s,
+		hsms:     map[string]*runningHSM{},
+	}
 	old := f.Current.Load()
 	if old != nil {
 		next.Number = old.Number + 1
@@ -78,10 +88,17 @@ func (f *Fleet) begin(c *config.Config, s *config.Secrets) (*Generation, error) 
 	return next, nil
 }
 
-// Finish waits for the processes that were started, judges them, and makes the groups. What it made is in next, also after an error.
+// Finish waits for the processes that were started, judges them, and makes the groups. What it made
+// is in next, also after an error.
 func (f *Fleet) Finish(ctx context.Context, next *Generation) error {
 	old := f.Current.Load()
-	start := hsmStart{config: next.Config, log: f.log, hsms: next.hsms, started: next.started, serving: old}
+	start := hsmStart{
+		config:  next.Config,
+		log:     f.log,
+		hsms:    next.hsms,
+		started: next.started,
+		serving: old,
+	}
 	err := start.wait(ctx)
 	if err != nil {
 		return err
@@ -104,8 +121,13 @@ func (f *Fleet) Finish(ctx context.Context, next *Generation) error {
 	return f.waitFirst(ctx, made, old)
 }
 
-// startGroup makes a group; one that takes the place of another, or that may not come to serve, leaves the state directory alone.
-func (f *Fleet) startGroup(settings group.Config, before *runningGroup, provisional bool) (*runningGroup, error) {
+// startGroup makes a group; one that takes the place of another, or that may not come to serve,
+// leaves the state directory alone.
+func (f *Fleet) startGroup(
+	settings group.Config,
+	before *runningGroup,
+	provisional bool,
+) (*runningGroup, error) {
 	full := settings
 	full.Log, full.Provisional = f.log, provisional
 	if before != nil {
@@ -125,7 +147,8 @@ func sameGroup(a, b group.Config) bool {
 	return sameMembers && reflect.DeepEqual(a, b)
 }
 
-// waitFirst waits until the HSMs of new groups have been looked at. A group that serves now is not given up for one that cannot.
+// waitFirst waits until the HSMs of new groups have been looked at. A group that serves now is not
+// given up for one that cannot.
 func (f *Fleet) waitFirst(ctx context.Context, made []*runningGroup, old *Generation) error {
 	first, cancel := context.WithTimeout(ctx, firstProbeTimeout)
 	defer cancel()
@@ -135,11 +158,18 @@ func (f *Fleet) waitFirst(ctx context.Context, made []*runningGroup, old *Genera
 		case ctx.Err() != nil:
 			return ErrStopped
 		case err != nil:
-			f.log.Warn("an HSM has not been looked at yet; serving begins without it", zap.String("hsm_group", group.Name()))
+			f.log.Warn(
+				"an HSM has not been looked at yet; serving begins without it",
+				zap.String("hsm_group", group.Name()),
+			)
 		}
 		before := old.group(group.Name())
 		if before != nil && before.CanServe() && !group.CanServe() {
-			return fmt.Errorf("the HSM group %s serves as it is, and would not with the new settings: %s", group.Name(), whyNot(group))
+			return fmt.Errorf(
+				"the HSM group %s serves as it is, and would not with the new settings: %s",
+				group.Name(),
+				whyNot(group),
+			)
 		}
 	}
 	return nil
@@ -154,11 +184,12 @@ func whyNot(g *runningGroup) error {
 	return reasons
 }
 
-// Publish puts a prepared generation into effect. put is called when nothing stands against it any more, and lets
-// requests at its groups; after an error of put, or of an HSM that is not free in time, nothing has changed.
+// Publish puts a prepared generation into effect. put is called when nothing stands against it any
+// more, and lets requests at its groups; after an error of put, or of an HSM that is not free in
+// time, nothing has changed.
 //
-// Orders for the HSMs that are concerned wait meanwhile, and those under way are waited for: they hold groups that will be gone, and
-// what they did to them would be lost.
+// Orders for the HSMs that are concerned wait meanwhile, and those under way are waited for: they
+// hold groups that will be gone, and what they did to them would be lost.
 func (f *Fleet) Publish(ctx context.Context, next *Generation, put func() error) error {
 	old := f.Current.Load()
 	limited, cancel := context.WithTimeout(ctx, turnTimeout)
@@ -230,7 +261,11 @@ func keepDrained(ctx context.Context, old *Generation, made []*runningGroup) {
 	for _, group := range made {
 		for _, m := range group.settings.Members {
 			if drained[m.Name] {
-				_ = group.Drain(ctx, m.Name, true) // the group has it, and no request yet that could be waited for
+				_ = group.Drain(
+					ctx,
+					m.Name,
+					true,
+				) // the group has it, and no request yet that could be waited for
 			}
 		}
 	}

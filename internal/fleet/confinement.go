@@ -165,8 +165,12 @@ func (s ConfinementStatus) Attention() string {
 		return fmt.Sprintf("The process of %s is %s: this kernel has %s, so %s.",
 			s.HSM, s.words(), s.Kernel, s.Missing)
 	case s.Stale:
-		return fmt.Sprintf("The process of %s can reach files that the configuration names since it "+
-			"was started: run xks-proxy hsm restart %s.", s.HSM, s.HSM)
+		return fmt.Sprintf(
+			"The process of %s can reach files that the configuration names since it "+
+				"was started: run xks-proxy hsm restart %s.",
+			s.HSM,
+			s.HSM,
+		)
 	}
 	return ""
 }

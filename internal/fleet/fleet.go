@@ -160,7 +160,8 @@ func (r *runningHSM) fits(spec hsmSpec) bool {
 	return samePIN && reflect.DeepEqual(have, want)
 }
 
-// Groups are those of the current generation, in the order of the configuration; none while the program starts.
+// Groups are those of the current generation, in the order of the configuration; none while the
+// program starts.
 func (f *Fleet) Groups() []*group.Group {
 	g := f.Current.Load()
 	if g == nil {

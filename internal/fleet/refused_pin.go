@@ -81,7 +81,11 @@ func (r RefusedPINs) Held(h config.HSM, pin secret.Secret) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return heldError(refusedPIN{HSM: h.Name}, fmt.Sprintf("so says %s, which cannot be read (%v)", file, err), file)
+		return heldError(
+			refusedPIN{HSM: h.Name},
+			fmt.Sprintf("so says %s, which cannot be read (%v)", file, err),
+			file,
+		)
 	case old.HSM != h.Name || old.Module != h.Module || old.Token != h.Token || old.Serial != h.Serial || old.Login != loginText(h):
 		return nil
 	}
@@ -89,13 +93,21 @@ func (r RefusedPINs) Held(h config.HSM, pin secret.Secret) error {
 	if err != nil || subtle.ConstantTimeCompare(check, old.Check) == 0 {
 		return nil // a salt of another size cannot be ours
 	}
-	return heldError(old, "at "+old.Refused.Format(time.RFC3339)+", and the same PIN is not tried again", file)
+	return heldError(
+		old,
+		"at "+old.Refused.Format(time.RFC3339)+", and the same PIN is not tried again",
+		file,
+	)
 }
 
 // loginText is what a refusal depends on beside label and serial number: a PIN that one token or
 // one user type refused may be right for another.
 func loginText(h config.HSM) string {
-	rest := config.HSM{Slot: h.Slot, TokenManufacturer: h.TokenManufacturer, TokenModel: h.TokenModel}
+	rest := config.HSM{
+		Slot:              h.Slot,
+		TokenManufacturer: h.TokenManufacturer,
+		TokenModel:        h.TokenModel,
+	}
 	text := rest.TokenText()
 	if h.UserType != "" && h.UserType != string(pkcs11.UserNormal) {
 		text += " user type " + h.UserType
@@ -104,9 +116,19 @@ func loginText(h config.HSM) string {
 }
 
 func heldError(old refusedPIN, what, file string) error {
-	return &hsm.Error{HSM: old.HSM, Op: "log in", Function: old.Function, Code: old.Code, Kind: hsm.ErrPINIncorrect, Detail: fmt.Sprintf(
-		"%s: only a corrected one is; if it was the HSM that was corrected, delete %s (while the proxy runs: xks-proxy hsm restart %s)",
-		what, file, old.HSM)}
+	return &hsm.Error{
+		HSM:      old.HSM,
+		Op:       "log in",
+		Function: old.Function,
+		Code:     old.Code,
+		Kind:     hsm.ErrPINIncorrect,
+		Detail: fmt.Sprintf(
+			"%s: only a corrected one is; if it was the HSM that was corrected, delete %s (while the proxy runs: xks-proxy hsm restart %s)",
+			what,
+			file,
+			old.HSM,
+		),
+	}
 }
 
 // Note is the worker's OnPIN: it remembers a refusal, and forgets it when the PIN was taken.
@@ -123,15 +145,19 @@ func (r RefusedPINs) Note(h config.HSM, pin secret.Secret, refusal error) {
 		err = r.Remember(h, pin, e)
 	}
 	if err != nil {
-		r.Log.Error("what became of the PIN cannot be remembered; a restart of the program could try a refused PIN again, or not try a good one",
-			zap.String("hsm", h.Name), zap.Error(err))
+		r.Log.Error(
+			"what became of the PIN cannot be remembered; a restart of the program could try a refused PIN again, or not try a good one",
+			zap.String("hsm", h.Name),
+			zap.Error(err),
+		)
 	}
 }
 
 // WasTried reports whether the HSM compared the PIN and found it wrong. A locked PIN, which may be
 // right, is not tried: the token's flags tell.
 func WasTried(refusal *hsm.Error) bool {
-	return errors.Is(refusal, hsm.ErrPINIncorrect) && refusal.Code != ckrPINExpired && refusal.Code != ckrPINNotInitialized
+	return errors.Is(refusal, hsm.ErrPINIncorrect) && refusal.Code != ckrPINExpired &&
+		refusal.Code != ckrPINNotInitialized
 }
 
 func (r RefusedPINs) Remember(h config.HSM, pin secret.Secret, refusal *hsm.Error) error {

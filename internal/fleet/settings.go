@@ -40,14 +40,19 @@ func KeysOf(c *config.Config, name string) KeyIdentity {
 	for _, g := range c.HSMGroups {
 		for _, m := range g.HSMs {
 			if m.HSM == name {
-				return KeyIdentity{TestKey: g.TestKey.Label, create: g.TestKey.Create, version: hsm.VersionRule(g.KeyVersion)}
+				return KeyIdentity{
+					TestKey: g.TestKey.Label,
+					create:  g.TestKey.Create,
+					version: hsm.VersionRule(g.KeyVersion),
+				}
 			}
 		}
 	}
 	return KeyIdentity{}
 }
 
-// groupSettings is how a group of a configuration is made. Two that are equal (sameGroup) are one group.
+// groupSettings is how a group of a configuration is made. Two that are equal (sameGroup) are one
+// group.
 func groupSettings(c *config.Config, g config.Group, hsms map[string]*runningHSM) group.Config {
 	var members []group.MemberConfig
 	for _, m := range g.HSMs {
@@ -61,7 +66,9 @@ func groupSettings(c *config.Config, g config.Group, hsms map[string]*runningHSM
 		ProbeInterval: g.ProbeInterval, ProbeTimeout: g.ProbeTimeout, CatalogueInterval: g.CatalogueInterval,
 		AttemptTimeout: g.AttemptTimeout, Budget: c.Server.Budget,
 		HedgeAfter: g.HedgeAfter, HedgePercent: g.HedgePercent,
-		LostKey: catalogue.LostKey(g.LostKey), KeyVersion: hsm.VersionRule(g.KeyVersion), ParityRate: g.ParityRate,
+		LostKey: catalogue.LostKey(
+			g.LostKey,
+		), KeyVersion: hsm.VersionRule(g.KeyVersion), ParityRate: g.ParityRate,
 		StateDirectory: c.StateDirectory,
 	}
 }

@@ -27,7 +27,8 @@ type outcomes map[string]error
 // ErrStopped is a start that was called off: no verdict on any HSM.
 var ErrStopped = errors.New("told to stop before it began to serve")
 
-// hsmStart is the start of HSMs, of all of a configuration or of those that a reload adds or changes.
+// hsmStart is the start of HSMs, of all of a configuration or of those that a reload adds or
+// changes.
 type hsmStart struct {
 	config  *config.Config
 	log     *zap.Logger
@@ -40,7 +41,8 @@ type hsmStart struct {
 func (s hsmStart) Reload() bool { return s.serving != nil }
 
 // wait waits until each HSM has started or failed to, and judges. One that hangs is not
-// waited for while every group has another, but in a reload, which has time. errStopped if ctx ends first.
+// waited for while every group has another, but in a reload, which has time. errStopped if ctx ends
+// first.
 func (s hsmStart) wait(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, s.limit())
 	defer cancel()
@@ -73,8 +75,8 @@ func (s hsmStart) wait(ctx context.Context) error {
 	return s.judge(known)
 }
 
-// limit is how long the start waits for HSMs that neither open nor fail. Where that is a verdict, on
-// the start or on a reload, each has all the time that start_timeout gives it.
+// limit is how long the start waits for HSMs that neither open nor fail. Where that is a verdict,
+// on the start or on a reload, each has all the time that start_timeout gives it.
 func (s hsmStart) limit() time.Duration {
 	limit := hsmStartTimeout
 	if s.config.StartWithoutHSMs != startExit && !s.Reload() {
@@ -98,7 +100,10 @@ func (s hsmStart) runOn() outcomes {
 		state := h.State()
 		known[name] = nil
 		if state.Phase != worker.Running {
-			known[name] = orElseError(state.LastErr, fmt.Errorf("%s: its process is %s", name, state.Phase))
+			known[name] = orElseError(
+				state.LastErr,
+				fmt.Errorf("%s: its process is %s", name, state.Phase),
+			)
 		}
 	}
 	return known
@@ -125,11 +130,11 @@ func (s hsmStart) everyGroupServes(known outcomes) bool {
 	return true
 }
 
-// judge decides whether to serve. An HSM that is away is for the others to stand
-// in for (R1); where all of a group are, start_without_hsms says whether to wait for one. One that was
-// reached before is away, whatever it says now. One that was never reached and refuses for a reason that
-// waiting does not fix is taken for a mistake in the configuration, which is better heard of now than at the
-// first failover.
+// judge decides whether to serve. An HSM that is away is for the others to stand in for (R1); where
+// all of a group are, start_without_hsms says whether to wait for one. One that was reached before
+// is away, whatever it says now. One that was never reached and refuses for a reason that waiting
+// does not fix is taken for a mistake in the configuration, which is better heard of now than at
+// the first failover.
 func (s hsmStart) judge(known outcomes) error {
 	var failed, mistakes []error
 	for _, h := range s.config.HSMs {
@@ -141,7 +146,10 @@ func (s hsmStart) judge(known outcomes) error {
 		case s.worsens(h.Name, err, ended):
 			return s.worse(h.Name, err)
 		case !ended:
-			s.log.Error("an HSM is slow to start; serving begins without it", zap.String("hsm", h.Name))
+			s.log.Error(
+				"an HSM is slow to start; serving begins without it",
+				zap.String("hsm", h.Name),
+			)
 		case err == nil:
 		case s.mistake(h.Name, err):
 			mistakes = append(mistakes, err)
@@ -153,9 +161,17 @@ func (s hsmStart) judge(known outcomes) error {
 	case len(mistakes) > 0 && len(mistakes) == len(s.config.HSMs):
 		return fmt.Errorf("no HSM can be used: %w%s", OneLine(mistakes), s.whatNow(mistakes))
 	case len(mistakes) > 0 && s.Reload():
-		return fmt.Errorf("an HSM that is new or changed cannot be used: %w%s", OneLine(mistakes), s.whatNow(mistakes))
+		return fmt.Errorf(
+			"an HSM that is new or changed cannot be used: %w%s",
+			OneLine(mistakes),
+			s.whatNow(mistakes),
+		)
 	case len(mistakes) > 0:
-		return fmt.Errorf("an HSM that was never reached before cannot be used: %w%s", OneLine(mistakes), s.whatNow(mistakes))
+		return fmt.Errorf(
+			"an HSM that was never reached before cannot be used: %w%s",
+			OneLine(mistakes),
+			s.whatNow(mistakes),
+		)
 	}
 	for _, err := range failed {
 		s.log.Error("an HSM is away; serving begins without it", zap.Error(err))
@@ -163,14 +179,15 @@ func (s hsmStart) judge(known outcomes) error {
 	return s.judgeGroups(known)
 }
 
-// mistake reports whether err is taken for one of the configuration. At a reload a PIN that is refused is one in any
-// case: it has just been changed.
+// mistake reports whether err is taken for one of the configuration. At a reload a PIN that is
+// refused is one in any case: it has just been changed.
 func (s hsmStart) mistake(name string, err error) bool {
 	pin := errors.Is(err, hsm.ErrPINIncorrect) || errors.Is(err, hsm.ErrPINLocked)
 	return hsm.IsConfig(err) && (!s.reachedBefore(name) || s.Reload() && pin)
 }
 
-// worsens reports whether an HSM works with the settings that it has, and did not start with those that it would get.
+// worsens reports whether an HSM works with the settings that it has, and did not start with those
+// that it would get.
 func (s hsmStart) worsens(name string, err error, ended bool) bool {
 	if !s.Reload() || ended && err == nil {
 		return false
@@ -181,7 +198,12 @@ func (s hsmStart) worsens(name string, err error, ended bool) bool {
 
 func (s hsmStart) worse(name string, err error) error {
 	err = orElseError(err, fmt.Errorf("%s: it did not answer within %s", name, s.limit()))
-	return fmt.Errorf("the HSM %s works with its old settings and not with the new ones: %w%s", name, err, s.whatNow([]error{err}))
+	return fmt.Errorf(
+		"the HSM %s works with its old settings and not with the new ones: %w%s",
+		name,
+		err,
+		s.whatNow([]error{err}),
+	)
 }
 
 // whatNow is what to do about errors that end the program or a reload, where they do not say it.
@@ -208,9 +230,17 @@ func (s hsmStart) judgeGroups(known outcomes) error {
 		switch {
 		case slices.Contains(failed, nil), s.Reload() && !s.concerns(g):
 		case s.config.StartWithoutHSMs == startExit:
-			return fmt.Errorf("no HSM of the HSM group %s can be used (start_without_hsms: wait would wait for one): %w%s", g.Name, OneLine(failed), s.whatNow(failed))
+			return fmt.Errorf(
+				"no HSM of the HSM group %s can be used (start_without_hsms: wait would wait for one): %w%s",
+				g.Name,
+				OneLine(failed),
+				s.whatNow(failed),
+			)
 		default:
-			s.log.Error("every HSM of the group is away; it serves as soon as one comes", zap.String("hsm_group", g.Name))
+			s.log.Error(
+				"every HSM of the group is away; it serves as soon as one comes",
+				zap.String("hsm_group", g.Name),
+			)
 		}
 	}
 	return nil
@@ -218,7 +248,10 @@ func (s hsmStart) judgeGroups(known outcomes) error {
 
 // concerns reports whether an HSM of the group is started now.
 func (s hsmStart) concerns(g config.Group) bool {
-	return slices.ContainsFunc(g.HSMs, func(m config.GroupMember) bool { return slices.Contains(s.started, m.HSM) })
+	return slices.ContainsFunc(
+		g.HSMs,
+		func(m config.GroupMember) bool { return slices.Contains(s.started, m.HSM) },
+	)
 }
 
 // startExit is the value of start_without_hsms that does not wait.

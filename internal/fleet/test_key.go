@@ -155,8 +155,8 @@ func (m *TestKeyMaker) ensure(ctx context.Context) bool {
 	return true
 }
 
-// errUnreadableTestKey may pass: another program that makes the test key at the same moment destroys
-// its own again, and an object can vanish between being found and being read.
+// errUnreadableTestKey may pass: another program that makes the test key at the same moment
+// destroys its own again, and an object can vanish between being found and being read.
 var errUnreadableTestKey = errors.New("an object of the test key cannot be read")
 
 // hasTestKey reports whether a good test key is among the objects of its label. It returns an error
@@ -170,7 +170,11 @@ func hasTestKey(label string, found []hsm.Object) (bool, error) {
 	}
 	_, unreadable := hsm.SplitUnreadable(found)
 	if len(unreadable) > 0 {
-		return false, fmt.Errorf("%w: %w", errUnreadableTestKey, hsm.UnreadableError("find the test key", unreadable[0]))
+		return false, fmt.Errorf(
+			"%w: %w",
+			errUnreadableTestKey,
+			hsm.UnreadableError("find the test key", unreadable[0]),
+		)
 	}
 	if len(found) > 0 {
 		return false, fmt.Errorf(

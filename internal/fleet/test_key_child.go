@@ -64,7 +64,11 @@ func CreateTestKey(
 	said, complaint, err := maker.Run(ctx)
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return "", fmt.Errorf("HSM %s: no answer within %v; the key may have been made: run this again", h.Name, testKeyTimeout)
+		return "", fmt.Errorf(
+			"HSM %s: no answer within %v; the key may have been made: run this again",
+			h.Name,
+			testKeyTimeout,
+		)
 	case ctx.Err() != nil:
 		return "", subprocess.ErrInterrupted
 	case err != nil:

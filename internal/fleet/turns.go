@@ -41,8 +41,13 @@ func (t *Turns) Take(ctx context.Context, hsm, what string) (func(), error) {
 		select {
 		case <-other.ended:
 		case <-ctx.Done():
-			return nil, Refuse(ErrUnderWay, "%s has been under way for %s: nothing was changed for %s; ask again when that has ended",
-				other.what, text.Duration(time.Since(other.began)), hsm)
+			return nil, Refuse(
+				ErrUnderWay,
+				"%s has been under way for %s: nothing was changed for %s; ask again when that has ended",
+				other.what,
+				text.Duration(time.Since(other.began)),
+				hsm,
+			)
 		}
 	}
 }

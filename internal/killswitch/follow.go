@@ -17,8 +17,8 @@ import (
 // Follow has key stores served, and has every block follow the key store that it is about: all at
 // once, with no order in between. paths has the XksProxyUriPath of each key store, by name. A key
 // store that is at the path of a blocked one under another name gets an entry like any other. What
-// serve returns is returned, and then nothing was changed. errTooManyBlocks: the key stores must not
-// be served.
+// serve returns is returned, and then nothing was changed. errTooManyBlocks: the key stores must
+// not be served.
 //
 // It does not wait for the disk: until the file is written, the old file blocks the same.
 func (k *Switch) Follow(paths map[string]string, log *zap.Logger, serve func() error) error {

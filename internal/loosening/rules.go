@@ -55,7 +55,9 @@ var loosensRules = map[string]loosensRule{
 }
 
 func anyChange(_ *loosener, s *schema.Setting, c settingChange, _ string) []string {
-	return []string{fmt.Sprintf("was %s and is %s", config.ShownValue(s, c.old), config.ShownValue(s, c.new))}
+	return []string{
+		fmt.Sprintf("was %s and is %s", config.ShownValue(s, c.old), config.ShownValue(s, c.new)),
+	}
 }
 
 func weakerConfinement(l *loosener, s *schema.Setting, c settingChange, _ string) []string {

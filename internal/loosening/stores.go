@@ -89,7 +89,9 @@ func (s *formerStore) reaches(other formerStore, budget *int) bool {
 }
 
 func shareToken(first, second []string) bool {
-	return slices.ContainsFunc(first, func(token string) bool { return slices.Contains(second, token) })
+	return slices.ContainsFunc(
+		first, func(token string) bool { return slices.Contains(second, token) },
+	)
 }
 
 // reach says which keys s reaches: the same text, the same keys.

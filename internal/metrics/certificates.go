@@ -25,26 +25,39 @@ var certificateMetrics = []metric[certs.Status]{
 
 // handshakeMetrics have no label but reason.
 var handshakeMetrics = []metric[*certs.Handshakes]{
-	{Name: "xks_proxy_tls_handshake_failures_total", Kind: counter, Help: "TLS handshakes on the HTTPS ports that failed, by reason.", Labels: []string{"reason"},
+	{
+		Name:   "xks_proxy_tls_handshake_failures_total",
+		Kind:   counter,
+		Help:   "TLS handshakes on the HTTPS ports that failed, by reason.",
+		Labels: []string{"reason"},
 		Each: func(h *certs.Handshakes) []oneValue {
 			values := make([]oneValue, 0, len(certs.HandshakeReasons))
 			for _, reason := range certs.HandshakeReasons {
 				values = append(values, sample(float64(h.Failed[reason].Load()), string(reason)))
 			}
 			return values
-		}},
+		},
+	},
 }
 
 // refusalMetrics have no label but reason.
 var refusalMetrics = []metric[*certs.ClientRefusals]{
-	{Name: "xks_proxy_client_certificate_refusals_total", Kind: counter, Help: "Handshakes that ended because of the client's certificate.", Labels: []string{"reason"},
+	{
+		Name:   "xks_proxy_client_certificate_refusals_total",
+		Kind:   counter,
+		Help:   "Handshakes that ended because of the client's certificate.",
+		Labels: []string{"reason"},
 		Each: func(r *certs.ClientRefusals) []oneValue {
 			values := make([]oneValue, 0, len(certs.RefusalReasons))
 			for _, reason := range certs.RefusalReasons {
-				values = append(values, sample(float64(r.ByReason[reason].All.Load()), string(reason)))
+				values = append(
+					values,
+					sample(float64(r.ByReason[reason].All.Load()), string(reason)),
+				)
 			}
 			return values
-		}},
+		},
+	},
 }
 
 // tlsCollector implements prometheus.Collector.

@@ -20,16 +20,44 @@ const (
 
 // storeMetrics have the label key_store.
 var storeMetrics = []metric[xks.KeyStoreStatus]{
-	{Name: "xks_proxy_requests_total", Kind: counter, Help: "Requests answered, by outcome: ok or the error's name, AuthenticationFailedException included.", Labels: []string{"operation", "outcome"}, Each: requestCounts},
-	{Name: "xks_proxy_requests_in_flight", Kind: gauge, Help: "Authenticated requests that are being worked on.",
-		Value: func(k xks.KeyStoreStatus) float64 { return float64(k.InFlight) }},
-	{Name: "xks_proxy_policy_denials_total", Kind: counter, Help: "Requests that the policies denied (enforce), or would have denied (shadow).", Labels: []string{"mode"},
+	{
+		Name:   "xks_proxy_requests_total",
+		Kind:   counter,
+		Help:   "Requests answered, by outcome: ok or the error's name, AuthenticationFailedException included.",
+		Labels: []string{"operation", "outcome"},
+		Each:   requestCounts,
+	},
+	{
+		Name:  "xks_proxy_requests_in_flight",
+		Kind:  gauge,
+		Help:  "Authenticated requests that are being worked on.",
+		Value: func(k xks.KeyStoreStatus) float64 { return float64(k.InFlight) },
+	},
+	{
+		Name:   "xks_proxy_policy_denials_total",
+		Kind:   counter,
+		Help:   "Requests that the policies denied (enforce), or would have denied (shadow).",
+		Labels: []string{"mode"},
 		Each: func(k xks.KeyStoreStatus) []oneValue {
-			return []oneValue{sample(float64(k.PolicyDenials), "enforce"), sample(float64(k.PolicyShadowDenials), "shadow")}
-		}},
-	{Name: "xks_proxy_key_store_blocked", Kind: gauge, Help: "1 while the key store as a whole is blocked, by the configuration or an operator.",
-		Value: func(k xks.KeyStoreStatus) float64 { return truth(k.Blocked) }},
-	{Name: "xks_proxy_credential_last_used_timestamp_seconds", Kind: gauge, Help: "When the credential last signed an accepted request; 0 if that is not known.", Labels: []string{"access_key_id"}, Each: credentialTimes},
+			return []oneValue{
+				sample(float64(k.PolicyDenials), "enforce"),
+				sample(float64(k.PolicyShadowDenials), "shadow"),
+			}
+		},
+	},
+	{
+		Name:  "xks_proxy_key_store_blocked",
+		Kind:  gauge,
+		Help:  "1 while the key store as a whole is blocked, by the configuration or an operator.",
+		Value: func(k xks.KeyStoreStatus) float64 { return truth(k.Blocked) },
+	},
+	{
+		Name:   "xks_proxy_credential_last_used_timestamp_seconds",
+		Kind:   gauge,
+		Help:   "When the credential last signed an accepted request; 0 if that is not known.",
+		Labels: []string{"access_key_id"},
+		Each:   credentialTimes,
+	},
 }
 
 func requestCounts(k xks.KeyStoreStatus) []oneValue {
@@ -95,21 +123,51 @@ var proxyMetrics = []metric[proxyFigures]{
 		Help: "Orders over the admin socket refused because they came from a process that descends " +
 			"from the proxy.",
 		Value: func(f proxyFigures) float64 { return float64(f.refused) }},
-	{Name: "xks_proxy_ready", Kind: gauge, Help: "1 while the proxy is ready, as /healthz/ready says; 0 while it starts, drains, or no HSM can serve.",
-		Value: func(f proxyFigures) float64 { return truth(f.ready) }},
-	{Name: "xks_proxy_refused_requests_total", Kind: counter, Help: "Requests of no key store, by outcome: unknown paths and methods, and what else was refused before a key store was known.", Labels: []string{"outcome"}, Each: refusals},
-	{Name: "xks_proxy_blocks", Kind: gauge, Help: "Blocks of operators in effect.", Labels: []string{"kind"},
+	{
+		Name:  "xks_proxy_ready",
+		Kind:  gauge,
+		Help:  "1 while the proxy is ready, as /healthz/ready says; 0 while it starts, drains, or no HSM can serve.",
+		Value: func(f proxyFigures) float64 { return truth(f.ready) },
+	},
+	{
+		Name:   "xks_proxy_refused_requests_total",
+		Kind:   counter,
+		Help:   "Requests of no key store, by outcome: unknown paths and methods, and what else was refused before a key store was known.",
+		Labels: []string{"outcome"},
+		Each:   refusals,
+	},
+	{
+		Name:   "xks_proxy_blocks",
+		Kind:   gauge,
+		Help:   "Blocks of operators in effect.",
+		Labels: []string{"kind"},
 		Each: func(f proxyFigures) []oneValue {
-			return []oneValue{sample(float64(f.blocks[kindKey]), kindKey), sample(float64(f.blocks[kindKeyStore]), kindKeyStore)}
-		}},
-	{Name: "xks_proxy_blocks_unsaved", Kind: gauge, Help: "1 while the blocks in effect would not survive a restart, because their file could not be written.",
-		Value: func(f proxyFigures) float64 { return truth(f.unsaved) }},
+			return []oneValue{
+				sample(float64(f.blocks[kindKey]), kindKey),
+				sample(float64(f.blocks[kindKeyStore]), kindKeyStore),
+			}
+		},
+	},
+	{
+		Name:  "xks_proxy_blocks_unsaved",
+		Kind:  gauge,
+		Help:  "1 while the blocks in effect would not survive a restart, because their file could not be written.",
+		Value: func(f proxyFigures) float64 { return truth(f.unsaved) },
+	},
 	{Name: "xks_proxy_connections_open", Kind: gauge, Help: "Connections open on the HTTPS ports.",
 		Value: func(f proxyFigures) float64 { return float64(f.connections.Open) }},
-	{Name: "xks_proxy_connections_refused_total", Kind: counter, Help: "Connections closed because there were too many.",
-		Value: func(f proxyFigures) float64 { return float64(f.connections.Refused) }},
-	{Name: "xks_proxy_connections_cut_off_total", Kind: counter, Help: "Connections closed because too many were busy on which no request had been authenticated.",
-		Value: func(f proxyFigures) float64 { return float64(f.connections.CutOff) }},
+	{
+		Name:  "xks_proxy_connections_refused_total",
+		Kind:  counter,
+		Help:  "Connections closed because there were too many.",
+		Value: func(f proxyFigures) float64 { return float64(f.connections.Refused) },
+	},
+	{
+		Name:  "xks_proxy_connections_cut_off_total",
+		Kind:  counter,
+		Help:  "Connections closed because too many were busy on which no request had been authenticated.",
+		Value: func(f proxyFigures) float64 { return float64(f.connections.CutOff) },
+	},
 	{Name: "xks_proxy_proxy_protocol_connections_total", Kind: counter,
 		Help: "Connections by what their PROXY protocol header came to: client and local are " +
 			"served, missing, invalid, slow and untrusted are closed.",
@@ -125,12 +183,20 @@ var proxyMetrics = []metric[proxyFigures]{
 			}
 			return values
 		}},
-	{Name: "xks_proxy_log_lines_lost_total", Kind: counter, Help: "Lines of the log that were lost because it could not be written.",
-		Value: func(f proxyFigures) float64 { return float64(f.log.Lost) }},
+	{
+		Name:  "xks_proxy_log_lines_lost_total",
+		Kind:  counter,
+		Help:  "Lines of the log that were lost because it could not be written.",
+		Value: func(f proxyFigures) float64 { return float64(f.log.Lost) },
+	},
 	{Name: "xks_proxy_log_failing", Kind: gauge, Help: "1 while the log cannot be written.",
 		Value: func(f proxyFigures) float64 { return truth(f.log.Failing != "") }},
-	{Name: "xks_proxy_log_lines_suppressed_total", Kind: counter, Help: "Lines about requests that nobody authenticated that were only counted (log.unauthenticated_per_second).",
-		Value: func(f proxyFigures) float64 { return float64(f.log.Suppressed) }},
+	{
+		Name:  "xks_proxy_log_lines_suppressed_total",
+		Kind:  counter,
+		Help:  "Lines about requests that nobody authenticated that were only counted (log.unauthenticated_per_second).",
+		Value: func(f proxyFigures) float64 { return float64(f.log.Suppressed) },
+	},
 }
 
 func confined(f proxyFigures) []oneValue {

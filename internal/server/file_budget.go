@@ -30,7 +30,12 @@ func openFiles(configured int, log *zap.Logger) fileBudget {
 	var files syscall.Rlimit
 	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files)
 	if err != nil {
-		return fileBudget{configured, socket.HealthConnections, socket.Connections, socket.MetricsConnections}
+		return fileBudget{
+			configured,
+			socket.HealthConnections,
+			socket.Connections,
+			socket.MetricsConnections,
+		}
 	}
 	budget := shareFiles(configured, files.Cur)
 	if budget.connections < configured {

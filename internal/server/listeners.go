@@ -109,18 +109,41 @@ func (l *listeners) listenBeside(ctx context.Context, c *config.Config, log *zap
 	return nil
 }
 
-func listenTCP(ctx context.Context, key, address string, keepAlive time.Duration) (net.Listener, error) {
-	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive / 4}}
+func listenTCP(
+	ctx context.Context,
+	key, address string,
+	keepAlive time.Duration,
+) (net.Listener, error) {
+	lc := net.ListenConfig{
+		KeepAliveConfig: net.KeepAliveConfig{
+			Enable:   true,
+			Idle:     keepAlive,
+			Interval: keepAlive / 4,
+		},
+	}
 	ctx, cancel := context.WithTimeout(ctx, resolveWait)
 	defer cancel()
 	l, err := lc.Listen(ctx, "tcp", address)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return nil, fmt.Errorf("%s: cannot resolve the host name in %s within %s: use an address", key, address, resolveWait)
+		return nil, fmt.Errorf(
+			"%s: cannot resolve the host name in %s within %s: use an address",
+			key,
+			address,
+			resolveWait,
+		)
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s: another program listens on %s already; stop it or choose another port", key, address)
+		return nil, fmt.Errorf(
+			"%s: another program listens on %s already; stop it or choose another port",
+			key,
+			address,
+		)
 	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("%s: not allowed to listen on %s; ports below 1024 need CAP_NET_BIND_SERVICE", key, address)
+		return nil, fmt.Errorf(
+			"%s: not allowed to listen on %s; ports below 1024 need CAP_NET_BIND_SERVICE",
+			key,
+			address,
+		)
 	case err != nil:
 		return nil, fmt.Errorf("%s: cannot listen on %s: %w", key, address, err)
 	}

@@ -73,7 +73,10 @@ type reloadReading struct {
 	digest   string // of what changes: what an operator accepts
 }
 
-var errNotStarted = fleet.Refuse(admin.ErrStarting, "the proxy is still starting: nothing was reloaded; ask again in a moment")
+var errNotStarted = fleet.Refuse(
+	admin.ErrStarting,
+	"the proxy is still starting: nothing was reloaded; ask again in a moment",
+)
 
 func newReloader(ctx context.Context, c reloaderConfig) *reloader {
 	r := &reloader{reloaderConfig: c, turn: make(chan struct{}, 1), known: map[string]bool{}}
@@ -84,12 +87,16 @@ func newReloader(ctx context.Context, c reloaderConfig) *reloader {
 	return r
 }
 
-// take waits for the turn; ctx is the caller's patience. The context that it returns is that of the work.
+// take waits for the turn; ctx is the caller's patience. The context that it returns is that of the
+// work.
 func (r *reloader) take(ctx context.Context) (context.Context, func(), error) {
 	select {
 	case r.turn <- struct{}{}:
 	case <-ctx.Done():
-		return nil, nil, fleet.Refuse(fleet.ErrUnderWay, "another reload is under way: nothing was changed; ask again when it has ended")
+		return nil, nil, fleet.Refuse(
+			fleet.ErrUnderWay,
+			"another reload is under way: nothing was changed; ask again when it has ended",
+		)
 	case <-r.life.Done():
 		return nil, nil, fleet.ErrStopped
 	}
@@ -112,8 +119,9 @@ func (r *reloader) stop() {
 	<-r.turn
 }
 
-// Reload reads the configuration again and puts it into effect. After an error the old one stays in use, unchanged. by is who
-// asked for it, for the log; a caller who goes away does not stop what has begun.
+// Reload reads the configuration again and puts it into effect. After an error the old one stays in
+// use, unchanged. by is who asked for it, for the log; a caller who goes away does not stop what
+// has begun.
 func (r *reloader) Reload(
 	ctx context.Context, by string, accept api.Acceptance,
 ) (*api.ReloadAnswer, error) {
@@ -189,7 +197,8 @@ func (r *reloader) replace(ctx context.Context, try reloadTry) (*api.ReloadAnswe
 	return answer, nil
 }
 
-// Preview says what a reload would change. The files are read, commands that give secrets are run; HSMs are not asked.
+// Preview says what a reload would change. The files are read, commands that give secrets are run;
+// HSMs are not asked.
 func (r *reloader) Preview(ctx context.Context) (*api.ReloadAnswer, error) {
 	ctx, release, err := r.take(ctx)
 	if err != nil {
@@ -234,7 +243,11 @@ func (r *reloader) read(ctx context.Context) (*reloadReading, error) {
 	reading.warnings = append(reading.warnings, more...)
 	reading.changes = append(reading.changes, r.tls.Renewals(reading.tls)...)
 	running := loosening.Compared{Config: old.Config, Rules: r.tls.Current.Load().Rules}
-	reading.loosens = loosening.LooseningsOf(running, loosening.Compared{Config: c, Rules: reading.tls.Rules}, r.gone)
+	reading.loosens = loosening.LooseningsOf(
+		running,
+		loosening.Compared{Config: c, Rules: reading.tls.Rules},
+		r.gone,
+	)
 	reading.confirm = old.Config.Reload.Confirms() || c.Reload.Confirms()
 	if len(reading.loosens) > 0 {
 		reading.digest = digestOf(reading)
@@ -242,7 +255,8 @@ func (r *reloader) read(ctx context.Context) (*reloadReading, error) {
 	return reading, nil
 }
 
-// settle tells the watch of the files how they were when they were read, so that this very state is not read again.
+// settle tells the watch of the files how they were when they were read, so that this very state is
+// not read again.
 func (r *reloader) settle(reading *reloadReading, began time.Time) {
 	configs := []*config.Config{r.fleet.Current.Load().Config}
 	if reading != nil {
@@ -255,7 +269,9 @@ func (r *reloader) settle(reading *reloadReading, began time.Time) {
 
 func (r *reloader) answer(reading *reloadReading) *api.ReloadAnswer {
 	a := &api.ReloadAnswer{
-		File: api.Absolute(r.file), Changes: append([]config.Change{}, reading.changes...), Warnings: []string{},
+		File: api.Absolute(
+			r.file,
+		), Changes: append([]config.Change{}, reading.changes...), Warnings: []string{},
 		WaitsForRestart: append([]string{}, reading.waits...),
 		Loosens:         append([]loosening.Loosening{}, reading.loosens...),
 	}

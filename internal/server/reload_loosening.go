@@ -1,6 +1,6 @@
 package server
 
-// What a reload may take away of the protection (config_loosens.go): who has to accept it, what the
+// What a reload may take away of the protection (package loosening): who has to accept it, what the
 // log says, what is counted.
 
 import (
@@ -56,8 +56,8 @@ func (r *reloadReading) refuses(accept api.Acceptance) error {
 
 // digestOf names what a reading changes, as it is shown, and everything that decides who gets in:
 // the whole configuration, since what is added is shown by its name alone, the access keys, the
-// policies and the CAs. Two with one digest change the same. PINs are not in it: they let nobody in,
-// and can be guessed from a digest.
+// policies and the CAs. Two with one digest change the same. PINs are not in it: they let nobody
+// in, and can be guessed from a digest.
 func digestOf(r *reloadReading) string {
 	h := sha256.New()
 	settings := *r.config
@@ -101,13 +101,17 @@ func logLoosenings(log *zap.Logger, try reloadTry, answer *api.ReloadAnswer) {
 			zap.String("key", one.Key), zap.String("loosens", one.What))
 	}
 	if more := len(answer.Loosens) - maxLoggedChanges; more > 0 {
-		log.Warn("the reload may let in more of what was refused before: see xks-proxy status --json",
-			zap.String("by", try.by), zap.Int("generation", answer.Generation),
-			zap.Int("more", more))
+		log.Warn(
+			"the reload may let in more of what was refused before: see xks-proxy status --json",
+			zap.String("by", try.by),
+			zap.Int("generation", answer.Generation),
+			zap.Int("more", more),
+		)
 	}
 }
 
-// noteLoosening takes what a try came to. An operator who accepts has seen what was loosened before, too.
+// noteLoosening takes what a try came to. An operator who accepts has seen what was loosened
+// before, too.
 func noteLoosening(s *api.LooseningState, try reloadTry, answer *api.ReloadAnswer, err error) {
 	s.Refused, s.Digest = nil, ""
 	var refused *looseningRefused

@@ -21,11 +21,26 @@ var restartSettings = []restartSetting{
 	fixed("server.listen", func(c *config.Config) *string { return &c.Server.Listen }),
 	{"server.listeners", keepListeners},
 	fixed("server.http2", func(c *config.Config) *bool { return &c.Server.HTTP2 }),
-	fixed("server.idle_timeout", func(c *config.Config) *time.Duration { return &c.Server.IdleTimeout }),
-	fixed("server.tcp_keep_alive", func(c *config.Config) *time.Duration { return &c.Server.TCPKeepAlive }),
-	fixed("server.read_header_timeout", func(c *config.Config) *time.Duration { return &c.Server.ReadHeaderTimeout }),
-	fixed("server.read_timeout", func(c *config.Config) *time.Duration { return &c.Server.ReadTimeout }),
-	fixed("server.max_connections", func(c *config.Config) *int { return &c.Server.MaxConnections }),
+	fixed(
+		"server.idle_timeout",
+		func(c *config.Config) *time.Duration { return &c.Server.IdleTimeout },
+	),
+	fixed(
+		"server.tcp_keep_alive",
+		func(c *config.Config) *time.Duration { return &c.Server.TCPKeepAlive },
+	),
+	fixed(
+		"server.read_header_timeout",
+		func(c *config.Config) *time.Duration { return &c.Server.ReadHeaderTimeout },
+	),
+	fixed(
+		"server.read_timeout",
+		func(c *config.Config) *time.Duration { return &c.Server.ReadTimeout },
+	),
+	fixed(
+		"server.max_connections",
+		func(c *config.Config) *int { return &c.Server.MaxConnections },
+	),
 	fixed("health.listen", func(c *config.Config) *string { return &c.Health.Listen }),
 	fixed("health.metrics", func(c *config.Config) *bool { return &c.Health.Metrics }),
 	fixed("metrics.listen", func(c *config.Config) *string { return &c.Metrics.Listen }),
@@ -65,11 +80,15 @@ func keepListeners(next, running *config.Config) bool {
 	return true
 }
 
-// withListeners is next, which has the running ports, with the ports that its file wants: of these the CA bundles are read. Those of
-// a port that the file does not have any more may be gone; it keeps its rule (tlsHolder.use).
+// withListeners is next, which has the running ports, with the ports that its file wants: of these
+// the CA bundles are read. Those of a port that the file does not have any more may be gone; it
+// keeps its rule (tlsHolder.use).
 func withListeners(next *config.Config, wanted []config.Listener) *config.Config {
 	c := *next
-	c.Server.Listeners = slices.DeleteFunc(slices.Clone(wanted), func(l config.Listener) bool { return l.Listen == c.Server.Listen })
+	c.Server.Listeners = slices.DeleteFunc(
+		slices.Clone(wanted),
+		func(l config.Listener) bool { return l.Listen == c.Server.Listen },
+	)
 	return &c
 }
 
@@ -81,7 +100,8 @@ func addresses(c *config.Config) []string {
 	return list
 }
 
-// keepRunning gives next the running values of what takes a restart, and names the keys that differed.
+// keepRunning gives next the running values of what takes a restart, and names the keys that
+// differed.
 func keepRunning(next, running *config.Config) []string {
 	var waits []string
 	for _, s := range restartSettings {

@@ -48,12 +48,17 @@ func (r *reloader) note(try reloadTry, answer *api.ReloadAnswer, err error) {
 	r.progress.LastAttempt, r.progress.LastBy, r.progress.LastError = try.began, try.by, ""
 	noteLoosening(&r.progress.Loosening, try, answer, err)
 	fields := []zap.Field{
-		zap.String("by", try.by), zap.String("file", r.file), zap.Duration("took", time.Since(try.began)),
+		zap.String(
+			"by",
+			try.by,
+		), zap.String("file", r.file), zap.Duration("took", time.Since(try.began)),
 	}
 	if err != nil {
 		r.progress.Failures++
 		r.progress.LastError = err.Error()
-		r.log.Error("the configuration was not reloaded: the old one stays in use", append(fields, zap.Error(err))...)
+		r.log.Error(
+			"the configuration was not reloaded: the old one stays in use",
+			append(fields, zap.Error(err))...)
 		return
 	}
 	// The line is for whoever reads the log before and after.
@@ -61,7 +66,11 @@ func (r *reloader) note(try reloadTry, answer *api.ReloadAnswer, err error) {
 	r.log.Level.SetLevel(min(level, r.log.Level.Level()))
 	defer r.log.Level.SetLevel(level)
 	r.log.Strangers.SetRate(r.fleet.Current.Load().Config.Log.UnauthenticatedPerSecond)
-	fields = append(fields, zap.Int("generation", answer.Generation), zap.Strings("changes", describeChanges(answer.Changes)))
+	fields = append(
+		fields,
+		zap.Int("generation", answer.Generation),
+		zap.Strings("changes", describeChanges(answer.Changes)),
+	)
 	if len(answer.WaitsForRestart) > 0 {
 		r.log.Warn("the configuration was reloaded; what waits for a restart is as it was",
 			append(fields, zap.Strings("waits_for_restart", answer.WaitsForRestart))...)

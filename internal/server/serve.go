@@ -28,7 +28,10 @@ func Run(ctx context.Context, file string, started func()) error {
 	tuneMemory()
 	signal.Ignore(syscall.SIGPIPE) // of a log whose reader is gone
 	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP) // one that comes during the start, also while commands give secrets, reloads after it
+	signal.Notify(
+		hangups,
+		syscall.SIGHUP,
+	) // one that comes during the start, also while commands give secrets, reloads after it
 	defer signal.Stop(hangups)
 	if err := worker.ForbidDumps(); err != nil {
 		return err // PINs and secrets are in this process's memory
@@ -53,7 +56,20 @@ func Run(ctx context.Context, file string, started func()) error {
 		return err
 	}
 	defer log.Flush()
-	err = serveWith(ctx, serving{file, c, secrets, material, slices.Concat(warnings, dubious, more), files, log, hangups}, started)
+	err = serveWith(
+		ctx,
+		serving{
+			file,
+			c,
+			secrets,
+			material,
+			slices.Concat(warnings, dubious, more),
+			files,
+			log,
+			hangups,
+		},
+		started,
+	)
 	if err != nil && c.Log.Output != "stderr" { // there the last sentence comes anyway
 		log.Error("the proxy ends", zap.Error(err))
 	}

@@ -59,9 +59,21 @@ func newServers(p *parts, l *listeners) *servers {
 		broken:    make(chan error, len(l.ports)+serversBeside),
 	}
 	s.few = map[string]*socket.FewConnections{
-		metrics.ListenerHealth:  socket.NewFewConnections(metrics.ListenerHealth, l.budget.health, p.log),
-		metrics.ListenerAdmin:   socket.NewFewConnections(metrics.ListenerAdmin, l.budget.admin, p.log),
-		metrics.ListenerMetrics: socket.NewFewConnections(metrics.ListenerMetrics, l.budget.metrics, p.log),
+		metrics.ListenerHealth: socket.NewFewConnections(
+			metrics.ListenerHealth,
+			l.budget.health,
+			p.log,
+		),
+		metrics.ListenerAdmin: socket.NewFewConnections(
+			metrics.ListenerAdmin,
+			l.budget.admin,
+			p.log,
+		),
+		metrics.ListenerMetrics: socket.NewFewConnections(
+			metrics.ListenerMetrics,
+			l.budget.metrics,
+			p.log,
+		),
 	}
 	allowed := socket.NewOutsiders(p.log)
 	view := s.view(allowed)
@@ -148,8 +160,7 @@ func (s *servers) serveAPI(api *http.Server) {
 }
 
 // serveBeside lets the health port, the metrics and the admin socket answer. HSMs may take long to
-// start: without
-// an answer about liveness meanwhile, a container platform would end the program.
+// start: without an answer about liveness meanwhile, a container platform would end the program.
 func (s *servers) serveBeside() {
 	fields := []zap.Field{zap.String("version", version.Get().Version)}
 	if s.listeners.health != nil {

@@ -10,8 +10,9 @@ import (
 	"xks-proxy/internal/secret"
 )
 
-// filesOf are the files that one or several configurations are from: the file itself, the directory of key stores, policies,
-// certificates with their keys, CAs, secrets. Each once. Directories stand for what is in them (see lookAt). PKCS#11 modules are not among them: a
+// filesOf are the files that one or several configurations are from: the file itself, the directory
+// of key stores, policies, certificates with their keys, CAs, secrets. Each once. Directories stand
+// for what is in them (see lookAt). PKCS#11 modules are not among them: a
 // new one is loaded by `hsm restart`; nor is what commands print.
 func filesOf(file string, configs ...*config.Config) []string {
 	l := fileList{seen: map[string]bool{}}

@@ -24,8 +24,9 @@ type Issued struct {
 	by  *Issued
 }
 
-// Issue signs a certificate with the key of by; one without an issuer is signed by itself. A nil key
-// stands for a new ECDSA key. Issue fills in the times that the template lacks, and the serial number.
+// Issue signs a certificate with the key of by; one without an issuer is signed by itself. A nil
+// key stands for a new ECDSA key. Issue fills in the times that the template lacks, and the serial
+// number.
 func Issue(t testing.TB, by *Issued, key crypto.Signer, template *x509.Certificate) *Issued {
 	t.Helper()
 	if key == nil {
@@ -145,8 +146,9 @@ func PEM(kind string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
 
-// Certificate makes a certificate that is signed by itself, with name as its CN, for xks.example.com
-// and *.wild.example.com. It is valid for the year before end. Both results are PEM.
+// Certificate makes a certificate that is signed by itself, with name as its CN, for
+// xks.example.com and *.wild.example.com. It is valid for the year before end. Both results are
+// PEM.
 func Certificate(t testing.TB, name string, end time.Time) (string, string) {
 	t.Helper()
 	c := Issue(t, nil, nil, &x509.Certificate{

@@ -1,6 +1,7 @@
 package testkit
 
-// Golden files: what a test prints, compared with what it printed when somebody last looked. "go test
+// Golden files: what a test prints, compared with what it printed when somebody last looked. "go
+// test
 // -update" writes them anew; read the difference.
 
 import (
@@ -31,8 +32,8 @@ func InPackage(path string) string {
 	return filepath.Join(packageDir, path)
 }
 
-// CheckGolden compares got with a file, whose path is relative to the directory of the package under
-// test. With -update it writes the file first.
+// CheckGolden compares got with a file, whose path is relative to the directory of the package
+// under test. With -update it writes the file first.
 func CheckGolden(t testing.TB, path string, got []byte) {
 	t.Helper()
 	file := InPackage(path)

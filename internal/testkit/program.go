@@ -35,7 +35,8 @@ var Program = sync.OnceValues(func() (string, error) {
 	}
 	buildDirectory = dir
 	path := filepath.Join(dir, "xks-proxy")
-	output, err := exec.Command("go", "build", "-o", path, "xks-proxy/cmd/xks-proxy").CombinedOutput()
+	output, err := exec.Command("go", "build", "-o", path, "xks-proxy/cmd/xks-proxy").
+		CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, output)
 	}

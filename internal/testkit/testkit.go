@@ -1,6 +1,6 @@
-// Package testkit is what the tests of several packages share: files, golden files, certificates and
-// a configuration with everything that it names. It imports no other package of ours, so that a test
-// of any package can use it. Only tests import it.
+// Package testkit is what the tests of several packages share: files, golden files, certificates
+// and a configuration with everything that it names. It imports no other package of ours, so that a
+// test of any package can use it. Only tests import it.
 package testkit
 
 import (

@@ -1,7 +1,7 @@
 package xks
 
-// Admission of authenticated requests: how many are in flight, which ones are shed when there are too
-// many (requirement R3), and fair shares among key stores.
+// Admission of authenticated requests: how many are in flight, which ones are shed when there are
+// too many (requirement R3), and fair shares among key stores.
 
 import (
 	"sync/atomic"
@@ -17,9 +17,9 @@ type sharedLoad struct {
 	keyStores atomic.Int64 // with a request in flight
 }
 
-// storeLoad counts the requests in flight from one key store to one HSM group. It outlives a reload,
-// so that a request that spans the reload is counted in one place. A key store that moves to another
-// group gets a new storeLoad.
+// storeLoad counts the requests in flight from one key store to one HSM group. It outlives a
+// reload, so that a request that spans the reload is counted in one place. A key store that moves
+// to another group gets a new storeLoad.
 type storeLoad struct {
 	inFlight atomic.Int64
 	all      *sharedLoad // of the proxy
@@ -50,9 +50,9 @@ func (l *storeLoad) leave() {
 	l.all.inFlight.Add(-1)
 }
 
-// aboveFairShare reports whether a key store with mine requests in flight exceeds its fair share: an
-// equal part for each key store that has requests in flight, and for one more, so that the next one
-// finds room.
+// aboveFairShare reports whether a key store with mine requests in flight exceeds its fair share:
+// an equal part for each key store that has requests in flight, and for one more, so that the next
+// one finds room.
 func (l *sharedLoad) aboveFairShare(mine int64) bool {
 	return mine*(l.keyStores.Load()+1) > l.inFlight.Load()
 }
@@ -95,9 +95,9 @@ var quotaEpoch = time.Now()
 func sinceEpoch() int64 { return int64(time.Since(quotaEpoch)) }
 
 // checkBacklog refuses a request that the HSMs cannot answer in time, before it asks them. calls is
-// the number of HSM calls that the request needs. A request may wait for a session for MaxQueueTime,
-// or for half of that if its key store exceeds its fair share. So the queue is never too long for a
-// request of another key store.
+// the number of HSM calls that the request needs. A request may wait for a session for
+// MaxQueueTime, or for half of that if its key store exceeds its fair share. So the queue is never
+// too long for a request of another key store.
 func (x *exchange) checkBacklog(calls int) error {
 	wait, answer := x.store.group.Backlog()
 	if wait == 0 {

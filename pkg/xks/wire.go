@@ -166,7 +166,9 @@ var (
 	awsPrincipalARN = metadataField{
 		"awsPrincipalArn", func(m *requestMetadata) *string { return m.AWSPrincipalARN },
 	}
-	kmsKeyARN    = metadataField{"kmsKeyArn", func(m *requestMetadata) *string { return m.KMSKeyARN }}
+	kmsKeyARN = metadataField{
+		"kmsKeyArn", func(m *requestMetadata) *string { return m.KMSKeyARN },
+	}
 	kmsOperation = metadataField{
 		"kmsOperation", func(m *requestMetadata) *string { return m.KMSOperation },
 	}

@@ -1,7 +1,7 @@
 package main
 
-// Honest traffic: Encrypts, Decrypts and looks at a key of one tenant on a fixed schedule. A
-// request's time counts from when it was due, so that a program that stalls hides nothing.
+// Honest traffic: Encrypt, Decrypt and GetKeyMetadata of one tenant on a fixed schedule. A
+// request's time counts from when it was due, so that a stall of the program hides nothing.
 
 import (
 	"bytes"

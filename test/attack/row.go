@@ -1,7 +1,7 @@
 package main
 
 // One row: the state before, the attack under honest traffic, what it cost, and whether the program
-// gave it back.
+// recovered.
 
 import (
 	"context"

@@ -1,5 +1,5 @@
-// Command noisy measures what a quiet key store feels of a noisy one that asks for ten times its
-// quota, on the real program.
+// Command noisy measures on the real program how a noisy key store, which asks for ten times its
+// quota, affects a quiet one.
 //
 //	go run ./test/noisy -proxy bin/xks-proxy -seconds 60
 //

@@ -39,7 +39,12 @@ func NewClient(socket string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}
-	return &Client{socket: socket, HTTP: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+	return &Client{
+		socket: socket,
+		HTTP: &http.Client{
+			Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
+		},
+	}
 }
 
 // Get reads an answer, and returns the JSON of it.
@@ -54,20 +59,34 @@ func (c *Client) Get(ctx context.Context, path string, answer any) ([]byte, erro
 func (c *Client) read(text []byte, answer any) error {
 	err := json.Unmarshal(text, answer)
 	if err != nil {
-		return fmt.Errorf("what answers at %s is not xks-proxy, or is another version: %w", c.socket, err)
+		return fmt.Errorf(
+			"what answers at %s is not xks-proxy, or is another version: %w",
+			c.socket,
+			err,
+		)
 	}
 	return nil
 }
 
 // Order has something done to an HSM.
-func (c *Client) Order(ctx context.Context, path, name string, force bool, wait time.Duration) (string, []byte, error) {
+func (c *Client) Order(
+	ctx context.Context,
+	path, name string,
+	force bool,
+	wait time.Duration,
+) (string, []byte, error) {
 	query := url.Values{"force": {strconv.FormatBool(force)}, "timeout": {wait.String()}}
 	path = strings.Replace(path, "{name}", url.PathEscape(name), 1)
 	return c.Change(ctx, http.MethodPost, path, query, wait+Patience)
 }
 
 // Change has something changed and returns what was done, in words, and the JSON of it.
-func (c *Client) Change(ctx context.Context, method, path string, query url.Values, limit time.Duration) (string, []byte, error) {
+func (c *Client) Change(
+	ctx context.Context,
+	method, path string,
+	query url.Values,
+	limit time.Duration,
+) (string, []byte, error) {
 	text, err := c.do(ctx, method, path+"?"+query.Encode(), limit)
 	if err != nil {
 		return "", nil, err
@@ -100,7 +119,11 @@ func (c *Client) do(ctx context.Context, method, path string, limit time.Duratio
 	var answer Answer
 	err = json.Unmarshal(text, &answer)
 	if err != nil || answer.Error == "" {
-		return nil, fmt.Errorf("what answers at %s is not xks-proxy, or is another version: HTTP status %d", c.socket, response.StatusCode)
+		return nil, fmt.Errorf(
+			"what answers at %s is not xks-proxy, or is another version: HTTP status %d",
+			c.socket,
+			response.StatusCode,
+		)
 	}
 	return nil, errors.New(answer.Error)
 }
@@ -109,15 +132,30 @@ func (c *Client) do(ctx context.Context, method, path string, limit time.Duratio
 func (c *Client) Explain(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("no xks-proxy runs here, or its socket was deleted: there is no socket %s. Start it (again), or name the configuration that it runs with (--config) or its socket (--socket)", c.socket)
+		return fmt.Errorf(
+			"no xks-proxy runs here, or its socket was deleted: there is no socket %s. Start it (again), or name the configuration that it runs with (--config) or its socket (--socket)",
+			c.socket,
+		)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("the xks-proxy that made %s is gone (connection refused); start it again", c.socket)
+		return fmt.Errorf(
+			"the xks-proxy that made %s is gone (connection refused); start it again",
+			c.socket,
+		)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("no permission for %s: %s; run this command as that user, or set admin.group to a group of yours", c.socket, WhoMay(c.socket))
+		return fmt.Errorf(
+			"no permission for %s: %s; run this command as that user, or set admin.group to a group of yours",
+			c.socket,
+			WhoMay(c.socket),
+		)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("the xks-proxy at %s does not answer; it may still be starting: try again in a moment, and see its log", c.socket)
+		return fmt.Errorf(
+			"the xks-proxy at %s does not answer; it may still be starting: try again in a moment, and see its log",
+			c.socket,
+		)
 	case errors.Is(err, context.Canceled):
-		return errors.New("interrupted before the proxy had answered; an order that it had got stands: see xks-proxy status")
+		return errors.New(
+			"interrupted before the proxy had answered; an order that it had got stands: see xks-proxy status",
+		)
 	}
 	return fmt.Errorf("the xks-proxy at %s gave no answer: %w", c.socket, err)
 }
@@ -138,7 +176,13 @@ func WhoMay(path string) string {
 	if !ok {
 		return fmt.Sprintf("%s has mode %04o", what, info.Mode().Perm())
 	}
-	return fmt.Sprintf("%s belongs to %s:%s, mode %04o", what, UserName(owner.Uid), GroupName(owner.Gid), info.Mode().Perm())
+	return fmt.Sprintf(
+		"%s belongs to %s:%s, mode %04o",
+		what,
+		UserName(owner.Uid),
+		GroupName(owner.Gid),
+		info.Mode().Perm(),
+	)
 }
 
 func UserName(uid uint32) string {

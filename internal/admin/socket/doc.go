@@ -1,3 +1,3 @@
-// Package socket serves internal/admin on a Unix domain socket: who may connect, which process asks,
-// and the routes.
+// Package socket serves internal/admin on a Unix domain socket: who may connect, which process
+// asks, and the routes.
 package socket

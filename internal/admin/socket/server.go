@@ -51,22 +51,38 @@ type Routes struct{ *admin.Service }
 
 func (a Routes) Handler() http.Handler {
 	r := chi.NewRouter()
-	r.Get(api.ListPath, func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.HSMs()) })
+	r.Get(
+		api.ListPath,
+		func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.HSMs()) },
+	)
 	r.Post(api.DrainPath, a.changing(a.Drain))
 	r.Post(api.ResumePath, a.changing(a.Resume))
 	r.Post(api.RestartPath, a.changing(a.Restart))
-	r.Get(api.BlocksPath, func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.Blocks()) })
+	r.Get(
+		api.BlocksPath,
+		func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.Blocks()) },
+	)
 	r.Post(api.BlocksPath, a.blocking(a.Block))
 	r.Delete(api.BlocksPath, a.blocking(a.Unblock))
-	r.Get(api.StatusPath, func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.Status(time.Now())) })
-	r.Get(api.CredentialsPath, func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.Credentials()) })
+	r.Get(
+		api.StatusPath,
+		func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.Status(time.Now())) },
+	)
+	r.Get(
+		api.CredentialsPath,
+		func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, a.Credentials()) },
+	)
 	a.routeReload(r)
 	a.routeKeys(r)
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		writeAdmin(w, http.StatusNotFound, api.Answer{Error: "the admin API has no such path"})
 	})
 	r.MethodNotAllowed(func(w http.ResponseWriter, _ *http.Request) {
-		writeAdmin(w, http.StatusMethodNotAllowed, api.Answer{Error: "the admin API does not know this method here"})
+		writeAdmin(
+			w,
+			http.StatusMethodNotAllowed,
+			api.Answer{Error: "the admin API does not know this method here"},
+		)
 	})
 	return r
 }
@@ -112,13 +128,19 @@ func readOrder(r *http.Request, order *admin.Order) (time.Duration, error) {
 }
 
 // StatusOf is for scripts: 404 for an HSM or key store that nobody knows, 409 for an order that was
-// refused or leaves something blocked, 500 for one that would not survive a restart, 504 for one that was
-// carried out without reaching its end in time.
+// refused or leaves something blocked, 500 for one that would not survive a restart, 504 for one
+// that was carried out without reaching its end in time.
 func StatusOf(err error) int {
 	switch {
-	case errors.Is(err, group.ErrUnknownHSM), errors.Is(err, admin.ErrUnknownKeyStore), errors.Is(err, admin.ErrUnknownName):
+	case errors.Is(err, group.ErrUnknownHSM),
+		errors.Is(err, admin.ErrUnknownKeyStore),
+		errors.Is(err, admin.ErrUnknownName):
 		return http.StatusNotFound
-	case errors.Is(err, group.ErrLastHSM), errors.Is(err, fleet.ErrUnderWay), errors.Is(err, admin.ErrStarting), errors.Is(err, admin.ErrStaysBlocked), errors.Is(err, killswitch.ErrTooManyBlocks):
+	case errors.Is(err, group.ErrLastHSM),
+		errors.Is(err, fleet.ErrUnderWay),
+		errors.Is(err, admin.ErrStarting),
+		errors.Is(err, admin.ErrStaysBlocked),
+		errors.Is(err, killswitch.ErrTooManyBlocks):
 		return http.StatusConflict
 	case errors.Is(err, killswitch.ErrUnsaved):
 		return http.StatusInternalServerError
@@ -134,7 +156,9 @@ func writeAdmin(w http.ResponseWriter, status int, answer any) {
 }
 
 // blocking is changing for the orders of the kill switch.
-func (a Routes) blocking(do func(context.Context, admin.BlockOrder) (string, error)) http.HandlerFunc {
+func (a Routes) blocking(
+	do func(context.Context, admin.BlockOrder) (string, error),
+) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		order, err := readBlockOrder(r)
 		if err != nil {
@@ -153,8 +177,11 @@ func (a Routes) blocking(do func(context.Context, admin.BlockOrder) (string, err
 func readBlockOrder(r *http.Request) (admin.BlockOrder, error) {
 	query := r.URL.Query()
 	o := admin.BlockOrder{
-		BlockTarget: killswitch.BlockTarget{KeyStore: query.Get("key_store"), Key: query.Get("key")},
-		Reason:      query.Get("reason"), By: peer.Of(r.Context()),
+		BlockTarget: killswitch.BlockTarget{
+			KeyStore: query.Get("key_store"),
+			Key:      query.Get("key"),
+		},
+		Reason: query.Get("reason"), By: peer.Of(r.Context()),
 	}
 	if text := query.Get("force"); text != "" {
 		var err error
@@ -173,7 +200,14 @@ func readBlockOrder(r *http.Request) (admin.BlockOrder, error) {
 func (a Routes) routeKeys(r chi.Router) {
 	r.Get(api.KeysPath, func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
-		answer, err := a.Keys(api.KeyQuery{Group: q.Get("group"), KeyStore: q.Get("key_store"), Label: q.Get("label"), State: q.Get("state")})
+		answer, err := a.Keys(
+			api.KeyQuery{
+				Group:    q.Get("group"),
+				KeyStore: q.Get("key_store"),
+				Label:    q.Get("label"),
+				State:    q.Get("state"),
+			},
+		)
 		switch {
 		case errors.Is(err, path.ErrBadPattern):
 			writeAdmin(w, http.StatusBadRequest, api.Answer{Error: err.Error()})

@@ -37,8 +37,8 @@ type jsonSchema struct {
 	AdditionalProperties *bool                  `json:"additionalProperties,omitempty"`
 }
 
-// WriteJSONSchema writes the schema of a file. Keys in optional need not be given, though the schema
-// requires them.
+// WriteJSONSchema writes the schema of a file. Keys in optional need not be given, though the
+// schema requires them.
 func WriteJSONSchema(w io.Writer, of *Setting, title string, optional ...string) error {
 	root := mappingSchema(of)
 	root.Title = title

@@ -114,7 +114,9 @@ func (r *Report) ErrorAt(at Origin, path, format string, args ...any) {
 }
 
 func (r *Report) Warnf(path, format string, args ...any) {
-	r.Warnings = append(r.Warnings, Warning(r.problemAt(r.Origin(path), path, fmt.Sprintf(format, args...))))
+	r.Warnings = append(
+		r.Warnings, Warning(r.problemAt(r.Origin(path), path, fmt.Sprintf(format, args...))),
+	)
 }
 
 func (r *Report) problemAt(at Origin, path, message string) Problem {
@@ -167,7 +169,8 @@ func QuoteName(s string) string {
 	return "(not shown: it is not a plain name)"
 }
 
-// PolicyProblem places a finding in the policy file or, if it is about the whole set, at the key that names the files.
+// PolicyProblem places a finding in the policy file or, if it is about the whole set, at the key
+// that names the files.
 func (r *Report) PolicyProblem(at string, err error) Problem {
 	var p authz.Problem
 	if !errors.As(err, &p) {
@@ -178,7 +181,10 @@ func (r *Report) PolicyProblem(at string, err error) Problem {
 	if place.File == "" {
 		return r.problemAt(r.Origin(at), at, strings.TrimSpace(p.Error()))
 	}
-	return Problem{File: place.File, Origin: Origin{Line: place.Line, Column: place.Column}, Message: strings.TrimSpace(p.Error())}
+	return Problem{
+		File: place.File, Origin: Origin{Line: place.Line, Column: place.Column},
+		Message: strings.TrimSpace(p.Error()),
+	}
 }
 
 // FailedAt reports whether a reference, or a key of it, has a problem.

@@ -41,7 +41,10 @@ func referTo(b *strings.Builder, s *Setting, path string) {
 	b.WriteString("| key | type | default | environment | meaning |\n|---|---|---|---|---|\n")
 	for _, f := range s.Fields {
 		at := JoinPath(path, f.Name)
-		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s |\n", f.Name, f.describeType(), f.describeDefault(), describeVariable(f, at), f.describeMeaning())
+		fmt.Fprintf(
+			b, "| `%s` | %s | %s | %s | %s |\n", f.Name, f.describeType(), f.describeDefault(),
+			describeVariable(f, at), f.describeMeaning(),
+		)
 	}
 	for _, f := range s.Fields {
 		if f.Kind != Section {

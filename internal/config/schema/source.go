@@ -40,8 +40,8 @@ func StoreKey(i int, key string) string {
 	return JoinPath(at, key)
 }
 
-// StoreOf is the file of the key store directory that the key at path is in, and its path there; false for a key of the
-// main file.
+// StoreOf is the file of the key store directory that the key at path is in, and its path there;
+// false for a key of the main file.
 func (s *Source) StoreOf(path string) (StoreFile, string, bool) {
 	rest, inStores := strings.CutPrefix(path, KeyStoresKey+"[")
 	if !inStores || len(s.Stores) == 0 {
