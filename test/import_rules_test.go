@@ -42,7 +42,7 @@ var importRules = map[string]importRule{
 	"internal/text":       {pure: true},
 	"internal/sharedlib":  {standardOnly: true, pure: true},
 	"internal/version":    {standardOnly: true, pure: true},
-	testkit:               {ours: []string{"configs", "internal/text"}, pure: true},
+	sharedKit:             {ours: []string{"configs", "internal/text"}, pure: true},
 	"internal/config/schema": {ours: []string{
 		"internal/guarded", "internal/secret", "internal/text", "pkg/authz",
 	}, pure: true},

@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"xks-proxy/test/harness"
 )
 
 // server serves a SoftHSM token. It has a process for each client, so that signals go to its group.
@@ -47,7 +49,7 @@ func (s *server) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start the server: %w", err)
 	}
-	for deadline := time.Now().Add(startLimit); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(harness.StartLimit); time.Now().Before(deadline); {
 		_, err := os.Stat(s.socket)
 		if err == nil {
 			return nil
