@@ -7,6 +7,9 @@ import (
 	"xks-proxy/internal/config/schema"
 )
 
+// WebConfigKey names the file with TLS and passwords: see package webconfig.
+const WebConfigKey = "metrics.web_config"
+
 // validateMetrics refuses what would leave the metrics open beside their own listener.
 func validateMetrics(r *schema.Report, c *Config) {
 	m := c.Metrics

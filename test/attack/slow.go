@@ -168,6 +168,9 @@ func pipelines(ctx context.Context, t *target, n *tally) error {
 			for err == nil {
 				_, err = c.Write(requests)
 				n.noteMany("pipelined", 64)
+				if t.Short { // paced, as floods of frames are
+					time.Sleep(20 * time.Millisecond)
+				}
 			}
 			_ = c.Close()
 		}
