@@ -25,13 +25,7 @@ type attacker struct {
 }
 
 // attacked starts a proxy of which hsm-a is hostile. orders are attacks, "PHASE VERB TARGET" each.
-func attacked(
-	t *testing.T,
-	w *world,
-	confine object,
-	orders []string,
-	edit func(*settings),
-) *attacker {
+func attacked(t *testing.T, w *world, confine object, orders []string, edit func(*settings)) *attacker {
 	t.Helper()
 	dir, err := os.MkdirTemp(scratch, "hostile-") // of one file system with the world
 	if err != nil {
@@ -43,11 +37,7 @@ func attacked(
 		t.Fatal(err)
 	}
 	// What an earlier process of the library may have left: links where its settings name files.
-	lures := map[string]string{
-		"LURE_STATE": w.file("state"),
-		"LURE_KEY":   w.file("server.key"),
-		"LURE_B":     w.B.Conf,
-	}
+	lures := map[string]string{"LURE_STATE": w.file("state"), "LURE_KEY": w.file("server.key"), "LURE_B": w.B.Conf}
 	variables := []string{hostile.DirectoryVariable + "=" + dir}
 	for name, target := range lures {
 		err = os.Symlink(target, filepath.Join(dir, name))
@@ -144,20 +134,11 @@ func prepareOwn(t *testing.T, w *world) {
 	writeFile(t, w.file("main.yaml"), "{}")
 }
 
-// refused are the outcomes of an attack that has failed, by verb; others end with an error of
-// files.
+// refused are the outcomes of an attack that has failed, by verb; others end with an error of files.
 var refused = map[string][]string{
-	"default": {"Permission denied", "Operation not permitted"},
-	"link": {
-		"Permission denied",
-		"Operation not permitted",
-		"Invalid cross-device link",
-	},
-	"move": {
-		"Permission denied",
-		"Operation not permitted",
-		"Invalid cross-device link",
-	},
+	"default":          {"Permission denied", "Operation not permitted"},
+	"link":             {"Permission denied", "Operation not permitted", "Invalid cross-device link"},
+	"move":             {"Permission denied", "Operation not permitted", "Invalid cross-device link"},
 	"unblock":          {"HTTP/1.1 403 Forbidden"},
 	"unblock-orphaned": {"HTTP/1.1 403 Forbidden"},
 	"unblock-gone":     {"HTTP/1.1 403 Forbidden"},
@@ -209,9 +190,8 @@ func TestHostileLibrary(t *testing.T) {
 			})
 			p.waitActive(t, "hsm-a", "hsm-b")
 			other := p.worker(t, "hsm-b")
-			// By these the next proxy knows what is left of this one (see
-			// internal/admin/socket/descent.go).
-			if of, own := seccompFilters(t, p.worker(t, "hsm-a")), seccompFilters(t, p.pid); of <= own {
+			// By these the next proxy knows what is left of this one (see internal/admin/socket/descent.go).
+			if of, own := seccompFilters(t, p.worker(t, "hsm-a")), seccompFilters(t, p.PID); of <= own {
 				t.Errorf("the process of hsm-a has %d seccomp filters, the proxy %d", of, own)
 			}
 			outcomes := p.report(t, "initialize", orders)
@@ -225,10 +205,7 @@ func TestHostileLibrary(t *testing.T) {
 			}
 			c := p.client(t, http1)
 			c.encrypt(t, "key-1", encryptBody([]byte("x"), nil))
-			if list := p.says(t, 0, "", "block", "list"); !strings.Contains(
-				list,
-				"key store regional",
-			) {
+			if list := p.says(t, 0, "", "block", "list"); !strings.Contains(list, "key store regional") {
 				t.Errorf("the block is gone: %s", list)
 			}
 			if now := p.worker(t, "hsm-b"); now != other {
@@ -240,9 +217,8 @@ func TestHostileLibrary(t *testing.T) {
 			if got := p.metric(t, "xks_proxy_admin_refused_total"); got < "4" || len(got) > 1 {
 				t.Errorf("xks_proxy_admin_refused_total is %q", got)
 			}
-			p.log.wait(t, 5*time.Second, p.exited, func(line string) bool {
-				return strings.Contains(line, "refused at the admin socket") &&
-					strings.Contains(line, `"level":"error"`)
+			p.log.wait(t, 5*time.Second, p.Exited(), func(line string) bool {
+				return strings.Contains(line, "refused at the admin socket") && strings.Contains(line, `"level":"error"`)
 			})
 			status := strings.Join(strings.Fields(p.says(t, 4, "", "status")), " ")
 			for _, want := range []string{"the library of an HSM may be hostile", "Confinement", "confined, Landlock ABI"} {
@@ -284,19 +260,10 @@ func TestHostileLibraryUnconfined(t *testing.T) {
 			files = append(files, "initialize read "+file)
 		}
 	}
-	files = append(
-		files,
-		"initialize list "+w.Dir,
-		"initialize write "+w.file("server.key"),
-		"initialize symlink "+w.file(
-			"server.key",
-		),
-		"initialize link "+w.file("server.key"),
-		"initialize move "+w.file("server.key"),
-		"initialize truncate "+w.file("victim"),
-		"initialize remove "+w.file("victim"),
-		"initialize gain-privileges -",
-	)
+	files = append(files, "initialize list "+w.Dir, "initialize write "+w.file("server.key"),
+		"initialize symlink "+w.file("server.key"), "initialize link "+w.file("server.key"), "initialize move "+w.file("server.key"),
+		"initialize truncate "+w.file("victim"), "initialize remove "+w.file("victim"),
+		"initialize gain-privileges -")
 	for _, verb := range []string{"unblock", "unblock-orphaned", "unblock-gone"} {
 		orders = append(orders, "initialize "+verb+" "+w.file("admin.sock"))
 	}
@@ -316,10 +283,7 @@ func TestHostileLibraryUnconfined(t *testing.T) {
 	if got := p.metric(t, `xks_proxy_hsm_confined{hsm="hsm-a"}`); got != "0" {
 		t.Errorf("xks_proxy_hsm_confined is %q", got)
 	}
-	if status := p.says(t, 4, "", "status"); !strings.Contains(
-		status,
-		"hsm-a: not confined (confine.mode: off)",
-	) {
+	if status := p.says(t, 4, "", "status"); !strings.Contains(status, "hsm-a: not confined (confine.mode: off)") {
 		t.Errorf("status does not say that hsm-a is not confined:\n%s", status)
 	}
 }

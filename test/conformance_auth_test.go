@@ -290,7 +290,7 @@ func checkReplay(t *testing.T, c *client) {
 func checkChain(t *testing.T) {
 	p := sharedProxy(t)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		c, err := tls.Dial("tcp", p.listen, way{tls: version}.tlsConfig(p))
+		c, err := tls.Dial("tcp", p.Listen, way{tls: version}.tlsConfig(p))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -51,7 +51,7 @@ func checkResumption(t *testing.T) {
 		config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 		text := c.bytes(t, c.call(healthURI, encode(healthBody())))
 		for i := range 2 {
-			conn, err := tls.Dial("tcp", p.listen, config)
+			conn, err := tls.Dial("tcp", p.Listen, config)
 			if err != nil {
 				t.Fatal(err)
 			}

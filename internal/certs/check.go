@@ -43,10 +43,7 @@ func checkCertificate(r *schema.Report, c *ServerCertificate) {
 	}
 	if key, ok := leaf.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < minRSABits {
 		r.Errorf(
-			at,
-			"the RSA key of %s has %d bits; at least %d are needed",
-			c.file,
-			key.N.BitLen(),
+			at, "the RSA key of %s has %d bits; at least %d are needed", c.file, key.N.BitLen(),
 			minRSABits,
 		)
 	}
@@ -68,11 +65,8 @@ func checkCertificate(r *schema.Report, c *ServerCertificate) {
 func warnCommonName(r *schema.Report, at string, leaf *x509.Certificate) {
 	err := leaf.VerifyHostname(commonName(leaf))
 	if err != nil || leaf.Subject.CommonName == "" {
-		r.Warnf(
-			at,
-			"its subject CN %q is not among its DNS names; AWS KMS compares the CN with the name of the endpoint",
-			leaf.Subject.CommonName,
-		)
+		r.Warnf(at, "its subject CN %q is not among its DNS names; AWS KMS compares the CN with "+
+			"the name of the endpoint", leaf.Subject.CommonName)
 	}
 }
 
@@ -81,22 +75,14 @@ func warnChain(r *schema.Report, at string, chain []*x509.Certificate) {
 	for i := range len(chain) - 1 {
 		err := chain[i].CheckSignatureFrom(chain[i+1])
 		if err != nil {
-			r.Warnf(
-				at,
-				"certificate %d of the file (%s) is not signed by the one after it (%s); the intermediates follow in this order",
-				i+1,
-				chain[i].Subject,
-				chain[i+1].Subject,
-			)
+			r.Warnf(at, "certificate %d of the file (%s) is not signed by the one after it (%s); "+
+				"the intermediates follow in this order", i+1, chain[i].Subject, chain[i+1].Subject)
 			return
 		}
 	}
 	if len(chain) == 1 && !isSelfSigned(chain[0]) {
-		r.Warnf(
-			at,
-			"comes without intermediates; AWS KMS needs those between it and the root (%s signed it), in the same file after it",
-			chain[0].Issuer,
-		)
+		r.Warnf(at, "comes without intermediates; AWS KMS needs those between it and the root "+
+			"(%s signed it), in the same file after it", chain[0].Issuer)
 	}
 }
 
@@ -142,14 +128,11 @@ func validity(leaf *x509.Certificate, now time.Time) (string, urgency) {
 		return "is not valid before " + text.Time(leaf.NotBefore), how
 	case how == Unusable:
 		return fmt.Sprintf(
-			"has expired on %s; put a new one in its place",
-			text.Time(leaf.NotAfter),
+			"has expired on %s; put a new one in its place", text.Time(leaf.NotAfter),
 		), how
 	}
 	return fmt.Sprintf(
-		"expires in %s, on %s",
-		TimeLeft(leaf.NotAfter.Sub(now)),
-		text.Time(leaf.NotAfter),
+		"expires in %s, on %s", TimeLeft(leaf.NotAfter.Sub(now)), text.Time(leaf.NotAfter),
 	), how
 }
 
@@ -176,13 +159,9 @@ func CheckValidity(r *schema.Report, m *Material, now time.Time) {
 	for _, ca := range m.clientCAs {
 		says, how := validity(ca.Certificate, now)
 		if how == EndsSoon || how == EndsNow { // newClientRule reports those that are not valid
-			r.Warnf(
-				ca.path,
-				"the CA %s in %s %s; after that no client certificate is accepted from it",
-				ca.name(),
-				ca.file,
-				says,
-			)
+			r.Warnf(ca.path, "the CA %s in %s %s; after that no client certificate is accepted "+
+				"from it",
+				ca.name(), ca.file, says)
 		}
 	}
 }

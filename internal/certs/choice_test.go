@@ -21,14 +21,21 @@ func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
 		core, logs := observer.New(zap.DebugLevel)
 		r := newClientRefusals(zap.New(core))
 		for range 100 {
-			r.add(&clientRefusal{RefusedSubject, "one"}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 4711})
-			r.add(&clientRefusal{RefusedExpired, "another"}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 4712})
+			r.add(
+				&clientRefusal{RefusedSubject, "one"},
+				&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 4711},
+			)
+			r.add(
+				&clientRefusal{RefusedExpired, "another"},
+				&net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 4712},
+			)
 		}
 		if logs.Len() != 2 {
 			t.Fatalf("%d lines, want one for each reason", logs.Len())
 		}
 		first := logs.All()[0].ContextMap()
-		if first["reason"] != "subject" || first["remote"] != "192.0.2.1:4711" || first["detail"] != "one" {
+		if first["reason"] != "subject" || first["remote"] != "192.0.2.1:4711" ||
+			first["detail"] != "one" {
 			t.Errorf("%v", first)
 		}
 		time.Sleep(RefusalLogInterval + time.Second)
@@ -69,10 +76,14 @@ func TestUrgencyOfCertificates(t *testing.T) {
 		want           urgency
 	}{
 		{6 * OneDay, 2 * OneDay, NotUrgent}, // a third is left: ACME clients renew now
-		{6 * OneDay, hours(37), NotUrgent}, {6 * OneDay, hours(35), EndsSoon}, {6 * OneDay, hours(14), EndsNow},
-		{47 * OneDay, 12 * OneDay, NotUrgent}, {47 * OneDay, 11 * OneDay, EndsSoon}, {47 * OneDay, 4 * OneDay, EndsNow},
-		{90 * OneDay, 30 * OneDay, NotUrgent}, {90 * OneDay, 22 * OneDay, EndsSoon}, {90 * OneDay, 8 * OneDay, EndsNow},
-		{365 * OneDay, 31 * OneDay, NotUrgent}, {365 * OneDay, 29 * OneDay, EndsSoon}, {365 * OneDay, 9 * OneDay, EndsNow},
+		{6 * OneDay, hours(37), NotUrgent}, {6 * OneDay, hours(35), EndsSoon}, {6 * OneDay,
+			hours(14), EndsNow},
+		{47 * OneDay, 12 * OneDay, NotUrgent}, {47 * OneDay, 11 * OneDay, EndsSoon}, {47 * OneDay,
+			4 * OneDay, EndsNow},
+		{90 * OneDay, 30 * OneDay, NotUrgent}, {90 * OneDay, 22 * OneDay, EndsSoon}, {90 * OneDay,
+			8 * OneDay, EndsNow},
+		{365 * OneDay, 31 * OneDay, NotUrgent}, {365 * OneDay, 29 * OneDay, EndsSoon},
+		{365 * OneDay, 9 * OneDay, EndsNow},
 		{3650 * OneDay, 31 * OneDay, NotUrgent}, {3650 * OneDay, 11 * OneDay, EndsSoon},
 		{90 * OneDay, -time.Second, Unusable}, {90 * OneDay, 91 * OneDay, Unusable},
 	} {

@@ -20,8 +20,9 @@ import (
 
 // ClientRule is what a client certificate has to meet. It is never changed.
 type ClientRule struct {
-	roots    *x509.CertPool
-	named    *x509.CertPool      // roots as the server names them to clients; nil if there are too many
+	roots *x509.CertPool
+	// roots as the server names them to clients; nil if there are too many
+	named    *x509.CertPool
 	Cas      []*x509.Certificate // roots, one by one
 	issuers  []*clientCA         // the same, with their place
 	Subjects []string
@@ -49,25 +50,22 @@ func (c *clientCA) name() string {
 const maxNamedCAs = 16 << 10
 
 var usagesByName = map[string]x509.ExtKeyUsage{
-	"clientAuth": x509.ExtKeyUsageClientAuth, "serverAuth": x509.ExtKeyUsageServerAuth, "any": x509.ExtKeyUsageAny,
+	"clientAuth": x509.ExtKeyUsageClientAuth, "serverAuth": x509.ExtKeyUsageServerAuth,
+	"any": x509.ExtKeyUsageAny,
 }
 
 // newClientRule is nil without a CA bundle, and when the report has a problem.
 func newClientRule(r *schema.Report, at string, c config.ClientCertificates) *ClientRule {
 	switch {
 	case c.CA == "" && len(c.Subjects) > 0:
-		r.Errorf(
-			at+".ca",
-			"is needed with subjects; without it no client certificate would be asked for",
-		)
+		r.Errorf(at+".ca", "is needed with subjects; without it no client certificate would be "+
+			"asked for")
 		return nil
 	case c.CA == "":
 		return nil
 	case len(c.Subjects) == 0 || slices.Contains(c.Subjects, ""):
-		r.Errorf(
-			at+".subjects",
-			"must name the subject CNs to accept, such as cks.kms.eu-central-1.amazonaws.com; the CAs sign others' certificates, too",
-		)
+		r.Errorf(at+".subjects", "must name the subject CNs to accept, such as "+
+			"cks.kms.eu-central-1.amazonaws.com; the CAs sign others' certificates, too")
 		return nil
 	}
 	bundle, err := readCABundle(c.CA)
@@ -76,28 +74,18 @@ func newClientRule(r *schema.Report, at string, c config.ClientCertificates) *Cl
 		return nil
 	}
 	rule := &ClientRule{
-		roots:    bundle.roots,
-		named:    bundle.roots,
-		Cas:      bundle.certificates,
-		Subjects: c.Subjects,
+		roots: bundle.roots, named: bundle.roots, Cas: bundle.certificates, Subjects: c.Subjects,
 	}
 	size := 0
 	for i, ca := range bundle.certificates {
 		rule.issuers = append(
-			rule.issuers,
-			&clientCA{Certificate: ca, path: at + ".ca", file: c.CA},
+			rule.issuers, &clientCA{Certificate: ca, path: at + ".ca", file: c.CA},
 		)
 		size += len(ca.RawSubject) + 2
 		if !isValid(ca, time.Now()) {
-			r.Warnf(
-				at+".ca",
-				"certificate %d in %s (%s) is valid from %s to %s only: no client certificate is accepted from it now",
-				i+1,
-				c.CA,
-				ca.Subject,
-				ca.NotBefore.UTC().Format(time.RFC3339),
-				ca.NotAfter.UTC().Format(time.RFC3339),
-			)
+			r.Warnf(at+".ca", "certificate %d in %s (%s) is valid from %s to %s only: no client "+
+				"certificate is accepted from it now", i+1, c.CA, ca.Subject,
+				ca.NotBefore.UTC().Format(time.RFC3339), ca.NotAfter.UTC().Format(time.RFC3339))
 		}
 	}
 	if size > maxNamedCAs {
@@ -127,7 +115,8 @@ const (
 )
 
 var RefusalReasons = []RefusalReason{
-	RefusedAbsent, RefusedSubject, RefusedExpired, RefusedTooEarly, RefusedCA, RefusedUsage, RefusedUnproven, refusedOther,
+	RefusedAbsent, RefusedSubject, RefusedExpired, RefusedTooEarly, RefusedCA, RefusedUsage,
+	RefusedUnproven, refusedOther,
 }
 
 // clientRefusal is the error of a handshake that ended because of the client's certificate. It is
@@ -153,23 +142,16 @@ func (c *ClientRule) verify(state tls.ConnectionState, now time.Time) error {
 	for _, certificate := range state.PeerCertificates[1:] {
 		intermediates.AddCert(certificate)
 	}
-	_, err := leaf.Verify(
-		x509.VerifyOptions{
-			Roots:         c.roots,
-			Intermediates: intermediates,
-			KeyUsages:     c.usages,
-			CurrentTime:   now,
-		},
-	)
+	_, err := leaf.Verify(x509.VerifyOptions{
+		Roots: c.roots, Intermediates: intermediates, KeyUsages: c.usages, CurrentTime: now,
+	})
 	if err != nil {
 		return &clientRefusal{reasonOf(err, now), fmt.Sprintf("%.300s", err)}
 	}
 	// Subject.CommonName is the last of several; who has more than one could be taken for another.
 	if !slices.Contains(c.Subjects, leaf.Subject.CommonName) || commonNames(leaf.Subject) != 1 {
-		return &clientRefusal{
-			RefusedSubject,
-			fmt.Sprintf("subject %.300q is not among those configured", leaf.Subject),
-		}
+		detail := fmt.Sprintf("subject %.300q is not among those configured", leaf.Subject)
+		return &clientRefusal{RefusedSubject, detail}
 	}
 	return nil
 }

@@ -160,7 +160,8 @@ func handshakeReasonOf(err error) HandshakeReason {
 		return FailedPlainHTTP
 	case errors.As(err, &record):
 		return FailedNotTLS
-	case errors.As(err, &alert) && alert.Op == "local error" && alert.Err.Error() == badRecordMAC.Error():
+	case errors.As(err, &alert) && alert.Op == "local error" &&
+		alert.Err.Error() == badRecordMAC.Error():
 		return FailedCertificate
 	case errors.As(err, &alert) && alert.Op == "remote error":
 		return alertReason(alert.Err)
@@ -192,7 +193,9 @@ func textReason(text string) HandshakeReason {
 // looksLikeHTTP knows the beginnings of requests, and of an HTTP/2 connection, in the five bytes of
 // a record's header.
 func looksLikeHTTP(header [5]byte) bool {
-	for _, method := range []string{"GET ", "HEAD ", "POST ", "PUT ", "DELET", "OPTIO", "PATCH", "CONNE", "TRACE", "PRI *"} {
+	for _, method := range []string{
+		"GET ", "HEAD ", "POST ", "PUT ", "DELET", "OPTIO", "PATCH", "CONNE", "TRACE", "PRI *",
+	} {
 		if strings.HasPrefix(string(header[:]), method) {
 			return true
 		}

@@ -32,7 +32,8 @@ type Holder struct {
 // inUse is immutable.
 type inUse struct {
 	*Material
-	Rules   map[string]*ClientRule // those of the material, and of ports that it does not have any more
+	// those of the material, and of ports that it does not have any more
+	Rules   map[string]*ClientRule
 	configs map[string]*tls.Config // by address of the listener
 }
 
@@ -81,13 +82,11 @@ func (t *Holder) Renewals(m *Material) []config.Change {
 	var changes []config.Change
 	for _, c := range m.Certificates {
 		if old := inForce[c.file]; old != nil && !old.Leaf.Equal(c.Leaf) {
-			changes = append(
-				changes,
-				config.Change{Key: c.path + ".certificate", Kind: config.Changed,
-					Old: "until " + old.Leaf.NotAfter.UTC().
-						Format(time.DateOnly),
-					New: "until " + c.Leaf.NotAfter.UTC().Format(time.DateOnly)},
-			)
+			changes = append(changes, config.Change{
+				Key: c.path + ".certificate", Kind: config.Changed,
+				Old: "until " + old.Leaf.NotAfter.UTC().Format(time.DateOnly),
+				New: "until " + c.Leaf.NotAfter.UTC().Format(time.DateOnly),
+			})
 		}
 	}
 	return changes
@@ -113,11 +112,8 @@ func (t *Holder) Use(m *Material) {
 	for _, c := range m.Certificates {
 		if !t.serves(c) {
 			t.log.Info(
-				"certificate",
-				zap.String("key_store", c.KeyStore),
-				zap.String("file", c.file),
-				zap.String("names", NamesOf(c.Leaf)),
-				zap.Time("not_after", c.Leaf.NotAfter),
+				"certificate", zap.String("key_store", c.KeyStore), zap.String("file", c.file),
+				zap.String("names", NamesOf(c.Leaf)), zap.Time("not_after", c.Leaf.NotAfter),
 			)
 		}
 	}
@@ -141,7 +137,8 @@ func (t *Holder) Config(address string) *tls.Config {
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			c := t.Current.Load().configs[address]
 			if c == nil {
-				return nil, ErrNoPort // or else the empty one would do, which asks nobody for a certificate
+				// or else the empty one would do, which asks nobody for a certificate
+				return nil, ErrNoPort
 			}
 			return c, nil
 		},
@@ -161,16 +158,20 @@ func (t *Holder) handshake(m *Material, rule *ClientRule) *tls.Config {
 		CipherSuites: []uint16{
 			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+			tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return m.Choose(hello, t.Now()), nil
 		},
 	}
 	if rule != nil {
-		c.ClientAuth = tls.RequireAnyClientCert // verify does the rest, also when a session is resumed
+		// verify does the rest, also when a session is resumed
+		c.ClientAuth = tls.RequireAnyClientCert
 		c.ClientCAs = rule.named
-		c.VerifyConnection = func(state tls.ConnectionState) error { return rule.verify(state, t.Now()) }
+		c.VerifyConnection = func(state tls.ConnectionState) error {
+			return rule.verify(state, t.Now())
+		}
 	}
 	return c
 }

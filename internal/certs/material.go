@@ -1,8 +1,8 @@
 package certs
 
-// The certificates in use, as one immutable whole that a reload replaces: which there are, which
-// is for what name, and who may connect on which port (requirements C1, A7). What is wrong with
-// them is found out here.
+// The certificates in use, as one immutable whole that a reload replaces: which there are, which is
+// for what name, and who may connect on which port (requirements C1, A7). What is wrong with them
+// is found out here.
 
 import (
 	"crypto/tls"
@@ -26,16 +26,20 @@ type ServerCertificate struct {
 
 // Material is all that a configuration says about TLS, read and checked. It is never changed.
 type Material struct {
-	source       *schema.Source
-	Certificates []*ServerCertificate            // the default first, then in the order of the configuration
-	names        map[string][]*ServerCertificate // by DNS name in small letters, *.x included; those of key stores first
-	hosts        map[string][]*ServerCertificate // by host name of a key store: what may be served for it; empty: the default only
-	clientCAs    []*clientCA                     // of all rules, each certificate once
-	Rules        map[string]*ClientRule          // by address of the listener; nil: no client certificate is asked for
+	source *schema.Source
+	// the default first, then in the order of the configuration
+	Certificates []*ServerCertificate
+	// by DNS name in small letters, *.x included; those of key stores first
+	names map[string][]*ServerCertificate
+	// by host name of a key store: what may be served for it; empty: the default only
+	hosts     map[string][]*ServerCertificate
+	clientCAs []*clientCA // of all rules, each certificate once
+	// by address of the listener; nil: no client certificate is asked for
+	Rules map[string]*ClientRule
 }
 
 // Prepare reads every certificate, key and CA bundle that c names, and checks all that can be
-// seen without a network. The error is a *configError. A certificate that has expired, or is not
+// seen without a network. The error is a *schema.Error. A certificate that has expired, or is not
 // valid yet, is none: see tlsHolder.refuses and certificateStatus.
 func Prepare(c *config.Config) (*Material, []schema.Warning, error) {
 	r := schema.NewReport(c.Source)
@@ -55,7 +59,8 @@ func Collect(
 	read func(config.CertificateFiles) (tls.Certificate, error),
 ) *Material {
 	m := &Material{
-		source: c.Source, names: map[string][]*ServerCertificate{}, hosts: map[string][]*ServerCertificate{}, Rules: map[string]*ClientRule{},
+		source: c.Source, names: map[string][]*ServerCertificate{},
+		hosts: map[string][]*ServerCertificate{}, Rules: map[string]*ClientRule{},
 	}
 	places := c.CertificatePlaces()
 	for _, place := range places {
@@ -68,20 +73,16 @@ func Collect(
 			continue
 		}
 		with := &ServerCertificate{
-			Certificate: certificate,
-			path:        place.Path,
-			file:        place.Certificate,
-			KeyStore:    place.KeyStore,
+			Certificate: certificate, path: place.Path, file: place.Certificate,
+			KeyStore: place.KeyStore,
 		}
 		checkCertificate(r, with)
 		m.Certificates = append(m.Certificates, with)
 	}
 	for _, place := range c.ListenerPlaces() {
 		if _, repeated := m.Rules[place.Listen]; repeated {
-			r.Errorf(
-				place.Address,
-				"is the address of another port, too; each has its own rule about client certificates",
-			)
+			r.Errorf(place.Address, "is the address of another port, too; each has its own rule "+
+				"about client certificates")
 			continue
 		}
 		rule := newClientRule(r, place.Path+".client_certificates", place.ClientCertificates)
@@ -121,17 +122,15 @@ func (m *Material) indexNames(r *schema.Report) {
 			for _, name := range c.names() {
 				first := slices.IndexFunc(
 					m.names[name],
-					func(other *ServerCertificate) bool { return ofKeyStores && other.KeyStore != c.KeyStore },
+					func(other *ServerCertificate) bool {
+						return ofKeyStores && other.KeyStore != c.KeyStore
+					},
 				)
 				if first >= 0 {
-					r.Errorf(
-						c.path,
-						"%s is a name of this certificate of key store %q and of one of key store %q (%s); a certificate that both may use belongs in server.tls.more",
-						name,
-						c.KeyStore,
-						m.names[name][first].KeyStore,
-						m.names[name][first].file,
-					)
+					r.Errorf(c.path, "%s is a name of this certificate of key store %q and of "+
+						"one of key store %q (%s); a certificate that both may use belongs in "+
+						"server.tls.more",
+						name, c.KeyStore, m.names[name][first].KeyStore, m.names[name][first].file)
 					continue
 				}
 				m.names[name] = append(m.names[name], c)
@@ -163,13 +162,8 @@ func (m *Material) indexHosts(r *schema.Report, keyStores []config.KeyStore) {
 		for _, name := range c.names() {
 			if others := owners[name]; c.KeyStore != "" && others != nil &&
 				!slices.Contains(others, c.KeyStore) {
-				r.Warnf(
-					c.path,
-					"%s has the name %s, which is a host of key store %q: it is not served for it",
-					c.file,
-					name,
-					others[0],
-				)
+				r.Warnf(c.path, "%s has the name %s, which is a host of key store %q: it is not "+
+					"served for it", c.file, name, others[0])
 			}
 		}
 	}
@@ -183,11 +177,8 @@ func (m *Material) warnHost(r *schema.Report, at, host string) {
 	err := m.Standard().Leaf.VerifyHostname(host)
 	if err != nil {
 		r.Warnf(
-			at,
-			"no certificate is for %s; clients get %s, which is for %s",
-			host,
-			m.Standard().file,
-			NamesOf(m.Standard().Leaf),
+			at, "no certificate is for %s; clients get %s, which is for %s", host,
+			m.Standard().file, NamesOf(m.Standard().Leaf),
 		)
 	}
 }

@@ -37,19 +37,13 @@ func ReadCertificate(c config.CertificateFiles) (tls.Certificate, error) {
 		return tls.Certificate{}, fmt.Errorf("the certificate cannot be read: %w", err)
 	}
 	if isEncrypted(key) {
-		return tls.Certificate{}, fmt.Errorf(
-			"%s is encrypted with a passphrase; store it without one, readable by its owner only",
-			c.Key,
-		)
+		return tls.Certificate{}, fmt.Errorf("%s is encrypted with a passphrase; store it "+
+			"without one, readable by its owner only", c.Key)
 	}
 	certificate, err := tls.X509KeyPair(chain, key)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf(
-			"%s and %s cannot be used: %w%s",
-			c.Certificate,
-			c.Key,
-			err,
-			standsLater(chain, key),
+			"%s and %s cannot be used: %w%s", c.Certificate, c.Key, err, standsLater(chain, key),
 		)
 	}
 	return certificate, nil
@@ -73,9 +67,7 @@ func ReadChain(c config.CertificateFiles) (tls.Certificate, error) {
 	chain.Leaf, err = x509.ParseCertificate(chain.Certificate[0])
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf(
-			"the first certificate in %s cannot be read: %w",
-			c.Certificate,
-			err,
+			"the first certificate in %s cannot be read: %w", c.Certificate, err,
 		)
 	}
 	return chain, nil
@@ -100,10 +92,8 @@ func standsLater(chain, key []byte) string {
 		}
 		_, err := tls.X509KeyPair(pem.EncodeToMemory(block), key)
 		if err == nil && number > 1 {
-			return fmt.Sprintf(
-				"; the certificate of this key is number %d in the file: put it first",
-				number,
-			)
+			return fmt.Sprintf("; the certificate of this key is number %d in the file: put it "+
+				"first", number)
 		}
 		rest = after
 	}
@@ -137,25 +127,19 @@ func readCABundle(path string) (*caBundle, error) {
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			return nil, fmt.Errorf(
-				"%s holds a %s; only certificates of CAs belong there",
-				path,
+				"%s holds a %s; only certificates of CAs belong there", path,
 				strings.ToLower(block.Type),
 			)
 		}
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
 			return nil, fmt.Errorf(
-				"certificate %d in %s cannot be read: %w",
-				len(bundle.certificates)+1,
-				path,
-				err,
+				"certificate %d in %s cannot be read: %w", len(bundle.certificates)+1, path, err,
 			)
 		}
 		if !certificate.IsCA {
 			return nil, fmt.Errorf(
-				"certificate %d in %s (%s) is not of a CA",
-				len(bundle.certificates)+1,
-				path,
+				"certificate %d in %s (%s) is not of a CA", len(bundle.certificates)+1, path,
 				certificate.Subject,
 			)
 		}
@@ -167,9 +151,7 @@ func readCABundle(path string) (*caBundle, error) {
 	}
 	if left := bytes.Count(text, []byte("-----BEGIN ")); left != len(bundle.certificates) {
 		return nil, fmt.Errorf(
-			"%s holds %d blocks of PEM, of which %d can be read",
-			path,
-			left,
+			"%s holds %d blocks of PEM, of which %d can be read", path, left,
 			len(bundle.certificates),
 		)
 	}

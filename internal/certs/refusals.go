@@ -55,10 +55,8 @@ func (r *ClientRefusals) add(refusal *clientRefusal, from net.Addr) {
 	all := count.All.Add(1)
 	count.alarm.Do(func() {
 		r.log.Warn(
-			"client certificate refused",
-			zap.String("reason", string(refusal.reason)),
-			zap.Stringer("remote", from),
-			zap.String("detail", refusal.detail),
+			"client certificate refused", zap.String("reason", string(refusal.reason)),
+			zap.Stringer("remote", from), zap.String("detail", refusal.detail),
 			zap.Int64("refused_since_start", all),
 		)
 	})

@@ -92,8 +92,7 @@ func (t *Holder) logValidity() {
 		says, how := validity(ca.Certificate, t.Now())
 		if how != NotUrgent {
 			t.log.Warn(
-				"the CA of client certificates "+says,
-				zap.String("name", ca.name()),
+				"the CA of client certificates "+says, zap.String("name", ca.name()),
 				zap.String("file", ca.file),
 			)
 		}

@@ -20,6 +20,7 @@ import (
 	"xks-proxy/internal/config/schema"
 	"xks-proxy/internal/subprocess"
 	"xks-proxy/internal/text"
+	"xks-proxy/internal/webconfig"
 )
 
 const (
@@ -93,7 +94,7 @@ func (c *ConfigCheck) accessNeeds() []accessNeed {
 	}
 	add(config.WebConfigKey, conf.Metrics.WebConfig, access.Read)
 	if conf.Metrics.WebConfig != "" && !c.Options.NoSecrets {
-		for _, file := range config.WebFiles(conf.Metrics.WebConfig) {
+		for _, file := range webconfig.Files(conf.Metrics.WebConfig) {
 			add(config.WebConfigKey, file, access.Read)
 		}
 	}
@@ -182,7 +183,8 @@ func (c *ConfigCheck) stateOwner(user access.User) {
 	if known && owner.Uid != user.UID && owner.Uid != 0 {
 		c.Report.Errorf(
 			"state_directory",
-			"%s belongs to user id %d, and the proxy of user %s would refuse it; check its content, "+
+			"%s belongs to user id %d, and the proxy of user %s would refuse it; check its "+
+				"content, "+
 				"then run: chown %s %s",
 			directory,
 			owner.Uid,

@@ -41,7 +41,12 @@ func TestAccessNeedsHoldEveryPath(t *testing.T) {
 }
 
 // visitPaths visits the values of all settings that are paths.
-func visitPaths(s *schema.Setting, settings map[string]any, at string, visit func(key, path string)) {
+func visitPaths(
+	s *schema.Setting,
+	settings map[string]any,
+	at string,
+	visit func(key, path string),
+) {
 	for _, f := range s.Fields {
 		key := strings.TrimPrefix(at+"."+f.Name, ".")
 		switch value := settings[f.Name].(type) {

@@ -13,6 +13,7 @@ import (
 	"xks-proxy/internal/config/schema"
 	"xks-proxy/internal/sharedlib"
 	"xks-proxy/internal/text"
+	"xks-proxy/internal/webconfig"
 )
 
 // CheckOptions say what a check leaves out, and whose rights it looks at.
@@ -74,7 +75,7 @@ func (c *ConfigCheck) files() {
 	}
 	switch {
 	case !c.Options.NoSecrets:
-		config.CheckWebConfig(c.Report, c.Config)
+		webconfig.Check(c.Report, config.WebConfigKey, c.Config.Metrics.WebConfig)
 	case c.Config.Metrics.WebConfig != "":
 		c.leaveOut("%s, which holds passwords (--no-secrets)", c.Config.Metrics.WebConfig)
 	}
@@ -114,7 +115,8 @@ func (c *ConfigCheck) modules() {
 		for _, library := range missing {
 			c.Report.Warnf(
 				config.ModuleKey(i),
-				"%s cannot load without %s: no directory of the dynamic loader has it; install it, "+
+				"%s cannot load without %s: no directory of the dynamic loader has it; install "+
+					"it, "+
 					"or add its directory to LD_LIBRARY_PATH in environment",
 				h.Module,
 				library,

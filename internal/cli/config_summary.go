@@ -57,7 +57,7 @@ func summaryFacts(k *check.ConfigCheck) [][2]string {
 	}
 	metrics, admin := "none", "none"
 	switch {
-	case c.MetricsOnHealth() && c.Health.Listen != "":
+	case c.Health.Metrics && c.Health.Listen != "":
 		metrics = "http://" + c.Health.Listen + server.MetricsPath
 	case c.Metrics.WebConfig != "":
 		metrics = "https://" + c.Metrics.Listen + server.MetricsPath

@@ -20,10 +20,9 @@ func CodeList(codes []hsm.CKR) string {
 
 func (o Overrides) PKCS11() pkcs11.Overrides {
 	return pkcs11.Overrides{
-		IVSource: pkcs11.IVSource(
-			o.IVSource,
-		), IVSize: o.IVSize, IVBits: pkcs11.IVBits(o.IVBits), Mechanism: o.Mechanism,
-		MaxAAD: o.MaxAAD, MaxData: o.MaxData, ReadOnlySessions: o.ReadOnlySessions,
+		IVSource: pkcs11.IVSource(o.IVSource), IVSize: o.IVSize, IVBits: pkcs11.IVBits(o.IVBits),
+		Mechanism: o.Mechanism,
+		MaxAAD:    o.MaxAAD, MaxData: o.MaxData, ReadOnlySessions: o.ReadOnlySessions,
 		InvalidCiphertext: o.InvalidCiphertext, Ambiguous: o.Ambiguous,
 	}
 }

@@ -1,6 +1,7 @@
 package config
 
-// The secret of an access key comes from each of the four places, and from no file that others can read.
+// The secret of an access key comes from each of the four places, and from no file that others can
+// read.
 
 import (
 	"strings"
@@ -27,10 +28,17 @@ func TestCredentialsFromEveryPlace(t *testing.T) {
 	testkit.WriteFile(t, "from-systemd", made["credential"].SecretAccessKey, 0o600)
 	testkit.WriteFile(t, "vault", "#!/bin/sh\necho '"+made["command"].SecretAccessKey+"'\n", 0o700)
 	entry := func(place, ref string) string {
-		return "- {access_key_id: " + made[place].AccessKeyID + ", secret_access_key: {" + ref + "}}"
+		return "- {access_key_id: " + made[place].AccessKeyID +
+			", secret_access_key: {" + ref + "}}"
 	}
 	old := "- {access_key_id: XKSTESTACCESSKEYID234567, secret_access_key: {file: demo.key}}"
-	all := strings.Join([]string{old, entry("file", "file: from.file"), entry("env", "env: ACCESS_KEY_SECRET"), entry("credential", "credential: from-systemd"), entry("command", "command: [./vault]")}, "\n      ")
+	all := strings.Join(
+		[]string{
+			old, entry("file", "file: from.file"), entry("env", "env: ACCESS_KEY_SECRET"),
+			entry("credential", "credential: from-systemd"), entry("command", "command: [./vault]"),
+		},
+		"\n      ",
+	)
 	c, _ := mustLoad(t, testkit.ValidConfig(t, old, all))
 	secrets, _, err := ResolveSecrets(t.Context(), c)
 	if err != nil {
@@ -49,9 +57,13 @@ func TestCredentialsFromEveryPlace(t *testing.T) {
 		t.Run(name+" open to others", func(t *testing.T) {
 			content := testkit.ReadFile(t, name)
 			testkit.WriteFile(t, name, content, 0o644)
-			t.Setenv("ACCESS_KEY_SECRET", made["env"].SecretAccessKey) // it is taken out of the environment when it is read
+			t.Setenv(
+				"ACCESS_KEY_SECRET", made["env"].SecretAccessKey,
+			) // it is taken out of the environment when it is read
 			_, _, err := ResolveSecrets(t.Context(), c)
-			if err == nil || !strings.Contains(err.Error(), name+" is open to others (mode 0644); run: chmod 600 ") || strings.Contains(err.Error(), strings.TrimSpace(content)) {
+			if err == nil || !strings.Contains(err.Error(), name+" is open to others (mode "+
+				"0644); run: chmod 600 ") || strings.Contains(err.Error(),
+				strings.TrimSpace(content)) {
 				t.Errorf("%v", err)
 			}
 			testkit.WriteFile(t, name, content, 0o600)

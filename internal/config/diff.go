@@ -142,8 +142,7 @@ func (d *differ) sections(s *schema.Setting, old, new reflect.Value, path string
 		j, stays := byName[name]
 		if !stays {
 			d.changes = append(
-				d.changes,
-				Change{Key: key, Restart: restart || identity.Restart, Kind: Removed},
+				d.changes, Change{Key: key, Restart: restart || identity.Restart, Kind: Removed},
 			)
 			continue
 		}
@@ -155,9 +154,7 @@ func (d *differ) sections(s *schema.Setting, old, new reflect.Value, path string
 			d.changes = append(
 				d.changes,
 				Change{
-					Key:     path + "[" + name + "]",
-					Restart: restart || identity.Restart,
-					Kind:    Added,
+					Key: path + "[" + name + "]", Restart: restart || identity.Restart, Kind: Added,
 				},
 			)
 		}
@@ -187,8 +184,7 @@ func (d *differ) secret(old, new secret.Ref, path string, restart bool) {
 
 func (d *differ) change(key, old, new string, restart bool) {
 	d.changes = append(
-		d.changes,
-		Change{Key: key, Old: old, New: new, Restart: restart, Kind: Changed},
+		d.changes, Change{Key: key, Old: old, New: new, Restart: restart, Kind: Changed},
 	)
 }
 

@@ -1,6 +1,7 @@
 package config
 
-// Comparing configurations: every kind of change, nothing for what is the same in another order, and no secret.
+// Comparing configurations: every kind of change, nothing for what is the same in another order,
+// and no secret.
 
 import (
 	"fmt"
@@ -55,14 +56,27 @@ func TestDiff(t *testing.T) {
 		{"nothing", func(*testing.T) {}, nil},
 		{"a default written out", inMain("server: {", "server: {budget: 200ms, "), nil},
 		{"order", inMain("[{hsm: hsm-a}, {hsm: hsm-b}]", "[{hsm: hsm-b}, {hsm: hsm-a}]"), nil},
-		{"values", inMain("server: {", "log: {level: debug}\nserver: {budget: 150ms, max_in_flight: 5, ", "token: hsm-b,", "token: hsm-b, sessions: 3, overrides: {mechanism: 0x1088, ambiguous: [5], read_only_sessions: false},"), []string{
-			"changed server.budget 200ms 150ms", "changed server.first_request_budget 180ms 150ms", "changed server.max_in_flight 1024 5", "changed log.level info debug", "changed hsms[hsm-b].sessions 32 3",
-			"changed hsms[hsm-b].overrides.mechanism 0x0 0x1088", "changed hsms[hsm-b].overrides.read_only_sessions  false", "changed hsms[hsm-b].overrides.ambiguous [] [0x5]"}},
-		{"restart", inMain("server: {", "health: {metrics: false}\nlog: {format: console}\nserver: {listen: \"127.0.0.1:9999\", http2: false, "), []string{
-			"changed! server.listen 127.0.0.1:8443 127.0.0.1:9999", "changed! server.http2 true false", "changed! health.metrics true false", "changed! log.format json console"}},
-		{"listener", inMain("server: {", "server: {listeners: [{listen: \"127.0.0.1:9999\"}], "), []string{"added! server.listeners[127.0.0.1:9999]  "}},
-		{"member", inMain("[{hsm: hsm-a}, {hsm: hsm-b}]", "[{hsm: hsm-a, priority: 1}]"), []string{"changed hsm_groups[main].hsms[hsm-a].priority 0 1", "removed hsm_groups[main].hsms[hsm-b]  "}},
-		{"added", file("key_stores.d/payroll.yaml", strings.Replace(testkit.StoreText("payroll", testkit.PayrollKey), "secrets/{name}.key", "../second.key", 1)), []string{"added key_stores[payroll]  "}},
+		{"values", inMain("server: {", "log: {level: debug}\nserver: {budget: 150ms, "+
+			"max_in_flight: 5, ", "token: hsm-b,", "token: hsm-b, sessions: 3, overrides: "+
+			"{mechanism: 0x1088, ambiguous: [5], read_only_sessions: false},"), []string{
+			"changed server.budget 200ms 150ms", "changed server.first_request_budget 180ms 150ms",
+			"changed server.max_in_flight 1024 5", "changed log.level info debug",
+			"changed hsms[hsm-b].sessions 32 3",
+			"changed hsms[hsm-b].overrides.mechanism 0x0 0x1088",
+			"changed hsms[hsm-b].overrides.read_only_sessions  false",
+			"changed hsms[hsm-b].overrides.ambiguous [] [0x5]"}},
+		{"restart", inMain("server: {", "health: {metrics: false}\nlog: {format: "+
+			"console}\nserver: {listen: \"127.0.0.1:9999\", http2: false, "), []string{
+			"changed! server.listen 127.0.0.1:8443 127.0.0.1:9999", "changed! server.http2 true " +
+				"false", "changed! health.metrics true false", "changed! log.format json console"}},
+		{"listener", inMain("server: {", "server: {listeners: [{listen: \"127.0.0.1:9999\"}], "),
+			[]string{"added! server.listeners[127.0.0.1:9999]  "}},
+		{"member", inMain("[{hsm: hsm-a}, {hsm: hsm-b}]", "[{hsm: hsm-a, priority: 1}]"),
+			[]string{"changed hsm_groups[main].hsms[hsm-a].priority 0 1",
+				"removed hsm_groups[main].hsms[hsm-b]  "}},
+		{"added", file("key_stores.d/payroll.yaml", strings.Replace(testkit.StoreText("payroll",
+			testkit.PayrollKey), "secrets/{name}.key", "../second.key", 1)),
+			[]string{"added key_stores[payroll]  "}},
 		{"removed", func(t *testing.T) {
 			t.Helper()
 			err := os.Remove("key_stores.d/tax.yaml")
@@ -70,12 +84,21 @@ func TestDiff(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, []string{"removed key_stores[tax]  "}},
-		{"quota", file("key_stores.d/tax.yaml", testkit.StoreText("tax", testkit.TaxKey, "quota: {requests_per_second: 5}")), []string{"changed key_stores[tax].quota.requests_per_second 0 5"}},
-		{"secret", file("hsm-a.pin", "5678"), []string{"changed hsms[hsm-a].pin [redacted] [redacted]"}},
-		{"secret from elsewhere", inMain("hsm-a.pin", "third.pin"), []string{"changed hsms[hsm-a].pin DIR/hsm-a.pin DIR/third.pin"}},
-		{"secret access key", file("key_stores.d/secrets/tax.key", otherSecret), []string{"changed key_stores[tax].credentials[" + testkit.TaxKey + "].secret_access_key [redacted] [redacted]"}},
-		{"rotated", file("key_stores.d/tax.yaml", testkit.StoreText("tax", testkit.PayrollKey)), []string{"removed key_stores[tax].credentials[" + testkit.TaxKey + "]  ", "added key_stores[tax].credentials[" + testkit.PayrollKey + "]  "}},
-		{"policy", file("policies/a.cedar", "@id(\"more\") permit (principal, action, resource);"), []string{"changed key_stores[demo].policy.files [DIR/policies] content changed"}},
+		{"quota", file("key_stores.d/tax.yaml", testkit.StoreText("tax", testkit.TaxKey,
+			"quota: {requests_per_second: 5}")),
+			[]string{"changed key_stores[tax].quota.requests_per_second 0 5"}},
+		{"secret", file("hsm-a.pin", "5678"), []string{"changed hsms[hsm-a].pin [redacted] " +
+			"[redacted]"}},
+		{"secret from elsewhere", inMain("hsm-a.pin", "third.pin"),
+			[]string{"changed hsms[hsm-a].pin DIR/hsm-a.pin DIR/third.pin"}},
+		{"secret access key", file("key_stores.d/secrets/tax.key", otherSecret),
+			[]string{"changed key_stores[tax].credentials[" +
+				testkit.TaxKey + "].secret_access_key [redacted] [redacted]"}},
+		{"rotated", file("key_stores.d/tax.yaml", testkit.StoreText("tax", testkit.PayrollKey)),
+			[]string{"removed key_stores[tax].credentials[" + testkit.TaxKey + "]  ",
+				"added key_stores[tax].credentials[" + testkit.PayrollKey + "]  "}},
+		{"policy", file("policies/a.cedar", "@id(\"more\") permit (principal, action, resource);"),
+			[]string{"changed key_stores[demo].policy.files [DIR/policies] content changed"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := testkit.StoreDir(t)
@@ -96,7 +119,13 @@ func TestDiff(t *testing.T) {
 				if c.Restart {
 					restart = "!"
 				}
-				got = append(got, strings.ReplaceAll(fmt.Sprintf("%s%s %s %s %s", c.Kind, restart, c.Key, c.Old, c.New), dir, "DIR"))
+				got = append(
+					got,
+					strings.ReplaceAll(
+						fmt.Sprintf("%s%s %s %s %s", c.Kind, restart, c.Key, c.Old, c.New), dir,
+						"DIR",
+					),
+				)
 			}
 			if !slices.Equal(got, test.want) {
 				t.Errorf("got  %q\nwant %q", got, test.want)
@@ -105,7 +134,8 @@ func TestDiff(t *testing.T) {
 	}
 }
 
-// Every list of sections has a key by which its elements are known, and the keys of one need not be marked twice.
+// Every list of sections has a key by which its elements are known, and the keys of one need not be
+// marked twice.
 func TestIdentities(t *testing.T) {
 	walkSchema(Schema, "", func(s *schema.Setting, path string) {
 		if s.List && s.Kind == schema.Section && !IdentityOf(s).Identity {

@@ -44,8 +44,7 @@ func (l *Loaded) readStores(open openDirectory) {
 	shown := r.ShownDirectory()
 	for _, name := range names {
 		r.Stores = append(
-			r.Stores,
-			schema.StoreFile{Name: filepath.Join(shown, name), Dir: r.Directory},
+			r.Stores, schema.StoreFile{Name: filepath.Join(shown, name), Dir: r.Directory},
 		)
 		stores = append(
 			stores,
@@ -81,13 +80,8 @@ func listStores(r *schema.Report, directory fs.FS) ([]string, error) {
 	}
 	r.Found = true
 	if info.Mode().Perm()&guarded.WritableByOthers != 0 && !guarded.IsReadOnly(r.Directory) {
-		r.Errorf(
-			DirectoryKey,
-			"%s can be changed by others (mode %04o), who could add a key store; run: chmod go-w %s",
-			r.Directory,
-			info.Mode().Perm(),
-			r.Directory,
-		)
+		r.Errorf(DirectoryKey, "%s can be changed by others (mode %04o), who could add a key "+
+			"store; run: chmod go-w %s", r.Directory, info.Mode().Perm(), r.Directory)
 	}
 	entries, err := fs.ReadDir(directory, ".")
 	if err != nil {
@@ -108,10 +102,7 @@ func listStores(r *schema.Report, directory fs.FS) ([]string, error) {
 	}
 	if len(names) > maxStoreFiles {
 		return nil, fmt.Errorf(
-			"%s holds %d files; %d are read at most",
-			r.Directory,
-			len(names),
-			maxStoreFiles,
+			"%s holds %d files; %d are read at most", r.Directory, len(names), maxStoreFiles,
 		)
 	}
 	return names, nil
@@ -124,12 +115,7 @@ func readStore(r *schema.Report, directory fs.FS, name, at string) map[string]an
 	file, _ := r.Locate(at)
 	data, unsafe, err := readStoreFile(directory, name, file, r.Directory)
 	if unsafe != nil {
-		r.ErrorAt(
-			schema.Origin{},
-			at,
-			"%v",
-			unsafe,
-		) // what else is wrong with it is reported with this
+		r.ErrorAt(schema.Origin{}, at, "%v", unsafe) // what else is wrong is reported, too
 	}
 	if err != nil {
 		r.ErrorAt(schema.Origin{}, at, "%v", err)
@@ -143,11 +129,8 @@ func readStore(r *schema.Report, directory fs.FS, name, at string) map[string]an
 	}
 	named := nameAfterFile(root, name)
 	reading := &schema.Reader{
-		Schema:    Schema,
-		Report:    r,
-		Variables: schema.ReadVariables(nil),
-		Shorts:    map[string]string{},
-		Root:      at,
+		Schema: Schema, Report: r, Variables: schema.ReadVariables(nil),
+		Shorts: map[string]string{}, Root: at,
 	}
 	settings := reading.Section(storeSchema, root, at)
 	if named {
@@ -164,13 +147,8 @@ func nameAfterFile(root *yaml.Node, file string) bool {
 		}
 	}
 	name := strings.TrimSuffix(file, filepath.Ext(file))
-	root.Content = append(
-		root.Content,
-		&yaml.Node{
-			Kind:  yaml.ScalarNode,
-			Tag:   "!!str",
-			Value: "name",
-		},
+	root.Content = append(root.Content,
+		&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: "name"},
 		&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: name},
 	)
 	return true
@@ -199,17 +177,13 @@ func readStoreFile(directory fs.FS, name, shown, path string) ([]byte, error, er
 // checkStoreOwner refuses a file that somebody else could change.
 func checkStoreOwner(directory fs.FS, info fs.FileInfo, name, shown, path string) error {
 	if owner, stranger := strangeOwner(directory, info); stranger {
-		return fmt.Errorf(
-			"the file belongs to user id %d, who could change it, and not to the owner of the directory; run: chown root %s",
-			owner,
-			shown,
-		)
+		return fmt.Errorf("the file belongs to user id %d, who could change it, and not to the "+
+			"owner of the directory; run: chown root %s", owner, shown)
 	}
 	if info.Mode().Perm()&guarded.WritableByOthers != 0 &&
 		!guarded.IsReadOnly(filepath.Join(path, name)) {
 		return fmt.Errorf(
-			"the file can be changed by others (mode %04o); run: chmod go-w %s",
-			info.Mode().Perm(),
+			"the file can be changed by others (mode %04o); run: chmod go-w %s", info.Mode().Perm(),
 			shown,
 		)
 	}

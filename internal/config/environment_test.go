@@ -20,7 +20,8 @@ func parseWith(t *testing.T, text string, environ ...string) *Loaded {
 }
 
 func TestEnvironmentOverrides(t *testing.T) {
-	l := parseWith(t, testkit.ValidConfig(t, "hsm-b.pin}}", "hsm-b.pin}, overrides: {ambiguous: [5]}}"),
+	l := parseWith(t, testkit.ValidConfig(t, "hsm-b.pin}}", "hsm-b.pin}, overrides: {ambiguous: "+
+		"[5]}}"),
 		"XKS_SERVER_LISTEN=0.0.0.0:443",
 		"XKS_SERVER_BUDGET=150ms",
 		"XKS_SERVER_HTTP2=false",
@@ -66,19 +67,37 @@ func TestEnvironmentOverrides(t *testing.T) {
 
 func TestEnvironmentErrors(t *testing.T) {
 	for _, test := range []struct{ variable, want string }{
-		{"XKS_LOG_LEVL=debug", "environment variable XKS_LOG_LEVL: names no key of this file; did you mean XKS_LOG_LEVEL?"},
-		{"XKS_HSMS_2_TOKEN=x", "environment variable XKS_HSMS_2_TOKEN: names no key of this file; did you mean XKS_HSMS_0_TOKEN?"},
-		{"XKS_COMPLETELY_DIFFERENT_THING=x", "environment variable XKS_COMPLETELY_DIFFERENT_THING: names no key of this file; XKS_ variables override keys of the file, such as XKS_SERVER_LISTEN (docs/configuration.md lists them); unset it"},
-		{"XKS_LOG_LEVEL=verbose", "environment variable XKS_LOG_LEVEL: log.level: \"verbose\" is none of debug, info, warn, error"},
-		{"XKS_SERVER_BUDGET=200", "environment variable XKS_SERVER_BUDGET: server.budget: 200 has no unit; write 200ms or 200s"},
-		{"XKS_SERVER_MAX_AAD=many", "environment variable XKS_SERVER_MAX_AAD: server.max_aad: \"many\" is not a number; write it like 4096 or 0x1000"},
-		{"XKS_SERVER_HTTP2=yes", "environment variable XKS_SERVER_HTTP2: server.http2: must be true or false"},
-		{"XKS_SERVER_LISTEN=", "environment variable XKS_SERVER_LISTEN: server.listen: must not be empty (Address and port of the HTTPS listener)"},
-		{"XKS_HSMS_0_TOKEN=a\xff", "environment variable XKS_HSMS_0_TOKEN: hsms[0].token: holds a control character or what is no UTF-8"},
-		{"XKS_HSMS_0_PIN=hunter2", "environment variable XKS_HSMS_0_PIN: hsms[0].pin: a secret is never given itself; set XKS_HSMS_0_PIN_FILE, or set XKS_HSMS_0_PIN_ENV to the name of the variable that holds it"},
-		{"XKS_HSMS_0_PIN_FILE=", "environment variable XKS_HSMS_0_PIN_FILE: hsms[0].pin.file: must not be empty"},
-		{"XKS_KEY_STORES_0_HSM_GROUP=mian", "environment variable XKS_KEY_STORES_0_HSM_GROUP: key_stores[0].hsm_group: there is no HSM group named \"mian\"; did you mean \"main\"?"},
-		{"XKS_KEY_STORES_0_REGIONS=eu-central-1,here", "environment variable XKS_KEY_STORES_0_REGIONS: key_stores[0].regions[1]: \"here\" is no AWS region, such as eu-central-1"},
+		{"XKS_LOG_LEVL=debug", "environment variable XKS_LOG_LEVL: names no key of this file; " +
+			"did you mean XKS_LOG_LEVEL?"},
+		{"XKS_HSMS_2_TOKEN=x", "environment variable XKS_HSMS_2_TOKEN: names no key of this " +
+			"file; did you mean XKS_HSMS_0_TOKEN?"},
+		{"XKS_COMPLETELY_DIFFERENT_THING=x", "environment variable " +
+			"XKS_COMPLETELY_DIFFERENT_THING: names no key of this file; XKS_ variables override " +
+			"keys of the file, such as XKS_SERVER_LISTEN (docs/configuration.md lists them); " +
+			"unset it"},
+		{"XKS_LOG_LEVEL=verbose", "environment variable XKS_LOG_LEVEL: log.level: \"verbose\" is " +
+			"none of debug, info, warn, error"},
+		{"XKS_SERVER_BUDGET=200", "environment variable XKS_SERVER_BUDGET: server.budget: 200 " +
+			"has no unit; write 200ms or 200s"},
+		{"XKS_SERVER_MAX_AAD=many", "environment variable XKS_SERVER_MAX_AAD: server.max_aad: " +
+			"\"many\" is not a number; write it like 4096 or 0x1000"},
+		{"XKS_SERVER_HTTP2=yes", "environment variable XKS_SERVER_HTTP2: server.http2: must be " +
+			"true or false"},
+		{"XKS_SERVER_LISTEN=", "environment variable XKS_SERVER_LISTEN: server.listen: must not " +
+			"be empty (Address and port of the HTTPS listener)"},
+		{"XKS_HSMS_0_TOKEN=a\xff", "environment variable XKS_HSMS_0_TOKEN: hsms[0].token: holds " +
+			"a control character or what is no UTF-8"},
+		{"XKS_HSMS_0_PIN=hunter2", "environment variable XKS_HSMS_0_PIN: hsms[0].pin: a secret " +
+			"is never given itself; set XKS_HSMS_0_PIN_FILE, or set XKS_HSMS_0_PIN_ENV to the " +
+			"name of the variable that holds it"},
+		{"XKS_HSMS_0_PIN_FILE=", "environment variable XKS_HSMS_0_PIN_FILE: hsms[0].pin.file: " +
+			"must not be empty"},
+		{"XKS_KEY_STORES_0_HSM_GROUP=mian", "environment variable XKS_KEY_STORES_0_HSM_GROUP: " +
+			"key_stores[0].hsm_group: there is no HSM group named \"mian\"; did you mean " +
+			"\"main\"?"},
+		{"XKS_KEY_STORES_0_REGIONS=eu-central-1,here", "environment variable " +
+			"XKS_KEY_STORES_0_REGIONS: key_stores[0].regions[1]: \"here\" is no AWS region, such " +
+			"as eu-central-1"},
 	} {
 		t.Run(test.variable, func(t *testing.T) {
 			err := parseWith(t, testkit.ValidConfig(t), test.variable).Report.Err()

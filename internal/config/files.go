@@ -1,8 +1,8 @@
 package config
 
 // Checks that the files a configuration names are there: certificates, their keys and CA bundles
-// (the program does not start without; tls_read.go reads them), and the modules (a warning: a file
-// is often checked on another machine than it runs on).
+// (the program does not start without; package certs reads them), and the modules (a warning: a
+// file is often checked on another machine than it runs on).
 
 import (
 	"fmt"
@@ -11,6 +11,7 @@ import (
 
 	"xks-proxy/internal/config/schema"
 	"xks-proxy/internal/guarded"
+	"xks-proxy/internal/webconfig"
 )
 
 // checkFiles reports files that are missing or cannot be read.
@@ -19,7 +20,7 @@ func checkFiles(r *schema.Report, c *Config) {
 		CheckCertificateFile(r, place)
 		CheckKeyFile(r, place)
 	}
-	CheckWebConfig(r, c)
+	webconfig.Check(r, WebConfigKey, c.Metrics.WebConfig)
 	CheckOtherFiles(r, c)
 	for i, h := range c.HSMs {
 		err := guarded.CheckReadable(h.Module)

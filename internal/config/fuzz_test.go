@@ -1,7 +1,7 @@
 package config
 
-// Any bytes as a configuration and a file of its key store directory, with any override: never a panic, never an error
-// without its place, and what loads is shown as something that loads.
+// Any bytes as a configuration and a file of its key store directory, with any override: never a
+// panic, never an error without its place, and what loads is shown as something that loads.
 
 import (
 	"io/fs"
@@ -16,15 +16,19 @@ import (
 )
 
 // placed is how every problem begins.
-var placed = regexp.MustCompile(`^(([^\n]*store|fuzz)\.yaml:[1-9][0-9]*(:[1-9][0-9]*)?|environment variable XKS_[^\n]*): .`)
+var placed = regexp.MustCompile(
+	`^(([^\n]*store|fuzz)\.yaml:[1-9][0-9]*(:[1-9][0-9]*)?|environment variable XKS_[^\n]*): .`,
+)
 
 func FuzzLoadConfig(f *testing.F) {
 	files, err := filepath.Glob("testdata/config/*.yaml")
 	if err != nil || len(files) == 0 {
 		f.Fatal("no seeds: ", err)
 	}
-	const store = "owner: tax\npath_prefix: /{owner}/{name}\nhsm_group: main\nkeys: {labels: [\"{owner}-*\"], label: \"{owner}-{key_id}\"}\n" +
-		"credentials: [{access_key_id: XKSTESTACCESSKEYID222222, secret_access_key: {file: \"{name}.key\"}}]\n"
+	const store = "owner: tax\npath_prefix: /{owner}/{name}\nhsm_group: main\nkeys: {labels: " +
+		"[\"{owner}-*\"], label: \"{owner}-{key_id}\"}\n" +
+		"credentials: [{access_key_id: XKSTESTACCESSKEYID222222, secret_access_key: {file: " +
+		"\"{name}.key\"}}]\n"
 	for _, file := range append(files, "../../configs/xks-proxy.yaml") {
 		data, err := os.ReadFile(file)
 		if err != nil {
@@ -44,7 +48,10 @@ func FuzzLoadConfig(f *testing.F) {
 		if len(store) > 0 {
 			directory["store.yaml"] = &fstest.MapFile{Data: store, Mode: 0o644}
 		}
-		l := parseTree("fuzz.yaml", "/etc/xks", data, []string{variable}, func(string) fs.FS { return directory })
+		l := parseTree(
+			"fuzz.yaml", "/etc/xks", data, []string{variable},
+			func(string) fs.FS { return directory },
+		)
 		if err := l.Report.Err(); err == nil {
 			loadsAgain(t, l)
 		}

@@ -82,7 +82,8 @@ func TestJSONSchemaAllowsWhatLoads(t *testing.T) {
 			}
 		}
 	}
-	for _, value := range []string{"0", "\"0\"", "0s", "+5s", "1m3.5s", ".5s", "1.s", "1500µs", "1ms1us1ns"} {
+	for _, value := range []string{"0", "\"0\"", "0s", "+5s", "1m3.5s", ".5s", "1.s", "1500µs",
+		"1ms1us1ns"} {
 		text := testkit.ValidConfig(t, "server: {", "server: {drain_delay: "+value+", ")
 		l := parseWith(t, text)
 		err := l.Report.Err()
@@ -104,8 +105,10 @@ func TestJSONSchemaAllowsWhatLoads(t *testing.T) {
 // names: a schema finds those. It cannot know the range of a duration, that a token with a login
 // needs a PIN, nor that 010 is 8 to some and 10 to others.
 var oneKeyRules = []string{
-	"wrong-type-", "unknown-", "missing-keys", "missing-sections", "number-", "duration-without-unit", "secret-literal", "secret-two",
-	"hsm-profile", "policy-mode", "group-lost-key", "policy-files-text", "store-access-key-id", "store-region.", "store-no-cred",
+	"wrong-type-", "unknown-", "missing-keys", "missing-sections", "number-",
+	"duration-without-unit", "secret-literal", "secret-two",
+	"hsm-profile", "policy-mode", "group-lost-key", "policy-files-text", "store-access-key-id",
+	"store-region.", "store-no-cred",
 }
 
 func TestJSONSchemaRefusesWhatIsWrongInOneKey(t *testing.T) {

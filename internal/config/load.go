@@ -1,8 +1,8 @@
 package config
 
-// Loading a configuration: bytes -> YAML tree -> settings (of the main file, then of the
-// key store directory, config_directory.go) -> placeholders filled in -> typed config -> checks
-// between sections -> checks of the files it names.
+// Loading a configuration: bytes -> YAML tree -> settings (of the main file, then of the key store
+// directory) -> placeholders filled in -> typed config -> checks between sections -> checks of the
+// files it names.
 
 import (
 	"fmt"
@@ -29,7 +29,7 @@ type Loaded struct {
 
 // Load reads, completes and checks the configuration file at path, and that the files it names are
 // there, and reads the policies; the environment of the process overrides keys (XKS_…). It reads no
-// secret: that is resolveSecrets. The error is a *configError when the file could be read at all;
+// secret: that is ResolveSecrets. The error is a *schema.Error when the file could be read at all;
 // there are no warnings with it.
 func Load(path string) (*Config, []schema.Warning, error) {
 	l, err := LoadFile(path)
@@ -51,16 +51,12 @@ func Load(path string) (*Config, []schema.Warning, error) {
 func WarnOpenConfig(r *schema.Report, path string) {
 	info, err := os.Stat(path)
 	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&guarded.WritableByOthers != 0 {
-		r.Warnf(
-			"",
-			"the file can be changed by others (mode %04o), who could have programs run as the proxy; run: chmod go-w %s",
-			info.Mode().Perm(),
-			path,
-		)
+		r.Warnf("", "the file can be changed by others (mode %04o), who could have programs run "+
+			"as the proxy; run: chmod go-w %s", info.Mode().Perm(), path)
 	}
 }
 
-// LoadFile is loadConfig but for the files it names. The error is about reading the
+// LoadFile is Load but for the files it names. The error is about reading the
 // file at path; what is wrong inside is in the report.
 func LoadFile(path string) (*Loaded, error) {
 	data, err := readConfigFile(path)
@@ -99,10 +95,8 @@ type openDirectory func(path string) fs.FS
 func parseTree(name, dir string, data []byte, environ []string, open openDirectory) *Loaded {
 	from := &schema.Source{File: name, Dir: dir, Origins: map[string]schema.Origin{}}
 	r := &schema.Reader{
-		Schema:    Schema,
-		Report:    schema.NewReport(from),
-		Variables: schema.ReadVariables(environ),
-		Shorts:    map[string]string{},
+		Schema: Schema, Report: schema.NewReport(from), Variables: schema.ReadVariables(environ),
+		Shorts: map[string]string{},
 	}
 	l := &Loaded{Report: r.Report, Config: &Config{Source: from}}
 	root, ok := schema.ParseYAML(r.Report, "", data)

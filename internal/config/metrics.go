@@ -7,10 +7,8 @@ import (
 	"xks-proxy/internal/config/schema"
 )
 
-// MetricsOnHealth: a port of their own, which may ask for a password, is then the only one.
-func (c *Config) MetricsOnHealth() bool {
-	return c.Health.Metrics && c.Metrics.Listen == ""
-}
+// WebConfigKey names the file with TLS and passwords: see package webconfig.
+const WebConfigKey = "metrics.web_config"
 
 // validateMetrics refuses what would leave the metrics open beside their own listener.
 func validateMetrics(r *schema.Report, c *Config) {

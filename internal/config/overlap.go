@@ -2,7 +2,7 @@ package config
 
 // Isolation: two key stores of different owners may not reach one key (U1). Whether a label exists
 // that both reach is decided exactly, by following their patterns and templates side by side
-// (label_pattern.go).
+// (package isolation).
 
 import (
 	"cmp"
@@ -153,29 +153,17 @@ func (i *overlapCheck) check(reaches []Reach) {
 			continue
 		}
 		label, err := SharedLabel(a, b, &i.budget)
-		at, place := schema.StoreKey(
-			b.store,
-			labelsKey(b.index),
-		), i.config.other(
-			b.store,
-			a.store,
-			labelsKey(a.index),
-		)
+		at := schema.StoreKey(b.store, labelsKey(b.index))
+		place := i.config.other(b.store, a.store, labelsKey(a.index))
 		switch {
 		case err != nil:
 			i.Errorf(
-				at,
-				"has %v to be compared with that of %s, of another owner; use fewer",
-				err,
+				at, "has %v to be compared with that of %s, of another owner; use fewer", err,
 				place,
 			)
 		case label != "":
-			i.Errorf(
-				at,
-				"reaches the key with the label %q, which %s, of another owner, reaches, too; give each owner keys of its own",
-				label,
-				place,
-			)
+			i.Errorf(at, "reaches the key with the label %q, which %s, of another owner, "+
+				"reaches, too; give each owner keys of its own", label, place)
 		}
 		i.reported[b.store] = err != nil || label != ""
 	}
@@ -204,15 +192,14 @@ func SharedLabel(a, b Reach, budget *int) (string, error) {
 	excluded := slices.Concat(a.Excluded, b.Excluded)
 	slices.Sort(excluded)
 	label, err := isolation.Common(
-		[]isolation.Pattern{a.Pattern, b.Pattern, a.Template, b.Template},
-		slices.Compact(excluded),
+		[]isolation.Pattern{a.Pattern, b.Pattern, a.Template, b.Template}, slices.Compact(excluded),
 		budget,
 	)
 	if err != nil {
 		return "", err
 	}
-	if a.KeyIDSize(label) > xks.MaxKeyID ||
-		b.KeyIDSize(label) > xks.MaxKeyID { // it is the shortest: all others are longer
+	// it is the shortest: all others are longer
+	if a.KeyIDSize(label) > xks.MaxKeyID || b.KeyIDSize(label) > xks.MaxKeyID {
 		return "", nil
 	}
 	return label, nil

@@ -1,7 +1,7 @@
 package config
 
-// Isolation of owners: which patterns have a label in common, decided exactly (against path.Match itself), and what the
-// configuration says about it.
+// Isolation of owners: which patterns have a label in common, decided exactly (against path.Match
+// itself), and what the configuration says about it.
 
 import (
 	"fmt"
@@ -20,11 +20,29 @@ type storePair struct{ pattern, label, otherPattern, otherLabel string }
 
 func (p storePair) config() *Config {
 	return &Config{
-		Source:    &schema.Source{File: "test.yaml", Origins: map[string]schema.Origin{}, OwnStores: 2},
-		HSMGroups: []Group{{Name: "main", TestKey: TestKey{Label: "ab"}, HSMs: []GroupMember{{HSM: "hsm-a"}, {HSM: "hsm-b"}}}},
+		Source: &schema.Source{
+			File: "test.yaml", Origins: map[string]schema.Origin{}, OwnStores: 2,
+		},
+		HSMGroups: []Group{
+			{
+				Name:    "main",
+				TestKey: TestKey{Label: "ab"},
+				HSMs:    []GroupMember{{HSM: "hsm-a"}, {HSM: "hsm-b"}},
+			},
+		},
 		KeyStores: []KeyStore{
-			{Name: "tax", Owner: "tax", HSMGroup: "main", Keys: Keys{Labels: []string{p.pattern}, Label: p.label}},
-			{Name: "payroll", Owner: "payroll", HSMGroup: "main", Keys: Keys{Labels: []string{p.otherPattern}, Label: p.otherLabel}},
+			{
+				Name:     "tax",
+				Owner:    "tax",
+				HSMGroup: "main",
+				Keys:     Keys{Labels: []string{p.pattern}, Label: p.label},
+			},
+			{
+				Name:     "payroll",
+				Owner:    "payroll",
+				HSMGroup: "main",
+				Keys:     Keys{Labels: []string{p.otherPattern}, Label: p.otherLabel},
+			},
 		},
 	}
 }
@@ -91,8 +109,10 @@ func TestSharedLabels(t *testing.T) {
 		{storePair{"a.", "a" + id, "a?", id}, ""},
 		{storePair{"ä-*", "ä-" + id, "ä-*", "ä-" + id}, "ä-b"},
 		{storePair{strings.Repeat("?", 128), id, "*", id}, "b" + strings.Repeat("b", 127)},
-		{storePair{strings.Repeat("?", 129), id, "*", id}, ""}, // U3: an id has 128 characters at most
-		{storePair{strings.Repeat("?", 129), "a" + id, "*", "a" + id}, "a" + strings.Repeat("b", 128)},
+		{storePair{strings.Repeat("?", 129), id, "*", id}, ""},
+		// U3: an id has 128 characters at most
+		{storePair{strings.Repeat("?", 129), "a" + id, "*", "a" + id}, "a" + strings.Repeat("b",
+			128)},
 		{storePair{strings.Repeat("?", 129), "a" + id, "*", id}, ""},
 	} {
 		got, shared := test.shared(t)
@@ -100,7 +120,9 @@ func TestSharedLabels(t *testing.T) {
 			t.Errorf("%+v: shared %v, %q; want %q", test.storePair, shared, got, test.want)
 			continue
 		}
-		if shared && (!reaches(test.pattern, test.label, got) || !reaches(test.otherPattern, test.otherLabel, got) || len(got) != len(test.want)) {
+		if shared &&
+			(!reaches(test.pattern, test.label, got) || !reaches(test.otherPattern, test.otherLabel,
+				got) || len(got) != len(test.want)) {
 			t.Errorf("%+v: %q is no example, or not as short as %q", test.storePair, got, test.want)
 		}
 	}
@@ -177,7 +199,10 @@ func manyStores() *Config {
 	c.KeyStores = nil
 	for i := range 1000 {
 		name := fmt.Sprintf("agency-%d", i)
-		k := KeyStore{Name: name, Owner: name, HSMGroup: "main", Keys: Keys{Label: "{key_id}", Labels: []string{name + "-x*[0-9]"}}}
+		k := KeyStore{
+			Name: name, Owner: name, HSMGroup: "main",
+			Keys: Keys{Label: "{key_id}", Labels: []string{name + "-x*[0-9]"}},
+		}
 		for j := range 10 {
 			k.Keys.Labels = append(k.Keys.Labels, fmt.Sprintf("%s-key-%d", name, j))
 		}
@@ -206,7 +231,8 @@ func TestIsolationOfManyIsQuick(t *testing.T) {
 		},
 		"each template ends in its own": func(c *Config) {
 			for i := range c.KeyStores {
-				c.KeyStores[i].Keys = Keys{Labels: []string{"*"}, Label: fmt.Sprintf("{key_id}-end-%04d", i)}
+				c.KeyStores[i].Keys = Keys{Labels: []string{"*"},
+					Label: fmt.Sprintf("{key_id}-end-%04d", i)}
 			}
 		},
 		"each ends in its own": func(c *Config) {
@@ -227,8 +253,10 @@ func TestIsolationOfManyIsQuick(t *testing.T) {
 			start := time.Now()
 			validateIsolation(r, c)
 			took := time.Since(start)
-			want := map[string]int{"all shared": 999, "one reaches all": 500, "each has its own in the middle": 99}[name]
-			if len(r.Problems) != want || took > time.Minute { // this machine may be busy; the benchmark measures
+			want := map[string]int{"all shared": 999, "one reaches all": 500, "each has its own " +
+				"in the middle": 99}[name]
+			// this machine may be busy; the benchmark measures
+			if len(r.Problems) != want || took > time.Minute {
 				t.Errorf("%d problems, want %d, after %v", len(r.Problems), want, took)
 			}
 			t.Log(took)
@@ -241,16 +269,22 @@ func TestIsolationIsBounded(t *testing.T) {
 	c := storePair{}.config()
 	c.KeyStores = nil
 	for i := range 26 {
-		pattern := strings.Repeat(fmt.Sprintf("*%c", 'a'+i), 100) + "*" // no id is long enough for two of these
-		c.KeyStores = append(c.KeyStores, KeyStore{Name: fmt.Sprint("s", i), Owner: fmt.Sprint(i), HSMGroup: "main",
-			Keys: Keys{Label: "{key_id}", Labels: []string{pattern}}})
+		pattern := strings.Repeat(
+			fmt.Sprintf("*%c", 'a'+i), 100,
+		) + "*" // no id is long enough for two of these
+		c.KeyStores = append(
+			c.KeyStores,
+			KeyStore{Name: fmt.Sprint("s", i), Owner: fmt.Sprint(i), HSMGroup: "main",
+				Keys: Keys{Label: "{key_id}", Labels: []string{pattern}}},
+		)
 	}
 	c.Source.OwnStores = len(c.KeyStores)
 	r := schema.NewReport(c.Source)
 	start := time.Now()
 	validateIsolation(r, c)
 	took := time.Since(start)
-	if len(r.Problems) == 0 || !strings.Contains(r.Problems[0].Message, "has too many wildcards to be compared with that of key_stores[") || took > 2*time.Minute {
+	if len(r.Problems) == 0 || !strings.Contains(r.Problems[0].Message, "has too many wildcards "+
+		"to be compared with that of key_stores[") || took > 2*time.Minute {
 		t.Errorf("%v after %v", r.Problems, took)
 	}
 	t.Log(took)
@@ -273,7 +307,9 @@ func TestIsolationAcrossGroups(t *testing.T) {
 		{[]GroupMember{{HSM: "hsm-c"}, {HSM: "hsm-d"}}, 0},
 	} {
 		c := storePair{"*", "{key_id}", "*", "{key_id}"}.config()
-		c.HSMGroups = append(c.HSMGroups, Group{Name: "second", TestKey: TestKey{Label: "ab"}, HSMs: test.members})
+		c.HSMGroups = append(
+			c.HSMGroups, Group{Name: "second", TestKey: TestKey{Label: "ab"}, HSMs: test.members},
+		)
 		c.KeyStores[1].HSMGroup = "second"
 		r := schema.NewReport(c.Source)
 		validateIsolation(r, c)

@@ -72,7 +72,6 @@ func PlaceOf(c *Config, path string) string {
 	}
 	file, key := c.Source.Locate(path) // of a tenant: in its own file
 	return strings.TrimSuffix(
-		schema.Problem{File: file, Origin: c.Source.Origin(path), Path: key}.String(),
-		": ",
+		schema.Problem{File: file, Origin: c.Source.Origin(path), Path: key}.String(), ": ",
 	)
 }

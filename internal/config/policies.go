@@ -73,9 +73,9 @@ func LoadPolicyFiles(r *schema.Report, at string, paths []string) *authz.Policie
 	return policies
 }
 
-// checkPolicyPath refuses a file that somebody else can change: who changes a
-// policy decides who uses the keys. A directory draws a warning only, because Kubernetes mounts
-// them open and read-only.
+// checkPolicyPath refuses a file that somebody else can change: who changes a policy decides who
+// uses the keys. A directory draws a warning only, because Kubernetes mounts them open and
+// read-only.
 func checkPolicyPath(r *schema.Report, at, path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -85,13 +85,8 @@ func checkPolicyPath(r *schema.Report, at, path string) error {
 		return guarded.CheckUnwritable(path, info)
 	}
 	if info.Mode().Perm()&guarded.WritableByOthers != 0 {
-		r.Warnf(
-			at,
-			"%s can be changed by others (mode %04o), who could add a policy; run: chmod go-w %s",
-			path,
-			info.Mode().Perm(),
-			path,
-		)
+		r.Warnf(at, "%s can be changed by others (mode %04o), who could add a policy; run: chmod "+
+			"go-w %s", path, info.Mode().Perm(), path)
 	}
 	files, err := filepath.Glob(filepath.Join(EscapeGlob(path), "*.cedar"))
 	if err != nil {
@@ -123,7 +118,7 @@ var globSigns = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 
 func EscapeGlob(path string) string { return globSigns.Replace(path) }
 
-// validatePolicy is about the keys; the files are read later (loadPolicies).
+// validatePolicy is about the keys; the files are read later (LoadPolicies).
 func validatePolicy(r *schema.Report, at string, p Policies) {
 	for i, path := range p.Files {
 		key := fmt.Sprintf("%s.files[%d]", at, i)

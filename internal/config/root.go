@@ -35,7 +35,8 @@ var LooseningRules = map[string]string{
 	"labels":      "when it matches a label that it did not",
 	"authorities": "when a CA is added or replaced, or none is left",
 	"clients":     "when an entry is added",
-	"policies":    "when a forbid is removed or changed, a permit is added or changed, " + "or no policy is left",
+	"policies": "when a forbid is removed or changed, " +
+		"a permit is added or changed, or no policy is left",
 	"named":       "when it changes and the key store has a policy",
 	"unenforced":  "when it becomes shadow",
 	"confinement": "when it becomes off, or is strict no longer",

@@ -45,7 +45,14 @@ func TestCommandsSeeNoSecretVariable(t *testing.T) {
 			{Name: "hsm-a", PIN: secret.Ref{Command: []string{"./pin"}}},
 			{Name: "hsm-b", PIN: secret.Ref{Env: "PIN_OF_B"}},
 		},
-		KeyStores: []KeyStore{{Name: "main", Credentials: []Credential{{AccessKeyID: "A", SecretAccessKey: secret.Ref{Env: "KEY_OF_STORE"}}}}},
+		KeyStores: []KeyStore{
+			{
+				Name: "main",
+				Credentials: []Credential{
+					{AccessKeyID: "A", SecretAccessKey: secret.Ref{Env: "KEY_OF_STORE"}},
+				},
+			},
+		},
 	}
 	all := ResolveInto(context.Background(), schema.NewReport(c.Source), c)
 	if all.PINs["hsm-a"].Reveal() != "1234" || all.PINs["hsm-b"].Reveal() != hidden {

@@ -51,7 +51,7 @@ func SecretKeyPath(store, credential int) string {
 }
 
 // ResolveSecrets reads every secret c refers to. It may take as long as the
-// commands among them, secretCommandTimeout each. The error is a *configError with
+// commands among them, secretCommandTimeout each. The error is a *schema.Error with
 // all problems, none of which quotes a secret. A guessable secret access key is a
 // warning (requirement A6).
 func ResolveSecrets(ctx context.Context, c *Config) (*Secrets, []schema.Warning, error) {
@@ -72,7 +72,7 @@ func WithoutPlaces(placed []PlacedRef) []secret.Ref {
 	return refs
 }
 
-// ResolveInto is resolveSecrets for a report that has more in it.
+// ResolveInto is ResolveSecrets for a report that has more in it.
 func ResolveInto(ctx context.Context, r *schema.Report, c *Config) *Secrets {
 	refs := c.SecretRefs()
 	secret.TakeVariables(WithoutPlaces(refs)...)
@@ -88,8 +88,7 @@ func ResolveInto(ctx context.Context, r *schema.Report, c *Config) *Secrets {
 			value := values[0]
 			values = values[1:]
 			all.AccessKeys[k.Name] = append(
-				all.AccessKeys[k.Name],
-				AccessKey{ID: given.AccessKeyID, Secret: value},
+				all.AccessKeys[k.Name], AccessKey{ID: given.AccessKeyID, Secret: value},
 			)
 			CheckCredential(r, SecretKeyPath(i, j), given.AccessKeyID, value)
 			checkShared(r, c, owners, i, j, value)
@@ -159,10 +158,12 @@ func checkShared(
 		owners[value.Reveal()] = i
 		return
 	}
-	const message = "is the secret access key of %s, too; who knows one key store's could sign for the other: xks-proxy credentials new makes one"
+	const message = "is the secret access key of %s, too; who knows one key store's could sign " +
+		"for the other: xks-proxy credentials new makes one"
 	path, other := SecretKeyPath(i, j), c.other(i, first, "")
 	switch {
-	case first == i: // a second access key id for the same secret: pointless, and within one key store
+	// a second access key id for the same secret: pointless, and within one key store
+	case first == i:
 	case c.KeyStores[first].Owner != c.KeyStores[i].Owner:
 		r.Errorf(path, message, other)
 	default:

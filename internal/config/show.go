@@ -36,7 +36,8 @@ func (l *Loaded) heading() string {
 	return "The configuration of " + strconv.Quote(
 		l.Report.File,
 	) + " as it is in use. Values that are not in that file are marked.\n" +
-		"Paths are absolute, except in the arguments of secret commands and the environment of HSMs:\n" +
+		"Paths are absolute, except in the arguments of secret commands and the environment of " +
+		"HSMs:\n" +
 		"those start at the directory of the file, " + strconv.Quote(
 		l.Report.Dir,
 	) + "."
@@ -96,7 +97,8 @@ func profileValues(s *schema.Setting, settings map[string]any) string {
 func (l *Loaded) valueNode(s *schema.Setting, value any, path string) *yaml.Node {
 	var n *yaml.Node
 	switch {
-	case path == DirectoryKey && l.Report.Directory != "" && (len(l.Report.Stores) > 0 || !l.Report.Found):
+	case path == DirectoryKey && l.Report.Directory != "" &&
+		(len(l.Report.Stores) > 0 || !l.Report.Found):
 		return l.directoryNode()
 	case s.List && s.Kind == schema.Section:
 		n = &yaml.Node{Kind: yaml.SequenceNode}

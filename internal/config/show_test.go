@@ -29,69 +29,54 @@ func shownCases(t *testing.T) []shownCase {
 		{"valid.yaml", testkit.ValidConfig(t), nil, nil},
 		{"the commented configuration", commented, nil, nil},
 		{"with every setting in it", strings.Replace(
-			testkit.CommentedSetting.ReplaceAllString(
-				commented,
-				"$1$2",
-			),
-			"key_store_directory: key_stores.d",
-			"key_store_directory: .",
-			1,
-		), nil, nil},
-		{"texts that look like something else", testkit.ValidConfig(t, "token: hsm-b", `token: "0123"`,
-			"{file: hsm-b.pin}", `{command: [./pin, "true", "a: b"]}, environment: ["A=#1"], `+
-				"overrides: {mechanism: 0x80000001, ambiguous: [5], read_only_sessions: false}"), nil, nil},
-		{"a small budget", testkit.ValidConfig(t, "server: {", "server: {budget: 90ms, "), nil, nil},
-		{"an odd budget", testkit.ValidConfig(t, "server: {", "server: {budget: 90.5ms, "), nil, nil},
-		{
-			"a small budget of the environment",
-			testkit.ValidConfig(t),
-			[]string{"XKS_SERVER_BUDGET=80ms"},
-			nil,
-		},
-		{
-			"a test key's label alone",
+			testkit.CommentedSetting.ReplaceAllString(commented, "$1$2"),
+			"key_store_directory: key_stores.d", "key_store_directory: .", 1), nil, nil},
+		{"texts that look like something else",
+			testkit.ValidConfig(t, "token: hsm-b", `token: "0123"`,
+				"{file: hsm-b.pin}", `{command: [./pin, "true", "a: b"]}, environment: ["A=#1"], `+
+					"overrides: {mechanism: 0x80000001, ambiguous: [5], "+
+					"read_only_sessions: false}"), nil, nil},
+		{"a small budget",
+			testkit.ValidConfig(t, "server: {", "server: {budget: 90ms, "), nil, nil},
+		{"an odd budget",
+			testkit.ValidConfig(t, "server: {", "server: {budget: 90.5ms, "), nil, nil},
+		{"a small budget of the environment",
+			testkit.ValidConfig(t), []string{"XKS_SERVER_BUDGET=80ms"}, nil},
+		{"a test key's label alone",
 			testkit.ValidConfig(t, "  - name: main\n", "  - name: main\n    test_key: own-key\n"),
-			nil,
-			nil,
-		},
-		{
-			"a test key to be made",
-			testkit.ValidConfig(t, "  - name: main\n", "  - name: main\n    test_key: {create: true}\n"),
-			nil,
-			nil,
-		},
-		{
-			"a test key of the environment",
-			testkit.ValidConfig(t),
-			[]string{"XKS_HSM_GROUPS_0_TEST_KEY=own-key"},
-			nil,
-		},
-		{"nothing optional", testkit.ValidConfig(t) + "state_directory: \"\"\nkey_store_directory: \"\"\n" +
+			nil, nil},
+		{"a test key to be made",
+			testkit.ValidConfig(t, "  - name: main\n", "  - name: main\n    test_key: {create: "+
+				"true}\n"), nil, nil},
+		{"a test key of the environment",
+			testkit.ValidConfig(t), []string{"XKS_HSM_GROUPS_0_TEST_KEY=own-key"}, nil},
+		{"nothing optional", testkit.ValidConfig(t) + "state_directory: " +
+			"\"\"\nkey_store_directory: \"\"\n" +
 			"health: {listen: \"\"}\nadmin: {socket: \"\"}\n", nil, nil},
 		{"overrides from the environment", testkit.ValidConfig(t), []string{
 			"XKS_LOG_LEVEL=debug", "XKS_LOG_OUTPUT=log/proxy.log", "XKS_HSMS_1_PIN_ENV=XKS_PIN_B",
-			"XKS_HSMS_0_PIN_COMMAND=bin/pin,a", "XKS_HSMS_0_ENVIRONMENT=A=1,B=2", "XKS_HSMS_0_SLOT=0",
-			"XKS_HSMS_0_OVERRIDES_AMBIGUOUS=0x5,6", "XKS_KEY_STORES_0_REGIONS=eu-central-1,eu-west-1",
+			"XKS_HSMS_0_PIN_COMMAND=bin/pin,a", "XKS_HSMS_0_ENVIRONMENT=A=1,B=2",
+			"XKS_HSMS_0_SLOT=0",
+			"XKS_HSMS_0_OVERRIDES_AMBIGUOUS=0x5,6",
+			"XKS_KEY_STORES_0_REGIONS=eu-central-1,eu-west-1",
 		}, nil},
-		{
-			"metrics on their own port",
-			testkit.ValidConfig(t) + "metrics: {listen: \"127.0.0.1:9443\"}\n",
-			nil,
-			nil,
-		},
+		{"metrics on their own port",
+			testkit.ValidConfig(t) + "metrics: {listen: \"127.0.0.1:9443\"}\n", nil, nil},
 		{"templates", testkit.ValidConfig(
 			t,
 			"path_prefix: /demo",
 			"path_prefix: \"/{owner}/{name}\"\n    owner: office\n    application: payroll",
 		), nil, nil},
-		{
-			"a directory",
-			testkit.ValidConfig(t, "hsm_group: main", "hsm_group: main\n    keys: {labels: [demo]}"),
+		{"a directory",
+			testkit.ValidConfig(t, "hsm_group: main", "hsm_group: main\n    keys: {labels: "+
+				"[demo]}"),
 			nil,
 			map[string]string{
 				"tax.yaml": "owner: tax\npath_prefix: /{owner}/{name}\nhsm_group: main\n" +
-					"keys: {labels: [\"{owner}-*\"]}\nquota: {requests_per_second: 10}\npolicy: {files: [\"p/{owner}\"]}\n" +
-					"credentials: [{access_key_id: XKSTESTACCESSKEYID222222, secret_access_key: {command: [bin/key, x]}}]\n",
+					"keys: {labels: [\"{owner}-*\"]}\nquota: {requests_per_second: 10}\npolicy: " +
+					"{files: [\"p/{owner}\"]}\n" +
+					"credentials: [{access_key_id: XKSTESTACCESSKEYID222222, secret_access_key: " +
+					"{command: [bin/key, x]}}]\n",
 			},
 		},
 	}
@@ -146,7 +131,8 @@ func TestShowDerivedDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"max_queue_time: 45ms # default\n", "first_request_budget: 90ms # default\n"} {
+	for _, want := range []string{"max_queue_time: 45ms # default\n", "first_request_budget: " +
+		"90ms # default\n"} {
 		if !strings.Contains(shown.String(), want) {
 			t.Errorf("%q is not in\n%s", want, shown.String())
 		}
@@ -170,14 +156,22 @@ func TestShortForm(t *testing.T) {
 		{"test_key: {create: true}", "", TestKey{Label: "xks-proxy-test", Create: true}, ""},
 		{"test_key:", "", TestKey{Label: "xks-proxy-test"}, ""},
 		{"test_key: own", "XKS_HSM_GROUPS_0_TEST_KEY=other", TestKey{Label: "other"}, ""},
-		{"test_key: {create: true}", "XKS_HSM_GROUPS_0_TEST_KEY=other", TestKey{Label: "other", Create: true}, ""},
+		{"test_key: {create: true}", "XKS_HSM_GROUPS_0_TEST_KEY=other", TestKey{Label: "other",
+			Create: true}, ""},
 		{"test_key: own", "XKS_HSM_GROUPS_0_TEST_KEY_LABEL=other", TestKey{Label: "other"}, ""},
-		{"test_key: own", "XKS_HSM_GROUPS_0_TEST_KEY_CREATE=true", TestKey{Label: "own", Create: true}, ""},
-		{"test_key: 5", "", TestKey{}, "test.yaml:7:15: hsm_groups[0].test_key.label: must be text; put quotes around the value"},
-		{"test_key: \"\"", "", TestKey{}, "test.yaml:7:15: hsm_groups[0].test_key.label: must not be empty (CKA_LABEL of the key)"},
-		{"test_key: [own]", "", TestKey{}, "test.yaml:7:15: hsm_groups[0].test_key: must have keys of its own: label, create"},
-		{"test_key: {create: maybe}", "", TestKey{}, "test.yaml:7:24: hsm_groups[0].test_key.create: must be true or false"},
-		{"", "XKS_HSM_GROUPS_0_TEST_KEY=", TestKey{}, "environment variable XKS_HSM_GROUPS_0_TEST_KEY: hsm_groups[0].test_key.label: must not be empty (CKA_LABEL of the key)"},
+		{"test_key: own", "XKS_HSM_GROUPS_0_TEST_KEY_CREATE=true", TestKey{Label: "own",
+			Create: true}, ""},
+		{"test_key: 5", "", TestKey{}, "test.yaml:7:15: hsm_groups[0].test_key.label: must be " +
+			"text; put quotes around the value"},
+		{"test_key: \"\"", "", TestKey{}, "test.yaml:7:15: hsm_groups[0].test_key.label: must " +
+			"not be empty (CKA_LABEL of the key)"},
+		{"test_key: [own]", "", TestKey{}, "test.yaml:7:15: hsm_groups[0].test_key: must have " +
+			"keys of its own: label, create"},
+		{"test_key: {create: maybe}", "", TestKey{}, "test.yaml:7:24: " +
+			"hsm_groups[0].test_key.create: must be true or false"},
+		{"", "XKS_HSM_GROUPS_0_TEST_KEY=", TestKey{}, "environment variable " +
+			"XKS_HSM_GROUPS_0_TEST_KEY: hsm_groups[0].test_key.label: must not be empty " +
+			"(CKA_LABEL of the key)"},
 	} {
 		l := parseWith(
 			t,
@@ -219,7 +213,8 @@ func TestShowProfile(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, second, _ := strings.Cut(shown.String(), "name: hsm-b")
-	for _, want := range []string{"# from the profile cloudhsm:\n", "#   iv_source: written-back\n", "      max_aad: 600\n"} {
+	for _, want := range []string{"# from the profile cloudhsm:\n", "#   iv_source: " +
+		"written-back\n", "      max_aad: 600\n"} {
 		if !strings.Contains(second, want) {
 			t.Errorf("%q is not in\n%s", want, second)
 		}

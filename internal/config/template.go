@@ -127,9 +127,7 @@ func (f *filling) value(rule, found, path string) (string, bool) {
 	key := strings.Trim(found, "{}")
 	if !slices.Contains(placeholderKeys, key) {
 		f.Errorf(
-			path,
-			"there is no placeholder %s; known: %s",
-			quotePlaceholder(key),
+			path, "there is no placeholder %s; known: %s", quotePlaceholder(key),
 			knownPlaceholders(path),
 		)
 		return "", false
@@ -137,10 +135,7 @@ func (f *filling) value(rule, found, path string) (string, bool) {
 	value, _ := f.store[key].(string)
 	if value == "" {
 		f.Errorf(
-			path,
-			"%s stands for the key %s of this key store, which is empty; set it",
-			found,
-			key,
+			path, "%s stands for the key %s of this key store, which is empty; set it", found, key,
 		)
 		return "", false
 	}
@@ -148,11 +143,8 @@ func (f *filling) value(rule, found, path string) (string, bool) {
 	if !may.allowed.MatchString(value) {
 		_, at := f.Locate(path)
 		f.Errorf(
-			schema.JoinPath(f.at, key),
-			"is filled in for %s in %s, where it must hold %s",
-			found,
-			at,
-			may.says,
+			schema.JoinPath(f.at, key), "is filled in for %s in %s, where it must hold %s", found,
+			at, may.says,
 		)
 		return "", false
 	}

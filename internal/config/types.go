@@ -1,7 +1,7 @@
 package config
 
 // The configuration file as Go types. The tags are the schema: everything that
-// reads, checks, documents or shows the file works from them (config_schema.go),
+// reads, checks, documents or shows the file works from them (package schema),
 // so that a key is declared here and nowhere else.
 //
 //	mapstructure  the key
@@ -16,12 +16,12 @@ package config
 //	number        "true": a text that may also be a number
 //	pattern       regular expression of a text, or of each of a list, for JSON Schema
 //	fill          placeholders are filled in (key stores only), and what their values
-//	              may hold there: see config_template.go
+//	              may hold there: see template.go
 //	short         of a section: the key that a text in the place of the section gives
 //	identity      in an element of a list: what it is called when configurations are compared
 //	restart       "true": a running proxy does not take up a change, here or below
 //	loosens       which changes may let in what was refused before, a rule of
-//	              config_loosens_rules.go; all keys but those with restart have one
+//	              LooseningRules; all keys but those with restart have one
 
 import (
 	"time"
@@ -33,7 +33,7 @@ import (
 )
 
 // Config is one configuration file: defaults filled in, environment applied,
-// paths resolved, checked. Secrets are references still (see resolveSecrets).
+// paths resolved, checked. Secrets are references still (see ResolveSecrets).
 type Config struct {
 	Server            Server      `mapstructure:"server" loosens:"below" doc:"The HTTPS listener that AWS KMS calls, and its limits."`
 	Health            Health      `mapstructure:"health" restart:"true" doc:"The listener for load balancers and monitoring."`

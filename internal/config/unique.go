@@ -26,10 +26,7 @@ type credentialPlace struct{ store, credential int }
 
 func newUniqueness(r *schema.Report, c *Config) *uniqueness {
 	return &uniqueness{
-		r:          r,
-		c:          c,
-		names:      map[string]int{},
-		prefixes:   map[string]int{},
+		r: r, c: c, names: map[string]int{}, prefixes: map[string]int{},
 		accessKeys: map[string]credentialPlace{},
 	}
 }
@@ -54,11 +51,8 @@ func (u *uniqueness) prefix(i int) {
 	err := xks.CheckPathPrefix(prefix)
 	emptySegment := errors.Is(err, xks.ErrEmptySegment)
 	if err != nil && !emptySegment {
-		u.r.Errorf(
-			at,
-			"must be empty or begin with / and hold letters, digits, /, _ and - only, %d characters at most; AWS KMS accepts no other",
-			xks.MaxPathPrefix,
-		)
+		u.r.Errorf(at, "must be empty or begin with / and hold letters, digits, /, _ and - only, "+
+			"%d characters at most; AWS KMS accepts no other", xks.MaxPathPrefix)
 		return
 	}
 	if u.r.IsBroken(at) {
@@ -67,19 +61,15 @@ func (u *uniqueness) prefix(i int) {
 	first, repeated := u.prefixes[prefix]
 	if repeated {
 		u.r.Errorf(
-			at,
-			"is the path prefix of %s, too; each key store has its own",
+			at, "is the path prefix of %s, too; each key store has its own",
 			u.c.other(i, first, "path_prefix"),
 		)
 		return
 	}
 	u.prefixes[prefix] = i
 	if emptySegment {
-		u.r.Errorf(
-			at,
-			"makes the XksProxyUriPath %s; the proxy takes no path with an empty segment: end the prefix without /",
-			xks.URIPath(prefix),
-		)
+		u.r.Errorf(at, "makes the XksProxyUriPath %s; the proxy takes no path with an empty "+
+			"segment: end the prefix without /", xks.URIPath(prefix))
 	}
 }
 
@@ -89,31 +79,23 @@ func (u *uniqueness) credentials(i int) {
 	for j, credential := range u.c.KeyStores[i].Credentials {
 		key := schema.StoreKey(i, fmt.Sprintf("credentials[%d].access_key_id", j))
 		if !sigv4.IsAccessKeyID(credential.AccessKeyID) {
-			u.r.Errorf(
-				key,
-				"must be 20 to 30 characters of A-Z and 2-7 (not shown: it could be the secret)",
-			)
+			u.r.Errorf(key, "must be 20 to 30 characters of A-Z and 2-7 (not shown: it could be "+
+				"the secret)")
 			continue
 		}
 		first, repeated := u.accessKeys[credential.AccessKeyID]
 		switch {
 		case repeated && first.store == i:
 			u.r.Errorf(
-				key,
-				"is the access key id of credentials[%d], too; each has its own",
+				key, "is the access key id of credentials[%d], too; each has its own",
 				first.credential,
 			)
 		case repeated:
 			other := u.c.other(
-				i,
-				first.store,
-				fmt.Sprintf("credentials[%d].access_key_id", first.credential),
+				i, first.store, fmt.Sprintf("credentials[%d].access_key_id", first.credential),
 			)
-			u.r.Errorf(
-				key,
-				"is an access key id of %s, too; each key store has its own: xks-proxy credentials new makes one",
-				other,
-			)
+			u.r.Errorf(key, "is an access key id of %s, too; each key store has its own: "+
+				"xks-proxy credentials new makes one", other)
 		default:
 			u.accessKeys[credential.AccessKeyID] = credentialPlace{i, j}
 		}
@@ -129,8 +111,6 @@ func (c *Config) other(i, j int, key string) string {
 	path := schema.StoreKey(j, key)
 	file, _ := s.Locate(path)
 	return fmt.Sprintf(
-		"key store %s (%s)",
-		c.KeyStores[j].Name,
-		schema.PlaceIn(file, s.Origin(path)),
+		"key store %s (%s)", c.KeyStores[j].Name, schema.PlaceIn(file, s.Origin(path)),
 	)
 }

@@ -35,16 +35,12 @@ func validate(r *schema.Report, c *Config) {
 func validateSecretRefs(r *schema.Report, c *Config) {
 	for _, s := range c.SecretRefs() {
 		if s.Ref.Env != "" && !variablePattern.MatchString(s.Ref.Env) {
-			r.Errorf(
-				schema.JoinPath(s.Path, "env"),
-				"must be the name of an environment variable, not the secret itself",
-			)
+			r.Errorf(schema.JoinPath(s.Path, "env"), "must be the name of an environment "+
+				"variable, not the secret itself")
 		}
 		if s.Ref.Credential != "" && !credentialPattern.MatchString(s.Ref.Credential) {
-			r.Errorf(
-				schema.JoinPath(s.Path, "credential"),
-				"must be the name of a systemd credential, not a path and not the secret itself",
-			)
+			r.Errorf(schema.JoinPath(s.Path, "credential"), "must be the name of a systemd "+
+				"credential, not a path and not the secret itself")
 		}
 	}
 }
@@ -66,11 +62,8 @@ func validateHSMs(r *schema.Report, c *Config) {
 		chosen := fmt.Sprintf("%q", append([]string{h.Module, h.TokenText()}, h.Environment...))
 		first, repeated := tokens[chosen]
 		if repeated && h.Module != "" && h.TokenText() != "" {
-			r.Errorf(
-				at+".token",
-				"is the token of hsms[%d] again (same module, token, serial and environment): one HSM, not two",
-				first,
-			)
+			r.Errorf(at+".token", "is the token of hsms[%d] again (same module, token, serial "+
+				"and environment): one HSM, not two", first)
 		} else {
 			tokens[chosen] = i
 		}
@@ -98,7 +91,8 @@ func ValidateEnvironment(r *schema.Report, at string, environment []string) {
 	}
 }
 
-const NameRule = "must be 1 to 63 letters, digits, dots, dashes and underscores, and begin with a letter or digit"
+const NameRule = "must be 1 to 63 letters, digits, dots, dashes and underscores, and begin with " +
+	"a letter or digit"
 
 // validateName wants a name that no earlier element has.
 func validateName(r *schema.Report, seen map[string]int, i int, list, name string) {
@@ -121,10 +115,7 @@ func validateReference(r *schema.Report, at, what, name string, known []string) 
 	}
 	known = slices.DeleteFunc(slices.Clone(known), func(k string) bool { return k == "" })
 	r.Errorf(
-		at,
-		"there is no %s named %s; %s",
-		what,
-		schema.QuoteName(name),
+		at, "there is no %s named %s; %s", what, schema.QuoteName(name),
 		text.DidYouMean(name, known),
 	)
 }
@@ -164,15 +155,12 @@ func validateLabels(r *schema.Report, at string, labels []string, testKey string
 			r.Errorf(key, "is longer than %d bytes", maxPattern)
 		case !xks.IsLabelPattern(pattern):
 			r.Errorf(
-				key,
-				"%q is not a pattern; * and ? and [a-z] are known, \\ makes them plain",
+				key, "%q is not a pattern; * and ? and [a-z] are known, \\ makes them plain",
 				pattern,
 			)
 		case pattern == testKey:
 			r.Warnf(
-				key,
-				"%q is the test key of the HSM group, which no key store can reach",
-				pattern,
+				key, "%q is the test key of the HSM group, which no key store can reach", pattern,
 			)
 		}
 	}

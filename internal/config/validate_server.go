@@ -24,34 +24,21 @@ func validateServer(r *schema.Report, c *Config) {
 		r.Warnf("server.first_request_budget", "is longer than server.budget, which ends first")
 	}
 	if s.MaxQueueTime >= s.Budget && !r.Failed["server.budget"] {
-		r.Errorf(
-			"server.max_queue_time",
-			"%s is not below server.budget (%s); a request that waited that long could not be answered",
-			s.MaxQueueTime,
-			s.Budget,
-		)
+		r.Errorf("server.max_queue_time", "%s is not below server.budget (%s); a request that "+
+			"waited that long could not be answered", s.MaxQueueTime, s.Budget)
 	}
 	if s.IdleTimeout <= balancerIdle {
-		r.Warnf(
-			"server.idle_timeout",
-			"a network load balancer keeps idle connections for %s; close them later than that, or requests fail now and then",
-			balancerIdle,
-		)
+		r.Warnf("server.idle_timeout", "a network load balancer keeps idle connections for %s; "+
+			"close them later than that, or requests fail now and then", balancerIdle)
 	}
 	if s.TCPKeepAlive >= balancerIdle {
-		r.Warnf(
-			"server.tcp_keep_alive",
-			"a network load balancer forgets idle connections after %s; probe more often",
-			balancerIdle,
-		)
+		r.Warnf("server.tcp_keep_alive", "a network load balancer forgets idle connections after "+
+			"%s; probe more often", balancerIdle)
 	}
 	needed := base64Size(s.MaxPlaintext) + base64Size(s.MaxAAD) + metadataSize
 	if s.MaxBody < needed {
-		r.Warnf(
-			"server.max_body",
-			"max_plaintext and max_aad together need up to %d bytes of Base64 and JSON",
-			needed,
-		)
+		r.Warnf("server.max_body", "max_plaintext and max_aad together need up to %d bytes of "+
+			"Base64 and JSON", needed)
 	}
 }
 
@@ -61,10 +48,8 @@ func validateListeners(r *schema.Report, c *Config) {
 		validateAddress(r, "health.listen", c.Health.Listen)
 	}
 	if c.Health.Listen == c.Server.Listen {
-		r.Errorf(
-			"health.listen",
-			"is the address of server.listen; health checks need a port of their own",
-		)
+		r.Errorf("health.listen", "is the address of server.listen; health checks need a port of "+
+			"their own")
 	}
 	users := map[string]string{c.Server.Listen: "server.listen", c.Health.Listen: "health.listen"}
 	user, taken := users[c.Metrics.Listen]
@@ -102,9 +87,7 @@ func validateAddress(r *schema.Report, key, address string) {
 	}
 	if err != nil {
 		r.Errorf(
-			key,
-			"%q is not an address and port; write it like 0.0.0.0:8443 or [::1]:8443",
-			address,
+			key, "%q is not an address and port; write it like 0.0.0.0:8443 or [::1]:8443", address,
 		)
 	}
 }
@@ -112,7 +95,8 @@ func validateAddress(r *schema.Report, key, address string) {
 // validateClientCertificates is requirement A7.
 func validateClientCertificates(r *schema.Report, at string, c ClientCertificates) {
 	if c.CA == "" {
-		const nothing = "does nothing without ca, and anybody may connect; name the CA that client certificates come from, or remove this"
+		const nothing = "does nothing without ca, and anybody may connect; name the CA that " +
+			"client certificates come from, or remove this"
 		if len(c.Subjects) > 0 {
 			r.Errorf(at+".subjects", nothing)
 		}
@@ -122,10 +106,8 @@ func validateClientCertificates(r *schema.Report, at string, c ClientCertificate
 		return
 	}
 	if len(c.Subjects) == 0 {
-		r.Errorf(
-			at+".subjects",
-			"is missing: with ca alone, anyone with a certificate of that CA may connect; name cks.kms.REGION.amazonaws.com of your region",
-		)
+		r.Errorf(at+".subjects", "is missing: with ca alone, anyone with a certificate of that "+
+			"CA may connect; name cks.kms.REGION.amazonaws.com of your region")
 	}
 	for i, subject := range c.Subjects {
 		if subject == "" {
@@ -133,9 +115,7 @@ func validateClientCertificates(r *schema.Report, at string, c ClientCertificate
 		}
 	}
 	if len(c.Usages) == 0 {
-		r.Errorf(
-			at+".usages",
-			"is empty, and no certificate has none of them; remove it for clientAuth",
-		)
+		r.Errorf(at+".usages", "is empty, and no certificate has none of them; remove it for "+
+			"clientAuth")
 	}
 }

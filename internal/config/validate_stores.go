@@ -15,19 +15,17 @@ import (
 const (
 	KmsPatience  = 250 * time.Millisecond // requirement U13
 	balancerIdle = 350 * time.Second      // requirement U15
-	metadataSize = 8 << 10                // bytes; requestMetadata and JSON around the data, ARNs of 2048 included (U9)
-	maxWord      = 256                    // bytes of owner and the like
-	maxPattern   = 512                    // bytes of a pattern on labels; a label has less than 200 (U3)
-	maxHost      = 253                    // bytes; RFC 1035 section 2.3.4, without the dot at the end
+	// bytes; requestMetadata and JSON around the data, ARNs of 2048 included (U9)
+	metadataSize = 8 << 10
+	maxWord      = 256 // bytes of owner and the like
+	// bytes of a pattern on labels; a label has less than 200 (U3)
+	maxPattern = 512
 )
 
 func validateKeyStores(r *schema.Report, c *Config) {
 	if len(c.KeyStores) == 0 && !r.Failed[DirectoryKey] {
-		r.Errorf(
-			schema.KeyStoresKey,
-			"is missing, and %s; write a key store here or a file into key_store_directory (configs/key_stores.d has an example)",
-			describeDirectory(r),
-		)
+		r.Errorf(schema.KeyStoresKey, "is missing, and %s; write a key store here or a file into "+
+			"key_store_directory (configs/key_stores.d has an example)", describeDirectory(r))
 	}
 	testKeys := map[string]string{}
 	groups := make([]string, 0, len(c.HSMGroups))
@@ -72,7 +70,9 @@ func describeDirectory(r *schema.Report) string {
 // validateWords is about what an operator calls a tenant. It is in log lines and in what policies
 // see.
 func validateWords(r *schema.Report, at string, k KeyStore) {
-	for _, word := range []struct{ key, value string }{{"owner", k.Owner}, {"application", k.Application}, {"environment", k.Environment}} {
+	for _, word := range []struct{ key, value string }{
+		{"owner", k.Owner}, {"application", k.Application}, {"environment", k.Environment},
+	} {
 		if len(word.value) > maxWord {
 			r.Errorf(schema.JoinPath(at, word.key), "is longer than %d bytes", maxWord)
 		}
@@ -93,11 +93,9 @@ func warnEverything(r *schema.Report, c *Config) {
 	for i, k := range c.KeyStores {
 		other, shared := everything[tenant{k.HSMGroup, k.Owner}]
 		if shared && other != i {
-			r.Warnf(
-				schema.StoreKey(i, "hsm_group"),
-				"%s reaches every key of this HSM group, those of this key store too; give each its own keys.labels",
-				c.other(i, other, "keys.labels"),
-			)
+			r.Warnf(schema.StoreKey(i, "hsm_group"), "%s reaches every key of this HSM group, "+
+				"those of this key store too; give each its own keys.labels",
+				c.other(i, other, "keys.labels"))
 		}
 	}
 }
@@ -111,18 +109,12 @@ func warnQuota(r *schema.Report, at string, q Quota, s Server) {
 		r.Warnf(at+".key_burst", "does nothing without key_requests_per_second")
 	}
 	if q.Rate > 0 && q.KeyRate > q.Rate {
-		r.Warnf(
-			at+".key_requests_per_second",
-			"is above requests_per_second (%d), which all keys share",
-			q.Rate,
-		)
+		r.Warnf(at+".key_requests_per_second", "is above requests_per_second (%d), which all "+
+			"keys share", q.Rate)
 	}
 	if q.MaxInFlight > s.MaxInFlight {
-		r.Warnf(
-			at+".max_in_flight",
-			"is above server.max_in_flight (%d), which all key stores share",
-			s.MaxInFlight,
-		)
+		r.Warnf(at+".max_in_flight", "is above server.max_in_flight (%d), which all key stores "+
+			"share", s.MaxInFlight)
 	}
 }
 

@@ -36,7 +36,8 @@ func (h HSM) LogsIn() bool { return h.UserType != string(pkcs11.UserNone) }
 func validateToken(r *schema.Report, at string, h HSM) {
 	if h.TokenText() == "" && !r.Failed[at+".slot"] {
 		r.Errorf(at+".token", "is missing: choose the token by token (its label), serial, slot, "+
-			"or token_manufacturer and token_model; xks-proxy hsm probe --module %s lists the tokens",
+			"or token_manufacturer and token_model; xks-proxy hsm probe --module %s lists the "+
+			"tokens",
 			cmp.Or(h.Module, "MODULE"))
 	}
 	for _, text := range []struct {
@@ -91,7 +92,8 @@ func warnSmallLimits(r *schema.Report, c *Config, at string, g Group) {
 	if aad < hsm.KMSAADSize+hsm.AADFraming {
 		r.Warnf(
 			at+".hsms",
-			"no HSM of the group takes the %d bytes of AAD that AWS KMS may send (max_aad: %d with "+
+			"no HSM of the group takes the %d bytes of AAD that AWS KMS may send (max_aad: %d "+
+				"with "+
 				"the proxy's framing); longer requests are answered UnsupportedOperationException",
 			hsm.KMSAADSize,
 			hsm.KMSAADSize+hsm.AADFraming,
@@ -100,7 +102,8 @@ func warnSmallLimits(r *schema.Report, c *Config, at string, g Group) {
 	if data < hsm.KMSDataSize {
 		r.Warnf(
 			at+".hsms",
-			"no HSM of the group takes the %d bytes of plaintext that AWS KMS may send (max_data); "+
+			"no HSM of the group takes the %d bytes of plaintext that AWS KMS may send "+
+				"(max_data); "+
 				"longer requests are answered UnsupportedOperationException",
 			hsm.KMSDataSize,
 		)

@@ -1,8 +1,8 @@
 package loosening
 
 // What protection a change of the configuration takes away. Two configurations are compared key by
-// key, as in config_diff.go; for each key the schema says which changes may let in what was refused
-// before (config_loosens_rules.go). What takes a restart is not compared: a reload does not change
+// key, as in config.Diff; for each key the schema says which changes may let in what was refused
+// before (config.LooseningRules). What takes a restart is not compared: a reload does not change
 // it. A start compares nothing.
 
 import (

@@ -90,8 +90,7 @@ func (s *formerStore) reaches(other formerStore, budget *int) bool {
 
 func shareToken(first, second []string) bool {
 	return slices.ContainsFunc(
-		first,
-		func(token string) bool { return slices.Contains(second, token) },
+		first, func(token string) bool { return slices.Contains(second, token) },
 	)
 }
 

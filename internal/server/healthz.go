@@ -84,7 +84,7 @@ func (h *health) before(next http.Handler) http.Handler {
 
 // plain serves the health paths, and the metrics where the configuration wants them here.
 func (h *health) plain(c *config.Config, metrics http.Handler) http.Handler {
-	if !c.MetricsOnHealth() {
+	if !c.Health.Metrics {
 		return h.router
 	}
 	r := chi.NewRouter()

@@ -147,8 +147,8 @@ func PEM(kind string, der []byte) string {
 }
 
 // Certificate makes a certificate that is signed by itself, with name as its CN, for
-// xks.example.com
-// and *.wild.example.com. It is valid for the year before end. Both results are PEM.
+// xks.example.com and *.wild.example.com. It is valid for the year before end. Both results are
+// PEM.
 func Certificate(t testing.TB, name string, end time.Time) (string, string) {
 	t.Helper()
 	c := Issue(t, nil, nil, &x509.Certificate{

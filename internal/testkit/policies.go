@@ -12,11 +12,8 @@ const GoodPolicy = "@id(\"all\") permit (principal, action, resource);\n"
 // PolicyConfiguration is valid.yaml with a policy.
 func PolicyConfiguration(t *testing.T, policy string) string {
 	t.Helper()
-	return ValidConfig(
-		t,
-		"hsm_group: main\n    credentials",
-		"hsm_group: main\n    owner: agency-payroll\n    policy: "+policy+"\n    credentials",
-	)
+	return ValidConfig(t, "hsm_group: main\n    credentials", "hsm_group: main\n    owner: "+
+		"agency-payroll\n    policy: "+policy+"\n    credentials")
 }
 
 func PolicyDir(t *testing.T) string {
@@ -33,8 +30,6 @@ func PolicyDir(t *testing.T) string {
 // NamesConfiguration is valid.yaml with the policies of the directory and a pattern on labels.
 func NamesConfiguration(t *testing.T) string {
 	t.Helper()
-	return PolicyConfiguration(
-		t,
-		"{files: [policies]}\n    keys: {labels: [payroll-*], label: \"payroll-{key_id}\"}",
-	)
+	return PolicyConfiguration(t, "{files: [policies]}\n    keys: {labels: [payroll-*], label: "+
+		"\"payroll-{key_id}\"}")
 }

@@ -11,15 +11,11 @@ import (
 
 // StoreText is a file of the directory for a tenant of its own, with lines added.
 func StoreText(owner, accessKey string, more ...string) string {
-	return fmt.Sprintf(
-		"owner: %s\npath_prefix: /{owner}/{name}\nhsm_group: main\nkeys: {labels: [\"{owner}-*\"]}\n"+
-			"credentials: [{access_key_id: %s, secret_access_key: {file: \"secrets/{name}.key\"}}]\n",
-		owner,
-		accessKey,
-	) + strings.Join(
-		more,
-		"\n",
-	)
+	return fmt.Sprintf("owner: %s\npath_prefix: /{owner}/{name}\nhsm_group: main\nkeys: {labels: "+
+		"[\"{owner}-*\"]}\n"+
+		"credentials: [{access_key_id: %s, secret_access_key: {file: \"secrets/{name}.key\"}}]\n",
+		owner, accessKey) +
+		strings.Join(more, "\n")
 }
 
 const (
@@ -36,22 +32,11 @@ func StoreDir(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	WriteFile(
-		t,
-		"test.yaml",
-		ValidConfig(
-			t,
-			"hsm_group: main\n    credentials",
-			"hsm_group: main\n    keys: {labels: [demo]}\n    credentials",
-		),
-		0o644,
-	)
+	WriteFile(t, "test.yaml", ValidConfig(t, "hsm_group: main\n    credentials", "hsm_group: "+
+		"main\n    keys: {labels: [demo]}\n    credentials"), 0o644)
 	WriteFile(t, "key_stores.d/tax.yaml", StoreText("tax", TaxKey), 0o644)
 	WriteFile(
-		t,
-		"key_stores.d/secrets/tax.key",
-		"N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yTAX\n",
-		0o600,
+		t, "key_stores.d/secrets/tax.key", "N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yTAX\n", 0o600,
 	)
 	return dir
 }
@@ -60,13 +45,11 @@ func StoreDir(t *testing.T) string {
 func ThousandStores(t testing.TB) {
 	t.Helper()
 	for i := range 1000 {
-		text := fmt.Sprintf(
-			"owner: agency-%d\napplication: app\nenvironment: test\npath_prefix: /{owner}/{application}\nhsm_group: main\nregions: [eu-central-1]\n"+
-				"credentials:\n  - {access_key_id: %s, secret_access_key: {file: secret.key}}\n  - {access_key_id: %s, secret_access_key: {file: secret.key}}\nkeys:\n  labels:\n",
-			i,
-			NumberedAccessKey(2*i+1),
-			NumberedAccessKey(2*i+2),
-		)
+		text := fmt.Sprintf("owner: agency-%d\napplication: app\nenvironment: test\npath_prefix: "+
+			"/{owner}/{application}\nhsm_group: main\nregions: [eu-central-1]\n"+
+			"credentials:\n  - {access_key_id: %s, secret_access_key: {file: secret.key}}\n  - "+
+			"{access_key_id: %s, secret_access_key: {file: secret.key}}\nkeys:\n  labels:\n",
+			i, NumberedAccessKey(2*i+1), NumberedAccessKey(2*i+2))
 		for j := range 10 {
 			text += fmt.Sprintf("    - \"{owner}-{application}-{environment}-%d\"\n", j)
 		}

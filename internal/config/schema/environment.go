@@ -60,7 +60,8 @@ func (v *variables) has(path string) bool {
 // ServiceVariable matches what Kubernetes sets in every container for a Service
 // named "xks" or "xks-…". Nobody wrote those.
 var ServiceVariable = regexp.MustCompile(
-	`_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT$|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`,
+	`_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT$|` +
+		`_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`,
 )
 
 // ReportUnused reports the variables that name no key. holders are the variables
@@ -73,7 +74,8 @@ func (v *variables) ReportUnused(r *Report, holders []string) {
 		}
 		known := slices.Sorted(maps.Keys(v.keys))
 		near := text.Near(name, lowerAll(known))
-		hint := "XKS_ variables override keys of the file, such as XKS_SERVER_LISTEN (docs/configuration.md lists them); unset it"
+		hint := "XKS_ variables override keys of the file, such as XKS_SERVER_LISTEN " +
+			"(docs/configuration.md lists them); unset it"
 		if near != "" {
 			hint = "did you mean " + strings.ToUpper(near) + "?"
 		}
@@ -89,9 +91,9 @@ func lowerAll(names []string) []string {
 	return lower
 }
 
-// ChildEnvironment is this process's without what begins with XKS_: that is for the
-// configuration. Secrets under other names are not in it any more (see takeVariables). more is
-// NAME=value, beside that.
+// ChildEnvironment is this process's without what begins with XKS_: that is for the configuration.
+// Secrets under other names are not in it any more (see secret.TakeVariables). more is NAME=value,
+// beside that.
 func ChildEnvironment(more ...string) []string {
 	var kept []string
 	for _, pair := range os.Environ() {

@@ -115,8 +115,7 @@ func (r *Report) ErrorAt(at Origin, path, format string, args ...any) {
 
 func (r *Report) Warnf(path, format string, args ...any) {
 	r.Warnings = append(
-		r.Warnings,
-		Warning(r.problemAt(r.Origin(path), path, fmt.Sprintf(format, args...))),
+		r.Warnings, Warning(r.problemAt(r.Origin(path), path, fmt.Sprintf(format, args...))),
 	)
 }
 
@@ -183,8 +182,7 @@ func (r *Report) PolicyProblem(at string, err error) Problem {
 		return r.problemAt(r.Origin(at), at, strings.TrimSpace(p.Error()))
 	}
 	return Problem{
-		File:    place.File,
-		Origin:  Origin{Line: place.Line, Column: place.Column},
+		File: place.File, Origin: Origin{Line: place.Line, Column: place.Column},
 		Message: strings.TrimSpace(p.Error()),
 	}
 }

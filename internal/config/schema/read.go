@@ -61,20 +61,14 @@ func (r *Reader) entries(s *Setting, n *yaml.Node, path string) map[string]*yaml
 		name := key.Value
 		switch _, known := s.Field(name); {
 		case key.Kind != yaml.ScalarNode || key.Tag == "!!merge":
-			r.ErrorAt(
-				place(key),
-				path,
-				"a key here is not a plain name (\"<<\" does not work here either); write the keys out",
-			)
+			r.ErrorAt(place(key), path,
+				"a key here is not a plain name (\"<<\" does not work here either); write the "+
+					"keys out")
 		case !known:
 			slips[r.unknownKey(s, key, path)] = value
 		case lines[name] != 0:
-			r.ErrorAt(
-				place(key),
-				JoinPath(path, name),
-				"is given twice, first on line %d; remove one",
-				lines[name],
-			)
+			r.ErrorAt(place(key), JoinPath(path, name), "is given twice, first on line %d; "+
+				"remove one", lines[name])
 		default:
 			lines[name] = key.Line
 			entries[name] = value
@@ -94,9 +88,7 @@ func (r *Reader) entries(s *Setting, n *yaml.Node, path string) map[string]*yaml
 func (r *Reader) unknownKey(s *Setting, key *yaml.Node, path string) string {
 	if s.Kind == SecretKind || !PlainName.MatchString(key.Value) {
 		r.ErrorAt(
-			place(key),
-			path,
-			"has an unknown key (not shown: it could be a secret); %s",
+			place(key), path, "has an unknown key (not shown: it could be a secret); %s",
 			text.DidYouMean(key.Value, s.fieldNames()),
 		)
 		return ""
@@ -113,9 +105,7 @@ func (r *Reader) unknownKey(s *Setting, key *yaml.Node, path string) string {
 		return ""
 	}
 	r.ErrorAt(
-		place(key),
-		JoinPath(path, key.Value),
-		"unknown key; %s",
+		place(key), JoinPath(path, key.Value), "unknown key; %s",
 		text.DidYouMean(key.Value, s.fieldNames()),
 	)
 	return meant
@@ -185,17 +175,10 @@ func (r *Reader) longForm(s *Setting, n *yaml.Node, path string) *yaml.Node {
 		return n
 	}
 	key := &yaml.Node{
-		Kind:   yaml.ScalarNode,
-		Tag:    "!!str",
-		Value:  s.Short,
-		Line:   m.Line,
-		Column: m.Column,
+		Kind: yaml.ScalarNode, Tag: "!!str", Value: s.Short, Line: m.Line, Column: m.Column,
 	}
 	return &yaml.Node{
-		Kind:    yaml.MappingNode,
-		Tag:     "!!map",
-		Line:    m.Line,
-		Column:  m.Column,
+		Kind: yaml.MappingNode, Tag: "!!map", Line: m.Line, Column: m.Column,
 		Content: []*yaml.Node{key, m},
 	}
 }
@@ -307,12 +290,8 @@ func (r *Reader) count(n int) bool {
 	before := r.nodes
 	r.nodes += n
 	if r.nodes > maxConfigNodes && before <= maxConfigNodes {
-		r.ErrorAt(
-			Origin{Line: 1, Column: 1},
-			r.Root,
-			"holds more than %d values when its aliases (*name) are expanded",
-			maxConfigNodes,
-		)
+		r.ErrorAt(Origin{Line: 1, Column: 1}, r.Root, "holds more than %d values when its "+
+			"aliases (*name) are expanded", maxConfigNodes)
 		r.Broken[r.Root] = true
 	}
 	return r.nodes <= maxConfigNodes

@@ -14,7 +14,10 @@ import (
 
 // scalarNode checks what YAML made of a value, before its text is looked at.
 func (r *Reader) scalarNode(s *Setting, m *yaml.Node, path string) bool {
-	want := map[kind]string{TextKind: "text", Integer: "a number", Boolean: "true or false", Duration: "a duration such as 200ms"}[s.Kind]
+	want := map[kind]string{
+		TextKind: "text", Integer: "a number", Boolean: "true or false",
+		Duration: "a duration such as 200ms",
+	}[s.Kind]
 	switch {
 	case m.Kind != yaml.ScalarNode:
 		r.Errorf(path, "must be %s, not a list or a section", want)

@@ -16,28 +16,20 @@ import (
 func (r *Reader) secret(s *Setting, n *yaml.Node, path string) map[string]any {
 	_, own, ok := r.Variables.lookup(path)
 	if ok {
-		r.ErrorAt(
-			Origin{Variable: own},
-			path,
-			"a secret is never given itself; set %s_FILE, or set %s_ENV to the name of the variable that holds it",
-			own,
-			own,
-		)
+		r.ErrorAt(Origin{Variable: own}, path, "a secret is never given itself; set %s_FILE, or "+
+			"set %s_ENV to the name of the variable that holds it", own, own)
 		return nil
 	}
 	overridden := slices.ContainsFunc(
-		s.fieldNames(),
-		func(name string) bool { return r.Variables.has(JoinPath(path, name)) },
+		s.fieldNames(), func(name string) bool { return r.Variables.has(JoinPath(path, name)) },
 	)
 	if overridden {
 		n = nil
 	}
 	m := follow(n)
 	if m != nil && m.Kind != yaml.MappingNode && m.Tag != "!!null" {
-		r.Errorf(
-			path,
-			"a secret is never written into this file; say where it is: {file: PATH}, {env: NAME}, {credential: NAME} or {command: [PROGRAM, ARGUMENT]}",
-		)
+		r.Errorf(path, "a secret is never written into this file; say where it is: {file: PATH}, "+
+			"{env: NAME}, {credential: NAME} or {command: [PROGRAM, ARGUMENT]}")
 		return nil
 	}
 	given := r.Section(s, n, path)
@@ -56,16 +48,13 @@ func (r *Reader) secret(s *Setting, n *yaml.Node, path string) map[string]any {
 	switch {
 	case len(names) > 1:
 		r.Errorf(
-			path,
-			"has %s; exactly one of file, env, credential and command must be given",
+			path, "has %s; exactly one of file, env, credential and command must be given",
 			strings.Join(names, " and "),
 		)
 	case len(names) == 0 && !s.Required && (m == nil || len(m.Content) == 0):
 	case len(names) == 0:
-		r.Errorf(
-			path,
-			"is missing: say where the secret is with one of file, env, credential and command",
-		)
+		r.Errorf(path, "is missing: say where the secret is with one of file, env, credential "+
+			"and command")
 	case IsEmpty(given[names[0]]):
 		r.Errorf(JoinPath(path, names[0]), "must not be empty")
 	}

@@ -40,13 +40,8 @@ func referTo(b *strings.Builder, s *Setting, path string) {
 	for _, f := range s.Fields {
 		at := JoinPath(path, f.Name)
 		fmt.Fprintf(
-			b,
-			"| `%s` | %s | %s | %s | %s |\n",
-			f.Name,
-			f.describeType(),
-			f.describeDefault(),
-			describeVariable(f, at),
-			f.describeMeaning(),
+			b, "| `%s` | %s | %s | %s | %s |\n", f.Name, f.describeType(), f.describeDefault(),
+			describeVariable(f, at), f.describeMeaning(),
 		)
 	}
 	for _, f := range s.Fields {

@@ -1,8 +1,7 @@
 package schema
 
-// The schema of the configuration file, compiled once from the tags of the types
-// in config_types.go. Mistakes in the tags are mistakes of the program and found by
-// its tests.
+// The schema of a file, compiled once from the tags of its types. Mistakes in the tags are mistakes
+// of the program and found by its tests.
 
 import (
 	"fmt"
@@ -43,8 +42,9 @@ type Setting struct {
 	Required bool
 	Path     string
 	Hex      bool
-	Number   bool       // a text that may be a number
-	Pattern  string     // what a text, or each of a list, looks like; for editors: the checks have it from config_validate.go
+	Number   bool // a text that may be a number
+	// what a text, or each of a list, looks like; for editors only: the checks are in Go
+	Pattern  string
 	Fill     string     // which values placeholders may have here; "": none are filled in
 	Short    string     // of a section: what a text in its place is the value of; "": nothing
 	Identity bool       // what an element of a list is called
@@ -124,10 +124,8 @@ func compileField(f reflect.StructField) *Setting {
 	case t.Kind() == reflect.Int, t.Kind() == reflect.Uint32:
 		s.Kind = Integer
 	default:
-		// Only reachable by a mistake in config_types.go; every test finds it.
-		panic(
-			fmt.Sprintf("config_types.go: %s has a type the schema cannot express: %s", s.Name, t),
-		)
+		// Only reachable by a mistake in the types; every test finds it.
+		panic(fmt.Sprintf("%s has a type the schema cannot express: %s", s.Name, t))
 	}
 	return s
 }
@@ -176,7 +174,8 @@ func (s *Setting) IsMapping() bool {
 // typeName is what the documentation and errors call the value.
 func (s *Setting) typeName() string {
 	name := map[kind]string{
-		TextKind: "text", Integer: "number", Boolean: "true or false", Duration: "duration", Section: "section", SecretKind: "secret reference",
+		TextKind: "text", Integer: "number", Boolean: "true or false", Duration: "duration",
+		Section: "section", SecretKind: "secret reference",
 	}[s.Kind]
 	if s.Path != "" {
 		name = "path"

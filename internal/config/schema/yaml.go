@@ -16,39 +16,31 @@ import (
 )
 
 const (
-	MaxConfigSize  = 1 << 20 // bytes; a real file has a few thousand
-	maxConfigNodes = 30_000  // keys and values after aliases are expanded, which can multiply; 1000 key stores
+	MaxConfigSize = 1 << 20 // bytes; a real file has a few thousand
+	// keys and values after aliases are expanded, which can multiply; 1000 key stores
+	maxConfigNodes = 30_000
 )
 
 // ParseYAML returns the one mapping that data holds, the file at the path at ("" or a key store).
 // Problems go to r.
 func ParseYAML(r *Report, at string, data []byte) (*yaml.Node, bool) {
 	if len(data) > MaxConfigSize {
-		r.ErrorAt(
-			Origin{Line: 1, Column: 1},
-			at,
-			"the file is larger than 1 MiB; it is probably not the configuration",
-		)
+		r.ErrorAt(Origin{Line: 1, Column: 1}, at, "the file is larger than 1 MiB; it is probably "+
+			"not the configuration")
 		return nil, false
 	}
 	bad, ok := firstBadByte(data)
 	if !ok {
-		r.ErrorAt(
-			bad,
-			at,
-			"a byte here is not text (invalid UTF-8, or a control character); save the file as UTF-8",
-		)
+		r.ErrorAt(bad, at, "a byte here is not text (invalid UTF-8, or a control character); "+
+			"save the file as UTF-8")
 		return nil, false
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document yaml.Node
 	err := decoder.Decode(&document)
 	if errors.Is(err, io.EOF) {
-		r.ErrorAt(
-			Origin{Line: 1, Column: 1},
-			at,
-			"the file is empty; configs/xks-proxy.yaml is an example with every key explained",
-		)
+		r.ErrorAt(Origin{Line: 1, Column: 1}, at, "the file is empty; configs/xks-proxy.yaml is "+
+			"an example with every key explained")
 		return nil, false
 	}
 	if err != nil {
@@ -57,21 +49,15 @@ func ParseYAML(r *Report, at string, data []byte) (*yaml.Node, bool) {
 	}
 	root := document.Content[0]
 	if root.Kind != yaml.MappingNode {
-		r.ErrorAt(
-			place(root),
-			at,
-			"the file must be a list of \"key: value\" lines; configs/xks-proxy.yaml is an example",
-		)
+		r.ErrorAt(place(root), at, "the file must be a list of \"key: value\" lines; "+
+			"configs/xks-proxy.yaml is an example")
 		return nil, false
 	}
 	var second yaml.Node
 	err = decoder.Decode(&second)
 	if err == nil {
-		r.ErrorAt(
-			place(&second),
-			at,
-			"a second YAML document begins here; the configuration is one document: remove the \"---\" line",
-		)
+		r.ErrorAt(place(&second), at, "a second YAML document begins here; the configuration is "+
+			"one document: remove the \"---\" line")
 		return nil, false
 	}
 	if !errors.Is(err, io.EOF) {
@@ -120,10 +106,12 @@ func reportSyntax(r *Report, at string, data []byte, err error) {
 	}
 	switch {
 	case unknownAnchor.MatchString(message):
-		message = "a value that begins with * refers to an anchor, and there is none of that name; put quotes around the value"
+		message = "a value that begins with * refers to an anchor, and there is none of that " +
+			"name; put quotes around the value"
 		line = max(line, firstLineWith(data, "*"))
 	case parserFinding.MatchString(message):
-		message = "is not YAML: what begins here breaks off further down (" + message + "); look at indentation, quotes and brackets"
+		message = "is not YAML: what begins here breaks off further down (" + message +
+			"); look at indentation, quotes and brackets"
 		if found[1] != "" {
 			line++
 		}

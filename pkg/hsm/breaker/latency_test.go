@@ -110,8 +110,8 @@ func TestFewSamples(t *testing.T) {
 	}
 }
 
-// TestForgets: an HSM that has become slow, or quick again, is known as such
-// after a few times as many answers as are kept, or after half a minute.
+// TestForgets: an HSM that has become slow, or quick again, is known as such after a few times as
+// many answers as are kept, or after half a minute.
 func TestForgets(t *testing.T) {
 	for _, test := range []struct {
 		name    string

@@ -1,7 +1,7 @@
 package catalogue
 
-// Tests of how what several HSMs hold under one label becomes one Key
-// (requirements K1, K2, R4, X7): versions, gaps, duplicates, keys of other kinds.
+// Tests of how what several HSMs hold under one label becomes one Key (requirements K1, K2, R4,
+// X7): versions, gaps, duplicates, keys of other kinds.
 
 import (
 	"errors"

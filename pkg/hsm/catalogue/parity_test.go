@@ -166,8 +166,7 @@ func TestLostVersions(t *testing.T) {
 }
 
 // BenchmarkCompare is what the comparison of all listings costs: 10,000 keys on two HSMs, alike;
-// and
-// a second HSM that is empty.
+// and a second HSM that is empty.
 func BenchmarkCompare(b *testing.B) {
 	for _, test := range []struct {
 		name   string

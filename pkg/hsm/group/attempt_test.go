@@ -119,7 +119,7 @@ func TestNobodyServes(t *testing.T) {
 	}
 }
 
-// TestNoTimeLeft: a request that comes too late asks nobody, and says so.
+// TestNoTimeLeft: a request that comes too late asks nobody, and reports that.
 func TestNoTimeLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -179,7 +179,7 @@ func TestTampered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
 		var logs *observer.ObservedLogs
-		g := start(t, tokens, logTo(&logs), crossing)
+		g := start(t, tokens, logTo(&logs), withCrossChecks)
 		time.Sleep(15 * time.Second) // the keys are compared: one definite refusal is proof
 		good, _, err := request(t, g)
 		if err != nil {
@@ -302,8 +302,8 @@ func TestWrongLengths(t *testing.T) {
 	}
 }
 
-// TestWrongPlaintextLength is the same for Decrypt; the lengths alone, since
-// only the tag could tell more.
+// TestWrongPlaintextLength is the same for Decrypt; the lengths alone, since only the tag could
+// tell more.
 func TestWrongPlaintextLength(t *testing.T) {
 	for name, spoil := range map[string]func([]byte) []byte{
 		"nothing":  func([]byte) []byte { return nil },

@@ -17,7 +17,7 @@ import (
 	"xks-proxy/pkg/hsm/hsmtest"
 )
 
-// sessions lets so many calls run at once, each for so long; the others wait in line.
+// sessions lets so many calls run at once, each for so long; the others queue.
 func sessions(n int, each time.Duration) hsmtest.Hook {
 	free := make(chan struct{}, n)
 	return onRequests(func(ctx context.Context, _ hsmtest.Op, _ hsm.KeyRef) error {
@@ -109,9 +109,9 @@ func TestBacklogAllocatesNothing(t *testing.T) {
 	}
 }
 
-// TestAskersDoNotStarveEachOther: one that asks for unknown keys without end leaves the others
-// their looks (requirement R3).
-func TestAskersDoNotStarveEachOther(t *testing.T) {
+// TestResolversDoNotStarveEachOther: one resolver that asks for unknown keys endlessly leaves the others
+// their look-ups (requirement R3).
+func TestResolversDoNotStarveEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
 		g := start(t, tokens)

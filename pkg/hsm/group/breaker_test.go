@@ -1,7 +1,7 @@
 package group_test
 
-// Tests of who is asked first: standing, priority, the sharing of load
-// (requirement R2; design, "Failover inside the request").
+// Tests of who is asked first: state, priority, the sharing of load (requirement R2; design,
+// "Failover inside the request").
 
 import (
 	"context"
@@ -63,7 +63,7 @@ func TestThreeFaults(t *testing.T) {
 	})
 }
 
-// TestBusyDoesNotCount: an HSM without a free session is passed over, not taken out.
+// TestBusyDoesNotCount: an HSM without a free session is skipped, not taken out.
 func TestBusyDoesNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -124,8 +124,8 @@ func TestBackByProbeOnly(t *testing.T) {
 	})
 }
 
-// TestAllOut: with every HSM out of service, one that hangs does not eat the
-// time of one that has just come back.
+// TestAllOut: with every HSM out of service, one that hangs does not eat the time of one that has
+// just come back.
 func TestAllOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -292,8 +292,8 @@ func TestOneHSM(t *testing.T) {
 	})
 }
 
-// TestFlutter: probes succeed, requests fail. Each return to service costs a
-// few requests one attempt, and none its answer.
+// TestFlutter: probes succeed, requests fail. Each return to service costs a few requests one
+// attempt, and none its answer.
 func TestFlutter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -306,9 +306,9 @@ func TestFlutter(t *testing.T) {
 	})
 }
 
-// TestApart: a call that should be made apart from an HSM goes to an equal of it
+// TestAvoided: a call that should be made apart from an HSM goes to an equal of it
 // if one is in service, and to no other.
-func TestApart(t *testing.T) {
+func TestAvoided(t *testing.T) {
 	for _, test := range []struct {
 		name       string
 		priorities []int

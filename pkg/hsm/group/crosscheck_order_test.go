@@ -20,8 +20,8 @@ import (
 	"xks-proxy/pkg/hsm/hsmtest"
 )
 
-// TestCrossRate: so many comparisons a second and no more; each of equal keys is one encryption.
-func TestCrossRate(t *testing.T) {
+// TestCrossCheckRate: so many comparisons a second and no more; each of equal keys is one encryption.
+func TestCrossCheckRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
 		for _, token := range tokens {
@@ -58,7 +58,7 @@ func TestCrossCheckOff(t *testing.T) {
 		tokens[1].RemoveKey("k")
 		otherMaterial(tokens[1], "k", 1)
 		off := start(t, tokens)
-		single := start(t, tokens[:1], crossing)
+		single := start(t, tokens[:1], withCrossChecks)
 		time.Sleep(10 * time.Minute)
 		wantFound(t, off, "")
 		if n := off.Status().CrossChecked + single.Status().CrossChecked; n != 0 {
@@ -68,8 +68,7 @@ func TestCrossCheckOff(t *testing.T) {
 }
 
 // TestNewKeyFirst: with thousands of keys on the round, a new one is compared in seconds, and so is
-// one that was made
-// again with other attributes.
+// one that was made again with other attributes.
 func TestNewKeyFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -78,7 +77,7 @@ func TestNewKeyFirst(t *testing.T) {
 				token.AddKey(fmt.Sprintf("key-%03d", i), 1)
 			}
 		}
-		g := start(t, tokens, crossing)
+		g := start(t, tokens, withCrossChecks)
 		time.Sleep(75 * time.Second) // all once; the round has begun again
 		if n := g.Status().CrossPending; n != 0 {
 			t.Fatalf("%d pending", n)
@@ -132,7 +131,7 @@ func TestUsageLimitsComparison(t *testing.T) {
 						token.AddObject(object, value)
 					}
 					var logs *observer.ObservedLogs
-					g := start(t, tokens, crossing, logTo(&logs))
+					g := start(t, tokens, withCrossChecks, logTo(&logs))
 					time.Sleep(time.Minute)
 					differs := strings.Contains(found(g), "material differs")
 					if differs != (test.compare && !same) {

@@ -23,8 +23,8 @@ import (
 	"xks-proxy/pkg/hsm/status"
 )
 
-// crossing switches the comparison on, at the rate that is usual.
-func crossing(c *group.Config) { c.ParityRate = 5 }
+// withCrossChecks turns the comparison on, at the usual rate.
+func withCrossChecks(c *group.Config) { c.ParityRate = 5 }
 
 // otherMaterial puts a key on a token that is another than AddKey's.
 func otherMaterial(token *hsmtest.Token, label string, version uint32) {
@@ -74,7 +74,7 @@ func TestCrossCheckOfEquals(t *testing.T) {
 				),
 			)
 		}
-		g := start(t, tokens, crossing)
+		g := start(t, tokens, withCrossChecks)
 		time.Sleep(
 			5 * time.Second,
 		) // it may begin before the last HSM was listed, and then compares again
@@ -101,8 +101,7 @@ func TestCrossCheckOfEquals(t *testing.T) {
 }
 
 // TestMaterialDiffers: found within seconds, confirmed, said once; nothing is encrypted under it,
-// what was can still be
-// decrypted; and over when the HSMs agree.
+// what was can still be decrypted; and over when the HSMs agree.
 func TestMaterialDiffers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -112,7 +111,7 @@ func TestMaterialDiffers(t *testing.T) {
 		tokens[0].AddKey("k", 1)
 		otherMaterial(tokens[1], "k", 1)
 		var logs *observer.ObservedLogs
-		g := start(t, tokens, crossing, inOrder, logTo(&logs))
+		g := start(t, tokens, withCrossChecks, inOrder, logTo(&logs))
 		time.Sleep(2 * time.Second)
 		wantFound(t, g, "key material differs: k 1 [a b]")
 
@@ -168,7 +167,7 @@ func TestOlderVersionInstead(t *testing.T) {
 		tokens := newTokens(2)
 		tokens[0].AddKey("k", 2)
 		otherMaterial(tokens[1], "k", 2)
-		g := start(t, tokens, crossing)
+		g := start(t, tokens, withCrossChecks)
 		time.Sleep(2 * time.Second)
 		wantFound(t, g, "key material differs: k 2 [a b]")
 		if version, err := encryptVersion(t, g, "k"); err != nil || version != 1 {
@@ -183,7 +182,7 @@ func TestOneOfThreeDiffers(t *testing.T) {
 		tokens := newTokens(3)
 		tokens[2].RemoveKey("k")
 		otherMaterial(tokens[2], "k", 1)
-		g := start(t, tokens, crossing)
+		g := start(t, tokens, withCrossChecks)
 		time.Sleep(time.Minute)
 		const want = "key material differs: k 1 [a b c]"
 		wantFound(t, g, want)
@@ -199,8 +198,7 @@ func TestOneOfThreeDiffers(t *testing.T) {
 }
 
 // TestOnlyConfirmed: an HSM that computes wrongly now and then, one that is at fault, busy, hangs
-// or says that it has no
-// such key: none of that says anything about the material.
+// or says that it has no such key: none of that says anything about the material.
 func TestOnlyConfirmed(t *testing.T) {
 	var flips, decryptions atomic.Int32
 	for name, hook := range map[string]hsmtest.Hook{
@@ -232,7 +230,7 @@ func TestOnlyConfirmed(t *testing.T) {
 				tokens := newTokens(2)
 				tokens[1].SetHook(onKey("k", hook))
 				var logs *observer.ObservedLogs
-				g := start(t, tokens, crossing, logTo(&logs))
+				g := start(t, tokens, withCrossChecks, logTo(&logs))
 				time.Sleep(10 * time.Minute)
 				wantFound(t, g, "")
 				if said := logs.FilterMessageSnippet("the HSMs' keys").All(); len(said) != 0 {
@@ -266,7 +264,7 @@ func TestAwayIsNoVerdict(t *testing.T) {
 		dir := t.TempDir()
 		start(t, tokens, rememberIn(dir)).Close() // without comparisons
 		tokens[1].SetHook(down)
-		g := start(t, tokens, crossing, rememberIn(dir))
+		g := start(t, tokens, withCrossChecks, rememberIn(dir))
 		time.Sleep(time.Minute)
 		calls := tokens[0].Calls(hsmtest.OpEncrypt)
 		time.Sleep(time.Minute)
@@ -284,15 +282,14 @@ func TestAwayIsNoVerdict(t *testing.T) {
 }
 
 // TestDivergedAcrossRestart: a restart does not encrypt under a version that is known to differ,
-// not even before
-// it is compared again.
+// not even before it is compared again.
 func TestDivergedAcrossRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
 		tokens[1].RemoveKey("k")
 		otherMaterial(tokens[1], "k", 1)
 		dir := t.TempDir()
-		g := start(t, tokens, crossing, rememberIn(dir))
+		g := start(t, tokens, withCrossChecks, rememberIn(dir))
 		time.Sleep(2 * time.Second)
 		since := g.Status().Findings[0].Since
 		g.Close()
@@ -309,7 +306,7 @@ func TestDivergedAcrossRestart(t *testing.T) {
 		// The wrong one is deleted: then b lacks the key. The right one comes: then all is well
 		// once it was compared.
 		tokens[1].RemoveKey("k")
-		g = start(t, tokens, crossing, rememberIn(dir))
+		g = start(t, tokens, withCrossChecks, rememberIn(dir))
 		time.Sleep(5 * time.Second)
 		wantFound(t, g, "key missing: k 0 [b]")
 		tokens[1].AddKey("k", 1)

@@ -81,7 +81,7 @@ func TestReportedSoonAfterStart(t *testing.T) {
 	}
 }
 
-// TestNoFalseAlarm: that HSMs are listed one after the other is no difference.
+// TestNoFalseAlarm: that HSMs are listed one after the other is not a difference.
 func TestNoFalseAlarm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -177,7 +177,7 @@ func TestLogIsBounded(t *testing.T) {
 	})
 }
 
-// TestGoneFromAll: a key that is on no HSM any more is said to be gone, and is no difference.
+// TestGoneFromAll: a key that is on no HSM any more is said to be gone, and is not a difference.
 func TestGoneFromAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -200,9 +200,8 @@ func TestGoneFromAll(t *testing.T) {
 	})
 }
 
-// TestLostKey: a version that was on both goes on encrypting, over restarts too, loudly; one that
-// never
-// was does not; and none does if the operator says so.
+// TestLostKey: a version that was on both continues to encrypt, over restarts too, loudly; one that
+// never was does not; and none does if the operator says so.
 func TestLostKey(t *testing.T) {
 	for _, policy := range []catalogue.LostKey{"", catalogue.LostKeyEncrypt, catalogue.LostKeyRefuse} {
 		t.Run(string("policy "+policy), func(t *testing.T) {
@@ -255,7 +254,7 @@ func TestNewMemberHasLostNothing(t *testing.T) {
 	})
 }
 
-// TestParityFile: what it is, and that one that cannot be used is said and written anew.
+// TestParityFile: what it is, and that one that cannot be used is reported and written anew.
 func TestParityFile(t *testing.T) {
 	for name, content := range map[string]string{
 		"empty": ``, "cut off": `{"format":1,"group":"pair","complete":{"k"`, "a later format": `{"format":2,"group":"pair"}`,

@@ -76,7 +76,7 @@ func TestNames(t *testing.T) {
 }
 
 // TestClose: nothing of a group outlives it, whatever its HSMs are doing, and
-// its tokens stay open. Goroutines left in the bubble would fail the test by themselves.
+// its tokens stay open. Goroutines left in the bubble would fail the test on their own.
 func TestClose(t *testing.T) {
 	for name, hook := range map[string]hsmtest.Hook{"idle": nil, "hanging": hang, "down": down} {
 		t.Run(name, func(t *testing.T) {

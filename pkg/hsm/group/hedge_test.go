@@ -208,8 +208,8 @@ func TestLoserIsCleared(t *testing.T) {
 	}
 }
 
-// TestHedgeDelay: how long a request waits depends on what its HSM has taken
-// lately: twice the slowest hundredth, 10 ms at least, the attempt timeout at most.
+// TestHedgeDelay: how long a request waits depends on what its HSM has taken lately: twice the
+// slowest hundredth, 10 ms at least, the attempt timeout at most.
 func TestHedgeDelay(t *testing.T) {
 	for _, test := range []struct {
 		name        string

@@ -143,9 +143,9 @@ func TestRenewal(t *testing.T) {
 	}{{1, 0}, {2, 400 * ms}} {
 		synctest.Test(t, func(t *testing.T) {
 			tokens := newTokens(test.hsms)
-			w := &watched{}
+			w := &supervised{}
 			w.incarnation.Store(1)
-			start(t, tokens, attemptTimer(w))
+			start(t, tokens, supervise(w))
 			tokens[0].SetHook(all(down))
 			w.changed <- struct{}{}
 			time.Sleep(test.after + ms)

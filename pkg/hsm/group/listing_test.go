@@ -14,8 +14,8 @@ import (
 	"xks-proxy/pkg/hsm/hsmtest"
 )
 
-// TestListedAgainSoon: an HSM whose keys could not be listed is asked again
-// every second, by itself.
+// TestListedAgainSoon: an HSM whose keys could not be listed is asked again every second, by
+// itself.
 func TestListedAgainSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(1)
@@ -34,8 +34,7 @@ func TestListedAgainSoon(t *testing.T) {
 }
 
 // TestStaleHandle: an HSM that lists a key and cannot find it when asked to use it
-// (a lost handle) is no reason to say that the key does not exist, nor to list the keys without
-// end.
+// (a lost handle) does not mean that the key does not exist, and must not cause endless listings.
 func TestStaleHandle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)

@@ -1,7 +1,6 @@
 package group_test
 
-// Tests of keys that the catalogue does not have yet or no longer should
-// (requirements X7, R3, R4).
+// Tests of keys that the catalogue does not have yet or no longer should (requirements X7, R3, R4).
 
 import (
 	"errors"
@@ -26,8 +25,8 @@ func finds(tokens []*hsmtest.Token) int {
 	return n
 }
 
-// TestUnknownKeyOnce: many who ask for one unknown key cost one look at each
-// HSM, and "not there" is believed for two seconds.
+// TestUnknownKeyOnce: many who ask for one unknown key cost one look-up on each HSM, and "not there"
+// is believed for two seconds.
 func TestUnknownKeyOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -64,8 +63,8 @@ func TestUnknownKeyOnce(t *testing.T) {
 	})
 }
 
-// TestFloodOfUnknownKeys: a flood of unknown ids cannot hammer the HSMs, and
-// known keys do not feel it.
+// TestFloodOfUnknownKeys: a flood of unknown ids cannot hammer the HSMs, and known keys do not feel
+// it.
 func TestFloodOfUnknownKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -97,8 +96,8 @@ func TestFloodOfUnknownKeys(t *testing.T) {
 	})
 }
 
-// TestFloodOfUnknownVersions: altered metadata (requirement D2) costs one look
-// for the key, not one for each version, and never crowds out the verdict.
+// TestFloodOfUnknownVersions: altered metadata (requirement D2) costs one look-up
+// for the key, not one for each version, and never displaces the verdict.
 func TestFloodOfUnknownVersions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -121,7 +120,7 @@ func TestFloodOfUnknownVersions(t *testing.T) {
 	})
 }
 
-// TestNewKey: a key made since the last listing is found by a look, served, and known from then on.
+// TestNewKey: a key made since the last listing is found by a look-up, served, and known from then on.
 func TestNewKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -167,8 +166,8 @@ func TestNewVersionElsewhere(t *testing.T) {
 	})
 }
 
-// TestAwayIsNotAbsent: while an HSM that might hold the key is away, nobody says
-// that the key does not exist (requirement X7).
+// TestAwayIsNotAbsent: while an HSM that might hold the key is away, the key is never reported
+// as missing (requirement X7).
 func TestAwayIsNotAbsent(t *testing.T) {
 	for name, hook := range map[string]hsmtest.Hook{"down": down, "busy": failWith(hsm.ErrBusy), "wrong PIN": failWith(hsm.ErrPINIncorrect)} {
 		t.Run(name, func(t *testing.T) {
@@ -203,8 +202,8 @@ func TestAwayIsNotAbsent(t *testing.T) {
 	}
 }
 
-// TestHungLook: a look that hangs ends with the request, not with the HSM.
-func TestHungLook(t *testing.T) {
+// TestHungLookup: a look-up that hangs ends with the request, not with the HSM.
+func TestHungLookup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
 		g := start(t, tokens)

@@ -18,8 +18,8 @@ import (
 	"xks-proxy/pkg/hsm/status"
 )
 
-// watched is an HSM that can tell when it came or went.
-type watched struct {
+// supervised is an HSM that can tell when it came or went.
+type supervised struct {
 	hsm.Token
 	changed  chan struct{}
 	suspects atomic.Int32
@@ -30,14 +30,14 @@ type watched struct {
 	behind      atomic.Pointer[hsmtest.Token] // the token, where it was replaced
 }
 
-func (w *watched) now() hsm.Token {
+func (w *supervised) now() hsm.Token {
 	if token := w.behind.Load(); token != nil {
 		return token
 	}
 	return w.Token
 }
 
-func (w *watched) Encrypt(
+func (w *supervised) Encrypt(
 	ctx context.Context,
 	key hsm.KeyRef,
 	aad, plaintext []byte,
@@ -45,7 +45,7 @@ func (w *watched) Encrypt(
 	return w.now().Encrypt(ctx, key, aad, plaintext)
 }
 
-func (w *watched) Decrypt(
+func (w *supervised) Decrypt(
 	ctx context.Context,
 	key hsm.KeyRef,
 	aad []byte,
@@ -54,26 +54,26 @@ func (w *watched) Decrypt(
 	return w.now().Decrypt(ctx, key, aad, sealed)
 }
 
-func (w *watched) Keys(ctx context.Context) ([]hsm.Object, error) { return w.now().Keys(ctx) }
+func (w *supervised) Keys(ctx context.Context) ([]hsm.Object, error) { return w.now().Keys(ctx) }
 
-func (w *watched) Find(ctx context.Context, label string) ([]hsm.Object, error) {
+func (w *supervised) Find(ctx context.Context, label string) ([]hsm.Object, error) {
 	return w.now().Find(ctx, label)
 }
 
-func (w *watched) Info() hsm.Info {
+func (w *supervised) Info() hsm.Info {
 	if info := w.info.Load(); info != nil {
 		return *info
 	}
 	return w.Token.Info()
 }
 
-func (w *watched) Changed(context.Context) <-chan struct{} { return w.changed }
-func (w *watched) Suspect()                                { w.suspects.Add(1) }
-func (w *watched) Renew(string)                            { w.renewals.Add(1) }
-func (w *watched) Incarnation() uint64                     { return w.incarnation.Load() }
+func (w *supervised) Changed(context.Context) <-chan struct{} { return w.changed }
+func (w *supervised) Suspect()                                { w.suspects.Add(1) }
+func (w *supervised) Renew(string)                            { w.renewals.Add(1) }
+func (w *supervised) Incarnation() uint64                     { return w.incarnation.Load() }
 
-// attemptTimer makes the first HSM of a group one that is watched.
-func attemptTimer(w *watched) option {
+// supervise makes the first HSM of a group a supervised one.
+func supervise(w *supervised) option {
 	return func(c *group.Config) {
 		w.Token, w.changed = c.Members[0].Token, make(chan struct{}, 1)
 		c.Members[0].Token = w
@@ -82,8 +82,8 @@ func attemptTimer(w *watched) option {
 
 func service(g *group.Group, i int) status.Service { return g.Status().Members[i].Service }
 
-// TestSuspicion: one request without an answer, and later ones pass the HSM
-// over until a probe succeeds.
+// TestSuspicion: one request without an answer, and later ones skip the HSM until a probe
+// succeeds.
 func TestSuspicion(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -97,13 +97,13 @@ func TestSuspicion(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tokens := newTokens(2)
-				w := &watched{}
+				w := &supervised{}
 				var logs *observer.ObservedLogs
 				g := start(
 					t,
 					tokens,
 					inOrder,
-					attemptTimer(w),
+					supervise(w),
 					logTo(&logs),
 					func(c *group.Config) { c.HedgePercent = 0 },
 				)
@@ -183,8 +183,8 @@ func TestSuspicionConfirmed(t *testing.T) {
 func TestChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
-		w := &watched{}
-		g := start(t, tokens, attemptTimer(w))
+		w := &supervised{}
+		g := start(t, tokens, supervise(w))
 		for range 3 {
 			tokens[0].SetHook(all(down))
 			w.changed <- struct{}{}
@@ -350,7 +350,7 @@ func TestFirstThere(t *testing.T) {
 	})
 }
 
-// TestProbeNow: an operator's wish.
+// TestProbeNow: an operator asks for a probe.
 func TestProbeNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)

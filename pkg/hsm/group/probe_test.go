@@ -88,7 +88,7 @@ func failWithPlain(err error) hsmtest.Hook {
 	return func(context.Context, hsmtest.Op, hsm.KeyRef) error { return err }
 }
 
-// TestTestKeyDeleted: an HSM whose test key vanishes serves on, from the very next probe.
+// TestTestKeyDeleted: an HSM whose test key vanishes continues to serve from the next probe.
 func TestTestKeyDeleted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(1)
@@ -111,7 +111,7 @@ func TestTestKeyDeleted(t *testing.T) {
 	})
 }
 
-// TestNobodyIsUp: every HSM is UNAVAILABLE, which is an answer and no error (requirement H4).
+// TestNobodyIsUp: every HSM is UNAVAILABLE, which is an answer and not an error (requirement H4).
 func TestNobodyIsUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -150,8 +150,8 @@ func TestBeforeTheFirstProbe(t *testing.T) {
 	})
 }
 
-// TestStale: an HSM that swallows its probe is UNAVAILABLE before its last
-// result is a minute old, even if its Token does not keep its promise to return (requirement H2).
+// TestStale: an HSM that swallows its probe is UNAVAILABLE before its last result is a minute old,
+// even if its Token does not keep its promise to return (requirement H2).
 func TestStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(1)

@@ -1,9 +1,8 @@
 package group_test
 
-// Random faults from a seed, and what must hold whatever they are: every
-// acknowledged ciphertext decrypts on every HSM to its plaintext, and while one
-// HSM is well and not drained no request fails (requirements R1, R2). Hedging, suspicion and
-// an operator who drains are part of it.
+// Random faults from a seed, and what must hold whatever they are: every acknowledged ciphertext
+// decrypts on every HSM to its plaintext, and while one HSM is well and not drained no request
+// fails (requirements R1, R2). Hedging, suspicion and an operator who drains are part of it.
 
 import (
 	"bytes"

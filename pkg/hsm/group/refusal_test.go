@@ -41,7 +41,7 @@ func TestRefusalOfOne(t *testing.T) {
 }
 
 // One HSM has a second object for the version: what was encrypted under it decrypts on the
-// other, and, since it was on every HSM, goes on being encrypted there.
+// other, and, since it was on every HSM, continues to be encrypted there.
 func TestDuplicateOnOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
@@ -147,8 +147,7 @@ func TestStateDirectoryEmptied(t *testing.T) {
 	})
 }
 
-// A request under which process after process ends is given up, before it has ended them all again
-// and again.
+// A request under which process after process ends ends before it has ended them all repeatedly.
 func TestPoison(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)

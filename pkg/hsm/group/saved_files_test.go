@@ -1,7 +1,7 @@
 package group_test
 
-// Whatever stands in the place of a remembered catalogue: it is not followed, and the start does
-// not wait for it.
+// Files of any kind in place of a saved catalogue: they are not followed, and the start does not
+// wait for them.
 
 import (
 	"context"

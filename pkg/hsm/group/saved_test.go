@@ -1,6 +1,6 @@
 package group_test
 
-// Tests of what a group remembers across restarts (design, "The HSM is the source of truth").
+// Tests of what a group keeps across restarts (design, "The HSM is the source of truth").
 
 import (
 	"bytes"
@@ -34,7 +34,7 @@ func encryptVersion(t *testing.T, g *group.Group, label string) (uint32, error) 
 	return key.EncryptVersion()
 }
 
-// onlyFile is the one file in dir that remembers an HSM.
+// onlyFile is the one file in dir about an HSM.
 func onlyFile(t *testing.T, dir string, hsmName string) string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "catalogue-*@"+hsmName+".json"))
@@ -45,7 +45,7 @@ func onlyFile(t *testing.T, dir string, hsmName string) string {
 }
 
 // TestRestartWithOneAway: Encrypt stays with the version that the HSM which is
-// away is remembered to have.
+// away had when last seen.
 func TestRestartWithOneAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "state") // made when needed
@@ -64,7 +64,7 @@ func TestRestartWithOneAway(t *testing.T) {
 		wantError(t, err, catalogue.ErrIncomplete)
 		g.Close()
 
-		// Without the memory there is nothing to hold it back: that is what the memory is for.
+		// Without the file nothing holds it back: that is what the file is for.
 		g = start(t, tokens)
 		if version, err := encryptVersion(t, g, "k"); err != nil || version != 2 {
 			t.Fatalf("got %d, %v", version, err)
@@ -81,8 +81,8 @@ func TestRestartWithOneAway(t *testing.T) {
 	})
 }
 
-// TestRemembersWhatALookFound: keys that a look put into the catalogue are remembered as well.
-func TestRemembersWhatALookFound(t *testing.T) {
+// TestSavesWhatALookupFound: keys that a look-up put into the catalogue are remembered as well.
+func TestSavesWhatALookupFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		tokens := newTokens(2)
@@ -104,8 +104,8 @@ func TestRemembersWhatALookFound(t *testing.T) {
 	})
 }
 
-// TestMemoryFile: what is in it, who may read it, and what is not.
-func TestMemoryFile(t *testing.T) {
+// TestCatalogueFile: what is in it, who may read it, and what is not.
+func TestCatalogueFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "state")
 		token := newToken("a")
@@ -154,8 +154,8 @@ func TestMemoryFile(t *testing.T) {
 	})
 }
 
-// TestMemoryIsReplacedWhole: the file is always one whole catalogue, the old one or the new.
-func TestMemoryIsReplacedWhole(t *testing.T) {
+// TestCatalogueFileIsReplacedWhole: the file is always one whole catalogue, the old one or the new.
+func TestCatalogueFileIsReplacedWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		token := newToken("a")
@@ -221,9 +221,9 @@ func TestNotRewritten(t *testing.T) {
 	})
 }
 
-// TestUnusableMemory: a file that cannot be used is said so, left out, and
-// replaced as soon as the HSM is seen.
-func TestUnusableMemory(t *testing.T) {
+// TestUnusableFile: a file that cannot be used is reported, ignored, and replaced as soon as the
+// HSM is seen.
+func TestUnusableFile(t *testing.T) {
 	for name, content := range map[string]string{
 		"empty":            ``,
 		"cut off":          `{"format":1,"hsm":"b","objects":[{"label":"k"`,

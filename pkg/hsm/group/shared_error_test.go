@@ -12,8 +12,8 @@ import (
 	"xks-proxy/pkg/hsm/hsmtest"
 )
 
-// TestSharedError: a token may answer many calls with one error value, as a
-// broken link does; the group must not write to it. The race detector looks on.
+// TestSharedError: a token may answer many calls with one error value, as a broken link does; the
+// group must not write to it. The race detector looks on.
 func TestSharedError(t *testing.T) {
 	synctest.Test(t, sharedError)
 }

@@ -63,8 +63,7 @@ func smallFirst(limit int) option {
 }
 
 // Large requests go to the HSM that takes them, wherever they begin, and nothing counts as a fault.
-// The
-// comparisons of the two stay below the least limit that a configuration allows.
+// The comparisons of the two stay below the least limit that a configuration allows.
 func TestSmallHSM(t *testing.T) {
 	const limit = 512
 	synctest.Test(t, func(t *testing.T) {

@@ -52,7 +52,7 @@ func TestStarved(t *testing.T) {
 	})
 }
 
-// Beats that are on time mean nothing.
+// Ticks that are on time mean nothing.
 func TestBeatOnTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &Group{}

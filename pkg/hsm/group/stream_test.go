@@ -223,7 +223,7 @@ func TestHungForEver(t *testing.T) {
 }
 
 // TestFoundUnderLoad: hedges answer every request that meets a hung HSM, and do not hide
-// it: it is passed over after a few of them, long before the first is overdue.
+// it: it is skipped after a few of them, long before the first is overdue.
 func TestFoundUnderLoad(t *testing.T) {
 	for _, options := range [][]option{nil, {inOrder}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -249,8 +249,8 @@ func TestFoundUnderLoad(t *testing.T) {
 	}
 }
 
-// TestSlowAsAWhole: when all HSMs are slow at once, hedging does not double
-// their load: 5 requests of a hundred are hedged, and the 32 that were saved up.
+// TestSlowAsAWhole: when all HSMs are slow at once, hedging does not double their load: 5 requests
+// of a hundred are hedged, and the 32 that were saved up.
 func TestSlowAsAWhole(t *testing.T) {
 	for _, every := range []time.Duration{20 * time.Millisecond, 5 * time.Millisecond, time.Millisecond} {
 		t.Run(every.String(), func(t *testing.T) {
@@ -296,8 +296,8 @@ func TestSlowAsAWhole(t *testing.T) {
 	}
 }
 
-// TestOneDownOtherFails: one HSM is away, and the other fails one call of a
-// hundred: that call is made again on the same HSM.
+// TestOneDownOtherFails: one HSM is away, and the other fails one call of a hundred: that call is
+// made again on the same HSM.
 func TestOneDownOtherFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)

@@ -17,7 +17,7 @@ import (
 )
 
 // TestReplacedDuringDecrypt: the new token refuses a good ciphertext in the call during which it
-// came. What was known of the old token's keys is no proof.
+// came. What was known of the old token's keys is not proof.
 func TestReplacedDuringDecrypt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, w, labels, sealed := replaced(t, 1, priorities(0, 1))
@@ -48,9 +48,9 @@ func TestReplacedDuringComparison(t *testing.T) {
 		for _, token := range tokens {
 			token.AddKey("key", 1)
 		}
-		w := &watched{}
+		w := &supervised{}
 		w.incarnation.Store(1)
-		g := start(t, tokens, crossing, attemptTimer(w), priorities(0, 1, 1))
+		g := start(t, tokens, withCrossChecks, supervise(w), priorities(0, 1, 1))
 		time.Sleep(time.Minute)
 		other := newToken("a")
 		otherMaterial(other, "key", 1)
@@ -98,10 +98,10 @@ func TestReplacedDuringComparison(t *testing.T) {
 }
 
 // TestBothReplaced: two tokens that were restored wrongly refuse a good ciphertext alike. Neither
-// was compared with a copy that is known to be right, so that is no proof.
+// was compared with a copy that is known to be right, so that is not proof.
 func TestBothReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		second := &watched{}
+		second := &supervised{}
 		second.incarnation.Store(1)
 		g, w, labels, sealed := replaced(t, 20, func(c *group.Config) {
 			second.Token, second.changed = c.Members[1].Token, make(chan struct{}, 1)
@@ -136,12 +136,12 @@ func TestSuccessorWithAnotherToken(t *testing.T) {
 		for _, token := range tokens {
 			token.AddKey(labels[0], 1)
 		}
-		w := &watched{}
+		w := &supervised{}
 		w.incarnation.Store(1)
 		info := tokens[0].Info()
 		info.Serial = "another"
 		w.info.Store(&info)
-		start(t, tokens, crossing, attemptTimer(w), priorities(0, 1), after(old))
+		start(t, tokens, withCrossChecks, supervise(w), priorities(0, 1), after(old))
 		if note := old.Status().Members[0].Unverified; note != "" {
 			t.Errorf("the group that serves: %s", note)
 		}

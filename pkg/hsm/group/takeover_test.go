@@ -24,7 +24,7 @@ func after(g *group.Group) option {
 	return func(c *group.Config) { c.Predecessor, c.Provisional = g, true }
 }
 
-// rememberedLabels are those in the file of an HSM.
+// rememberedLabels are the labels in the file of an HSM.
 func rememberedLabels(t *testing.T, dir, hsmName string) []string {
 	t.Helper()
 	data, err := os.ReadFile(onlyFile(t, dir, hsmName))
@@ -66,8 +66,7 @@ func TestSuccessorKnowsTheKeys(t *testing.T) {
 }
 
 // A key that was on every HSM and is lost on one still encrypts after the group was replaced; with
-// an HSM more, which never
-// had it, it does not.
+// an HSM more, which never had it, it does not.
 func TestSuccessorKnowsLostKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(3)
@@ -90,7 +89,7 @@ func TestSuccessorKnowsWhatWasFoundLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		tokens := newTokens(2)
-		old := start(t, tokens, crossing, rememberIn(dir))
+		old := start(t, tokens, withCrossChecks, rememberIn(dir))
 		next := start(t, tokens, rememberIn(dir), after(old)) // that compares nothing
 		tokens[1].RemoveKey("k")
 		otherMaterial(tokens[1], "k", 1)

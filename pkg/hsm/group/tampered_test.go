@@ -19,7 +19,7 @@ import (
 func TestTamperedStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
-		g := start(t, tokens, crossing)
+		g := start(t, tokens, withCrossChecks)
 		time.Sleep(15 * time.Second) // the keys are compared: one definite refusal is proof
 		good, _, err := request(t, g)
 		if err != nil {

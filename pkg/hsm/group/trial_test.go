@@ -113,7 +113,7 @@ func TestSecondObjectOfAVersion(t *testing.T) {
 	})
 }
 
-// Where one HSM alone has the objects, its word is proof enough (D2).
+// Where one HSM alone has the objects, its answer is proof enough (D2).
 func TestDoubtfulOnOneHSM(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, n := range []int{1, 2} {

@@ -18,8 +18,8 @@ import (
 	"xks-proxy/pkg/hsm/hsmtest"
 )
 
-// swap puts another token behind a watched HSM, as a new process would open it.
-func (w *watched) swap(token *hsmtest.Token, serial string) {
+// swap puts another token behind a supervised HSM, as a new process would open it.
+func (w *supervised) swap(token *hsmtest.Token, serial string) {
 	info := token.Info()
 	info.Serial = serial
 	w.info.Store(&info)
@@ -39,12 +39,12 @@ func keys(n int) []string {
 	return labels
 }
 
-// replaced is a pair of HSMs with n keys; the first is watched, and both were compared.
+// replaced is a pair of HSMs with n keys; the first is supervised, and both were compared.
 func replaced(
 	t *testing.T,
 	n int,
 	options ...option,
-) (*group.Group, *watched, []string, map[string]hsm.Sealed) {
+) (*group.Group, *supervised, []string, map[string]hsm.Sealed) {
 	t.Helper()
 	tokens := newTokens(2)
 	labels := keys(n)
@@ -52,9 +52,9 @@ func replaced(
 		tokens[0].AddKey(label, 1)
 		tokens[1].AddKey(label, 1)
 	}
-	w := &watched{}
+	w := &supervised{}
 	w.incarnation.Store(1)
-	g := start(t, tokens, append([]option{crossing, attemptTimer(w)}, options...)...)
+	g := start(t, tokens, append([]option{withCrossChecks, supervise(w)}, options...)...)
 	time.Sleep(time.Minute)
 	sealed := map[string]hsm.Sealed{}
 	for _, label := range labels {
@@ -148,9 +148,9 @@ func TestTokenRestored(t *testing.T) {
 func TestReplacedAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
-		w := &watched{}
+		w := &supervised{}
 		w.incarnation.Store(1)
-		g := start(t, tokens, crossing, attemptTimer(w))
+		g := start(t, tokens, withCrossChecks, supervise(w))
 		time.Sleep(time.Minute)
 		good, _, err := request(t, g)
 		if err != nil {
@@ -221,9 +221,9 @@ func TestKeysChangedWhileAway(t *testing.T) {
 func TestVersionAddedWhileAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
-		w := &watched{}
+		w := &supervised{}
 		w.incarnation.Store(1)
-		g := start(t, tokens, crossing, attemptTimer(w))
+		g := start(t, tokens, withCrossChecks, supervise(w))
 		time.Sleep(time.Minute)
 		tokens[1].SetHook(all(down))
 		time.Sleep(10 * time.Second)
@@ -242,9 +242,9 @@ func TestRestartWhileUnverified(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(2)
-		w := &watched{}
+		w := &supervised{}
 		w.incarnation.Store(1)
-		g := start(t, tokens, crossing, attemptTimer(w), rememberIn(dir), priorities(0, 1))
+		g := start(t, tokens, withCrossChecks, supervise(w), rememberIn(dir), priorities(0, 1))
 		time.Sleep(time.Minute)
 		tokens[1].SetHook(all(down))
 		time.Sleep(10 * time.Second)
@@ -258,12 +258,12 @@ func TestRestartWhileUnverified(t *testing.T) {
 		otherMaterial(other, ref.Label, ref.Version)
 		info := other.Info()
 		info.Serial = "another"
-		again := &watched{}
+		again := &supervised{}
 		again.incarnation.Store(1)
 		again.info.Store(&info)
 		tokens[0] = other
 		g, err := group.New(
-			configOf(tokens, attemptTimer(again), rememberIn(dir), priorities(0, 1)),
+			configOf(tokens, supervise(again), rememberIn(dir), priorities(0, 1)),
 		)
 		if err != nil {
 			t.Fatal(err)

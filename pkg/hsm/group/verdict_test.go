@@ -50,7 +50,7 @@ func TestVerdicts(t *testing.T) {
 				tokens := newTokens(2)
 				options := []option{inOrder}
 				if test.compared {
-					options = append(options, crossing)
+					options = append(options, withCrossChecks)
 				}
 				g := start(t, tokens, options...)
 				time.Sleep(15 * time.Second)
@@ -112,7 +112,7 @@ func TestBusyPair(t *testing.T) {
 	for _, share := range []float64{0.1, 0.3, 0.5} {
 		synctest.Test(t, func(t *testing.T) {
 			tokens := newTokens(2)
-			g := start(t, tokens, crossing)
+			g := start(t, tokens, withCrossChecks)
 			time.Sleep(15 * time.Second)
 			sealed, _, err := request(t, g)
 			if err != nil {
@@ -160,7 +160,7 @@ func TestTamperedWithBoth(t *testing.T) {
 	for _, kind := range []error{hsm.ErrInvalidCiphertext, hsm.ErrRefusedCiphertext} {
 		synctest.Test(t, func(t *testing.T) {
 			tokens := newTokens(2)
-			g := start(t, tokens, crossing)
+			g := start(t, tokens, withCrossChecks)
 			time.Sleep(15 * time.Second)
 			good, _, err := request(t, g)
 			if err != nil {

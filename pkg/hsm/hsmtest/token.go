@@ -1,6 +1,5 @@
 // Package hsmtest provides an HSM in memory for tests: a hsm.Token that really does AES-256-GCM,
 // with a hook that can make it fail, wait or return wrong data.
-// AES-256-GCM, with one hook through which a test makes it fail, wait or lie.
 package hsmtest
 
 import (

@@ -1,14 +1,14 @@
-package config
-
-// The file of metrics.web_config: TLS and passwords for monitoring, in the form that the exporters
-// of Prometheus share. github.com/prometheus/exporter-toolkit reads it at each handshake and
-// request; here it is checked beforehand, so that a mistake has its place in the file.
+// Package webconfig checks a file with TLS and passwords for a listener, in the form that the
+// exporters of Prometheus share. github.com/prometheus/exporter-toolkit reads it at each handshake
+// and request. This package checks it beforehand, so that a mistake has its place in the file.
+package webconfig
 
 import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -22,29 +22,28 @@ import (
 	"xks-proxy/internal/guarded"
 )
 
-const WebConfigKey = "metrics.web_config"
-
 // webFile is such a file while it is checked.
 type webFile struct {
 	path   string
+	key    string // of the configuration, which names the file
 	root   *yaml.Node
 	values web.Config
 	report *schema.Report
 	good   bool
 }
 
-// CheckWebConfig reports what is wrong with the file, and what it leaves open.
-func CheckWebConfig(r *schema.Report, c *Config) {
-	path := c.Metrics.WebConfig
-	if path == "" || r.Failed[WebConfigKey] {
+// Check reports what is wrong with the file that a key of the configuration names, and what it
+// leaves open. It looks at no file if there is none, or if the key is wrong already.
+func Check(r *schema.Report, key, path string) {
+	if path == "" || r.Failed[key] {
 		return
 	}
 	text, err := readPrivate(path)
 	if err != nil {
-		r.Errorf(WebConfigKey, "%v", err)
+		r.Errorf(key, "%v", err)
 		return
 	}
-	f := &webFile{path: path, root: new(yaml.Node), report: r, good: true}
+	f := &webFile{path: path, key: key, root: new(yaml.Node), report: r, good: true}
 	err = yaml.Unmarshal(text, f.root)
 	if err == nil {
 		err = f.root.Decode(&f.values)
@@ -68,11 +67,11 @@ func readPrivate(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, schema.MaxConfigSize))
 }
 
-// WebFiles are the files that the file names, as far as it can be read.
-func WebFiles(path string) []string {
+// Files are the files that the file names, as far as it can be read.
+func Files(path string) []string {
 	text, err := readPrivate(path)
 	if err != nil {
-		return nil // reported by checkWebConfig
+		return nil // reported by Check
 	}
 	var values web.Config
 	err = yaml.Unmarshal(text, &values)
@@ -82,6 +81,21 @@ func WebFiles(path string) []string {
 	t := values.TLSConfig
 	t.SetDirectory(filepath.Dir(path))
 	return []string{t.TLSCertPath, t.TLSKeyPath, t.ClientCAs}
+}
+
+// Places are the file and the private key that it names; the latter is left out of a file that
+// cannot be read.
+func Places(path string) []string {
+	var named struct {
+		TLS struct {
+			Key string `yaml:"key_file"`
+		} `yaml:"tls_server_config"`
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || yaml.Unmarshal(text, &named) != nil || named.TLS.Key == "" {
+		return []string{path}
+	}
+	return []string{path, guarded.ResolvePath(filepath.Dir(path), named.TLS.Key)}
 }
 
 // errorf reports a mistake with the value of a key.
@@ -165,11 +179,11 @@ func (f *webFile) checkTLS() {
 func (f *webFile) warn(verified bool) {
 	switch {
 	case !verified && len(f.values.Users) == 0:
-		f.report.Warnf(WebConfigKey, "%s asks for neither a password (basic_auth_users) nor "+
+		f.report.Warnf(f.key, "%s asks for neither a password (basic_auth_users) nor "+
 			"a client certificate (client_auth_type: RequireAndVerifyClientCert): "+
 			"anybody can read the metrics", f.path)
 	case !verified && f.values.RateLimiterConfig.Interval == 0:
-		f.report.Warnf(WebConfigKey, "%s has no rate_limit: each wrong password costs tens of "+
+		f.report.Warnf(f.key, "%s has no rate_limit: each wrong password costs tens of "+
 			"milliseconds of processor time; add rate_limit: {burst: 10, interval: 1s}", f.path)
 	}
 }
@@ -178,10 +192,11 @@ var (
 	webLine    = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
 	webUnknown = regexp.MustCompile(`^field (.*) not found in type \S+$`)
 	webType    = regexp.MustCompile(`(?s)^cannot unmarshal (\S+) .*into \S+$`)
-	WebValue   = regexp.MustCompile("`[^`]*`") // may be part of a secret
+	quoted     = regexp.MustCompile("`[^`]*`") // may be part of a secret
 )
 
-const WebNotShown = "(not shown)"
+// HideValues replaces what the library quotes of the file, which may be part of a secret.
+func HideValues(message string) string { return quoted.ReplaceAllString(message, "(not shown)") }
 
 // addErrors takes over what the library says, each line with its place.
 func (f *webFile) addErrors(err error) {
@@ -201,7 +216,7 @@ func (f *webFile) addErrors(err error) {
 		if m := webType.FindStringSubmatch(p.Message); m != nil {
 			p.Message = "a value of this type (" + m[1] + ") cannot stand here"
 		}
-		p.Message = WebValue.ReplaceAllString(p.Message, WebNotShown)
+		p.Message = HideValues(p.Message)
 		f.report.Problems = append(f.report.Problems, p)
 	}
 }
