@@ -1,6 +1,6 @@
 package cli
 
-// Whoever changes something over the admin socket is in the log, whatever it is: the routes themselves are asked.
+// The log names the user of every change over the admin socket. The test walks the routes.
 
 import (
 	"net/http"

@@ -38,7 +38,7 @@ func TestBlockAndUnblockAKeyStore(t *testing.T) {
 	rig := newAdminRig(t)
 	rig.wantSaid(t, 0, "The key store finance is blocked: from now on all its requests are answered InvalidStateException.",
 		"block", "key-store", "finance", "--reason", "case 4711")
-	if !rig.inForce().KeyStores["finance"] {
+	if !rig.blocked().KeyStores["finance"] {
 		t.Fatal("answered, and not in effect")
 	}
 	if !strings.Contains(testkit.ReadFile(t, rig.killPath()), "finance") {
@@ -46,7 +46,7 @@ func TestBlockAndUnblockAKeyStore(t *testing.T) {
 	}
 	rig.wantSaid(t, 0, "The key store finance was blocked already, by USER at TIME (case 4711). That block stays in effect.", "block", "key-store", "finance", "--reason", "another")
 	rig.wantSaid(t, 0, "The block of the key store finance by USER at TIME (case 4711) was removed.", "unblock", "key-store", "finance")
-	if len(rig.inForce().KeyStores) != 0 || strings.Contains(testkit.ReadFile(t, rig.killPath()), "finance") {
+	if len(rig.blocked().KeyStores) != 0 || strings.Contains(testkit.ReadFile(t, rig.killPath()), "finance") {
 		t.Error("it stays blocked")
 	}
 	rig.wantSaid(t, 0, "The key store finance is not blocked; nothing was changed.", "unblock", "key-store", "finance")
@@ -56,7 +56,7 @@ func TestBlockAKey(t *testing.T) {
 	rig := newAdminRig(t)
 	rig.wantSaid(t, 0, `The key with the label "key" is blocked in every key store: from now on Encrypt and Decrypt are answered InvalidStateException.`, "block", "key", "key")
 	rig.wantSaid(t, 0, `The key key of key store finance is blocked: from now on Encrypt and Decrypt are answered InvalidStateException.`, "block", "key", "key", "--key-store", "finance")
-	if b := rig.inForce(); len(b.Keys) != 2 || !b.Keys[xks.BlockedKey{Key: "key"}] || !b.Keys[xks.BlockedKey{KeyStore: "finance", Key: "key"}] {
+	if b := rig.blocked(); len(b.Keys) != 2 || !b.Keys[xks.BlockedKey{Key: "key"}] || !b.Keys[xks.BlockedKey{KeyStore: "finance", Key: "key"}] {
 		t.Errorf("in effect: %+v", b)
 	}
 	rig.wantSaid(t, 0, `The key with the label "nowhere" is blocked in every key store: from now on Encrypt and Decrypt are answered InvalidStateException.
@@ -68,7 +68,7 @@ Note: no HSM lists a key of the label "payroll-1" now; it is blocked anyway.`, "
 	rig.wantSaid(t, 0, `The key with the label "Key" is not blocked; nothing was changed. Blocked are: key with the label "key"; key with the label "nowhere"; key 1 of key store payroll.`, "unblock", "key", "Key")
 }
 
-// What is blocked in the configuration stays so, and whoever unblocks hears where.
+// What is blocked in the configuration stays blocked, and unblock says where.
 func TestUnblockWhatTheConfigurationBlocks(t *testing.T) {
 	rig := newAdminRig(t)
 	const place = "the configuration has blocked: true at xks-proxy.yaml:40:14: key_stores[2].blocked; change it there and reload"
@@ -84,11 +84,11 @@ func TestBlockAnUnknownKeyStore(t *testing.T) {
 	rig.wantSaid(t, 1, `xks-proxy: there is no key store "finanec"; did you mean "finance"? Nothing was blocked; --force blocks it anyway, for when a reload adds it`, "block", "key-store", "finanec")
 	rig.wantSaid(t, 1, `xks-proxy: there is no key store "x"; known: finance, payroll, archive. Nothing was blocked; --force blocks it anyway, for when a reload adds it`, "block", "key", "a", "--key-store", "x")
 	rig.wantSaid(t, 1, `xks-proxy: there is no key store "finanec", and no block of that name; did you mean "finance"?`, "unblock", "key-store", "finanec")
-	if b := rig.inForce(); len(b.KeyStores)+len(b.Keys) != 0 {
+	if b := rig.blocked(); len(b.KeyStores)+len(b.Keys) != 0 {
 		t.Errorf("in effect: %+v", b)
 	}
 	rig.wantSaid(t, 0, "The key store later is blocked: from now on all its requests are answered InvalidStateException.\nNote: this key store does not exist now; it will be blocked when a reload adds it.", "block", "key-store", "later", "--force")
-	if !rig.inForce().KeyStores["later"] {
+	if !rig.blocked().KeyStores["later"] {
 		t.Error("not in effect")
 	}
 }
@@ -100,7 +100,7 @@ func TestBlockWithoutADisk(t *testing.T) {
 	rig.admin.Kill.Write = func(string, []byte) error { return errors.New("no space left on device") }
 	rig.wantSaid(t, 1, "xks-proxy: the key store payroll IS BLOCKED now, but the block will not survive a restart: no space left on device; fix that, then give the same command again to check", "block", "key-store", "payroll")
 	rig.wantSaid(t, 1, "xks-proxy: the key store finance stays blocked, because its block cannot be taken out of the file: no space left on device; what a restart would block is not certain until the file can be written; fix that and give the same command again", "unblock", "key-store", "finance")
-	if b := rig.inForce(); !b.KeyStores["payroll"] || !b.KeyStores["finance"] {
+	if b := rig.blocked(); !b.KeyStores["payroll"] || !b.KeyStores["finance"] {
 		t.Errorf("in effect: %+v", b)
 	}
 }
@@ -125,7 +125,7 @@ func TestBlockWhileTheProxyStarts(t *testing.T) {
 	rig.wantSaid(t, 0, `The key with the label "key" is blocked in every key store: from now on Encrypt and Decrypt are answered InvalidStateException.
 Note: the proxy is starting; whether an HSM has such a key is not known yet.`, "block", "key", "key")
 	rig.admin.Kill.Attach(&rig.held)
-	if !rig.inForce().Keys[xks.BlockedKey{Key: "key"}] {
+	if !rig.blocked().Keys[xks.BlockedKey{Key: "key"}] {
 		t.Error("the handler began without the block")
 	}
 }
@@ -158,7 +158,7 @@ func TestBlockUsage(t *testing.T) {
 			}
 		}
 	}
-	if b := rig.inForce(); len(b.KeyStores)+len(b.Keys) != 0 {
+	if b := rig.blocked(); len(b.KeyStores)+len(b.Keys) != 0 {
 		t.Errorf("in effect: %+v", b)
 	}
 }
@@ -170,7 +170,7 @@ func TestBlockWithABadConfiguration(t *testing.T) {
 	t.Setenv(schema.ConfigVariable, "")
 	testkit.WriteFile(t, "bad.yaml", "admin: {socket: "+rig.socket+"}\n"+testkit.ValidConfig(t, "hsm_group: main", "hsm_group: mian"), 0o644)
 	stdout, stderr, code := execute(t, "block", "key-store", "finance", "--config", "bad.yaml")
-	if code != 0 || !rig.inForce().KeyStores["finance"] {
+	if code != 0 || !rig.blocked().KeyStores["finance"] {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 	for _, text := range []string{"admin: {socket: 5, sokcet: 6}\n" + testkit.ValidConfig(t), "admin: {socket: [a]}\n" + testkit.ValidConfig(t), "x: [\n"} {

@@ -181,7 +181,7 @@ func hasProblem(problems []problemJSON, want problemJSON) bool {
 	return false
 }
 
-// Whoever may not read the secrets checks all the rest.
+// A user who may not read the secrets can check everything else.
 func TestCheckWithoutSecrets(t *testing.T) {
 	testkit.ConfigDir(t)
 	testkit.WriteFile(t, "test.yaml", testkit.ValidConfig(t), 0o644)

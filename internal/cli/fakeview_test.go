@@ -91,8 +91,8 @@ func (rig *adminRig) killPath() string {
 	return filepath.Join(rig.admin.Running().StateDirectory, killswitch.FileName)
 }
 
-// inForce is what the handler was told last.
-func (rig *adminRig) inForce() xks.Blocks { return *rig.held.Load() }
+// blocked is what the handler was last told to block.
+func (rig *adminRig) blocked() xks.Blocks { return *rig.held.Load() }
 
 // busyStores are so many key stores as a proxy has that has served for a while.
 func busyStores(n int) []xks.KeyStoreStatus {

@@ -25,7 +25,7 @@ func TestAdminSocketWhileNamesHang(t *testing.T) {
 	began := time.Now()
 	for range 3 {
 		_, stderr, code := execute(t, "block", "key-store", "finance", "--socket", rig.socket)
-		if code != 0 || !rig.inForce().KeyStores["finance"] {
+		if code != 0 || !rig.blocked().KeyStores["finance"] {
 			t.Fatalf("exit code %d: %s", code, stderr)
 		}
 	}
@@ -75,7 +75,7 @@ func TestOrderThatComesTooLate(t *testing.T) {
 		if len(lines) != 1 || lines[0].ContextMap()["result"] != peer.ErrGone.Error() {
 			t.Errorf("%s %s: %v", method, path, lines)
 		}
-		if b := rig.inForce(); len(b.KeyStores) != 1 || !b.KeyStores["archive"] ||
+		if b := rig.blocked(); len(b.KeyStores) != 1 || !b.KeyStores["archive"] ||
 			admin.MemberOf(rig.groups[0], "hsm-a").Service == status.Drained {
 			t.Errorf("%s %s: it was carried out: %v", method, path, b.KeyStores)
 		}

@@ -14,6 +14,7 @@ import (
 )
 
 const (
+	// DefaultDirectory and the addresses are the defaults of the flags of demo.
 	DefaultDirectory    = "demo"
 	DefaultListen       = "127.0.0.1:8443"
 	DefaultHealthListen = "127.0.0.1:8080" // health.listen of the configuration, by default

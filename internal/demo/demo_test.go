@@ -215,7 +215,7 @@ func TestDemoDirectory(t *testing.T) {
 	}
 }
 
-// TestDemoRefuses: a directory of somebody else, a module that is none, an interrupted demo.
+// TestDemoRefuses: a directory of somebody else, a file that is not a module, an interrupted demo.
 func TestDemoRefuses(t *testing.T) {
 	foreign := t.TempDir()
 	testkit.WriteFile(t, filepath.Join(foreign, "thesis.txt"), "mine", 0o600)

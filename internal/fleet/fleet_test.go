@@ -260,7 +260,7 @@ func TestFleetRetires(t *testing.T) {
 	})
 }
 
-// The end of the program does not wait until what is no longer used would have ended by itself.
+// The end of the program does not wait for the grace period of unused groups and processes.
 func TestFleetCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rig := newFleetRig(t)

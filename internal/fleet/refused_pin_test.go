@@ -79,7 +79,7 @@ func TestRefusedPINIsHeld(t *testing.T) {
 	if err := r.Held(refusedHSM, pin); err != nil {
 		t.Errorf("held although the HSM took it: %v", err)
 	}
-	r.Note(refusedHSM, pin, nil) // nothing to forget is no failure
+	r.Note(refusedHSM, pin, nil) // having nothing to forget is not an error
 	left, err := os.ReadDir(r.Directory)
 	if err != nil || len(left) != 0 {
 		t.Errorf("left in the state directory: %v, %v", left, err)

@@ -161,9 +161,9 @@ func WatchToken(t *WatchedToken) {
 
 // WaitUntilAway returns when the token is to be given up, and says why: its module answered that it
 // is not initialized; the token failed watchPatience checks in a row; or it failed looksToEnd
-// checks that were made at once because calls failed. A call into the module can hang forever:
-// that is a failure for every interval that it lasts. A refused PIN is none, for a new process
-// would try the same one.
+// checks that were made at once because calls failed. A call into the module can hang forever: that
+// counts as a failure for every interval that it lasts. A refused PIN does not count, because a new
+// process would try the same one.
 func WaitUntilAway(
 	alive func(context.Context) error, look <-chan struct{}, lost <-chan error, report func(error),
 ) string {

@@ -91,7 +91,7 @@ func TestFailingCalls(t *testing.T) {
 	}
 }
 
-// One failure among many good calls is no reason to look.
+// One failure among many good calls does not cause a look.
 func TestFewFailures(t *testing.T) {
 	token := NewWatchedToken(&scripted{})
 	for i := range 100 {

@@ -125,7 +125,7 @@ func TestDigestOfALoosening(t *testing.T) {
 	}
 }
 
-// A reload by itself leaves the old configuration as a whole, and says what an operator can do.
+// A reload without acceptance keeps the whole old configuration and says what an operator can do.
 func TestRefusedLooseningChangesNothing(t *testing.T) {
 	r := readRigOf(t)
 	before := r.fleet.Current.Load()

@@ -180,7 +180,7 @@ func TestStateDirectoryOfOthers(t *testing.T) {
 	}
 }
 
-// The socket's directory, too: whoever can put another socket there gets the orders.
+// The socket's directory, too: a user who can put another socket there would get the orders.
 func TestAdminSocketInADirectoryOfOthers(t *testing.T) {
 	directory := t.TempDir()
 	err := os.Chmod(directory, 0o777)

@@ -25,7 +25,7 @@ func (r *tlsRig) resuming(version uint16, shows *testkit.Issued) *tls.Config {
 	return config
 }
 
-// connects wants to be let in, with or without a session of before.
+// connects wants to be let in, with or without an earlier session.
 func (r *tlsRig) connects(port string, config *tls.Config, resumes bool) {
 	r.t.Helper()
 	state, err := r.get(port, config)
@@ -124,7 +124,7 @@ func TestSessionEndsWithItsCertificate(t *testing.T) {
 	})
 }
 
-// A session that began without a client certificate is none where one is required by now, nor on
+// A session that began without a client certificate is refused where one is required by now, nor on
 // another port, and the other way round.
 func TestSessionsDoNotCross(t *testing.T) {
 	overVersions(t, func(t *testing.T, r *tlsRig, version uint16) {

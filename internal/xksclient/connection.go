@@ -20,6 +20,8 @@ import (
 )
 
 const (
+	// FileName is the connection file in the directory of the demo, DefaultRegion the region to
+	// sign for if nothing says another.
 	FileName      = "connection.json"
 	DefaultRegion = "us-east-1"
 )

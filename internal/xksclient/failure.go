@@ -110,7 +110,7 @@ func certificateNames(c *x509.Certificate) string {
 // Error is a reply that is not a success.
 type Error struct {
 	Status  int
-	Name    string // errorName; "" if the body is none of the API
+	Name    string // errorName; "" if the body is not of the API
 	Message string
 	cause   error // why the body could not be read; nil otherwise
 }

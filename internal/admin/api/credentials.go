@@ -8,7 +8,7 @@ import (
 
 // CredentialUses is the answer of CredentialsPath.
 type CredentialUses struct {
-	Since       time.Time       `json:"since"` // nothing is known of before
+	Since       time.Time       `json:"since"` // uses before this time are not known
 	Credentials []CredentialUse `json:"credentials"`
 }
 

@@ -44,6 +44,7 @@ type ReloadAnswer struct {
 type Acceptance string
 
 const (
+	// AcceptNothing refuses a reload that loosens, AcceptAny takes any.
 	AcceptNothing Acceptance = ""
 	AcceptAny     Acceptance = "any"
 )

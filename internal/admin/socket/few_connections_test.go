@@ -89,7 +89,7 @@ func getOver(c net.Conn, path string) error {
 	return response.Body.Close()
 }
 
-// Whoever holds all connections, with nothing, half a header or requests in them: a new one is
+// A client may hold all connections, with nothing, half a header or requests in them: a new one is
 // answered, and what was idle for longest gives way first.
 func TestNewConnectionIsAnswered(t *testing.T) {
 	for name, hold := range map[string]func(*fewRig, net.Conn){

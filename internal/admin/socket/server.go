@@ -28,8 +28,10 @@ const (
 	adminHeaderTimeout = 5 * time.Second
 	adminIdleTimeout   = 10 * time.Second
 	adminMaxHeader     = 8 << 10 // bytes
-	MaxWait            = 10 * time.Minute
-	Wait               = 30 * time.Second // without a timeout in the query
+	// MaxWait is the longest that a caller can ask an order to wait, Wait how long it waits if
+	// nobody asks.
+	MaxWait = 10 * time.Minute
+	Wait    = 30 * time.Second // without a timeout in the query
 )
 
 // NewServer serves a to the processes that allowed lets in. names looks up the users who give
