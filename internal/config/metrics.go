@@ -1,13 +1,14 @@
 package config
 
-// The listener that has only the metrics, with TLS and passwords if monitoring is to show who it
-// is. Health checks stay on their own port, for load balancers that know neither.
+// The listener that serves only the metrics, optionally with TLS and passwords. Health checks stay
+// on their own port, for load balancers that support neither.
 
 import (
 	"xks-proxy/internal/config/schema"
 )
 
-// validateMetrics refuses what would leave the metrics open beside their own listener.
+// validateMetrics refuses to serve the metrics on the health port when they have their own
+// listener.
 func validateMetrics(r *schema.Report, c *Config) {
 	m := c.Metrics
 	if m.Listen == "" {

@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	KmsPatience  = 250 * time.Millisecond // requirement U13
-	balancerIdle = 350 * time.Second      // requirement U15
+	// KMSPatience is how long AWS KMS waits for an answer (requirement U13).
+	KMSPatience  = 250 * time.Millisecond
+	balancerIdle = 350 * time.Second // requirement U15
 	// bytes; requestMetadata and JSON around the data, ARNs of 2048 included (U9)
 	metadataSize = 8 << 10
 	maxWord      = 256 // bytes of owner and the like
@@ -67,8 +68,7 @@ func describeDirectory(r *schema.Report) string {
 	}
 }
 
-// validateWords is about what an operator calls a tenant. It is in log lines and in what policies
-// see.
+// validateWords checks the lengths of the texts that appear in log lines and in policies.
 func validateWords(r *schema.Report, at string, k KeyStore) {
 	for _, word := range []struct{ key, value string }{
 		{"owner", k.Owner}, {"application", k.Application}, {"environment", k.Environment},
@@ -79,8 +79,8 @@ func validateWords(r *schema.Report, at string, k KeyStore) {
 	}
 }
 
-// warnEverything is about one owner's key stores of which one reaches all keys. Those of different
-// owners are validateIsolation's.
+// warnEverything warns of a key store that reaches every key of the others of the same owner.
+// validateIsolation reports those of different owners.
 func warnEverything(r *schema.Report, c *Config) {
 	type tenant struct{ group, owner string }
 	everything := map[tenant]int{} // the key store that reaches all keys
@@ -100,7 +100,7 @@ func warnEverything(r *schema.Report, c *Config) {
 	}
 }
 
-// warnQuota is about limits that limit nothing.
+// warnQuota warns of limits that have no effect.
 func warnQuota(r *schema.Report, at string, q Quota, s Server) {
 	if q.Burst > 0 && q.Rate == 0 {
 		r.Warnf(at+".burst", "does nothing without requests_per_second")

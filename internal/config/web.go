@@ -22,6 +22,7 @@ import (
 	"xks-proxy/internal/guarded"
 )
 
+// WebConfigKey is the key of the file.
 const WebConfigKey = "metrics.web_config"
 
 // webFile is such a file while it is checked.
@@ -33,7 +34,7 @@ type webFile struct {
 	good   bool
 }
 
-// CheckWebConfig reports what is wrong with the file, and what it leaves open.
+// CheckWebConfig reports problems with the file, and warns if it leaves the metrics unprotected.
 func CheckWebConfig(r *schema.Report, c *Config) {
 	path := c.Metrics.WebConfig
 	if path == "" || r.Failed[WebConfigKey] {
@@ -49,7 +50,7 @@ func CheckWebConfig(r *schema.Report, c *Config) {
 	if err == nil {
 		err = f.root.Decode(&f.values)
 	}
-	if err == nil { // or else the library says it better
+	if err == nil { // or else the error of the library is better
 		f.checkUsers()
 		f.checkTLS()
 	}
@@ -68,7 +69,8 @@ func readPrivate(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, schema.MaxConfigSize))
 }
 
-// WebFiles are the files that the file names, as far as it can be read.
+// WebFiles returns the paths of the certificate, its key and the client CAs that the file names;
+// nil if it cannot be read.
 func WebFiles(path string) []string {
 	text, err := readPrivate(path)
 	if err != nil {
@@ -120,7 +122,7 @@ func (f *webFile) checkUsers() {
 	}
 }
 
-// checkTLS wants TLS, with files that can be used and a key that is private.
+// checkTLS requires TLS, with files that can be used and a private key.
 func (f *webFile) checkTLS() {
 	const section = "tls_server_config"
 	t := f.values.TLSConfig
@@ -161,7 +163,7 @@ func (f *webFile) checkTLS() {
 	f.warn(verified)
 }
 
-// warn is about what works and leaves a door open. verified: monitoring shows a certificate.
+// warn warns of settings that leave the metrics open. verified: clients need a certificate.
 func (f *webFile) warn(verified bool) {
 	switch {
 	case !verified && len(f.values.Users) == 0:
@@ -178,9 +180,11 @@ var (
 	webLine    = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
 	webUnknown = regexp.MustCompile(`^field (.*) not found in type \S+$`)
 	webType    = regexp.MustCompile(`(?s)^cannot unmarshal (\S+) .*into \S+$`)
-	WebValue   = regexp.MustCompile("`[^`]*`") // may be part of a secret
+	// WebValue matches a value in a message, which may be part of a secret.
+	WebValue = regexp.MustCompile("`[^`]*`")
 )
 
+// WebNotShown replaces a value in a message.
 const WebNotShown = "(not shown)"
 
 // addErrors takes over what the library says, each line with its place.
@@ -192,7 +196,7 @@ func (f *webFile) addErrors(err error) {
 	for line := range strings.Lines(text) {
 		p := schema.Problem{File: f.path, Message: strings.TrimSpace(line)}
 		if m := webLine.FindStringSubmatch(p.Message); m != nil {
-			p.Origin.Line, _ = strconv.Atoi(m[1]) // digits; too many of them are no line
+			p.Origin.Line, _ = strconv.Atoi(m[1]) // fails only for a number too large to be a line
 			p.Message = m[2]
 		}
 		if m := webUnknown.FindStringSubmatch(p.Message); m != nil {

@@ -23,7 +23,7 @@ func TokenSettings(h config.HSM, pin secret.Secret, keys KeyIdentity) pkcs11.Con
 		Token:  h.Token, Serial: h.Serial, Slot: slot, Manufacturer: h.TokenManufacturer, Model: h.TokenModel,
 		IgnoreInitialized: h.TokenInitialized == "ignore",
 		UserType:          pkcs11.UserType(h.UserType), PIN: pkcs11.Secret(pin.Reveal()),
-		Sessions: h.Sessions, Profile: h.Profile, Overrides: h.Overrides.Pkcs11(), TestKey: keys.TestKey,
+		Sessions: h.Sessions, Profile: h.Profile, Overrides: h.Overrides.PKCS11(), TestKey: keys.TestKey,
 		KeyVersion: keys.version,
 	}
 }

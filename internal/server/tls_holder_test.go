@@ -232,9 +232,9 @@ func TestEndsOfCertificatesAreTold(t *testing.T) {
 	m := r.prepare()
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zap.WarnLevel)
-		holder := certs.NewHolder(true, zap.New(core), noStrangers)
 		begun := time.Now()
-		holder.Now = func() time.Time { return now.Add(time.Since(begun)) }
+		clock := func() time.Time { return now.Add(time.Since(begun)) }
+		holder := certs.NewHolder(true, zap.New(core), noStrangers, clock)
 		holder.Use(m)
 		go holder.WatchValidity(t.Context())
 		synctest.Wait()
