@@ -58,7 +58,7 @@ func checkCertificate(r *schema.Report, c *ServerCertificate) {
 	}
 	warnCommonName(r, at, leaf)
 	if c.path != "server.tls" && len(leaf.DNSNames) == 0 {
-		r.Warnf(at, "has no DNS name, so that it is chosen for none")
+		r.Warnf(at, "has no DNS name, so it is never chosen")
 	}
 	warnChain(r, at, chain)
 }
@@ -131,7 +131,7 @@ func validity(leaf *x509.Certificate, now time.Time) (string, urgency) {
 		return "is not valid before " + text.Time(leaf.NotBefore), how
 	case how == Unusable:
 		return fmt.Sprintf(
-			"has expired on %s; put a new one in its place", text.Time(leaf.NotAfter),
+			"expired on %s; replace it", text.Time(leaf.NotAfter),
 		), how
 	}
 	return fmt.Sprintf(

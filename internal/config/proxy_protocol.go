@@ -69,7 +69,7 @@ func validateProxyProtocol(r *schema.Report, at string, p ProxyProtocol) {
 			likely = likelyIPv4Bits
 		}
 		if source.Bits() < likely {
-			r.Warnf(key, "%s is large; whatever runs in it can claim to be any client: "+
+			r.Warnf(key, "%s is large; every machine in it can claim to be any client: "+
 				"name the subnets of the load balancer only", source)
 		}
 	}

@@ -160,8 +160,8 @@ func checkShared(
 		owners[value.Reveal()] = i
 		return
 	}
-	const message = "is the secret access key of %s, too; who knows one key store's could sign " +
-		"for the other: xks-proxy credentials new makes one"
+	const message = "is also the secret access key of %s: anyone who knows it could sign for " +
+		"both; create another with xks-proxy credentials new"
 	path, other := SecretKeyPath(i, j), c.other(i, first, "")
 	switch {
 	// a second access key id for the same secret: pointless, and within one key store

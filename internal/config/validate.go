@@ -93,8 +93,7 @@ func ValidateEnvironment(r *schema.Report, at string, environment []string) {
 }
 
 // NameRule is the rest of a sentence about a name that is not valid. See text.IsName.
-const NameRule = "must be 1 to 63 letters, digits, dots, dashes and underscores, and begin with " +
-	"a letter or digit"
+const NameRule = "must be " + text.NameForm
 
 // validateName reports a name that is not valid, or that an earlier element has.
 func validateName(r *schema.Report, seen map[string]int, i int, list, name string) {

@@ -88,6 +88,6 @@ func validateAdmin(r *schema.Report, a Admin) {
 			"choose a shorter one, such as /run/xks-proxy/admin.sock", a.Socket, n, MaxSocketPath)
 	}
 	if a.Group != "" && a.Socket == "" {
-		r.Warnf("admin.group", "there is no socket that it could be for")
+		r.Warnf("admin.group", "has no effect without admin.socket")
 	}
 }

@@ -136,7 +136,7 @@ func validateRegions(r *schema.Report, at string, regions []string) {
 		key := fmt.Sprintf("%s[%d]", at, i)
 		switch {
 		case !isRegion(region):
-			r.Errorf(key, "%q is no AWS region, such as eu-central-1", region)
+			r.Errorf(key, "%q is not an AWS region, such as eu-central-1", region)
 		case slices.Index(regions, region) < i:
 			r.Errorf(key, "%s is listed twice", region)
 		}
@@ -154,7 +154,7 @@ func validateKeys(r *schema.Report, at string, keys Keys) {
 		key := fmt.Sprintf("%s.disabled[%d]", at, i)
 		switch {
 		case !xks.IsKeyID(id):
-			r.Errorf(key, "is not an external key id: 1 to 128 letters, digits, - . _")
+			r.Errorf(key, "is not an external key id: %s", xks.KeyIDForm)
 		case slices.Index(keys.Disabled, id) < i:
 			r.Errorf(key, "%s is listed twice", id)
 		}

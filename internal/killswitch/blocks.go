@@ -65,16 +65,10 @@ func (t BlockTarget) Check() error {
 	case t.KeyStore == "" && t.Key == "":
 		return errors.New("it names neither a key store nor a key")
 	case t.KeyStore != "" && !text.IsName(t.KeyStore):
-		return fmt.Errorf(
-			"%q is not a key store name: 1 to 63 letters, digits, dots, dashes and underscores",
-			t.KeyStore,
-		)
+		return fmt.Errorf("%q is not a key store name: %s", t.KeyStore, text.NameForm)
 	case t.KeyStore != "" && t.Key != "" && !xks.IsKeyID(t.Key):
-		return fmt.Errorf(
-			"%q is not an external key id: 1 to 128 letters, digits, dots, dashes and "+
-				"underscores. Without --key-store it would be a CKA_LABEL",
-			t.Key,
-		)
+		return fmt.Errorf("%q is not an external key id: %s. Without --key-store it would be a "+
+			"CKA_LABEL", t.Key, xks.KeyIDForm)
 	case len(t.Key) > maxKeyLabel || !isPlainText(t.Key):
 		return fmt.Errorf(
 			"a CKA_LABEL to block has at most %d bytes of UTF-8 and no control characters",

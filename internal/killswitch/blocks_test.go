@@ -231,7 +231,7 @@ func TestDamagedBlocksFile(t *testing.T) {
 			testkit.WriteFile(t, path, text, 0o600)
 			_, err := Open(directory, zap.NewNop())
 			if err == nil || !strings.Contains(err.Error(), path) ||
-				!strings.Contains(err.Error(), "nothing is served") ||
+				!strings.Contains(err.Error(), "refusing to start") ||
 				!strings.Contains(err.Error(), "restore the file, or delete it") {
 				t.Errorf("%v", err)
 			}

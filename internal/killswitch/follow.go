@@ -43,7 +43,7 @@ func (k *Switch) Follow(paths map[string]string, log *zap.Logger, serve func() e
 	for _, f := range followers {
 		if f.added {
 			log.Warn(
-				"a blocked key store has another name now; the block follows",
+				"a blocked key store was renamed: the block follows it",
 				zap.Stringer("blocked", f.old),
 				zap.Stringer("now", f.heir),
 				zap.String("uri_path", paths[f.heir.KeyStore]),

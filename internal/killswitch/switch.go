@@ -60,7 +60,7 @@ func New(path string, write func(string, []byte) error, log *zap.Logger) *Switch
 // The kinds of errors of orders.
 var (
 	// ErrTooManyBlocks is an order that would need more than 10,000 blocks.
-	ErrTooManyBlocks = errors.New("there cannot be more blocks")
+	ErrTooManyBlocks = errors.New("there are too many blocks")
 	// ErrUnsaved is a block that is in effect and would be gone after a restart.
 	ErrUnsaved = errors.New("the block will not survive a restart")
 	// ErrBlockedAgain is an unblock that ended while another block of its target was in effect.

@@ -72,9 +72,9 @@ func TestLoosenings(t *testing.T) {
 		{"an HSM more", inMain("hsm_groups:", "  - {name: hsm-c, module: ./module.so, token: hsm-c, "+
 			"pin: {file: hsm-b.pin}}\nhsm_groups:", "{hsm: hsm-b}]}", "{hsm: hsm-b}, {hsm: hsm-c}]}"), nil},
 		{"two tokens change places", inMain("token: hsm-a", "token: x", "token: hsm-b", "token: hsm-a", "token: x", "token: hsm-b"),
-			[]string{"hsms[hsm-a].token: is hsm-b, which was that of the HSM hsm-b", "hsms[hsm-b].token: is hsm-a, which was that of the HSM hsm-a"}},
+			[]string{"hsms[hsm-a].token: is hsm-b, which the HSM hsm-b had", "hsms[hsm-b].token: is hsm-a, which the HSM hsm-a had"}},
 		{"the token of another HSM, by its serial number", inMain("token: hsm-b,", `serial: "1",`),
-			[]string{"hsms[hsm-b].serial: is 1, which was that of the HSM hsm-a"}},
+			[]string{"hsms[hsm-b].serial: is 1, which the HSM hsm-a had"}},
 		{"another way to keys, on HSMs with new names", both(
 			inMain("name: hsm-a", "name: one", "name: hsm-b", "name: two", "{hsm: hsm-a}, {hsm: hsm-b}",
 				"{hsm: one}, {hsm: two}", "[{hsm: hsm-b}]", "[{hsm: two}]"), newStore("payroll-1", "agency")),
