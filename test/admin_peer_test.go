@@ -83,18 +83,18 @@ func TestNoOtherPorts(t *testing.T) {
 	t.Parallel()
 	asroot.Needed(t, "to see on which ports a process listens that is not dumpable")
 	p := newProxy(t, nil)
-	want := []string{p.listen, p.health}
+	want := []string{p.Listen, p.Health}
 	slices.Sort(want)
-	if got := listensOn(t, p.pid); !slices.Equal(got, want) {
+	if got := listensOn(t, p.PID); !slices.Equal(got, want) {
 		t.Errorf("it listens on %v, configured are %v", got, want)
 	}
 	for _, w := range p.workers() {
-		if got := listensOn(t, w.pid); len(got) > 0 {
-			t.Errorf("the process of %s listens on %v", w.hsm, got)
+		if got := listensOn(t, w.PID); len(got) > 0 {
+			t.Errorf("the process of %s listens on %v", w.HSM, got)
 		}
 	}
 	without := p.world.start(t, func(s *settings) { s.Health["listen"], s.Admin["socket"], s.State = "", "", t.TempDir() })
-	if got := listensOn(t, without.pid); !slices.Equal(got, []string{without.listen}) {
+	if got := listensOn(t, without.PID); !slices.Equal(got, []string{without.Listen}) {
 		t.Errorf("without a health port and an admin socket it listens on %v", got)
 	}
 }
@@ -145,7 +145,7 @@ func TestOtherUsers(t *testing.T) {
 		if order == "hsm" {
 			order = arguments[1]
 		}
-		p.log.wait(t, 5*time.Second, p.exited, func(line string) bool {
+		p.log.wait(t, 5*time.Second, p.Exited(), func(line string) bool {
 			return strings.Contains(line, `"msg":"admin"`) && strings.Contains(line, `"order":"`+order+`"`) &&
 				strings.Contains(line, fmt.Sprintf(`"uid":%d,"gid":%d,"pid":`, stranger, strangerGroup)) && strings.Contains(line, `"result":"done"`)
 		})

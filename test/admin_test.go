@@ -145,7 +145,7 @@ func TestDrainTheLastHSM(t *testing.T) {
 	p.hsm(t, "hsm-b is in service", "resume", "hsm-b")
 	p.hsm(t, "hsm-a is in service", "resume", "hsm-a")
 	p.wantHealthy(t)
-	p.log.wait(t, 5*time.Second, p.exited, func(line string) bool {
+	p.log.wait(t, 5*time.Second, p.Exited(), func(line string) bool {
 		return strings.Contains(line, `"msg":"admin"`) && strings.Contains(line, `"order":"drain"`) && strings.Contains(line, `"force":true`) &&
 			strings.Contains(line, fmt.Sprintf(`"uid":%d`, os.Getuid())) && strings.Contains(line, `"result":"done"`)
 	})
@@ -181,8 +181,8 @@ func TestAdminSocket(t *testing.T) {
 	p.hsmFails(t, "no xks-proxy runs here, or its socket was deleted: there is no socket "+socket, "list")
 	third := w.launch(t, func(s *settings) { s.Admin["socket"] = socket })
 	third.waitServing(t)
-	_ = third.signal(os.Kill)
-	<-third.exited
+	_ = third.Signal(os.Kill)
+	<-third.Exited()
 	p.hsmFails(t, "the xks-proxy that made "+socket+" is gone", "list")
 	w.start(t, func(s *settings) { s.Admin["socket"] = socket }).list(t) // in place of the one that was killed
 }

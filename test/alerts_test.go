@@ -64,7 +64,7 @@ type series []string
 
 func (p *proxy) series(t testing.TB) series {
 	t.Helper()
-	status, body := p.get(t, p.client(t, http1), "http://"+p.health+"/metrics")
+	status, body := p.get(t, p.client(t, http1), "http://"+p.Health+"/metrics")
 	if status != 200 {
 		t.Fatalf("/metrics: %d", status)
 	}
@@ -244,13 +244,13 @@ func TestFailedHandshakesAreTold(t *testing.T) {
 		{"--cacert", caOf(t, newTestCA(t, "elsewhere"))},
 		{"--insecure", "--tls-max", "1.1", "--ciphers", "DEFAULT@SECLEVEL=0"},
 	} {
-		_ = exec.CommandContext(t.Context(), "curl", append(arguments, "--silent", "https://"+p.listen+"/healthz/live")...).Run() // it fails
+		_ = exec.CommandContext(t.Context(), "curl", append(arguments, "--silent", "https://"+p.Listen+"/healthz/live")...).Run() // it fails
 	}
 	for reason, says := range map[string]string{
 		"certificate_refused_by_client": "a client refused the certificate of this proxy",
 		"tls_version":                   "a client speaks only versions of TLS that this proxy refuses",
 	} {
-		line := p.log.wait(t, startLimit, p.exited, func(line string) bool { return strings.Contains(line, says) })
+		line := p.log.wait(t, startLimit, p.Exited(), func(line string) bool { return strings.Contains(line, says) })
 		if !strings.Contains(line, `"level":"info"`) || !strings.Contains(line, `"remote":"127.0.0.1:`) || !strings.Contains(line, fmt.Sprintf(`"reason":%q`, reason)) {
 			t.Errorf("%s", line)
 		}

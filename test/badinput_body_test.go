@@ -42,7 +42,7 @@ func (z *zeros) Read(b []byte) (int, error) {
 func TestHugeBodies(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, nil)
-	before := residentMemory(t, p.pid)
+	before := residentMemory(t, p.PID)
 	for _, w := range ways {
 		for _, announced := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%v-announced-%t", w, announced), func(t *testing.T) { p.sendHuge(t, w, announced) })
@@ -54,7 +54,7 @@ func TestHugeBodies(t *testing.T) {
 	}
 	sending.Wait()
 	// Twenty bodies of 64 MiB: what is kept must be nothing like them.
-	if grown := residentMemory(t, p.pid) - before; grown > 64<<20 {
+	if grown := residentMemory(t, p.PID) - before; grown > 64<<20 {
 		t.Errorf("the proxy grew by %d MiB", grown>>20)
 	}
 	p.wantHealthy(t)

@@ -70,7 +70,7 @@ func TestNetHTTPRefusals(t *testing.T) {
 // plainHTTP talks to the TLS port without TLS.
 func (p *proxy) plainHTTP(t testing.TB) (int, string) {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", p.listen, rawLimit)
+	conn, err := net.DialTimeout("tcp", p.Listen, rawLimit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func TestDuplicateHeaders(t *testing.T) {
 func TestHeaderFlood(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, nil)
-	before := residentMemory(t, p.pid)
+	before := residentMemory(t, p.PID)
 	for _, w := range []way{http1, http2} {
 		c := p.client(t, w)
 		for name, header := range map[string]http.Header{
@@ -193,7 +193,7 @@ func TestHeaderFlood(t *testing.T) {
 		k.afterSign = func(r *http.Request) { r.Header["X-Many"] = repeated("v", 200) }
 		c.mustDo(t, k).wantOK(t, new(object))
 	}
-	if grown := residentMemory(t, p.pid) - before; grown > 64<<20 {
+	if grown := residentMemory(t, p.PID) - before; grown > 64<<20 {
 		t.Errorf("the proxy grew by %d MiB", grown>>20)
 	}
 	p.wantHealthy(t)

@@ -54,7 +54,7 @@ func TestBlockKeyStore(t *testing.T) {
 
 	p.stop(t)
 	again := w.start(t, nil)
-	again.log.wait(t, 5*time.Second, again.exited, func(line string) bool {
+	again.log.wait(t, 5*time.Second, again.Exited(), func(line string) bool {
 		return strings.Contains(line, `"msg":"blocks of operators are in effect"`) && strings.Contains(line, `"key store main"`)
 	})
 	blocked = again.client(t, http1)
@@ -68,7 +68,7 @@ func TestBlockKeyStore(t *testing.T) {
 
 func (p *proxy) wantAudit(t testing.TB, parts ...string) {
 	t.Helper()
-	p.log.wait(t, 5*time.Second, p.exited, func(line string) bool {
+	p.log.wait(t, 5*time.Second, p.Exited(), func(line string) bool {
 		for _, part := range append(parts, `"msg":"admin"`, `"level":"warn"`) {
 			if !strings.Contains(line, part) {
 				return false
@@ -215,7 +215,7 @@ func TestBlockShows(t *testing.T) {
 			t.Errorf("%+v", k)
 		}
 	}
-	_, metrics := p.get(t, p.client(t, http1), "http://"+p.health+"/metrics")
+	_, metrics := p.get(t, p.client(t, http1), "http://"+p.Health+"/metrics")
 	for _, want := range []string{`xks_proxy_blocks{kind="key_store"} 1`, `xks_proxy_key_store_blocked{key_store="other"} 1`, `xks_proxy_key_store_blocked{key_store="blocked"} 1`,
 		`xks_proxy_requests_total{key_store="main",operation="Encrypt",outcome="ok"} 1`} {
 		if !strings.Contains(string(metrics), want) {
@@ -250,7 +250,7 @@ func TestBlockedUnderAnotherName(t *testing.T) {
 	rename("alpha", "zulu")
 	p.says(t, 0, "", "reload")
 	blocked(p)
-	p.log.wait(t, 5*time.Second, p.exited, func(line string) bool {
+	p.log.wait(t, 5*time.Second, p.Exited(), func(line string) bool {
 		return strings.Contains(line, `"msg":"a blocked key store was renamed: the block follows it"`) && strings.Contains(line, `"now":"key store zulu"`)
 	})
 	p.stop(t)

@@ -129,11 +129,11 @@ type reply struct {
 
 // request builds and signs.
 func (c *client) request(ctx context.Context, k *call) (*http.Request, error) {
-	r, err := http.NewRequestWithContext(ctx, k.method, "https://"+c.proxy.listen+"/", bytes.NewReader(k.body))
+	r, err := http.NewRequestWithContext(ctx, k.method, "https://"+c.proxy.Listen+"/", bytes.NewReader(k.body))
 	if err != nil {
 		return nil, err
 	}
-	r.URL.Path, r.URL.Opaque = "", "//"+c.proxy.listen+k.path // as the signer wants it
+	r.URL.Path, r.URL.Opaque = "", "//"+c.proxy.Listen+k.path // as the signer wants it
 	if k.query != "" {
 		r.URL.RawQuery = k.query
 	}

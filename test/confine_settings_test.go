@@ -41,7 +41,7 @@ func TestKernelWithoutLandlock(t *testing.T) {
 	defer p.stop(t)
 	p.waitServing(t)
 	p.waitActive(t, "hsm-a", "hsm-b")
-	p.log.wait(t, 5*time.Second, p.exited, func(line string) bool {
+	p.log.wait(t, 5*time.Second, p.Exited(), func(line string) bool {
 		return strings.Contains(line, `"level":"warn"`) && strings.Contains(line, "the HSM's process is not confined") &&
 			strings.Contains(line, "no Landlock") && strings.Contains(line, "hsm-a")
 	})
@@ -153,7 +153,7 @@ func TestConfinePaths(t *testing.T) {
 	}
 	writeFile(t, w.A.Conf, "directories.tokendir = "+tokens+"\nobjectstore.backend = file\nlog.level = ERROR\n")
 	p := w.start(t, nil)
-	p.log.wait(t, 10*time.Second, p.exited, func(line string) bool {
+	p.log.wait(t, 10*time.Second, p.Exited(), func(line string) bool {
 		return strings.Contains(line, "hsm-a") && strings.Contains(line, "C_Initialize") &&
 			strings.Contains(line, "name them in confine.paths (docs/hsms.md)")
 	})

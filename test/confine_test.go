@@ -191,7 +191,7 @@ func TestHostileLibrary(t *testing.T) {
 			p.waitActive(t, "hsm-a", "hsm-b")
 			other := p.worker(t, "hsm-b")
 			// By these the next proxy knows what is left of this one (see admin_descent.go).
-			if of, own := seccompFilters(t, p.worker(t, "hsm-a")), seccompFilters(t, p.pid); of <= own {
+			if of, own := seccompFilters(t, p.worker(t, "hsm-a")), seccompFilters(t, p.PID); of <= own {
 				t.Errorf("the process of hsm-a has %d seccomp filters, the proxy %d", of, own)
 			}
 			outcomes := p.report(t, "initialize", orders)
@@ -217,7 +217,7 @@ func TestHostileLibrary(t *testing.T) {
 			if got := p.metric(t, "xks_proxy_admin_refused_total"); got < "4" || len(got) > 1 {
 				t.Errorf("xks_proxy_admin_refused_total is %q", got)
 			}
-			p.log.wait(t, 5*time.Second, p.exited, func(line string) bool {
+			p.log.wait(t, 5*time.Second, p.Exited(), func(line string) bool {
 				return strings.Contains(line, "refused at the admin socket") && strings.Contains(line, `"level":"error"`)
 			})
 			status := strings.Join(strings.Fields(p.says(t, 4, "", "status")), " ")

@@ -36,14 +36,14 @@ func authenticationRequirements() []requirement {
 		{number: "A5", status: met,
 			says:   "Several credentials for each key store, changed without a restart and never valid at another; the last use of each is recorded; the same id twice is a configuration error",
 			checks: []check{{"both credentials of a store work at once, the log says which was used, and neither works at another store", overEveryWay(checkTwoCredentials)}},
-			also:   []string{"TestRotation", "TestLastUseSurvivesARestart", "TestReloadTriggers", "TestTenants", "TestThousandKeyStores", "cmd/xks-proxy: TestBadConfigurations"}},
+			also:   []string{"TestRotation", "TestLastUseSurvivesARestart", "TestReloadTriggers", "TestTenants", "TestThousandKeyStores", "internal/config: TestBadConfigurations"}},
 		{number: "A6", status: met,
 			says:   "Access key id of 20 to 30 `A-Z2-7`, secret of 43 to 64 `A-Z a-z 0-9 / + =`: enforced in the configuration, not on the wire",
 			checks: []check{{"an id of another form on the wire is 401 like any unknown one", refuses(oddAccessKeyRefusals)}},
-			also:   []string{"cmd/xks-proxy: TestBadConfigurations", "cmd/xks-proxy: TestWarnings"}},
+			also:   []string{"internal/config: TestBadConfigurations", "internal/config: TestWarnings"}},
 		{number: "A7", status: met,
 			says: "mTLS may be configured, for each port: CA bundle, subjects compared exactly, usages; a handshake with another certificate, or none, ends",
-			also: []string{"TestClientCertificatePort", "TestCertificateIsRenewed", "cmd/xks-proxy: TestClientCertificates", "cmd/xks-proxy: TestSessionEndsWithItsCA", "cmd/xks-proxy: TestSessionsDoNotCross"}},
+			also: []string{"TestClientCertificatePort", "TestCertificateIsRenewed", "internal/server: TestClientCertificates", "internal/server: TestSessionEndsWithItsCA", "internal/server: TestSessionsDoNotCross"}},
 		{number: "A8", status: met,
 			says:   "Order of checks: path, size, authentication, JSON and fields, blocked key store, key, secondary authorization, state and usage, cryptography",
 			checks: []check{{"of two faults in one request the one that is checked first is answered, for each neighbouring pair", refuses(orderRefusals)}},
@@ -52,12 +52,12 @@ func authenticationRequirements() []requirement {
 			says:   "The 5 minutes are the whole replay protection; nothing assumes that kmsRequestId is unique",
 			checks: []check{{"the same signed bytes are served twice; Decrypt and Encrypt share a kmsRequestId", overEveryWay(checkReplay)}}},
 		{number: "A10", status: met, says: "A command writes the file that AWS's console imports, mode 0600",
-			also: []string{"TestRotation", "cmd/xks-proxy: TestCredentialsExport", "cmd/xks-proxy: TestCredentialsNewForAKeyStore"}},
+			also: []string{"TestRotation", "internal/cli: TestCredentialsExport", "internal/cli: TestCredentialsNewForAKeyStore"}},
 		{number: "C1", status: met,
 			says:   "The certificate that KMS wants, intermediates served; several by SNI; reload without a restart; the end of each as a metric and in `status`, told in the log by its lifetime: a quarter left (at most 30 days), a tenth (at most 10)",
 			checks: []check{{"the intermediate of the configured file is served, and a client that knows the root only is content", checkChain}},
-			also: []string{"TestCertificatesByName", "TestCertificateIsRenewed", "cmd/xks-proxy: TestBadCertificates", "cmd/xks-proxy: TestCertificateIsChosenByName",
-				"cmd/xks-proxy: TestCertificatesAreReplacedUnderLoad", "cmd/xks-proxy: TestEndsOfCertificatesAreTold", "cmd/xks-proxy: TestPrintStatus"}},
+			also: []string{"TestCertificatesByName", "TestCertificateIsRenewed", "internal/server: TestBadCertificates", "internal/server: TestCertificateIsChosenByName",
+				"internal/server: TestCertificatesAreReplacedUnderLoad", "internal/server: TestEndsOfCertificatesAreTold", "internal/cli: TestPrintStatus"}},
 		{number: "C2", status: notYet, but: "no `doctor` yet", says: "`doctor` checks name, chain, expiry, port, TLS versions and a round trip"},
 	}
 }
@@ -290,7 +290,7 @@ func checkReplay(t *testing.T, c *client) {
 func checkChain(t *testing.T) {
 	p := sharedProxy(t)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		c, err := tls.Dial("tcp", p.listen, way{tls: version}.tlsConfig(p))
+		c, err := tls.Dial("tcp", p.Listen, way{tls: version}.tlsConfig(p))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -52,7 +52,7 @@ func checkHealthAnswer(t *testing.T, c *client) {
 }
 
 func checkHealthz(t *testing.T, c *client) {
-	for _, base := range []string{"https://" + c.proxy.listen, "http://" + c.proxy.health} {
+	for _, base := range []string{"https://" + c.proxy.Listen, "http://" + c.proxy.Health} {
 		for path, want := range map[string]string{"/healthz/live": `{"status":"live"}`, "/healthz/ready": `{"status":"ready"}`} {
 			status, body := c.proxy.get(t, c, base+path)
 			if status != 200 || body != want {
@@ -84,7 +84,7 @@ func (p *proxy) get(t testing.TB, c *client, url string) (int, string) {
 // ready asks the plain listener whether the proxy can serve.
 func (p *proxy) ready(t testing.TB) int {
 	t.Helper()
-	status, _ := p.get(t, p.client(t, http1), "http://"+p.health+"/healthz/ready")
+	status, _ := p.get(t, p.client(t, http1), "http://"+p.Health+"/healthz/ready")
 	return status
 }
 
@@ -153,7 +153,7 @@ func errorRequirements() []requirement {
 				{"one line for each request with the fields that apply, served and refused", overEveryWay(checkLogLines)},
 				{"huge and hostile metadata is one bounded line of JSON", overEveryWay(checkHostileMetadata)},
 			},
-			also: []string{"TestNoSecretAnywhere", "TestStrangersDoNotFillTheLog", "TestLogRotation", "cmd/xks-proxy: TestFullDiskForLong", "pkg/xks: TestNothingSecretIsLogged"}},
+			also: []string{"TestNoSecretAnywhere", "TestStrangersDoNotFillTheLog", "TestLogRotation", "internal/logging: TestFullDiskForLong", "pkg/xks: TestNothingSecretIsLogged"}},
 		{number: "L2", status: notYet, but: "there is no audit log yet", says: "The audit log's integrity is protected"},
 		{number: "L3", status: met,
 			says: "Several records may carry one kmsRequestId",

@@ -21,7 +21,7 @@ func httpRequirements() []requirement {
 				{"no credential, key or path of one key store works at another", refuses(crossStoreRefusals)},
 				{"a prefix in another case, a part of one, or one with more before or after it is 404 InvalidUriPathException", refuses(prefixRefusals)},
 			},
-			also: []string{"TestTenants", "TestFilesDoNotCross", "TestThousandKeyStores", "cmd/xks-proxy: TestBadConfigurations"}},
+			also: []string{"TestTenants", "TestFilesDoNotCross", "TestThousandKeyStores", "internal/config: TestBadConfigurations"}},
 		{number: "U2", status: partly, but: "creating keys and `doctor`, which warn of URIs over 256 characters, are not there yet",
 			says:   "`POST …/keys/{externalKeyId}/metadata`, `encrypt`, `decrypt` and `POST …/health`; no refusal by length of the URI",
 			checks: []check{{"all four are served, also with a key id of 128 characters", overEveryWay(checkAllOperations)}}},
@@ -57,7 +57,7 @@ func httpRequirements() []requirement {
 				{"TLS_AES_256_GCM_SHA384 is offered on 1.3 and TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 on 1.2", checkCipherSuites},
 				{"TLS 1.1 and TLS 1.2 with CBC suites or without ECDHE are refused", checkTLSRefusals},
 			},
-			also: []string{"TestCipherSuitesOfTLS13", "cmd/xks-proxy: TestCipherSuites"}},
+			also: []string{"TestCipherSuitesOfTLS13", "internal/server: TestCipherSuites"}},
 	}
 }
 
@@ -223,7 +223,7 @@ func checkProtocols(t *testing.T) {
 	}{{[]string{"h2", "http/1.1"}, "h2"}, {[]string{"http/1.1"}, "http/1.1"}, {nil, ""}} {
 		config := http1.tlsConfig(p)
 		config.NextProtos = one.offered
-		c, err := tls.Dial("tcp", p.listen, config)
+		c, err := tls.Dial("tcp", p.Listen, config)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -260,7 +260,7 @@ func checkCipherSuites(t *testing.T) {
 		{&tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256}}, tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256},
 	} {
 		one.config.RootCAs, one.config.ServerName = p.world.CA, "localhost"
-		c, err := tls.Dial("tcp", p.listen, one.config)
+		c, err := tls.Dial("tcp", p.Listen, one.config)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -270,7 +270,7 @@ func checkCipherSuites(t *testing.T) {
 		c.Close()
 	}
 	// Go's client always offers all three suites of 1.3 and cannot choose among them: curl can.
-	out := curl(t, "--tlsv1.3", "--tls13-ciphers", "TLS_AES_256_GCM_SHA384", "--cacert", p.world.file("ca.crt"), "https://"+strings.Replace(p.listen, "127.0.0.1", "localhost", 1)+"/healthz/live")
+	out := curl(t, "--tlsv1.3", "--tls13-ciphers", "TLS_AES_256_GCM_SHA384", "--cacert", p.world.file("ca.crt"), "https://"+strings.Replace(p.Listen, "127.0.0.1", "localhost", 1)+"/healthz/live")
 	if out != `{"status":"live"}` {
 		t.Errorf("TLS_AES_256_GCM_SHA384: %q", out)
 	}
@@ -284,7 +284,7 @@ func checkTLSRefusals(t *testing.T) {
 		"without ECDHE": {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384}},
 	} {
 		config.RootCAs, config.ServerName = p.world.CA, "localhost"
-		c, err := tls.DialWithDialer(&net.Dialer{Timeout: rawLimit}, "tcp", p.listen, config)
+		c, err := tls.DialWithDialer(&net.Dialer{Timeout: rawLimit}, "tcp", p.Listen, config)
 		if err == nil {
 			c.Close()
 			t.Errorf("%s: a connection with %s", name, tls.CipherSuiteName(c.ConnectionState().CipherSuite))

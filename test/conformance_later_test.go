@@ -23,7 +23,7 @@ func timeRequirements() []requirement {
 				{"100 requests on one connection, no `Connection` header", overEveryWay(checkKeepAlive)},
 				{"a second connection resumes the TLS session of the first", checkResumption},
 			},
-			also: []string{"TestIdleTimeout", "TestIdleConnectionIsProbed", "TestConnectionLimit", "TestIdleConnections", "TestIdleConnectionsBesideUseUpNoFiles", "TestDrain", "cmd/xks-proxy: TestSessionsSurviveAReload", "cmd/xks-proxy: TestPortsShareTheLimit"}},
+			also: []string{"TestIdleTimeout", "TestIdleConnectionIsProbed", "TestConnectionLimit", "TestIdleConnections", "TestIdleConnectionsBesideUseUpNoFiles", "TestDrain", "internal/server: TestSessionsSurviveAReload", "internal/server: TestPortsShareTheLimit"}},
 	}
 }
 
@@ -51,7 +51,7 @@ func checkResumption(t *testing.T) {
 		config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 		text := c.bytes(t, c.call(healthURI, encode(healthBody())))
 		for i := range 2 {
-			conn, err := tls.Dial("tcp", p.listen, config)
+			conn, err := tls.Dial("tcp", p.Listen, config)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +77,7 @@ func laterRequirements() []requirement {
 		{number: "Z3", status: met, says: "A missing field never crashes a policy nor turns a deny into an allow",
 			also: []string{"TestPolicies", "TestPolicyOddCallers", "pkg/xks: TestPolicyOddRequests", "pkg/authz: TestFailsClosed"}},
 		{number: "Z4", status: met, says: "A policy that asks for what an API never carries draws a warning",
-			also: []string{"cmd/xks-proxy: TestPolicyWarnings", "pkg/authz: TestWarnings"}},
+			also: []string{"internal/config: TestPolicyWarnings", "pkg/authz: TestWarnings"}},
 		{number: "R1", status: met, says: "Two or more HSMs hold the same keys; while one can serve, requests succeed",
 			also: []string{"TestWorkerKilledUnderLoad", "TestTokenDirectoryGone", "TestOneHSMAbsentAtStart", "TestEachHSMDecryptsTheOther",
 				"pkg/hsm/group: TestSmallHSM", "pkg/hsm/group: TestSmallHSMAlone"}},

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"xks-proxy/internal/testkit"
 )
 
 // requirement is one row.
@@ -138,7 +139,7 @@ const conformanceFile = "../docs/conformance.md"
 // The document is what the table says.
 func TestConformanceDocument(t *testing.T) {
 	text := conformanceDocument()
-	if *update {
+	if testkit.Update() {
 		err := os.WriteFile(conformanceFile, text, 0o644)
 		if err != nil {
 			t.Fatal(err)

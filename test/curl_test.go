@@ -29,7 +29,7 @@ func TestCurlSignature(t *testing.T) {
 			out := curl(t, version, "--tlsv"+tlsVersion, "--tls-max", tlsVersion, "--cacert", w.file("ca.crt"), "--request", "POST",
 				"--aws-sigv4", "aws:amz:"+signedRegion+":"+signedService, "--user", w.Main.AccessKeyID+":"+w.Main.SecretAccessKey,
 				"--header", "Content-Type: application/json", "--data-binary", string(encode(encryptBody([]byte("curl"), nil))),
-				"--write-out", "\n%{http_code} %{http_version}", "https://"+p.listen+mainPrefix+apiPath+encryptURI("key-1"))
+				"--write-out", "\n%{http_code} %{http_version}", "https://"+p.Listen+mainPrefix+apiPath+encryptURI("key-1"))
 			body, status, _ := strings.Cut(out, "\n")
 			if status != map[string]string{"--http1.1": "200 1.1", "--http2": "200 2"}[version] {
 				t.Fatalf("%s over TLS %s: %s %s", version, tlsVersion, status, body)

@@ -26,7 +26,7 @@ func TestDrain(t *testing.T) {
 			for l.count() < 300 {
 				time.Sleep(10 * time.Millisecond)
 			}
-			err := p.signal(syscall.SIGTERM)
+			err := p.Signal(syscall.SIGTERM)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -41,7 +41,7 @@ func TestDrain(t *testing.T) {
 			}
 			checkServedAllLogged(t, p, l)
 			for _, worker := range workers {
-				waitGone(t, worker.pid)
+				waitGone(t, worker.PID)
 			}
 			if last := p.log.tail(1); !strings.Contains(last, `"msg":"stopped"`) {
 				t.Errorf("the last line of the log is %s", last)
@@ -110,7 +110,7 @@ func TestDrainDelay(t *testing.T) {
 	if status := p.ready(t); status != http.StatusOK {
 		t.Fatalf("ready: %d", status)
 	}
-	err := p.signal(syscall.SIGTERM)
+	err := p.Signal(syscall.SIGTERM)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestDrainDelay(t *testing.T) {
 		}
 		return nil
 	})
-	if _, body := p.get(t, c, "https://"+p.listen+"/healthz/ready"); body != `{"status":"draining"}` {
+	if _, body := p.get(t, c, "https://"+p.Listen+"/healthz/ready"); body != `{"status":"draining"}` {
 		t.Errorf("ready over HTTPS: %s", body)
 	}
 	c.encrypt(t, "key-1", encryptBody([]byte("x"), nil))
@@ -143,7 +143,7 @@ func TestDrainWaitsForRequests(t *testing.T) {
 	c.fleet(t)
 	frozen := p.workers()
 	for _, w := range frozen {
-		_ = syscall.Kill(w.pid, syscall.SIGSTOP)
+		_ = syscall.Kill(w.PID, syscall.SIGSTOP)
 	}
 	answered := make(chan *reply, 1)
 	go func() {
@@ -154,13 +154,13 @@ func TestDrainWaitsForRequests(t *testing.T) {
 		answered <- r
 	}()
 	time.Sleep(100 * time.Millisecond)
-	err := p.signal(syscall.SIGTERM)
+	err := p.Signal(syscall.SIGTERM)
 	if err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(200 * time.Millisecond)
 	for _, w := range frozen {
-		_ = syscall.Kill(w.pid, syscall.SIGCONT)
+		_ = syscall.Kill(w.PID, syscall.SIGCONT)
 	}
 	if r := <-answered; r != nil {
 		r.wantOK(t, new(sealed))
@@ -176,13 +176,13 @@ func TestNothingLeftAfterKill(t *testing.T) {
 	if len(workers) != 2 {
 		t.Fatalf("workers %v", workers)
 	}
-	err := p.signal(syscall.SIGKILL)
+	err := p.Signal(syscall.SIGKILL)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.waitExit(t, stopLimit)
 	for _, w := range workers {
-		waitGone(t, w.pid)
+		waitGone(t, w.PID)
 	}
 }
 
@@ -195,11 +195,11 @@ func TestSignalToAllProcesses(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	for _, w := range p.workers() {
-		_ = syscall.Kill(w.pid, syscall.SIGTERM)
+		_ = syscall.Kill(w.PID, syscall.SIGTERM)
 	}
 	time.Sleep(300 * time.Millisecond)
 	l.wantNoFailure(t, 50)
-	err := p.signal(syscall.SIGINT)
+	err := p.Signal(syscall.SIGINT)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -157,7 +157,7 @@ func TestBothHSMsGone(t *testing.T) {
 	c := p.client(t, http1)
 	r := c.post(t, encryptURI("key-1"), encryptBody([]byte("x"), nil))
 	r.wantError(t, 500, "InternalException")
-	for _, base := range []string{"https://" + p.listen, "http://" + p.health} {
+	for _, base := range []string{"https://" + p.Listen, "http://" + p.Health} {
 		status, body := p.get(t, c, base+"/healthz/ready")
 		if status != 503 || strings.Contains(body, "hsm-") {
 			t.Errorf("ready: %d %s", status, body)
@@ -197,7 +197,7 @@ func TestHealthOfAHungHSM(t *testing.T) {
 	if half := took[len(took)/2]; half > 200*time.Millisecond { // each would wait for a probe; a busy machine delays some
 		t.Errorf("GetHealthStatus took %v and more while an HSM hangs", half)
 	}
-	p.log.wait(t, startLimit, p.exited, func(line string) bool { // it may be well again by now
+	p.log.wait(t, startLimit, p.Exited(), func(line string) bool { // it may be well again by now
 		return strings.Contains(line, "HSM health changed") && strings.Contains(line, `"hsm":"hsm-a"`) && strings.Contains(line, `"to":"UNAVAILABLE"`)
 	})
 	// The program itself ends the frozen process and starts another.

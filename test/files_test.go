@@ -34,7 +34,7 @@ func TestIdleConnectionsBesideUseUpNoFiles(t *testing.T) {
 	t.Parallel()
 	p := launchWithFiles(t, 1024)
 	socket := p.world.file("admin.sock")
-	for _, address := range []struct{ network, name string }{{"tcp", p.health}, {"unix", socket}} {
+	for _, address := range []struct{ network, name string }{{"tcp", p.Health}, {"unix", socket}} {
 		var held []net.Conn
 		for range 900 {
 			conn, err := net.DialTimeout(address.network, address.name, 2*time.Second)

@@ -24,7 +24,7 @@ func TestIdleConnections(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, nil)
 	p.wantHealthy(t)
-	before := residentMemory(t, p.pid)
+	before := residentMemory(t, p.PID)
 	const idle = 2000
 	conns := make([]net.Conn, idle)
 	var dialling sync.WaitGroup
@@ -47,7 +47,7 @@ func TestIdleConnections(t *testing.T) {
 	if p99 := l.percentile(99); p99 > honestP99 {
 		t.Errorf("p99 of honest requests: %v", p99)
 	}
-	grown := residentMemory(t, p.pid) - before
+	grown := residentMemory(t, p.PID) - before
 	t.Logf("%d connections, the proxy grew by %d MiB", idle, grown>>20)
 	if grown > 256<<20 {
 		t.Errorf("the proxy grew by %d MiB for %d connections", grown>>20, idle)
@@ -63,7 +63,7 @@ func TestIdleConnections(t *testing.T) {
 // dialIdle connects and does no more than the handshake; without one the program ends the
 // connection after its limit, which no test waits for.
 func (p *proxy) dialIdle(t *testing.T, handshake bool) net.Conn {
-	conn, err := net.DialTimeout("tcp", p.listen, rawLimit)
+	conn, err := net.DialTimeout("tcp", p.Listen, rawLimit)
 	if err != nil {
 		t.Error(err)
 		return nil
@@ -106,7 +106,7 @@ func TestConnectionLimit(t *testing.T) {
 		}
 		conn.Close()
 	}
-	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: rawLimit}, "tcp", p.listen, http1.tlsConfig(p))
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: rawLimit}, "tcp", p.Listen, http1.tlsConfig(p))
 	if err == nil {
 		conn.Close()
 		t.Error("a connection beyond the limit")
@@ -116,7 +116,7 @@ func TestConnectionLimit(t *testing.T) {
 		c.http.CloseIdleConnections()
 	}
 	eventually(t, startLimit, func() error {
-		conn, err := tls.DialWithDialer(&net.Dialer{Timeout: rawLimit}, "tcp", p.listen, http1.tlsConfig(p))
+		conn, err := tls.DialWithDialer(&net.Dialer{Timeout: rawLimit}, "tcp", p.Listen, http1.tlsConfig(p))
 		if err == nil {
 			conn.Close()
 		}
@@ -164,7 +164,7 @@ func TestUnknownKeyFlood(t *testing.T) {
 	p := newProxy(t, nil)
 	l := p.startLoad(t, http1, 100, 4)
 	c := p.client(t, http2)
-	before := residentMemory(t, p.pid)
+	before := residentMemory(t, p.PID)
 	var mu sync.Mutex
 	names := map[string]int{}
 	var asking sync.WaitGroup
@@ -188,7 +188,7 @@ func TestUnknownKeyFlood(t *testing.T) {
 	if notFound+shed != 500 || notFound == 0 || shed == 0 || notFound > 200 {
 		t.Errorf("%v: want a few KeyNotFoundException, and ThrottlingException else", names)
 	}
-	if grown := residentMemory(t, p.pid) - before; grown > 64<<20 {
+	if grown := residentMemory(t, p.PID) - before; grown > 64<<20 {
 		t.Errorf("the proxy grew by %d MiB", grown>>20)
 	}
 	l.wantNoFailure(t, 10)
@@ -202,7 +202,7 @@ func TestUnknownKeyFlood(t *testing.T) {
 // slowest is the longest time that the log tells of requests with text in their line.
 func (p *proxy) slowest(t testing.TB, text string) time.Duration {
 	t.Helper()
-	p.log.wait(t, startLimit, p.exited, func(line string) bool { return strings.Contains(line, text) })
+	p.log.wait(t, startLimit, p.Exited(), func(line string) bool { return strings.Contains(line, text) })
 	longest := 0.0
 	for _, line := range p.log.all() {
 		if !strings.Contains(line, text) {
@@ -274,9 +274,9 @@ func TestTamperedCiphertexts(t *testing.T) {
 // memory is the RSS of the proxy and of its workers.
 func (p *proxy) memory(t testing.TB) map[string]int64 {
 	t.Helper()
-	sizes := map[string]int64{"the proxy": residentMemory(t, p.pid)}
+	sizes := map[string]int64{"the proxy": residentMemory(t, p.PID)}
 	for _, w := range p.workers() {
-		sizes["the process of "+w.hsm] = residentMemory(t, w.pid)
+		sizes["the process of "+w.HSM] = residentMemory(t, w.PID)
 	}
 	return sizes
 }

@@ -42,22 +42,23 @@ var importRules = map[string]importRule{
 	"internal/text":       {pure: true},
 	"internal/sharedlib":  {standardOnly: true, pure: true},
 	"internal/version":    {standardOnly: true, pure: true},
-	testkit:               {ours: []string{"configs", "internal/text"}, pure: true},
+	sharedKit:             {ours: []string{"configs", "internal/text"}, pure: true},
 	"internal/config/schema": {ours: []string{
 		"internal/guarded", "internal/secret", "internal/text", "pkg/authz",
 	}, pure: true},
 	"internal/config": {ours: []string{
 		"internal/access", "internal/config/schema", "internal/guarded", "internal/isolation",
-		"internal/peer", "internal/secret", "internal/text", "pkg/authz", "pkg/confine", "pkg/hsm",
-		"pkg/hsm/group", "pkg/hsm/pkcs11", "pkg/sigv4", "pkg/xks",
+		"internal/peer", "internal/secret", "internal/text", "internal/webconfig", "pkg/authz",
+		"pkg/confine", "pkg/hsm", "pkg/hsm/group", "pkg/hsm/pkcs11", "pkg/sigv4", "pkg/xks",
 	}},
-	"internal/logging": {ours: []string{"internal/config"}},
+	"internal/webconfig": {ours: []string{"internal/config/schema", "internal/guarded"}},
+	"internal/logging":   {ours: []string{"internal/config"}},
 	"internal/certs": {ours: []string{
 		"internal/config", "internal/config/schema", "internal/guarded", "internal/text",
 	}},
 	"internal/check": {ours: []string{
 		"internal/access", "internal/certs", "internal/config", "internal/config/schema",
-		"internal/sharedlib", "internal/subprocess", "internal/text",
+		"internal/sharedlib", "internal/subprocess", "internal/text", "internal/webconfig",
 	}},
 	"internal/loosening": {ours: []string{
 		"internal/certs", "internal/config", "internal/config/schema", "internal/isolation",
@@ -95,7 +96,8 @@ var importRules = map[string]importRule{
 		"internal/admin", "internal/admin/api", "internal/admin/socket", "internal/certs",
 		"internal/config", "internal/config/schema", "internal/filewatch", "internal/fleet",
 		"internal/killswitch", "internal/lastuse", "internal/logging", "internal/loosening",
-		"internal/metrics", "internal/peer", "internal/secret", "internal/version", "pkg/authz",
+		"internal/metrics", "internal/peer", "internal/secret", "internal/version",
+		"internal/webconfig", "pkg/authz",
 		"pkg/durable", "pkg/hsm", "pkg/hsm/group", "pkg/hsm/status", "pkg/hsm/worker", "pkg/sigv4",
 		"pkg/xks", "pkg/xks/listener",
 	}},

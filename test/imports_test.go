@@ -33,8 +33,8 @@ type importRule struct {
 }
 
 const (
-	miekg   = "github.com/miekg/pkcs11"
-	testkit = "internal/testkit" // what tests share
+	miekg     = "github.com/miekg/pkcs11"
+	sharedKit = "internal/testkit" // what tests share
 )
 
 // noRooms are names that say nothing about what is inside.
@@ -92,13 +92,13 @@ func forbidden(name string, rule importRule, isTest bool, imported string, stand
 		return "nothing imports a command"
 	case ours && strings.HasSuffix(path.Base(other), "test") && !isTest:
 		return "fakes are for tests"
-	case other == testkit && !isTest:
+	case other == sharedKit && !isTest:
 		return "only tests do"
 	case ours && !isTest && !slices.Contains(rule.ours, other):
 		return "imports go down only"
 	case imported == miekg && name != "pkg/hsm/pkcs11":
 		return "only pkg/hsm/pkcs11 does"
-	case imported == "testing" && name != "pkg/hsm/hsmtest" && name != testkit && !isTest:
+	case imported == "testing" && name != "pkg/hsm/hsmtest" && name != sharedKit && !isTest:
 		return "only tests do"
 	case rule.standardOnly && !standard && !ours:
 		return "this package keeps to the standard library"

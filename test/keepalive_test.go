@@ -21,7 +21,7 @@ func TestIdleTimeout(t *testing.T) {
 	p := newProxy(t, func(s *settings) { s.Server["idle_timeout"] = timeout.String() })
 	for _, w := range ways {
 		config := w.tlsConfig(p)
-		c, err := tls.DialWithDialer(&net.Dialer{Timeout: rawLimit}, "tcp", p.listen, config)
+		c, err := tls.DialWithDialer(&net.Dialer{Timeout: rawLimit}, "tcp", p.Listen, config)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -50,7 +50,7 @@ func TestIdleTimeout(t *testing.T) {
 func TestIdleConnectionIsProbed(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, nil)
-	c, err := tls.DialWithDialer(&net.Dialer{Timeout: rawLimit}, "tcp", p.listen, http1.tlsConfig(p))
+	c, err := tls.DialWithDialer(&net.Dialer{Timeout: rawLimit}, "tcp", p.Listen, http1.tlsConfig(p))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestIdleConnectionIsProbed(t *testing.T) {
 
 // keepAliveTimer is the time until the kernel probes the connection from a client's port (proc_net_tcp: timer 2, in ticks of 10 ms).
 func keepAliveTimer(p *proxy, client int) (time.Duration, error) {
-	text, err := os.ReadFile(procPath(p.pid, "net/tcp"))
+	text, err := os.ReadFile(procPath(p.PID, "net/tcp"))
 	if err != nil {
 		return 0, err
 	}

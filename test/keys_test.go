@@ -203,18 +203,18 @@ func TestMissingKeyIsReported(t *testing.T) {
 	p := newProxy(t, nil)
 	const metric = `xks_proxy_hsm_group_key_findings{hsm_group="main",kind="key_missing"} `
 	c := p.client(t, http1)
-	if _, text := p.get(t, c, "http://"+p.health+"/metrics"); !strings.Contains(text, metric+"0\n") {
+	if _, text := p.get(t, c, "http://"+p.Health+"/metrics"); !strings.Contains(text, metric+"0\n") {
 		t.Errorf("the metrics lack %s0", metric)
 	}
 	p.world.A.create(t, newKey("nobody-asks", 1))
-	line := p.log.wait(t, catalogueLimit, p.exited, func(line string) bool {
+	line := p.log.wait(t, catalogueLimit, p.Exited(), func(line string) bool {
 		return strings.Contains(line, `"finding":"key missing"`) && strings.Contains(line, `"label":"nobody-asks"`)
 	})
 	if !strings.Contains(line, `"hsms":["hsm-b"]`) || !containsAny(line, `"level":"warn"`, `"level":"error"`) {
 		t.Errorf("the log says %s", line)
 	}
 	eventually(t, startLimit, func() error {
-		if _, text := p.get(t, c, "http://"+p.health+"/metrics"); !strings.Contains(text, metric+"1\n") {
+		if _, text := p.get(t, c, "http://"+p.Health+"/metrics"); !strings.Contains(text, metric+"1\n") {
 			return fmt.Errorf("the metrics lack %s1", metric)
 		}
 		return nil
@@ -228,7 +228,7 @@ func TestMissingKeyIsReported(t *testing.T) {
 	}
 	p.world.B.create(t, newKey("nobody-asks", 1)) // of other material, which is another finding
 	eventually(t, catalogueLimit, func() error {
-		if _, text := p.get(t, c, "http://"+p.health+"/metrics"); !strings.Contains(text, metric+"0\n") {
+		if _, text := p.get(t, c, "http://"+p.Health+"/metrics"); !strings.Contains(text, metric+"0\n") {
 			return fmt.Errorf("the metrics lack %s0", metric)
 		}
 		return nil
@@ -245,7 +245,7 @@ func TestDuplicate(t *testing.T) {
 	w.B.createTwice(t, key, newKey("key-3", 1))
 	p := w.start(t, nil)
 	c := p.client(t, http1)
-	p.log.wait(t, catalogueLimit, p.exited, func(line string) bool {
+	p.log.wait(t, catalogueLimit, p.Exited(), func(line string) bool {
 		return strings.Contains(line, `"finding":"duplicate version"`) && strings.Contains(line, `"label":"key-3"`) && strings.Contains(line, `"hsms":["hsm-b"]`)
 	})
 	before := seal(t, key.Value, 1, 12, []byte("before"), nil)

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"xks-proxy/test/harness"
 )
 
 // logLine is a line of the log, as far as these tests look at it.
@@ -78,7 +79,7 @@ func (p *proxy) unsigned(t *testing.T, client *http.Client) bool {
 	t.Helper()
 	body := fmt.Sprintf(`{"requestMetadata":{"awsPrincipalArn":%q,"x":{"%s":1}}}`,
 		strings.Repeat("\\", 1000), strings.Repeat(`\u0001`, 300))
-	uri := "https://" + p.listen + mainPrefix + "/kms/xks/v1/health"
+	uri := "https://" + p.Listen + mainPrefix + "/kms/xks/v1/health"
 	response, err := client.Post(uri, "application/json", strings.NewReader(body))
 	if err != nil {
 		return false // cut off, as strangers are
@@ -196,7 +197,7 @@ func TestLogRotation(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = p.signal(syscall.SIGHUP)
+		err = p.Signal(syscall.SIGHUP)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -236,7 +237,7 @@ func TestShippedLogrotate(t *testing.T) {
 	for _, change := range [][2]string{
 		{"/var/log/xks-proxy/xks-proxy.log {", path + " {"},
 		{"    su xks-proxy xks-proxy\n", ""},
-		{"systemctl kill --kill-who=main --signal=HUP xks-proxy.service", "kill -HUP " + itoa(p.pid)},
+		{"systemctl kill --kill-who=main --signal=HUP xks-proxy.service", "kill -HUP " + itoa(p.PID)},
 	} {
 		if strings.Count(text, change[0]) != 1 {
 			t.Fatalf("the file has not %q once", change[0])
@@ -303,7 +304,7 @@ func TestStalledReaderOfTheLog(t *testing.T) {
 	}
 	defer reader.Close()
 	log, ended := new(processLog), make(chan struct{})
-	stalls := make(chan time.Duration)
+	lines, stalls := harness.NewLineWriter(log.add), make(chan time.Duration)
 	go func() {
 		defer close(ended)
 		buffer, slow := make([]byte, 16<<10), time.Now()
@@ -318,13 +319,13 @@ func TestStalledReaderOfTheLog(t *testing.T) {
 				time.Sleep(2 * time.Millisecond)
 			}
 			n, err := reader.Read(buffer)
-			_, _ = log.Write(buffer[:n]) // it takes everything
+			_, _ = lines.Write(buffer[:n]) // it takes everything
 			if err != nil {
 				return
 			}
 		}
 	}()
-	p.noteServing(t, log.wait(t, startLimit, p.exited, isServing))
+	p.noteServing(t, log.wait(t, startLimit, p.Exited(), isServing))
 	load := p.startLoad(t, http1, 3000, 16)
 	for range 2 {
 		time.Sleep(500 * time.Millisecond)
@@ -357,7 +358,7 @@ func TestLogOnAFullDisk(t *testing.T) {
 	w := newTestWorld(t)
 	p := w.launch(t, func(s *settings) { s.Log = object{"output": "/dev/full"} })
 	t.Cleanup(func() { p.stop(t) })
-	stderr := p.log.wait(t, startLimit, p.exited, func(line string) bool {
+	stderr := p.log.wait(t, startLimit, p.Exited(), func(line string) bool {
 		return strings.Contains(line, "no space left")
 	})
 	if !strings.HasPrefix(stderr, "xks-proxy: the log cannot be written; lines wait in memory: ") {

@@ -91,7 +91,7 @@ func TestLooseningIsConfirmed(t *testing.T) {
 	}
 	whole, cut := withoutForbids(t, file)
 	replaceFile(t, file, cut)
-	line := p.log.wait(t, 10*time.Second, p.exited, func(line string) bool { return strings.Contains(line, "was not reloaded") })
+	line := p.log.wait(t, 10*time.Second, p.Exited(), func(line string) bool { return strings.Contains(line, "was not reloaded") })
 	for _, part := range []string{"reload.loosening is confirm", `the forbid \"not-mallory\" (cut.cedar:9) is gone`, "xks-proxy reload --accept-loosening="} {
 		if !strings.Contains(line, part) {
 			t.Errorf("the log says %s, not %q", line, part)
@@ -99,7 +99,7 @@ func TestLooseningIsConfirmed(t *testing.T) {
 	}
 	p.asMallory(t, 403)
 	for name, again := range map[string]func(){
-		"SIGHUP":  func() { _ = p.signal(syscall.SIGHUP) },
+		"SIGHUP":  func() { _ = p.Signal(syscall.SIGHUP) },
 		"command": func() { p.reloadFails(t, "again-not-mallory", "Nothing was changed", "--accept-loosening=") },
 	} {
 		mark := p.log.mark()
@@ -170,7 +170,7 @@ func TestLooseningIsWarnedOf(t *testing.T) {
 	p.asMallory(t, 403)
 	whole, cut := withoutForbids(t, file)
 	replaceFile(t, file, cut)
-	line := p.log.wait(t, 10*time.Second, p.exited, func(line string) bool {
+	line := p.log.wait(t, 10*time.Second, p.Exited(), func(line string) bool {
 		return strings.Contains(line, "may let in what was refused before") && strings.Contains(line, "again-not-mallory")
 	})
 	for _, part := range []string{`"level":"warn"`, `"accepted":false`, `"key":"key_stores[main].policy.files"`, `"by":"a change of `} {

@@ -6,16 +6,15 @@ package test
 // What all tests of the package share: the program, the module, a directory.
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"xks-proxy/internal/testkit"
+	"xks-proxy/test/harness"
 )
-
-var update = flag.Bool("update", false, "write docs/conformance.md and the golden files anew")
 
 var (
 	program string // the xks-proxy under test
@@ -52,11 +51,11 @@ func runTests(m *testing.M) int {
 
 func prepare() error {
 	var err error
-	scratch, err = os.MkdirTemp(fastDirectory(), "xks-proxy-test-")
+	scratch, err = os.MkdirTemp(harness.FastDirectory(), "xks-proxy-test-")
 	if err != nil {
 		return err
 	}
-	module, err = findSoftHSM()
+	module, err = testkit.SoftHSM()
 	if err != nil {
 		return err
 	}
@@ -73,36 +72,4 @@ func prepare() error {
 		return fmt.Errorf("build the program: %w\n%s", err, out)
 	}
 	return nil
-}
-
-// fastDirectory is in memory where it can be: SoftHSM keeps its tokens in files.
-func fastDirectory() string {
-	info, err := os.Stat("/dev/shm")
-	if err == nil && info.IsDir() {
-		return "/dev/shm"
-	}
-	return ""
-}
-
-func findSoftHSM() (string, error) {
-	places := []string{
-		"/usr/lib/softhsm/libsofthsm2.so",
-		"/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
-		"/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
-		"/usr/lib64/pkcs11/libsofthsm2.so",
-		"/usr/lib64/softhsm/libsofthsm2.so",
-		"/usr/lib/pkcs11/libsofthsm2.so",
-		"/usr/local/lib/softhsm/libsofthsm2.so",
-		"/opt/homebrew/lib/softhsm/libsofthsm2.so",
-	}
-	if named := os.Getenv("SOFTHSM2_MODULE"); named != "" {
-		places = []string{named}
-	}
-	for _, place := range places {
-		_, err := os.Stat(place)
-		if err == nil {
-			return place, nil
-		}
-	}
-	return "", errors.New("SoftHSM is missing: no libsofthsm2.so in the usual places; install the package softhsm2, or name the module in SOFTHSM2_MODULE")
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"xks-proxy/test/faulty"
+	"xks-proxy/test/harness"
 )
 
 // playAll has both HSMs behave so.
@@ -39,7 +40,7 @@ func (p *proxy) largest(t *testing.T, stop <-chan struct{}) <-chan int64 {
 			case <-time.After(50 * time.Millisecond):
 			}
 			for _, w := range p.workers() {
-				text, err := residentOf(w.pid)
+				text, err := harness.ResidentMemory(w.PID)
 				if err == nil {
 					most = max(most, text)
 				}
@@ -113,10 +114,10 @@ func TestEndlessSearches(t *testing.T) {
 			stop := make(chan struct{})
 			most := p.largest(t, stop)
 			l := p.startLoad(t, http1, 20, 2)
-			p.log.wait(t, 60*time.Second, p.exited, func(line string) bool {
+			p.log.wait(t, 60*time.Second, p.Exited(), func(line string) bool {
 				return strings.Contains(line, "C_FindObjects") && strings.Contains(line, "the module's search")
 			})
-			status, body := p.get(t, c, "http://"+p.health+"/healthz/live")
+			status, body := p.get(t, c, "http://"+p.Health+"/healthz/live")
 			if status != http.StatusOK {
 				t.Errorf("live: %d %s", status, body)
 			}

@@ -77,7 +77,7 @@ func (s scraper) get(t testing.TB, url string) (int, string, error) {
 // want is for the status of /metrics; 0: there is no answer.
 func (s scraper) want(t testing.TB, status int) string {
 	t.Helper()
-	got, body, err := s.get(t, "https://"+s.proxy.scrape+"/metrics")
+	got, body, err := s.get(t, "https://"+s.proxy.Metrics+"/metrics")
 	if got != status || status != 0 && err != nil {
 		t.Errorf("%s with %q: %d, %v, want %d", s.user, s.password, got, err, status)
 	}
@@ -103,15 +103,15 @@ func TestMetricsWithPassword(t *testing.T) {
 	scraper{proxy: p}.want(t, http.StatusUnauthorized)
 	scraper{proxy: p, user: "prometheus", password: "second"}.want(t, http.StatusUnauthorized)
 	scraper{proxy: p, user: "nobody", password: "first"}.want(t, http.StatusUnauthorized)
-	status, _, err := good.get(t, "https://"+p.scrape+"/healthz/live")
+	status, _, err := good.get(t, "https://"+p.Metrics+"/healthz/live")
 	if status != http.StatusNotFound {
 		t.Errorf("another path: %d, %v", status, err)
 	}
-	status, body, err = good.get(t, "http://"+p.scrape+"/metrics")
+	status, body, err = good.get(t, "http://"+p.Metrics+"/metrics")
 	if status == http.StatusOK || strings.Contains(body, "xks_proxy_") {
 		t.Errorf("plain HTTP: %d, %v", status, err)
 	}
-	status, _, err = scraper{proxy: p}.get(t, "http://"+p.health+"/metrics")
+	status, _, err = scraper{proxy: p}.get(t, "http://"+p.Health+"/metrics")
 	if status != http.StatusNotFound {
 		t.Errorf("the health port serves the metrics beside: %d, %v", status, err)
 	}
@@ -180,7 +180,7 @@ func TestMetricsIdleConnections(t *testing.T) {
 	w := newTestWorld(t)
 	p := w.start(t, w.guarded(t))
 	for i := range 100 {
-		conn, err := net.DialTimeout("tcp", p.scrape, rawLimit)
+		conn, err := net.DialTimeout("tcp", p.Metrics, rawLimit)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -155,7 +155,7 @@ func TestOrderWhoseCallerHasGone(t *testing.T) {
 	p := w.start(t, nil)
 	c := p.client(t, http1)
 	p.says(t, 0, "The key store main is blocked", "block", "key-store", "main")
-	err := p.signal(syscall.SIGSTOP)
+	err := p.Signal(syscall.SIGSTOP)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,12 +167,12 @@ func TestOrderWhoseCallerHasGone(t *testing.T) {
 		_, err = conn.Write(
 			[]byte("DELETE /v1/blocks?key_store=main HTTP/1.1\r\nHost: admin\r\n\r\n"),
 		)
-		err = errors.Join(err, conn.Close(), p.signal(syscall.SIGSTOP))
+		err = errors.Join(err, conn.Close(), p.Signal(syscall.SIGSTOP))
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	err = p.signal(syscall.SIGCONT)
+	err = p.Signal(syscall.SIGCONT)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +196,7 @@ func TestEndOfAStartThatHangs(t *testing.T) {
 	}
 	p := newTestWorld(t).launch(t, func(s *settings) { s.Log = object{"output": fifo} })
 	time.Sleep(time.Second) // the signal before this would end it as it ends any program
-	err = p.signal(syscall.SIGTERM)
+	err = p.Signal(syscall.SIGTERM)
 	if err != nil {
 		t.Fatal(err)
 	}

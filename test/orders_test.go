@@ -65,6 +65,6 @@ func TestDrainOfAHungHSM(t *testing.T) {
 	p.hsm(t, "hsm-a has a new process, ", "restart", "hsm-a")
 	p.hsm(t, "hsm-a is drained: nothing is in flight on it", "drain", "hsm-a")
 	p.hsm(t, "hsm-a is in service", "resume", "hsm-a")
-	p.log.wait(t, 5*time.Second, p.exited, func(line string) bool { return strings.Contains(line, `"order":"restart"`) })
+	p.log.wait(t, 5*time.Second, p.Exited(), func(line string) bool { return strings.Contains(line, `"order":"restart"`) })
 	p.wantHealthy(t)
 }

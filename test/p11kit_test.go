@@ -52,7 +52,7 @@ func TestMemberBehindP11Kit(t *testing.T) {
 		s.behindP11Kit(t, "hsm-a")
 	})
 	p.waitActive(t, "hsm-a", "hsm-b")
-	p.log.wait(t, startLimit, p.exited, func(line string) bool { // what C_GetInfo says of the library
+	p.log.wait(t, startLimit, p.Exited(), func(line string) bool { // what C_GetInfo says of the library
 		return strings.Contains(line, `"hsm":"hsm-a"`) && strings.Contains(line, `"library":"PKCS#11 Kit`)
 	})
 	c := p.client(t, http1)

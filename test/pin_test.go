@@ -29,7 +29,7 @@ func TestWrongPINReachesTheHSMOnce(t *testing.T) {
 		p := w.launch(t, edit)
 		p.waitServingOrExit(t)
 		select {
-		case <-p.exited:
+		case <-p.Exited():
 		default:
 			for range 20 {
 				p.client(t, http1).encrypt(t, "key-1", encryptBody([]byte("x"), nil))

@@ -201,7 +201,7 @@ func TestHelpers(t *testing.T) {
 				waitGone(t, pid)
 			}
 			p.waitActive(t, "hsm-a")
-			_ = p.signal(syscall.SIGKILL)
+			_ = p.Signal(syscall.SIGKILL)
 			for _, pid := range append(controls[0].Helpers(), controls[1].Helpers()...) {
 				waitGone(t, pid)
 			}

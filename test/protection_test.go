@@ -41,9 +41,9 @@ func TestNoCoreDumps(t *testing.T) {
 // processes are the proxy and its workers.
 func (p *proxy) processes(t testing.TB) map[string]int {
 	t.Helper()
-	pids := map[string]int{"proxy": p.pid}
+	pids := map[string]int{"proxy": p.PID}
 	for _, worker := range p.workers() {
-		pids["process of "+worker.hsm] = worker.pid
+		pids["process of "+worker.HSM] = worker.PID
 	}
 	if len(pids) != 3 {
 		t.Fatalf("processes: %v", pids)

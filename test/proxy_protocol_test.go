@@ -119,7 +119,7 @@ func TestPROXYProtocol(t *testing.T) {
 		t.Errorf("of a client that connects by itself the log has %q", got)
 	}
 	check := p.behind(t, http1, balancer, localHeader(t))
-	status, _ := p.get(t, check, "https://"+p.listen+"/healthz/ready")
+	status, _ := p.get(t, check, "https://"+p.Listen+"/healthz/ready")
 	if status != http.StatusOK {
 		t.Errorf("a health check over HTTPS: %d", status)
 	}
@@ -130,7 +130,7 @@ func TestPROXYProtocolForged(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, balanced)
 	there := *p
-	there.listen = p.more[0] // a port that trusts nobody
+	there.Listen = p.More[0] // a port that trusts nobody
 	good, forged := header(t, 2, "192.0.2.7:54321"), header(t, 1, "198.51.100.66:6666")
 	forged2 := header(t, 2, "198.51.100.66:6666")
 	wrong, oversized := "PROXY TCP4 here there 1 2\r\n", "PROXY TCP4 "+strings.Repeat("1", 500)
@@ -161,7 +161,7 @@ func TestPROXYProtocolForged(t *testing.T) {
 		if test.remote == "" {
 			continue
 		}
-		line := p.log.wait(t, startLimit, p.exited, func(line string) bool {
+		line := p.log.wait(t, startLimit, p.Exited(), func(line string) bool {
 			return strings.Contains(line, "refused by its PROXY protocol header") &&
 				strings.Contains(line, `"reason":"`+test.outcome+`","remote":"`+test.remote+":")
 		})
@@ -187,7 +187,7 @@ func TestPROXYProtocolSlow(t *testing.T) {
 	start := time.Now()
 	var slow []net.Conn
 	for _, begins := range []string{"", "PROX", header(t, 2, "192.0.2.7:54321")[:20]} {
-		conn, err := dialer.Dial("tcp", p.listen)
+		conn, err := dialer.Dial("tcp", p.Listen)
 		if err != nil {
 			t.Fatal(err)
 		}

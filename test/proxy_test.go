@@ -6,19 +6,18 @@ package test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+	"xks-proxy/test/harness"
 )
 
 const (
@@ -28,18 +27,11 @@ const (
 
 // proxy is a running `xks-proxy serve`.
 type proxy struct {
-	world  *world
-	file   string // its configuration
-	pid    int
-	log    *processLog
-	listen string   // host:port of the API
-	health string   // host:port of the plain health listener
-	scrape string   // host:port of metrics.listen, "" if there is none
-	more   []string // host:port of each of server.listeners
-
-	signal func(os.Signal) error
-	exited chan struct{}
-	code   int // once exited is closed
+	*harness.Program
+	harness.Addresses // once it serves
+	world             *world
+	file              string // its configuration
+	log               *processLog
 }
 
 // start runs a proxy with the world's settings, changed by edit, and waits until it serves.
@@ -82,102 +74,57 @@ func launchFile(w *world, file string) (*proxy, error) {
 func launchCommand(w *world, file string, argv ...string) (*proxy, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir = filepath.Dir(file)
-	p := &proxy{world: w, file: file, log: new(processLog), exited: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = p.log, p.log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // nothing outlives a test run that was killed
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the parent-death signal is about the thread that forked
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err != nil {
-			return
-		}
-		_ = cmd.Wait() // the code says it all
-		p.code = cmd.ProcessState.ExitCode()
-		close(p.exited)
-	}()
-	err := <-started
+	log := new(processLog)
+	started, err := harness.Start(cmd, log.add)
 	if err != nil {
 		return nil, err
 	}
-	p.pid, p.signal = cmd.Process.Pid, cmd.Process.Signal
-	return p, nil
+	return &proxy{Program: started, world: w, file: file, log: log}, nil
 }
 
 func (p *proxy) waitServing(t testing.TB) {
 	t.Helper()
-	p.noteServing(t, p.log.wait(t, startLimit, p.exited, isServing))
+	p.noteServing(t, p.log.wait(t, startLimit, p.Exited(), isServing))
 }
 
-// isServing: the line ends with "NOT READY" and more if no HSM can serve.
-func isServing(line string) bool { return strings.Contains(line, `"msg":"serving`) }
+func isServing(line string) bool { return harness.IsServing([]byte(line)) }
 
 // noteServing reads the addresses from the line about serving.
 func (p *proxy) noteServing(t testing.TB, line string) {
 	t.Helper()
-	var serving struct {
-		Listen, Health, Metrics string
-		More                    []string `json:"more_listeners"`
-	}
-	err := json.Unmarshal([]byte(line), &serving)
+	var err error
+	p.Addresses, err = harness.ParseServing([]byte(line))
 	if err != nil {
-		t.Fatalf("the line about serving is no JSON: %v: %s", err, line)
+		t.Fatal(err)
 	}
-	p.listen, p.more = serving.Listen, serving.More
-	p.health, p.scrape = serving.Health, serving.Metrics
 }
 
 // stop ends the proxy as an operator does, and checks that it ends well and leaves nothing.
 func (p *proxy) stop(t testing.TB) {
 	t.Helper()
 	workers := p.workers()
-	_ = p.signal(syscall.SIGTERM) // gone already: the wait says
+	_ = p.Signal(syscall.SIGTERM) // gone already: the wait says
 	p.waitExit(t, stopLimit)
 	for _, worker := range workers {
-		waitGone(t, worker.pid)
+		waitGone(t, worker.PID)
 	}
 }
 
 func (p *proxy) waitExit(t testing.TB, limit time.Duration) int {
 	t.Helper()
 	select {
-	case <-p.exited:
-		return p.code
+	case <-p.Exited():
+		return p.ExitCode()
 	case <-time.After(limit):
-		_ = p.signal(syscall.SIGKILL)
+		_ = p.Signal(syscall.SIGKILL)
 		t.Errorf("the proxy did not end within %v; its log:\n%s", limit, p.log.tail(30))
-		<-p.exited
+		<-p.Exited()
 		return -1
 	}
 }
 
-// workerProcess is the process of one HSM.
-type workerProcess struct {
-	pid int
-	hsm string
-}
-
-// workers are the children of the proxy that serve HSMs now.
-func (p *proxy) workers() []workerProcess {
-	var found []workerProcess
-	for _, pid := range allProcesses() {
-		stat, err := os.ReadFile(procPath(pid, "stat"))
-		if err != nil {
-			continue
-		}
-		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		if len(fields) < 2 || fields[1] != strconv.Itoa(p.pid) {
-			continue
-		}
-		arguments := commandLine(pid)
-		if len(arguments) == 3 && arguments[1] == "hsm-worker" {
-			found = append(found, workerProcess{pid: pid, hsm: arguments[2]})
-		}
-	}
-	return found
-}
+// workers are the processes that serve HSMs now.
+func (p *proxy) workers() []harness.Child { return harness.Workers(p.PID) }
 
 // worker is the process of one HSM; one that is just being started again is waited for.
 func (p *proxy) worker(t testing.TB, hsm string) int {
@@ -185,8 +132,8 @@ func (p *proxy) worker(t testing.TB, hsm string) int {
 	pid := 0
 	eventually(t, 10*time.Second, func() error {
 		for _, w := range p.workers() {
-			if w.hsm == hsm {
-				pid = w.pid
+			if w.HSM == hsm {
+				pid = w.PID
 				return nil
 			}
 		}
@@ -195,27 +142,7 @@ func (p *proxy) worker(t testing.TB, hsm string) int {
 	return pid
 }
 
-func allProcesses() []int {
-	entries, _ := os.ReadDir("/proc") // without it every caller finds nothing, and fails
-	var pids []int
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err == nil {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
 func procPath(pid int, name string) string { return filepath.Join("/proc", strconv.Itoa(pid), name) }
-
-func commandLine(pid int) []string {
-	text, err := os.ReadFile(procPath(pid, "cmdline"))
-	if err != nil || len(text) == 0 {
-		return nil
-	}
-	return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
-}
 
 func waitGone(t testing.TB, pid int) {
 	t.Helper()
@@ -224,32 +151,18 @@ func waitGone(t testing.TB, pid int) {
 		if err != nil || bytes.Contains(state, []byte(") Z ")) {
 			return nil
 		}
-		return fmt.Errorf("process %d lives on: %q", pid, commandLine(pid))
+		return fmt.Errorf("process %d lives on: %q", pid, harness.CommandLine(pid))
 	})
 }
 
 // residentMemory is the RSS of a process in bytes.
 func residentMemory(t testing.TB, pid int) int64 {
 	t.Helper()
-	bytes, err := residentOf(pid)
+	bytes, err := harness.ResidentMemory(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return bytes
-}
-
-// residentOf is residentMemory for a process that may end meanwhile.
-func residentOf(pid int) (int64, error) {
-	text, err := os.ReadFile(procPath(pid, "statm"))
-	if err != nil {
-		return 0, err
-	}
-	fields := strings.Fields(string(text))
-	if len(fields) < 2 {
-		return 0, fmt.Errorf("statm of %d is %q", pid, text)
-	}
-	pages, err := strconv.ParseInt(fields[1], 10, 64)
-	return pages * int64(os.Getpagesize()), err
 }
 
 // eventually tries until check is content or the time is over.
@@ -272,39 +185,21 @@ func eventually(t testing.TB, limit time.Duration, check func() error) {
 
 // processLog collects what a process prints, line by line.
 type processLog struct {
-	mu      sync.Mutex
-	lines   []string
-	partial []byte
+	mu    sync.Mutex
+	lines []string
 }
 
-var _ io.Writer = (*processLog)(nil)
-
-// Write implements io.Writer.
-func (l *processLog) Write(b []byte) (int, error) {
+func (l *processLog) add(line []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	rest := append(l.partial, b...)
-	for {
-		line, after, found := bytes.Cut(rest, []byte("\n"))
-		if !found {
-			break
-		}
-		l.lines = append(l.lines, string(line))
-		rest = after
-	}
-	l.partial = append([]byte(nil), rest...)
-	return len(b), nil
+	l.lines = append(l.lines, string(line))
 }
 
-// all are the lines so far; an unfinished one counts.
+// all are the lines so far.
 func (l *processLog) all() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	lines := append([]string(nil), l.lines...)
-	if len(l.partial) > 0 {
-		lines = append(lines, string(l.partial))
-	}
-	return lines
+	return slices.Clone(l.lines)
 }
 
 // mark is a place in the log, for since.

@@ -24,7 +24,7 @@ const rawLimit = 15 * time.Second
 // dialTLS opens a connection that speaks HTTP/1.1.
 func (p *proxy) dialTLS(t testing.TB) *tls.Conn {
 	t.Helper()
-	c, err := tls.DialWithDialer(&net.Dialer{Timeout: rawLimit}, "tcp", p.listen, http1.tlsConfig(p))
+	c, err := tls.DialWithDialer(&net.Dialer{Timeout: rawLimit}, "tcp", p.Listen, http1.tlsConfig(p))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func (c *client) bytes(t testing.TB, k *call) string {
 		t.Fatal(err)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n", r.Method, k.path, c.proxy.listen, len(k.body))
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n", r.Method, k.path, c.proxy.Listen, len(k.body))
 	var names []string
 	for name := range r.Header {
 		names = append(names, name)

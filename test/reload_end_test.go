@@ -24,8 +24,8 @@ func TestEndRightAfterAReload(t *testing.T) {
 	}
 	began := time.Now()
 	p.stop(t)
-	if took := time.Since(began); took > 10*time.Second || p.code != 0 {
-		t.Errorf("exit code %d after %v", p.code, took)
+	if took := time.Since(began); took > 10*time.Second || p.ExitCode() != 0 {
+		t.Errorf("exit code %d after %v", p.ExitCode(), took)
 	}
 }
 
@@ -42,7 +42,7 @@ func TestEndDuringAReload(t *testing.T) {
 		byHand(s)
 		s.KeyStores[1]["credentials"] = []object{{"access_key_id": w.Other.AccessKeyID, "secret_access_key": object{"command": []string{script}}}}
 	})
-	err := p.signal(syscall.SIGHUP)
+	err := p.Signal(syscall.SIGHUP)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,8 +57,8 @@ func TestEndDuringAReload(t *testing.T) {
 	p.client(t, http1).encrypt(t, "key-1", encryptBody([]byte("x"), nil))
 	began := time.Now()
 	p.stop(t)
-	if took := time.Since(began); took > 6*time.Second || p.code != 0 {
-		t.Errorf("exit code %d after %v; log:\n%s", p.code, took, p.log.tail(5))
+	if took := time.Since(began); took > 6*time.Second || p.ExitCode() != 0 {
+		t.Errorf("exit code %d after %v; log:\n%s", p.ExitCode(), took, p.log.tail(5))
 	}
 }
 
@@ -77,12 +77,12 @@ func TestReloadSignalDuringTheStart(t *testing.T) {
 		_, err := os.Stat(begun)
 		return err
 	})
-	err := p.signal(syscall.SIGHUP)
+	err := p.Signal(syscall.SIGHUP)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.waitServing(t)
-	p.log.wait(t, startLimit, p.exited, func(line string) bool { return strings.Contains(line, `"by":"SIGHUP"`) })
+	p.log.wait(t, startLimit, p.Exited(), func(line string) bool { return strings.Contains(line, `"by":"SIGHUP"`) })
 	p.stop(t)
 }
 

@@ -77,7 +77,7 @@ func (p *proxy) reloadFails(t testing.TB, says ...string) {
 // metric is the value of one line of /metrics, "" if it is not there.
 func (p *proxy) metric(t testing.TB, name string) string {
 	t.Helper()
-	status, body := p.get(t, p.client(t, http1), "http://"+p.health+"/metrics")
+	status, body := p.get(t, p.client(t, http1), "http://"+p.Health+"/metrics")
 	if status != http.StatusOK {
 		t.Fatalf("/metrics: %d", status)
 	}
@@ -143,7 +143,7 @@ func TestReloadTriggers(t *testing.T) {
 		trigger.do()
 		p.waitGeneration(t, generation+2)
 		check(trigger.name)
-		line := p.log.wait(t, 5*time.Second, p.exited, func(line string) bool {
+		line := p.log.wait(t, 5*time.Second, p.Exited(), func(line string) bool {
 			return strings.Contains(line, "was reloaded") && strings.Contains(line, fmt.Sprintf(`"generation":%d`, generation+2))
 		})
 		if !strings.Contains(line, `"by":"a change of `+p.file+`"`) {
@@ -192,12 +192,12 @@ func TestReloadBySignalAndCommand(t *testing.T) {
 	t.Parallel()
 	p := newTestWorld(t).start(t, byHand)
 	p.configure(t, func(s *settings) { byHand(s); s.Log["level"] = "error" })
-	err := p.signal(syscall.SIGHUP)
+	err := p.Signal(syscall.SIGHUP)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.waitGeneration(t, 2)
-	line := p.log.wait(t, 5*time.Second, p.exited, func(line string) bool { return strings.Contains(line, `"by":"SIGHUP"`) })
+	line := p.log.wait(t, 5*time.Second, p.Exited(), func(line string) bool { return strings.Contains(line, `"by":"SIGHUP"`) })
 	if !strings.Contains(line, "~ log.level") {
 		t.Errorf("the log says %s", line)
 	}

@@ -101,13 +101,13 @@ func TestTokenReplaced(t *testing.T) {
 	if n := failed.Load(); n > 0 {
 		t.Errorf("%d of %d decrypts of good ciphertexts failed, such as: %s", n, sent.Load(), *failures.Load())
 	}
-	p.log.wait(t, catalogueLimit, p.exited, func(line string) bool {
+	p.log.wait(t, catalogueLimit, p.Exited(), func(line string) bool {
 		return strings.Contains(line, "its token was replaced") && strings.Contains(line, `"hsm":"hsm-b"`)
 	})
 	// The right keys come back: it serves them all again.
 	p.world.B.replace(t, append([]pkcs11.NewKey{newKey(testKey, 1)}, keys...)...)
 	p.killWorker(t, "hsm-b")
-	p.log.wait(t, time.Minute, p.exited, func(line string) bool {
+	p.log.wait(t, time.Minute, p.Exited(), func(line string) bool {
 		return strings.Contains(line, "serves all of them again")
 	})
 	for i, key := range keys {

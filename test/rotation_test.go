@@ -101,7 +101,7 @@ func TestRotation(t *testing.T) {
 		}
 		return nil
 	})
-	_, metrics := p.get(t, c, "http://"+p.health+"/metrics")
+	_, metrics := p.get(t, c, "http://"+p.Health+"/metrics")
 	if !strings.Contains(string(metrics), `xks_proxy_credential_last_used_timestamp_seconds{access_key_id="`+fresh.AccessKeyID+`",key_store="main"} 1.`) {
 		t.Error("the metrics lack the last use of the new one")
 	}

@@ -66,9 +66,9 @@ func TestNoSecretAnywhere(t *testing.T) {
 
 	secrets := p.world.secrets()
 	secrets["a plaintext"] = plaintext
-	pids := map[string]int{"proxy": p.pid}
+	pids := map[string]int{"proxy": p.PID}
 	for _, worker := range p.workers() {
-		pids["process of "+worker.hsm] = worker.pid
+		pids["process of "+worker.HSM] = worker.PID
 	}
 	if len(pids) != 3 {
 		t.Fatalf("processes: %v", pids)

@@ -49,8 +49,8 @@ func stopShared() {
 	if shared.proxy == nil {
 		return
 	}
-	_ = shared.proxy.signal(os.Kill) // its orderly end is tested elsewhere
-	<-shared.proxy.exited
+	_ = shared.proxy.Signal(os.Kill) // its orderly end is tested elsewhere
+	<-shared.proxy.Exited()
 }
 
 // sharedKeys makes the shared pair: key-1 has versions 1 and 2, unversioned has no CKA_ID; the names of the others say it.

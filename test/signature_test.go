@@ -32,7 +32,7 @@ func (c *client) signature(k *call) *signature {
 	now := time.Now().UTC()
 	return &signature{
 		credential: c.credential, date: now.Format("20060102T150405Z"), scopeDate: now.Format("20060102"), region: signedRegion,
-		service: signedService, terminator: "aws4_request", headers: []string{"host", "x-amz-date"}, method: k.method, path: k.path, host: c.proxy.listen,
+		service: signedService, terminator: "aws4_request", headers: []string{"host", "x-amz-date"}, method: k.method, path: k.path, host: c.proxy.Listen,
 	}
 }
 

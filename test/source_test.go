@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+	"xks-proxy/internal/testkit"
 )
 
 const (
@@ -139,7 +140,7 @@ func TestSourceSizes(t *testing.T) {
 	}
 	allowed := allowedOversizes(t)
 	grows := total(found, "columns") > total(allowed, "columns") || total(found, "lines") > total(allowed, "lines")
-	if *update && !grows {
+	if testkit.Update() && !grows {
 		var list strings.Builder
 		for _, key := range slices.Sorted(maps.Keys(found)) {
 			kind, path, _ := strings.Cut(key, " ")

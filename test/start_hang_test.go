@@ -28,13 +28,13 @@ func (w *world) hangingStart(t *testing.T) (*proxy, []*faulty.Control) {
 			}
 		}
 	})
-	line := p.log.wait(t, startLimit, p.exited, func(line string) bool { return strings.Contains(line, `"msg":"starting"`) })
+	line := p.log.wait(t, startLimit, p.Exited(), func(line string) bool { return strings.Contains(line, `"msg":"starting"`) })
 	var starting struct{ Health, Admin string }
 	err := json.Unmarshal([]byte(line), &starting)
 	if err != nil || starting.Health == "" || starting.Admin == "" {
 		t.Fatalf("%v: %s", err, line)
 	}
-	p.health = starting.Health
+	p.Health = starting.Health
 	eventually(t, startLimit, func() error { // both hang by now
 		for _, c := range controls {
 			if c.Injected() == 0 {
@@ -48,7 +48,7 @@ func (w *world) hangingStart(t *testing.T) (*proxy, []*faulty.Control) {
 
 func (p *proxy) plainGet(t *testing.T, path string) (int, string) {
 	t.Helper()
-	return p.get(t, &client{}, "http://"+p.health+path)
+	return p.get(t, &client{}, "http://"+p.Health+path)
 }
 
 // Liveness, readiness, the metrics and the admin socket answer while the HSMs hang at the start.
@@ -83,7 +83,7 @@ func TestStopDuringAHangingStart(t *testing.T) {
 	t.Parallel()
 	p, _ := newTestWorld(t).hangingStart(t)
 	mark := p.log.mark()
-	_ = p.signal(syscall.SIGTERM) // gone already: the wait says
+	_ = p.Signal(syscall.SIGTERM) // gone already: the wait says
 	if code := p.waitExit(t, stopLimit); code != 0 {
 		t.Errorf("exit code %d", code)
 	}

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"xks-proxy/internal/testkit"
 )
 
 // fault is one way in which a configuration, or what it names, is wrong.
@@ -113,7 +114,7 @@ func TestStartErrors(t *testing.T) {
 			if len(plain) != 1 {
 				t.Errorf("%d lines on stderr beside the log, want one sentence:\n%s", len(plain), strings.Join(plain, "\n"))
 			}
-			golden(t, filepath.Join("testdata", "start", f.name+".err"), w.anonymous(strings.Join(plain, "\n"))+"\n")
+			testkit.CheckGolden(t, filepath.Join("testdata", "start", f.name+".err"), []byte(w.anonymous(strings.Join(plain, "\n"))+"\n"))
 			checkNoSecrets(t, w, "log", []byte(p.log.tail(1000)))
 			if strings.HasPrefix(f.name, "wrong-pin") {
 				checkOneLogin(t, logged)
@@ -195,23 +196,6 @@ func (w *world) anonymous(text string) string {
 	return text
 }
 
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *update {
-		err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(got), 0o644))
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("got:\n%s\nwant (%s):\n%s", got, file, want)
-	}
-}
-
 // An HSM that refuses the PIN while the other works: the program tries it once, and never
 // again by itself, however long it serves.
 func TestWrongPINIsTriedOnce(t *testing.T) {
@@ -224,7 +208,7 @@ func TestWrongPINIsTriedOnce(t *testing.T) {
 	p := w.launch(t, nil)
 	p.waitServingOrExit(t)
 	select {
-	case <-p.exited: // also right: a mistake is better heard of now
+	case <-p.Exited(): // also right: a mistake is better heard of now
 	default:
 		defer p.stop(t)
 		for range 20 {
@@ -241,7 +225,7 @@ func (p *proxy) waitServingOrExit(t testing.TB) {
 	t.Helper()
 	eventually(t, startLimit, func() error {
 		select {
-		case <-p.exited:
+		case <-p.Exited():
 			return nil
 		default:
 		}

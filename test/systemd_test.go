@@ -136,10 +136,10 @@ func TestUnprivilegedReadOnly(t *testing.T) {
 	if len(before) != 2 {
 		t.Fatalf("%d processes of HSMs", len(before))
 	}
-	for _, pid := range []int{p.pid, before[0].pid, before[1].pid} {
+	for _, pid := range []int{p.PID, before[0].PID, before[1].PID} {
 		wantUnprivileged(t, pid)
 	}
-	err = syscall.Kill(before[0].pid, syscall.SIGKILL)
+	err = syscall.Kill(before[0].PID, syscall.SIGKILL)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -143,7 +143,7 @@ func TestFilesDoNotCross(t *testing.T) {
 	k := named.call(encryptURI(tenants[4].key()), encode(encryptBody([]byte("x"), nil)))
 	k.host = "named.example.com"
 	named.mustDo(t, k).wantOK(t, new(sealed))
-	_, metrics := p.get(t, p.client(t, http1), "http://"+p.health+"/metrics")
+	_, metrics := p.get(t, p.client(t, http1), "http://"+p.Health+"/metrics")
 	for _, line := range []string{
 		`xks_proxy_requests_total{key_store="plain",operation="Encrypt",outcome="ok"} 5`,
 		`xks_proxy_requests_total{key_store="denied",operation="Encrypt",outcome="AccessDeniedException"} 5`,
@@ -184,7 +184,7 @@ func TestPolicyIsReloaded(t *testing.T) {
 		})
 	}
 	replaceFile(t, policy, "forbid (principal, action, resource)\n") // a semicolon is missing
-	p.log.wait(t, 20*time.Second, p.exited, func(line string) bool {
+	p.log.wait(t, 20*time.Second, p.Exited(), func(line string) bool {
 		return strings.Contains(line, "the old one stays in use") && strings.Contains(line, "ruled.cedar")
 	})
 	n[0].asked(t, c).wantOK(t, new(sealed))

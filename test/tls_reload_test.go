@@ -88,7 +88,7 @@ func TestCertificateIsRenewed(t *testing.T) {
 
 func hangUp(t testing.TB, p *proxy) {
 	t.Helper()
-	err := p.signal(syscall.SIGHUP)
+	err := p.Signal(syscall.SIGHUP)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,7 +49,7 @@ func (ca testCA) write(t testing.TB, base string, template *x509.Certificate) ob
 func (p *proxy) served(t testing.TB, name string, version uint16) *x509.Certificate {
 	t.Helper()
 	dialer := &net.Dialer{Timeout: rawLimit}
-	c, err := tls.DialWithDialer(dialer, "tcp", p.listen, &tls.Config{ServerName: name, MinVersion: version, MaxVersion: version, InsecureSkipVerify: true})
+	c, err := tls.DialWithDialer(dialer, "tcp", p.Listen, &tls.Config{ServerName: name, MinVersion: version, MaxVersion: version, InsecureSkipVerify: true})
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
@@ -85,14 +85,14 @@ func TestCertificatesByName(t *testing.T) {
 			}
 		}
 	}
-	p.log.wait(t, startLimit, p.exited, func(line string) bool {
+	p.log.wait(t, startLimit, p.Exited(), func(line string) bool {
 		return strings.Contains(line, `"level":"error"`) && strings.Contains(line, "the certificate expired on ") && strings.Contains(line, "ended.example.org")
 	})
 	// A client that verifies: curl signs for the host name that it asks for.
-	_, port, _ := net.SplitHostPort(p.listen)
+	_, port, _ := net.SplitHostPort(p.Listen)
 	for _, version := range []string{"1.2", "1.3"} {
 		name := "main.xks.example.com:" + port
-		out := curl(t, "--tlsv"+version, "--tls-max", version, "--cacert", caOf(t, ca), "--connect-to", name+":"+p.listen, "--request", "POST",
+		out := curl(t, "--tlsv"+version, "--tls-max", version, "--cacert", caOf(t, ca), "--connect-to", name+":"+p.Listen, "--request", "POST",
 			"--aws-sigv4", "aws:amz:"+signedRegion+":"+signedService, "--user", p.world.Main.AccessKeyID+":"+p.world.Main.SecretAccessKey,
 			"--header", "Content-Type: application/json", "--data-binary", string(encode(encryptBody([]byte("curl"), nil))),
 			"--write-out", "%{http_code}", "https://"+name+mainPrefix+apiPath+encryptURI("key-1"))
@@ -100,7 +100,7 @@ func TestCertificatesByName(t *testing.T) {
 			t.Errorf("TLS %s: %s", version, out)
 		}
 	}
-	metrics := curl(t, "http://"+p.health+"/metrics")
+	metrics := curl(t, "http://"+p.Health+"/metrics")
 	for _, want := range []string{
 		`xks_proxy_certificate_expiry_timestamp_seconds{key_store="main",name="main.xks.example.com",use="server"} `,
 		`xks_proxy_certificate_expiry_timestamp_seconds{key_store="",name="localhost",use="server"} `,
@@ -135,7 +135,7 @@ func mutual(s *settings, ca string) {
 func (p *proxy) atMutual(t testing.TB, w way, shows object) *client {
 	t.Helper()
 	there := *p
-	there.listen = p.more[0]
+	there.Listen = p.More[0]
 	c := there.client(t, w)
 	if shows != nil {
 		pair, err := tls.LoadX509KeyPair(shows["certificate"].(string), shows["key"].(string))
@@ -188,7 +188,7 @@ func TestClientCertificatePort(t *testing.T) {
 	// curl has the CA bundle's names to choose by, and another TLS library.
 	for _, version := range []string{"1.2", "1.3"} {
 		out := curl(t, "--tlsv"+version, "--tls-max", version, "--cacert", p.world.file("ca.crt"), "--cert", dir+"/good.crt", "--key", dir+"/good.key",
-			"--connect-to", "localhost:1:"+p.more[0], "https://localhost:1/healthz/live")
+			"--connect-to", "localhost:1:"+p.More[0], "https://localhost:1/healthz/live")
 		if out != `{"status":"live"}` {
 			t.Errorf("TLS %s: %q", version, out)
 		}
@@ -209,7 +209,7 @@ func TestCipherSuitesOfTLS13(t *testing.T) {
 	t.Parallel()
 	p := sharedProxy(t)
 	for _, suite := range []string{"TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256"} {
-		out := curl(t, "--tlsv1.3", "--tls13-ciphers", suite, "--cacert", p.world.file("ca.crt"), "--connect-to", "localhost:1:"+p.listen, "https://localhost:1/healthz/live")
+		out := curl(t, "--tlsv1.3", "--tls13-ciphers", suite, "--cacert", p.world.file("ca.crt"), "--connect-to", "localhost:1:"+p.Listen, "https://localhost:1/healthz/live")
 		if out != `{"status":"live"}` {
 			t.Errorf("%s: %q", suite, out)
 		}

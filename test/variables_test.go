@@ -53,7 +53,7 @@ func TestSecretVariables(t *testing.T) {
 			t.Fatalf("processes: %v", workers)
 		}
 		for _, worker := range workers {
-			searchEnvironment(t, w, "the process of "+worker.hsm, worker.pid)
+			searchEnvironment(t, w, "the process of "+worker.HSM, worker.PID)
 		}
 	}
 	p.client(t, http1).encrypt(t, "key-1", encryptBody([]byte("x"), nil))

@@ -72,7 +72,7 @@ func TestVersionEverywhere(t *testing.T) {
 	if health.Model != "xks-proxy "+want {
 		t.Errorf("xksProxyModel %q", health.Model)
 	}
-	status, metrics := p.get(t, c, "http://"+p.health+"/metrics")
+	status, metrics := p.get(t, c, "http://"+p.Health+"/metrics")
 	if status != http.StatusOK {
 		t.Errorf("/metrics: %d", status)
 	}

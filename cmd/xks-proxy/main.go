@@ -1,4 +1,3 @@
-// Command xks-proxy is an external key store proxy for AWS KMS in front of HSMs.
 // Command xks-proxy is an AWS KMS external key store proxy in front of PKCS#11 HSMs.
 package main
 

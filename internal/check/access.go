@@ -20,6 +20,7 @@ import (
 	"xks-proxy/internal/config/schema"
 	"xks-proxy/internal/subprocess"
 	"xks-proxy/internal/text"
+	"xks-proxy/internal/webconfig"
 )
 
 const (
@@ -94,7 +95,7 @@ func (c *Result) accessNeeds() []accessNeed {
 	}
 	add(config.WebConfigKey, conf.Metrics.WebConfig, access.Read)
 	if conf.Metrics.WebConfig != "" && !c.Options.NoSecrets {
-		for _, file := range config.WebFiles(conf.Metrics.WebConfig) {
+		for _, file := range webconfig.Files(conf.Metrics.WebConfig) {
 			add(config.WebConfigKey, file, access.Read)
 		}
 	}

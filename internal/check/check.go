@@ -13,6 +13,7 @@ import (
 	"xks-proxy/internal/config/schema"
 	"xks-proxy/internal/sharedlib"
 	"xks-proxy/internal/text"
+	"xks-proxy/internal/webconfig"
 )
 
 // Options say what a check leaves out, and whose rights it looks at.
@@ -74,7 +75,7 @@ func (c *Result) files() {
 	}
 	switch {
 	case !c.Options.NoSecrets:
-		config.CheckWebConfig(c.Report, c.Config)
+		webconfig.Check(c.Report, config.WebConfigKey, c.Config.Metrics.WebConfig)
 	case c.Config.Metrics.WebConfig != "":
 		c.leaveOut("%s, which holds passwords (--no-secrets)", c.Config.Metrics.WebConfig)
 	}

@@ -11,11 +11,9 @@ import (
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"xks-proxy/internal/config/schema"
-	"xks-proxy/internal/guarded"
 	"xks-proxy/internal/secret"
+	"xks-proxy/internal/webconfig"
 	"xks-proxy/pkg/confine"
 )
 
@@ -80,7 +78,7 @@ func proxyPlaces(c *Config) []string {
 	addWithDirectory(c.Admin.Socket)
 	addWithDirectory(c.Log.Output)
 	add(c.KeyStoreDirectory, c.StateDirectory, os.Getenv(secret.CredentialsVariable))
-	add(WebPlaces(c.Metrics.WebConfig)...)
+	add(webconfig.Places(c.Metrics.WebConfig)...)
 	for _, place := range c.CertificatePlaces() {
 		add(place.Key)
 	}
@@ -109,21 +107,6 @@ func ValidateConfine(r *schema.Report, c *Config, at string, h HSM) {
 				"the process of the HSM is started again", path)
 		}
 	}
-}
-
-// WebPlaces returns the path of metrics.web_config and that of the private key that the file names.
-// If the file cannot be read, it returns only the first.
-func WebPlaces(path string) []string {
-	var named struct {
-		TLS struct {
-			Key string `yaml:"key_file"`
-		} `yaml:"tls_server_config"`
-	}
-	text, err := os.ReadFile(path)
-	if err != nil || yaml.Unmarshal(text, &named) != nil || named.TLS.Key == "" {
-		return []string{path}
-	}
-	return []string{path, guarded.ResolvePath(filepath.Dir(path), named.TLS.Key)}
 }
 
 // EnvironmentPlaces returns the paths in the environment of an HSM.

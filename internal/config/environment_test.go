@@ -76,7 +76,7 @@ func TestEnvironmentErrors(t *testing.T) {
 			"keys of the file, such as XKS_SERVER_LISTEN (docs/configuration.md lists them); " +
 			"unset it"},
 		{"XKS_LOG_LEVEL=verbose", "environment variable XKS_LOG_LEVEL: log.level: \"verbose\" is " +
-			"none of debug, info, warn, error"},
+			"not one of debug, info, warn, error"},
 		{"XKS_SERVER_BUDGET=200", "environment variable XKS_SERVER_BUDGET: server.budget: 200 " +
 			"has no unit; write 200ms or 200s"},
 		{"XKS_SERVER_MAX_AAD=many", "environment variable XKS_SERVER_MAX_AAD: server.max_aad: " +

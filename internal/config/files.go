@@ -11,6 +11,7 @@ import (
 
 	"xks-proxy/internal/config/schema"
 	"xks-proxy/internal/guarded"
+	"xks-proxy/internal/webconfig"
 )
 
 // checkFiles reports files that are missing or cannot be read.
@@ -19,7 +20,7 @@ func checkFiles(r *schema.Report, c *Config) {
 		CheckCertificateFile(r, place)
 		CheckKeyFile(r, place)
 	}
-	CheckWebConfig(r, c)
+	webconfig.Check(r, WebConfigKey, c.Metrics.WebConfig)
 	CheckOtherFiles(r, c)
 	for i, h := range c.HSMs {
 		err := guarded.CheckReadable(h.Module)

@@ -7,6 +7,9 @@ import (
 	"xks-proxy/internal/config/schema"
 )
 
+// WebConfigKey names the file with TLS and passwords: see package webconfig.
+const WebConfigKey = "metrics.web_config"
+
 // validateMetrics refuses to serve the metrics on the health port when they have their own
 // listener.
 func validateMetrics(r *schema.Report, c *Config) {

@@ -12,6 +12,7 @@ import (
 
 	"xks-proxy/internal/config/schema"
 	"xks-proxy/internal/testkit"
+	"xks-proxy/internal/webconfig"
 )
 
 const goodWeb = `basic_auth_users:
@@ -149,7 +150,7 @@ func TestWebConfigExample(t *testing.T) {
 	for end := range len(whole) {
 		testkit.WriteFile(t, "web.yaml", whole[:end], 0o600)
 		r := schema.NewReport(&schema.Source{File: "test.yaml"})
-		CheckWebConfig(r, &Config{Metrics: Metrics{Listen: ":1", WebConfig: "web.yaml"}})
+		webconfig.Check(r, WebConfigKey, "web.yaml")
 		if r.Err() == nil {
 			t.Fatalf("%d bytes are good:\n%s", end, whole[:end])
 		}

@@ -3,7 +3,6 @@ package fleet
 import (
 	"os"
 	"os/user"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -218,21 +217,5 @@ func TestProcessUser(t *testing.T) {
 	config.ValidateUser(r, "hsms[0].user", "no-such-user")
 	if err := r.Err(); err == nil || !strings.Contains(err.Error(), `hsms[0].user: the user no-such-user does not exist: create it or choose another`) {
 		t.Errorf("%v", err)
-	}
-}
-
-// The listener of metrics has a private key that only its own file names.
-func TestConfinementOfWebConfig(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "web.yaml")
-	err := os.WriteFile(file, []byte("tls_server_config: {cert_file: m.crt, key_file: keys/m.key}\n"), 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []string{file, filepath.Join(filepath.Dir(file), "keys/m.key")}
-	if got := config.WebPlaces(file); !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
-	}
-	if got := config.WebPlaces("/nowhere/web.yaml"); !slices.Equal(got, []string{"/nowhere/web.yaml"}) {
-		t.Errorf("%q", got)
 	}
 }

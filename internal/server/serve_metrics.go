@@ -16,9 +16,9 @@ import (
 	"golang.org/x/time/rate"
 
 	"xks-proxy/internal/certs"
-	"xks-proxy/internal/config"
 	"xks-proxy/internal/logging"
 	"xks-proxy/internal/metrics"
+	"xks-proxy/internal/webconfig"
 )
 
 // newMetricsServer is for metrics.listen. HTTP/1.1 is all that a scrape needs.
@@ -78,10 +78,10 @@ func (w *webProblems) Write(line []byte) (int, error) {
 }
 
 func (w *webProblems) report(detail []byte) {
-	shown := config.WebValue.ReplaceAll(bytes.TrimSpace(detail), []byte(config.WebNotShown))
+	shown := webconfig.HideValues(string(bytes.TrimSpace(detail)))
 	w.log.Error("the metrics cannot be served: correct the file of metrics.web_config, "+
 		"which is read at each connection",
-		zap.ByteString("detail", shown[:min(len(shown), logging.MaxQuietText)]))
+		zap.String("detail", shown[:min(len(shown), logging.MaxQuietText)]))
 }
 
 // webHandshakes is the server's log of errors. A file that cannot be used any more shows there as a

@@ -203,17 +203,12 @@ func (p *Policies) tooExpensive() (Problem, bool) {
 			}
 		}
 		problem := costliest.problem
-		problem.Text = fmt.Sprintf(
-			"a decision about %s could take %s steps, and %s are allowed (one "+
-				"is about a nanosecond); of the %d policies this one takes most, %s: shorten what stands "+
-				"behind a * in `like`, write == or [\"…\"].contains(…) instead of it, or name accounts and "+
-				"key stores in the heads",
-			action,
-			thousands(cost),
-			thousands(maxCost),
-			len(p.byAction[i]),
-			thousands(costliest.cost),
-		)
+		problem.Text = fmt.Sprintf("a decision about %s could take %s steps, and %s are allowed "+
+			"(one is about a nanosecond); of the %d policies this one takes most, %s: shorten "+
+			"what stands behind a * in `like`, write == or [\"…\"].contains(…) instead of it, "+
+			"or name accounts and key stores in the heads",
+			action, thousands(cost), thousands(maxCost), len(p.byAction[i]),
+			thousands(costliest.cost))
 		return problem, true
 	}
 	return Problem{}, false

@@ -44,7 +44,9 @@ func (h head) admits(uid types.EntityUID, ancestors ...types.EntityUID) bool {
 
 // admits reports whether the head of a policy admits the action.
 func admits(scope xast.IsActionScopeNode, action types.EntityUID) bool {
-	isOrContains := func(uid types.EntityUID) bool { return uid == action || actionParents.Contains(uid) }
+	isOrContains := func(uid types.EntityUID) bool {
+		return uid == action || actionParents.Contains(uid)
+	}
 	switch s := scope.(type) {
 	case xast.ScopeTypeEq:
 		return s.Entity == action

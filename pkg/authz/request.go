@@ -113,7 +113,8 @@ const (
 
 	// neverInMetadata is what GetKeyMetadata never carries (Z4, XKS Proxy API Specification,
 	// GetKeyMetadata).
-	neverInMetadata = readsKMSKeyARN | readsKMSKeyAccount | readsKMSKeyRegion | readsViaService | readsViaServiceName
+	neverInMetadata = readsKMSKeyARN | readsKMSKeyAccount | readsKMSKeyRegion |
+		readsViaService | readsViaServiceName
 )
 
 // contextFields are the fields of the context, as the schema names them, and their sources.

@@ -29,7 +29,8 @@ type authorization struct {
 // String returns the header in the form that AWS's clients send. Parsing it returns the same
 // authorization.
 func (a authorization) String() string {
-	return algorithm + " Credential=" + a.accessKeyID + "/" + a.date + "/" + a.region + "/" + a.service + "/" + a.terminator +
+	scope := a.date + "/" + a.region + "/" + a.service + "/" + a.terminator
+	return algorithm + " Credential=" + a.accessKeyID + "/" + scope +
 		", SignedHeaders=" + a.signedHeaders + ", Signature=" + a.signature
 }
 
@@ -142,8 +143,10 @@ func (a *authorization) splitCredential(credential string) bool {
 	if more {
 		return false
 	}
-	a.accessKeyID, a.date, a.region, a.service, a.terminator = parts[0], parts[1], parts[2], parts[3], parts[4]
-	return len(a.accessKeyID) >= 1 && len(a.accessKeyID) <= 128 && all(a.accessKeyID, isAlphanumeric) &&
+	a.accessKeyID, a.date, a.region = parts[0], parts[1], parts[2]
+	a.service, a.terminator = parts[3], parts[4]
+	return len(a.accessKeyID) >= 1 && len(a.accessKeyID) <= 128 &&
+		all(a.accessKeyID, isAlphanumeric) &&
 		len(a.date) == 8 && all(a.date, isDigit) &&
 		IsRegion(a.region) &&
 		isService(a.service) &&

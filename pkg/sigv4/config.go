@@ -72,8 +72,8 @@ func isService(s string) bool {
 	return len(s) >= 1 && len(s) <= 64 && consistsOf(s, scopeCharacters)
 }
 
-// IsRegion reports whether a credential scope can name a region: 1 to 32 characters of a-z, 0-9 and
-// -.
+// IsRegion reports whether a credential scope can name a region: 1 to 32 characters of a-z, 0-9
+// and -.
 func IsRegion(s string) bool {
 	return len(s) >= 1 && len(s) <= 32 && consistsOf(s, scopeCharacters)
 }

@@ -24,9 +24,9 @@ var (
 	)
 )
 
-// Validate checks the form that AWS KMS demands (A6). Its error is ErrAccessKeyID or
-// ErrSecretAccessKey, wrapped; it never quotes the secret, nor an id that has not the form of one
-// (it might be the secret, in the wrong field).
+// Validate checks the form that AWS KMS requires (A6). Its error is ErrAccessKeyID or
+// ErrSecretAccessKey, wrapped. It never quotes the secret, nor a malformed id, which may be the
+// secret in the wrong field.
 func (c Credential) Validate() error {
 	if !IsAccessKeyID(c.AccessKeyID) {
 		return fmt.Errorf("%w (this one has %d)", ErrAccessKeyID, len(c.AccessKeyID))
@@ -40,9 +40,9 @@ func (c Credential) Validate() error {
 	return nil
 }
 
-// GenerateCredential makes a credential of the form of A6. The secret is 32 random bytes in Base64,
-// unpadded (43 characters); the id is 26 characters of Base32 with at least 128 random bits,
-// independent of the secret.
+// GenerateCredential returns a new credential of the form of A6. The secret is 32 random bytes in
+// Base64 without padding (43 characters). The id is 26 characters of Base32 with at least 128
+// random bits, independent of the secret.
 func GenerateCredential() (Credential, error) {
 	secret := make([]byte, 32)
 	_, err := rand.Read(secret)
@@ -54,7 +54,7 @@ func GenerateCredential() (Credential, error) {
 	}, nil
 }
 
-// String gives the access key id and no secret.
+// String returns the access key id without the secret.
 func (c Credential) String() string {
 	id := "malformed"
 	if IsAccessKeyID(c.AccessKeyID) {
@@ -63,12 +63,13 @@ func (c Credential) String() string {
 	return "{" + id + " [redacted]}"
 }
 
-// Format is String for every verb of package fmt.
+// Format implements fmt.Formatter: it writes String for every verb.
 func (c Credential) Format(state fmt.State, _ rune) {
 	fmt.Fprint(state, c.String())
 }
 
-// MarshalText is String for encoders (JSON, YAML, structured logs).
+// MarshalText implements encoding.TextMarshaler: it returns String, for JSON, YAML and structured
+// logs.
 func (c Credential) MarshalText() ([]byte, error) {
 	return []byte(c.String()), nil
 }
@@ -84,7 +85,7 @@ func isSecretAccessKey(s string) bool {
 		consistsOf(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/+=")
 }
 
-// consistsOf is for ASCII alphabets only: it looks at bytes.
+// consistsOf reports whether s has characters of an ASCII alphabet only.
 func consistsOf(s, alphabet string) bool {
 	for i := range len(s) {
 		if strings.IndexByte(alphabet, s[i]) < 0 {

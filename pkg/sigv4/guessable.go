@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Secrets that AWS has published, by their SHA-256, so that no scanner takes this file for a leak.
+// Secrets that AWS has published, by their SHA-256, so that no scanner reports this file as a leak.
 var publishedSecrets = []string{
 	// XKS specification, "XKS proxy configuration in AWS KMS console"
 	"c24a5b92186779bfedd245e6fcced1667c0144807594aec6fba13a1387df0780",
@@ -19,9 +19,8 @@ var publishedSecrets = []string{
 	"1446c69d231bb8bfd2a72443c9a31334d11916df4fd03eaacc33185e21eb0f4b",
 }
 
-// Guessable says, in a few words, why the secret looks easy to guess, or "" if it does not. It is a
-// hint and no proof: a random secret of A6's form is (to all practical purposes) never reported, a
-// bad one may pass.
+// Guessable returns in a few words why the secret looks easy to guess, or "" if it does not. It is
+// a hint only: a random secret of A6's form is practically never reported, and a bad one may pass.
 func (c Credential) Guessable() string {
 	secret := c.SecretAccessKey
 	digest := sha256.Sum256([]byte(secret))
@@ -32,7 +31,9 @@ func (c Credential) Guessable() string {
 		return "contains the access key id"
 	}
 	lower := strings.ToLower(secret)
-	for _, word := range []string{"example", "replacethis", "changeme", "password", "accesskey", "mysecret"} {
+	for _, word := range []string{
+		"example", "replacethis", "changeme", "password", "accesskey", "mysecret",
+	} {
 		if strings.Contains(lower, word) {
 			return "contains the word \"" + word + "\""
 		}
@@ -52,7 +53,7 @@ func (c Credential) Guessable() string {
 	return ""
 }
 
-// repeats tells whether some first part, at most half of s, is repeated to its end.
+// repeats reports whether a first part, at most half of s, is repeated to its end.
 func repeats(s string) bool {
 	for period := 1; period <= len(s)/2; period++ {
 		if s[period:] == s[:len(s)-period] {
@@ -62,7 +63,7 @@ func repeats(s string) bool {
 	return false
 }
 
-// steps counts the characters that equal the one before, or are next to it in ASCII.
+// steps returns the number of characters that equal the one before, or are next to it in ASCII.
 func steps(s string) int {
 	count := 0
 	for i := 1; i < len(s); i++ {
@@ -86,10 +87,12 @@ func distinct(s string) int {
 	return count
 }
 
-// classes counts the kinds of characters in s: upper case, lower case, digits.
+// classes returns the number of kinds of characters in s: upper case, lower case, digits.
 func classes(s string) int {
 	count := 0
-	for _, class := range []string{"ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789"} {
+	for _, class := range []string{
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789",
+	} {
 		if strings.ContainsAny(s, class) {
 			count++
 		}

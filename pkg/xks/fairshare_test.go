@@ -21,7 +21,8 @@ func (s *server) rawAs(credential sigv4.Credential, path string) string {
 	q := s.request(s.t.Context(), path, data, nil)
 	sign(q, path, data, credential, "us-east-1", time.Now())
 	return fmt.Sprintf(
-		"POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nX-Amz-Date: %s\r\nAuthorization: %s\r\nContent-Length: %d\r\n\r\n%s",
+		"POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nX-Amz-Date: %s\r\n"+
+			"Authorization: %s\r\nContent-Length: %d\r\n\r\n%s",
 		path, q.Host, q.Header.Get("X-Amz-Date"), q.Header.Get("Authorization"), len(data), data,
 	)
 }

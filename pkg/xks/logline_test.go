@@ -1,6 +1,6 @@
 package xks
 
-// What strangers can make the proxy write: how long a line gets, and what it costs.
+// What unauthenticated clients can make the proxy write: how long a line gets, and what it costs.
 
 import (
 	"encoding/json"
@@ -107,7 +107,7 @@ func BenchmarkShorten(b *testing.B) {
 	}
 }
 
-// Only requests that nobody authenticated are logged as those of strangers, each with its reason.
+// Only requests that nobody authenticated go to UnauthenticatedLog, each with its reason.
 func TestStrangersHaveALogOfTheirOwn(t *testing.T) {
 	var reasons []string
 	r := newRig(t, func(c *Config, _ *group.Config) {
@@ -132,13 +132,13 @@ func TestStrangersHaveALogOfTheirOwn(t *testing.T) {
 		t.Errorf("%q, want %q", reasons, want)
 	}
 	if r.logs.Len() != 0 {
-		t.Errorf("%d lines although the log for strangers took none", r.logs.Len())
+		t.Errorf("%d lines although UnauthenticatedLog returned nil", r.logs.Len())
 	}
 	r.served.Store(0)
 	r.health().wantOK(t)
 	r.metadata("no-such-key").want(t, keyNotFound) // by somebody who may ask
 	r.send(prefixURI+"/health", "not JSON").want(t, validation)
 	if len(reasons) != len(want) {
-		t.Errorf("a line about a tenant went to strangers: %q", reasons)
+		t.Errorf("a line about a tenant went to UnauthenticatedLog: %q", reasons)
 	}
 }

@@ -133,7 +133,7 @@ func TestStoreRate(t *testing.T) {
 	if most := 3 + int(time.Since(start).Seconds()) + 1; served < 3 || served > most {
 		t.Errorf("%d were served, not 3 to %d", served, most)
 	}
-	// A stranger uses up nothing, and learns nothing.
+	// An unauthenticated request uses up nothing and reveals nothing.
 	r.send(keyURI(goodKey, "encrypt"), "", func(q *http.Request) { q.Header.Del("Authorization") }).
 		want(t, authenticationFailed)
 }

@@ -72,7 +72,9 @@ func newRig(t testing.TB, changes ...change) *rig {
 	groupConfig := group.Config{
 		Name: "pair", TestKey: testKey, AttemptTimeout: 2 * time.Second, Budget: 20 * time.Second,
 		HedgePercent: 5,
-		Members:      []group.MemberConfig{{Name: "hsm-a", Token: r.a}, {Name: "hsm-b", Token: r.b}},
+		Members: []group.MemberConfig{
+			{Name: "hsm-a", Token: r.a}, {Name: "hsm-b", Token: r.b},
+		},
 	}
 	for _, c := range changes {
 		c(&r.config, &groupConfig)

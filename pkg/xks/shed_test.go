@@ -41,7 +41,7 @@ func TestMaxInFlight(t *testing.T) {
 		r.decrypt(goodKey, fields{}).want(t, throttling)
 		r.health().wantOK(t)
 	}
-	// A stranger learns nothing of the load, and adds nothing to it.
+	// An unauthenticated request reveals nothing of the load and adds nothing to it.
 	r.send(keyURI(goodKey, "encrypt"), "", func(q *http.Request) { q.Header.Del("Authorization") }).
 		want(t, authenticationFailed)
 	close(release)

@@ -294,7 +294,7 @@ func TestConnectionLimit(t *testing.T) {
 	}
 }
 
-// U15, R3: strangers who hold connections open lock nobody out, and move nobody who has authenticated.
+// U15, R3: unauthenticated connections lock nobody out and evict no authenticated one.
 func TestStrangersGiveWay(t *testing.T) {
 	r := newRig(t)
 	r.connections = 3
@@ -309,19 +309,19 @@ func TestStrangersGiveWay(t *testing.T) {
 		}
 	}
 	ask()
-	var strangers []net.Conn
+	var idle []net.Conn
 	for range 20 {
 		c := s.dial()
 		io.WriteString(c, s.raw("/", "unsigned"))
 		s.read(bufio.NewReader(c))
-		strangers = append(strangers, c)
+		idle = append(idle, c)
 		ask()
 	}
 	s.waitOpen(3)
 	if s.listener.Refused() != 18 {
 		t.Errorf("%d connections were closed", s.listener.Refused())
 	}
-	for _, c := range append(strangers, honest) {
+	for _, c := range append(idle, honest) {
 		c.Close()
 	}
 }

@@ -167,8 +167,7 @@ var (
 		"awsPrincipalArn", func(m *requestMetadata) *string { return m.AWSPrincipalARN },
 	}
 	kmsKeyARN = metadataField{
-		"kmsKeyArn",
-		func(m *requestMetadata) *string { return m.KMSKeyARN },
+		"kmsKeyArn", func(m *requestMetadata) *string { return m.KMSKeyARN },
 	}
 	kmsOperation = metadataField{
 		"kmsOperation", func(m *requestMetadata) *string { return m.KMSOperation },

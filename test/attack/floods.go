@@ -1,6 +1,6 @@
 package main
 
-// Floods below HTTP, and what is no TLS at all.
+// Floods below HTTP, and what is not TLS at all.
 
 import (
 	"bytes"
@@ -77,8 +77,7 @@ func halfOpen(ctx context.Context, t *target, n *tally) error {
 	return nil
 }
 
-// helloClose sends a ClientHello and leaves before the answer: work for the server that nobody
-// wants.
+// helloClose sends a ClientHello and leaves before the answer: the server works for nobody.
 func helloClose(ctx context.Context, t *target, n *tally) error {
 	hello := clientHello(t.tlsConfig("http/1.1"))
 	if hello == nil {
@@ -121,7 +120,7 @@ func connectClose(ctx context.Context, t *target, n *tally) error {
 	return nil
 }
 
-// garbage sends what is no TLS, old TLS and broken TLS to the port of the API.
+// garbage sends other protocols, old TLS and broken TLS to the port of the API.
 func garbage(ctx context.Context, t *target, n *tally) error {
 	hello := clientHello(t.tlsConfig("http/1.1"))
 	random := rand.New(rand.NewPCG(t.Seed, 2))
@@ -204,7 +203,7 @@ func oldTLS(t *target, n *tally, config *tls.Config, what string) {
 }
 
 // healthPort abuses the plain port for load balancers: other paths and methods, garbage, slow
-// clients, and as many requests as go through.
+// clients, and as many requests as possible.
 func healthPort(ctx context.Context, t *target, n *tally) error {
 	served := map[string]bool{"/healthz/live": true, "/healthz/ready": true, "/metrics": true}
 	paths := []string{

@@ -200,7 +200,7 @@ func controlFlood(_ context.Context, t *target, n *tally) error {
 }
 
 // unreadStreams asks on as many streams as it may, gives the answers no window, and reads nothing:
-// strangers, and on every fifth connection a tenant.
+// unauthenticated, and on every fifth connection a tenant.
 func unreadStreams(ctx context.Context, t *target, n *tally) error {
 	count := t.amount(50, 10)
 	body := encryptBody("unread")

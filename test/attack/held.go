@@ -1,6 +1,6 @@
 package main
 
-// A tenant who holds as many connections as the program takes, and authenticates on each.
+// A tenant that holds as many connections as the program accepts, each of them authenticated.
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 // heldConnections is more than the default of server.max_connections.
 const heldConnections = 10_200
 
-// tenantConnections opens connections and authenticates on each of them, so that none is a
-// stranger's. Clients of another tenant must still get in.
+// tenantConnections opens connections and authenticates on each of them. Clients of another tenant
+// must still get in.
 func tenantConnections(ctx context.Context, t *target, n *tally) error {
 	count := t.amount(heldConnections, 600)
 	who := t.tenant("archive")

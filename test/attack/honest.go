@@ -1,7 +1,7 @@
 package main
 
-// Honest traffic: Encrypts, Decrypts and looks at a key of one tenant on a fixed schedule. A
-// request's time counts from when it was due, so that a program that stalls hides nothing.
+// Honest traffic: Encrypt, Decrypt and GetKeyMetadata of one tenant on a fixed schedule. A
+// request's time counts from when it was due, so that a stall of the program hides nothing.
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"xks-proxy/test/demo"
+	"xks-proxy/test/harness"
 )
 
 const (
@@ -154,7 +154,7 @@ func (h *honest) reasons() map[string]int {
 
 // excusedBy tells whether failures say nothing about the program: each of them fell into a time
 // when the machine stood still, or it did so at all and they are no more than one in excusedShare.
-func (h *honest) excusedBy(m *demo.Machine, late time.Duration) bool {
+func (h *honest) excusedBy(m *harness.Machine, late time.Duration) bool {
 	if len(h.failures) == 0 {
 		return false
 	}

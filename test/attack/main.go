@@ -1,4 +1,4 @@
-// Command attack attacks the real program and shows what came of it: the table in docs/security.md.
+// Command attack attacks the real program and prints the results: the table in docs/security.md.
 //
 //	go run ./test/attack -proxy bin/xks-proxy         every attack, about a quarter of an hour
 //	go run ./test/attack -short                       all of them, smaller, in half a minute
@@ -97,7 +97,7 @@ func run(ctx context.Context, o *options) (bool, error) {
 		return false, err
 	}
 	defer w.close()
-	printHeader()
+	fmt.Println(table.Header())
 	good := true
 	var rows []*row
 	for i := range attacks {

@@ -1,7 +1,7 @@
 package main
 
 // Honest clients without a connection: during an attack, four times a second, one connects,
-// authenticates and leaves. They have to get past the strangers who attack.
+// authenticates and leaves. It competes with the attackers for slots.
 
 import (
 	"sync"

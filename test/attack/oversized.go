@@ -1,6 +1,6 @@
 package main
 
-// Too much of everything, from strangers and from a tenant whose requests are signed.
+// Too much of everything, unsigned and signed by a tenant.
 
 import (
 	"bytes"
@@ -225,7 +225,7 @@ func endless(t *target, n *tally, who *tenant) {
 	}
 }
 
-// unsignedFlood is requests of strangers as fast as they can be made: cheap ones, and ones whose
+// unsignedFlood sends unsigned requests as fast as they can be made: cheap ones, and ones whose
 // signature has to be computed.
 func unsignedFlood(ctx context.Context, t *target, n *tally) error {
 	who := &t.Tenants[0]

@@ -73,7 +73,7 @@ func proxyHeaders(ctx context.Context, t *target, n *tally) error {
 	for range t.amount(20, 2) {
 		for name, header := range goodHeaders() {
 			t.beginWith(n, t.Balanced, trustedBalancer, header, "")
-			t.beginWith(n, t.Balanced, "", header, "from a stranger: "+name)
+			t.beginWith(n, t.Balanced, "", header, "from an untrusted source: "+name)
 			for _, from := range []string{"", trustedBalancer} {
 				t.beginWith(n, t.API, from, header, "to a port that trusts nobody: "+name)
 			}
@@ -93,7 +93,7 @@ func proxyHeaders(ctx context.Context, t *target, n *tally) error {
 }
 
 // beginWith connects, sends a header, and asks over TLS. what is what must not be answered; "": it
-// may be. from is an address, or "" for a stranger's.
+// may be. from is an address, or "" for any untrusted one.
 func (t *target) beginWith(n *tally, address, from string, header []byte, what string) {
 	raw, err := dialFrom(address, from)
 	if err != nil {

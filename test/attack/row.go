@@ -1,7 +1,7 @@
 package main
 
 // One row: the state before, the attack under honest traffic, what it cost, and whether the program
-// gave it back.
+// recovered.
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"xks-proxy/test/demo"
+	"xks-proxy/test/harness"
 )
 
 // What must be as before within recoveryLimit. Memory has until the end of the run: an idle program
@@ -76,7 +76,7 @@ func (w *world) runRow(ctx context.Context, a *attack) (*row, error) {
 	if err != nil {
 		return nil, err
 	}
-	workers := w.program.workers()
+	workers := harness.Workers(w.program.PID)
 	_ = w.machine.Take() // of before
 	r.honest, r.newcomers = startHonest(&t, wires), startNewcomers(&t)
 	ended := w.watch(&r.peak)
@@ -88,8 +88,8 @@ func (w *world) runRow(ctx context.Context, a *attack) (*row, error) {
 	r.newcomers.end()
 	ended()
 	r.late = w.machine.Take()
-	if w.program.hasExited() {
-		return nil, fmt.Errorf("the program has ended:\n%s", w.program.tail())
+	if w.program.HasExited() {
+		return nil, fmt.Errorf("the program has ended:\n%s", w.program.Tail(20))
 	}
 	if err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func (w *world) runRow(ctx context.Context, a *attack) (*row, error) {
 	w.settle(ctx, r)
 	alarms := w.program.takeAlarms()
 	r.judge(w.machine, alarms)
-	if now := w.program.workers(); len(now) != len(workers) {
+	if now := harness.Workers(w.program.PID); len(now) != len(workers) {
 		r.wrong = append(
 			r.wrong, fmt.Sprintf("%d processes of HSMs, %d before", len(now), len(workers)),
 		)
@@ -113,9 +113,9 @@ func (w *world) watch(peak *resources) func() {
 		for {
 			now, err := w.program.resources()
 			if err == nil {
-				peak.memory = max(peak.memory, now.memory)
-				peak.threads = max(peak.threads, now.threads)
-				peak.files = max(peak.files, now.files)
+				peak.Memory = max(peak.Memory, now.Memory)
+				peak.Threads = max(peak.Threads, now.Threads)
+				peak.Files = max(peak.Files, now.Files)
 			}
 			select {
 			case <-stop:
@@ -140,7 +140,7 @@ func (w *world) settle(ctx context.Context, r *row) {
 			return
 		}
 		r.after = now
-		back := now.files <= r.before.files+filesSlack &&
+		back := now.Files <= r.before.Files+filesSlack &&
 			now.goroutines <= r.before.goroutines+goroutinesSlack
 		if back || time.Since(start) > recoveryLimit {
 			break
@@ -160,14 +160,14 @@ func (w *world) memoryBack(ctx context.Context, first, last *row) (string, bool)
 		if err != nil {
 			return "after all attacks: " + err.Error(), false
 		}
-		good := now.memory <= first.before.memory+memorySlack
+		good := now.Memory <= first.before.Memory+memorySlack
 		if good || !waits || time.Since(start) > memoryLimit {
 			return fmt.Sprintf(
 					"memory: %d MiB at first, %d MiB when the last attack ended, %d MiB after "+
 						"%.0f s (%d MiB in use, %d MiB kept for the next need)",
-					first.before.memory>>20,
-					last.after.memory>>20,
-					now.memory>>20,
+					first.before.Memory>>20,
+					last.after.Memory>>20,
+					now.Memory>>20,
 					time.Since(start).Seconds(),
 					now.inUse>>20,
 					now.idle>>20,
@@ -180,7 +180,7 @@ func (w *world) memoryBack(ctx context.Context, first, last *row) (string, bool)
 }
 
 // judge says what is wrong.
-func (r *row) judge(m *demo.Machine, alarms []string) {
+func (r *row) judge(m *harness.Machine, alarms []string) {
 	blame := func(bad bool, format string, arguments ...any) {
 		if bad {
 			r.wrong = append(r.wrong, fmt.Sprintf(format, arguments...))
@@ -210,16 +210,16 @@ func (r *row) judge(m *demo.Machine, alarms []string) {
 		r.tally.remark("%d times an HSM was taken for hung, for want of a processor", outages)
 	}
 	blame(
-		r.after.files > r.before.files+filesSlack, "%d open files, %d before", r.after.files,
-		r.before.files,
+		r.after.Files > r.before.Files+filesSlack, "%d open files, %d before", r.after.Files,
+		r.before.Files,
 	)
 	blame(
 		r.after.goroutines > r.before.goroutines+goroutinesSlack, "%d goroutines, %d before",
 		r.after.goroutines, r.before.goroutines,
 	)
 	blame(
-		r.after.threads > r.before.threads+threadsSlack, "%d threads, %d before", r.after.threads,
-		r.before.threads,
+		r.after.Threads > r.before.Threads+threadsSlack, "%d threads, %d before", r.after.Threads,
+		r.before.Threads,
 	)
-	blame(r.peak.memory > memoryPeak, "a peak of %d MiB", r.peak.memory>>20)
+	blame(r.peak.Memory > memoryPeak, "a peak of %d MiB", r.peak.Memory>>20)
 }

@@ -136,7 +136,10 @@ func (s *sketch) sign() []header {
 	scope := s.day + "/" + s.region + "/" + s.service + "/" + s.end
 	toSign := s.algorithm + "\n" + date + "\n" + scope + "\n" + hexHash([]byte(canonical.String()))
 	key := []byte("AWS4" + s.secret)
-	for _, part := range []string{orElse(s.keyDay, s.day), orElse(s.keyRegion, s.region), orElse(s.keyService, s.service), orElse(s.keyEnd, s.end)} {
+	for _, part := range []string{
+		orElse(s.keyDay, s.day), orElse(s.keyRegion, s.region), orElse(s.keyService, s.service),
+		orElse(s.keyEnd, s.end),
+	} {
 		key = mac(key, part)
 	}
 	signature := orElse(s.signature, hex.EncodeToString(mac(key, toSign)))

@@ -1,6 +1,6 @@
 package main
 
-// Clients that take their time, and clients that only hold connections.
+// Slow clients, and clients that only hold connections.
 
 import (
 	"bytes"
@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// dribble writes a byte every second and gives how long it took the server to close.
+// dribble writes a byte every second and returns how long the server waited before it closed.
 func dribble(ctx context.Context, c net.Conn, text []byte) time.Duration {
 	start := time.Now()
 	for _, b := range text {
@@ -100,7 +100,7 @@ func slowWriters(ctx context.Context, t *target, n *tally) error {
 	return nil
 }
 
-// slowReaders ask, at a moderate rate, and never read: strangers, and a tenant, whose answers are
+// slowReaders ask, at a moderate rate, and never read: unsigned, and a tenant, whose answers are
 // long enough to fill what the system buffers. The server must close when it cannot write (write
 // time-out: 15 s).
 func slowReaders(ctx context.Context, t *target, n *tally) error {
@@ -168,6 +168,9 @@ func pipelines(ctx context.Context, t *target, n *tally) error {
 			for err == nil {
 				_, err = c.Write(requests)
 				n.noteMany("pipelined", 64)
+				if t.Short { // paced, as floods of frames are
+					time.Sleep(20 * time.Millisecond)
+				}
 			}
 			_ = c.Close()
 		}
@@ -175,8 +178,8 @@ func pipelines(ctx context.Context, t *target, n *tally) error {
 	return nil
 }
 
-// idleConnections hold as many connections as the program takes, and some more, half of them after
-// a handshake. A new honest client must get in anyway.
+// idleConnections hold more connections than the program accepts, half of them after a handshake.
+// New honest clients must still get in.
 func idleConnections(ctx context.Context, t *target, n *tally) error {
 	count := t.amount(10_200, 600)
 	conns := make([]net.Conn, count)

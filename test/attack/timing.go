@@ -50,7 +50,7 @@ func timing(ctx context.Context, t *target, n *tally) error {
 			took := time.Since(start)
 			n.noteReply(r, err)
 			if errors.Is(err, errClosed) {
-				continue // a stranger may send only so much on one connection
+				continue // the next request connects again
 			}
 			if err != nil {
 				return fmt.Errorf("timing: %w", err)

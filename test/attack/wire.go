@@ -32,7 +32,7 @@ var sources atomic.Uint32
 // dial opens a TCP connection.
 func dial(address string) (net.Conn, error) { return dialFrom(address, "") }
 
-// dialFrom is dial from one address; "": from any of a stranger's.
+// dialFrom is dial from one address; "": from any address.
 func dialFrom(address, from string) (net.Conn, error) {
 	if from != "" {
 		d := net.Dialer{Timeout: replyLimit, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}

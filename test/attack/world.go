@@ -17,7 +17,7 @@ import (
 	"strings"
 
 	"xks-proxy/pkg/sigv4"
-	"xks-proxy/test/demo"
+	"xks-proxy/test/harness"
 )
 
 const (
@@ -50,15 +50,15 @@ type world struct {
 	options *options
 	program *program
 	target  target // what an attacker is told
-	machine *demo.Machine
+	machine *harness.Machine
 }
 
 func newWorld(ctx context.Context, o *options) (*world, error) {
-	dir, err := os.MkdirTemp(demo.FastDirectory(), "xks-attack-")
+	dir, err := os.MkdirTemp(harness.FastDirectory(), "xks-attack-")
 	if err != nil {
 		return nil, err
 	}
-	w := &world{dir: dir, options: o, machine: demo.WatchMachine(stoodStill)}
+	w := &world{dir: dir, options: o, machine: harness.WatchMachine(stoodStill)}
 	err = w.build(ctx)
 	if err != nil {
 		w.close()
@@ -72,7 +72,7 @@ func (w *world) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d, err := demo.Prepare(ctx, binary, filepath.Join(w.dir, "demo"), 4)
+	d, err := harness.Prepare(ctx, binary, filepath.Join(w.dir, "demo"), 4)
 	if err != nil {
 		return err
 	}
@@ -115,13 +115,13 @@ func (w *world) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.target.API, w.target.Health = w.program.listen, w.program.health
+	w.target.API, w.target.Health = w.program.Listen, w.program.Health
 	w.target.Mutual, w.target.Balanced = w.program.mutual, w.program.balanced
 	return w.makeCiphertexts()
 }
 
 // writeConfig writes the configuration and makes the credentials. All limits are the program's own.
-func (w *world) writeConfig(d *demo.Demo) (string, error) {
+func (w *world) writeConfig(d *harness.Demo) (string, error) {
 	var hsms, members, stores []object
 	for _, h := range d.HSMs {
 		hsms = append(
@@ -234,7 +234,7 @@ func (w *world) makeCiphertexts() error {
 // close ends the program and removes everything.
 func (w *world) close() {
 	if w.program != nil {
-		w.program.stop()
+		w.program.Stop()
 	}
 	_ = os.RemoveAll(w.dir) // a temporary directory
 }

@@ -24,7 +24,7 @@ import (
 	"strings"
 	"time"
 
-	"xks-proxy/test/demo"
+	"xks-proxy/test/harness"
 )
 
 type options struct {
@@ -55,13 +55,28 @@ func main() {
 func parseOptions() (*options, error) {
 	o := new(options)
 	keys := flag.String("keys", "1,100,1000,5000", "numbers of keys on the tokens")
-	flag.IntVar(&o.stores, "stores", 0, "compare this many key stores, each in a file of its own, with one, instead of numbers of keys")
+	flag.IntVar(
+		&o.stores,
+		"stores",
+		0,
+		"compare this many key stores, each in a file of its own, with one, instead of numbers of keys",
+	)
 	flag.IntVar(&o.storeKeys, "store-keys", 10000, "keys on the tokens for -stores")
 	flag.StringVar(&o.proxy, "proxy", "bin/xks-proxy", "the program to measure")
 	flag.IntVar(&o.rounds, "rounds", 3, "measurements of each case; the table shows the median")
 	flag.DurationVar(&o.duration, "duration", 4*time.Second, "length of one measurement")
-	flag.IntVar(&o.connections, "connections", 16, "connections that send one request after the other")
-	flag.StringVar(&o.directory, "directory", "", "where tokens are made (default: a temporary directory, in memory if there is /dev/shm)")
+	flag.IntVar(
+		&o.connections,
+		"connections",
+		16,
+		"connections that send one request after the other",
+	)
+	flag.StringVar(
+		&o.directory,
+		"directory",
+		"",
+		"where tokens are made (default: a temporary directory, in memory if there is /dev/shm)",
+	)
 	flag.Parse()
 	for n := range strings.SplitSeq(*keys, ",") {
 		number, err := strconv.Atoi(n)
@@ -75,7 +90,7 @@ func parseOptions() (*options, error) {
 
 func run(o *options) error {
 	if o.directory == "" {
-		directory, err := os.MkdirTemp(demo.FastDirectory(), "xks-bench-")
+		directory, err := os.MkdirTemp(harness.FastDirectory(), "xks-bench-")
 		if err != nil {
 			return err
 		}
@@ -90,8 +105,15 @@ func run(o *options) error {
 	if o.stores > 0 {
 		return o.measureStores()
 	}
-	fmt.Printf("%d connections, %v each, median of %d; CPU of all server processes, HSMs included\n\n", o.connections, o.duration, o.rounds)
-	fmt.Println("| keys on the token | operation | CPU an operation | requests/s | p50 | p99 | bare echo, CPU | ratio |")
+	fmt.Printf(
+		"%d connections, %v each, median of %d; CPU of all server processes, HSMs included\n\n",
+		o.connections,
+		o.duration,
+		o.rounds,
+	)
+	fmt.Println(
+		"| keys on the token | operation | CPU an operation | requests/s | p50 | p99 | bare echo, CPU | ratio |",
+	)
 	fmt.Println("|---|---|---|---|---|---|---|---|")
 	for _, keys := range o.keys {
 		if err := o.measureProxy(keys); err != nil {
@@ -103,7 +125,12 @@ func run(o *options) error {
 
 // measureProxy measures every operation against one pair of tokens.
 func (o *options) measureProxy(keys int) error {
-	d, err := demo.Prepare(context.Background(), o.proxy, filepath.Join(o.directory, fmt.Sprintf("keys-%d", keys)), keys)
+	d, err := harness.Prepare(
+		context.Background(),
+		o.proxy,
+		filepath.Join(o.directory, fmt.Sprintf("keys-%d", keys)),
+		keys,
+	)
 	if err != nil {
 		return err
 	}
@@ -131,18 +158,18 @@ func (o *options) measureProxy(keys int) error {
 
 // compare measures proxy and echo in turn and prints one row.
 func (o *options) compare(proxy, echo *server, keys int, operation string) error {
-	message, err := proxy.message(operation)
+	m, err := proxy.message(operation)
 	if err != nil {
 		return err
 	}
 	var ours, bare []result
 	var ratios []float64
 	for range o.rounds {
-		b, err := o.measure(echo, message.as("/echo"))
+		b, err := o.measure(echo, &message{body: m.body})
 		if err != nil {
 			return err
 		}
-		r, err := o.measure(proxy, message)
+		r, err := o.measure(proxy, m)
 		if err != nil {
 			return err
 		}
@@ -151,9 +178,21 @@ func (o *options) compare(proxy, echo *server, keys int, operation string) error
 	}
 	slices.Sort(ratios)
 	r, b := medianByCPU(ours), medianByCPU(bare)
-	fmt.Printf("| %d | %s | %.1f µs | %.0f | %.2f ms | %.2f ms | %.1f µs | %.2f (%.2f–%.2f) |\n", keys, operation,
-		microseconds(r.cpu), r.perSecond, milliseconds(r.p50), milliseconds(r.p99), microseconds(b.cpu),
-		ratios[len(ratios)/2], ratios[0], ratios[len(ratios)-1])
+	fmt.Printf(
+		"| %d | %s | %.1f µs | %.0f | %.2f ms | %.2f ms | %.1f µs | %.2f (%.2f–%.2f) |\n",
+		keys,
+		operation,
+		microseconds(
+			r.cpu,
+		),
+		r.perSecond,
+		milliseconds(r.p50),
+		milliseconds(r.p99),
+		microseconds(b.cpu),
+		ratios[len(ratios)/2],
+		ratios[0],
+		ratios[len(ratios)-1],
+	)
 	return nil
 }
 
@@ -165,7 +204,7 @@ type result struct {
 }
 
 func (o *options) measure(s *server, m *message) (result, error) {
-	before, err := demo.CPU(s.command.Process.Pid)
+	before, err := harness.CPU(s.program.PID)
 	if err != nil {
 		return result{}, err
 	}
@@ -173,7 +212,7 @@ func (o *options) measure(s *server, m *message) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	after, err := demo.CPU(s.command.Process.Pid)
+	after, err := harness.CPU(s.program.PID)
 	if err != nil {
 		return result{}, err
 	}

@@ -3,7 +3,6 @@ package main
 // The servers that are measured: the proxy on demo tokens, and the bare echo.
 
 import (
-	"bufio"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -12,62 +11,58 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
-	"xks-proxy/test/demo"
+	"xks-proxy/test/harness"
 )
 
 // server is a process that serves HTTPS.
 type server struct {
-	command *exec.Cmd
-	demo    *demo.Demo
+	program *harness.Program
+	demo    *harness.Demo
 	address string
+	store   keyStore // that requests go to
+	client  *harness.Client
 	socket  string        // for orders, if it is known
 	took    time.Duration // from its start to the first Encrypt
-	store   keyStore      // that requests go to
 }
 
 // startProxy serves a demo with the program. The environment overrides its configuration.
-func startProxy(o *options, d *demo.Demo, address string, store keyStore, environment ...string) (*server, error) {
-	s := &server{demo: d, address: address, store: store}
-	log, err := os.CreateTemp(d.Directory, "bench-*.log")
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	s.command = exec.Command(o.proxy, "serve", "--config", d.File("xks-proxy.yaml"))
-	s.command.Env = append(append(os.Environ(), "XKS_LOG_OUTPUT=stderr", "XKS_HEALTH_LISTEN=", "XKS_SERVER_LISTEN="+address), environment...)
-	s.command.Stdout, s.command.Stderr = log, log
-	s.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+func startProxy(
+	o *options, d *harness.Demo, address string, store keyStore, environment ...string,
+) (*server, error) {
+	s := &server{demo: d, address: address, store: store,
+		client: harness.NewClient(address, store.path, d.Region, store.credential)}
+	environment = append([]string{
+		"XKS_LOG_OUTPUT=stderr", "XKS_HEALTH_LISTEN=", "XKS_SERVER_LISTEN=" + address,
+	}, environment...)
 	start := time.Now()
-	err = s.command.Start()
+	var err error
+	s.program, err = harness.Serve(o.proxy, d.File("xks-proxy.yaml"), environment, func([]byte) {})
 	if err != nil {
 		return nil, err
 	}
-	for time.Since(start) < time.Minute {
-		_, err := s.encryptOnce()
+	for {
+		_, err = s.encryptOnce()
+		s.took = time.Since(start)
 		if err == nil {
-			s.took = time.Since(start)
 			return s, nil
+		}
+		if s.took > time.Minute {
+			s.stop()
+			return nil, fmt.Errorf("%s does not serve: %w; the end of its log:\n%s",
+				address, err, s.program.Tail(20))
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	s.stop()
-	text, _ := os.ReadFile(log.Name()) // it is for the message only
-	return nil, fmt.Errorf("%s does not serve; the end of its log:\n%s", address, text[max(0, len(text)-2000):])
 }
 
 // storeOf is the key store that every demo has.
-func storeOf(d *demo.Demo) keyStore {
-	return keyStore{path: d.Path, accessKeyID: d.Credential.AccessKeyID, secret: d.Credential.SecretAccessKey, key: d.Keys[0]}
+func storeOf(d *harness.Demo) keyStore {
+	return keyStore{path: d.Path, credential: d.SignsWith(), key: d.Keys[0]}
 }
 
-func (s *server) stop() {
-	_ = s.command.Process.Signal(syscall.SIGTERM)
-	_ = s.command.Wait() // it was told to end
-}
+func (s *server) stop() { s.program.Stop() }
 
 const echoCommand = "echo-server"
 
@@ -77,22 +72,24 @@ func startEcho(proxy *server) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{demo: proxy.demo}
-	s.command = exec.Command(self, echoCommand, proxy.demo.File("server.crt"), proxy.demo.File("server.key"))
-	s.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	out, err := s.command.StdoutPipe()
+	address := make(chan string, 1)
+	files := []string{echoCommand, proxy.demo.File("server.crt"), proxy.demo.File("server.key")}
+	program, err := harness.Start(exec.Command(self, files...), func(line []byte) {
+		select {
+		case address <- string(line): // the first line
+		default:
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
-	s.command.Stderr = os.Stderr
-	if err := s.command.Start(); err != nil {
-		return nil, err
+	s := &server{program: program, demo: proxy.demo}
+	select {
+	case s.address = <-address:
+	case <-program.Exited():
+		return nil, fmt.Errorf("the echo server does not start:\n%s", program.Tail(20))
 	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		return nil, fmt.Errorf("the echo server does not start: %w", err)
-	}
-	s.address = strings.TrimSpace(line)
+	s.client = harness.NewClient(s.address, "/echo", proxy.demo.Region, proxy.store.credential)
 	return s, nil
 }
 

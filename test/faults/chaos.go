@@ -10,6 +10,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"xks-proxy/test/harness"
 )
 
 // warmUp is load before the size is taken for the first time.
@@ -52,7 +54,7 @@ func (w *world) runChaos(ctx context.Context, o *options) (bool, error) {
 		return false, err
 	}
 	grown := before.grown(after)
-	printHeader()
+	fmt.Println(table.Header())
 	r.print()
 	fmt.Printf("%d faults; %d acknowledged ciphertexts decrypted on both HSMs, %d IVs all different\n", hits, len(l.records), len(w.ivs))
 	if disturbed > 0 {
@@ -63,7 +65,7 @@ func (w *world) runChaos(ctx context.Context, o *options) (bool, error) {
 		fmt.Println("  GROWN: " + what)
 	}
 	if o.markdown != "" {
-		err := writeBetween(o.markdown, chaosBegins, chaosEnds, chaosText(o, r, hits, disturbed, len(l.records), before, after))
+		err := harness.WriteBetween(o.markdown, chaosBegins, chaosEnds, chaosText(o, r, hits, disturbed, len(l.records), before, after))
 		if err != nil {
 			return false, err
 		}
@@ -77,7 +79,7 @@ func chaosText(o *options, r *row, hits, disturbed, records int, before, after m
 		"while the machine itself stood still), %d took longer than 200 ms, %d were answered wrongly; p99 %s ms, p99.9 %s ms. %d acknowledged ciphertexts "+
 		"decrypt on both HSMs, and no IV came twice.\n\n- at rest before: %s\n- at rest after: %s\n\n",
 		time.Now().UTC().Format("2 January 2006"), o.seed, hits, o.chaosFor, r.rate, r.requests, r.failed, disturbed, r.slow, r.wrong,
-		milliseconds(r.p99), milliseconds(r.p999), records, before, after)
+		harness.Milliseconds(r.p99), harness.Milliseconds(r.p999), records, before, after)
 }
 
 // wreak injects faults until the time is over, and says how many.

@@ -6,12 +6,13 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"xks-proxy/test/harness"
 )
 
 // mix is what is asked for, in percent.
@@ -25,13 +26,10 @@ var usualMix = mix{Encrypts: 50, Integrity: 25}
 
 // record is one ciphertext that the proxy acknowledged.
 type record struct {
-	Key        int // index into keyLabels
-	AAD        int
-	Plaintext  []byte
-	Ciphertext []byte
-	IV         []byte
-	Tag        []byte
-	Metadata   []byte
+	Key       int // index into keyLabels
+	AAD       int
+	Plaintext []byte
+	harness.Sealed
 }
 
 // sample is one request that was answered.
@@ -87,7 +85,7 @@ func (l *load) end() {
 // sender sends on one connection.
 type sender struct {
 	load     *load
-	conn     *conn
+	conn     *harness.Conn
 	serial   int
 	body     []byte
 	request  []byte
@@ -153,16 +151,16 @@ func (s *sender) once(n uint64, due time.Duration) {
 func (s *sender) encrypt(random *dice, id string, integrity bool) *failure {
 	w := s.load.world
 	r := &record{Key: int(random.next() % uint64(len(keyLabels))), AAD: int(random.next() % aadKinds), Plaintext: random.bytes(32)}
-	s.body = appendEncryptBody(s.body[:0], id, r.Plaintext, aadOf(r.AAD), integrity)
-	reply, failed := s.ask("/keys/"+keyLabels[r.Key]+"/encrypt", s.body)
+	s.body = harness.AppendEncryptBody(s.body[:0], id, r.Plaintext, aadOf(r.AAD), integrity)
+	reply, failed := s.ask(harness.EncryptPath(keyLabels[r.Key]), s.body)
 	if failed != nil {
 		return failed
 	}
-	r.Ciphertext, r.IV, r.Tag, r.Metadata = field(reply, "ciphertext"), field(reply, "initializationVector"), field(reply, "authenticationTag"), field(reply, "ciphertextMetadata")
+	r.Sealed = harness.ParseSealed(reply)
 	if len(r.Ciphertext) != len(r.Plaintext) || len(r.IV) == 0 || len(r.Tag) != 16 {
 		return &failure{name: "malformed answer", body: string(reply), wrong: true}
 	}
-	if integrity && !bytes.Equal(field(reply, "ciphertextDataIntegrityValue"), r.integrityValue()) {
+	if integrity && !bytes.Equal(harness.Field(reply, "ciphertextDataIntegrityValue"), r.integrityValue()) {
 		return &failure{name: "wrong integrity value", body: string(reply), wrong: true}
 	}
 	s.records = append(s.records, r)
@@ -171,14 +169,14 @@ func (s *sender) encrypt(random *dice, id string, integrity bool) *failure {
 }
 
 func (s *sender) decrypt(r *record, id string) *failure {
-	s.body = appendDecryptBody(s.body[:0], id, r)
-	reply, failed := s.ask("/keys/"+keyLabels[r.Key]+"/decrypt", s.body)
+	s.body = harness.AppendDecryptBody(s.body[:0], id, &r.Sealed, aadOf(r.AAD))
+	reply, failed := s.ask(harness.DecryptPath(keyLabels[r.Key]), s.body)
 	if failed != nil {
 		// KMS does not retry this one, and its caller takes the data for lost.
 		failed.wrong = failed.name == invalidCiphertext
 		return failed
 	}
-	if !bytes.Equal(field(reply, "plaintext"), r.Plaintext) {
+	if !bytes.Equal(harness.Field(reply, "plaintext"), r.Plaintext) {
 		return &failure{name: "wrong plaintext", body: fmt.Sprintf("%d bytes", len(reply)), wrong: true}
 	}
 	return nil
@@ -194,8 +192,8 @@ func (s *sender) decryptTampered(r *record, random *dice, id string) *failure {
 	}
 	part := [][]byte{changed.Tag, changed.Ciphertext, changed.IV}[random.next()%3]
 	part[random.next()%uint64(len(part))] ^= 1 << (random.next() % 8)
-	s.body = appendDecryptBody(s.body[:0], id, &changed)
-	reply, failed := s.ask("/keys/"+keyLabels[r.Key]+"/decrypt", s.body)
+	s.body = harness.AppendDecryptBody(s.body[:0], id, &changed.Sealed, aadOf(r.AAD))
+	reply, failed := s.ask(harness.DecryptPath(keyLabels[r.Key]), s.body)
 	switch {
 	case failed == nil:
 		return &failure{name: "tampered, yet decrypted", body: string(reply), wrong: true}
@@ -208,8 +206,8 @@ func (s *sender) decryptTampered(r *record, random *dice, id string) *failure {
 // ask sends one signed request and wants a 200.
 func (s *sender) ask(path string, body []byte) ([]byte, *failure) {
 	w := s.load.world
-	s.request = w.signer.appendRequest(s.request[:0], w.uriPath+path, body, time.Now())
-	status, reply, err := s.conn.exchange(s.request)
+	s.request = w.client.AppendRequest(s.request[:0], path, body)
+	status, reply, err := s.conn.Exchange(s.request)
 	if err != nil {
 		return nil, &failure{name: "no reply", body: err.Error()}
 	}
@@ -228,25 +226,6 @@ func errorNameOf(status int, reply []byte) string {
 		return fmt.Sprintf("status %d", status)
 	}
 	return e.ErrorName
-}
-
-// field reads a Base64 field out of a reply, whose JSON the proxy writes without spaces and
-// escapes; anything else is nil, hence wrong.
-func field(reply []byte, name string) []byte {
-	_, rest, found := bytes.Cut(reply, []byte(`"`+name+`":"`))
-	if !found {
-		return nil
-	}
-	text, _, found := bytes.Cut(rest, []byte{'"'})
-	if !found {
-		return nil
-	}
-	value := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
-	n, err := base64.StdEncoding.Decode(value, text)
-	if err != nil {
-		return nil
-	}
-	return value[:n]
 }
 
 // integrityValue is requirement E4, over the raw bytes.

@@ -27,7 +27,7 @@ import (
 	"syscall"
 	"time"
 
-	"xks-proxy/test/demo"
+	"xks-proxy/test/harness"
 )
 
 // options are the command line.
@@ -144,7 +144,7 @@ func setUnlessGiven(name string, set func()) {
 
 func run(ctx context.Context, o *options) (bool, error) {
 	fmt.Printf("seed %d\n", o.seed)
-	machine := demo.WatchMachine(stoodStill)
+	machine := harness.WatchMachine(stoodStill)
 	if o.vendors != "" {
 		return runVendors(ctx, o, machine)
 	}
@@ -156,7 +156,7 @@ func run(ctx context.Context, o *options) (bool, error) {
 	if o.chaos {
 		return w.runChaos(ctx, o)
 	}
-	printHeader()
+	fmt.Println(table.Header())
 	good := true
 	var rows []*row
 	for n, p := range o.plan() {

@@ -4,11 +4,11 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"strings"
 	"time"
-	"unicode/utf8"
+
+	"xks-proxy/test/harness"
 )
 
 // Results stand between these lines of the document; what is around them is kept.
@@ -19,35 +19,28 @@ const (
 	tableEnds   = "<!-- make faults: end -->\n"
 )
 
-var columns = []struct {
-	name  string
-	width int // of the printed line; below 0: to the left
-	cell  func(*row) string
-}{
-	{"fault", -36, func(r *row) string { return r.fault.name }},
-	{"HSM", -7, func(r *row) string { return r.target }},
-	{"req/s", 5, func(r *row) string { return fmt.Sprint(r.rate) }},
-	{"requests", 8, func(r *row) string { return fmt.Sprint(r.requests) }},
-	{"failed", 6, func(r *row) string { return fmt.Sprint(r.failed) }},
-	{">200ms", 6, func(r *row) string { return fmt.Sprint(r.slow) }},
-	{"wrong", 5, func(r *row) string { return fmt.Sprint(r.wrong) }},
-	{"p50", 6, func(r *row) string { return milliseconds(r.p50) }},
-	{"p99", 6, func(r *row) string { return milliseconds(r.p99) }},
-	{"p99.9", 6, func(r *row) string { return milliseconds(r.p999) }},
-	{"max", 6, func(r *row) string { return milliseconds(r.max) }},
-	{"detected", 8, func(r *row) string { return noticed(r.detected) }},
-	{"healed", 8, func(r *row) string { return noticed(r.healed) }},
-	{"late", 5, func(r *row) string { return milliseconds(r.late) }},
-	{"calls/op", 8, func(r *row) string { return fmt.Sprintf("%.2f", r.callsFor) }},
-	{"", -14, verdictOf},
-}
-
-func milliseconds(d time.Duration) string {
-	ms := float64(d) / float64(time.Millisecond)
-	if ms >= 100 {
-		return fmt.Sprintf("%.0f", ms)
-	}
-	return fmt.Sprintf("%.1f", ms)
+// table has all times in milliseconds unless they say otherwise.
+var table = harness.Table[*row]{
+	{Name: "fault", Width: -36, Cell: func(r *row) string { return r.fault.name }},
+	{Name: "HSM", Width: -7, Cell: func(r *row) string { return r.target }},
+	{Name: "req/s", Width: 5, Cell: func(r *row) string { return fmt.Sprint(r.rate) }},
+	{Name: "requests", Width: 8, Cell: func(r *row) string { return fmt.Sprint(r.requests) }},
+	{Name: "failed", Width: 6, Cell: func(r *row) string { return fmt.Sprint(r.failed) }},
+	{Name: ">200ms", Width: 6, Cell: func(r *row) string { return fmt.Sprint(r.slow) }},
+	{Name: "wrong", Width: 5, Cell: func(r *row) string { return fmt.Sprint(r.wrong) }},
+	{Name: "p50", Width: 6, Cell: func(r *row) string { return harness.Milliseconds(r.p50) }},
+	{Name: "p99", Width: 6, Cell: func(r *row) string { return harness.Milliseconds(r.p99) }},
+	{Name: "p99.9", Width: 6, Cell: func(r *row) string { return harness.Milliseconds(r.p999) }},
+	{Name: "max", Width: 6, Cell: func(r *row) string { return harness.Milliseconds(r.max) }},
+	{Name: "detected", Width: 8, Cell: func(r *row) string { return noticed(r.detected) }},
+	{Name: "healed", Width: 8, Cell: func(r *row) string { return noticed(r.healed) }},
+	{Name: "late", Width: 5, Cell: func(r *row) string { return harness.Milliseconds(r.late) }},
+	{
+		Name:  "calls/op",
+		Width: 8,
+		Cell:  func(r *row) string { return fmt.Sprintf("%.2f", r.callsFor) },
+	},
+	{Name: "", Width: -14, Cell: verdictOf},
 }
 
 // noticed is "–" for what was never noticed, and need not be.
@@ -70,29 +63,8 @@ func verdictOf(r *row) string {
 	return r.verdict()
 }
 
-func pad(text string, width int) string {
-	blank := strings.Repeat(" ", max(0, max(width, -width)-utf8.RuneCountInString(text)))
-	if width < 0 {
-		return text + blank
-	}
-	return blank + text
-}
-
-// printHeader prints the names of the columns; all times are in milliseconds unless they say otherwise.
-func printHeader() {
-	var cells []string
-	for _, c := range columns {
-		cells = append(cells, pad(c.name, c.width))
-	}
-	fmt.Println(strings.TrimRight(strings.Join(cells, " "), " "))
-}
-
 func (r *row) print() {
-	var cells []string
-	for _, c := range columns {
-		cells = append(cells, pad(c.cell(r), c.width))
-	}
-	fmt.Println(strings.TrimRight(strings.Join(cells, " "), " "))
+	fmt.Println(table.Line(r))
 	for _, line := range r.trouble {
 		fmt.Println("  " + line)
 	}
@@ -101,43 +73,20 @@ func (r *row) print() {
 // writeTable puts the rows into the document.
 func writeTable(path string, o *options, rows []*row) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nMeasured on %s with `make faults`: %d processors, shared with the client; %d connections; each fault held for %v; %s.\n\n",
-		time.Now().UTC().Format("2 January 2006"), runtime.NumCPU(), o.connections, o.hold, summary(rows))
-	for i := range 2 {
-		for _, c := range columns {
-			cell := c.name
-			if i == 1 {
-				cell = "---"
-				if c.width > 0 {
-					cell = "---:"
-				}
-			}
-			b.WriteString("| " + cell + " ")
-		}
-		b.WriteString("|\n")
-	}
-	for _, r := range rows {
-		for _, c := range columns {
-			b.WriteString("| " + c.cell(r) + " ")
-		}
-		b.WriteString("|\n")
-	}
+	fmt.Fprintf(
+		&b,
+		"\nMeasured on %s with `make faults`: %d processors, shared with the client; %d connections; each fault held for %v; %s.\n\n",
+		time.Now().
+			UTC().
+			Format("2 January 2006"),
+		runtime.NumCPU(),
+		o.connections,
+		o.hold,
+		summary(rows),
+	)
+	b.WriteString(table.Markdown(rows))
 	b.WriteString("\n")
-	return writeBetween(path, tableBegins, tableEnds, b.String())
-}
-
-// writeBetween replaces what stands between two lines of a document.
-func writeBetween(path, begins, ends, text string) error {
-	document, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	before, rest, found := strings.Cut(string(document), begins)
-	_, after, ended := strings.Cut(rest, ends)
-	if !found || !ended {
-		return fmt.Errorf("%s lacks the lines between which the results go: %s and %s", path, strings.TrimSpace(begins), strings.TrimSpace(ends))
-	}
-	return os.WriteFile(path, []byte(before+begins+text+ends+after), 0o644)
+	return harness.WriteBetween(path, tableBegins, tableEnds, b.String())
 }
 
 // summary is the whole run in one line.
@@ -152,6 +101,13 @@ func summary(rows []*row) string {
 			missed++
 		}
 	}
-	return fmt.Sprintf("%d rows, %d requests, %d failed, %d slower than 200 ms, %d wrong answers; %d rows are not as they should be",
-		len(rows), requests, failed, slow, wrong, missed)
+	return fmt.Sprintf(
+		"%d rows, %d requests, %d failed, %d slower than 200 ms, %d wrong answers; %d rows are not as they should be",
+		len(rows),
+		requests,
+		failed,
+		slow,
+		wrong,
+		missed,
+	)
 }

@@ -1,17 +1,17 @@
 package main
 
-// The size of the program at rest: file descriptors, threads, goroutines, memory, busy sessions. None may
+// The size of the program at rest: file descriptors, threads, goroutines, memory, busy sessions.
+// None may
 // grow with what has happened.
 
 import (
-	"bufio"
+	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"os"
-	"strconv"
 	"strings"
 	"time"
+
+	"xks-proxy/test/harness"
 )
 
 const (
@@ -21,10 +21,9 @@ const (
 
 // process is the size of one process.
 type process struct {
-	name           string
-	files, threads int   // files: 0 for the process of an HSM if we are not root
-	memory         int64 // RSS, bytes
-	goroutines     int   // of the parent only
+	name string
+	harness.Size
+	goroutines int // of the parent only
 }
 
 // measured are the program's own process and those of its HSMs.
@@ -41,13 +40,13 @@ func (w *world) measure() (measured, error) {
 		return nil, err
 	}
 	time.Sleep(settling)
-	parent, err := sizeOf("parent", w.program.command.Process.Pid)
+	parent, err := sizeOf("parent", w.program.PID)
 	if err != nil {
 		return nil, err
 	}
 	parent.goroutines = w.metric("go_goroutines")
-	parent.files = w.metric("process_open_fds")
-	if parent.files == 0 {
+	parent.Files = w.metric("process_open_fds")
+	if parent.Files == 0 {
 		return nil, errors.New("the metrics lack process_open_fds")
 	}
 	list := measured{parent}
@@ -62,49 +61,20 @@ func (w *world) measure() (measured, error) {
 }
 
 func sizeOf(name string, pid int) (process, error) {
-	directory := fmt.Sprintf("/proc/%d/", pid)
-	p := process{name: name}
-	for _, part := range []struct {
-		name  string
-		count *int
-	}{{"fd", &p.files}, {"task", &p.threads}} {
-		entries, err := os.ReadDir(directory + part.name)
-		if err != nil && !errors.Is(err, os.ErrPermission) {
-			return p, fmt.Errorf("the size of %s: %w", name, err)
-		}
-		*part.count = len(entries)
-	}
-	text, err := os.ReadFile(directory + "statm")
+	size, err := harness.SizeOf(pid)
 	if err != nil {
-		return p, fmt.Errorf("the size of %s: %w", name, err)
+		return process{}, fmt.Errorf("the size of %s: %w", name, err)
 	}
-	pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
-	if err != nil {
-		return p, fmt.Errorf("the size of %s: %w", name, err)
-	}
-	p.memory = pages * int64(os.Getpagesize())
-	return p, nil
+	return process{name: name, Size: size}, nil
 }
 
 // metric is the sum of one of the program's metrics, of all HSMs; 0 if it has none.
 func (w *world) metric(name string) int {
-	client := http.Client{Timeout: 5 * time.Second}
-	reply, err := client.Get("http://" + w.program.health + "/metrics")
+	metrics, err := w.program.ReadMetrics(context.Background())
 	if err != nil {
 		return 0
 	}
-	defer reply.Body.Close()
-	sum := 0.0
-	lines := bufio.NewScanner(reply.Body)
-	for lines.Scan() {
-		id, text, _ := strings.Cut(lines.Text(), " ")
-		id, _, _ = strings.Cut(id, "{")
-		value, err := strconv.ParseFloat(text, 64)
-		if id == name && err == nil {
-			sum += value
-		}
-	}
-	return int(sum)
+	return int(metrics[name])
 }
 
 // waitIdle waits until no session of an HSM has a call in it. One that hangs forever ends with its
@@ -124,10 +94,10 @@ func (m measured) String() string {
 	var parts []string
 	for _, p := range m {
 		part := p.name
-		if p.files > 0 {
-			part += fmt.Sprintf(" %d files,", p.files)
+		if p.Files > 0 {
+			part += fmt.Sprintf(" %d files,", p.Files)
 		}
-		part += fmt.Sprintf(" %d threads, %.1f MiB", p.threads, float64(p.memory)/(1<<20))
+		part += fmt.Sprintf(" %d threads, %.1f MiB", p.Threads, float64(p.Memory)/(1<<20))
 		if p.goroutines > 0 {
 			part += fmt.Sprintf(", %d goroutines", p.goroutines)
 		}
@@ -152,17 +122,20 @@ func (m measured) grown(after measured) []string {
 		was := m[i]
 		check := func(what string, before, after, more int64) {
 			if after > before+more {
-				list = append(list, fmt.Sprintf("%s: %s from %d to %d", now.name, what, before, after))
+				list = append(
+					list,
+					fmt.Sprintf("%s: %s from %d to %d", now.name, what, before, after),
+				)
 			}
 		}
-		check("files", int64(was.files), int64(now.files), moreFiles)
-		threads := was.threads
+		check("files", int64(was.Files), int64(now.Files), moreFiles)
+		threads := was.Threads
 		if i > 0 {
 			threads = max(threads, callThreads)
 		}
-		check("threads", int64(threads), int64(now.threads), moreThreads)
+		check("threads", int64(threads), int64(now.Threads), moreThreads)
 		check("goroutines", int64(was.goroutines), int64(now.goroutines), moreGoroutines)
-		check("memory", was.memory, now.memory, moreMemory)
+		check("memory", was.Memory, now.Memory, moreMemory)
 	}
 	return list
 }

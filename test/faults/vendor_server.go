@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"syscall"
 	"time"
+
+	"xks-proxy/test/harness"
 )
 
 // server serves a SoftHSM token. It has a process for each client, so that signals go to its group.
@@ -18,36 +19,25 @@ type server struct {
 	socket  string
 	token   *target
 
-	ctx     context.Context // of start, for starting it again
-	command *exec.Cmd
-	ended   chan struct{}
+	ctx     context.Context  // of start, for starting it again
+	running *harness.Program // nil: it was never started
 }
 
 // start starts it and waits for its socket.
 func (s *server) start(ctx context.Context) error {
 	_ = os.Remove(s.socket) // of the one before
 	s.ctx = ctx
-	s.command = exec.CommandContext(ctx, s.program, s.socket, s.token.Direct, s.token.Name)
-	s.command.Env = append(os.Environ(), "SOFTHSM2_CONF="+s.token.Conf)
-	s.command.Stderr = os.Stderr
-	s.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	command, started, ended := s.command, make(chan error), make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // the parent-death signal is about the thread that forked
-		defer runtime.UnlockOSThread()
-		err := command.Start()
-		started <- err
-		if err == nil {
-			_ = command.Wait() // it is killed in the end
-		}
-		close(ended)
-	}()
-	s.ended = ended
-	err := <-started
+	command := exec.CommandContext(ctx, s.program, s.socket, s.token.Direct, s.token.Name)
+	command.Env = append(os.Environ(), "SOFTHSM2_CONF="+s.token.Conf)
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	running, err := harness.Start(command, func(line []byte) {
+		fmt.Fprintf(os.Stderr, "%s\n", line)
+	})
 	if err != nil {
 		return fmt.Errorf("start the server: %w", err)
 	}
-	for deadline := time.Now().Add(startLimit); time.Now().Before(deadline); {
+	s.running = running
+	for deadline := time.Now().Add(harness.StartLimit); time.Now().Before(deadline); {
 		_, err := os.Stat(s.socket)
 		if err == nil {
 			return nil
@@ -58,7 +48,7 @@ func (s *server) start(ctx context.Context) error {
 }
 
 func (s *server) signal(signal syscall.Signal) error {
-	err := syscall.Kill(-s.command.Process.Pid, signal)
+	err := syscall.Kill(-s.running.PID, signal)
 	if err != nil {
 		return fmt.Errorf("%s to the server: %w", signal, err)
 	}
@@ -66,11 +56,11 @@ func (s *server) signal(signal syscall.Signal) error {
 }
 
 func (s *server) stop() {
-	if s.command.Process == nil {
+	if s.running == nil {
 		return
 	}
 	_ = s.signal(syscall.SIGKILL) // it may have ended by itself
-	<-s.ended
+	<-s.running.Exited()
 }
 
 // serverSignalled hits the server of a remote HSM. A killed one is started again in the end.

@@ -16,8 +16,8 @@ import (
 
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
-	"xks-proxy/test/demo"
 	"xks-proxy/test/faulty"
+	"xks-proxy/test/harness"
 )
 
 // vendor is a module that test/vendors/build.sh makes.
@@ -72,7 +72,7 @@ func onVendors(v *vendor) []fault {
 }
 
 // runVendors prints a table for each vendor whose module is there.
-func runVendors(ctx context.Context, o *options, m *demo.Machine) (bool, error) {
+func runVendors(ctx context.Context, o *options, m *harness.Machine) (bool, error) {
 	good, ran := true, 0
 	for i := range vendors {
 		v := &vendors[i]
@@ -107,13 +107,13 @@ func (o *options) with(v *vendor) *options {
 	return &changed
 }
 
-func (o *options) runVendor(ctx context.Context, m *demo.Machine) (bool, error) {
+func (o *options) runVendor(ctx context.Context, m *harness.Machine) (bool, error) {
 	w, err := newWorld(ctx, o, m)
 	if err != nil {
 		return false, err
 	}
 	defer w.close()
-	printHeader()
+	fmt.Println(table.Header())
 	good := true
 	for _, f := range onVendors(o.vendor) {
 		if ctx.Err() != nil {

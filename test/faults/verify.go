@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"xks-proxy/test/harness"
 )
 
 const (
@@ -24,8 +26,8 @@ const (
 // health is what GetHealthStatus says of each HSM.
 func (w *world) health() (map[string]string, error) {
 	w.serial++
-	body := fmt.Appendf(nil, `{"requestMetadata":{"kmsRequestId":"health-%d","kmsOperation":"KmsHealthCheck"}}`, w.serial)
-	status, reply, err := w.asker.exchange(w.signer.appendRequest(nil, w.uriPath+"/health", body, time.Now()))
+	body := harness.HealthBody(fmt.Sprintf("health-%d", w.serial))
+	status, reply, err := w.conn.Exchange(w.client.Request(harness.HealthPath, body))
 	if err != nil {
 		return nil, fmt.Errorf("GetHealthStatus: %w", err)
 	}
@@ -54,8 +56,8 @@ func (w *world) waitHealthy(limit time.Duration) (time.Duration, error) {
 	for time.Since(start) < limit {
 		fleet, err := w.health()
 		switch {
-		case err != nil && w.program.hasExited():
-			return 0, fmt.Errorf("the program has ended; its last lines:\n%s", w.program.tail(5))
+		case err != nil && w.program.HasExited():
+			return 0, fmt.Errorf("the program has ended; its last lines:\n%s", w.program.Tail(5))
 		case err != nil || !w.allActive(fleet) || w.program.anyOut():
 			since = time.Now()
 		case time.Since(since) >= healthyFor:
@@ -64,7 +66,7 @@ func (w *world) waitHealthy(limit time.Duration) (time.Duration, error) {
 		time.Sleep(healthEvery)
 	}
 	fleet, err := w.health()
-	return limit, fmt.Errorf("not healthy after %v: GetHealthStatus %v (%v); the log's last lines:\n%s", limit, fleet, err, w.program.tail(5))
+	return limit, fmt.Errorf("not healthy after %v: GetHealthStatus %v (%v); the log's last lines:\n%s", limit, fleet, err, w.program.Tail(5))
 }
 
 func (w *world) allActive(fleet map[string]string) bool {
@@ -132,14 +134,14 @@ func (w *world) countRepeated(records []*record) (int, string) {
 func (w *world) decryptAgain(r *record, n int) string {
 	w.serial++
 	id := fmt.Sprintf("again-%d-%d", w.serial, n)
-	body := appendDecryptBody(nil, id, r)
-	status, reply, err := w.asker.exchange(w.signer.appendRequest(nil, w.uriPath+"/keys/"+keyLabels[r.Key]+"/decrypt", body, time.Now()))
+	body := harness.AppendDecryptBody(nil, id, &r.Sealed, aadOf(r.AAD))
+	status, reply, err := w.conn.Exchange(w.client.Request(harness.DecryptPath(keyLabels[r.Key]), body))
 	switch {
 	case err != nil:
 		return fmt.Sprintf("an acknowledged ciphertext, decrypted later: %v", err)
 	case status != 200:
 		return fmt.Sprintf("an acknowledged ciphertext, decrypted later: %d %s; log line: %s", status, reply, w.program.about(id))
-	case !bytes.Equal(field(reply, "plaintext"), r.Plaintext):
+	case !bytes.Equal(harness.Field(reply, "plaintext"), r.Plaintext):
 		return "an acknowledged ciphertext decrypts to another plaintext"
 	}
 	return ""

@@ -6,7 +6,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"crypto/x509"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,8 +16,8 @@ import (
 
 	"xks-proxy/pkg/hsm"
 	"xks-proxy/pkg/hsm/pkcs11"
-	"xks-proxy/test/demo"
 	"xks-proxy/test/faulty"
+	"xks-proxy/test/harness"
 )
 
 // keyLabels are the keys that the load uses: those of the demo, the first of which has two
@@ -54,17 +53,16 @@ type world struct {
 	used    bool            // the program has served a row
 	server  *server         // of a remote vendor; nil: none
 	known   []pkcs11.NewKey // that both tokens of a mixed pair have
-	machine *demo.Machine
+	machine *harness.Machine
 	targets []*target
 	lost    pkcs11.NewKey
 	binary  string // the program
 	config  string // its configuration
 	program *program
-	signer  *signer
-	uriPath string
-	roots   *x509.CertPool
-	conns   []*conn
-	asker   *conn // for health and verification
+	demo    *harness.Demo
+	client  *harness.Client
+	conns   []*harness.Conn
+	conn    *harness.Conn // for health and verification
 	serial  int
 	pool    [poolSize]atomic.Pointer[record]
 	pooled  atomic.Uint64
@@ -72,8 +70,8 @@ type world struct {
 }
 
 // newWorld makes everything and waits until both HSMs are ACTIVE.
-func newWorld(ctx context.Context, o *options, m *demo.Machine) (*world, error) {
-	dir, err := os.MkdirTemp(demo.FastDirectory(), "xks-faults-")
+func newWorld(ctx context.Context, o *options, m *harness.Machine) (*world, error) {
+	dir, err := os.MkdirTemp(harness.FastDirectory(), "xks-faults-")
 	if err != nil {
 		return nil, err
 	}
@@ -91,12 +89,11 @@ func (w *world) build(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	d, err := demo.Prepare(ctx, binary, filepath.Join(w.dir, "demo"), len(keyLabels)-1)
+	d, err := harness.Prepare(ctx, binary, filepath.Join(w.dir, "demo"), len(keyLabels)-1)
 	if err != nil {
 		return err
 	}
-	w.roots, w.uriPath = d.Roots, d.Path
-	w.signer = &signer{region: d.Region, accessKeyID: d.Credential.AccessKeyID, secret: d.Credential.SecretAccessKey}
+	w.demo = d
 	err = w.makeTargets(ctx, o, d)
 	if err != nil {
 		return err
@@ -106,7 +103,7 @@ func (w *world) build(ctx context.Context, o *options) error {
 }
 
 // makeTargets puts a faulty module in front of each token, and the key on both that is going to be lost.
-func (w *world) makeTargets(ctx context.Context, o *options, d *demo.Demo) error {
+func (w *world) makeTargets(ctx context.Context, o *options, d *harness.Demo) error {
 	module, err := faulty.Build(ctx, w.dir)
 	if err != nil {
 		return err
@@ -174,8 +171,8 @@ func (w *world) moduleOf(t *target) string { return filepath.Join(w.dir, t.Name+
 // startProgram serves the demo's configuration, with the faulty modules in the place of SoftHSM, and
 // waits until both HSMs are ACTIVE.
 func (w *world) startProgram(o *options) error {
-	environment := append(os.Environ(), "XKS_LOG_OUTPUT=stderr", "XKS_SERVER_LISTEN=127.0.0.1:0", "XKS_HEALTH_LISTEN=127.0.0.2:0",
-		fmt.Sprintf("XKS_HSM_GROUPS_0_CATALOGUE_INTERVAL=%v", listingInterval))
+	environment := []string{"XKS_LOG_OUTPUT=stderr", "XKS_SERVER_LISTEN=127.0.0.1:0", "XKS_HEALTH_LISTEN=127.0.0.2:0",
+		fmt.Sprintf("XKS_HSM_GROUPS_0_CATALOGUE_INTERVAL=%v", listingInterval)}
 	for i, t := range w.targets {
 		environment = append(environment,
 			fmt.Sprintf("XKS_HSMS_%d_MODULE=%s", i, w.moduleOf(t)),
@@ -189,17 +186,17 @@ func (w *world) startProgram(o *options) error {
 		return err
 	}
 	w.program = p
-	w.signer.host = p.listen
-	w.asker = &conn{address: p.listen, roots: w.roots}
-	_, err = w.waitHealthy(startLimit)
+	w.client = w.demo.Client(p.Listen)
+	w.conn = harness.NewConn(p.Listen, w.demo.Roots)
+	_, err = w.waitHealthy(harness.StartLimit)
 	if err != nil {
 		return err
 	}
 	// Only now: connections that send nothing are closed.
 	for range o.connections {
-		opened := &conn{address: p.listen, roots: w.roots}
+		opened := harness.NewConn(p.Listen, w.demo.Roots)
 		w.conns = append(w.conns, opened)
-		err := opened.dial()
+		err := opened.Dial()
 		if err != nil {
 			return err
 		}
@@ -210,14 +207,14 @@ func (w *world) startProgram(o *options) error {
 
 // stopProgram ends it, as an operator does.
 func (w *world) stopProgram() {
-	for _, c := range append(w.conns, w.asker) {
+	for _, c := range append(w.conns, w.conn) {
 		if c != nil {
-			c.close()
+			c.Close()
 		}
 	}
-	w.conns, w.asker = nil, nil
+	w.conns, w.conn = nil, nil
 	if w.program != nil {
-		w.program.stop()
+		w.program.Stop()
 		w.program = nil
 	}
 }
@@ -251,9 +248,9 @@ func (w *world) others(t *target) []*target {
 
 // workerOf is the process that serves an HSM; 0 if there is none now.
 func (w *world) workerOf(t *target) int {
-	for _, child := range w.program.children() {
-		if child.hsm == t.Name {
-			return child.pid
+	for _, child := range harness.Workers(w.program.PID) {
+		if child.HSM == t.Name {
+			return child.PID
 		}
 	}
 	return 0
@@ -261,7 +258,7 @@ func (w *world) workerOf(t *target) int {
 
 // signalWorker sends a signal to the process of an HSM, which is waited for.
 func (w *world) signalWorker(t *target, signal syscall.Signal) (int, error) {
-	for deadline := time.Now().Add(startLimit); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(harness.StartLimit); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		pid := w.workerOf(t)
 		if pid == 0 {
 			continue

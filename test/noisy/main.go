@@ -1,5 +1,5 @@
-// Command noisy measures what a quiet key store feels of a noisy one that asks for ten times its
-// quota, on the real program.
+// Command noisy measures on the real program how a noisy key store, which asks for ten times its
+// quota, affects a quiet one.
 //
 //	go run ./test/noisy -proxy bin/xks-proxy -seconds 60
 //
@@ -23,7 +23,7 @@ import (
 	"slices"
 	"time"
 
-	"xks-proxy/test/demo"
+	"xks-proxy/test/harness"
 )
 
 type options struct {
@@ -113,7 +113,7 @@ func run(o *options) error {
 
 // measure runs one phase.
 func measure(w *world, o *options, p *phase, lasting time.Duration) (time.Duration, error) {
-	before, err := demo.CPU(w.command.Process.Pid)
+	before, err := harness.CPU(w.program.PID)
 	if err != nil {
 		return 0, err
 	}
@@ -127,7 +127,7 @@ func measure(w *world, o *options, p *phase, lasting time.Duration) (time.Durati
 		p.noisy.add(<-noisy)
 	}
 	p.still = max(p.still, w.machine.Take())
-	after, err := demo.CPU(w.command.Process.Pid)
+	after, err := harness.CPU(w.program.PID)
 	return after - before, err
 }
 

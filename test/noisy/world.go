@@ -12,22 +12,20 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"xks-proxy/pkg/sigv4"
-	"xks-proxy/test/demo"
+	"xks-proxy/test/harness"
 )
 
 // world is everything that runs.
 type world struct {
 	directory    string
-	machine      *demo.Machine
-	command      *exec.Cmd
-	noisy, quiet *server // one proxy, two key stores
+	machine      *harness.Machine
+	program      *harness.Program // nil until it serves
+	noisy, quiet *server          // one proxy, two key stores
 	bare         *server
 	listener     net.Listener
 }
@@ -42,11 +40,11 @@ type server struct {
 const quietPrefix = "/quiet"
 
 func newWorld(o *options) (*world, error) {
-	directory, err := os.MkdirTemp(demo.FastDirectory(), "xks-noisy-")
+	directory, err := os.MkdirTemp(harness.FastDirectory(), "xks-noisy-")
 	if err != nil {
 		return nil, err
 	}
-	w := &world{directory: directory, machine: demo.WatchMachine(time.Second)}
+	w := &world{directory: directory, machine: harness.WatchMachine(time.Second)}
 	err = w.start(o)
 	if err != nil {
 		w.close()
@@ -57,7 +55,7 @@ func newWorld(o *options) (*world, error) {
 
 // start prepares tokens, adds a key store for the quiet one, and serves.
 func (w *world) start(o *options) error {
-	d, err := demo.Prepare(context.Background(), o.proxy, filepath.Join(w.directory, "demo"), 2)
+	d, err := harness.Prepare(context.Background(), o.proxy, filepath.Join(w.directory, "demo"), 2)
 	if err != nil {
 		return err
 	}
@@ -65,20 +63,14 @@ func (w *world) start(o *options) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range []struct {
-		server **server
-		path   string
-		by     sigv4.Credential
-	}{
-		{&w.noisy, d.Path, sigv4.Credential{AccessKeyID: d.Credential.AccessKeyID, SecretAccessKey: d.Credential.SecretAccessKey}},
-		{&w.quiet, quietPrefix + "/kms/xks/v1", quiet},
-	} {
-		request, err := sign(d, s.path+"/keys/"+d.Keys[0]+"/encrypt", s.by)
-		if err != nil {
-			return err
+	request := func(c *harness.Client) *server {
+		return &server{
+			address: d.Address(), roots: d.Roots,
+			request: c.Request(harness.EncryptPath(d.Keys[0]), harness.DataKeyBody(false)),
 		}
-		*s.server = &server{address: d.Address(), roots: d.Roots, request: request}
 	}
+	w.noisy = request(d.Client(d.Address()))
+	w.quiet = request(harness.NewClient(d.Address(), quietPrefix+"/kms/xks/v1", d.Region, quiet))
 	err = w.startBare(d)
 	if err != nil {
 		return err
@@ -87,7 +79,7 @@ func (w *world) start(o *options) error {
 }
 
 // addQuietStore gives the demo a second key store, with a credential of its own.
-func addQuietStore(d *demo.Demo) (sigv4.Credential, error) {
+func addQuietStore(d *harness.Demo) (sigv4.Credential, error) {
 	made, err := sigv4.GenerateCredential()
 	if err != nil {
 		return sigv4.Credential{}, err
@@ -113,35 +105,16 @@ func addQuietStore(d *demo.Demo) (sigv4.Credential, error) {
 }
 
 func (w *world) serve(o *options, config string) error {
-	log, err := os.Create(filepath.Join(w.directory, "log"))
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	w.command = exec.Command(o.proxy, "serve", "--config", config)
-	w.command.Env = append(
-		os.Environ(), "XKS_LOG_OUTPUT=stderr", "XKS_HEALTH_LISTEN=",
+	var err error
+	w.program, err = harness.Serve(o.proxy, config, []string{
+		"XKS_LOG_OUTPUT=stderr", "XKS_HEALTH_LISTEN=",
 		fmt.Sprintf("XKS_KEY_STORES_0_QUOTA_REQUESTS_PER_SECOND=%d", o.quota),
-	)
-	w.command.Stdout, w.command.Stderr = log, log
-	w.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	err = w.command.Start()
-	if err != nil {
-		return err
-	}
-	for range 300 {
-		c, err := w.quiet.dial()
-		if err == nil {
-			return c.tls.Close()
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	text, _ := os.ReadFile(log.Name()) // it is for the message only
-	return fmt.Errorf("%s does not serve:\n%s", w.quiet.address, text)
+	}, func([]byte) {})
+	return err
 }
 
 // startBare serves HTTPS in this process that answers everything with a body of an Encrypt's size.
-func (w *world) startBare(d *demo.Demo) error {
+func (w *world) startBare(d *harness.Demo) error {
 	certificate, err := tls.LoadX509KeyPair(d.File("server.crt"), d.File("server.key"))
 	if err != nil {
 		return err
@@ -170,9 +143,8 @@ func (w *world) startBare(d *demo.Demo) error {
 }
 
 func (w *world) close() {
-	if w.command != nil && w.command.Process != nil {
-		_ = w.command.Process.Signal(syscall.SIGTERM)
-		_ = w.command.Wait() // it was told to end
+	if w.program != nil {
+		w.program.Stop()
 	}
 	if w.listener != nil {
 		_ = w.listener.Close() // nobody is left

@@ -1,8 +1,8 @@
 package listener
 
-// The PROXY protocol: a load balancer opens connections of its own and states in a header, before
-// the TLS handshake, for which client (haproxy.org, proxy-protocol.txt, versions 1 and 2). Who may
-// state that is configured: a header of anybody else is refused, never believed.
+// The PROXY protocol: a load balancer opens connections of its own, and states in a header before
+// the TLS handshake for which client (haproxy.org, proxy-protocol.txt, versions 1 and 2). The
+// configuration names the sources that may do so. A header from any other source is refused.
 
 import (
 	"bufio"
@@ -21,10 +21,10 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// HeaderOutcome is what became of a connection because of the PROXY protocol.
+// HeaderOutcome is the outcome of a connection with regard to the PROXY protocol.
 type HeaderOutcome string
 
-// The outcomes. With the first two the connection is served, with the others it is closed.
+// The outcomes. After the first two the connection is served, after the others it is closed.
 const (
 	HeaderClient    HeaderOutcome = "client"    // the header has the client's address
 	HeaderLocal     HeaderOutcome = "local"     // the load balancer connects for itself
@@ -39,7 +39,7 @@ var HeaderOutcomes = []HeaderOutcome{
 	HeaderClient, HeaderLocal, HeaderMissing, HeaderInvalid, HeaderSlow, HeaderUntrusted,
 }
 
-// headerAdvice is what an operator does about connections that are refused, for the log.
+// headerAdvice is what an operator can do about refused connections, for the log.
 var headerAdvice = map[HeaderOutcome]string{
 	HeaderMissing: "this source is trusted and must send the header: " +
 		"enable the PROXY protocol on the load balancer, for its health checks too",
@@ -51,7 +51,7 @@ var headerAdvice = map[HeaderOutcome]string{
 }
 
 // headerBuffer holds the longest header of version 1 (107 bytes), which must come in one piece, and
-// one of version 2 as load balancers send it. A longer one takes several reads.
+// one of version 2 as load balancers send it. A longer one needs several reads.
 const headerBuffer = 256
 
 // ErrHeaderRefused is the error of connections that are closed because of their PROXY header.
@@ -62,7 +62,7 @@ var (
 	errNotTCP = errors.New("the header is not about a TCP connection")
 )
 
-// headerStats counts the outcomes, and logs refusals: one line in ten seconds for each outcome.
+// headerStats counts the outcomes and logs refusals: one line in ten seconds for each outcome.
 type headerStats struct {
 	log    *zap.Logger
 	counts map[HeaderOutcome]*headerCount // never changed
@@ -83,8 +83,8 @@ func newHeaderStats(log *zap.Logger) *headerStats {
 	return t
 }
 
-// refuse counts and logs a refusal and gives the error that ends the connection. from is who
-// connected, or for whom a trusted source did, and never what a refused header says.
+// refuse counts and logs a refusal and returns the error that ends the connection. from is the
+// client, or the trusted source if there is no valid header, and never what a refused header says.
 func (t *headerStats) refuse(outcome HeaderOutcome, from net.Addr, detail error) error {
 	count := t.counts[outcome]
 	all := count.all.Add(1)
@@ -97,8 +97,8 @@ func (t *headerStats) refuse(outcome HeaderOutcome, from net.Addr, detail error)
 	return fmt.Errorf("%w: %s: %w", ErrHeaderRefused, outcome, detail)
 }
 
-// Headers counts connections since the start by what became of them because of the PROXY protocol,
-// those that ended before the first byte not included.
+// Headers returns the number of connections since the start by outcome, without those that ended
+// before the first byte.
 func (l *connections) Headers() map[HeaderOutcome]int64 {
 	counts := map[HeaderOutcome]int64{}
 	for outcome, count := range l.headers.counts {
@@ -107,20 +107,20 @@ func (l *connections) Headers() map[HeaderOutcome]int64 {
 	return counts
 }
 
-// trust is who must send a header.
+// trust is the sources that must send a header.
 type trust struct {
 	sources []netip.Prefix
 	within  time.Duration // from accept on
 }
 
-// Trust has connections from these sources begin with a PROXY header, which must have come so long
-// after accept. Connections from anywhere else must not. It holds for connections from now on, on
-// this port only. At first no source is trusted.
+// Trust requires connections from these sources to begin with a PROXY header, which must arrive in
+// the given time after accept. Connections from other sources must not have one. It takes effect
+// with the next connection, on this port only. At first no source is trusted.
 func (l *Listener) Trust(sources []netip.Prefix, within time.Duration) {
 	l.trust.Store(&trust{sources, within})
 }
 
-// sender is for a connection from peer: nil if that is not a trusted source.
+// sender returns the state of a connection from a trusted source, and nil for another peer.
 func (l *Listener) sender(peer net.Addr, accepted time.Time) *headerSender {
 	trusted := l.trust.Load()
 	tcp, ok := peer.(*net.TCPAddr)
@@ -136,7 +136,7 @@ func (l *Listener) sender(peer net.Addr, accepted time.Time) *headerSender {
 	return nil
 }
 
-// headerSender is a trusted source at the other end of a connection, and what its header said.
+// headerSender is a trusted source at the other end of a connection, and the content of its header.
 type headerSender struct {
 	until time.Time
 	once  sync.Once
@@ -146,8 +146,8 @@ type headerSender struct {
 	err    error    // instead of whatever else would be read
 }
 
-// read waits for the header, the first time, and reads nothing beyond it that it does not keep. It
-// leaves no read deadline: net/http asks for the remote address before it sets one.
+// read waits for the header on the first call, and keeps what it reads beyond it. It leaves no read
+// deadline: net/http asks for the remote address before it sets one.
 func (s *headerSender) read(c *Conn) {
 	s.once.Do(func() {
 		err := c.Conn.SetReadDeadline(s.until)
@@ -168,7 +168,7 @@ func (s *headerSender) read(c *Conn) {
 	})
 }
 
-// read gives the client's address, or peer's if it connects for itself.
+// read returns the client's address, or peer's if the load balancer connects for itself.
 func (t *headerStats) read(reader *bufio.Reader, peer net.Addr) (net.Addr, error) {
 	_, err := reader.Peek(1)
 	switch {
@@ -199,7 +199,7 @@ func (t *headerStats) read(reader *bufio.Reader, peer net.Addr) (net.Addr, error
 	return client, nil
 }
 
-// take is what a connection reads first: what came together with the header.
+// take copies what arrived together with the header.
 func (s *headerSender) take(b []byte) int {
 	n := copy(b, s.rest)
 	s.rest = s.rest[n:]
@@ -209,8 +209,8 @@ func (s *headerSender) take(b []byte) int {
 	return n
 }
 
-// RemoteAddr implements net.Conn. It is the client's address, for which it waits until the header
-// has come: net/http asks in the goroutine of the connection. The accept loop must not.
+// RemoteAddr implements net.Conn. It returns the client's address and waits for the header, so the
+// accept loop must not call it. net/http calls it in the goroutine of the connection.
 func (c *Conn) RemoteAddr() net.Addr {
 	if c.sender == nil {
 		return c.Conn.RemoteAddr()
@@ -220,7 +220,7 @@ func (c *Conn) RemoteAddr() net.Addr {
 }
 
 // receive reads from the connection, past the header of a trusted source. What follows is never
-// another header: a load balancer passes on what its clients send, forged headers included.
+// another header: a load balancer passes on what its clients send, including forged headers.
 func (c *Conn) receive(b []byte) (int, error) {
 	n, err := 0, error(nil)
 	if c.sender != nil {
@@ -242,8 +242,8 @@ func (c *Conn) receive(b []byte) (int, error) {
 	return n, err
 }
 
-// isHeader tells whether a connection begins with a PROXY header, from what came first. A TLS
-// handshake begins with 0x16.
+// isHeader reports whether the first bytes of a connection begin a PROXY header. A TLS handshake
+// begins with 0x16.
 func isHeader(b []byte) bool {
 	const enough = 5 // bytes; smaller pieces just fail the handshake
 	begins := b[:min(len(b), len(proxyproto.SIGV2))]

@@ -23,7 +23,7 @@ import (
 
 const (
 	balancer = "127.0.0.2"
-	stranger = "127.0.0.3"
+	other    = "127.0.0.3"
 	payload  = "\x16\x03\x01 and so on"
 )
 
@@ -196,14 +196,14 @@ func TestPROXYHeaderInPieces(t *testing.T) {
 	e.wantCounts(map[HeaderOutcome]int64{HeaderClient: 1})
 }
 
-// A stranger's header is refused, whatever it says; without one he is served as himself.
+// A header from another source is refused; without a header that source is served.
 func TestPROXYHeaderOfAStranger(t *testing.T) {
 	for _, header := range []string{
 		"", v1Client, v2(0x21, 0x11, tcp4), v2(0x21, 0x21, tcp6), v2(0x20, 0, nil), v1Client[:10],
 	} {
 		t.Run(fmt.Sprintf("%q", header), func(t *testing.T) {
 			e := newEdge(t, time.Minute)
-			ours, theirs := e.dial(stranger)
+			ours, theirs := e.dial(other)
 			send(theirs, header+payload)
 			e.wantRemote(ours, theirs.LocalAddr().String())
 			e.wantRead(ours, header == "")
@@ -230,7 +230,7 @@ func TestPROXYHeaderForgedBehindTheBalancer(t *testing.T) {
 
 // Health checks of TCP connect and close, and are not refusals.
 func TestPROXYHeaderConnectOnly(t *testing.T) {
-	for _, from := range []string{balancer, stranger} {
+	for _, from := range []string{balancer, other} {
 		e := newEdge(t, time.Minute)
 		ours, theirs := e.dial(from)
 		send(theirs, "")
@@ -360,7 +360,7 @@ func TestPROXYTrustChanges(t *testing.T) {
 func TestPROXYRefusalsAreFewLines(t *testing.T) {
 	e := newEdge(t, time.Minute)
 	for range 20 {
-		ours, theirs := e.dial(stranger)
+		ours, theirs := e.dial(other)
 		go io.WriteString(theirs, v1Client)
 		_, err := ours.Read(make([]byte, 10))
 		if !errors.Is(err, ErrHeaderRefused) {
@@ -373,7 +373,7 @@ func TestPROXYRefusalsAreFewLines(t *testing.T) {
 		t.Errorf("%d lines", e.logs.Len())
 	}
 	line := e.logs.All()[0].ContextMap()
-	if line["reason"] != "untrusted" || !strings.HasPrefix(line["remote"].(string), stranger+":") {
+	if line["reason"] != "untrusted" || !strings.HasPrefix(line["remote"].(string), other+":") {
 		t.Errorf("the line is %v", line)
 	}
 }

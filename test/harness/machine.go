@@ -1,4 +1,4 @@
-package demo
+package harness
 
 // Whether the machine itself kept up. It may be shared, and honest requests that fail while all its
 // processors are busy with something else say nothing about the program.
@@ -25,7 +25,8 @@ type Machine struct {
 // stall is a time in which no processor was free.
 type stall struct{ from, to time.Time }
 
-// WatchMachine starts a clock of 5 ms, for as long as the program runs. The machine stood still when a tick is as late as this.
+// WatchMachine starts a clock of 5 ms, for as long as the program runs. The machine stood still
+// when a tick is as late as this.
 func WatchMachine(stoodStill time.Duration) *Machine {
 	m := &Machine{stoodStill: stoodStill}
 	go func() {

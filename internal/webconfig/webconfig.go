@@ -1,14 +1,14 @@
-package config
-
-// The file of metrics.web_config: TLS and passwords for monitoring, in the form that the exporters
-// of Prometheus share. github.com/prometheus/exporter-toolkit reads it at each handshake and
-// request; here it is checked beforehand, so that a mistake has its place in the file.
+// Package webconfig checks a file with TLS and passwords for a listener, in the form that the
+// exporters of Prometheus share. github.com/prometheus/exporter-toolkit reads it at each handshake
+// and request. This package checks it beforehand, so that a mistake has its place in the file.
+package webconfig
 
 import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -22,30 +22,29 @@ import (
 	"xks-proxy/internal/guarded"
 )
 
-// WebConfigKey is the key of the file.
-const WebConfigKey = "metrics.web_config"
-
 // webFile is such a file while it is checked.
 type webFile struct {
 	path   string
+	key    string // of the configuration, which names the file
 	root   *yaml.Node
 	values web.Config
 	report *schema.Report
 	good   bool
 }
 
-// CheckWebConfig reports problems with the file, and warns if it leaves the metrics unprotected.
-func CheckWebConfig(r *schema.Report, c *Config) {
-	path := c.Metrics.WebConfig
-	if path == "" || r.Failed[WebConfigKey] {
+// Check reports problems with the file at path, which a key of the configuration names, and warns
+// if the file leaves the metrics unprotected. It does nothing if path is "" or the key has a
+// problem.
+func Check(r *schema.Report, key, path string) {
+	if path == "" || r.Failed[key] {
 		return
 	}
 	text, err := readPrivate(path)
 	if err != nil {
-		r.Errorf(WebConfigKey, "%v", err)
+		r.Errorf(key, "%v", err)
 		return
 	}
-	f := &webFile{path: path, root: new(yaml.Node), report: r, good: true}
+	f := &webFile{path: path, key: key, root: new(yaml.Node), report: r, good: true}
 	err = yaml.Unmarshal(text, f.root)
 	if err == nil {
 		err = f.root.Decode(&f.values)
@@ -69,12 +68,12 @@ func readPrivate(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, schema.MaxConfigSize))
 }
 
-// WebFiles returns the paths of the certificate, its key and the client CAs that the file names;
-// nil if it cannot be read.
-func WebFiles(path string) []string {
+// Files returns the paths of the certificate, its key and the client CAs that the file names; nil
+// if it cannot be read.
+func Files(path string) []string {
 	text, err := readPrivate(path)
 	if err != nil {
-		return nil // reported by CheckWebConfig
+		return nil // reported by Check
 	}
 	var values web.Config
 	err = yaml.Unmarshal(text, &values)
@@ -84,6 +83,21 @@ func WebFiles(path string) []string {
 	t := values.TLSConfig
 	t.SetDirectory(filepath.Dir(path))
 	return []string{t.TLSCertPath, t.TLSKeyPath, t.ClientCAs}
+}
+
+// Places are the file and the private key that it names; the latter is left out of a file that
+// cannot be read.
+func Places(path string) []string {
+	var named struct {
+		TLS struct {
+			Key string `yaml:"key_file"`
+		} `yaml:"tls_server_config"`
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || yaml.Unmarshal(text, &named) != nil || named.TLS.Key == "" {
+		return []string{path}
+	}
+	return []string{path, guarded.ResolvePath(filepath.Dir(path), named.TLS.Key)}
 }
 
 // errorf reports a mistake with the value of a key.
@@ -167,11 +181,11 @@ func (f *webFile) checkTLS() {
 func (f *webFile) warn(verified bool) {
 	switch {
 	case !verified && len(f.values.Users) == 0:
-		f.report.Warnf(WebConfigKey, "%s asks for neither a password (basic_auth_users) nor "+
+		f.report.Warnf(f.key, "%s asks for neither a password (basic_auth_users) nor "+
 			"a client certificate (client_auth_type: RequireAndVerifyClientCert): "+
 			"anybody can read the metrics", f.path)
 	case !verified && f.values.RateLimiterConfig.Interval == 0:
-		f.report.Warnf(WebConfigKey, "%s has no rate_limit: each wrong password costs tens of "+
+		f.report.Warnf(f.key, "%s has no rate_limit: each wrong password costs tens of "+
 			"milliseconds of processor time; add rate_limit: {burst: 10, interval: 1s}", f.path)
 	}
 }
@@ -180,12 +194,11 @@ var (
 	webLine    = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
 	webUnknown = regexp.MustCompile(`^field (.*) not found in type \S+$`)
 	webType    = regexp.MustCompile(`(?s)^cannot unmarshal (\S+) .*into \S+$`)
-	// WebValue matches a value in a message, which may be part of a secret.
-	WebValue = regexp.MustCompile("`[^`]*`")
+	quoted     = regexp.MustCompile("`[^`]*`") // may be part of a secret
 )
 
-// WebNotShown replaces a value in a message.
-const WebNotShown = "(not shown)"
+// HideValues replaces what the library quotes of the file, which may be part of a secret.
+func HideValues(message string) string { return quoted.ReplaceAllString(message, "(not shown)") }
 
 // addErrors takes over what the library says, each line with its place.
 func (f *webFile) addErrors(err error) {
@@ -205,7 +218,7 @@ func (f *webFile) addErrors(err error) {
 		if m := webType.FindStringSubmatch(p.Message); m != nil {
 			p.Message = "a value of this type (" + m[1] + ") cannot stand here"
 		}
-		p.Message = WebValue.ReplaceAllString(p.Message, WebNotShown)
+		p.Message = HideValues(p.Message)
 		f.report.Problems = append(f.report.Problems, p)
 	}
 }

@@ -1,6 +1,7 @@
-// Package demo is what the programs in test/ that measure and attack have in common: the world that `xks-proxy demo` makes,
-// the processor time of what serves it, and whether the machine kept up.
-package demo
+// Package harness is what the end-to-end tests and the programs in test/ that measure and attack
+// share: the program as a process, the demo that `xks-proxy demo` makes, a client that signs, its
+// connections, what /proc says, whether the machine kept up, and tables of results.
+package harness
 
 // The directory that the demo makes, and its connection.json.
 
@@ -14,9 +15,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"xks-proxy/pkg/sigv4"
 )
 
-// Demo is a directory with two tokens that hold the same keys, a certificate and a configuration, as its connection.json describes it.
+// Demo is a directory with two tokens that hold the same keys, a certificate and a configuration,
+// as its connection.json describes it.
 type Demo struct {
 	Endpoint   string `json:"XksProxyUriEndpoint"`
 	Path       string `json:"XksProxyUriPath"`
@@ -37,9 +41,21 @@ type Demo struct {
 // HSM is one of its tokens.
 type HSM struct{ Name, Module, Token, SoftHSM2Conf, PINFile string }
 
-// Prepare has the program make a demo that can be served: on a free port of 127.0.0.1, with this many keys.
+// Prepare has the program make a demo that can be served: on a free port of 127.0.0.1, with this
+// many keys.
 func Prepare(ctx context.Context, program, directory string, keys int) (*Demo, error) {
-	command := exec.CommandContext(ctx, program, "demo", "--dir", directory, "--keys", strconv.Itoa(keys), "--listen", "127.0.0.1:0", "--prepare-only")
+	command := exec.CommandContext(
+		ctx,
+		program,
+		"demo",
+		"--dir",
+		directory,
+		"--keys",
+		strconv.Itoa(keys),
+		"--listen",
+		"127.0.0.1:0",
+		"--prepare-only",
+	)
 	output, err := command.CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("make a demo: %w\n%s", err, output)
@@ -66,10 +82,23 @@ func Prepare(ctx context.Context, program, directory string, keys int) (*Demo, e
 // Address is the host:port that it is going to be served at.
 func (d *Demo) Address() string { return strings.TrimPrefix(d.Endpoint, "https://") }
 
+// Client is a client of the demo's key store, at host:port.
+func (d *Demo) Client(address string) *Client {
+	return NewClient(address, d.Path, d.Region, d.SignsWith())
+}
+
+// SignsWith is the credential of the demo's key store.
+func (d *Demo) SignsWith() sigv4.Credential {
+	return sigv4.Credential{
+		AccessKeyID: d.Credential.AccessKeyID, SecretAccessKey: d.Credential.SecretAccessKey,
+	}
+}
+
 // File is the path of a file in its directory: xks-proxy.yaml, server.crt, server.key.
 func (d *Demo) File(name string) string { return filepath.Join(d.Directory, name) }
 
-// FastDirectory is in memory where it can be, for os.MkdirTemp: SoftHSM keeps its tokens in files. "" is the system's.
+// FastDirectory is in memory where it can be, for os.MkdirTemp: SoftHSM keeps its tokens in files.
+// "" is the system's.
 func FastDirectory() string {
 	info, err := os.Stat("/dev/shm")
 	if err == nil && info.IsDir() {

@@ -1,4 +1,4 @@
-package main
+package harness
 
 // One keep-alive connection to the proxy: HTTP/1.1 over TLS with the server's certificate verified.
 
@@ -17,8 +17,8 @@ import (
 // replyLimit is how long a reply is waited for. KMS waits 250 ms; later replies count as slow.
 const replyLimit = 5 * time.Second
 
-// conn is for one goroutine. A connection that broke is dialled again by the next exchange.
-type conn struct {
+// Conn is for one goroutine. A connection that broke is dialled again by the next Exchange.
+type Conn struct {
 	address string
 	roots   *x509.CertPool
 
@@ -27,8 +27,16 @@ type conn struct {
 	body   []byte
 }
 
-func (c *conn) dial() error {
-	opened, err := tls.Dial("tcp", c.address, &tls.Config{RootCAs: c.roots, ServerName: "localhost", MinVersion: tls.VersionTLS12})
+// NewConn is a connection that is not open yet, to host:port.
+func NewConn(address string, roots *x509.CertPool) *Conn {
+	return &Conn{address: address, roots: roots}
+}
+
+// Dial opens the connection.
+func (c *Conn) Dial() error {
+	opened, err := tls.Dial("tcp", c.address, &tls.Config{
+		RootCAs: c.roots, ServerName: "localhost", MinVersion: tls.VersionTLS12,
+	})
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
@@ -36,30 +44,32 @@ func (c *conn) dial() error {
 	return nil
 }
 
-func (c *conn) close() {
+// Close closes the connection if it is open.
+func (c *Conn) Close() {
 	if c.tls != nil {
 		_ = c.tls.Close() // the proxy does not mind
 		c.tls = nil
 	}
 }
 
-// exchange sends a request and reads its reply. The body is good until the next exchange.
-func (c *conn) exchange(request []byte) (int, []byte, error) {
+// Exchange sends a whole request and reads its reply: status and body. The body is good until the
+// next Exchange.
+func (c *Conn) Exchange(request []byte) (int, []byte, error) {
 	if c.tls == nil {
-		err := c.dial()
+		err := c.Dial()
 		if err != nil {
 			return 0, nil, err
 		}
 	}
 	status, err := c.send(request)
 	if err != nil {
-		c.close()
+		c.Close()
 		return 0, nil, err
 	}
 	return status, c.body, nil
 }
 
-func (c *conn) send(request []byte) (int, error) {
+func (c *Conn) send(request []byte) (int, error) {
 	err := c.tls.SetDeadline(time.Now().Add(replyLimit))
 	if err != nil {
 		return 0, err
@@ -97,7 +107,7 @@ func (c *conn) send(request []byte) (int, error) {
 	}
 }
 
-func (c *conn) readBody(length int) error {
+func (c *Conn) readBody(length int) error {
 	if length < 0 {
 		return errors.New("a reply without Content-Length")
 	}
