@@ -1,6 +1,7 @@
 package killswitch
 
-// A block of a key store, or of a key of it, stays with the path that AWS KMS calls, whatever the key store is called.
+// A block of a key store, or of a key of it, stays with the path that AWS KMS calls, whatever the
+// key store is called.
 
 import (
 	"errors"
@@ -13,7 +14,7 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-// storesAt are the XksProxyUriPaths of key stores, of which names and path prefixes are given.
+// storesAt are the XksProxyURIPaths of key stores, of which names and path prefixes are given.
 func storesAt(prefixByName ...string) map[string]string {
 	paths := map[string]string{}
 	for i := 0; i < len(prefixByName); i += 2 {
@@ -64,8 +65,10 @@ func TestBlocksFollowThePath(t *testing.T) {
 		}
 		b := enforcer.now()
 		for _, store := range []string{"payroll", "wages", "salaries", "tax"} {
-			want := store == "payroll" || store == c.blocked || name == "renamed twice" && store == "wages"
-			if b.KeyStores[store] != want || b.Keys[xks.BlockedKey{KeyStore: store, Key: "key-1"}] != want {
+			want := store == "payroll" || store == c.blocked ||
+				name == "renamed twice" && store == "wages"
+			if b.KeyStores[store] != want ||
+				b.Keys[xks.BlockedKey{KeyStore: store, Key: "key-1"}] != want {
 				t.Errorf("%s: %s is blocked: %t, want %t: %+v", name, store, !want, want, b)
 			}
 		}
@@ -77,7 +80,8 @@ func TestBlocksFollowThePath(t *testing.T) {
 	}
 }
 
-// A block by CKA_LABEL is of no key store; and one that was forced for a key store that there is not yet learns its path.
+// A block by CKA_LABEL is of no key store; and one that was forced for a key store that there is
+// not yet learns its path.
 func TestBlocksThatFollowNothing(t *testing.T) {
 	k := mustOpen(t, "")
 	mustAdd(t, k, blockOf("", "label"))

@@ -1,6 +1,6 @@
 package killswitch
 
-// The runs of the model of blocks_model_test.go: what is done, at random, and how a run ends.
+// The runs of the model of model_test.go: what is done, at random, and how a run ends.
 
 import (
 	"slices"
