@@ -96,8 +96,8 @@ func TestEnvironmentErrors(t *testing.T) {
 			"key_stores[0].hsm_group: there is no HSM group named \"mian\"; did you mean " +
 			"\"main\"?"},
 		{"XKS_KEY_STORES_0_REGIONS=eu-central-1,here", "environment variable " +
-			"XKS_KEY_STORES_0_REGIONS: key_stores[0].regions[1]: \"here\" is not an AWS region, such " +
-			"as eu-central-1"},
+			"XKS_KEY_STORES_0_REGIONS: key_stores[0].regions[1]: \"here\" is not an AWS region, " +
+			"such as eu-central-1"},
 	} {
 		t.Run(test.variable, func(t *testing.T) {
 			err := parseWith(t, testkit.ValidConfig(t), test.variable).Report.Err()

@@ -118,7 +118,8 @@ func TestBlocksSurviveARestart(t *testing.T) {
 	again.Attach(enforcer)
 	b := enforcer.now()
 	if len(b.KeyStores) != 1 || !b.KeyStores["finance"] || len(b.Keys) != 2 ||
-		!b.Keys[xks.BlockedKey{KeyStore: "payroll", Key: "key-1"}] || !b.Keys[xks.BlockedKey{Key: "label of any kind ü"}] {
+		!b.Keys[xks.BlockedKey{KeyStore: "payroll", Key: "key-1"}] ||
+		!b.Keys[xks.BlockedKey{Key: "label of any kind ü"}] {
 		t.Errorf("in effect: %+v", b)
 	}
 	removed, err := again.Remove(t.Context(), before[1].BlockTarget)
@@ -206,7 +207,8 @@ func TestBlockOnADiskThatHangs(t *testing.T) {
 
 // Whatever is damaged in the file: nothing is served.
 func TestDamagedBlocksFile(t *testing.T) {
-	good := `{"format":1,"blocks":[{"keyStore":"finance","by":"alice","uid":1000,"since":"2026-11-22T03:04:05Z"}]}`
+	good := `{"format":1,"blocks":[{"keyStore":"finance","by":"alice","uid":1000,` +
+		`"since":"2026-11-22T03:04:05Z"}]}`
 	directory := t.TempDir()
 	path := filepath.Join(directory, FileName)
 	testkit.WriteFile(t, path, good, 0o600)
@@ -224,8 +226,10 @@ func TestDamagedBlocksFile(t *testing.T) {
 		"no target":         strings.Replace(good, `"keyStore":"finance",`, ``, 1),
 		"no name":           strings.Replace(good, `finance`, `fin ance`, 1),
 		"control character": strings.Replace(good, `"by"`, `"key":"a\u0007","by"`, 1),
-		"long reason":       strings.Replace(good, `"by"`, `"reason":"`+strings.Repeat("x", maxReason+1)+`","by"`, 1),
-		"rubbish behind":    good + "{}",
+		"long reason": strings.Replace(
+			good, `"by"`, `"reason":"`+strings.Repeat("x", maxReason+1)+`","by"`, 1,
+		),
+		"rubbish behind": good + "{}",
 	} {
 		t.Run(name, func(t *testing.T) {
 			testkit.WriteFile(t, path, text, 0o600)
@@ -326,12 +330,14 @@ func TestMostBlocks(t *testing.T) {
 func FuzzParseBlocks(f *testing.F) {
 	f.Add(
 		[]byte(
-			`{"format":1,"blocks":[{"keyStore":"finance","by":"alice","uid":1000,"since":"2026-11-22T03:04:05Z"}]}`,
+			`{"format":1,"blocks":[{"keyStore":"finance","by":"alice","uid":1000,` +
+				`"since":"2026-11-22T03:04:05Z"}]}`,
 		),
 	)
 	f.Add(
 		[]byte(
-			`{"format":1,"blocks":[{"key":"a","reason":"b","by":"","uid":-1,"since":"0001-01-01T00:00:00Z"}]}`,
+			`{"format":1,"blocks":[{"key":"a","reason":"b","by":"","uid":-1,` +
+				`"since":"0001-01-01T00:00:00Z"}]}`,
 		),
 	)
 	f.Add([]byte(`{"format":2}`))
@@ -353,7 +359,10 @@ func FuzzParseBlocks(f *testing.F) {
 func TestBlocksFileThatOthersCanChange(t *testing.T) {
 	for name, make := range map[string]func(path string) error{
 		"others can change": func(path string) error {
-			return errors.Join(os.WriteFile(path, []byte(`{"format":1,"blocks":[]}`), 0o600), os.Chmod(path, 0o646))
+			return errors.Join(
+				os.WriteFile(path, []byte(`{"format":1,"blocks":[]}`), 0o600),
+				os.Chmod(path, 0o646),
+			)
 		},
 		"is not a regular file": func(path string) error { return syscall.Mkfifo(path, 0o600) },
 	} {

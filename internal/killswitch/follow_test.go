@@ -44,13 +44,34 @@ func TestBlocksFollowThePath(t *testing.T) {
 		configs []map[string]string // in this order
 		blocked string              // beside payroll
 	}{
-		"the same":                  {[]map[string]string{storesAt("payroll", "/p", "tax", "/t")}, ""},
-		"renamed":                   {[]map[string]string{storesAt("wages", "/p", "tax", "/t")}, "wages"},
-		"gone, and back as another": {[]map[string]string{storesAt("tax", "/t"), storesAt("tax", "/t", "wages", "/p")}, "wages"},
-		"renamed twice":             {[]map[string]string{storesAt("wages", "/p"), storesAt("salaries", "/p")}, "salaries"},
-		"changed places":            {[]map[string]string{storesAt("payroll", "/t", "tax", "/p")}, "tax"},
-		"moved, then renamed":       {[]map[string]string{storesAt("payroll", "/new"), storesAt("wages", "/new")}, "wages"},
-		"without a prefix":          {[]map[string]string{storesAt("payroll", ""), storesAt("wages", "")}, "wages"},
+		"the same": {
+			[]map[string]string{storesAt("payroll", "/p", "tax", "/t")},
+			"",
+		},
+		"renamed": {
+			[]map[string]string{storesAt("wages", "/p", "tax", "/t")},
+			"wages",
+		},
+		"gone, and back as another": {
+			[]map[string]string{storesAt("tax", "/t"), storesAt("tax", "/t", "wages", "/p")},
+			"wages",
+		},
+		"renamed twice": {
+			[]map[string]string{storesAt("wages", "/p"), storesAt("salaries", "/p")},
+			"salaries",
+		},
+		"changed places": {
+			[]map[string]string{storesAt("payroll", "/t", "tax", "/p")},
+			"tax",
+		},
+		"moved, then renamed": {
+			[]map[string]string{storesAt("payroll", "/new"), storesAt("wages", "/new")},
+			"wages",
+		},
+		"without a prefix": {
+			[]map[string]string{storesAt("payroll", ""), storesAt("wages", "")},
+			"wages",
+		},
 	} {
 		directory := t.TempDir()
 		k := mustOpen(t, directory)
@@ -86,7 +107,9 @@ func TestBlocksThatFollowNothing(t *testing.T) {
 	k := mustOpen(t, "")
 	mustAdd(t, k, blockOf("", "label"))
 	mustAdd(t, k, blockOf("later", ""))
-	for _, next := range []map[string]string{storesAt("tax", ""), storesAt("later", "/l"), storesAt("now", "/l")} {
+	for _, next := range []map[string]string{
+		storesAt("tax", ""), storesAt("later", "/l"), storesAt("now", "/l"),
+	} {
 		if err := k.Follow(next, zap.NewNop(), served); err != nil {
 			t.Fatal(err)
 		}

@@ -5,9 +5,9 @@ package killswitch
 //
 //   - A block enters the list before the file is written, because a disk that fails must not keep a
 //     key usable.
-//   - An unblock first marks its blocks as leaving and waits until the file is written without them.
-//     Then it removes those that still have its mark. If the file cannot be written, it removes its
-//     marks, and the blocks stay.
+//   - An unblock first marks its blocks as leaving and waits until the file is written without
+//     them. Then it removes those that still have its mark. If the file cannot be written, it
+//     removes its marks, and the blocks stay.
 //   - A new block on a target that is leaving removes the marks. So the unblock leaves it in place.
 
 import (

@@ -24,7 +24,8 @@ var errUnknownDescent = errors.New(
 // errLeftOver is a peer of the proxy's own user that is confined as the proxy's processes are.
 var errLeftOver = errors.New(
 	"it has no_new_privs and more seccomp filters than the proxy, so an earlier run of the proxy " +
-		"may have started it: give orders as root, as a member of admin.group, or from a plain shell")
+		"may have started it: give orders as root, as a member of admin.group, or from a plain " +
+		"shell")
 
 // Ancestry finds out whether a process descends from this one.
 type Ancestry struct {
