@@ -1,5 +1,5 @@
 // Package configs holds the shipped configuration files as part of the program, so that `config
-// example` prints what stands beside this file and nothing else.
+// example` prints the files beside this one.
 package configs
 
 import _ "embed"

@@ -178,7 +178,7 @@ func TestAdminSocket(t *testing.T) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the socket is left: %v", err)
 	}
-	p.hsmFails(t, "no xks-proxy runs here, or its socket was deleted: there is no socket "+socket, "list")
+	p.hsmFails(t, "xks-proxy is not running, or its socket was deleted: cannot find "+socket, "list")
 	third := w.launch(t, func(s *settings) { s.Admin["socket"] = socket })
 	third.waitServing(t)
 	_ = third.Signal(os.Kill)

@@ -190,7 +190,7 @@ func TestHostileLibrary(t *testing.T) {
 			})
 			p.waitActive(t, "hsm-a", "hsm-b")
 			other := p.worker(t, "hsm-b")
-			// By these the next proxy knows what is left of this one (see admin_descent.go).
+			// By these the next proxy knows what is left of this one (see internal/admin/socket/descent.go).
 			if of, own := seccompFilters(t, p.worker(t, "hsm-a")), seccompFilters(t, p.PID); of <= own {
 				t.Errorf("the process of hsm-a has %d seccomp filters, the proxy %d", of, own)
 			}

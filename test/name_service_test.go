@@ -203,7 +203,7 @@ func TestEndOfAStartThatHangs(t *testing.T) {
 	if code := p.waitExit(t, 15*time.Second); code != 1 ||
 		!strings.Contains(
 			p.log.tail(1),
-			"told to stop before it began to serve, and the start hangs",
+			"stopped before it began to serve, and the start hangs",
 		) {
 		t.Errorf("exit code %d: %s", code, p.log.tail(3))
 	}

@@ -61,7 +61,7 @@ func TestDrainOfAHungHSM(t *testing.T) {
 		}
 		return nil
 	})
-	p.hsmFails(t, " in the module: it stays drained; xks-proxy hsm restart hsm-a ends its process and leaves it drained", "drain", "hsm-a", "--timeout", "4s")
+	p.hsmFails(t, " in the module. It stays drained. xks-proxy hsm restart hsm-a ends its process and leaves it drained", "drain", "hsm-a", "--timeout", "4s")
 	p.hsm(t, "hsm-a has a new process, ", "restart", "hsm-a")
 	p.hsm(t, "hsm-a is drained: nothing is in flight on it", "drain", "hsm-a")
 	p.hsm(t, "hsm-a is in service", "resume", "hsm-a")

@@ -5,7 +5,7 @@
 #   sh test/softhsm.sh install    install SoftHSM by the system's package manager first, if it is missing
 #
 # SOFTHSM2_MODULE overrides the search. The list of places is that of the demo
-# (cmd/xks-proxy/demo_softhsm.go); a test compares them.
+# (internal/demo/softhsm.go); a test compares them.
 set -eu
 
 say() { echo "softhsm: $*" >&2; }

@@ -88,7 +88,7 @@ func TestStopDuringAHangingStart(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	lines := p.log.since(mark)
-	if len(lines) != 1 || !strings.Contains(lines[0], `"level":"info"`) || !strings.Contains(lines[0], `"msg":"told to stop before it began to serve"`) {
+	if len(lines) != 1 || !strings.Contains(lines[0], `"level":"info"`) || !strings.Contains(lines[0], `"msg":"stopped before it began to serve"`) {
 		t.Errorf("want one sentence, got:\n%s", strings.Join(lines, "\n"))
 	}
 }

@@ -59,7 +59,7 @@ func TestServeCreatesTestKey(t *testing.T) {
 	for _, hsm := range []string{"hsm-a", "hsm-b"} {
 		p.expectTestKeys(t, hsm, "1 made, 0 failed")
 		line := p.log.find(func(line string) bool {
-			return strings.Contains(line, "came without the proxy's test key") &&
+			return strings.Contains(line, "did not have the proxy's test key") &&
 				strings.Contains(line, `"hsm":"`+hsm+`"`)
 		})
 		if !strings.Contains(line, "made the test key") ||

@@ -40,6 +40,7 @@ type BlockOrder struct {
 	By     peer.Peer
 }
 
+// Blocks lists what operators and the configuration have blocked.
 func (a *Service) Blocks() api.BlockList {
 	blocks, unsaved := a.Kill.Look()
 	l := api.BlockList{Blocks: append([]killswitch.Block{}, blocks...), Survive: a.Kill.Survives()}
@@ -63,7 +64,7 @@ func (a *Service) Block(ctx context.Context, o BlockOrder) (string, error) {
 	return a.switched("block", o, message, err)
 }
 
-// Unblock takes a block back. It is an error if the target stays blocked for another reason.
+// Unblock removes a block. It is an error if the target stays blocked for another reason.
 func (a *Service) Unblock(ctx context.Context, o BlockOrder) (string, error) {
 	message, err := a.unblockTarget(ctx, o)
 	return a.switched("unblock", o, message, err)
@@ -81,7 +82,8 @@ func (a *Service) blockTarget(ctx context.Context, o BlockOrder) (string, error)
 	if o.KeyStore != "" && !o.Force && !slices.Contains(a.keyStoreNames(), o.KeyStore) {
 		return "", fleet.Refuse(
 			ErrUnknownKeyStore,
-			"there is no key store %q; %s Nothing was blocked; --force blocks it anyway, for a reload that brings it",
+			"there is no key store %q; %s Nothing was blocked; --force blocks it anyway, for "+
+				"when a reload adds it",
 			o.KeyStore,
 			text.Sentence(text.DidYouMean(o.KeyStore, a.keyStoreNames())),
 		)
@@ -103,9 +105,9 @@ func (a *Service) blockTarget(ctx context.Context, o BlockOrder) (string, error)
 	message := blockedMessage(o.BlockTarget)
 	if before {
 		message = fmt.Sprintf(
-			"The %s was blocked already, %s. That block stands.",
+			"The %s was blocked already, %s. That block stays in effect.",
 			o.BlockTarget,
-			told(stands),
+			describe(stands),
 		)
 	}
 	for _, note := range a.blockNotes(o) {
@@ -123,19 +125,21 @@ func blockedMessage(t killswitch.BlockTarget) string {
 		)
 	case t.KeyStore == "":
 		return fmt.Sprintf(
-			"The %s is blocked in every key store: from now on Encrypt and Decrypt are answered InvalidStateException.",
+			"The %s is blocked in every key store: from now on Encrypt and Decrypt are answered "+
+				"InvalidStateException.",
 			t,
 		)
 	default:
 		return fmt.Sprintf(
-			"The %s is blocked: from now on Encrypt and Decrypt are answered InvalidStateException.",
+			"The %s is blocked: from now on Encrypt and Decrypt are answered "+
+				"InvalidStateException.",
 			t,
 		)
 	}
 }
 
-// told says who made a block, when and why.
-func told(b killswitch.Block) string {
+// describe says who made a block, when and why.
+func describe(b killswitch.Block) string {
 	text := fmt.Sprintf("by %s at %s", b.By, b.Since.Format(time.RFC3339))
 	if b.Reason != "" {
 		text += fmt.Sprintf(" (%s)", b.Reason)
@@ -143,13 +147,13 @@ func told(b killswitch.Block) string {
 	return text
 }
 
-// blockNotes is what else whoever blocks should know.
+// blockNotes are remarks for the operator who blocks.
 func (a *Service) blockNotes(o BlockOrder) []string {
 	var notes []string
 	if o.KeyStore != "" && !slices.Contains(a.keyStoreNames(), o.KeyStore) {
 		notes = append(
 			notes,
-			"Note: there is no such key store now; it will be blocked when a reload brings it.",
+			"Note: this key store does not exist now; it will be blocked when a reload adds it.",
 		)
 	}
 	if label := a.labelOf(o.BlockTarget); label != "" {
@@ -186,7 +190,11 @@ func (a *Service) unblockTarget(ctx context.Context, o BlockOrder) (string, erro
 	}
 	done := fmt.Sprintf("The %s had no block of its own", o.BlockTarget)
 	if len(removed) > 0 {
-		done = fmt.Sprintf("The block of the %s %s was removed", o.BlockTarget, told(removed[0]))
+		done = fmt.Sprintf(
+			"The block of the %s %s was removed",
+			o.BlockTarget,
+			describe(removed[0]),
+		)
 	}
 	if rest := a.blockedBesides(o.BlockTarget); len(rest) > 0 {
 		return "", fleet.Refuse(
@@ -229,22 +237,23 @@ func (a *Service) stillBlocked(o BlockOrder, err error) error {
 	}
 	return fleet.Refuse(
 		ErrStaysBlocked,
-		"the %s stays blocked, because its block cannot be taken out of the file: %v; fix that and give the same command again",
+		"the %s stays blocked, because its block cannot be taken out of the file: %v; fix that "+
+			"and give the same command again",
 		o.BlockTarget,
 		err,
 	)
 }
 
-// blockedBesides is what still blocks a target that has no block of its own (any more).
+// blockedBesides lists what still blocks a target whose own block, if any, has been removed.
 func (a *Service) blockedBesides(t killswitch.BlockTarget) []string {
 	var rest []string
 	if b, again := a.Kill.Blocking(t); again {
-		rest = append(rest, fmt.Sprintf("it was blocked again meanwhile, %s", told(b)))
+		rest = append(rest, fmt.Sprintf("it was blocked again meanwhile, %s", describe(b)))
 	}
 	if t.KeyStore != "" && t.Key != "" {
 		for _, wider := range []killswitch.BlockTarget{{KeyStore: t.KeyStore}, {Key: a.labelOf(t)}} {
 			if b, found := a.Kill.Blocking(wider); found {
-				rest = append(rest, fmt.Sprintf("the %s is blocked %s", wider, told(b)))
+				rest = append(rest, fmt.Sprintf("the %s is blocked %s", wider, describe(b)))
 			}
 		}
 	}
@@ -275,7 +284,7 @@ func (a *Service) blockedBesides(t killswitch.BlockTarget) []string {
 	return rest
 }
 
-// blockedInstead helps who has unblocked the wrong thing.
+// blockedInstead helps an operator who named the wrong target.
 func (a *Service) blockedInstead() string {
 	blocks, _ := a.Kill.List()
 	if len(blocks) == 0 {

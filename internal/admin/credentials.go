@@ -1,7 +1,7 @@
 package admin
 
 // Which credentials there are and when each was last used, for rotations (A5). No secret is
-// anywhere near.
+// involved.
 
 import (
 	"xks-proxy/internal/admin/api"

@@ -1,7 +1,7 @@
 package admin
 
-// What the admin socket's orders do to the HSMs (those of the kill switch: admin_blocks.go). Each
-// says in its answer what has become of it.
+// What the admin socket's orders do to the HSMs (those of the kill switch: blocks.go). Each says in
+// its answer what has become of it.
 
 import (
 	"cmp"
@@ -20,23 +20,24 @@ import (
 	"xks-proxy/internal/version"
 	"xks-proxy/pkg/hsm/group"
 	"xks-proxy/pkg/hsm/status"
-	"xks-proxy/pkg/hsm/worker"
 )
 
 // ErrStarting is an order that came before the HSMs had started or failed to.
 var ErrStarting = errors.New("the proxy is starting")
 
 const (
-	AdminPoll = 20 * time.Millisecond
+	// Poll is how often orders and the lock of the socket look whether they can go on.
+	Poll = 20 * time.Millisecond
 	// restartDrain is how long a restart waits for the calls in flight. Those that hang are what it
 	// is for.
 	restartDrain = 2 * time.Second
-	// RestartReason is how the end of a process that was asked for is told from others.
+	// RestartReason begins the reason of a process that ended because an operator asked for it.
 	RestartReason = "asked for by "
 )
 
 func (a *Service) starting() bool { return len(a.Groups()) == 0 }
 
+// HSMs returns the state of all groups and processes. It waits for nothing.
 func (a *Service) HSMs() api.List {
 	s := api.List{
 		Version:   version.Get().Version,
@@ -101,7 +102,8 @@ func (a *Service) inTurn(ctx context.Context, what string, o Order,
 	if a.starting() {
 		return "", fleet.Refuse(
 			ErrStarting,
-			"the proxy is still starting and waits for its HSMs: nothing was changed; ask again in a moment, and see xks-proxy hsm list",
+			"the proxy is still starting and waits for its HSMs: nothing was changed; ask again "+
+				"in a moment, and see xks-proxy hsm list",
 		)
 	}
 	end, err := a.Turns.Take(ctx, o.HSM, what+" by "+o.By.String())
@@ -174,7 +176,8 @@ func (a *Service) drainHSM(ctx context.Context, o Order) (string, error) {
 	) // a probe's call ends soon
 	if err != nil {
 		return "", fmt.Errorf(
-			"%s gets no new request, and no request waits for it; yet %s in the module: it stays drained; xks-proxy hsm restart %s ends its process and leaves it drained",
+			"%s gets no new request, and no request waits for it, but %s in the module. It stays "+
+				"drained. xks-proxy hsm restart %s ends its process and leaves it drained",
 			o.HSM,
 			callsHang(process.State().InFlight),
 			o.HSM,
@@ -213,14 +216,16 @@ func (a *Service) drainAll(
 			resumeAll(began, name)
 			return fleet.Refuse(
 				group.ErrLastHSM,
-				"%s is the only HSM of the group %s that can serve: %s it would fail every request to its keys. Nothing was changed; --force does it anyway",
+				"%s is the only HSM of the group %s that can serve: %s it would fail every "+
+					"request to its keys. Nothing was changed; --force does it anyway",
 				name,
 				g.Name(),
 				what,
 			)
 		case ctx.Err() != nil && err != nil:
 			late = fmt.Errorf(
-				"%s gets no new request, but %d were still in flight after the time given; it stays drained: ask again, or resume it",
+				"%s gets no new request, but %d were still in flight after the time given; it "+
+					"stays drained: ask again, or resume it",
 				name,
 				MemberOf(g, name).InFlight,
 			)
@@ -276,7 +281,8 @@ func (a *Service) putBack(ctx context.Context, groups []*group.Group, name strin
 		if err != nil {
 			m := MemberOf(g, name)
 			return fmt.Errorf(
-				"%s is no longer drained, but it is %s in the group %s: %s It comes back as soon as a probe succeeds",
+				"%s is no longer drained, but it is %s in the group %s: %s It comes back as soon "+
+					"as a probe succeeds",
 				name,
 				m.Service,
 				g.Name(),
@@ -288,7 +294,7 @@ func (a *Service) putBack(ctx context.Context, groups []*group.Group, name strin
 }
 
 func (a *Service) await(ctx context.Context, done func() bool) error {
-	beat := time.NewTicker(AdminPoll)
+	beat := time.NewTicker(Poll)
 	defer beat.Stop()
 	for !done() {
 		select {
@@ -300,94 +306,11 @@ func (a *Service) await(ctx context.Context, done func() bool) error {
 	return nil
 }
 
-func (a *Service) restartHSM(ctx context.Context, o Order) (string, error) {
-	process, ok := a.Processes()[o.HSM]
-	if !ok {
-		return "", a.unknown(o.HSM)
-	}
-	// A caller who goes away in the middle must not leave the HSM drained.
-	deadline, _ := ctx.Deadline() // the server sets one
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
-	defer cancel()
-	var drained []*group.Group // by this order
-	for _, g := range a.groupsOf(o.HSM) {
-		if MemberOf(g, o.HSM).Service != status.Drained {
-			drained = append(drained, g)
-		}
-	}
-	err := a.drainForRestart(ctx, drained, o)
-	if err != nil {
-		return "", err
-	}
-	start := time.Now()
-	before := process.State()
-	process.Restart(RestartReason + o.By.String())
-	running := func() bool {
-		s := process.State()
-		return s.Phase == worker.Running && s.PID != before.PID
-	}
-	failed := func() bool { // the new process, not the old one
-		s := process.State()
-		return s.Phase == worker.Failed && s.EndedAt.After(start) &&
-			(before.PID == 0 || s.Restarts > before.Restarts)
-	}
-	_ = a.await(ctx, func() bool { return running() || failed() })
-	if !running() {
-		resumeAll(drained, o.HSM)
-		return "", notRunning(o.HSM, process.State())
-	}
-	message := fmt.Sprintf("%s has a new process, %d", o.HSM, process.State().PID)
-	if len(drained) == 0 {
-		return message + "; it stays drained.", nil
-	}
-	err = a.putBack(ctx, drained, o.HSM)
-	if err != nil {
-		return "", fmt.Errorf("%s; %w", message, err)
-	}
-	return fmt.Sprintf(
-		"%s, and is in service again, after %s.",
-		message,
-		text.Duration(time.Since(start)),
-	), nil
-}
-
-// drainForRestart waits a moment for calls in flight; what hangs is not waited for. An HSM
-// that does not serve costs nobody anything, also as the last one.
-func (a *Service) drainForRestart(ctx context.Context, groups []*group.Group, o Order) error {
-	ctx, cancel := context.WithTimeout(ctx, restartDrain)
-	defer cancel()
-	for i, g := range groups {
-		force := o.Force || !Serves(MemberOf(g, o.HSM))
-		err := a.drainAll(ctx, []*group.Group{g}, o.HSM, force, "restarting")
-		if errors.Is(err, group.ErrLastHSM) {
-			resumeAll(groups[:i], o.HSM)
-			return err
-		}
-	}
-	return nil
-}
-
 // resumeAll takes back what an order began. The groups know the HSM: they drained it.
 func resumeAll(groups []*group.Group, name string) {
 	for _, g := range groups {
 		_ = g.Resume(name)
 	}
-}
-
-// notRunning says what has become of a process that was started and does not run.
-func notRunning(name string, s worker.State) error {
-	state := "its process is " + string(s.Phase)
-	if s.Phase == worker.Failed {
-		state = "its process has failed"
-	}
-	why, next := "no reason is known", "it is tried again automatically"
-	if s.LastErr != nil {
-		why = s.LastErr.Error()
-	}
-	if s.Phase == worker.Failed && s.RetryAt.IsZero() {
-		next = "fix that and restart it again"
-	}
-	return fmt.Errorf("%s was restarted, and %s: %s; %s", name, state, why, next)
 }
 
 func callsHang(n int) string {

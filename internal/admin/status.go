@@ -20,6 +20,7 @@ const (
 	outcomeThrottled = "ThrottlingException"
 )
 
+// Status returns the state of the whole proxy and what needs attention at the time now.
 func (a *Service) Status(now time.Time) api.Status {
 	reload, connections, log := a.Reloads.State(), a.Connections(), a.LogState()
 	s := api.Status{

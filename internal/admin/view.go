@@ -25,7 +25,7 @@ type Config struct {
 	Log   *zap.Logger
 	Since time.Time // the start of the program
 
-	Groups    func() []*group.Group              // in the order of the configuration; none while the proxy starts
+	Groups    func() []*group.Group              // in the configuration's order; none at the start
 	Processes func() map[string]fleet.HSMProcess // by HSM
 	Turns     *fleet.Turns                       // shared with the reloads
 	Reloads   reloads
@@ -35,7 +35,7 @@ type Config struct {
 
 	KeyStores    func() []xks.KeyStoreStatus // none while the proxy starts
 	Handler      func() xks.HandlerStatus    // likewise
-	Ready        func() string               // readyVerdict, or in a few words why it is not
+	Ready        func() string               // api.ReadyVerdict, or why the proxy is not ready
 	Connections  func() api.ConnectionCounts
 	Certificates func() []certs.Status
 	LogState     func() logging.State
@@ -43,8 +43,9 @@ type Config struct {
 	Refused      func() int64                     // orders of processes that descend from the proxy
 }
 
-// Service is the service: it carries out the operator's orders and answers the operator's
-// questions.
+// Service carries out the operator's orders and answers the operator's questions. Its methods may
+// be called from any goroutine.
 type Service struct{ Config }
 
+// New makes the service from where it looks.
 func New(c Config) *Service { return &Service{c} }

@@ -44,7 +44,7 @@ func TestBlockAndUnblockAKeyStore(t *testing.T) {
 	if !strings.Contains(testkit.ReadFile(t, rig.killPath()), "finance") {
 		t.Error("answered, and not remembered")
 	}
-	rig.wantSaid(t, 0, "The key store finance was blocked already, by USER at TIME (case 4711). That block stands.", "block", "key-store", "finance", "--reason", "another")
+	rig.wantSaid(t, 0, "The key store finance was blocked already, by USER at TIME (case 4711). That block stays in effect.", "block", "key-store", "finance", "--reason", "another")
 	rig.wantSaid(t, 0, "The block of the key store finance by USER at TIME (case 4711) was removed.", "unblock", "key-store", "finance")
 	if len(rig.inForce().KeyStores) != 0 || strings.Contains(testkit.ReadFile(t, rig.killPath()), "finance") {
 		t.Error("it stays blocked")
@@ -81,13 +81,13 @@ func TestUnblockWhatTheConfigurationBlocks(t *testing.T) {
 
 func TestBlockAnUnknownKeyStore(t *testing.T) {
 	rig := newAdminRig(t)
-	rig.wantSaid(t, 1, `xks-proxy: there is no key store "finanec"; did you mean "finance"? Nothing was blocked; --force blocks it anyway, for a reload that brings it`, "block", "key-store", "finanec")
-	rig.wantSaid(t, 1, `xks-proxy: there is no key store "x"; known: finance, payroll, archive. Nothing was blocked; --force blocks it anyway, for a reload that brings it`, "block", "key", "a", "--key-store", "x")
+	rig.wantSaid(t, 1, `xks-proxy: there is no key store "finanec"; did you mean "finance"? Nothing was blocked; --force blocks it anyway, for when a reload adds it`, "block", "key-store", "finanec")
+	rig.wantSaid(t, 1, `xks-proxy: there is no key store "x"; known: finance, payroll, archive. Nothing was blocked; --force blocks it anyway, for when a reload adds it`, "block", "key", "a", "--key-store", "x")
 	rig.wantSaid(t, 1, `xks-proxy: there is no key store "finanec", and no block of that name; did you mean "finance"?`, "unblock", "key-store", "finanec")
 	if b := rig.inForce(); len(b.KeyStores)+len(b.Keys) != 0 {
 		t.Errorf("in effect: %+v", b)
 	}
-	rig.wantSaid(t, 0, "The key store later is blocked: from now on all its requests are answered InvalidStateException.\nNote: there is no such key store now; it will be blocked when a reload brings it.", "block", "key-store", "later", "--force")
+	rig.wantSaid(t, 0, "The key store later is blocked: from now on all its requests are answered InvalidStateException.\nNote: this key store does not exist now; it will be blocked when a reload adds it.", "block", "key-store", "later", "--force")
 	if !rig.inForce().KeyStores["later"] {
 		t.Error("not in effect")
 	}
@@ -176,7 +176,7 @@ func TestBlockWithABadConfiguration(t *testing.T) {
 	for _, text := range []string{"admin: {socket: 5, sokcet: 6}\n" + testkit.ValidConfig(t), "admin: {socket: [a]}\n" + testkit.ValidConfig(t), "x: [\n"} {
 		testkit.WriteFile(t, "bad.yaml", text, 0o644)
 		_, stderr, code = execute(t, "block", "key-store", "finance", "--config", "bad.yaml")
-		if code != 1 || !strings.Contains(stderr, "bad.yaml:") && !strings.Contains(stderr, "no xks-proxy runs here") {
+		if code != 1 || !strings.Contains(stderr, "bad.yaml:") && !strings.Contains(stderr, "xks-proxy is not running") {
 			t.Errorf("%q: exit code %d: %s", text, code, stderr)
 		}
 	}

@@ -46,7 +46,8 @@ func TestAdminSocket(t *testing.T) {
 		t.Errorf("its directory has mode %v", mode)
 	}
 	_, err = socket.Listen(t.Context(), config.Admin{Socket: path}, "", zap.NewNop())
-	if err == nil || err.Error() != "admin.socket: another xks-proxy serves "+path+"; stop it, or give this one a socket of its own" {
+	if err == nil ||
+		err.Error() != "admin.socket: another xks-proxy serves "+path+"; stop it, or give this one a socket of its own" {
 		t.Errorf("a second one: %v", err)
 	}
 	err = l.Close()
@@ -72,7 +73,8 @@ func TestAdminSocketOfTheDead(t *testing.T) {
 	dead.(*net.UnixListener).SetUnlinkOnClose(false)
 	dead.Close()
 	_, stderr, code := execute(t, "hsm", "list", "--socket", path)
-	if code != 1 || stderr != "xks-proxy: the xks-proxy that made "+path+" is gone (connection refused); start it again\n" {
+	if code != 1 ||
+		stderr != "xks-proxy: the xks-proxy that made "+path+" is gone (connection refused); start it again\n" {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	l, err := socket.Listen(t.Context(), config.Admin{Socket: path}, "", zap.NewNop())
@@ -129,7 +131,12 @@ func TestAdminGroup(t *testing.T) {
 	}
 	path := filepath.Join(dir, "admin.sock")
 	gid := os.Getgid()
-	l, err := socket.Listen(t.Context(), config.Admin{Socket: path, Group: strconv.Itoa(gid)}, "", zap.New(core))
+	l, err := socket.Listen(
+		t.Context(),
+		config.Admin{Socket: path, Group: strconv.Itoa(gid)},
+		"",
+		zap.New(core),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,8 +151,17 @@ func TestAdminGroup(t *testing.T) {
 	if logs.Len() != 1 {
 		t.Errorf("the log does not warn of a directory that keeps the group out: %v", logs.All())
 	}
-	_, err = socket.Listen(t.Context(), config.Admin{Socket: path + "2", Group: "no-such-group"}, "", zap.NewNop())
-	if err == nil || !strings.HasPrefix(err.Error(), `admin.group: there is no Unix group "no-such-group" on this machine`) {
+	_, err = socket.Listen(
+		t.Context(),
+		config.Admin{Socket: path + "2", Group: "no-such-group"},
+		"",
+		zap.NewNop(),
+	)
+	if err == nil ||
+		!strings.HasPrefix(
+			err.Error(),
+			`admin.group: the Unix group "no-such-group" does not exist on this machine`,
+		) {
 		t.Errorf("an unknown group: %v", err)
 	}
 	if _, err := os.Lstat(path + "2"); err == nil {
@@ -168,9 +184,9 @@ func TestHSMCommandWithoutAProxy(t *testing.T) {
 		code   int
 		stderr string
 	}{
-		{"hsm list --config good.yaml", 1, "xks-proxy: no xks-proxy runs here, or its socket was deleted: there is no socket " + dir + "/state/admin.sock. Start it (again), or name the configuration that it runs with (--config) or its socket (--socket)\n"},
+		{"hsm list --config good.yaml", 1, "xks-proxy: xks-proxy is not running, or its socket was deleted: cannot find " + dir + "/state/admin.sock. Start it, or name the configuration that it runs with (--config) or its socket (--socket)\n"},
 		{"hsm list --config none.yaml", 1, "xks-proxy: none.yaml: admin.socket is empty, so that the proxy cannot be reached; give it a path and restart the proxy\n--socket or XKS_ADMIN_SOCKET finds the proxy without its configuration\n"},
-		{"hsm list", 1, "xks-proxy: no xks-proxy runs here, or its socket was deleted: there is no socket " + command.DefaultSocket + ". Start it (again), or name the configuration that it runs with (--config) or its socket (--socket)\n"},
+		{"hsm list", 1, "xks-proxy: xks-proxy is not running, or its socket was deleted: cannot find " + command.DefaultSocket + ". Start it, or name the configuration that it runs with (--config) or its socket (--socket)\n"},
 		{"hsm drain", 2, "xks-proxy: which HSM? Give its name: xks-proxy hsm drain NAME (xks-proxy hsm list prints the names)\nTry: xks-proxy hsm drain --help\n"},
 		{"hsm drain hsm-a --timeout 11m --config good.yaml", 2, "xks-proxy: --timeout 11m0s: it takes up to 10m0s\nTry: xks-proxy hsm drain --help\n"},
 		{"hsm resume hsm-a --force", 2, "xks-proxy: unknown flag: --force\nTry: xks-proxy hsm resume --help\n"},
@@ -178,7 +194,15 @@ func TestHSMCommandWithoutAProxy(t *testing.T) {
 	} {
 		stdout, stderr, code := execute(t, strings.Fields(test.args)...)
 		if code != test.code || stderr != test.stderr || stdout != "" {
-			t.Errorf("%s: exit code %d, want %d\n%s%swant\n%s", test.args, code, test.code, stdout, stderr, test.stderr)
+			t.Errorf(
+				"%s: exit code %d, want %d\n%s%swant\n%s",
+				test.args,
+				code,
+				test.code,
+				stdout,
+				stderr,
+				test.stderr,
+			)
 		}
 	}
 }

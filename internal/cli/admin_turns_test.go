@@ -48,13 +48,15 @@ func TestDrainDuringARestart(t *testing.T) {
 	var restart sync.WaitGroup
 	restart.Go(func() {
 		stdout, stderr, code := rig.run(t, "restart", "hsm-a")
-		if code != 0 || !strings.HasPrefix(stdout, "hsm-a has a new process, 1100, and is in service again") {
+		if code != 0 ||
+			!strings.HasPrefix(stdout, "hsm-a has a new process, 1100, and is in service again") {
 			t.Errorf("restart: exit code %d: %s%s", code, stdout, stderr)
 		}
 	})
 	<-begun
 	stdout, stderr, code := rig.run(t, "drain", "hsm-a", "--timeout", "50ms")
-	if code != 1 || stdout != "" || !strings.Contains(stderr, "a restart by ") || !strings.Contains(stderr, "nothing was changed for hsm-a") {
+	if code != 1 || stdout != "" || !strings.Contains(stderr, "a restart by ") ||
+		!strings.Contains(stderr, "nothing was changed for hsm-a") {
 		t.Errorf("a drain that cannot wait: exit code %d: %s%s", code, stdout, stderr)
 	}
 	rig.want(t, 0, "hsm-a is drained", "drain", "hsm-a")
@@ -93,13 +95,23 @@ func TestTwoRestartsAtOnce(t *testing.T) {
 	}
 }
 
-// Calls that requests have given up run on in the module: an HSM with such is not free to be unplugged.
+// Calls that requests have given up run on in the module: an HSM with such is not free to be
+// unplugged.
 func TestDrainWaitsForTheModule(t *testing.T) {
 	rig := newAdminRig(t)
 	process := rig.processes["hsm-a"].(*fakeProcess)
 	process.setInFlight(8)
-	rig.want(t, 1, "xks-proxy: hsm-a gets no new request, and no request waits for it; yet 8 calls hang in the module: it stays drained; xks-proxy hsm restart hsm-a ends its process and leaves it drained\n",
-		"drain", "hsm-a", "--timeout", "100ms")
+	rig.want(
+		t,
+		1,
+		"xks-proxy: hsm-a gets no new request, and no request waits for it, but 8 calls hang in "+
+			"the module. It stays drained. xks-proxy hsm restart hsm-a ends its process and "+
+			"leaves it drained\n",
+		"drain",
+		"hsm-a",
+		"--timeout",
+		"100ms",
+	)
 	if s := rig.service(0, "hsm-a"); s != status.Drained {
 		t.Errorf("hsm-a is %s", s)
 	}
@@ -118,16 +130,36 @@ func TestOrdersDuringTheStart(t *testing.T) {
 	rig := newAdminRig(t)
 	rig.admin.Groups = func() []*group.Group { return nil }
 	for _, order := range []string{"drain", "resume", "restart"} {
-		rig.want(t, 1, "xks-proxy: the proxy is still starting and waits for its HSMs: nothing was changed; ", order, "hsm-a")
+		rig.want(
+			t,
+			1,
+			"xks-proxy: the proxy is still starting and waits for its HSMs: nothing was changed; ",
+			order,
+			"hsm-a",
+		)
 	}
-	rig.want(t, 0, "The proxy is starting: it waits for its HSMs and serves nobody yet.\n\n  HSM    PROCESS\n  hsm-a  running ", "list")
+	rig.want(
+		t,
+		0,
+		"The proxy is starting: it waits for its HSMs and serves nobody yet.\n\n  HSM    "+
+			"PROCESS\n  hsm-a  running ",
+		"list",
+	)
 }
 
 // A command line that names no HSM is told what is missing.
 func TestOrderWithoutAnHSM(t *testing.T) {
 	rig := newAdminRig(t)
-	const want = "xks-proxy: which HSM? Give its name: xks-proxy hsm drain NAME (xks-proxy hsm list prints the names)\n"
+	const want = "xks-proxy: which HSM? Give its name: xks-proxy hsm drain NAME (xks-proxy hsm " +
+		"list prints the names)\n"
 	rig.want(t, command.ExitUsage, want, "drain")
 	rig.want(t, command.ExitUsage, want, "drain", "")
-	rig.want(t, command.ExitUsage, "xks-proxy: one HSM at a time, not 2\n", "drain", "hsm-a", "hsm-b")
+	rig.want(
+		t,
+		command.ExitUsage,
+		"xks-proxy: one HSM at a time, not 2\n",
+		"drain",
+		"hsm-a",
+		"hsm-b",
+	)
 }

@@ -18,19 +18,20 @@ import (
 	"xks-proxy/internal/text"
 )
 
-const blockLong = `block makes a key store, or a key, unusable for AWS at once, and keeps it so through reloads and
-restarts, until "unblock". It is in effect for the next request when the command returns; AWS KMS
-is answered InvalidStateException, and its callers cannot encrypt or decrypt with it.
+const blockLong = `block makes a key store or a key unusable for AWS at once. The block survives reloads and
+restarts, until "unblock" removes it. When the command returns, the next request is refused:
+AWS KMS gets InvalidStateException, and its callers cannot encrypt or decrypt with the key.
 
-What AWS has decrypted before, it keeps in memory for a while, and some of it for as long as it
-is in use: see "The kill switch" in docs/operations.md.
+AWS keeps data keys that it has already decrypted in memory, some of them for as long as they
+are in use: see "The kill switch" in docs/operations.md.
 
-Exit code 0: it is blocked. 1: it is not, or it would not survive a restart: the message says which.`
+Exit code 0: it is blocked. 1: it is not, or the block would not survive a restart. The message
+says which.`
 
 const unblockLong = `unblock removes a block that "block" made.
-What the configuration blocks stays blocked.
+Whatever the configuration blocks stays blocked.
 
-Exit code 0: it is not blocked. 1: it is, and the message says by what.`
+Exit code 0: it is not blocked. 1: it is still blocked. The message says why.`
 
 const blockKeyLong = `key blocks a key. With --key-store, KEY is an external key id of that key store. Without, KEY is a
 CKA_LABEL, and every key with that label is blocked, in every key store. Names are exact.`
@@ -45,12 +46,12 @@ type blockFlags struct {
 
 func newBlockCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "block", Short: "Make a key store or a key unusable, at once", Long: blockLong,
+		Use: "block", Short: "Block a key store or a key at once", Long: blockLong,
 		Example: `  xks-proxy block key-store finance --reason "case 4711"
   xks-proxy block key payroll-7 --key-store finance
   xks-proxy block key finance-payroll-production
   xks-proxy block list`,
-		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		Args: cobra.ArbitraryArgs, // CommandOrHelp says what is wrong with them
 		RunE: command.CommandOrHelp,
 	}
 	c.AddCommand(
@@ -66,7 +67,7 @@ func newUnblockCommand() *cobra.Command {
 		Use: "unblock", Short: "Remove a block", Long: unblockLong,
 		Example: `  xks-proxy unblock key-store finance --reason "case 4711 is closed"
   xks-proxy unblock key payroll-7 --key-store finance`,
-		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		Args: cobra.ArbitraryArgs, // CommandOrHelp says what is wrong with them
 		RunE: command.CommandOrHelp,
 	}
 	c.AddCommand(newBlockKeyStoreCommand(http.MethodDelete), newBlockKeyCommand(http.MethodDelete))
@@ -85,15 +86,15 @@ func newBlockKeyStoreCommand(method string) *cobra.Command {
 		},
 	}
 	if method == http.MethodDelete {
-		c.Short = "Take back the block of a key store"
-		c.Long = "key-store takes back the block of a key store. Blocks of single keys stay."
+		c.Short = "Remove the block of a key store"
+		c.Long = "key-store removes the block of a key store. Blocks of single keys stay in effect."
 	}
 	f.Register(c)
 	c.ValidArgsFunction = command.OnlyFirst(f.CompleteKeyStores())
 	c.Flags().
 		StringVar(&f.reason, "reason", "", "why, for the log and the list: `TEXT` of at most 500 bytes")
 	if method == http.MethodPost {
-		c.Flags().BoolVar(&f.force, "force", false, "block even if there is no such key store")
+		c.Flags().BoolVar(&f.force, "force", false, "block even if the key store does not exist")
 	}
 	return c
 }
@@ -114,8 +115,9 @@ func newBlockKeyCommand(method string) *cobra.Command {
 		},
 	}
 	if method == http.MethodDelete {
-		c.Short = "Take back the block of a key"
-		c.Long = "key takes back the block of a key. It is named as it was blocked: by external key id and\n--key-store, or by CKA_LABEL alone."
+		c.Short = "Remove the block of a key"
+		c.Long = "key removes the block of a key. Name the key as you did when you blocked it: " +
+			"by external key\nid and --key-store, or by CKA_LABEL alone."
 	}
 	f.Register(c)
 	c.ValidArgsFunction = command.OnlyFirst(f.CompleteKeys(&f.KeyStore))
@@ -125,7 +127,7 @@ func newBlockKeyCommand(method string) *cobra.Command {
 	c.Flags().
 		StringVar(&f.reason, "reason", "", "why, for the log and the list: `TEXT` of at most 500 bytes")
 	if method == http.MethodPost {
-		c.Flags().BoolVar(&f.force, "force", false, "block even if there is no such key store")
+		c.Flags().BoolVar(&f.force, "force", false, "block even if the key store does not exist")
 	}
 	return c
 }

@@ -26,7 +26,7 @@ FILE may be left out when XKS_CONFIG names it. Overrides from the environment
 environment it will run in.`,
 		Example: `  xks-proxy config check xks-proxy.yaml
   XKS_LOG_LEVEL=debug xks-proxy config show xks-proxy.yaml`,
-		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		Args: cobra.ArbitraryArgs, // CommandOrHelp says what is wrong with them
 		RunE: command.CommandOrHelp,
 	}
 	c.AddCommand(
@@ -48,11 +48,11 @@ func newConfigCheckCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "check",
-		Short: "Validate a configuration and report every mistake",
+		Short: "Validate a configuration and report every error",
 		Long: `check reads a configuration as serve does, with the certificates, their keys, the policies
 and all secrets (commands that print a secret are run; HSMs are not contacted, and their
-modules are looked at and not loaded). It prints what would be served, or every mistake in
-all files, each with its place and what to do.
+modules are looked at and not loaded). It prints what would be served, or every error in all
+files with its place and what to do.
 
 With --as-user it also finds the files that this user could not use. As root it tries them
 as that user; otherwise it computes the answer from owners and modes.

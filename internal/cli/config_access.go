@@ -16,7 +16,7 @@ import (
 func newTryAccessCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    check.TryAccessCommand,
-		Short:  "Try to use files, as told on standard input",
+		Short:  "Try to use the files that standard input lists",
 		Hidden: true,
 		Args:   command.NoArguments,
 		RunE: func(c *cobra.Command, _ []string) error {

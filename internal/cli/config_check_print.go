@@ -34,7 +34,7 @@ type problemJSON struct {
 	Remedy   string `json:"remedy,omitempty"` // what to do, if that is not plain from the message
 }
 
-// remedyForm finds the last part of a message that tells somebody to do something.
+// remedyForm finds the last part of a message that says what to do.
 var remedyForm = regexp.MustCompile(
 	`^(.*?); ((?:run:|did you mean|known:|write |give |remove |put |save |set |name |choose |` +
 		`end |make |use |add |install |store |unset |look at |indent |` +

@@ -3,6 +3,8 @@ package cli
 // The config commands that print what belongs to the program and reads no file: the example, the
 // JSON Schema, the reference.
 
+//go:generate go test -run TestConfigurationReference -update .
+
 import (
 	"github.com/spf13/cobra"
 

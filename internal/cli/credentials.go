@@ -22,11 +22,11 @@ import (
 func newCredentialsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "credentials",
-		Short: "Make access keys, and hand them to AWS",
+		Short: "Create access keys and export them for AWS",
 		Long: `AWS KMS signs its requests with an access key of the key store. "new" makes one and says how it
 takes the place of the old one; "list" says when each was last used; "export" writes one as the
 file that the AWS console takes when an external key store is created or edited.`,
-		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		Args: cobra.ArbitraryArgs, // CommandOrHelp says what is wrong with them
 		RunE: command.CommandOrHelp,
 	}
 	c.AddCommand(
@@ -118,7 +118,8 @@ func exportKey(c *cobra.Command, k *command.KeyStoreChoice, output string, asJSO
 	}
 	_, err = fmt.Fprintf(
 		c.OutOrStdout(),
-		"%s holds %s and access key %s of key store %s.\nIt is a secret: delete it once AWS has it.\n",
+		"%s holds %s and access key %s of key store %s.\nIt is a secret: delete it once AWS has "+
+			"it.\n",
 		e.File,
 		e.URIPath,
 		e.AccessKeyID,

@@ -21,9 +21,9 @@ func newCredentialsListCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "list", Short: "Print when each access key was last used",
 		Long: `list prints the access keys of a running proxy and when AWS KMS last signed with each, by the
-proxy's clock. With a state_directory that is remembered across restarts (the last minute before
-a crash may be missing). One that was replaced is safe to remove when it has not been used for some
-ten minutes while the other was. Of several proxies each knows its own requests only.`,
+proxy's clock. With a state_directory, this survives restarts, except for the last minute before
+a crash. An old access key is safe to remove when it has not been used for some ten minutes while
+the new one was. If you run several proxies, each knows only its own requests.`,
 		Example: "  xks-proxy credentials list --key-store finance",
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.Client()

@@ -24,10 +24,10 @@ the secret to SECRET-FILE (which must not exist; mode 0600).
 
 With --key-store it also writes the file that AWS takes (mode 0600; by default SECRET-FILE.json),
 and prints the steps that put the new access key in the place of the old one without a failed
-request. Without, it prints what to put under "credentials" of the key store. The secret itself is
-never printed.`
+request. Without it, the command prints what to put under "credentials" of the
+key store. The secret itself is never printed.`
 
-// newCredential is what `credentials new` is told.
+// newCredential holds the arguments of `credentials new`.
 type newCredential struct {
 	command.ConfigFlag
 	keyStore, console string
@@ -38,7 +38,7 @@ type newCredential struct {
 func newCredentialsNewCommand() *cobra.Command {
 	n := &newCredential{}
 	c := &cobra.Command{
-		Use: "new SECRET-FILE", Short: "Make an access key and print how to rotate to it", Long: credentialsNewLong,
+		Use: "new SECRET-FILE", Short: "Create an access key and print the steps of the rotation", Long: credentialsNewLong,
 		Example: `  xks-proxy credentials new finance-2.secret --key-store finance
   xks-proxy credentials new finance.secret`,
 		Args: command.OneArgument("SECRET-FILE"),

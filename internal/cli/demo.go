@@ -57,17 +57,17 @@ func newDemoCommand() *cobra.Command {
 	flags.StringVar(
 		&o.Dir,
 		"dir",
-		demo.DefaultDemoDirectory,
+		demo.DefaultDirectory,
 		"`directory` for everything the demo makes",
 	)
 	flags.StringVar(
 		&o.Listen,
 		"listen",
 		"",
-		"`address` to serve at; port 0: a free one (default "+demo.DefaultDemoListen+")",
+		"`address` to serve at; port 0: a free one (default "+demo.DefaultListen+")",
 	)
 	flags.StringVar(&o.Health, "health-listen", "",
-		"`address` of health and metrics (default "+demo.DefaultDemoHealth+" or a free one)")
+		"`address` of health and metrics (default "+demo.DefaultHealthListen+" or a free one)")
 	flags.IntVar(
 		&o.Keys,
 		"keys",
@@ -85,7 +85,7 @@ func newDemoCommand() *cobra.Command {
 func newDemoTokenCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "make-token",
-		Short:  "Make one token of the demo, as told on standard input",
+		Short:  "Make one token of the demo as the order on standard input says",
 		Hidden: true,
 		Args:   command.NoArguments,
 		RunE: func(c *cobra.Command, _ []string) error {

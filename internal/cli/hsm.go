@@ -23,7 +23,7 @@ to the HSMs themselves.
 For planned maintenance of one HSM of several, without a failed request:
 
   xks-proxy hsm drain hsm-a     no new request; waits until none is in flight
-  (do what there is to do)
+  (do the maintenance)
   xks-proxy hsm resume hsm-a    waits until a probe has let it serve again`
 
 const hsmListLong = `list prints the HSMs of each group:
@@ -35,16 +35,16 @@ const hsmListLong = `list prints the HSMs of each group:
   REQUESTS   attempts since the start, and of these FAULTS of the HSM
   P50/P99    time to an answer, over recent ones
 
-Below: why an HSM is not in service, its last fault, and what is wrong with the keys: what
-is the same for many keys is one line, the worst first. "keys list" shows every key.
---json prints all there is.`
+Below the table: why an HSM is not in service, its last fault, and problems with the keys. A
+problem that many keys share is one line; the worst comes first. "keys list" shows every key.
+--json prints everything.`
 
 func newHSMCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "hsm",
-		Short: "See the HSMs of a running proxy, drain and resume them",
+		Short: "Show, drain, resume and restart the HSMs of a running proxy",
 		Long:  hsmLong,
-		Args:  cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		Args:  cobra.ArbitraryArgs, // CommandOrHelp says what is wrong with them
 		RunE:  command.CommandOrHelp,
 	}
 	c.AddCommand(
@@ -55,8 +55,8 @@ func newHSMCommand() *cobra.Command {
 		newHSMRefreshCommand(),
 		newCreateTestKeyCommand(),
 		newMakeTestKeyCommand(),
-		probe.NewProbeCommand(),
-		probe.NewProbeModuleCommand(),
+		probe.New(),
+		probe.NewChild(),
 	)
 	return c
 }
@@ -97,14 +97,14 @@ func newHSMDrainCommand() *cobra.Command {
 		},
 	)
 	c.Use = "drain NAME"
-	c.Short = "Take an HSM out of service, and wait until it is idle"
-	c.Long = `drain gives an HSM no new request and waits until those in flight are answered, and
-until no call that a request has given up runs on in its PKCS#11 module. It stays out,
-also when the others fail, until "resume" or the next start of the proxy.
-The last HSM of a group that can serve is refused without --force. Of two orders for one
-HSM the second waits for the first, within its --timeout.
+	c.Short = "Take an HSM out of service and wait until it is idle"
+	c.Long = `drain sends an HSM no new requests. It waits until the requests in flight are answered
+and no abandoned call is left in the PKCS#11 module. The HSM stays out of service, even if the
+others fail, until "resume" or the next start of the proxy.
+Without --force, drain refuses the last HSM of a group that can serve. A second order for the
+same HSM waits for the first, up to its --timeout.
 
-Exit code 0: nothing is in flight on it. 1: refused, or something still was.`
+Exit code 0: nothing is in flight on it. 1: the order was refused, or something still was.`
 	c.Example = "  xks-proxy hsm drain hsm-a"
 	return c
 }
@@ -114,12 +114,12 @@ func newHSMResumeCommand() *cobra.Command {
 		order{path: api.ResumePath, wait: "how long to wait until it is in service"},
 	)
 	c.Use = "resume NAME"
-	c.Short = "Put an HSM back into service, and wait until it is"
+	c.Short = "Return an HSM to service and wait until it serves"
 	c.Long = `resume ends a drain, has the HSM probed at once and waits until it serves. An HSM
 that is out for another reason is probed, too.
 
-Exit code 0: it is in service. 1: it is not yet; what keeps it is printed, and it comes
-back once a probe succeeds.`
+Exit code 0: it is in service. 1: it is not yet. The reason is printed, and it returns when
+a probe succeeds.`
 	c.Example = "  xks-proxy hsm resume hsm-a"
 	return c
 }
@@ -133,13 +133,13 @@ func newHSMRestartCommand() *cobra.Command {
 		},
 	)
 	c.Use = "restart NAME"
-	c.Short = "Give an HSM a new process"
+	c.Short = "Replace the process of an HSM"
 	c.Long = `restart drains an HSM for a moment, ends its process, starts a new one, which loads the
 PKCS#11 module and logs in anew, and puts the HSM back. Requests go to the others
-meanwhile. A PIN that was refused is tried again, once. An HSM that was drained stays so.
-The last HSM of a group that can serve is refused without --force.
+meanwhile. A PIN that was refused is tried again, once. An HSM that was drained stays drained.
+Without --force, restart refuses the last HSM of a group that can serve.
 
-Exit code 0: it has a new process and is in service. 1: refused, or it is not.`
+Exit code 0: it has a new process and is in service. 1: the order was refused, or it is not.`
 	c.Example = "  xks-proxy hsm restart hsm-a"
 	return c
 }

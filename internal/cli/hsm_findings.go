@@ -1,6 +1,6 @@
 package cli
 
-// Findings about keys in `hsm list`: what is the same for many keys is one line.
+// Findings about keys in `hsm list`: a finding about many keys is one line.
 
 import (
 	"fmt"

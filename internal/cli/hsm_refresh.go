@@ -19,7 +19,7 @@ func newHSMRefreshCommand() *cobra.Command {
 	var wait time.Duration
 	c := &cobra.Command{
 		Use:   "refresh [NAME]",
-		Short: "List the keys of an HSM now, and print what has changed",
+		Short: "List the keys of an HSM now and print what has changed",
 		Long: `refresh lists the keys of an HSM now, waits until that is done and prints what has changed.
 Without a NAME it lists the keys of every HSM. The proxy does the same every
 catalogue_interval; use refresh after you created or copied keys and do not want to wait.

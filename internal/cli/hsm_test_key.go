@@ -29,11 +29,11 @@ func newCreateTestKeyCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "create-test-key [NAME]",
-		Short: "Make the proxy's own test key on each HSM, where it is missing",
+		Short: "Create the proxy's own test key on each HSM that lacks it",
 		Long: `create-test-key makes the key with which the proxy probes an HSM (test_key of its
 group): AES-256, generated on the HSM, sensitive, not extractable, for encrypting and
-decrypting. It does so on every HSM of the configuration, or on the one named. Where the key
-is already, nothing is changed. The keys of two HSMs need not be equal; no key store can
+decrypting. It does so on every HSM of the configuration, or on the one named. If an HSM has
+the key already, nothing changes. Two HSMs may have different test keys, and no key store can
 reach them. A running proxy uses a new one without a restart.`,
 		Example: "  xks-proxy hsm create-test-key",
 		Args:    command.AtMostOne,
@@ -151,7 +151,7 @@ func pinRefs(c *config.Config, only string) []config.PlacedRef {
 func newMakeTestKeyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    fleet.TestKeyCommand,
-		Short:  "Make one test key, as told on standard input",
+		Short:  "Make one test key as the order on standard input says",
 		Hidden: true,
 		Args:   command.NoArguments,
 		RunE: func(c *cobra.Command, _ []string) error {

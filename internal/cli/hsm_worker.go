@@ -25,8 +25,10 @@ func newHSMWorkerCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "hsm-worker NAME",
 		Short: "Serve one HSM to the proxy that started this process",
-		Long:  "hsm-worker is started by serve, one for each HSM, and cannot be started by hand:\nits configuration and PIN come over a socket. NAME is for the list of processes.",
-		Args:  cobra.ExactArgs(1),
+		Long: "hsm-worker is started by serve, one for each HSM, and cannot be started by " +
+			"hand:\nits configuration and PIN come over a socket. NAME is for the list of " +
+			"processes.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(*cobra.Command, []string) error {
 			conn, err := worker.Conn()
 			if err != nil {
@@ -36,7 +38,7 @@ func newHSMWorkerCommand() *cobra.Command {
 			if err != nil {
 				return command.ExitError{
 					Code: command.ExitFailed,
-				} // the proxy has been told, and logs it
+				} // the proxy got the error and logs it
 			}
 			return nil
 		},

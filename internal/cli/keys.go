@@ -30,9 +30,10 @@ func newKeysCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "keys",
 		Short: "Show the keys of a running proxy",
-		Long:  "keys shows the keys of a running proxy, through its admin socket (admin.socket of its\nconfiguration).",
-		Args:  cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
-		RunE:  command.CommandOrHelp,
+		Long: "keys shows the keys of a running proxy, through its admin socket (admin.socket " +
+			"of its\nconfiguration).",
+		Args: cobra.ArbitraryArgs, // CommandOrHelp says what is wrong with them
+		RunE: command.CommandOrHelp,
 	}
 	c.AddCommand(newKeysListCommand())
 	return c

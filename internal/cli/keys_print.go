@@ -140,7 +140,10 @@ func objectText(o catalogue.KeyObject) string {
 // keySummary counts the versions by state.
 func keySummary(answer *api.KeyAnswer) string {
 	if len(answer.Keys) == 0 {
-		return fmt.Sprintf("No key fits; there are %s in all.", text.Plural(answer.All, "version"))
+		return fmt.Sprintf(
+			"No key matches; there are %s in all.",
+			text.Plural(answer.All, "version"),
+		)
 	}
 	labels, states := map[string]bool{}, map[catalogue.KeyState]int{}
 	for _, k := range answer.Keys {

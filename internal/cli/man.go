@@ -21,9 +21,10 @@ import (
 
 func newManCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:    "man DIRECTORY",
-		Short:  "Write a manual page for each command",
-		Long:   "man writes a manual page for each command into DIRECTORY, which it makes if need be.",
+		Use:   "man DIRECTORY",
+		Short: "Write a manual page for each command",
+		Long: "man writes a manual page for each command into DIRECTORY, which it makes if " +
+			"need be.",
 		Args:   command.OneArgument("DIRECTORY"),
 		Hidden: true,
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -84,8 +85,8 @@ var manualFlag = regexp.MustCompile(
 	`(?m)^(?:\.PP\n)?(\\fB-.*?)(?:=""|\[=""\]|\[=false\]|\[=\])?\n\t(.*)$`,
 )
 
-// asMarkdown has the generator, which reads Markdown, show texts as they are: what is indented is a
-// block whose lines stay, and no character means anything.
+// asMarkdown has the generator, which reads Markdown, show texts as they are: indented lines are a
+// block that keeps its lines, and no character is special.
 func asMarkdown(c *cobra.Command) {
 	for _, child := range c.Commands() {
 		asMarkdown(child)

@@ -24,11 +24,22 @@ func TestPolicyTest(t *testing.T) {
 	testkit.ConfigDir(t)
 	testkit.WriteFile(t, "payroll.cedar", payrollPolicy, 0o644)
 	testkit.WriteFile(t, "cases.jsonl", payrollCases, 0o644)
-	testkit.WriteFile(t, "wrong.jsonl", strings.Replace(payrollCases, `"expect": "deny"`, `"expect": "allow"`, 1), 0o644)
-	testkit.WriteFile(t, "stray.jsonl", `{"expect": "deny", "operation": "Encrypt", "key_store": "dmeo", "key": "k"}`, 0o644)
+	testkit.WriteFile(
+		t,
+		"wrong.jsonl",
+		strings.Replace(payrollCases, `"expect": "deny"`, `"expect": "allow"`, 1),
+		0o644,
+	)
+	testkit.WriteFile(
+		t,
+		"stray.jsonl",
+		`{"expect": "deny", "operation": "Encrypt", "key_store": "dmeo", "key": "k"}`,
+		0o644,
+	)
 	testkit.WriteFile(t, "without.yaml", testkit.ValidConfig(t), 0o644)
 	// No certificate and no secret is needed to try a policy.
-	text := strings.NewReplacer("server.crt", "elsewhere.crt", "demo.key", "elsewhere.key").Replace(testkit.PolicyConfiguration(t, "{files: [payroll.cedar], mode: shadow}"))
+	text := strings.NewReplacer("server.crt", "elsewhere.crt", "demo.key", "elsewhere.key").
+		Replace(testkit.PolicyConfiguration(t, "{files: [payroll.cedar], mode: shadow}"))
 	testkit.WriteFile(t, "with.yaml", text, 0o644)
 	for _, test := range []struct {
 		args   string
@@ -41,14 +52,14 @@ func TestPolicyTest(t *testing.T) {
   ok      strangers   deny      no policy permits it
   -       of-the-log  allow     permitted by payroll
 
-3 cases, 0 failed; 2 other entries passed over
+3 cases, 0 failed; 2 other entries skipped
 `, ""},
 		{"wrong.jsonl --config with.yaml", 1, `  RESULT  CASE        DECISION  WHY
   ok      payroll     allow     permitted by payroll
   FAIL    strangers   deny      no policy permits it; expected allow
   -       of-the-log  allow     permitted by payroll
 
-3 cases, 1 failed; 2 other entries passed over
+3 cases, 1 failed; 2 other entries skipped
 `, ""},
 		{"stray.jsonl --config with.yaml", 1, "", `xks-proxy: stray.jsonl: policy cases: entry 1: key_store "dmeo": the policies are those of "demo"` + "\n"},
 		{"cases.jsonl --config without.yaml", 1, "", "xks-proxy: key store demo has no policy: every request that AWS KMS signs is served\n"},
@@ -58,7 +69,9 @@ func TestPolicyTest(t *testing.T) {
 		{"cases.jsonl --policies none.cedar", 1, "", "xks-proxy: none.cedar does not exist\n"},
 	} {
 		t.Run(test.args, func(t *testing.T) {
-			stdout, stderr, code := execute(t, append([]string{"policy", "test"}, strings.Fields(test.args)...)...)
+			stdout, stderr, code := execute(
+				t,
+				append([]string{"policy", "test"}, strings.Fields(test.args)...)...)
 			if code != test.code || stdout != test.stdout || stderr != test.stderr {
 				t.Errorf("exit code %d, want %d\n%s\n%s", code, test.code, stdout, stderr)
 			}
@@ -69,13 +82,21 @@ func TestPolicyTest(t *testing.T) {
 func TestPolicyCheck(t *testing.T) {
 	testkit.ConfigDir(t)
 	testkit.WriteFile(t, "payroll.cedar", payrollPolicy, 0o664) // a draft may be anybody's
-	testkit.WriteFile(t, "bad.cedar", "permit (principal in Account::\"1\", action, resource);\npermit (principal, action, resource) when { context.vpce == \"x\" };\n", 0o644)
+	testkit.WriteFile(
+		t,
+		"bad.cedar",
+		"permit (principal in Account::\"1\", action, resource);\npermit (principal, action, "+
+			"resource) when { context.vpce == \"x\" };\n",
+		0o644,
+	)
 	stdout, stderr, code := execute(t, "policy", "check", "payroll.cedar")
 	if code != 0 || stdout != "ok: 1 in the set\n" || stderr != "" {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 	stdout, stderr, code = execute(t, "policy", "check", "payroll.cedar", "bad.cedar")
-	if code != 1 || stdout != "" || !strings.HasPrefix(stderr, "xks-proxy: the policies are not good:\n  bad.cedar:1:") || !strings.Contains(stderr, "\n  bad.cedar:2:") {
+	if code != 1 || stdout != "" ||
+		!strings.HasPrefix(stderr, "xks-proxy: the policies are not valid:\n  bad.cedar:1:") ||
+		!strings.Contains(stderr, "\n  bad.cedar:2:") {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 	_, stderr, code = execute(t, "policy", "check")

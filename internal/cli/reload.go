@@ -24,7 +24,7 @@ func newReloadCommand() *cobra.Command {
 	var accept string
 	c := &cobra.Command{
 		Use:   "reload",
-		Short: "Have a running proxy read its configuration again",
+		Short: "Reload the configuration of a running proxy",
 		Long: `reload has a running proxy read its configuration again, with all files that it names
 and all secrets, and put it into effect at once, without failing a request. If anything is
 wrong with it, the old one stays in use, unchanged, and what is wrong is printed.
@@ -78,7 +78,8 @@ func reloadArguments(c *cobra.Command, args []string, file cobra.PositionalArgs)
 	if len(args) > 0 && c.Flags().Changed("accept-loosening") {
 		return command.UsageError(
 			fmt.Errorf("--accept-loosening takes no argument behind it, and there is %q; "+
-				"a digest is joined to its flag: --accept-loosening=DIGEST, a configuration is named by --config",
+				"a digest is joined to its flag: --accept-loosening=DIGEST, a configuration is "+
+				"named by --config",
 				args[0]),
 		)
 	}

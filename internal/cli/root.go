@@ -47,14 +47,14 @@ const (
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "xks-proxy",
-		Short:         "External key store proxy for AWS KMS in front of HSMs",
+		Short:         "Let AWS KMS use keys that never leave your own HSMs",
 		Long:          rootLong,
 		Example:       rootExample,
 		Version:       version.Get().Version,
-		Args:          cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		Args:          cobra.ArbitraryArgs, // CommandOrHelp says what is wrong with them
 		RunE:          command.CommandOrHelp,
-		SilenceUsage:  true, // an error is one sentence, not a page
-		SilenceErrors: true, // run prints it
+		SilenceUsage:  true, // an error is one sentence, not a page of usage
+		SilenceErrors: true, // Run prints it
 	}
 	// A command that only has commands below it is named by them alone.
 	root.SetUsageTemplate(strings.NewReplacer(
@@ -77,7 +77,7 @@ func newRootCommand() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(groupRun, newServeCommand(), newDemoCommand(), request.NewRequestCommand())
+	add(groupRun, newServeCommand(), newDemoCommand(), request.New())
 	add(
 		groupOperate,
 		newStatusCommand(),
@@ -87,7 +87,7 @@ func newRootCommand() *cobra.Command {
 		newHSMCommand(),
 		newKeysCommand(),
 	)
-	add(groupConfigure, newConfigCommand(), newCredentialsCommand(), policy.NewPolicyCommand())
+	add(groupConfigure, newConfigCommand(), newCredentialsCommand(), policy.New())
 	add(groupOther, newVersionCommand())
 	root.SetHelpCommand(command.NewHelpCommand())
 	root.SetHelpCommandGroupID(groupOther)

@@ -7,7 +7,7 @@ import (
 	"xks-proxy/internal/server"
 )
 
-const serveLong = `serve answers AWS KMS over HTTPS until it is told to stop.
+const serveLong = `serve answers AWS KMS over HTTPS until it is stopped.
 
 It starts one process for each HSM, logs in, lists the keys and probes every HSM
 before it takes the first request. With one HSM of several away it serves from the

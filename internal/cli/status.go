@@ -20,7 +20,7 @@ the HSMs, the certificates, the key stores and what is blocked.
   FAILED     of these, those answered with an error other than ThrottlingException
   THROTTLED  of these, those answered ThrottlingException
 
-It shows 20 key stores, those with problems first; --all shows all. --json prints all there is.
+It shows 20 key stores, those with problems first; --all shows all. --json prints everything.
 
 Exit codes:
   0  nothing needs attention, or only what operators did on purpose (info)
@@ -32,8 +32,8 @@ Exit codes:
      between its HSMs or is there twice, a token changed, a certificate has
      ended or is about to, lines of the log are lost, a block is not saved`
 
-// Exit codes of status, besides those of every command: what monitoring runs must tell "critical"
-// from "no answer" and from a mistake in its own command line.
+// Exit codes of status, besides those of every command: monitoring must be able to distinguish
+// "critical" from "no answer" and from an error in its command line.
 const (
 	exitWarning  = 3
 	exitCritical = 4
@@ -45,7 +45,7 @@ func newStatusCommand() *cobra.Command {
 	f := &command.ProxyFlags{}
 	var all bool
 	c := &cobra.Command{
-		Use: "status", Short: "Show a running proxy on one screen", Long: statusLong,
+		Use: "status", Short: "Show the state of a running proxy on one screen", Long: statusLong,
 		Example: "  xks-proxy status\n  xks-proxy status --json | jq -r '.attention[]?.text'",
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.Client()

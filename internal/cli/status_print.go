@@ -94,7 +94,7 @@ func looseningFact(s api.LooseningState, now time.Time) string {
 		text.Duration(now.Sub(s.At)), s.By, accepted, api.SomeLoosenings(s.Loosens))
 }
 
-// severityLabel is the severity, the one that must not be overlooked in capitals.
+// severityLabel is the severity; critical is in capitals.
 func severityLabel(s api.Severity) string {
 	if s == api.Critical {
 		return "CRITICAL"

@@ -51,7 +51,7 @@ func (d *Directory) EnsureCertificate(host string, now time.Time) (string, error
 	), nil
 }
 
-// certificateUntil tells whether the certificate is good for all names for some time to come.
+// certificateUntil returns when the certificate ends, if it is valid for all names and long enough.
 func (d *Directory) certificateUntil(names []string, now time.Time) (time.Time, bool) {
 	certificate, err := certs.ReadCertificate(
 		config.CertificateFiles{Certificate: d.certificate(), Key: d.key()},

@@ -14,12 +14,12 @@ import (
 )
 
 const (
-	DefaultDemoDirectory = "demo"
-	DefaultDemoListen    = "127.0.0.1:8443"
-	DefaultDemoHealth    = "127.0.0.1:8080" // health.listen of the configuration, by default
-	freeDemoHealth       = "127.0.0.1:0"
-	defaultDemoKeys      = 2
-	maxDemoKeys          = 100000
+	DefaultDirectory    = "demo"
+	DefaultListen       = "127.0.0.1:8443"
+	DefaultHealthListen = "127.0.0.1:8080" // health.listen of the configuration, by default
+	freeDemoHealth      = "127.0.0.1:0"
+	defaultDemoKeys     = 2
+	maxDemoKeys         = 100000
 )
 
 // Options are the flags of demo.
@@ -40,7 +40,8 @@ func (o *Options) Check(keysGiven bool) error {
 		return errors.New("--dir is empty: name a directory")
 	case o.PrepareOnly && o.Exit:
 		return errors.New(
-			"--prepare-only and --exit exclude each other: the first starts nothing, so that there is nothing to check",
+			"--prepare-only and --exit cannot be used together: --prepare-only starts nothing, " +
+				"so there is nothing to check",
 		)
 	case keysGiven && (o.Keys < 1 || o.Keys > maxDemoKeys):
 		return fmt.Errorf("--keys %d: make it 1 to %d", o.Keys, maxDemoKeys)

@@ -23,7 +23,7 @@ func TestDemo(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "it's a demo") // a name that shells and YAML trip over
 	demo := startDemo(t, "--dir", dir, "--listen", "127.0.0.1:0", "--keys", "3")
 	for _, part := range []string{"hsm-a        new token with 8 keys", "hsm-a ACTIVE, hsm-b ACTIVE", "demo-key-1: AES_256, ENABLED, ENCRYPT DECRYPT",
-		"key version 2", `"Hello HSM!" again`, "the integrity value over what was answered is right", "vendor's own means",
+		"key version 2", `"Hello HSM!" again`, "the integrity value of the answer is right", "vendor's own means",
 		"HSMs           main: 2 of 2 in service", "enabled         6"} {
 		if !strings.Contains(demo.stdout, part) {
 			t.Errorf("it did not print %q but\n%s", part, demo.stdout)

@@ -58,6 +58,7 @@ func (d *Directory) secret() string { return d.file("credential.secret") }
 
 func (d *Directory) log() string { return d.file("xks-proxy.log") }
 
+// State is the path of the state directory of the demo's proxy.
 func (d *Directory) State() string { return d.file("state") }
 
 // hasSocket: the path of the admin socket fits into the address of a Unix socket.

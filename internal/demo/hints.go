@@ -56,7 +56,7 @@ func (s demoShell) printHints(out io.Writer, to *xksclient.ConnectionFile) {
 	if belowWorkingDirectory(
 		s.dir.connection(),
 	) != filepath.Join(
-		DefaultDemoDirectory,
+		DefaultDirectory,
 		xksclient.FileName,
 	) {
 		connection = " --connection " + s.path(s.dir.connection())
@@ -76,8 +76,8 @@ func (s demoShell) printHints(out io.Writer, to *xksclient.ConnectionFile) {
 	)
 }
 
-// curl is an Encrypt with nothing but curl (7.75 or later). The secret is read
-// from its file by the shell, so that it stands on no screen.
+// curl is an Encrypt with nothing but curl (7.75 or later). The secret is read from its file by the
+// shell, so that it does not appear on the screen.
 func (s demoShell) curl(to *xksclient.ConnectionFile) string {
 	body := fmt.Sprintf(`{"requestMetadata":{
     "awsPrincipalArn":"arn:aws:iam::123456789012:user/demo",

@@ -25,7 +25,7 @@ func demoListen(o Options, before *xksclient.ConnectionFile) (demoAddresses, err
 	}
 	ports := demoPorts{prepareOnly: o.PrepareOnly}
 	defer ports.release()
-	listen, err := ports.settle("--listen", cmp.Or(o.Listen, before.Listen, DefaultDemoListen))
+	listen, err := ports.settle("--listen", cmp.Or(o.Listen, before.Listen, DefaultListen))
 	if err != nil {
 		return demoAddresses{}, err
 	}
@@ -33,7 +33,7 @@ func demoListen(o Options, before *xksclient.ConnectionFile) (demoAddresses, err
 	if chosen == "" && strings.HasSuffix(o.Listen, ":0") {
 		chosen = freeDemoHealth
 	}
-	health, err := ports.settle("--health-listen", cmp.Or(chosen, DefaultDemoHealth))
+	health, err := ports.settle("--health-listen", cmp.Or(chosen, DefaultHealthListen))
 	var taken takenError
 	if chosen == "" && errors.As(err, &taken) {
 		health, err = ports.settle("--health-listen", freeDemoHealth)

@@ -60,12 +60,15 @@ func TestDemoCertificate(t *testing.T) {
 	if err != nil || !strings.Contains(text, "localhost, 127.0.0.1, ::1, until ") {
 		t.Fatalf("%q, %v", text, err)
 	}
-	certificate, err := certs.ReadCertificate(config.CertificateFiles{Certificate: d.certificate(), Key: d.key()})
+	certificate, err := certs.ReadCertificate(
+		config.CertificateFiles{Certificate: d.certificate(), Key: d.key()},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	leaf := certificate.Leaf
-	if leaf.Subject.CommonName != "localhost" || leaf.PublicKeyAlgorithm != x509.ECDSA || leaf.IsCA {
+	if leaf.Subject.CommonName != "localhost" || leaf.PublicKeyAlgorithm != x509.ECDSA ||
+		leaf.IsCA {
 		t.Errorf("CN %q, %s, CA %t", leaf.Subject.CommonName, leaf.PublicKeyAlgorithm, leaf.IsCA)
 	}
 	roots := x509.NewCertPool()
@@ -129,33 +132,36 @@ func TestYAMLQuote(t *testing.T) {
 
 // The health port that nobody chose gives way; one that was chosen, now or before, does not.
 func TestDemoHealthPort(t *testing.T) {
-	l, err := net.Listen("tcp", DefaultDemoHealth)
+	l, err := net.Listen("tcp", DefaultHealthListen)
 	if err == nil {
 		defer l.Close() // else another program has it, which is as good
 	}
 	at, err := demoListen(Options{Listen: freeDemoHealth}, nil)
-	if err != nil || at.listen == at.health || at.health == DefaultDemoHealth {
+	if err != nil || at.listen == at.health || at.health == DefaultHealthListen {
 		t.Errorf("free ports: %+v, %v", at, err)
 	}
 	first := Options{Listen: at.listen}
 	at, err = demoListen(first, nil)
-	if err != nil || at.health == DefaultDemoHealth || !strings.HasPrefix(at.health, "127.0.0.1:") {
+	if err != nil || at.health == DefaultHealthListen ||
+		!strings.HasPrefix(at.health, "127.0.0.1:") {
 		t.Errorf("with the default taken: %+v, %v", at, err)
 	}
 	first.PrepareOnly = true
 	at, err = demoListen(first, nil)
-	if err != nil || at.health != DefaultDemoHealth {
+	if err != nil || at.health != DefaultHealthListen {
 		t.Errorf("where nothing is started: %+v, %v", at, err)
 	}
-	for name, o := range map[string]Options{"asked for": {Listen: first.Listen, Health: DefaultDemoHealth}, "as before": {Listen: first.Listen}} {
-		_, err := demoListen(o, &xksclient.ConnectionFile{Health: DefaultDemoHealth})
+	for name, o := range map[string]Options{"asked for": {Listen: first.Listen, Health: DefaultHealthListen}, "as before": {Listen: first.Listen}} {
+		_, err := demoListen(o, &xksclient.ConnectionFile{Health: DefaultHealthListen})
 		var taken takenError
-		if !errors.As(err, &taken) || !strings.Contains(err.Error(), "take a free port with --health-listen 127.0.0.1:0") {
+		if !errors.As(err, &taken) ||
+			!strings.Contains(err.Error(), "take a free port with --health-listen 127.0.0.1:0") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	_, err = demoListen(Options{Listen: first.Listen, Health: "8080"}, nil)
-	if err == nil || !strings.Contains(err.Error(), `--health-listen "8080" is not of the form ADDRESS:PORT`) {
+	if err == nil ||
+		!strings.Contains(err.Error(), `--health-listen "8080" is not of the form ADDRESS:PORT`) {
 		t.Errorf("a port alone: %v", err)
 	}
 }

@@ -25,7 +25,7 @@ const (
 	demoStartTimeout = 60 * time.Second
 	demoStopTimeout  = 20 * time.Second // above the drain timeout of the configuration
 	demoPollInterval = 50 * time.Millisecond
-	demoLogShown     = 3 // lines of the log, where the proxy ended by itself
+	demoLogShown     = 3 // lines of the log, if the proxy ended unexpectedly
 )
 
 // demoProxy is the running proxy.
@@ -41,7 +41,7 @@ type demoProxy struct {
 func startDemoProxy(d *Directory) (*demoProxy, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, fmt.Errorf("this program does not know its own path: %w", err)
+		return nil, fmt.Errorf("the path of this program cannot be found: %w", err)
 	}
 	log, err := os.OpenFile(d.log(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
@@ -94,7 +94,7 @@ func (p *demoProxy) waitReady(ctx context.Context, client *xksclient.Client) err
 		var answer xksclient.HealthAnswer
 		_, err := client.Call(
 			timed,
-			xksclient.UriHealth,
+			xksclient.HealthURI,
 			xksclient.MetadataRequest{Metadata: demoMetadata(client.To, "KmsHealthCheck")},
 			&answer,
 		)
@@ -125,7 +125,7 @@ func (p *demoProxy) waitReady(ctx context.Context, client *xksclient.Client) err
 	}
 }
 
-// endedError says how the proxy ended by itself, with the last it logged.
+// endedError says how the proxy ended unexpectedly, with the last lines of its log.
 func (p *demoProxy) endedError() error {
 	how := "without an error"
 	if p.err != nil {
@@ -162,7 +162,7 @@ func (p *demoProxy) stop() error {
 	select {
 	case <-p.ended:
 	case <-time.After(demoStopTimeout):
-		_ = syscall.Kill(p.pid, syscall.SIGKILL) // it ends by itself, or by this
+		_ = syscall.Kill(p.pid, syscall.SIGKILL) // it ends of the signal before, or of this one
 		<-p.ended
 		return fmt.Errorf("the proxy did not stop within %s and was killed", demoStopTimeout)
 	}

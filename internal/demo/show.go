@@ -37,7 +37,7 @@ func showDemo(
 		return err
 	}
 	defer client.Close()
-	fmt.Fprintf(out, "\nStarting the proxy at %s\n", client.To.Url())
+	fmt.Fprintf(out, "\nStarting the proxy at %s\n", client.To.URL())
 	start := time.Now()
 	proxy, err := startDemoProxy(d)
 	if err != nil {
@@ -90,7 +90,8 @@ func showStatus(ctx context.Context, shell demoShell, out io.Writer) error {
 	if !shell.dir.hasSocket() {
 		fmt.Fprint(
 			out,
-			"\nThere is no status: the path of this directory is too long for an admin socket.\n",
+			"\nThe status cannot be shown: the path of this directory is too long for an admin "+
+				"socket.\n",
 		)
 		return nil
 	}
@@ -169,7 +170,7 @@ func demoChecks(client *xksclient.Client, key string) []demoCheck {
 			var answer xksclient.HealthAnswer
 			reply, err := client.Call(
 				ctx,
-				xksclient.UriHealth,
+				xksclient.HealthURI,
 				xksclient.MetadataRequest{Metadata: demoMetadata(client.To, "KmsHealthCheck")},
 				&answer,
 			)
@@ -223,7 +224,7 @@ func demoChecks(client *xksclient.Client, key string) []demoCheck {
 		}},
 		{"Encrypt, CDIV", func(ctx context.Context) (*xksclient.Reply, string, error) {
 			reply, _, err := encrypt(ctx, xksclient.AlgorithmSHA256)
-			return reply, "the integrity value over what was answered is right", err
+			return reply, "the integrity value of the answer is right", err
 		}},
 	}
 }

@@ -16,8 +16,8 @@ const (
 	demoStageKeys      = 50         // fewer are made where they stay
 )
 
-// makeStagedToken is makeToken for a new token. A token is a directory of files, which
-// may be moved; what is in them is encrypted under the PIN.
+// makeStagedToken is makeToken for a new token. A token is a directory of files, which may be
+// moved; their contents are encrypted under the PIN.
 func makeStagedToken(ctx context.Context, h demoHSM, order tokenOrder) error {
 	if len(order.Keys) < demoStageKeys {
 		return makeToken(ctx, h, order)

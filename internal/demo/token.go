@@ -1,8 +1,8 @@
 package demo
 
-// Making one token of the demo, in a process of its own: SoftHSM reads SOFTHSM2_CONF
-// once, so that one process can only ever know one HSM. What it is to make, PINs and
-// key values included, comes over standard input and stands in no argument and no environment.
+// Making one token of the demo, in a process of its own: SoftHSM reads SOFTHSM2_CONF once, so that
+// one process can only ever know one HSM. What it is to make, PINs and key values included, comes
+// over standard input and is not in the arguments or the environment.
 
 import (
 	"context"

@@ -1,7 +1,7 @@
 package fleet
 
-// How a fleet comes to be and how it changes: prepare builds what a configuration needs beside what
-// runs, publish puts it into effect.
+// How a fleet starts and changes: Prepare builds what a configuration needs beside what runs, and
+// Publish puts it into effect.
 
 import (
 	"context"
@@ -21,12 +21,12 @@ const (
 	hsmStartTimeout   = 15 * time.Second // until each HSM is logged in or has failed
 	firstProbeTimeout = 5 * time.Second  // until each HSM's keys are listed and it is probed
 	HSMCloseTimeout   = 5 * time.Second
-	turnTimeout       = 40 * time.Second // for orders that are under way; most wait for no longer than adminWait
+	turnTimeout       = 40 * time.Second // for orders that are under way; most take less
 )
 
 // Prepare makes the generation of a configuration, ready to serve, beside the current one: a
-// process or a group whose settings have not changed is the same in both. After an error nothing of
-// it is left, and nothing has changed. The error is errStopped if ctx ended first.
+// process or a group whose settings have not changed is the same in both. After an error nothing
+// has changed, and what was built has been closed. The error is ErrStopped if ctx ended first.
 func (f *Fleet) Prepare(
 	ctx context.Context,
 	c *config.Config,
@@ -166,7 +166,7 @@ func (f *Fleet) waitFirst(ctx context.Context, made []*runningGroup, old *Genera
 		before := old.group(group.Name())
 		if before != nil && before.CanServe() && !group.CanServe() {
 			return fmt.Errorf(
-				"the HSM group %s serves as it is, and would not with the new settings: %s",
+				"the HSM group %s serves now and would not serve with the new settings: %s",
 				group.Name(),
 				whyNot(group),
 			)
@@ -184,12 +184,12 @@ func whyNot(g *runningGroup) error {
 	return reasons
 }
 
-// Publish puts a prepared generation into effect. put is called when nothing stands against it any
-// more, and lets requests at its groups; after an error of put, or of an HSM that is not free in
-// time, nothing has changed.
+// Publish puts a prepared generation into effect. It calls put when nothing can prevent the change
+// any more; put sends requests to the new groups. If put fails, or an order for an HSM does not end
+// in time, nothing has changed.
 //
-// Orders for the HSMs that are concerned wait meanwhile, and those under way are waited for: they
-// hold groups that will be gone, and what they did to them would be lost.
+// Publish waits for orders that are under way for the HSMs concerned, and new orders wait for
+// Publish: an order acts on a group that will be gone, so its effect would be lost.
 func (f *Fleet) Publish(ctx context.Context, next *Generation, put func() error) error {
 	old := f.Current.Load()
 	limited, cancel := context.WithTimeout(ctx, turnTimeout)

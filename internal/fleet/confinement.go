@@ -16,8 +16,8 @@ import (
 	"xks-proxy/pkg/confine"
 )
 
-// confinement is that of one HSM's process. A reload changes it for the next one.
-type confinement struct {
+// Confinement is the confinement of one HSM's process. A reload changes it for the next process.
+type Confinement struct {
 	hsm    config.HSM
 	kernel confine.Kernel
 
@@ -27,12 +27,13 @@ type confinement struct {
 	stale  bool         // used does not cover wanted
 }
 
-func NewConfinement(c *config.Config, h config.HSM, kernel confine.Kernel) *confinement {
-	return &confinement{hsm: h, kernel: kernel, wanted: config.ConfinementPlan(c, h)}
+// NewConfinement is the confinement that a configuration wants for the process of an HSM.
+func NewConfinement(c *config.Config, h config.HSM, kernel confine.Kernel) *Confinement {
+	return &Confinement{hsm: h, kernel: kernel, wanted: config.ConfinementPlan(c, h)}
 }
 
 // allowed is why the process cannot be started; nil if it can.
-func (c *confinement) allowed() error {
+func (c *Confinement) allowed() error {
 	if !c.hsm.Confine.Required || c.kernel.Complete() {
 		return nil
 	}
@@ -44,7 +45,7 @@ func (c *confinement) allowed() error {
 }
 
 // command is the argv of a process that finds its order as the file descriptor fd.
-func (c *confinement) command(fd int, arguments ...string) []string {
+func (c *Confinement) command(fd int, arguments ...string) []string {
 	if c.hsm.Confine.Mode == config.ConfineOff {
 		return append([]string{"/proc/self/exe"}, arguments...)
 	}
@@ -52,7 +53,7 @@ func (c *confinement) command(fd int, arguments ...string) []string {
 }
 
 // files are what the HSM's process inherits to confine itself.
-func (c *confinement) files() ([]*os.File, error) {
+func (c *Confinement) files() ([]*os.File, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.used, c.stale = c.wanted.Resolve(), false
@@ -60,7 +61,7 @@ func (c *confinement) files() ([]*os.File, error) {
 }
 
 // order is the order to a process, in a list; none if it is not confined.
-func (c *confinement) order(plan confine.Plan) ([]*os.File, error) {
+func (c *Confinement) order(plan confine.Plan) ([]*os.File, error) {
 	if c.hsm.Confine.Mode == config.ConfineOff {
 		return nil, nil
 	}
@@ -73,7 +74,7 @@ func (c *confinement) order(plan confine.Plan) ([]*os.File, error) {
 
 // Confine makes a child that loads the HSM's module one that is confined, and runs as the user,
 // like the HSM's own process.
-func (c *confinement) Confine(one subprocess.Child) (subprocess.Child, error) {
+func (c *Confinement) Confine(one subprocess.Child) (subprocess.Child, error) {
 	err := c.allowed()
 	if err != nil {
 		return subprocess.Child{}, err
@@ -94,7 +95,7 @@ func (c *confinement) Confine(one subprocess.Child) (subprocess.Child, error) {
 }
 
 // update is for a configuration that comes into use while the process runs on.
-func (c *confinement) update(now *config.Config) {
+func (c *Confinement) update(now *config.Config) {
 	plan := config.ConfinementPlan(now, c.hsm)
 	resolved := plan.Resolve()
 	c.mu.Lock()
@@ -103,7 +104,7 @@ func (c *confinement) update(now *config.Config) {
 	c.stale = len(c.used.Protect) > 0 && !c.used.Covers(resolved)
 }
 
-// States of a confinementStatus.
+// States of a ConfinementStatus.
 const (
 	ConfinedWholly  = "confined"
 	confinedPartly  = "partly"
@@ -124,7 +125,7 @@ type ConfinementStatus struct {
 	Stale bool `json:"stale,omitempty"`
 }
 
-func (c *confinement) status() ConfinementStatus {
+func (c *Confinement) status() ConfinementStatus {
 	s := ConfinementStatus{
 		HSM: c.hsm.Name, State: ConfinedWholly, Mode: c.hsm.Confine.Mode,
 		Kernel: c.kernel.String(), User: c.hsm.User, Missing: c.kernel.Missing(),
@@ -146,7 +147,7 @@ func (c *confinement) status() ConfinementStatus {
 }
 
 // announce logs how the process that is about to start is confined.
-func (c *confinement) announce(log *zap.Logger) {
+func (c *Confinement) announce(log *zap.Logger) {
 	s := c.status()
 	level := zap.InfoLevel
 	if s.State != ConfinedWholly {

@@ -9,13 +9,13 @@ import (
 )
 
 // ProbeConfinement is for a module that is tried without a configuration.
-func ProbeConfinement(h config.HSM) *confinement {
+func ProbeConfinement(h config.HSM) *Confinement {
 	c := &config.Config{Source: &schema.Source{Dir: standardPlaces[0]}}
 	plan := confine.Plan{
 		Allow:   append(config.EnvironmentPlaces(c, h), config.PlacesOf(c, h.Module)...),
 		Protect: append([]string{h.PIN.File}, standardPlaces...),
 	}
-	return &confinement{hsm: h, kernel: confine.ThisKernel(), wanted: plan}
+	return &Confinement{hsm: h, kernel: confine.ThisKernel(), wanted: plan}
 }
 
 // standardPlaces are where an installed proxy has what is its own (docs/install.md).

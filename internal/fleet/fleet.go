@@ -26,7 +26,7 @@ type Fleet struct {
 	log    *zap.Logger
 	start  func(hsmSpec, *zap.Logger) (*runningHSM, error) // startHSM; tests have their own
 	kernel confine.Kernel                                  // for the confinement of processes
-	Turns  Turns                                           // of whoever does something to an HSM: orders, and a change of the fleet
+	Turns  Turns                                           // orders and changes of the fleet take turns
 
 	Current  atomic.Pointer[Generation] // that serves; nil while the program starts
 	Starting atomic.Pointer[Generation] // the first one, until it serves: to look at only
@@ -55,7 +55,7 @@ type hsmSpec struct {
 	pin            secret.Secret
 	dir            string // of the configuration file
 	stateDirectory string
-	confinement    *confinement
+	confinement    *Confinement
 }
 
 // HSMProcess is what orders need of a *worker.Worker.
@@ -84,9 +84,10 @@ type runningGroup struct {
 	settings group.Config
 }
 
-// retireGrace is how long what is no longer used lives beyond the longest budget of a request.
+// retireGrace is how long unused groups and processes live beyond the longest budget of a request.
 const retireGrace = time.Second
 
+// New makes a fleet without HSMs; Open begins its first generation.
 func New(log *zap.Logger) *Fleet {
 	return &Fleet{
 		log: log, start: startHSM, kernel: confine.ThisKernel(), closing: make(chan struct{}),

@@ -60,8 +60,8 @@ func (k *pinKeeper) reread() (json.RawMessage, error) {
 	return settings, nil
 }
 
-// tell is the worker's OnPIN.
-func (k *pinKeeper) tell(refusal error) { k.refused.Note(k.hsm, k.current(), refusal) }
+// note is the worker's OnPIN.
+func (k *pinKeeper) note(refusal error) { k.refused.Note(k.hsm, k.current(), refusal) }
 
 // watch fills in what a worker needs of all this.
 func (k *pinKeeper) watch(c worker.Config) (worker.Config, error) {
@@ -71,6 +71,6 @@ func (k *pinKeeper) watch(c worker.Config) (worker.Config, error) {
 		return worker.Config{}, err
 	}
 	c.Settings, c.Held = settings, k.refused.Held(k.hsm, pin)
-	c.OnPIN, c.Refresh = k.tell, k.reread
+	c.OnPIN, c.Refresh = k.note, k.reread
 	return c, nil
 }

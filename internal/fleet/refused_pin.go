@@ -33,9 +33,8 @@ type RefusedPINs struct {
 	Log       *zap.Logger
 }
 
-// refusedPIN is one file. Check tells the same PIN from a corrected one. Although
-// the PIN is a wrong one, it may be close to the right one: hence the slow function
-// and the mode 0600.
+// refusedPIN is one file. Check shows whether a PIN is the refused one. A wrong PIN may be close to
+// the right one, so the hash function is slow and the file has mode 0600.
 type refusedPIN struct {
 	Format  int       `json:"format"` // 1
 	HSM     string    `json:"hsm"`
@@ -65,6 +64,7 @@ const (
 	ckrPINNotInitialized hsm.CKR = 0x102
 )
 
+// File is the path of the file about an HSM.
 func (r RefusedPINs) File(name string) string {
 	return filepath.Join(r.Directory, "refused-pin-"+url.PathEscape(name)+".json")
 }
@@ -123,7 +123,8 @@ func heldError(old refusedPIN, what, file string) error {
 		Code:     old.Code,
 		Kind:     hsm.ErrPINIncorrect,
 		Detail: fmt.Sprintf(
-			"%s: only a corrected one is; if it was the HSM that was corrected, delete %s (while the proxy runs: xks-proxy hsm restart %s)",
+			"%s: only a corrected one is; if it was the HSM that was corrected, delete %s (while "+
+				"the proxy runs: xks-proxy hsm restart %s)",
 			what,
 			file,
 			old.HSM,
@@ -146,20 +147,22 @@ func (r RefusedPINs) Note(h config.HSM, pin secret.Secret, refusal error) {
 	}
 	if err != nil {
 		r.Log.Error(
-			"what became of the PIN cannot be remembered; a restart of the program could try a refused PIN again, or not try a good one",
+			"cannot save whether the HSM refused the PIN; after a restart the proxy could try a "+
+				"refused PIN again, or not try a good one",
 			zap.String("hsm", h.Name),
 			zap.Error(err),
 		)
 	}
 }
 
-// WasTried reports whether the HSM compared the PIN and found it wrong. A locked PIN, which may be
-// right, is not tried: the token's flags tell.
+// WasTried reports whether the HSM compared the PIN and found it wrong. The HSM does not compare a
+// locked PIN, which may be right.
 func WasTried(refusal *hsm.Error) bool {
 	return errors.Is(refusal, hsm.ErrPINIncorrect) && refusal.Code != ckrPINExpired &&
 		refusal.Code != ckrPINNotInitialized
 }
 
+// Remember writes that the HSM refused the PIN. The file holds a slow hash of the PIN.
 func (r RefusedPINs) Remember(h config.HSM, pin secret.Secret, refusal *hsm.Error) error {
 	salt := make([]byte, pinSaltSize)
 	_, _ = rand.Read(salt) // never fails

@@ -21,8 +21,19 @@ import (
 )
 
 var (
-	refusedHSM     = config.HSM{Name: "hsm-a", Module: "/usr/lib/vendor.so", Token: "customer", Serial: "4711"}
-	errPINRefused  = &hsm.Error{HSM: "hsm-a", Op: "log in", Function: "C_Login", Code: 0xA0, Kind: hsm.ErrPINIncorrect}
+	refusedHSM = config.HSM{
+		Name:   "hsm-a",
+		Module: "/usr/lib/vendor.so",
+		Token:  "customer",
+		Serial: "4711",
+	}
+	errPINRefused = &hsm.Error{
+		HSM:      "hsm-a",
+		Op:       "log in",
+		Function: "C_Login",
+		Code:     0xA0,
+		Kind:     hsm.ErrPINIncorrect,
+	}
 	refusedPINFile = "refused-pin-hsm-a.json"
 )
 
@@ -135,13 +146,15 @@ func TestRefusedPINUnreadable(t *testing.T) {
 		r := RefusedPINs{Directory: t.TempDir(), Log: zap.NewNop()}
 		testkit.WriteFile(t, filepath.Join(r.Directory, refusedPINFile), text, 0o600)
 		err := r.Held(refusedHSM, secret.New("1234"))
-		if !errors.Is(err, hsm.ErrPINIncorrect) || !strings.Contains(err.Error(), "delete "+filepath.Join(r.Directory, refusedPINFile)) {
+		if !errors.Is(err, hsm.ErrPINIncorrect) ||
+			!strings.Contains(err.Error(), "delete "+filepath.Join(r.Directory, refusedPINFile)) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
-// Without a state directory nothing is remembered; with one that cannot be written the log says what that means.
+// Without a state directory nothing is remembered; with one that cannot be written the log says
+// what that means.
 func TestRefusedPINNowhere(t *testing.T) {
 	r := RefusedPINs{Log: zap.NewNop()}
 	r.Note(refusedHSM, secret.New("1234"), errPINRefused)
@@ -151,7 +164,7 @@ func TestRefusedPINNowhere(t *testing.T) {
 	log, seen := observer.New(zapcore.DebugLevel)
 	r = RefusedPINs{Directory: "/dev/null/gone", Log: zap.New(log)}
 	r.Note(refusedHSM, secret.New("1234"), errPINRefused)
-	if seen.FilterMessageSnippet("cannot be remembered").Len() != 1 {
+	if seen.FilterMessageSnippet("cannot save whether").Len() != 1 {
 		t.Errorf("log: %v", seen.All())
 	}
 }

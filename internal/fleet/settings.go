@@ -35,7 +35,8 @@ type KeyIdentity struct {
 	version hsm.VersionRule
 }
 
-// KeysOf is that of the group of an HSM. All its groups agree (validateGroups).
+// KeysOf returns the key identity of the group of an HSM. All groups of an HSM agree on it, which
+// package config checks.
 func KeysOf(c *config.Config, name string) KeyIdentity {
 	for _, g := range c.HSMGroups {
 		for _, m := range g.HSMs {

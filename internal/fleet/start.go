@@ -24,8 +24,8 @@ const startGrace = 2 * time.Second
 // outcomes are the HSMs that have started (nil) or failed to, by name.
 type outcomes map[string]error
 
-// ErrStopped is a start that was called off: no verdict on any HSM.
-var ErrStopped = errors.New("told to stop before it began to serve")
+// ErrStopped is the error of a start that was called off before any HSM was judged.
+var ErrStopped = errors.New("stopped before it began to serve")
 
 // hsmStart is the start of HSMs, of all of a configuration or of those that a reload adds or
 // changes.
@@ -40,9 +40,8 @@ type hsmStart struct {
 // Reload reports whether a generation serves meanwhile.
 func (s hsmStart) Reload() bool { return s.serving != nil }
 
-// wait waits until each HSM has started or failed to, and judges. One that hangs is not
-// waited for while every group has another, but in a reload, which has time. errStopped if ctx ends
-// first.
+// wait waits until each HSM has started or failed to, and judges. One that hangs is not waited for
+// while every group has another, but in a reload, which has time. ErrStopped if ctx ends first.
 func (s hsmStart) wait(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, s.limit())
 	defer cancel()
@@ -75,8 +74,8 @@ func (s hsmStart) wait(ctx context.Context) error {
 	return s.judge(known)
 }
 
-// limit is how long the start waits for HSMs that neither open nor fail. Where that is a verdict,
-// on the start or on a reload, each has all the time that start_timeout gives it.
+// limit is how long the start waits for HSMs that neither open nor fail. If a late HSM ends the
+// start or the reload, each HSM has all of its start_timeout.
 func (s hsmStart) limit() time.Duration {
 	limit := hsmStartTimeout
 	if s.config.StartWithoutHSMs != startExit && !s.Reload() {
@@ -231,7 +230,8 @@ func (s hsmStart) judgeGroups(known outcomes) error {
 		case slices.Contains(failed, nil), s.Reload() && !s.concerns(g):
 		case s.config.StartWithoutHSMs == startExit:
 			return fmt.Errorf(
-				"no HSM of the HSM group %s can be used (start_without_hsms: wait would wait for one): %w%s",
+				"no HSM of the HSM group %s can be used (start_without_hsms: wait would wait for "+
+					"one): %w%s",
 				g.Name,
 				OneLine(failed),
 				s.whatNow(failed),
@@ -266,7 +266,7 @@ func (s hsmStart) reachedBefore(name string) bool {
 	return false
 }
 
-// OneLine is errors.Join for an error that is one sentence to its reader.
+// OneLine is errors.Join with the texts in one line, separated by semicolons.
 type OneLine []error
 
 func (l OneLine) Error() string {

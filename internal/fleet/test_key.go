@@ -27,7 +27,7 @@ const (
 type TestKeyMaker struct {
 	label string
 	token testKeyToken
-	make  func(ctx context.Context) (string, error) // as createTestKey
+	make  func(ctx context.Context) (string, error) // as CreateTestKey
 	log   *zap.Logger
 
 	Made, Failed atomic.Int64
@@ -141,7 +141,7 @@ func (m *TestKeyMaker) ensure(ctx context.Context) bool {
 		said, err = m.make(ctx)
 		if err == nil {
 			m.Made.Add(1)
-			m.log.Info("the HSM came without the proxy's test key: " + said)
+			m.log.Info("the HSM did not have the proxy's test key: " + said)
 			return true
 		}
 	}
@@ -160,7 +160,7 @@ func (m *TestKeyMaker) ensure(ctx context.Context) bool {
 var errUnreadableTestKey = errors.New("an object of the test key cannot be read")
 
 // hasTestKey reports whether a good test key is among the objects of its label. It returns an error
-// if one must not be made beside what is there: that is somebody's key.
+// if the token holds another object of that label, which may be a key of somebody else.
 func hasTestKey(label string, found []hsm.Object) (bool, error) {
 	for _, object := range found {
 		if object.IsAES256() && object.Usage&hsm.CanEncrypt != 0 &&

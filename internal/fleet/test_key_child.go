@@ -27,18 +27,20 @@ const (
 
 	testKeyAttempts = 10
 	testKeyPause    = 500 * time.Millisecond // at most, before the second attempt; then more
-	TestKeyCommand  = "make-test-key"
+	// TestKeyCommand is the hidden command below hsm that is the child.
+	TestKeyCommand = "make-test-key"
 )
 
-// TestKeyOrder is what the child is told. The PIN in it prints as redacted.
+// TestKeyOrder is the order to the child. The PIN in it prints as redacted.
 type TestKeyOrder struct {
 	Token pkcs11.Config `json:"token"`
 	Label string        `json:"label"`
 }
 
-// CreateTestKey has a child do it, confined as the process of that HSM, and returns what it says.
+// CreateTestKey runs a child that makes the test key, confined like the process of that HSM, and
+// returns the output of the child.
 func CreateTestKey(
-	ctx context.Context, dir string, confined *confinement, pin secret.Secret, label string,
+	ctx context.Context, dir string, confined *Confinement, pin secret.Secret, label string,
 ) (string, error) {
 	h := confined.hsm
 	token := TokenSettings(h, pin, KeyIdentity{})
@@ -89,6 +91,7 @@ func childError(name, complaint string, err error) error {
 // ExitPINRefused is how a child says that the HSM compared the PIN and found it wrong.
 const ExitPINRefused = 3
 
+// CarryOut opens the token, makes the test key if it is missing, and says in words what it did.
 func (o TestKeyOrder) CarryOut(ctx context.Context) (string, error) {
 	token, err := pkcs11.Open(ctx, o.Token)
 	if err != nil {

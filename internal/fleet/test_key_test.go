@@ -109,11 +109,11 @@ func TestServeMakesTheTestKey(t *testing.T) {
 		synctest.Wait()
 		expect("before the token is open", 0, 0, 0, "")
 		token.open(nil)
-		expect("without the key", 1, 1, 0, "came without the proxy's test key: made")
+		expect("without the key", 1, 1, 0, "did not have the proxy's test key: made")
 		token.open(nil, goodTestKey())
 		expect("with the key", 1, 1, 0, "")
 		token.open(nil)
-		expect("another token without it", 2, 2, 0, "came without")
+		expect("another token without it", 2, 2, 0, "did not have")
 		other := goodTestKey()
 		other.Usage = hsm.CanDecrypt
 		token.open(nil, other)
@@ -123,7 +123,7 @@ func TestServeMakesTheTestKey(t *testing.T) {
 		token.set(nil, nil) // the next look has one
 		time.Sleep(testKeyRetry + time.Second)
 		synctest.Wait()
-		expect("an answer in the end", 3, 3, 1, "came without")
+		expect("an answer in the end", 3, 3, 1, "did not have")
 		token.set(nil, errors.New("C_OpenSession: CKR_TOKEN_WRITE_PROTECTED (0xE2)"))
 		token.open(nil)
 		expect("a read-only token", 4, 3, 2, "xks-proxy hsm create-test-key")

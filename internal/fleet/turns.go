@@ -1,7 +1,7 @@
 package fleet
 
-// One order at a time for each HSM. Two at once would undo each other: a restart ends
-// by putting back what it drained, also what somebody else had drained meanwhile.
+// One order at a time for each HSM. Two at once would undo each other: a restart ends by resuming
+// the HSM, even if somebody else has drained it meanwhile.
 
 import (
 	"context"
@@ -29,8 +29,8 @@ type turn struct {
 	ended chan struct{} // closed then
 }
 
-// Take waits until no other order is under way for the HSM, and returns what ends
-// the turn. A refusal of the kind errUnderWay if ctx ends first; then nothing was changed.
+// Take waits until no other order is under way for the HSM, and returns what ends the turn. If ctx
+// ends first, the error is ErrUnderWay and nothing was changed.
 func (t *Turns) Take(ctx context.Context, hsm, what string) (func(), error) {
 	mine := &turn{what: what, began: time.Now(), ended: make(chan struct{})}
 	for {
@@ -43,7 +43,8 @@ func (t *Turns) Take(ctx context.Context, hsm, what string) (func(), error) {
 		case <-ctx.Done():
 			return nil, Refuse(
 				ErrUnderWay,
-				"%s has been under way for %s: nothing was changed for %s; ask again when that has ended",
+				"%s has been under way for %s: nothing was changed for %s; ask again when that "+
+					"has ended",
 				other.what,
 				text.Duration(time.Since(other.began)),
 				hsm,

@@ -1,8 +1,7 @@
 package fleet
 
-// When the process of an HSM gives up its token. Many modules never find back to a token that was
-// gone until they are loaded anew; the proxy starts a new process, which looks for the token until
-// it is there.
+// When the process of an HSM gives up its token. Many modules do not find a token again after it
+// was gone, unless they are loaded anew. The proxy starts a new process, which waits for the token.
 
 import (
 	"context"
@@ -58,26 +57,27 @@ func codeOf(err error) hsm.CKR {
 	return hsm.CKROK
 }
 
-// hsmToken is a token that can say how it is.
+// hsmToken is a token whose state can be checked.
 type hsmToken interface {
 	hsm.Token
 	Alive(context.Context) error
 }
 
-// watchedToken sees the results of all calls.
-type watchedToken struct {
+// WatchedToken sees the results of all calls.
+type WatchedToken struct {
 	hsmToken
 	faults atomic.Int32  // in a row
 	look   chan struct{} // capacity 1: the token should be looked at now
 	lost   chan error    // capacity 1: no call of this process can succeed any more
 }
 
-func NewWatchedToken(t hsmToken) *watchedToken {
-	return &watchedToken{hsmToken: t, look: make(chan struct{}, 1), lost: make(chan error, 1)}
+// NewWatchedToken watches the calls of t.
+func NewWatchedToken(t hsmToken) *WatchedToken {
+	return &WatchedToken{hsmToken: t, look: make(chan struct{}, 1), lost: make(chan error, 1)}
 }
 
 // Encrypt implements hsm.Token.
-func (t *watchedToken) Encrypt(
+func (t *WatchedToken) Encrypt(
 	ctx context.Context, key hsm.KeyRef, aad, plaintext []byte,
 ) (hsm.Sealed, error) {
 	sealed, err := t.hsmToken.Encrypt(ctx, key, aad, plaintext)
@@ -86,7 +86,7 @@ func (t *watchedToken) Encrypt(
 }
 
 // Decrypt implements hsm.Token.
-func (t *watchedToken) Decrypt(
+func (t *WatchedToken) Decrypt(
 	ctx context.Context, key hsm.KeyRef, aad []byte, sealed hsm.Sealed,
 ) ([]byte, error) {
 	plaintext, err := t.hsmToken.Decrypt(ctx, key, aad, sealed)
@@ -95,28 +95,28 @@ func (t *watchedToken) Decrypt(
 }
 
 // Keys implements hsm.Token.
-func (t *watchedToken) Keys(ctx context.Context) ([]hsm.Object, error) {
+func (t *WatchedToken) Keys(ctx context.Context) ([]hsm.Object, error) {
 	objects, err := t.hsmToken.Keys(ctx)
 	t.note(err)
 	return objects, err
 }
 
 // Find implements hsm.Token.
-func (t *watchedToken) Find(ctx context.Context, label string) ([]hsm.Object, error) {
+func (t *WatchedToken) Find(ctx context.Context, label string) ([]hsm.Object, error) {
 	objects, err := t.hsmToken.Find(ctx, label)
 	t.note(err)
 	return objects, err
 }
 
 // Alive asks the token how it is.
-func (t *watchedToken) Alive(ctx context.Context) error {
+func (t *WatchedToken) Alive(ctx context.Context) error {
 	err := t.hsmToken.Alive(ctx)
 	t.noteLost(err)
 	return err
 }
 
 // note takes the result of a call.
-func (t *watchedToken) note(err error) {
+func (t *WatchedToken) note(err error) {
 	switch {
 	case !hsm.IsFault(err):
 		if t.faults.Load() != 0 { // a store for each call would cost more
@@ -136,7 +136,7 @@ func (t *watchedToken) note(err error) {
 }
 
 // noteLost finds the code that only C_Initialize cures.
-func (t *watchedToken) noteLost(err error) {
+func (t *WatchedToken) noteLost(err error) {
 	if codeOf(err) != ckrNotInitialized {
 		return
 	}
@@ -150,8 +150,8 @@ func isPINRefusal(err error) bool {
 	return errors.Is(err, hsm.ErrPINIncorrect) || errors.Is(err, hsm.ErrPINLocked)
 }
 
-// WatchToken ends the process when the token stays away.
-func WatchToken(t *watchedToken) {
+// WatchToken ends the process when the token cannot be reached for too long.
+func WatchToken(t *WatchedToken) {
 	say := func(err error) { fmt.Fprintf(os.Stderr, "the token does not answer: %v\n", err) }
 	away := WaitUntilAway(t.Alive, t.look, t.lost, say)
 	fmt.Fprintln(os.Stderr, away+"; this process ends so that a new one can look for the token")

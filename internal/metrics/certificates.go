@@ -16,14 +16,17 @@ const (
 // certificateMetrics have the labels key_store, name and use.
 var certificateMetrics = []metric[certs.Status]{
 	{Name: "xks_proxy_certificate_expiry_timestamp_seconds", Kind: gauge,
-		Help:  "When the certificate of this name ends; the earliest, if several have it. key_store is empty for those of server.tls. use is server, or client_ca for CAs of client certificates.",
+		Help: "When the certificate of this name ends; the earliest, if several have it. " +
+			"key_store is empty for those of server.tls. use is server, or client_ca for CAs of " +
+			"client certificates.",
 		Value: func(c certs.Status) float64 { return timestamp(c.NotAfter) }},
 	{Name: "xks_proxy_certificate_not_before_timestamp_seconds", Kind: gauge,
-		Help:  "When the validity of that certificate begins: with its end, how long it is valid as a whole.",
+		Help: "When the validity of that certificate begins: with its end, how long it is valid " +
+			"as a whole.",
 		Value: func(c certs.Status) float64 { return timestamp(c.NotBefore) }},
 }
 
-// handshakeMetrics have no label but reason.
+// handshakeMetrics have the label reason.
 var handshakeMetrics = []metric[*certs.Handshakes]{
 	{
 		Name:   "xks_proxy_tls_handshake_failures_total",
@@ -40,7 +43,7 @@ var handshakeMetrics = []metric[*certs.Handshakes]{
 	},
 }
 
-// refusalMetrics have no label but reason.
+// refusalMetrics have the label reason.
 var refusalMetrics = []metric[*certs.ClientRefusals]{
 	{
 		Name:   "xks_proxy_client_certificate_refusals_total",
@@ -68,7 +71,9 @@ type tlsCollector struct {
 	refusal     []described[*certs.ClientRefusals]
 }
 
-func NewTLSCollector(t *certs.Holder) *tlsCollector {
+// NewTLSCollector collects the metrics of certificates, of failed handshakes and of refused
+// clients.
+func NewTLSCollector(t *certs.Holder) prometheus.Collector {
 	return &tlsCollector{
 		holder:      t,
 		certificate: describe(certificateMetrics, keyStoreLabel, certificateLabel, useLabel),

@@ -177,7 +177,8 @@ type serviceCollector struct {
 	duration *prometheus.Desc
 }
 
-func NewServiceCollector(from Sources) *serviceCollector {
+// NewServiceCollector collects the metrics of the proxy, its key stores and their credentials.
+func NewServiceCollector(from Sources) prometheus.Collector {
 	return &serviceCollector{
 		from:     from,
 		store:    describe(storeMetrics, keyStoreLabel),

@@ -1,9 +1,8 @@
 package metrics
 
-// The metrics of the HSMs (those of the service: metrics_service.go): what each is called, what it
-// says and where its value is from. All are read from the groups and processes when monitoring
-// asks; nothing is counted here, and nothing is on a request's path. docs/operations.md lists them,
-// which a test checks.
+// The metrics of the HSMs (those of the service: service.go): what each is called, what it says and
+// where its value is from. All are read from the groups and processes when monitoring asks. Nothing
+// is counted here, and no request waits for it. docs/operations.md lists them, which a test checks.
 
 import (
 	"strings"
@@ -63,9 +62,10 @@ var memberMetrics = []metric[status.Member]{
 		Value: func(m status.Member) float64 { return timestamp(m.Since) },
 	},
 	{
-		Name:   "xks_proxy_hsm_health",
-		Kind:   gauge,
-		Help:   "1 for the health that the last probe found, 0 for the others; it is what AWS KMS is told.",
+		Name: "xks_proxy_hsm_health",
+		Kind: gauge,
+		Help: "1 for the health that the last probe found, and that AWS KMS is given; 0 for " +
+			"the others.",
 		Labels: []string{"status"},
 		Each:   func(m status.Member) []oneValue { return oneHot(m.Health.Status, healthStates) },
 	},
@@ -102,15 +102,17 @@ var memberMetrics = []metric[status.Member]{
 		Value: func(m status.Member) float64 { return float64(m.KeyFaults) },
 	},
 	{
-		Name:  "xks_proxy_hsm_unproven_refusals_total",
-		Kind:  counter,
-		Help:  "Ciphertexts that the HSM refused with a code that may also mean that it is busy, without proof that they are bad.",
+		Name: "xks_proxy_hsm_unproven_refusals_total",
+		Kind: counter,
+		Help: "Ciphertexts that the HSM refused with a code that may also mean that it is busy, " +
+			"without proof that they are bad.",
 		Value: func(m status.Member) float64 { return float64(m.Unproven) },
 	},
 	{
-		Name:  "xks_proxy_hsm_unverified",
-		Kind:  gauge,
-		Help:  "1 while the HSM serves keys only after they were compared, because its token or its keys have changed.",
+		Name: "xks_proxy_hsm_unverified",
+		Kind: gauge,
+		Help: "1 while the HSM serves keys only after they were compared, because its token or " +
+			"its keys have changed.",
 		Value: func(m status.Member) float64 { return truth(m.Unverified != "") },
 	},
 	{
@@ -152,7 +154,7 @@ var memberMetrics = []metric[status.Member]{
 		Value: func(m status.Member) float64 { return timestamp(m.KeysListed) },
 	},
 	{Name: "xks_proxy_hsm_unreadable_objects", Kind: gauge,
-		Help:  "Objects that the HSM lists and does not let be read; they are left out.",
+		Help:  "Objects that the HSM lists but does not let the proxy read; they are left out.",
 		Value: func(m status.Member) float64 { return float64(len(m.Unreadable)) }},
 }
 
@@ -203,7 +205,7 @@ var testKeyMetrics = []metric[*fleet.TestKeyMaker]{
 	{
 		Name:  "xks_proxy_hsm_test_keys_made_total",
 		Kind:  counter,
-		Help:  "Test keys that were made on the HSM because it came without (test_key.create).",
+		Help:  "Test keys that were made on the HSM because it had none (test_key.create).",
 		Value: func(m *fleet.TestKeyMaker) float64 { return float64(m.Made.Load()) },
 	},
 	{
@@ -243,7 +245,7 @@ var groupMetrics = []metric[status.Group]{
 	{
 		Name:   "xks_proxy_hsm_group_key_findings",
 		Kind:   gauge,
-		Help:   "Differences between the keys of the HSMs, and doubtful keys, that stand now.",
+		Help:   "Present differences between the keys of the HSMs, and doubtful keys.",
 		Labels: []string{"kind"},
 		Each:   findings,
 	},

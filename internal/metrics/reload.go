@@ -23,18 +23,20 @@ func LooseningCounts(s api.LooseningState) []oneValue {
 	return values
 }
 
-// reloadMetrics have no labels but their own.
+// reloadMetrics have only the labels that each of them names.
 var reloadMetrics = []metric[api.ReloadState]{
 	{
-		Name:  "xks_proxy_config_generation",
-		Kind:  gauge,
-		Help:  "Number of the configuration in use: 1 at the start, one more with each reload that succeeded.",
+		Name: "xks_proxy_config_generation",
+		Kind: gauge,
+		Help: "Number of the configuration in use: 1 at the start, one more with each reload " +
+			"that succeeded.",
 		Value: func(s api.ReloadState) float64 { return float64(s.Generation) },
 	},
 	{
-		Name:  "xks_proxy_config_last_reload_success",
-		Kind:  gauge,
-		Help:  "0 if the last try to reload the configuration failed, so that an older one is in use; else 1.",
+		Name: "xks_proxy_config_last_reload_success",
+		Kind: gauge,
+		Help: "0 if the last try to reload the configuration failed, so that an older one is in " +
+			"use; else 1.",
 		Value: func(s api.ReloadState) float64 { return truth(s.LastError == "") },
 	},
 	{

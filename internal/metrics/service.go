@@ -21,9 +21,10 @@ const (
 // storeMetrics have the label key_store.
 var storeMetrics = []metric[xks.KeyStoreStatus]{
 	{
-		Name:   "xks_proxy_requests_total",
-		Kind:   counter,
-		Help:   "Requests answered, by outcome: ok or the error's name, AuthenticationFailedException included.",
+		Name: "xks_proxy_requests_total",
+		Kind: counter,
+		Help: "Requests answered, by outcome: ok or the error's name, " +
+			"AuthenticationFailedException included.",
 		Labels: []string{"operation", "outcome"},
 		Each:   requestCounts,
 	},
@@ -114,25 +115,29 @@ func figuresOf(from Sources) proxyFigures {
 	return f
 }
 
-// proxyMetrics have no label of their own.
+// proxyMetrics have only the labels that each of them names.
 var proxyMetrics = []metric[proxyFigures]{
 	{Name: "xks_proxy_hsm_confined", Kind: gauge, Labels: []string{hsmLabel}, Each: confined,
-		Help: "1 while the process of the HSM is confined as it should be, 0 if the kernel cannot, " +
+		Help: "1 while the process of the HSM is confined as it should be, 0 if the kernel " +
+			"cannot, " +
 			"if confine.mode is off, or if it needs a restart."},
 	{Name: "xks_proxy_admin_refused_total", Kind: counter,
-		Help: "Orders over the admin socket refused because they came from a process that descends " +
+		Help: "Orders over the admin socket refused because they came from a process that " +
+			"descends " +
 			"from the proxy.",
 		Value: func(f proxyFigures) float64 { return float64(f.refused) }},
 	{
-		Name:  "xks_proxy_ready",
-		Kind:  gauge,
-		Help:  "1 while the proxy is ready, as /healthz/ready says; 0 while it starts, drains, or no HSM can serve.",
+		Name: "xks_proxy_ready",
+		Kind: gauge,
+		Help: "1 while the proxy is ready, as /healthz/ready says; 0 while it starts, drains, " +
+			"or no HSM can serve.",
 		Value: func(f proxyFigures) float64 { return truth(f.ready) },
 	},
 	{
-		Name:   "xks_proxy_refused_requests_total",
-		Kind:   counter,
-		Help:   "Requests of no key store, by outcome: unknown paths and methods, and what else was refused before a key store was known.",
+		Name: "xks_proxy_refused_requests_total",
+		Kind: counter,
+		Help: "Requests of no key store, by outcome: unknown paths and methods, and what else " +
+			"was refused before a key store was known.",
 		Labels: []string{"outcome"},
 		Each:   refusals,
 	},
@@ -149,9 +154,10 @@ var proxyMetrics = []metric[proxyFigures]{
 		},
 	},
 	{
-		Name:  "xks_proxy_blocks_unsaved",
-		Kind:  gauge,
-		Help:  "1 while the blocks in effect would not survive a restart, because their file could not be written.",
+		Name: "xks_proxy_blocks_unsaved",
+		Kind: gauge,
+		Help: "1 while the blocks in effect would not survive a restart, because their file " +
+			"could not be written.",
 		Value: func(f proxyFigures) float64 { return truth(f.unsaved) },
 	},
 	{Name: "xks_proxy_connections_open", Kind: gauge, Help: "Connections open on the HTTPS ports.",
@@ -163,9 +169,10 @@ var proxyMetrics = []metric[proxyFigures]{
 		Value: func(f proxyFigures) float64 { return float64(f.connections.Refused) },
 	},
 	{
-		Name:  "xks_proxy_connections_cut_off_total",
-		Kind:  counter,
-		Help:  "Connections closed because too many were busy on which no request had been authenticated.",
+		Name: "xks_proxy_connections_cut_off_total",
+		Kind: counter,
+		Help: "Connections closed because too many were busy on which no request had been " +
+			"authenticated.",
 		Value: func(f proxyFigures) float64 { return float64(f.connections.CutOff) },
 	},
 	{Name: "xks_proxy_proxy_protocol_connections_total", Kind: counter,
@@ -192,9 +199,10 @@ var proxyMetrics = []metric[proxyFigures]{
 	{Name: "xks_proxy_log_failing", Kind: gauge, Help: "1 while the log cannot be written.",
 		Value: func(f proxyFigures) float64 { return truth(f.log.Failing != "") }},
 	{
-		Name:  "xks_proxy_log_lines_suppressed_total",
-		Kind:  counter,
-		Help:  "Lines about requests that nobody authenticated that were only counted (log.unauthenticated_per_second).",
+		Name: "xks_proxy_log_lines_suppressed_total",
+		Kind: counter,
+		Help: "Lines about requests that nobody authenticated that were only counted " +
+			"(log.unauthenticated_per_second).",
 		Value: func(f proxyFigures) float64 { return float64(f.log.Suppressed) },
 	},
 }

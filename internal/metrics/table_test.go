@@ -22,7 +22,7 @@ import (
 
 const (
 	operations   = "../../docs/operations.md"
-	metricsBegin = "<!-- metrics: a test of cmd/xks-proxy writes this table -->\n"
+	metricsBegin = "<!-- metrics: a test of internal/metrics writes this table -->\n"
 	metricsEnd   = "<!-- end of metrics -->\n"
 )
 
@@ -42,7 +42,11 @@ func TestMetricsAreDocumented(t *testing.T) {
 		text = want
 	}
 	if text != want {
-		t.Errorf("%s has another table of metrics than the program (go test -update writes it):\n%s", operations, metricsTable())
+		t.Errorf(
+			"%s has another table of metrics than the program (go test -update writes it):\n%s",
+			operations,
+			metricsTable(),
+		)
 	}
 }
 
@@ -120,7 +124,11 @@ func TestAlertRules(t *testing.T) {
 	if err != nil || len(file.Groups) != 1 || len(file.Groups[0].Rules) < 5 {
 		t.Fatalf("%v, %+v", err, file)
 	}
-	known := map[string]bool{durationName + "_bucket": true, durationName + "_sum": true, durationName + "_count": true}
+	known := map[string]bool{
+		durationName + "_bucket": true,
+		durationName + "_sum":    true,
+		durationName + "_count":  true,
+	}
 	labels := map[string]bool{"instance": true, "le": true, "job": true}
 	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z0-9_]+)` \\| (\\w+) \\| (.*?) \\|").FindAllStringSubmatch(metricsTable(), -1) {
 		known[row[1]] = row[2] != "histogram"
@@ -156,13 +164,21 @@ func TestAlertRules(t *testing.T) {
 				t.Errorf("%s: for: %v", rule.Alert, err)
 			}
 		}
-		if seen[rule.Alert] || rule.Alert == "" || rule.Annotations["summary"] == "" || !slices.Contains(api.Severities, api.Severity(rule.Labels["severity"])) || strings.Count(rule.Expr, "(") != strings.Count(rule.Expr, ")") {
+		if seen[rule.Alert] || rule.Alert == "" || rule.Annotations["summary"] == "" ||
+			!slices.Contains(api.Severities, api.Severity(rule.Labels["severity"])) ||
+			strings.Count(rule.Expr, "(") != strings.Count(rule.Expr, ")") {
 			t.Errorf("%+v is not complete", rule)
 		}
 		seen[rule.Alert] = true
 		want := "docs/operations.md#" + strings.ToLower(rule.Alert)
-		if rule.Annotations["runbook"] != want || !strings.Contains(manual, "\n### "+rule.Alert+"\n") {
-			t.Errorf("%s: the runbook is %q, want %q and a section of that name", rule.Alert, rule.Annotations["runbook"], want)
+		if rule.Annotations["runbook"] != want ||
+			!strings.Contains(manual, "\n### "+rule.Alert+"\n") {
+			t.Errorf(
+				"%s: the runbook is %q, want %q and a section of that name",
+				rule.Alert,
+				rule.Annotations["runbook"],
+				want,
+			)
 		}
 	}
 }

@@ -66,8 +66,8 @@ func startProcesses(ctx context.Context, v serving, l *listeners) (*parts, error
 	}, nil
 }
 
-// assemble waits for the HSMs, starts the groups and builds the handler. errStopped if ctx ends
-// first; whatever the error, stop is for the caller.
+// assemble waits for the HSMs, starts the groups and builds the handler. The error is
+// fleet.ErrStopped if ctx ends first. After any error the caller has to call stop.
 func (p *parts) assemble(ctx context.Context) error {
 	first := p.fleet.Starting.Load()
 	err := p.fleet.Finish(ctx, first)

@@ -120,8 +120,8 @@ func (r *reloader) stop() {
 }
 
 // Reload reads the configuration again and puts it into effect. After an error the old one stays in
-// use, unchanged. by is who asked for it, for the log; a caller who goes away does not stop what
-// has begun.
+// use, unchanged. by is who asked for it, for the log; a caller who goes away does not stop a
+// reload that has begun.
 func (r *reloader) Reload(
 	ctx context.Context, by string, accept api.Acceptance,
 ) (*api.ReloadAnswer, error) {
@@ -255,8 +255,8 @@ func (r *reloader) read(ctx context.Context) (*reloadReading, error) {
 	return reading, nil
 }
 
-// settle tells the watch of the files how they were when they were read, so that this very state is
-// not read again.
+// settle gives the file watch the state in which the files were read, so that this state does not
+// cause another reload.
 func (r *reloader) settle(reading *reloadReading, began time.Time) {
 	configs := []*config.Config{r.fleet.Current.Load().Config}
 	if reading != nil {

@@ -22,7 +22,7 @@ func refuseEmptied(next, running *config.Config) error {
 		state = "holds no *.yaml file"
 	}
 	return fmt.Errorf(
-		`%s: key_store_directory: %s %s, but %d key stores are served from it; is it not mounted? If all of them are to go, set key_store_directory: "" or restart`,
+		`%s: key_store_directory: %s %s, but %d key stores are served from it; is it not mounted? If you mean to remove them all, set key_store_directory: "" or restart`,
 		is.File,
 		is.Directory,
 		state,

@@ -42,8 +42,8 @@ func (e *looseningRefused) Error() string {
 	return b.String()
 }
 
-// refuses is an error where what was read loosens and may not. A digest accepts what it is of, also
-// where nobody has to.
+// refuses returns an error if the new configuration loosens protection and nobody accepted that. A
+// digest is compared even if the configuration does not ask for acceptance.
 func (r *reloadReading) refuses(accept api.Acceptance) error {
 	switch {
 	case len(r.loosens) == 0, accept == api.AcceptAny, accept == api.Acceptance(r.digest):
@@ -54,14 +54,14 @@ func (r *reloadReading) refuses(accept api.Acceptance) error {
 	return nil
 }
 
-// digestOf names what a reading changes, as it is shown, and everything that decides who gets in:
-// the whole configuration, since what is added is shown by its name alone, the access keys, the
-// policies and the CAs. Two with one digest change the same. PINs are not in it: they let nobody
-// in, and can be guessed from a digest.
+// digestOf covers the changes as they are shown and everything that decides who gets in: the whole
+// configuration, because additions are shown by name only, the access keys, the policies and the
+// CAs. Two readings with one digest make the same changes. PINs are left out: they let nobody in
+// and could be guessed from a digest.
 func digestOf(r *reloadReading) string {
 	h := sha256.New()
 	settings := *r.config
-	settings.Source, settings.Policies = nil, nil // where a setting stands changes nothing; policies follow
+	settings.Source, settings.Policies = nil, nil // the place of a setting does not matter; policies are added below
 	for _, what := range []any{r.changes, r.loosens, settings} {
 		text, err := json.Marshal(what)
 		if err != nil {

@@ -82,7 +82,7 @@ func keepListeners(next, running *config.Config) bool {
 
 // withListeners is next, which has the running ports, with the ports that its file wants: of these
 // the CA bundles are read. Those of a port that the file does not have any more may be gone; it
-// keeps its rule (tlsHolder.use).
+// keeps its rule (certs.Holder).
 func withListeners(next *config.Config, wanted []config.Listener) *config.Config {
 	c := *next
 	c.Server.Listeners = slices.DeleteFunc(

@@ -61,7 +61,7 @@ func (r *reloader) note(try reloadTry, answer *api.ReloadAnswer, err error) {
 			append(fields, zap.Error(err))...)
 		return
 	}
-	// The line is for whoever reads the log before and after.
+	// The line is logged at the old level or the new one, whichever shows it.
 	level := r.level()
 	r.log.Level.SetLevel(min(level, r.log.Level.Level()))
 	defer r.log.Level.SetLevel(level)

@@ -16,8 +16,8 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-// announce logs what is served and from where. An HSM whose first probe failed is an error: nothing
-// that happens later may say so again.
+// announce logs what is served and from where. A failed first probe is logged as an error, because
+// no later line may report it.
 func (s *servers) announce() {
 	log := s.parts.log
 	for _, g := range s.parts.groupList() {

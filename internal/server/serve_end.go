@@ -2,7 +2,7 @@ package server
 
 // The end of a start. Each step of a start waits for something: files, commands that give secrets,
 // HSMs, a disk. Those that can be called off are; a system call that hangs cannot. When the program
-// is told to stop it stops, whatever it waits for.
+// is asked to stop it stops, whatever it waits for.
 
 import (
 	"context"
@@ -14,12 +14,13 @@ import (
 	"xks-proxy/internal/fleet"
 )
 
-// StartEndLimit is how long a start may take to end in good order; HSMs take up to hsmCloseTimeout.
+// StartEndLimit is how long a start may take to end in good order; HSMs take up to
+// fleet.HSMCloseTimeout.
 const StartEndLimit = fleet.HSMCloseTimeout + 3*time.Second
 
-// errStartHangs is a start that did not end when it was told to. Its goroutines are still there:
-// the process must end.
-var errStartHangs = errors.New("told to stop before it began to serve, and the start hangs")
+// errStartHangs is a start that did not end when it was asked to. Its goroutines still run, so the
+// process must end.
+var errStartHangs = errors.New("stopped before it began to serve, and the start hangs")
 
 // Endable calls work, which calls serving when the start is over. If ctx ends before that and work
 // does not within limit, it returns errStartHangs and leaves work behind.

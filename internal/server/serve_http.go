@@ -22,7 +22,7 @@ import (
 	"xks-proxy/pkg/xks/listener"
 )
 
-// servers are the HTTP servers and what stands behind them.
+// servers are the HTTP servers and their handlers.
 type servers struct {
 	parts     *parts
 	listeners *listeners
@@ -201,8 +201,8 @@ func (s *servers) run(ctx context.Context) error {
 	return s.drain(api)
 }
 
-// drain is the order of an end that no request notices (requirement R5):
-// readiness says no, load balancers turn away, the ports close, what is in flight is answered.
+// drain is the order of an end that no request notices (requirement R5): readiness reports not
+// ready, load balancers turn away, the ports close, and requests in flight are answered.
 func (s *servers) drain(api *http.Server) error {
 	c := s.parts.running().Server
 	log := s.parts.log
@@ -218,7 +218,7 @@ func (s *servers) drain(api *http.Server) error {
 	err := api.Shutdown(ctx)
 	if err != nil {
 		log.Warn("requests were still in flight when the drain timeout ended")
-		_ = api.Close() // what is left is cut
+		_ = api.Close() // connections that are left are closed
 	}
 	s.closeBeside()
 	log.Info("stopped")

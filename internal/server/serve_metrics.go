@@ -85,7 +85,7 @@ func (w *webProblems) report(detail []byte) {
 }
 
 // webHandshakes is the server's log of errors. A file that cannot be used any more shows there as a
-// handshake that failed, like those that strangers cause: the file itself tells which.
+// handshake that failed, like those that strangers cause. Reading the file shows which it is.
 type webHandshakes struct {
 	file     string
 	problems *webProblems

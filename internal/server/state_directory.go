@@ -16,7 +16,7 @@ import (
 // checkStateDirectory makes the directory if it is missing, and refuses one that cannot be written:
 // without the memory in it, a restart while one HSM is away could encrypt under a version that the
 // HSM never had. It refuses as well one in which another user could remove blocks.json, and with it
-// what is blocked. "" is not a directory.
+// what is blocked. For "" there is nothing to check.
 func checkStateDirectory(directory string, log *zap.Logger) error {
 	if directory == "" {
 		return nil

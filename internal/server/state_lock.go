@@ -22,9 +22,9 @@ const stateLockName = "lock"
 // lockState takes a state directory for this process until the func that it returns is called, or
 // the process ends however it may. "" needs no lock. An error means that another process has it.
 //
-// The directory itself is locked as well as the file in it: whoever deletes the file must not let a
-// second proxy in. The file is for file systems that lock no directories (NFS). A file system that
-// can lock neither is logged and used anyway.
+// The directory itself is locked as well as the file in it, so that a second proxy cannot start
+// when somebody deletes the file. The file is for file systems that lock no directories (NFS). A
+// file system that can lock neither is logged and used anyway.
 func lockState(directory string, log *zap.Logger) (func(), error) {
 	if directory == "" {
 		return func() {}, nil
@@ -43,7 +43,8 @@ func lockState(directory string, log *zap.Logger) (func(), error) {
 	if errors.Is(dirErr, unix.EWOULDBLOCK) || errors.Is(fileErr, unix.EWOULDBLOCK) {
 		unlock()
 		return nil, fmt.Errorf(
-			"state_directory: another xks-proxy keeps its state in %s; stop it, or give this one a directory of its own",
+			"state_directory: another xks-proxy keeps its state in %s; stop it, or give this one "+
+				"a directory of its own",
 			directory,
 		)
 	}

@@ -11,9 +11,9 @@ import (
 )
 
 // filesOf are the files that one or several configurations are from: the file itself, the directory
-// of key stores, policies, certificates with their keys, CAs, secrets. Each once. Directories stand
-// for what is in them (see lookAt). PKCS#11 modules are not among them: a
-// new one is loaded by `hsm restart`; nor is what commands print.
+// of key stores, policies, certificates with their keys, CAs, secrets. Each is listed once. A
+// directory stands for the files in it (see filewatch). PKCS#11 modules are not in the list,
+// because `hsm restart` loads a new one. Neither is the output of commands.
 func filesOf(file string, configs ...*config.Config) []string {
 	l := fileList{seen: map[string]bool{}}
 	l.add(file)

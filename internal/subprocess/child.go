@@ -1,7 +1,7 @@
 package subprocess
 
-// This program as a child of itself, for what must not happen in a process that goes
-// on: a PKCS#11 module has one state for each process, and may crash.
+// This program as a child of itself, for work that must not run in a long-lived process: a PKCS#11
+// module has one state for each process and may crash.
 
 import (
 	"bytes"
@@ -23,9 +23,9 @@ type Child struct {
 	Environment []string            // NAME=value, all of it
 	Input       []byte              // for its standard input; the way for secrets
 	Credential  *syscall.Credential // nil: as this process
-	Inherited   []*os.File          // its descriptors from firstInherited on; run closes them
+	Inherited   []*os.File          // its descriptors from FirstInherited on; Run closes them
 	Line        func(string)        // gets each line of its standard output at once; nil: none wanted
-	Output      io.Writer           // its standard output, a terminal for instance; nil: run returns it
+	Output      io.Writer           // its standard output, such as a terminal; nil: Run returns it
 }
 
 // FirstInherited is the descriptor of the first of exec.Cmd.ExtraFiles.
@@ -91,5 +91,5 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 	}
 }
 
-// ErrInterrupted is a child that was ended because its context has.
+// ErrInterrupted is the error of a child that was ended because its context ended.
 var ErrInterrupted = errors.New("interrupted")

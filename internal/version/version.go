@@ -39,7 +39,7 @@ var Get = sync.OnceValue(func() Info {
 	return describe(stamped, info)
 })
 
-// describe prefers the version that the build was given to the one that Go found.
+// describe prefers the version that the build was given over the one that Go found.
 func describe(given string, info *debug.BuildInfo) Info {
 	v := Info{
 		Version:  info.Main.Version,

@@ -53,8 +53,8 @@ func (c Connection) host() string {
 	return host
 }
 
-// Url is what the requests of a connection have in common.
-func (c Connection) Url() string { return c.Endpoint + c.URIPath }
+// URL is the common beginning of the URLs of a connection.
+func (c Connection) URL() string { return c.Endpoint + c.URIPath }
 
 // Client sends signed requests to one key store. It is safe for concurrent use.
 type Client struct {
@@ -87,7 +87,8 @@ func New(to Connection, http1 bool, timeout time.Duration) (*Client, error) {
 		timeout: timeout,
 		signer:  v4.NewSigner(),
 		http: &http.Client{
-			// No proxy from the environment: what is tested is the way to the endpoint.
+			// An HTTP proxy from the environment is not used: the connection to the endpoint is
+			// tested.
 			Transport: &http.Transport{
 				DialContext: dial, TLSClientConfig: trust, Protocols: &protocols, DisableCompression: true,
 			},
@@ -137,9 +138,8 @@ type Reply struct {
 // Call asks one thing: uri is what follows the XksProxyUriPath ("/health"), answer
 // is filled from the reply to a request that succeeded.
 //
-// Errors: *unreachableError when there was no reply; *xksError when the proxy
-// answered with an error, and the reply is given, too. In either case the request
-// may have been served.
+// Call returns *UnreachableError if there was no reply, and *Error together with the reply if the
+// proxy answered with an error. In either case the request may have been served.
 func (c *Client) Call(ctx context.Context, uri string, request, answer any) (*Reply, error) {
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -151,7 +151,7 @@ func (c *Client) Call(ctx context.Context, uri string, request, answer any) (*Re
 	r, err := http.NewRequestWithContext(
 		httptrace.WithClientTrace(timed, watch.trace()),
 		http.MethodPost,
-		c.To.Url()+uri,
+		c.To.URL()+uri,
 		bytes.NewReader(body),
 	)
 	if err != nil {
@@ -209,7 +209,7 @@ func (c *Client) exchange(r *http.Request, watch *stopwatch) (*Reply, error) {
 		return nil, err
 	}
 	if len(body) > maxReplySize {
-		return nil, errors.New("the reply does not end: no XKS proxy answers that much")
+		return nil, errors.New("the reply is longer than any reply of an XKS proxy")
 	}
 	reply := &Reply{Status: response.StatusCode, Protocol: response.Proto, Body: body}
 	if response.TLS != nil {
@@ -219,7 +219,7 @@ func (c *Client) exchange(r *http.Request, watch *stopwatch) (*Reply, error) {
 	return reply, nil
 }
 
-// stopwatch tells the time to connect from that of the request.
+// stopwatch measures the time to connect and the time of the request separately.
 type stopwatch struct {
 	start     time.Time
 	connected time.Time

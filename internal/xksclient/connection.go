@@ -33,12 +33,13 @@ type ConnectionFile struct {
 	Region        string            `json:"region"`
 	CACertificate string            `json:"caCertificate"`
 	Keys          []string          `json:"keys"`                  // external key ids that encrypt and decrypt
-	SpecialKeys   map[string]string `json:"specialKeys,omitempty"` // encryptOnly, decryptOnly, impotent: external key ids
+	SpecialKeys   map[string]string `json:"specialKeys,omitempty"` // the external key ids of keys that can only encrypt, only decrypt, or neither
 	HSMs          []ConnectionHSM   `json:"hsms,omitempty"`
 	Listen        string            `json:"listen,omitempty"` // server.listen of the configuration
 	Health        string            `json:"health,omitempty"` // health.listen of the configuration
 }
 
+// ConnectionSecret is the access key that signs. It prints without its secret.
 type ConnectionSecret struct {
 	AccessKeyID     string `json:"AccessKeyId"`
 	SecretAccessKey string `json:"RawSecretAccessKey"`

@@ -31,11 +31,13 @@ const (
 	AlgorithmSHA256 = "SHA_256"
 )
 
-const UriHealth = "/health"
+// HealthURI is what follows the XksProxyUriPath for GetHealthStatus.
+const HealthURI = "/health"
 
 // KeyURI is what follows the XksProxyUriPath: operation is encrypt, decrypt or metadata.
 func KeyURI(key, operation string) string { return "/keys/" + key + "/" + operation }
 
+// EncryptRequest is the body of Encrypt (requirement E1).
 type EncryptRequest struct {
 	Metadata      CallMetadata `json:"requestMetadata"`
 	AAD           []byte       `json:"additionalAuthenticatedData,omitempty"`
@@ -44,6 +46,7 @@ type EncryptRequest struct {
 	CDIVAlgorithm string       `json:"ciphertextDataIntegrityValueAlgorithm,omitempty"`
 }
 
+// EncryptAnswer is the answer of Encrypt (requirement E2).
 type EncryptAnswer struct {
 	Ciphertext         []byte `json:"ciphertext"`
 	IV                 []byte `json:"initializationVector"`
@@ -62,21 +65,24 @@ type decryptRequest struct {
 	CiphertextMetadata []byte       `json:"ciphertextMetadata,omitempty"`
 }
 
+// DecryptAnswer is the answer of Decrypt (requirement D1).
 type DecryptAnswer struct {
 	Plaintext []byte `json:"plaintext"`
 }
 
-// MetadataRequest is that of GetKeyMetadata and of GetHealthStatus.
+// MetadataRequest is the request of GetKeyMetadata and of GetHealthStatus.
 type MetadataRequest struct {
 	Metadata CallMetadata `json:"requestMetadata"`
 }
 
+// MetadataAnswer is the answer of GetKeyMetadata (requirement K1).
 type MetadataAnswer struct {
 	Spec   string   `json:"keySpec"`
 	Usage  []string `json:"keyUsage"`
 	Status string   `json:"keyStatus"`
 }
 
+// HealthAnswer is the answer of GetHealthStatus (requirement H1).
 type HealthAnswer struct {
 	FleetSize int           `json:"xksProxyFleetSize"`
 	Vendor    string        `json:"xksProxyVendor"`
@@ -107,15 +113,17 @@ var (
 		"the proxy answered without the ciphertext data integrity value that was asked for",
 	)
 	errCDIVMismatch = errors.New(
-		"the ciphertext data integrity value does not fit what was answered: something altered it on its way",
+		"the ciphertext data integrity value does not fit what was answered: something altered " +
+			"it on its way",
 	)
 	errShape = errors.New(
-		"the proxy answered a ciphertext, tag, IV or metadata of a length that the API does not allow",
+		"the proxy answered a ciphertext, tag, IV or metadata of a length that the API does not " +
+			"allow",
 	)
 )
 
-// Check is what a client can tell about an encrypt: the lengths (requirement E2) and,
-// if it asked for it, the ciphertext data integrity value (requirement E4).
+// Check verifies what a client can verify of an encrypt: the lengths (requirement E2) and, if it
+// asked for it, the ciphertext data integrity value (requirement E4).
 func (a EncryptAnswer) Check(r EncryptRequest) error {
 	if len(a.Ciphertext) != len(r.Plaintext) || len(a.Tag) != hsm.TagSize ||
 		len(a.CiphertextMetadata) > 20 ||
@@ -146,7 +154,7 @@ func NotNil(b []byte) []byte {
 	return b
 }
 
-// ExampleKeyARN is well-formed and nobody's.
+// ExampleKeyARN is a well-formed ARN that belongs to no account.
 func ExampleKeyARN(region string) string {
 	return "arn:aws:kms:" + region + ":123456789012:key/00000000-0000-0000-0000-000000000000"
 }

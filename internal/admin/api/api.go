@@ -20,6 +20,7 @@ const (
 	CredentialsPath = "/v1/credentials"
 )
 
+// DescribeProcess is the state of a process as the admin API answers it.
 func DescribeProcess(s worker.State) Process {
 	p := Process{
 		Phase: s.Phase, Since: s.Since, PID: s.PID, Restarts: s.Restarts, Sessions: s.Sessions,

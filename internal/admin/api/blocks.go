@@ -6,7 +6,7 @@ import (
 	"xks-proxy/internal/killswitch"
 )
 
-// BlockList is the answer of GET adminBlocksPath.
+// BlockList is the answer of GET BlocksPath.
 type BlockList struct {
 	Blocks     []killswitch.Block `json:"blocks"`               // of operators, the oldest first
 	Survive    bool               `json:"survive"`              // they are remembered across restarts

@@ -1,7 +1,6 @@
 package api
 
-// The commands' side of the admin socket. What keeps it from working is told with
-// what to do about it.
+// The client of the admin socket. Its errors say what to do.
 
 import (
 	"context"
@@ -35,6 +34,7 @@ type Client struct {
 	HTTP   *http.Client
 }
 
+// NewClient makes a client for the socket at a path. It does not connect.
 func NewClient(socket string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
@@ -128,12 +128,13 @@ func (c *Client) do(ctx context.Context, method, path string, limit time.Duratio
 	return nil, errors.New(answer.Error)
 }
 
-// Explain says what to do when there was no answer.
+// Explain turns the error of a request without an answer into one that says what to do.
 func (c *Client) Explain(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf(
-			"no xks-proxy runs here, or its socket was deleted: there is no socket %s. Start it (again), or name the configuration that it runs with (--config) or its socket (--socket)",
+			"xks-proxy is not running, or its socket was deleted: cannot find %s. Start it, or "+
+				"name the configuration that it runs with (--config) or its socket (--socket)",
 			c.socket,
 		)
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -143,24 +144,27 @@ func (c *Client) Explain(err error) error {
 		)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf(
-			"no permission for %s: %s; run this command as that user, or set admin.group to a group of yours",
+			"no permission for %s: %s; run this command as that user, or set admin.group to a "+
+				"group of yours",
 			c.socket,
 			WhoMay(c.socket),
 		)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf(
-			"the xks-proxy at %s does not answer; it may still be starting: try again in a moment, and see its log",
+			"the xks-proxy at %s does not answer; it may still be starting: try again in a "+
+				"moment, and see its log",
 			c.socket,
 		)
 	case errors.Is(err, context.Canceled):
 		return errors.New(
-			"interrupted before the proxy had answered; an order that it had got stands: see xks-proxy status",
+			"interrupted before the proxy answered: it may have carried out the order, see " +
+				"xks-proxy status",
 		)
 	}
 	return fmt.Errorf("the xks-proxy at %s gave no answer: %w", c.socket, err)
 }
 
-// WhoMay says to whom a socket, or the directory that it is hidden in, belongs.
+// WhoMay names the owner, the group and the mode of a socket, or of the directory that hides it.
 func WhoMay(path string) string {
 	info, err := os.Stat(path)
 	what := "it"
@@ -185,6 +189,7 @@ func WhoMay(path string) string {
 	)
 }
 
+// UserName is the name of a user, or the number if there is no quick answer.
 func UserName(uid uint32) string {
 	id := strconv.FormatUint(uint64(uid), 10)
 	u, err := peer.LookUpBriefly(func() (*user.User, error) { return user.LookupId(id) })
@@ -194,6 +199,7 @@ func UserName(uid uint32) string {
 	return u.Username
 }
 
+// GroupName is the name of a group, or the number if there is no quick answer.
 func GroupName(gid uint32) string {
 	id := strconv.FormatUint(uint64(gid), 10)
 	g, err := peer.LookUpBriefly(func() (*user.Group, error) { return user.LookupGroupId(id) })

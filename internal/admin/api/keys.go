@@ -17,7 +17,7 @@ const (
 	RefreshAllPath = "/v1/refresh"             // likewise, of every HSM
 )
 
-// KeyAnswer is the answer of adminKeysPath.
+// KeyAnswer is the answer of KeysPath.
 type KeyAnswer struct {
 	Keys []KeyEntry `json:"keys"` // sorted by group, label and version
 	All  int        `json:"all"`  // versions there are, those that the query left out included

@@ -13,8 +13,7 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// ReloadPath has one parameter, acceptQuery, for POST. A reload takes as long as the HSMs that
-// it
+// ReloadPath has one parameter, AcceptQuery, for POST. A reload takes as long as the HSMs that it
 // starts, and the commands that give secrets.
 const ReloadPath = "/v1/reload"
 
@@ -52,10 +51,12 @@ const (
 // maxShownLoosenings bounds what an error and the log name; the answers in JSON have all.
 const maxShownLoosenings = 20
 
+// AcceptCommand is the command line that accepts the changes with a digest.
 func AcceptCommand(digest string) string {
 	return "xks-proxy reload --accept-loosening=" + digest
 }
 
+// ShownLoosenings are the changes as texts, a bounded number of them.
 func ShownLoosenings(all []loosening.Loosening) []string {
 	var lines []string
 	for _, one := range all[:min(len(all), maxShownLoosenings)] {

@@ -17,7 +17,7 @@ import (
 	"xks-proxy/pkg/xks/listener"
 )
 
-// List is the answer of adminListPath.
+// List is the answer of ListPath.
 type List struct {
 	Version   string             `json:"version"`
 	Starting  bool               `json:"starting,omitempty"` // it waits for its HSMs; no groups yet
@@ -74,11 +74,11 @@ func Worst(all []Attention) Severity {
 	return most
 }
 
-// Status is the answer of adminStatusPath.
+// Status is the answer of StatusPath.
 type Status struct {
 	Version      string                    `json:"version"`
 	Since        time.Time                 `json:"since"`               // the start of the program
-	State        string                    `json:"state"`               // readyVerdict, or why it is not
+	State        string                    `json:"state"`               // ReadyVerdict, or why the proxy is not ready
 	Attention    []Attention               `json:"attention,omitempty"` // what an operator should look at, the most urgent first
 	ConfigFile   string                    `json:"configFile"`
 	Reload       *ReloadState              `json:"reload,omitempty"`
@@ -100,9 +100,10 @@ type GroupSummary struct {
 	InService int          `json:"inService"`
 	Others    []HSMSummary `json:"others,omitempty"`              // that are not in service, or not well
 	Findings  int          `json:"keyFindings,omitempty"`         // about their keys, without the minor ones
-	Dangerous int          `json:"keyFindingsCritical,omitempty"` // of these, dangerousFindings
+	Dangerous int          `json:"keyFindingsCritical,omitempty"` // of these, admin.DangerousFindings
 }
 
+// HSMSummary is an HSM of a group that is not in service or not well.
 type HSMSummary struct {
 	Name       string         `json:"name"`
 	Service    status.Service `json:"service"`
@@ -116,7 +117,7 @@ type HSMSummary struct {
 type KeyStoreSummary struct {
 	Name        string    `json:"name"`
 	Owner       string    `json:"owner,omitempty"`
-	Blocked     string    `json:"blocked,omitempty"` // by whom: a user, or configurationBlocks
+	Blocked     string    `json:"blocked,omitempty"` // by whom: a user, or ConfigurationBlocks
 	Requests    uint64    `json:"requests"`
 	Failed      uint64    `json:"failed"`    // answered with an error other than ThrottlingException
 	Throttled   uint64    `json:"throttled"` // answered ThrottlingException

@@ -2,7 +2,7 @@ package socket
 
 // Processes that a child of the proxy leaves behind become the proxy's own children instead of
 // those of the system's first process (PR_SET_CHILD_SUBREAPER, prctl(2)), so that it stays known
-// where they come from. The proxy waits for those that end: nobody else can.
+// where they come from. Only the proxy can wait for those that end, so it does.
 
 import (
 	"fmt"
@@ -19,7 +19,8 @@ import (
 // started is waited for at once when it ends: one that was found twice is an orphan.
 const orphanInterval = 10 * time.Second
 
-// AdoptOrphans begins to. The function that it returns ends the looking.
+// AdoptOrphans makes this process the parent of orphans and waits for those that end, until the
+// function that it returns is called.
 func AdoptOrphans() (func(), error) {
 	err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	if err != nil {

@@ -18,13 +18,14 @@ import (
 	"xks-proxy/internal/peer"
 )
 
-// Outsiders keeps descendants out of the admin API.
+// Outsiders refuses processes that descend from the proxy at the admin API.
 type Outsiders struct {
 	peer.Ancestry
 	log     *zap.Logger
 	Refused atomic.Int64
 }
 
+// NewOutsiders refuses the descendants of this process.
 func NewOutsiders(log *zap.Logger) *Outsiders {
 	return &Outsiders{Ancestry: peer.NewAncestry(), log: log}
 }

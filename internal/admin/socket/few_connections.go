@@ -40,6 +40,7 @@ type FewConnections struct {
 	busy  list.List                  // of net.Conn with a request that has arrived
 }
 
+// NewFewConnections allows a listener limit connections at once.
 func NewFewConnections(listener string, limit int, log *zap.Logger) *FewConnections {
 	return &FewConnections{
 		listener: listener, limit: limit, log: log, conns: map[net.Conn]*list.Element{},

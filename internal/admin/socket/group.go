@@ -24,8 +24,9 @@ const (
 	groupRetry = 5 * time.Second // between tries after that
 )
 
-// findGroup is the number of a group given by name or number; -1 for none. errNoName if the name
-// service does not answer in time, or says that it cannot: that says nothing about the group.
+// findGroup is the number of a group given by name or number; -1 for none. The error is
+// peer.ErrNoName if the name service does not answer in time or fails: whether the group exists is
+// then unknown.
 func findGroup(ctx context.Context, name string) (int, error) {
 	if name == "" {
 		return -1, nil
@@ -41,7 +42,7 @@ func findGroup(ctx context.Context, name string) (int, error) {
 	switch {
 	case errors.As(err, &unknown):
 		return 0, fmt.Errorf(
-			"there is no Unix group %q on this machine; make it, or name another: %w",
+			"the Unix group %q does not exist on this machine: create it, or name another: %w",
 			name,
 			err,
 		)
@@ -53,7 +54,8 @@ func findGroup(ctx context.Context, name string) (int, error) {
 	return strconv.Atoi(group.Gid)
 }
 
-// Share lets a group use the socket: this one, whatever stands at its path by now.
+// Share lets a group use the socket. It changes this socket even if another file has taken its
+// path.
 func (a *Listener) Share(name string, gid int, log *zap.Logger) error {
 	fd, err := unix.Open(a.path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -93,7 +95,7 @@ func (a *Listener) warnOfDirectory(name string, gid int, log *zap.Logger) error 
 	byGroup := owner != nil && int(owner.Gid) == gid && dir.Mode()&0o010 != 0
 	if !byGroup && dir.Mode()&0o001 == 0 {
 		log.Warn(
-			"the admin group has no way to the admin socket: its directory does not let it through",
+			"the admin group cannot reach the admin socket: the directory does not let it through",
 			zap.String(
 				"group",
 				name,

@@ -32,8 +32,9 @@ const (
 	Wait               = 30 * time.Second // without a timeout in the query
 )
 
-// NewServer serves a to whom allowed lets in; names are of who gives orders. It has no timeout for
-// answers: they come when an HSM is drained.
+// NewServer serves a to the processes that allowed lets in. names looks up the users who give
+// orders. The server has no timeout for answers, because an order to drain ends when the HSM is
+// drained.
 func NewServer(a *admin.Service, allowed *Outsiders, names *peer.Names) *http.Server {
 	quiet, err := zap.NewStdLogAt(a.Log, zap.DebugLevel)
 	if err != nil {
@@ -49,6 +50,7 @@ func NewServer(a *admin.Service, allowed *Outsiders, names *peer.Names) *http.Se
 // Routes answers HTTP with what the service says.
 type Routes struct{ *admin.Service }
 
+// Handler routes the paths of package api.
 func (a Routes) Handler() http.Handler {
 	r := chi.NewRouter()
 	r.Get(
@@ -81,7 +83,7 @@ func (a Routes) Handler() http.Handler {
 		writeAdmin(
 			w,
 			http.StatusMethodNotAllowed,
-			api.Answer{Error: "the admin API does not know this method here"},
+			api.Answer{Error: "the admin API does not allow this method here"},
 		)
 	})
 	return r
@@ -107,7 +109,7 @@ func (a Routes) changing(do func(context.Context, admin.Order) (string, error)) 
 	}
 }
 
-// readOrder reads the query and tells how long the caller wants to wait.
+// readOrder reads the query and returns how long the caller wants to wait.
 func readOrder(r *http.Request, order *admin.Order) (time.Duration, error) {
 	query := r.URL.Query()
 	wait := Wait

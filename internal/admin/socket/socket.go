@@ -1,7 +1,7 @@
 package socket
 
-// The admin socket: a Unix socket whose file mode says who may take HSMs out of
-// service and block keys. admin_group.go lets a group use it.
+// The admin socket: a Unix socket whose file mode says who may take HSMs out of service and block
+// keys. group.go lets a group use it.
 
 import (
 	"context"
@@ -58,7 +58,7 @@ func Listen(
 	if err != nil {
 		return fail(
 			fmt.Errorf(
-				`its directory cannot be made; make it, choose another place, or set it to "" to do without: %w`,
+				`its directory cannot be created; create it, choose another place, or set it to "" to do without: %w`,
 				err,
 			),
 		)
@@ -84,7 +84,8 @@ func Listen(
 	switch {
 	case late:
 		log.Error(
-			"the name service of this machine does not answer: until it does, only the proxy's user can use the admin socket",
+			"the name service of this machine does not answer: until it does, only the proxy's "+
+				"user can use the admin socket",
 			zap.String("group", c.Group),
 		)
 		go a.shareLater(c.Group, log)
@@ -123,8 +124,8 @@ func bindAdmin(path string) (*Listener, error) {
 	return &Listener{Listener: l, path: path, made: made, closed: make(chan struct{})}, nil
 }
 
-// checkSocketDirectory refuses a directory in which everybody can put another socket in the place
-// of this one: orders would go to whoever did.
+// checkSocketDirectory refuses a directory in which everybody can replace the socket: orders would
+// go to the owner of the new one.
 func checkSocketDirectory(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -132,7 +133,8 @@ func checkSocketDirectory(dir string) error {
 	}
 	if info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
 		return fmt.Errorf(
-			"everybody can remove and replace it, because its directory %s has mode %04o; run: chmod o-w %s",
+			"everybody can remove and replace it, because its directory %s has mode %04o; run: "+
+				"chmod o-w %s",
 			dir,
 			info.Mode().Perm(),
 			dir,
@@ -163,12 +165,13 @@ func lockDirectory(ctx context.Context, dir, locked string) (func(), error) {
 		case <-ctx.Done():
 			return nil, errors.Join(
 				fmt.Errorf(
-					"its directory %s is locked by another process: stop it, or choose another directory",
+					"its directory %s is locked by another process: stop it, or choose another "+
+						"directory",
 					dir,
 				),
 				f.Close(),
 			)
-		case <-time.After(admin.AdminPoll):
+		case <-time.After(admin.Poll):
 		}
 	}
 	if err != nil {
@@ -216,7 +219,7 @@ func removeStale(path string) error {
 		)
 	case !errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf(
-			"%s is there, and it cannot be found out whether another xks-proxy serves it: %w",
+			"%s exists, and it is unknown whether another xks-proxy serves it: %w",
 			path,
 			err,
 		)

@@ -109,6 +109,7 @@ func chooseAccessKey(store config.KeyStore, id string) (int, error) {
 	)
 }
 
+// ChooseKeyStore returns the key store of that name; with "" the only one. Its errors name all.
 func ChooseKeyStore(c *config.Config, name string) (config.KeyStore, error) {
 	var names []string
 	for _, k := range c.KeyStores {

@@ -1,7 +1,7 @@
 package command
 
 // What a command line may say beside its flags, and the answer to one that says something else:
-// exit code 2, what is wrong, and what was probably meant.
+// exit code 2, the error, and the argument that was probably meant.
 
 import (
 	"errors"
@@ -88,7 +88,7 @@ func UnknownFlag(c *cobra.Command, err error) error {
 	return UsageError(fmt.Errorf("%w; did you mean --%s?", err, near))
 }
 
-// NewHelpCommand is cobra's, but for a topic that does not exist, which is an error.
+// NewHelpCommand is the help command of cobra, except that an unknown topic is an error.
 func NewHelpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",

@@ -22,7 +22,7 @@ const (
 	maxCompletions     = 500         // names offered at once
 )
 
-// completion is what cobra calls when a shell asks.
+// completion is the function that cobra calls when a shell asks.
 type completion = func(c *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective)
 
 // asking gets names from a running proxy.
@@ -110,6 +110,7 @@ func CompleteFlag(c *cobra.Command, flag string, complete completion) {
 	}
 }
 
+// CompleteHSMs offers the names of HSMs.
 func (f *ProxyFlags) CompleteHSMs() completion {
 	return f.completeRunning(func(ctx context.Context, client *api.Client) ([]string, error) {
 		status, _, err := client.List(ctx)
@@ -121,6 +122,7 @@ func (f *ProxyFlags) CompleteHSMs() completion {
 	}, ConfiguredHSMs)
 }
 
+// ConfiguredHSMs are the names of the HSMs of a configuration.
 func ConfiguredHSMs(c *config.Config) []string {
 	var names []string
 	for _, h := range c.HSMs {
@@ -129,6 +131,7 @@ func ConfiguredHSMs(c *config.Config) []string {
 	return names
 }
 
+// CompleteKeyStores offers the names of key stores.
 func (f *ProxyFlags) CompleteKeyStores() completion {
 	return f.completeRunning(func(ctx context.Context, client *api.Client) ([]string, error) {
 		var uses api.CredentialUses
@@ -141,6 +144,7 @@ func (f *ProxyFlags) CompleteKeyStores() completion {
 	}, ConfiguredKeyStores)
 }
 
+// ConfiguredKeyStores are the names of the key stores of a configuration.
 func ConfiguredKeyStores(c *config.Config) []string {
 	var names []string
 	for _, k := range c.KeyStores {
@@ -159,6 +163,7 @@ func configuredAccessKeys(c *config.Config) []string {
 	return ids
 }
 
+// CompleteGroups offers the names of HSM groups.
 func (f *ProxyFlags) CompleteGroups() completion {
 	return f.completeRunning(func(ctx context.Context, client *api.Client) ([]string, error) {
 		status, _, err := client.List(ctx)

@@ -15,7 +15,8 @@ import (
 	"xks-proxy/internal/config/schema"
 )
 
-// Where a packaged proxy has them. A build for another system changes them with -ldflags -X.
+// The places of an installed proxy. A build for another system sets them with -ldflags "-X
+// xks-proxy/internal/cli/command.DefaultConfigFile=…".
 var (
 	DefaultConfigFile = "/etc/xks-proxy/xks-proxy.yaml"
 	DefaultSocket     = "/run/xks-proxy/admin.sock"
@@ -46,7 +47,7 @@ func (f *ConfigFlag) Register(c *cobra.Command) {
 	}
 }
 
-// RegisterArgument is register for a command that takes FILE as its only argument, too.
+// RegisterArgument is Register for a command that takes FILE as its only argument, too.
 func (f *ConfigFlag) RegisterArgument(c *cobra.Command) {
 	f.Register(c)
 	c.Use += " [FILE]"
@@ -88,7 +89,7 @@ func (f *ConfigFlag) Path() (string, error) {
 	return path, err
 }
 
-// Find is path, whose error is fs.ErrNotExist if no file is named and the default one does not
+// Find is Path, with the error fs.ErrNotExist if no file is named and the default one does not
 // exist.
 func (f *ConfigFlag) Find() (string, error) {
 	if f.File != "" {
@@ -108,9 +109,9 @@ func (f *ConfigFlag) Find() (string, error) {
 func (f *ConfigFlag) named() bool { return f.File != "" || os.Getenv(schema.ConfigVariable) != "" }
 
 // FindSocket is the admin socket of the proxy that is meant, in this order: --socket,
-// XKS_ADMIN_SOCKET, admin.socket of the configuration. Nobody but a named configuration's own
-// socket is asked if one is named: an order must not reach another proxy. Where none is named and
-// the default one does not say it, it is the default socket.
+// XKS_ADMIN_SOCKET, admin.socket of the configuration. If a configuration is named, only its own
+// socket is used: an order must not reach another proxy. If none is named and the default one does
+// not give a socket, the default socket is used.
 func (f *ProxyFlags) FindSocket() (string, error) {
 	if f.Socket != "" {
 		return f.Socket, nil
@@ -144,8 +145,8 @@ func (f *ProxyFlags) FindSocket() (string, error) {
 	return socket, nil
 }
 
-// configuredSocket reads admin.socket. A mistake elsewhere in the configuration does not keep an
-// operator from a proxy that runs: the kill switch is for bad days.
+// configuredSocket reads admin.socket. An error elsewhere in the configuration does not keep an
+// operator from a running proxy: the kill switch is needed most when something is wrong.
 func configuredSocket(path string) (string, error) {
 	l, err := config.LoadFile(path)
 	if err != nil {
@@ -160,7 +161,8 @@ func configuredSocket(path string) (string, error) {
 	}
 	if socket == "" {
 		return "", fmt.Errorf(
-			"%s: admin.socket is empty, so that the proxy cannot be reached; give it a path and restart the proxy",
+			"%s: admin.socket is empty, so that the proxy cannot be reached; give it a path and "+
+				"restart the proxy",
 			path,
 		)
 	}

@@ -22,14 +22,14 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-// NewPolicyCommand is the policy command with its two, check and test.
-func NewPolicyCommand() *cobra.Command {
+// New is the policy command with its two, check and test.
+func New() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "policy",
-		Short: "Check policies, and try them on requests",
+		Short: "Check policies and test them on requests",
 		Long: `A key store can have policies that say who in AWS may use its keys. "check" says
 whether their files are good; "test" asks them about requests, and changes nothing.`,
-		Args: cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		Args: cobra.ArbitraryArgs, // CommandOrHelp says what is wrong with them
 		RunE: command.CommandOrHelp,
 	}
 	c.AddCommand(newPolicyCheckCommand(), newPolicyTestCommand())
@@ -41,7 +41,7 @@ func newPolicyCheckCommand() *cobra.Command {
 	var f command.ConfigFlag
 	c := &cobra.Command{
 		Use:   "check PATH...",
-		Short: "Validate policy files and report every mistake",
+		Short: "Validate policy files and report every error",
 		Long: `check reads policy files, and directories of *.cedar files, as one set, and checks them against
 the schema. Warnings are about policies that work and are probably not meant. With --config, the
 key stores and keys that they name must be in that configuration.
@@ -107,7 +107,7 @@ func checkAgainst(c *cobra.Command, path string, policies *authz.Policies) error
 	return nil
 }
 
-// policyTest is what `policy test` is told.
+// policyTest holds the flags of `policy test`.
 type policyTest struct {
 	command.ConfigFlag
 	keyStore string
@@ -120,14 +120,14 @@ func newPolicyTestCommand() *cobra.Command {
 	var test policyTest
 	c := &cobra.Command{
 		Use:   "test FILE",
-		Short: "Test policies on cases, or on requests from the log",
+		Short: "Test policies on cases or on requests from the log",
 		Long: `test decides the requests in FILE ("-" is standard input): JSON objects, one a line, that are
-lines of the proxy's log or cases of your own with what is expected of them (docs/policies.md).
+lines of the proxy's log or cases of your own with the expected decision (docs/policies.md).
 It prints the decision on each, the policies that made it, and whether it is as expected.
 
-The policies are those of a key store of the configuration, or those named by --policies.
-It always decides as in enforce mode. With a key store, log lines of others are passed over,
-and owner and label come from the configuration where a case has none. No secret is read.
+The policies are those of a key store of the configuration, or those that --policies names.
+It always decides as in enforce mode. With a key store, log lines of other key stores are
+skipped, and owner and label come from the configuration if a case has none. No secret is read.
 
 Exit code 0: every expectation is met. 1: one is not, or policies or cases cannot be read.
 2: wrong usage.`,
@@ -184,7 +184,7 @@ func (t policyTest) run(c *cobra.Command) error {
 type policyResults struct {
 	Cases   []authz.Row `json:"cases"`
 	Failed  int         `json:"failed"`
-	Skipped int         `json:"passedOver"` // entries that policies have no say in
+	Skipped int         `json:"passedOver"` // entries that are not decisions of policies
 }
 
 func printPolicyResults(p *text.Page, results authz.Results) {
@@ -193,7 +193,7 @@ func printPolicyResults(p *text.Page, results authz.Results) {
 		t.Row(row.Result, row.Case, row.Decision, row.Why)
 	}
 	p.Table(t)
-	p.Printf("\n%s, %d failed; %d other entries passed over\n",
+	p.Printf("\n%s, %d failed; %d other entries skipped\n",
 		text.Plural(len(results.Cases), "case"), results.Failures(), results.Skipped)
 }
 
@@ -266,7 +266,7 @@ func loadGivenPolicies(warnings io.Writer, paths []string) (*authz.Policies, err
 	policies, found, err := authz.Load(paths...)
 	if err != nil {
 		return nil, fmt.Errorf(
-			"the policies are not good:\n  %s",
+			"the policies are not valid:\n  %s",
 			strings.ReplaceAll(err.Error(), "\n", "\n  "),
 		)
 	}

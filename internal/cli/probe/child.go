@@ -155,11 +155,11 @@ func saidBy(complaint string) string {
 	return fmt.Sprintf(" (it said: %q)", first)
 }
 
-// NewProbeModuleCommand is the child's side.
-func NewProbeModuleCommand() *cobra.Command {
+// NewChild is the child's side.
+func NewChild() *cobra.Command {
 	return &cobra.Command{
 		Use:    probeCommand,
-		Short:  "Try a module, as told on standard input",
+		Short:  "Try a module as the order on standard input says",
 		Hidden: true,
 		Args:   command.NoArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -180,7 +180,7 @@ func carryOutProbe(c *cobra.Command, o pkcs11.ProbeOptions) error {
 			_, err = fmt.Fprintf(c.OutOrStdout(), "\n%s%s\n", probeMark, text)
 		}
 		if err != nil {
-			fmt.Fprintln(c.ErrOrStderr(), err) // the parent sees a child that told nothing
+			fmt.Fprintln(c.ErrOrStderr(), err) // the parent gets no message from the child
 		}
 	}
 	step := func(name, text string, soFar pkcs11.ProbeReport) {

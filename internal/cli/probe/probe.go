@@ -56,7 +56,8 @@ type probeFlags struct {
 	progress func(format string, args ...any)
 }
 
-func NewProbeCommand() *cobra.Command {
+// New is the command hsm probe.
+func New() *cobra.Command {
 	f := &probeFlags{}
 	c := &cobra.Command{
 		Use:     "probe --module FILE",
@@ -196,7 +197,8 @@ func (f *probeFlags) probe(c *cobra.Command) error {
 	}
 	if f.hsm.LogsIn() {
 		f.progress(
-			"Warning: the PIN is tried once. A wrong one counts on the HSM, which may lock after a few.",
+			"Warning: the PIN is tried once. A wrong one counts on the HSM, which may lock after " +
+				"a few.",
 		)
 	}
 	options := pkcs11.ProbeOptions{Config: token}

@@ -23,7 +23,8 @@ func newRequestEncrypt(o *requestOptions) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "encrypt",
 		Short: "Encrypt a few bytes",
-		Long: "encrypt has an HSM encrypt a text, a file or Base64. With --cdiv the proxy verifies what it\n" +
+		Long: "encrypt has an HSM encrypt a text, a file or Base64. With --cdiv the proxy " +
+			"verifies what it\n" +
 			"made and adds a ciphertext data integrity value, which is checked here.",
 		Args: command.NoArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -80,7 +81,7 @@ func newRequestDecrypt(o *requestOptions) *cobra.Command {
 	var aad inputFlags
 	c := &cobra.Command{
 		Use:   "decrypt",
-		Short: "Decrypt what encrypt answered",
+		Short: "Decrypt the output of encrypt",
 		Long:  "decrypt has an HSM decrypt the JSON that `request encrypt --json` printed. Key and AAD must be\nthose of the encrypt.",
 		Args:  command.NoArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -136,8 +137,10 @@ func newRequestMetadata(o *requestOptions) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "metadata",
 		Short: "Get the metadata of a key",
-		Long:  "metadata asks for specification, usage and status of a key, as AWS KMS does when a KMS key is made\nfrom it: it must be AES_256, ENABLED, and allow ENCRYPT and DECRYPT.",
-		Args:  command.NoArguments,
+		Long: "metadata asks for specification, usage and status of a key, as AWS KMS does when " +
+			"a KMS key is made\nfrom it: it must be AES_256, ENABLED, and allow ENCRYPT and " +
+			"DECRYPT.",
+		Args: command.NoArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, key, err := o.prepare(c, key)
 			if err != nil {
@@ -171,8 +174,9 @@ func newRequestHealth(o *requestOptions) *cobra.Command {
 	return &cobra.Command{
 		Use:   "health",
 		Short: "Get the health of the proxy and its HSMs",
-		Long:  "health asks for the state of the proxy and of every HSM that serves the key store, as AWS KMS does\nwhen the key store is connected, and now and then.",
-		Args:  command.NoArguments,
+		Long: "health asks for the state of the proxy and of every HSM that serves the key " +
+			"store, as AWS KMS does\nwhen the key store is connected, and now and then.",
+		Args: command.NoArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, _, err := o.client(c)
 			if err != nil {
@@ -186,7 +190,7 @@ func newRequestHealth(o *requestOptions) *cobra.Command {
 					request := xksclient.MetadataRequest{
 						Metadata: o.metadataFor("KmsHealthCheck", client.To.Region),
 					}
-					return client.Call(ctx, xksclient.UriHealth, request, &answer)
+					return client.Call(ctx, xksclient.HealthURI, request, &answer)
 				},
 				rows: func(error) []text.Row { return healthRows(answer) },
 			})
@@ -229,7 +233,8 @@ func (o *requestOptions) prepare(c *cobra.Command, key string) (*xksclient.Clien
 	if key == "" {
 		return nil, "", command.UsageError(
 			errors.New(
-				"which key? Give --key with an external key id (xks-proxy keys list --attributes prints them)",
+				"which key? Give --key with an external key id (xks-proxy keys list --attributes " +
+					"prints them)",
 			),
 		)
 	}

@@ -1,7 +1,7 @@
 package request
 
 // Where a request to one's own key store goes, and who signs it, as the proxy's configuration says
-// it. Of its secrets the one access key is read, and neither the TLS key nor a PIN.
+// it. The only secret that is read is the one access key.
 
 import (
 	"crypto/x509"

@@ -175,7 +175,7 @@ func (f *connectionFlags) base(
 	case f.endpoint != "" || f.path != "" || f.accessKeyID != "" || f.secretFile != "" || f.ca != "":
 		return xksclient.Connection{}, nil, nil
 	}
-	path := filepath.Join(demo.DefaultDemoDirectory, xksclient.FileName)
+	path := filepath.Join(demo.DefaultDirectory, xksclient.FileName)
 	_, err := os.Stat(path)
 	if !errors.Is(err, os.ErrNotExist) {
 		return readBase(path)
@@ -184,7 +184,8 @@ func (f *connectionFlags) base(
 	if errors.Is(err, os.ErrNotExist) {
 		return xksclient.Connection{}, nil, command.UsageError(
 			fmt.Errorf("no proxy to ask: there is no %s here, and no %s; "+
-				"give --config FILE and --key-store NAME, or --connection FILE, or --endpoint, --path, --access-key-id and --secret-file",
+				"give --config FILE and --key-store NAME, or --connection FILE, or --endpoint, "+
+				"--path, --access-key-id and --secret-file",
 				path, command.DefaultConfigFile),
 		)
 	}

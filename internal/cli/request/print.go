@@ -18,7 +18,7 @@ import (
 
 // printReply prints what came of a request.
 func printReply(w io.Writer, to xksclient.Connection, a asked, reply *xksclient.Reply, err error) {
-	where := to.Url()
+	where := to.URL()
 	if to.Dial != "" {
 		where += " (" + to.Dial + ")"
 	}
@@ -80,6 +80,7 @@ func encryptRows(a xksclient.EncryptAnswer, err error) []text.Row {
 	return rows
 }
 
+// PlaintextRows are the rows that show a plaintext: in Base64 and, if it is text, as text.
 func PlaintextRows(plaintext []byte) []text.Row {
 	rows := []text.Row{{"plaintext", BytesText(plaintext)}}
 	if len(plaintext) > 0 && isText(plaintext) {

@@ -51,14 +51,15 @@ type requestOptions struct {
 	json     bool
 }
 
-func NewRequestCommand() *cobra.Command {
+// New is the request command with its four: encrypt, decrypt, metadata, health.
+func New() *cobra.Command {
 	o := &requestOptions{}
 	c := &cobra.Command{
 		Use:     "request",
 		Short:   "Send a signed request to a proxy",
 		Long:    requestLong,
 		Example: requestExample,
-		Args:    cobra.ArbitraryArgs, // commandOrHelp says what is wrong with them
+		Args:    cobra.ArbitraryArgs, // CommandOrHelp says what is wrong with them
 		RunE:    command.CommandOrHelp,
 	}
 	flags := c.PersistentFlags()
@@ -181,7 +182,7 @@ func (o *requestOptions) perform(c *cobra.Command, client *xksclient.Client, a a
 	return withExitCode(err)
 }
 
-// withExitCode tells an error of the proxy from no reply at all.
+// withExitCode gives a missing reply another exit code than an error reply.
 func withExitCode(err error) error {
 	var noReply *xksclient.UnreachableError
 	switch {

@@ -3,8 +3,6 @@ package schema
 // The reference of all keys as Markdown, made from the schema: what
 // docs/configuration.md holds and `config reference` prints.
 
-//go:generate go test -run TestConfigurationReference -update .
-
 import (
 	_ "embed"
 	"fmt"
