@@ -181,7 +181,7 @@ func TestBlockThatCannotBeSaved(t *testing.T) {
 	}
 }
 
-// A disk that hangs delays no block, and whoever blocks hears of it.
+// A disk that hangs delays no block, and the operator is told.
 func TestBlockOnADiskThatHangs(t *testing.T) {
 	directory := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

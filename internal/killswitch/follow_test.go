@@ -94,9 +94,9 @@ func TestBlocksFollowThePath(t *testing.T) {
 			}
 		}
 		k.flush(t)
-		inForce, _ := k.List()
-		if after, _ := mustOpen(t, directory).List(); fmt.Sprint(after) != fmt.Sprint(inForce) {
-			t.Errorf("%s: after a restart %+v, before %+v", name, after, inForce)
+		current, _ := k.List()
+		if after, _ := mustOpen(t, directory).List(); fmt.Sprint(after) != fmt.Sprint(current) {
+			t.Errorf("%s: after a restart %+v, before %+v", name, after, current)
 		}
 	}
 }
