@@ -150,7 +150,7 @@ func TestDamagedBlocks(t *testing.T) {
 		if code := bad.waitExit(t, startLimit); code != 1 {
 			t.Errorf("exit code %d", code)
 		}
-		if said := bad.log.tail(3); !strings.Contains(said, path) || !strings.Contains(said, "nothing is served") || !strings.Contains(said, "restore the file, or delete it") {
+		if said := bad.log.tail(3); !strings.Contains(said, path) || !strings.Contains(said, "refusing to start") || !strings.Contains(said, "restore the file, or delete it") {
 			t.Errorf("it says %s", said)
 		}
 	}
@@ -251,7 +251,7 @@ func TestBlockedUnderAnotherName(t *testing.T) {
 	p.says(t, 0, "", "reload")
 	blocked(p)
 	p.log.wait(t, 5*time.Second, p.Exited(), func(line string) bool {
-		return strings.Contains(line, `"msg":"a blocked key store has another name now; the block follows"`) && strings.Contains(line, `"now":"key store zulu"`)
+		return strings.Contains(line, `"msg":"a blocked key store was renamed: the block follows it"`) && strings.Contains(line, `"now":"key store zulu"`)
 	})
 	p.stop(t)
 	rename("zulu", "yankee")

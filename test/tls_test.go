@@ -86,7 +86,7 @@ func TestCertificatesByName(t *testing.T) {
 		}
 	}
 	p.log.wait(t, startLimit, p.Exited(), func(line string) bool {
-		return strings.Contains(line, `"level":"error"`) && strings.Contains(line, "the certificate has expired on ") && strings.Contains(line, "ended.example.org")
+		return strings.Contains(line, `"level":"error"`) && strings.Contains(line, "the certificate expired on ") && strings.Contains(line, "ended.example.org")
 	})
 	// A client that verifies: curl signs for the host name that it asks for.
 	_, port, _ := net.SplitHostPort(p.Listen)
@@ -111,7 +111,7 @@ func TestCertificatesByName(t *testing.T) {
 	}
 	// config check calls the expired one an error.
 	_, stderr, code := command(t, "config", "check", "--no-secrets", p.file)
-	if code != 1 || !strings.Contains(stderr, "key_stores[2].certificates[0].certificate: has expired on ") {
+	if code != 1 || !strings.Contains(stderr, "key_stores[2].certificates[0].certificate: expired on ") {
 		t.Errorf("config check: exit code %d: %s", code, stderr)
 	}
 }

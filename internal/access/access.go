@@ -30,18 +30,19 @@ const (
 
 // Need is a right to the file at an absolute path.
 type Need struct {
-	Path  string `json:"path"`
+	Path  string `json:"path"` // absolute
 	Right Right  `json:"right"`
 }
 
-// Refusal is a Need that a user does not have.
+// Refusal is the error about a Need that a user does not have.
 type Refusal struct {
 	At     string // the file or directory that refuses
 	Detail string // its owner, group and mode, or what the kernel says
 	Action string // what cannot be done: "be read"
-	Remedy string
+	Remedy string // what to do; the word USER stands for the user's name
 }
 
+// Error says what refuses and what cannot be done; the remedy is not part of it.
 func (r *Refusal) Error() string {
 	return fmt.Sprintf("%s (%s) cannot %s", r.At, r.Detail, r.Action)
 }
@@ -56,11 +57,12 @@ const (
 	mayExecute uint32 = 1
 )
 
-// judge says why the file must not be used so; nil if it may.
+// judge returns an error unless the file may be used in that way.
 type judge func(path string, info fs.FileInfo, bits uint32) error
 
-// Tried asks the kernel, for this process. The error is a *Refusal, or says what could not be
-// found out; fs.ErrNotExist if the file does not exist and need not be made.
+// Tried asks the kernel whether this process has the right n. The error is a *Refusal if it does
+// not, fs.ErrNotExist if the file is missing although it has to exist, and another error if the
+// answer is unknown.
 func Tried(n Need) error {
 	return walk(n, func(path string, info fs.FileInfo, bits uint32) error {
 		err := unix.Faccessat(unix.AT_FDCWD, path, bits, unix.AT_EACCESS)
@@ -74,7 +76,8 @@ func Tried(n Need) error {
 	})
 }
 
-// Computed works the answer out from owners and modes. The errors are those of Tried.
+// Computed derives from owners and modes whether the user u has the right n. The errors are those
+// of Tried.
 func (u User) Computed(n Need) error {
 	return walk(n, func(_ string, info fs.FileInfo, bits uint32) error {
 		if u.may(info, bits) {
@@ -171,7 +174,8 @@ func made(n Need, directory string, info fs.FileInfo, may judge) error {
 
 func final(n Need, at string, info fs.FileInfo, may judge) error {
 	share := func(mode string) string {
-		return "run: chgrp GROUP " + at + " && chmod " + mode + " " + at + ", with a group of the user"
+		return "run: chgrp GROUP " + at + " && chmod " + mode + " " + at +
+			", with a group of the user"
 	}
 	bits, action, remedy := mayRead, "be read", share("g+r")
 	switch n.Right {

@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// User is who wants to use files.
+// User is a user of the system, with the numbers by which the kernel decides.
 type User struct {
 	Name   string
 	UID    uint32
@@ -17,8 +17,8 @@ type User struct {
 	Groups []uint32 // supplementary
 }
 
-// Lookup finds a user by name, or by number if nobody has it as a name. A number that no user has
-// is one without supplementary groups, as in a container.
+// Lookup finds a user by name, or by number if no user has that name. For a number that no user
+// has, it returns a user without supplementary groups, as in a container.
 func Lookup(name string) (User, error) {
 	found, err := user.Lookup(name)
 	if err != nil {
@@ -61,7 +61,7 @@ func fromSystem(found *user.User) (User, error) {
 // IsSelf reports whether this process runs as that user.
 func (u User) IsSelf() bool { return int(u.UID) == os.Geteuid() }
 
-// Credential is for a process that is to run as that user.
+// Credential returns what makes a new process run as that user.
 func (u User) Credential() *syscall.Credential {
 	return &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
 }

@@ -1,7 +1,6 @@
 package certs
 
-// What can be seen of a certificate without a network, and AWS KMS would stumble over (requirement
-// C1).
+// What AWS KMS would refuse in a certificate, as far as the file alone shows it (requirement C1).
 
 import (
 	"crypto/rsa"
@@ -15,25 +14,27 @@ import (
 	"xks-proxy/internal/text"
 )
 
+// OneDay is the unit in which the remaining validity is reported.
 const OneDay = 24 * time.Hour
 
 const (
 	minRSABits = 2048 // no public CA signs a shorter one
 )
 
-// When the end of a certificate is near depends on how long it is valid (requirement C1): one of 90
-// days is renewed by ACME clients with a third of them left, one of 6 days with half of them or a
-// third left (Let's Encrypt, certbot). So a quarter left means that a renewal has failed, and a
-// tenth that little time is left to do it by hand. Certificates of a year or more give no longer
-// notice than this. configs/alerts.yaml has the same limits.
+// The notice before a certificate expires depends on its lifetime (requirement C1). ACME clients
+// renew a certificate of 90 days when a third of them is left, and one of 6 days when a half or a
+// third is left (Let's Encrypt, certbot). So a quarter left means that a renewal failed, and a
+// tenth left means that it is time to renew by hand. The two limits below bound the notice for
+// certificates of a year or more. configs/alerts.yaml has the same limits.
 const (
+	// LongestWarning is the longest notice before a certificate expires.
 	LongestWarning = 30 * 24 * time.Hour
 	longestAlert   = 10 * 24 * time.Hour
 	warningPart    = 4  // of the lifetime
 	alertPart      = 10 // likewise
 )
 
-// checkCertificate reports everything but the time that is left: see validity.
+// checkCertificate reports everything but the remaining validity, which CheckValidity reports.
 func checkCertificate(r *schema.Report, c *ServerCertificate) {
 	leaf, at := c.Leaf, c.path+".certificate"
 	chain, err := chainOf(c.Certificate)
@@ -57,7 +58,7 @@ func checkCertificate(r *schema.Report, c *ServerCertificate) {
 	}
 	warnCommonName(r, at, leaf)
 	if c.path != "server.tls" && len(leaf.DNSNames) == 0 {
-		r.Warnf(at, "has no DNS name, so that it is chosen for none")
+		r.Warnf(at, "has no DNS name, so it is never chosen")
 	}
 	warnChain(r, at, chain)
 }
@@ -70,7 +71,7 @@ func warnCommonName(r *schema.Report, at string, leaf *x509.Certificate) {
 	}
 }
 
-// warnChain wants each certificate to be signed by the next, up to one whose issuer clients have.
+// warnChain warns unless each certificate is signed by the next one.
 func warnChain(r *schema.Report, at string, chain []*x509.Certificate) {
 	for i := range len(chain) - 1 {
 		err := chain[i].CheckSignatureFrom(chain[i+1])
@@ -86,7 +87,7 @@ func warnChain(r *schema.Report, at string, chain []*x509.Certificate) {
 	}
 }
 
-// commonName is the CN with a wildcard filled in, so that it can be looked up.
+// commonName returns the CN, with a name in place of a wildcard so that it can be verified.
 func commonName(leaf *x509.Certificate) string {
 	if domain, found := strings.CutPrefix(leaf.Subject.CommonName, "*."); found {
 		return "x." + domain
@@ -94,17 +95,18 @@ func commonName(leaf *x509.Certificate) string {
 	return leaf.Subject.CommonName
 }
 
-// urgency is how much a certificate's end is a matter for an operator.
+// urgency is how soon an operator has to replace a certificate.
 type urgency int
 
+// The urgencies, in ascending order.
 const (
 	NotUrgent urgency = iota
 	EndsSoon          // less than a quarter of its lifetime is left, and less than 30 days
-	EndsNow           // less than a tenth, and less than 10 days
-	Unusable          // it has ended, or not begun
+	EndsNow           // less than a tenth of its lifetime is left, and less than 10 days
+	Unusable          // it has expired, or is not valid yet
 )
 
-// urgencyOf is for a certificate that is valid from notBefore to notAfter.
+// urgencyOf returns the urgency of a certificate that is valid from notBefore to notAfter.
 func urgencyOf(notBefore, notAfter, now time.Time) urgency {
 	left, lifetime := notAfter.Sub(now), notAfter.Sub(notBefore)
 	switch {
@@ -118,7 +120,8 @@ func urgencyOf(notBefore, notAfter, now time.Time) urgency {
 	return NotUrgent
 }
 
-// validity describes the time that a certificate has left; "" if that is enough.
+// validity describes the remaining validity of a certificate. It returns "" while that is not
+// urgent.
 func validity(leaf *x509.Certificate, now time.Time) (string, urgency) {
 	how := urgencyOf(leaf.NotBefore, leaf.NotAfter, now)
 	switch {
@@ -128,7 +131,7 @@ func validity(leaf *x509.Certificate, now time.Time) (string, urgency) {
 		return "is not valid before " + text.Time(leaf.NotBefore), how
 	case how == Unusable:
 		return fmt.Sprintf(
-			"has expired on %s; put a new one in its place", text.Time(leaf.NotAfter),
+			"expired on %s; replace it", text.Time(leaf.NotAfter),
 		), how
 	}
 	return fmt.Sprintf(
@@ -136,7 +139,7 @@ func validity(leaf *x509.Certificate, now time.Time) (string, urgency) {
 	), how
 }
 
-// TimeLeft is in whole days while there are at least two.
+// TimeLeft formats a duration, in whole days if there are at least two.
 func TimeLeft(left time.Duration) string {
 	if left < 2*OneDay {
 		return text.Duration(left)
@@ -144,7 +147,8 @@ func TimeLeft(left time.Duration) string {
 	return text.Plural(int(left/OneDay), "day")
 }
 
-// CheckValidity reports an end that has come as an error and one that is near as a warning.
+// CheckValidity reports certificates that are not valid now as errors, and certificates that expire
+// soon as warnings.
 func CheckValidity(r *schema.Report, m *Material, now time.Time) {
 	for _, c := range m.Certificates {
 		says, how := validity(c.Leaf, now)

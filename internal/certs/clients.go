@@ -18,14 +18,14 @@ import (
 	"xks-proxy/internal/config/schema"
 )
 
-// ClientRule is what a client certificate has to meet. It is never changed.
+// ClientRule is what a port requires of client certificates. It is immutable.
 type ClientRule struct {
 	roots *x509.CertPool
 	// roots as the server names them to clients; nil if there are too many
 	named    *x509.CertPool
-	Cas      []*x509.Certificate // roots, one by one
+	CAs      []*x509.Certificate // roots, one by one
 	issuers  []*clientCA         // the same, with their place
-	Subjects []string
+	Subjects []string            // common names accepted
 	usages   []x509.ExtKeyUsage
 }
 
@@ -54,7 +54,8 @@ var usagesByName = map[string]x509.ExtKeyUsage{
 	"any": x509.ExtKeyUsageAny,
 }
 
-// newClientRule is nil without a CA bundle, and when the report has a problem.
+// newClientRule reads the rule of a port. It returns nil without a CA bundle, and after a problem,
+// which it reports.
 func newClientRule(r *schema.Report, at string, c config.ClientCertificates) *ClientRule {
 	switch {
 	case c.CA == "" && len(c.Subjects) > 0:
@@ -74,7 +75,7 @@ func newClientRule(r *schema.Report, at string, c config.ClientCertificates) *Cl
 		return nil
 	}
 	rule := &ClientRule{
-		roots: bundle.roots, named: bundle.roots, Cas: bundle.certificates, Subjects: c.Subjects,
+		roots: bundle.roots, named: bundle.roots, CAs: bundle.certificates, Subjects: c.Subjects,
 	}
 	size := 0
 	for i, ca := range bundle.certificates {
@@ -95,7 +96,8 @@ func newClientRule(r *schema.Report, at string, c config.ClientCertificates) *Cl
 		rule.usages = append(rule.usages, usagesByName[name])
 	}
 	if len(rule.usages) == 0 {
-		rule.usages = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} // an empty list is no licence
+		// Package x509 would take an empty list for serverAuth.
+		rule.usages = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	}
 	return rule
 }
@@ -103,6 +105,7 @@ func newClientRule(r *schema.Report, at string, c config.ClientCertificates) *Cl
 // RefusalReason is why a client certificate was refused; a label value.
 type RefusalReason string
 
+// The reasons for which client certificates are refused.
 const (
 	RefusedAbsent   RefusalReason = "absent"
 	RefusedSubject  RefusalReason = "subject"
@@ -114,6 +117,7 @@ const (
 	refusedOther    RefusalReason = "other"
 )
 
+// RefusalReasons are all reasons.
 var RefusalReasons = []RefusalReason{
 	RefusedAbsent, RefusedSubject, RefusedExpired, RefusedTooEarly, RefusedCA, RefusedUsage,
 	RefusedUnproven, refusedOther,
@@ -126,13 +130,14 @@ type clientRefusal struct {
 	detail string
 }
 
+// Error is for our log, not for the client.
 func (e *clientRefusal) Error() string {
 	return fmt.Sprintf("client certificate refused (%s): %s", e.reason, e.detail)
 }
 
-// verify is for tls.Config.VerifyConnection, which crypto/tls calls on every handshake, those that
-// resume a session included: so a certificate that would not be accepted any more cannot come back
-// by a ticket.
+// verify checks a client certificate as tls.Config.VerifyConnection. crypto/tls calls it in every
+// handshake, also when a session is resumed. So a session ticket does not let in a client whose
+// certificate is no longer accepted.
 func (c *ClientRule) verify(state tls.ConnectionState, now time.Time) error {
 	if len(state.PeerCertificates) == 0 {
 		return &clientRefusal{RefusedAbsent, "there is none"}
@@ -148,7 +153,7 @@ func (c *ClientRule) verify(state tls.ConnectionState, now time.Time) error {
 	if err != nil {
 		return &clientRefusal{reasonOf(err, now), fmt.Sprintf("%.300s", err)}
 	}
-	// Subject.CommonName is the last of several; who has more than one could be taken for another.
+	// Subject.CommonName is the last of several, so a certificate with two is ambiguous.
 	if !slices.Contains(c.Subjects, leaf.Subject.CommonName) || commonNames(leaf.Subject) != 1 {
 		detail := fmt.Sprintf("subject %.300q is not among those configured", leaf.Subject)
 		return &clientRefusal{RefusedSubject, detail}
@@ -156,12 +161,13 @@ func (c *ClientRule) verify(state tls.ConnectionState, now time.Time) error {
 	return nil
 }
 
-var OidCommonName = asn1.ObjectIdentifier{2, 5, 4, 3} // RFC 5280 appendix A.1
+// CommonNameOID identifies a common name in a subject (RFC 5280 appendix A.1).
+var CommonNameOID = asn1.ObjectIdentifier{2, 5, 4, 3}
 
 func commonNames(subject pkix.Name) int {
 	count := 0
 	for _, attribute := range subject.Names {
-		if attribute.Type.Equal(OidCommonName) {
+		if attribute.Type.Equal(CommonNameOID) {
 			count++
 		}
 	}

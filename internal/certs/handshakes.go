@@ -1,8 +1,7 @@
 package certs
 
-// Handshakes that failed: counted by reason, and a line in the log for those that an operator can
-// do something about. Anyone can cause them, so that the lines share the limit of
-// log.unauthenticated_per_second.
+// Failed handshakes: each is counted by reason. Those that an operator can fix are logged. Anyone
+// can cause them, so their lines share the limit log.unauthenticated_per_second.
 
 import (
 	"context"
@@ -22,11 +21,12 @@ import (
 // HandshakeReason is why a handshake failed; a label value.
 type HandshakeReason string
 
+// The reasons for which handshakes fail.
 const (
-	// The client refuses our certificate: it has expired, comes from a CA that the client does not
-	// trust, lacks its intermediates, or is for another name.
+	// FailedCertificate: the client refuses our certificate because it has expired, comes from a CA
+	// that the client does not trust, lacks its intermediates, or is for another name.
 	FailedCertificate HandshakeReason = "certificate_refused_by_client"
-	FailedVersion     HandshakeReason = "tls_version" // the client speaks no TLS that we do
+	FailedVersion     HandshakeReason = "tls_version" // no common version of TLS
 	FailedCipher      HandshakeReason = "no_common_cipher"
 	FailedProtocol    HandshakeReason = "no_common_protocol" // of ALPN
 	FailedPlainHTTP   HandshakeReason = "plain_http"
@@ -37,14 +37,15 @@ const (
 	failedOther       HandshakeReason = "other"
 )
 
+// HandshakeReasons are all reasons.
 var HandshakeReasons = []HandshakeReason{
 	FailedCertificate, FailedVersion, FailedCipher, FailedProtocol, FailedPlainHTTP, FailedNotTLS,
 	FailedClient, FailedClosed, failedTimeout, failedOther,
 }
 
-// HandshakeLine is what the log says for a reason. Those without are debug lines of net/http: load
-// balancers and port scanners connect and say nothing all day. Client certificates have a line of
-// their own.
+// HandshakeLine has the log message of each reason. Reasons without one are debug lines of
+// net/http, because load balancers and port scanners connect and send nothing all day. Refused
+// client certificates have a line of their own.
 var HandshakeLine = map[HandshakeReason]string{
 	FailedCertificate: "a client refused the certificate of this proxy",
 	FailedVersion:     "a client speaks only versions of TLS that this proxy refuses",
@@ -87,9 +88,9 @@ func alertReason(alert error) HandshakeReason {
 	return failedOther
 }
 
-// Handshakes counts failures since the start.
+// Handshakes counts failed handshakes since the start. The map is immutable.
 type Handshakes struct {
-	strangers func(reason string) *zap.Logger // nil: the line is only counted
+	strangers func(reason string) *zap.Logger // returns nil if the line is only counted
 	Refusals  *ClientRefusals
 	Failed    map[HandshakeReason]*atomic.Int64
 }
@@ -105,8 +106,8 @@ func newHandshakes(log *zap.Logger, strangers func(reason string) *zap.Logger) *
 	return h
 }
 
-// ConnState is for http.Server.ConnState: where a connection ends, crypto/tls still knows the
-// error of a handshake that failed, and the connection its remote address.
+// ConnState counts a failed handshake, as http.Server.ConnState. When a connection ends, crypto/tls
+// still has the error of its handshake, and the connection has its remote address.
 func (h *Handshakes) ConnState(c net.Conn, state http.ConnState) {
 	secure, ok := c.(*tls.Conn)
 	if !ok || state != http.StateClosed {
@@ -126,15 +127,15 @@ func (h *Handshakes) ConnState(c net.Conn, state http.ConnState) {
 	h.log(reason, err, secure)
 }
 
-// Bounds of what a stranger can have written, in bytes.
+// Bounds of what an unauthenticated client can write to the log, in bytes.
 const (
 	maxHandshakeDetail = 200
 	maxHandshakeName   = 100
 )
 
 func (h *Handshakes) log(reason HandshakeReason, err error, c *tls.Conn) {
-	line, told := HandshakeLine[reason]
-	if !told {
+	line, logged := HandshakeLine[reason]
+	if !logged {
 		return
 	}
 	log := h.strangers("tls_" + string(reason))

@@ -1,7 +1,7 @@
 package certs
 
-// The TLS side of the running proxy: it serves under what is in use now, and takes something
-// else while connections come and go.
+// The TLS side of the running proxy: the certificates and client rules in use, which a reload
+// replaces while connections come and go.
 
 import (
 	"crypto/tls"
@@ -17,19 +17,19 @@ import (
 	"xks-proxy/internal/config/schema"
 )
 
-// Holder is made once; what it serves under is replaced by use.
+// Holder has the certificates in use. It is made once; Use replaces what it holds.
 type Holder struct {
 	log        *zap.Logger
 	protocols  []string // of ALPN; fixed, because http.Server is
 	Handshakes *Handshakes
-	Now        func() time.Time // another in tests
-	changed    chan struct{}    // wakes watchValidity
+	now        func() time.Time
+	changed    chan struct{} // wakes WatchValidity
 
-	mu      sync.Mutex // of use
-	Current atomic.Pointer[inUse]
+	mu      sync.Mutex            // held by Use
+	Current atomic.Pointer[inUse] // nil before the first Use
 }
 
-// inUse is immutable.
+// inUse is a Material in use, with what crypto/tls needs of it. It is immutable.
 type inUse struct {
 	*Material
 	// those of the material, and of ports that it does not have any more
@@ -37,12 +37,18 @@ type inUse struct {
 	configs map[string]*tls.Config // by address of the listener
 }
 
-// NewHolder has nothing to serve under before use. strangers is the log for lines that anyone can
-// cause (strangerLog.logger).
-func NewHolder(http2 bool, log *zap.Logger, strangers func(reason string) *zap.Logger) *Holder {
+// NewHolder returns a Holder without certificates: Use gives it some. strangers returns the log for
+// a line that anyone can cause, or nil if that line is only counted (logging.Strangers.Logger). now
+// is the clock: time.Now, or another in tests.
+func NewHolder(
+	http2 bool,
+	log *zap.Logger,
+	strangers func(reason string) *zap.Logger,
+	now func() time.Time,
+) *Holder {
 	t := &Holder{
 		log: log, protocols: []string{"http/1.1"}, Handshakes: newHandshakes(log, strangers),
-		Now: time.Now, changed: make(chan struct{}, 1),
+		now: now, changed: make(chan struct{}, 1),
 	}
 	if http2 {
 		t.protocols = []string{"h2", "http/1.1"}
@@ -50,13 +56,13 @@ func NewHolder(http2 bool, log *zap.Logger, strangers func(reason string) *zap.L
 	return t
 }
 
-// Refuses says why a reload must not use m: it has a certificate that has expired or is not valid
-// yet and is not the one in use, so that what still works would be replaced by what does not. At
-// start there is nothing better: then such certificates are served, and the log has an error.
+// Refuses returns an error if a reload must not use m, because a certificate of m is not valid now
+// and is not in use already: it would replace a certificate that works. The start has nothing
+// better, so it serves such a certificate and logs an error. The error is a *schema.Error.
 func (t *Holder) Refuses(m *Material) error {
 	r := schema.NewReport(m.source)
 	for _, c := range m.Certificates {
-		says, how := validity(c.Leaf, t.Now())
+		says, how := validity(c.Leaf, t.now())
 		if how == Unusable && !t.serves(c) {
 			r.Errorf(c.path+".certificate", "%s %s", c.file, says)
 		}
@@ -64,7 +70,7 @@ func (t *Holder) Refuses(m *Material) error {
 	return r.Err()
 }
 
-// serves is true if this very certificate is in use already.
+// serves reports whether this very certificate is in use already.
 func (t *Holder) serves(c *ServerCertificate) bool {
 	now := t.Current.Load()
 	return now != nil && slices.ContainsFunc(now.Certificates, func(old *ServerCertificate) bool {
@@ -72,16 +78,16 @@ func (t *Holder) serves(c *ServerCertificate) bool {
 	})
 }
 
-// Renewals are the certificates of m that stand in a file whose certificate in use is another: what
-// a comparison of two configurations does not show.
+// Renewals lists the files of m that have another certificate than the one in use. A comparison of
+// two configurations does not show them.
 func (t *Holder) Renewals(m *Material) []config.Change {
-	inForce := map[string]*ServerCertificate{}
+	current := map[string]*ServerCertificate{}
 	for _, c := range t.Current.Load().Certificates {
-		inForce[c.file] = c
+		current[c.file] = c
 	}
 	var changes []config.Change
 	for _, c := range m.Certificates {
-		if old := inForce[c.file]; old != nil && !old.Leaf.Equal(c.Leaf) {
+		if old := current[c.file]; old != nil && !old.Leaf.Equal(c.Leaf) {
 			changes = append(changes, config.Change{
 				Key: c.path + ".certificate", Kind: config.Changed,
 				Old: "until " + old.Leaf.NotAfter.UTC().Format(time.DateOnly),
@@ -92,8 +98,8 @@ func (t *Holder) Renewals(m *Material) []config.Change {
 	return changes
 }
 
-// Use has handshakes that begin from now on use m. Connections that stand live on. A port
-// that m does not have keeps its rule about clients: ports are closed at the next start only.
+// Use makes new handshakes use m. Established connections continue. A port that m does not have
+// keeps its rule about client certificates, because ports are closed at the next start only.
 func (t *Holder) Use(m *Material) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -124,20 +130,22 @@ func (t *Holder) Use(m *Material) {
 	}
 }
 
+// ErrNoPort fails a handshake on a port without configuration.
 var ErrNoPort = errors.New("the configuration does not have this port")
 
-// Config is for the listener with this address, once. Session tickets are sealed with keys of this
-// tls.Config, which crypto/tls changes every day, and not of those that stand behind it: they
-// survive a reload, and none is good on another port.
+// Config returns the tls.Config of the listener with this address; call it once for each. Session
+// tickets are sealed with keys of this tls.Config, which crypto/tls changes every day, not with
+// keys of the one that it chooses for a client. So tickets survive a reload, and are not valid on
+// another port.
 func (t *Holder) Config(address string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: t.protocols,
-		Time:       t.Now,
+		Time:       t.now,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			c := t.Current.Load().configs[address]
 			if c == nil {
-				// or else the empty one would do, which asks nobody for a certificate
+				// An empty one would ask nobody for a certificate.
 				return nil, ErrNoPort
 			}
 			return c, nil
@@ -145,7 +153,7 @@ func (t *Holder) Config(address string) *tls.Config {
 	}
 }
 
-// handshake is what crypto/tls works with while m is in use: requirement U8 and, with a rule, A7.
+// handshake returns the tls.Config while m is in use: requirement U8 and, with a rule, A7.
 // The AES-128 suites are there because net/http refuses to offer HTTP/2 without one.
 //
 // A session that began without a client certificate is not resumed where one is required;
@@ -154,7 +162,7 @@ func (t *Holder) handshake(m *Material, rule *ClientRule) *tls.Config {
 	c := &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: t.protocols,
-		Time:       t.Now,
+		Time:       t.now,
 		CipherSuites: []uint16{
 			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
@@ -162,7 +170,7 @@ func (t *Holder) handshake(m *Material, rule *ClientRule) *tls.Config {
 			tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return m.Choose(hello, t.Now()), nil
+			return m.Choose(hello, t.now()), nil
 		},
 	}
 	if rule != nil {
@@ -170,7 +178,7 @@ func (t *Holder) handshake(m *Material, rule *ClientRule) *tls.Config {
 		c.ClientAuth = tls.RequireAnyClientCert
 		c.ClientCAs = rule.named
 		c.VerifyConnection = func(state tls.ConnectionState) error {
-			return rule.verify(state, t.Now())
+			return rule.verify(state, t.now())
 		}
 	}
 	return c

@@ -1,8 +1,7 @@
 package certs
 
-// The certificates in use, as one immutable whole that a reload replaces: which there are, which is
-// for what name, and who may connect on which port (requirements C1, A7). What is wrong with them
-// is found out here.
+// The certificates of a configuration, as one immutable value: which there are, which serves what
+// name, and who may connect on which port (requirements C1, A7). They are checked here.
 
 import (
 	"crypto/tls"
@@ -16,7 +15,7 @@ import (
 	"xks-proxy/internal/config/schema"
 )
 
-// ServerCertificate is a certificate that the proxy serves under.
+// ServerCertificate is a certificate of the proxy, with its place in the configuration.
 type ServerCertificate struct {
 	tls.Certificate
 	path     string // key of the configuration, such as key_stores[1].certificates[0]
@@ -24,12 +23,12 @@ type ServerCertificate struct {
 	KeyStore string // "" for those of server.tls
 }
 
-// Material is all that a configuration says about TLS, read and checked. It is never changed.
+// Material is everything that a configuration says about TLS, read and checked. It is immutable.
 type Material struct {
 	source *schema.Source
 	// the default first, then in the order of the configuration
 	Certificates []*ServerCertificate
-	// by DNS name in small letters, *.x included; those of key stores first
+	// by DNS name in lower case, *.x included; those of key stores first
 	names map[string][]*ServerCertificate
 	// by host name of a key store: what may be served for it; empty: the default only
 	hosts     map[string][]*ServerCertificate
@@ -38,9 +37,9 @@ type Material struct {
 	Rules map[string]*ClientRule
 }
 
-// Prepare reads every certificate, key and CA bundle that c names, and checks all that can be
-// seen without a network. The error is a *schema.Error. A certificate that has expired, or is not
-// valid yet, is none: see tlsHolder.refuses and certificateStatus.
+// Prepare reads every certificate, key and CA bundle that c names, and checks them without using
+// the network. The error is a *schema.Error. A certificate that is not valid now is not an error
+// here: see Holder.Refuses and CheckValidity.
 func Prepare(c *config.Config) (*Material, []schema.Warning, error) {
 	r := schema.NewReport(c.Source)
 	m := Collect(r, c, ReadCertificate)
@@ -51,8 +50,8 @@ func Prepare(c *config.Config) (*Material, []schema.Warning, error) {
 	return m, r.Warnings, nil
 }
 
-// Collect is prepareTLS for a report that has more in it: it holds what could be read. Certificates
-// whose files are known to be bad are left out.
+// Collect is Prepare for a report that may already have problems. The Material holds what could be
+// read. Certificates with files that the report names as failed are left out.
 func Collect(
 	r *schema.Report,
 	c *config.Config,
@@ -96,7 +95,7 @@ func Collect(
 	return m
 }
 
-// noteCAs keeps the CAs of a rule, which may be nil.
+// noteCAs adds the CAs of a rule, which may be nil.
 func (m *Material) noteCAs(rule *ClientRule) {
 	if rule == nil {
 		return
@@ -112,7 +111,8 @@ func (m *Material) noteCAs(rule *ClientRule) {
 // Standard is the certificate for names that no other has.
 func (m *Material) Standard() *ServerCertificate { return m.Certificates[0] }
 
-// indexNames refuses two key stores with one name: which certificate a client got would be chance.
+// indexNames indexes the certificates by name. It refuses a name in certificates of two key stores,
+// because either of them could be served.
 func (m *Material) indexNames(r *schema.Report) {
 	for _, ofKeyStores := range []bool{true, false} {
 		for _, c := range m.Certificates {
@@ -139,8 +139,8 @@ func (m *Material) indexNames(r *schema.Report) {
 	}
 }
 
-// indexHosts says what may be served for each host name of a key store: certificates of its own
-// and of the server, and none of another key store.
+// indexHosts notes which certificates may be served for each host name of a key store: its own and
+// those of the server, but none of another key store.
 func (m *Material) indexHosts(r *schema.Report, keyStores []config.KeyStore) {
 	owners := map[string][]string{}
 	for _, k := range keyStores {
@@ -169,7 +169,7 @@ func (m *Material) indexHosts(r *schema.Report, keyStores []config.KeyStore) {
 	}
 }
 
-// warnHost tells of a host name that clients will not accept the certificate for.
+// warnHost warns of a host name for which clients will not accept the certificate.
 func (m *Material) warnHost(r *schema.Report, at, host string) {
 	if len(m.hosts[host]) > 0 {
 		return
@@ -183,8 +183,8 @@ func (m *Material) warnHost(r *schema.Report, at, host string) {
 	}
 }
 
-// named are the certificates for a name: first those that have it, then those with a wildcard for
-// its first label.
+// named returns the certificates for a name: first those that have it, then those with a wildcard
+// for its first label.
 func (m *Material) named(name string) []*ServerCertificate {
 	_, domain, found := strings.Cut(name, ".")
 	if !found {
@@ -193,8 +193,8 @@ func (m *Material) named(name string) []*ServerCertificate {
 	return slices.Concat(m.names[name], m.names["*."+domain])
 }
 
-// Choose is for tls.Config.GetCertificate: of the certificates for the name that the client asks
-// for (SNI), the first that it can verify, preferably one that is valid now.
+// Choose chooses a certificate, as tls.Config.GetCertificate: of those for the name that the client
+// asks for (SNI), the first that the client supports, preferably one that is valid now.
 func (m *Material) Choose(hello *tls.ClientHelloInfo, now time.Time) *tls.Certificate {
 	name := strings.ToLower(hello.ServerName)
 	candidates, isHost := m.hosts[name]
@@ -223,7 +223,7 @@ func (m *Material) Choose(hello *tls.ClientHelloInfo, now time.Time) *tls.Certif
 	return &m.Standard().Certificate
 }
 
-// names are the DNS names in small letters, each once.
+// names returns the DNS names in lower case, each once.
 func (c *ServerCertificate) names() []string {
 	var names []string
 	for _, name := range c.Leaf.DNSNames {
@@ -233,7 +233,7 @@ func (c *ServerCertificate) names() []string {
 	return slices.Compact(names)
 }
 
-// plainHost is a host name as names are compared.
+// plainHost returns a host name in the form in which names are compared.
 func plainHost(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
 func isValid(c *x509.Certificate, now time.Time) bool {

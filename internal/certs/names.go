@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// NamesOf is what a certificate is for: its DNS names and addresses, its CN if it has none.
+// NamesOf returns the DNS names and addresses of a certificate on one line, or its CN if it has
+// none.
 func NamesOf(leaf *x509.Certificate) string {
 	names := AllNames(leaf)
 	if len(names) == 0 {
@@ -16,7 +17,7 @@ func NamesOf(leaf *x509.Certificate) string {
 	return strings.Join(names, " ")
 }
 
-// AllNames are the DNS names and addresses of a certificate.
+// AllNames returns the DNS names and addresses of a certificate.
 func AllNames(leaf *x509.Certificate) []string {
 	names := append([]string{}, leaf.DNSNames...)
 	for _, address := range leaf.IPAddresses {

@@ -49,7 +49,7 @@ func ReadCertificate(c config.CertificateFiles) (tls.Certificate, error) {
 	return certificate, nil
 }
 
-// ReadChain is readCertificate without the key, for someone who may not read it.
+// ReadChain is ReadCertificate without the key, for a user who cannot read the key.
 func ReadChain(c config.CertificateFiles) (tls.Certificate, error) {
 	text, err := guarded.ReadLimited(c.Certificate, schema.MaxConfigSize)
 	if err != nil {
@@ -73,7 +73,7 @@ func ReadChain(c config.CertificateFiles) (tls.Certificate, error) {
 	return chain, nil
 }
 
-// isEncrypted knows both forms: of PKCS#8, and of OpenSSL before it (RFC 1421).
+// isEncrypted recognizes both forms: that of PKCS#8 and the older one of OpenSSL (RFC 1421).
 func isEncrypted(key []byte) bool {
 	for block, rest := pem.Decode(key); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" {
@@ -83,7 +83,7 @@ func isEncrypted(key []byte) bool {
 	return false
 }
 
-// standsLater helps who has put the intermediates before the server's certificate.
+// standsLater explains that the server's certificate comes after the intermediates in the file.
 func standsLater(chain, key []byte) string {
 	for number, rest := 1, chain; ; number++ {
 		block, after := pem.Decode(rest)
@@ -105,14 +105,14 @@ type caBundle struct {
 	certificates []*x509.Certificate
 }
 
-// readCABundle takes a PEM file that holds certificates of CAs and nothing that cannot be read: one
-// that is skipped in silence would be missed only when a client is refused.
+// readCABundle reads a PEM file of CA certificates. It refuses the file if any part cannot be read:
+// a CA that is skipped silently would be missed only when a client is refused.
 func readCABundle(path string) (*caBundle, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, guarded.Problem(path, err)
 	}
-	err = guarded.CheckUnwritable(path, info) // the same rule: who changes it decides who is let in
+	err = guarded.CheckUnwritable(path, info) // who can change it decides who may connect
 	if err != nil {
 		return nil, err
 	}
@@ -158,13 +158,13 @@ func readCABundle(path string) (*caBundle, error) {
 	return bundle, nil
 }
 
-// isSelfSigned is true of a root, and of a certificate that comes from no CA.
+// isSelfSigned reports whether a certificate is signed with its own key, such as a root.
 func isSelfSigned(c *x509.Certificate) bool {
 	return bytes.Equal(c.RawSubject, c.RawIssuer) &&
 		c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
 }
 
-// chainOf parses what a server sends; the first is the leaf.
+// chainOf parses the certificates that a server sends. The first is the leaf.
 func chainOf(c tls.Certificate) ([]*x509.Certificate, error) {
 	chain := make([]*x509.Certificate, 0, len(c.Certificate))
 	for i, der := range c.Certificate {

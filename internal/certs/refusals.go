@@ -1,7 +1,7 @@
 package certs
 
-// Counting and telling refused client certificates. Anyone can cause them: the log has one line for
-// each reason in ten seconds at most.
+// Counts and logs refused client certificates. Anyone can cause them, so the log gets at most one
+// line for each reason in ten seconds.
 
 import (
 	"net"
@@ -13,9 +13,10 @@ import (
 	"golang.org/x/time/rate"
 )
 
+// RefusalLogInterval is the time between two log lines about refusals for the same reason.
 const RefusalLogInterval = 10 * time.Second
 
-// ClientRefusals counts since the start. The map is never changed.
+// ClientRefusals counts refused client certificates since the start. The map is immutable.
 type ClientRefusals struct {
 	log      *zap.Logger
 	ByReason map[RefusalReason]*refusalCount
@@ -36,8 +37,8 @@ func newClientRefusals(log *zap.Logger) *ClientRefusals {
 	return r
 }
 
-// asRefusal finds the two refusals that crypto/tls makes itself, which have no type of their own; a
-// test holds them against the library.
+// asRefusal recognizes the two refusals of crypto/tls itself, which have no type of their own. A
+// test compares the texts with the library.
 func asRefusal(err error) error {
 	switch {
 	case err == nil:

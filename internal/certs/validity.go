@@ -1,6 +1,6 @@
 package certs
 
-// How long the certificates in use are good for: for the log, for `xks-proxy status`, for metrics
+// How long the certificates in use remain valid, for the log, `xks-proxy status` and metrics
 // (requirement C1).
 
 import (
@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
+// ValidityInterval is the time between two log lines about a certificate that expires soon.
 const ValidityInterval = 24 * time.Hour
 
 // What a certificate is for.
@@ -21,7 +22,7 @@ const (
 
 // Status is one certificate in use.
 type Status struct {
-	Use       string    `json:"use"`
+	Use       string    `json:"use"`                // UseServer or UseClientCA
 	Names     []string  `json:"names"`              // DNS names and addresses; the subject of a CA
 	KeyStore  string    `json:"keyStore,omitempty"` // "" for those of the server, and CAs
 	File      string    `json:"file"`
@@ -30,7 +31,7 @@ type Status struct {
 	Problem   string    `json:"problem,omitempty"` // "" while enough time is left
 }
 
-// Certificates lists all in use, the default first, CAs of clients last.
+// Certificates lists the certificates in use: the default first, the CAs of clients last.
 func (t *Holder) Certificates() []Status {
 	current := t.Current.Load()
 	if current == nil {
@@ -38,14 +39,14 @@ func (t *Holder) Certificates() []Status {
 	}
 	all := make([]Status, 0, len(current.Certificates))
 	for _, c := range current.Certificates {
-		problem, _ := validity(c.Leaf, t.Now())
+		problem, _ := validity(c.Leaf, t.now())
 		all = append(all, Status{
 			Use: UseServer, Names: AllNames(c.Leaf), KeyStore: c.KeyStore, File: c.file,
 			NotBefore: c.Leaf.NotBefore, NotAfter: c.Leaf.NotAfter, Problem: problem,
 		})
 	}
 	for _, ca := range current.clientCAs {
-		problem, _ := validity(ca.Certificate, t.Now())
+		problem, _ := validity(ca.Certificate, t.now())
 		all = append(all, Status{
 			Use: UseClientCA, Names: []string{ca.name()}, File: ca.file,
 			NotBefore: ca.NotBefore, NotAfter: ca.NotAfter, Problem: problem,
@@ -60,8 +61,8 @@ var validityLevels = map[urgency]zapcore.Level{
 	Unusable: zap.ErrorLevel,
 }
 
-// WatchValidity logs what is wrong with the certificates whenever others are put into effect, and
-// every day, until ctx ends.
+// WatchValidity logs which certificates expire soon or are not valid, after each Use and every
+// ValidityInterval, until ctx ends.
 func (t *Holder) WatchValidity(ctx context.Context) {
 	day := time.NewTicker(ValidityInterval)
 	defer day.Stop()
@@ -76,7 +77,7 @@ func (t *Holder) WatchValidity(ctx context.Context) {
 	}
 }
 
-// LogFirstValidity is for the start: watchValidity does not repeat it.
+// LogFirstValidity does the same once, at the start. WatchValidity does not repeat it.
 func (t *Holder) LogFirstValidity() {
 	select {
 	case <-t.changed:
@@ -85,11 +86,11 @@ func (t *Holder) LogFirstValidity() {
 	t.logValidity()
 }
 
-// logValidity logs what is wrong with the certificates now.
+// logValidity logs which certificates expire soon or are not valid.
 func (t *Holder) logValidity() {
 	current := t.Current.Load()
 	for _, ca := range current.clientCAs {
-		says, how := validity(ca.Certificate, t.Now())
+		says, how := validity(ca.Certificate, t.now())
 		if how != NotUrgent {
 			t.log.Warn(
 				"the CA of client certificates "+says, zap.String("name", ca.name()),
@@ -98,7 +99,7 @@ func (t *Holder) logValidity() {
 		}
 	}
 	for _, c := range current.Certificates {
-		says, how := validity(c.Leaf, t.Now())
+		says, how := validity(c.Leaf, t.now())
 		if how == NotUrgent {
 			continue
 		}
@@ -107,11 +108,12 @@ func (t *Holder) logValidity() {
 	}
 }
 
+// Urgency returns how soon an operator has to replace the certificate.
 func (c *Status) Urgency(now time.Time) urgency {
 	return urgencyOf(c.NotBefore, c.NotAfter, now)
 }
 
-// FirstName stands for all of a certificate's.
+// FirstName returns the first of the names, or "" if there are none.
 func (c Status) FirstName() string {
 	if len(c.Names) == 0 {
 		return ""

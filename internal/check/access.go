@@ -24,12 +24,13 @@ import (
 )
 
 const (
+	// TryAccessCommand is the subcommand of config that runs as another user and tries its rights.
 	TryAccessCommand = "try-access"
 	tryAccessTimeout = 30 * time.Second
 )
 
-// tryAccessEnvironment is all that a process of another user gets: this one's environment may hold
-// secrets, and that user can read the memory of his processes.
+// tryAccessEnvironment is the whole environment of a process of another user. Our own may hold
+// secrets, and a user can read the memory of his processes.
 var tryAccessEnvironment = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 
 // accessNeed is a file that the proxy uses, and the key that names it.
@@ -39,7 +40,7 @@ type accessNeed struct {
 }
 
 // accessNeeds lists everything that serve reads or writes.
-func (c *ConfigCheck) accessNeeds() []accessNeed {
+func (c *Result) accessNeeds() []accessNeed {
 	var needs []accessNeed
 	add := func(key, path string, right access.Right) {
 		if filepath.IsAbs(path) {
@@ -112,7 +113,7 @@ var verbs = map[access.Right]string{
 }
 
 // access reports what the user cannot use.
-func (c *ConfigCheck) access(ctx context.Context) {
+func (c *Result) access(ctx context.Context) {
 	if c.Options.AsUser == nil {
 		return
 	}
@@ -171,9 +172,9 @@ func (c *ConfigCheck) access(ctx context.Context) {
 	}
 }
 
-// stateOwner: serve refuses a state directory of another user, writable or not, since that user
-// could lift a block (durable.CheckDirectory).
-func (c *ConfigCheck) stateOwner(user access.User) {
+// stateOwner reports a state directory of another user. serve refuses it, writable or not, because
+// that user could remove a block (durable.CheckDirectory).
+func (c *Result) stateOwner(user access.User) {
 	directory := c.Config.StateDirectory
 	info, err := os.Stat(directory)
 	if err != nil || directory == "" {
@@ -202,6 +203,7 @@ type closedPlace struct {
 	refusal *access.Refusal
 }
 
+// String says what the user cannot do there, and why.
 func (p *closedPlace) String() string {
 	first := verbs[p.first.Right] + " " + p.first.Path
 	if p.refusal.At == p.first.Path {
@@ -238,8 +240,9 @@ func (t triedNeed) err() error {
 	return nil
 }
 
-// askKernel has a process that runs as the user try; false where this one must not start such.
-func (c *ConfigCheck) askKernel(
+// askKernel tries the rights in a process that runs as the user. It returns false if it cannot
+// start such a process.
+func (c *Result) askKernel(
 	ctx context.Context,
 	user access.User,
 	needs []accessNeed,
@@ -269,6 +272,7 @@ func (c *ConfigCheck) askKernel(
 	return answers, err == nil && len(answers) == len(needs)
 }
 
+// TryAll tries each right for this process. It answers in the order of needs.
 func TryAll(needs []access.Need) []triedNeed {
 	answers := make([]triedNeed, len(needs))
 	for i, need := range needs {

@@ -20,7 +20,7 @@ func TestAccessNeedsHoldEveryPath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check := &ConfigCheck{Report: l.Report, Config: l.Config}
+	check := &Result{Report: l.Report, Config: l.Config}
 	var needed []string
 	for _, need := range check.accessNeeds() {
 		needed = append(needed, need.Path)
@@ -82,7 +82,7 @@ func TestAccessNeedsOfTheWebConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check := &ConfigCheck{Report: l.Report, Config: l.Config}
+	check := &Result{Report: l.Report, Config: l.Config}
 	var needed []string
 	for _, need := range check.accessNeeds() {
 		if need.key == config.WebConfigKey {

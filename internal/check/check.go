@@ -16,30 +16,30 @@ import (
 	"xks-proxy/internal/webconfig"
 )
 
-// CheckOptions say what a check leaves out, and whose rights it looks at.
-type CheckOptions struct {
+// Options say what a check leaves out, and whose rights it looks at.
+type Options struct {
 	NoSecrets bool         // neither secrets nor the keys of certificates
 	NoModules bool         // the HSMs' libraries are not on this machine
-	AsUser    *access.User // nil: nobody's
+	AsUser    *access.User // nil: rights are not checked
 }
 
-// ConfigCheck is what a check came to.
-type ConfigCheck struct {
-	Options    CheckOptions
-	Report     *schema.Report
-	Config     *config.Config // complete if there is no problem
-	Material   *certs.Material
-	NotChecked []string // what could not be known, a sentence each
+// Result is what a check found.
+type Result struct {
+	Options    Options
+	Report     *schema.Report  // problems and warnings
+	Config     *config.Config  // complete if there is no problem
+	Material   *certs.Material // the certificates that could be read; nil if the file is not YAML
+	NotChecked []string        // what was left out, one sentence each
 }
 
-// Check checks the configuration at path, to the end whatever it finds on the way. The error
-// is about reading that file.
-func Check(ctx context.Context, path string, options CheckOptions) (*ConfigCheck, error) {
+// File checks the configuration file at path completely, whatever it finds on the way. The error
+// says that the file cannot be read.
+func File(ctx context.Context, path string, options Options) (*Result, error) {
 	l, err := config.LoadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	c := &ConfigCheck{Options: options, Report: l.Report, Config: l.Config}
+	c := &Result{Options: options, Report: l.Report, Config: l.Config}
 	config.WarnOpenConfig(c.Report, path)
 	if !l.Whole {
 		c.leaveOut("what the configuration names: the file has to be readable first")
@@ -53,12 +53,12 @@ func Check(ctx context.Context, path string, options CheckOptions) (*ConfigCheck
 	return c, nil
 }
 
-func (c *ConfigCheck) leaveOut(format string, args ...any) {
+func (c *Result) leaveOut(format string, args ...any) {
 	c.NotChecked = append(c.NotChecked, fmt.Sprintf(format, args...))
 }
 
 // files checks certificates, and what else the configuration names.
-func (c *ConfigCheck) files() {
+func (c *Result) files() {
 	read := certs.ReadCertificate
 	if c.Options.NoSecrets {
 		read = certs.ReadChain
@@ -88,7 +88,7 @@ func (c *ConfigCheck) files() {
 const moduleSymbol = "C_GetFunctionList"
 
 // modules looks at the HSMs' libraries without loading them.
-func (c *ConfigCheck) modules() {
+func (c *Result) modules() {
 	if c.Options.NoModules {
 		c.leaveOut("the HSMs' modules (--no-modules)")
 		return
@@ -125,7 +125,7 @@ func (c *ConfigCheck) modules() {
 	}
 }
 
-func (c *ConfigCheck) secrets(ctx context.Context) {
+func (c *Result) secrets(ctx context.Context) {
 	if c.Options.NoSecrets {
 		given := 0 // a token may need no PIN
 		for _, placed := range c.Config.SecretRefs() {

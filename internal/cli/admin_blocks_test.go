@@ -135,7 +135,7 @@ func TestBlockUsage(t *testing.T) {
 	for args, want := range map[string]string{
 		"block key-store":                                              "which key store? Give its name: xks-proxy block key-store NAME [flags]",
 		"block key-store a b":                                          "one at a time, not 2; a reason of several words needs quotes",
-		"block key-store a/b":                                          `"a/b" is not a key store name: 1 to 63 letters, digits, dots, dashes and underscores`,
+		"block key-store a/b":                                          `"a/b" is not a key store name: 1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter or digit`,
 		"block key a/b --key-store finance":                            `"a/b" is not an external key id: 1 to 128 letters, digits, dots, dashes and underscores. Without --key-store it would be a CKA_LABEL`,
 		"block key a --key-store=":                                     "--key-store is empty; without it KEY is a CKA_LABEL",
 		"block key-store finance --reason a\x1b[2J":                    "a reason is one line of UTF-8 without control characters",

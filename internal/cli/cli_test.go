@@ -186,7 +186,7 @@ func TestConfigCheckCertificate(t *testing.T) {
 		{"another name", "other.example.com", 90 * day, 0, "its subject CN \"other.example.com\" is not among its DNS names"},
 		{"no CN", "", 90 * day, 0, "its subject CN \"\" is not among its DNS names"},
 		{"ends soon", "xks.example.com", 20*day + time.Hour, 0, "expires in 20 days, on "},
-		{"has ended", "xks.example.com", -day, 1, "has expired on "},
+		{"has ended", "xks.example.com", -day, 1, "expired on "},
 		{"not yet", "xks.example.com", 400 * day, 1, "is not valid before "},
 	} {
 		t.Run(test.name, func(t *testing.T) {

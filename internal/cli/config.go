@@ -43,7 +43,7 @@ environment it will run in.`,
 
 func newConfigCheckCommand() *cobra.Command {
 	var f command.ConfigFlag
-	var options check.CheckOptions
+	var options check.Options
 	var asUser string
 	var asJSON bool
 	c := &cobra.Command{
@@ -73,7 +73,7 @@ Exit code 0: good, perhaps with warnings. 1: not good, or not readable. 2: wrong
 				}
 				options.AsUser = &user
 			}
-			checked, err := check.Check(c.Context(), path, options)
+			checked, err := check.File(c.Context(), path, options)
 			switch {
 			case err != nil && asJSON:
 				return printUnreadable(c, path, err)

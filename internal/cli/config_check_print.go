@@ -58,7 +58,7 @@ func problemAsJSON(p schema.Problem, severity string) problemJSON {
 }
 
 // printCheck prints the outcome, and returns the error that makes the exit code.
-func printCheck(c *cobra.Command, k *check.ConfigCheck, path string, asJSON bool) error {
+func printCheck(c *cobra.Command, k *check.Result, path string, asJSON bool) error {
 	errs := k.Report.Sorted()
 	if asJSON {
 		err := printCheckJSON(c, k, path, errs)
@@ -88,7 +88,7 @@ func printCheck(c *cobra.Command, k *check.ConfigCheck, path string, asJSON bool
 
 func printCheckJSON(
 	c *cobra.Command,
-	k *check.ConfigCheck,
+	k *check.Result,
 	path string,
 	errs []schema.Problem,
 ) error {

@@ -59,7 +59,7 @@ var wantEverywhere = []string{
 	`test.yaml:1:18: server.budget: 200 has no unit`,
 	`test.yaml:1:38: server.max_in_flight: must be a number`,
 	`test.yaml:1:48: server.tls: .*private key does not match`,
-	`server.tls.more\[0\].certificate: has expired on`,
+	`server.tls.more\[0\].certificate: expired on`,
 	`server.tls.more\[1\].certificate: .*none.crt does not exist`,
 	`hsms\[0\].module: .*none.so does not exist`,
 	`hsms\[0\].pin: .*none.pin does not exist`,
@@ -150,7 +150,7 @@ func TestCheckJSON(t *testing.T) {
 	for _, want := range []problemJSON{
 		{Severity: "error", File: "test.yaml", Line: 3, Column: 57, Field: "hsms[0].pin", Message: " is open to others (mode 0644)", Remedy: "run: chmod 600 "},
 		{Severity: "error", File: "key_stores.d/tax.yaml", Line: 1, Column: 1, Field: "hsm_gruop", Message: "unknown key", Remedy: `did you mean "hsm_group"?`},
-		{Severity: "error", Variable: "XKS_LOG_LEVEL", Field: "log.level", Message: `"loud" is none of debug, info, warn, error`},
+		{Severity: "error", Variable: "XKS_LOG_LEVEL", Field: "log.level", Message: `"loud" is not one of debug, info, warn, error`},
 		{Severity: "warning", Variable: "XKS_SERVER_BUDGET", Field: "server.budget", Message: "AWS KMS gives up after 250ms, network included"},
 	} {
 		if !hasProblem(bad.Problems, want) {
@@ -200,7 +200,7 @@ func TestCheckWithoutSecrets(t *testing.T) {
 	certificate, _ := testkit.Certificate(t, "xks.example.com", time.Now().Add(-time.Hour))
 	testkit.WriteFile(t, "server.crt", certificate, 0o644)
 	_, stderr, code = execute(t, "config", "check", "--no-secrets", "test.yaml")
-	if code != 1 || !strings.Contains(stderr, "server.tls.certificate: has expired") {
+	if code != 1 || !strings.Contains(stderr, "server.tls.certificate: expired") {
 		t.Errorf("exit code %d\n%s", code, stderr)
 	}
 }

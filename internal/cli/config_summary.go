@@ -16,7 +16,7 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-func summarize(p *text.Page, k *check.ConfigCheck) {
+func summarize(p *text.Page, k *check.Result) {
 	c := k.Config
 	p.Facts(summaryFacts(k))
 	p.WriteString("\n")
@@ -49,7 +49,7 @@ func summarize(p *text.Page, k *check.ConfigCheck) {
 }
 
 // summaryFacts are what takes a line each.
-func summaryFacts(k *check.ConfigCheck) [][2]string {
+func summaryFacts(k *check.Result) [][2]string {
 	c, m := k.Config, k.Material
 	health := "none"
 	if c.Health.Listen != "" {

@@ -82,7 +82,7 @@ func newFakeView(t testing.TB, log *zap.Logger, held *heldBlocks) admin.Config {
 func newFakeSources(view admin.Config) metrics.Sources {
 	return metrics.Sources{
 		Config: view, Besides: func() map[string]int64 { return nil },
-		TLS: certs.NewHolder(true, view.Log, func(string) *zap.Logger { return nil }),
+		TLS: certs.NewHolder(true, view.Log, func(string) *zap.Logger { return nil }, time.Now),
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"xks-proxy/pkg/hsm/pkcs11"
 )
 
+// CodeList formats return codes as the configuration file has them: [0x30, 0x40].
 func CodeList(codes []hsm.CKR) string {
 	var parts []string
 	for _, code := range codes {
@@ -18,6 +19,7 @@ func CodeList(codes []hsm.CKR) string {
 	return "[" + strings.Join(parts, ", ") + "]"
 }
 
+// PKCS11 returns the overrides as package pkcs11 takes them.
 func (o Overrides) PKCS11() pkcs11.Overrides {
 	return pkcs11.Overrides{
 		IVSource: pkcs11.IVSource(o.IVSource), IVSize: o.IVSize, IVBits: pkcs11.IVBits(o.IVBits),

@@ -1,7 +1,6 @@
 package config
 
-// Which files are the proxy's own, and which the process of an HSM needs although they stand among
-// them.
+// Which files belong to the proxy, and which of them the process of an HSM needs nevertheless.
 
 import (
 	"errors"
@@ -18,16 +17,16 @@ import (
 	"xks-proxy/pkg/confine"
 )
 
-// commonDirectories are everybody's: a file of ours in one of them is protected by itself, not
-// with the directory.
+// commonDirectories are used by every program. A file of the proxy in one of them is protected, but
+// not the directory.
 var commonDirectories = []string{
 	"/", "/dev", "/dev/shm", "/etc", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv",
 	"/tmp", "/usr", "/usr/local", "/usr/local/etc", "/var", "/var/lib", "/var/log", "/var/run",
 	"/var/tmp", "/etc/opt", "/var/opt", "/usr/etc",
 }
 
-// systemDirectories hold programs and what the kernel shows: another HSM's environment may name
-// them, and they are nobody's secret.
+// systemDirectories hold programs and the files of the kernel. They are not secret, so they stay
+// readable if the environment of another HSM names them.
 var systemDirectories = []string{
 	"/bin", "/boot", "/dev", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin", "/sys",
 	"/usr",
@@ -36,7 +35,7 @@ var systemDirectories = []string{
 // ConfinementPlan is what the process of an HSM may reach.
 func ConfinementPlan(c *Config, h HSM) confine.Plan {
 	proxys := proxyPlaces(c)
-	// What the proxy has for itself is not the HSM's because a variable such as HOME names it.
+	// A file of the proxy stays protected even if a variable such as HOME names it.
 	own := slices.DeleteFunc(append(EnvironmentPlaces(c, h), PlacesOf(c, h.Module)...),
 		func(path string) bool { return slices.Contains(proxys, path) })
 	plan := confine.Plan{
@@ -57,8 +56,8 @@ func ConfinementPlan(c *Config, h HSM) confine.Plan {
 	return plan
 }
 
-// proxyPlaces are files and directories of the proxy that no library needs. Certificates and CA
-// bundles are not among them: they are public, and a library may use the same.
+// proxyPlaces lists the files and directories of the proxy that no library needs. Certificates and
+// CA bundles are not among them: they are public, and a library may use the same.
 func proxyPlaces(c *Config) []string {
 	var places []string
 	add := func(paths ...string) {
@@ -92,8 +91,8 @@ func proxyPlaces(c *Config) []string {
 	return places
 }
 
-// ValidateConfine reports what confine.paths would give away: a file or directory that is the
-// proxy's own. Those below or above one are not: the more exact path decides.
+// ValidateConfine reports a path of confine.paths that is a file or directory of the proxy. Paths
+// below or above one are allowed, because the more exact path decides.
 func ValidateConfine(r *schema.Report, c *Config, at string, h HSM) {
 	proxys := proxyPlaces(c)
 	for i, path := range h.Confine.Paths {
@@ -110,7 +109,7 @@ func ValidateConfine(r *schema.Report, c *Config, at string, h HSM) {
 	}
 }
 
-// EnvironmentPlaces are the paths in the environment of an HSM.
+// EnvironmentPlaces returns the paths in the environment of an HSM.
 func EnvironmentPlaces(c *Config, h HSM) []string {
 	var places []string
 	for _, pair := range h.Environment {
@@ -122,9 +121,10 @@ func EnvironmentPlaces(c *Config, h HSM) []string {
 	return places
 }
 
-// PlacesOf are a path that the settings of an HSM name and, where that is in a directory below that
-// of the configuration, the directory: what a vendor's file names is mostly beside it. What is not
-// an absolute path may be one from the directory of the configuration, in which the process runs.
+// PlacesOf returns a path that the settings of an HSM name. If the path is in a directory below
+// that of the configuration, it returns that directory too, because the files that a vendor's file
+// names are mostly beside it. A relative path starts at the directory of the configuration, where
+// the process runs.
 func PlacesOf(c *Config, path string) []string {
 	below := c.Source.Dir + "/"
 	if !filepath.IsAbs(path) {
@@ -140,7 +140,7 @@ func PlacesOf(c *Config, path string) []string {
 	return []string{path}
 }
 
-// isCommon reports whether a path is of the system or a directory of everybody.
+// isCommon reports whether a path is a common directory or belongs to the system.
 func isCommon(path string) bool {
 	return slices.Contains(commonDirectories, path) || slices.ContainsFunc(systemDirectories,
 		func(dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") })

@@ -1,8 +1,8 @@
 package config
 
-// What a reload would change: two configurations compared key by key. Elements of lists are known
-// by what they are called, not by their number, so that the order of files does not matter. The
-// schema says how.
+// What a reload would change: two configurations compared key by key. Elements of lists are
+// compared by name, not by position, so that the order of files does not matter. The schema says
+// which key is the name.
 
 import (
 	"crypto/sha256"
@@ -15,10 +15,10 @@ import (
 	"xks-proxy/internal/secret"
 )
 
-// The kinds of a configChange.
+// The kinds of a Change.
 const (
-	Added   = "added"   // an element that the old configuration has not
-	Removed = "removed" // one that the new has not
+	Added   = "added"   // an element that the old configuration does not have
+	Removed = "removed" // an element that the new one does not have
 	Changed = "changed"
 )
 
@@ -45,16 +45,16 @@ func (c Change) Sign() string {
 	return "~"
 }
 
-// Diff compares two checked configurations, in the order of the schema and, in lists, of the old
-// configuration and then the new. Secrets are compared by value; without them (nil) only where they
-// are from is. Policies are compared by the content of their files.
+// Diff compares two checked configurations. The changes are in the order of the schema and, within
+// a list, first in that of the old configuration. Secrets are compared by value, or if they are
+// nil, by their references. Policies are compared by the content of their files.
 func Diff(old, new *Config, oldSecrets, newSecrets *Secrets) []Change {
 	d := &differ{old: valuesOf(old, oldSecrets), new: valuesOf(new, newSecrets)}
 	d.section(Schema, reflect.ValueOf(old).Elem(), reflect.ValueOf(new).Elem(), "", false)
 	return d.changes
 }
 
-// readValues is what was read beside the configuration itself, by key as a configChange has it.
+// readValues are the secrets and policies of a configuration, by the key as in Change.Key.
 type readValues struct {
 	secrets  map[string]secret.Secret
 	policies map[string][sha256.Size]byte
@@ -112,7 +112,7 @@ func (d *differ) field(s *schema.Setting, old, new reflect.Value, path string, r
 	}
 }
 
-// SameValue compares what is not a section. No list and an empty one are the same.
+// SameValue compares two values that are not sections. A missing list equals an empty one.
 func SameValue(old, new reflect.Value) bool {
 	switch old.Kind() {
 	case reflect.String:
@@ -161,8 +161,8 @@ func (d *differ) sections(s *schema.Setting, old, new reflect.Value, path string
 	}
 }
 
-// IdentityOf is the key by which elements are known. Every list of sections has one; a test sees to
-// it.
+// IdentityOf returns the key that names the elements of a list of sections. A test checks that
+// every such list has one.
 func IdentityOf(s *schema.Setting) *schema.Setting {
 	for _, f := range s.Fields {
 		if f.Identity {
@@ -172,7 +172,7 @@ func IdentityOf(s *schema.Setting) *schema.Setting {
 	return s.Fields[0]
 }
 
-// secret tells a secret of another value, or the same from elsewhere.
+// secret adds a change of the value of a secret or of its reference.
 func (d *differ) secret(old, new secret.Ref, path string, restart bool) {
 	switch {
 	case d.old.secrets[path].Reveal() != d.new.secrets[path].Reveal():
@@ -188,7 +188,7 @@ func (d *differ) change(key, old, new string, restart bool) {
 	)
 }
 
-// ShownValue is a value as it would stand in the file; "" where there is none.
+// ShownValue formats a value as in the file. It returns "" for a value that is not set.
 func ShownValue(s *schema.Setting, v reflect.Value) string {
 	switch v.Kind() {
 	case reflect.Pointer:

@@ -1,7 +1,8 @@
 package config
 
-// The key store directory: each *.yaml file in it is one key store, so that the next tenant is
-// one more file. Who can write there decides who uses the keys; it is guarded like policies.
+// The key store directory: each *.yaml file in it is one key store, so that the next tenant is one
+// more file. Anyone who can write there decides who uses the keys, so it is protected like
+// policies.
 
 import (
 	"bytes"
@@ -24,6 +25,7 @@ import (
 // maxStoreFiles bounds the key store directory.
 const maxStoreFiles = 10_000
 
+// DirectoryKey is the key of the key store directory.
 const DirectoryKey = "key_store_directory"
 
 // readStores adds the key stores of the directory to those of the main file.
@@ -54,8 +56,9 @@ func (l *Loaded) readStores(open openDirectory) {
 	l.Settings[schema.KeyStoresKey] = stores
 }
 
-// readDefaultStores looks at the default directory for a main file that is not YAML, so that the
-// mistakes in its files are reported as well. Not if the main file may name another one.
+// readDefaultStores reads the default directory if the main file is not YAML, so that mistakes in
+// key store files are reported as well. It reads nothing if the main file may name another
+// directory.
 func (l *Loaded) readDefaultStores(open openDirectory, main []byte) {
 	f, known := Schema.Field(DirectoryKey)
 	if !known || bytes.Contains(main, []byte(DirectoryKey)) {
@@ -65,7 +68,7 @@ func (l *Loaded) readDefaultStores(open openDirectory, main []byte) {
 	l.readStores(open)
 }
 
-// listStores are the names of the files, sorted. A default directory need not exist.
+// listStores returns the names of the files, sorted. The default directory need not exist.
 func listStores(r *schema.Report, directory fs.FS) ([]string, error) {
 	info, err := fs.Stat(directory, ".")
 	_, given := r.Origins[DirectoryKey]
@@ -154,8 +157,8 @@ func nameAfterFile(root *yaml.Node, file string) bool {
 	return true
 }
 
-// readStoreFile reads one byte more than a file may have, at most. The first error is that somebody
-// else could change the file. Not blocking, because a FIFO would be: only regular files are opened.
+// readStoreFile reads a key store file, up to one byte more than it may have. The first error says
+// that somebody else could change the file. Only regular files are opened: a FIFO would block.
 func readStoreFile(directory fs.FS, name, shown, path string) ([]byte, error, error) {
 	info, err := fs.Stat(directory, name)
 	if err != nil {
@@ -190,9 +193,9 @@ func checkStoreOwner(directory fs.FS, info fs.FileInfo, name, shown, path string
 	return nil
 }
 
-// strangeOwner reports whether a file belongs to somebody other than root, this process's user and
-// the owner of its directory, who could replace it anyway. Such a user could have programs run as
-// the proxy, by a secret's command, and give himself others' paths.
+// strangeOwner reports whether a file belongs to a user other than root, the user of this process
+// and the owner of the directory, who could replace it anyway. Such a user could run programs as
+// the proxy, with the command of a secret, and take the paths of other key stores.
 func strangeOwner(directory fs.FS, file fs.FileInfo) (uint32, bool) {
 	own, known := file.Sys().(*syscall.Stat_t)
 	if !known || own.Uid == 0 || own.Uid == uint32(os.Geteuid()) {
@@ -206,7 +209,7 @@ func strangeOwner(directory fs.FS, file fs.FileInfo) (uint32, bool) {
 	return own.Uid, !known || above.Uid != own.Uid
 }
 
-// withoutPath leaves of an error what happened.
+// withoutPath returns an error of package fs without its path.
 func withoutPath(err error) error {
 	var at *fs.PathError
 	if errors.As(err, &at) {

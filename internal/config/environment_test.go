@@ -76,7 +76,7 @@ func TestEnvironmentErrors(t *testing.T) {
 			"keys of the file, such as XKS_SERVER_LISTEN (docs/configuration.md lists them); " +
 			"unset it"},
 		{"XKS_LOG_LEVEL=verbose", "environment variable XKS_LOG_LEVEL: log.level: \"verbose\" is " +
-			"none of debug, info, warn, error"},
+			"not one of debug, info, warn, error"},
 		{"XKS_SERVER_BUDGET=200", "environment variable XKS_SERVER_BUDGET: server.budget: 200 " +
 			"has no unit; write 200ms or 200s"},
 		{"XKS_SERVER_MAX_AAD=many", "environment variable XKS_SERVER_MAX_AAD: server.max_aad: " +
@@ -86,7 +86,7 @@ func TestEnvironmentErrors(t *testing.T) {
 		{"XKS_SERVER_LISTEN=", "environment variable XKS_SERVER_LISTEN: server.listen: must not " +
 			"be empty (Address and port of the HTTPS listener)"},
 		{"XKS_HSMS_0_TOKEN=a\xff", "environment variable XKS_HSMS_0_TOKEN: hsms[0].token: holds " +
-			"a control character or what is no UTF-8"},
+			"a control character or invalid UTF-8"},
 		{"XKS_HSMS_0_PIN=hunter2", "environment variable XKS_HSMS_0_PIN: hsms[0].pin: a secret " +
 			"is never given itself; set XKS_HSMS_0_PIN_FILE, or set XKS_HSMS_0_PIN_ENV to the " +
 			"name of the variable that holds it"},
@@ -96,8 +96,8 @@ func TestEnvironmentErrors(t *testing.T) {
 			"key_stores[0].hsm_group: there is no HSM group named \"mian\"; did you mean " +
 			"\"main\"?"},
 		{"XKS_KEY_STORES_0_REGIONS=eu-central-1,here", "environment variable " +
-			"XKS_KEY_STORES_0_REGIONS: key_stores[0].regions[1]: \"here\" is no AWS region, such " +
-			"as eu-central-1"},
+			"XKS_KEY_STORES_0_REGIONS: key_stores[0].regions[1]: \"here\" is not an AWS region, " +
+			"such as eu-central-1"},
 	} {
 		t.Run(test.variable, func(t *testing.T) {
 			err := parseWith(t, testkit.ValidConfig(t), test.variable).Report.Err()

@@ -30,9 +30,10 @@ func checkFiles(r *schema.Report, c *Config) {
 	}
 }
 
+// ModuleKey is the key of the module of an HSM, by its index.
 func ModuleKey(hsm int) string { return fmt.Sprintf("hsms[%d].module", hsm) }
 
-// CheckOtherFiles is about those that are neither certificates nor modules.
+// CheckOtherFiles reports problems with the files that are neither certificates nor modules.
 func CheckOtherFiles(r *schema.Report, c *Config) {
 	for _, place := range c.ListenerPlaces() {
 		if path := place.ClientCertificates.CA; path != "" {
@@ -58,7 +59,8 @@ func CheckOtherFiles(r *schema.Report, c *Config) {
 	}
 }
 
-// CheckCertificateFile and checkKeyFile leave to others what is not given at all.
+// CheckCertificateFile reports a certificate file that cannot be read. A missing setting is
+// reported elsewhere.
 func CheckCertificateFile(r *schema.Report, place certificatePlace) {
 	if place.Certificate == "" {
 		return
@@ -69,6 +71,7 @@ func CheckCertificateFile(r *schema.Report, place certificatePlace) {
 	}
 }
 
+// CheckKeyFile reports a key file that cannot be read or is not private.
 func CheckKeyFile(r *schema.Report, place certificatePlace) {
 	if place.Key == "" {
 		return

@@ -8,7 +8,7 @@ import (
 	"xks-proxy/internal/secret"
 )
 
-// HSM finds an HSM that validate has seen.
+// HSM finds an HSM by its name. The zero HSM stands for an unknown name.
 func (c *Config) HSM(name string) HSM {
 	for _, h := range c.HSMs {
 		if h.Name == name {
@@ -18,7 +18,7 @@ func (c *Config) HSM(name string) HSM {
 	return HSM{}
 }
 
-// ReadPIN reads the PIN; the zero secret if there is none.
+// ReadPIN reads the PIN. It returns the zero secret for an HSM without one.
 func (h HSM) ReadPIN(ctx context.Context, dir string) (secret.Secret, error) {
 	if h.PIN.IsZero() {
 		return secret.Secret{}, nil

@@ -10,7 +10,7 @@ import (
 	"xks-proxy/internal/guarded"
 )
 
-// LibraryPath is where the process of an HSM looks for libraries first.
+// LibraryPath returns the directories where the process of an HSM looks for libraries first.
 func (h HSM) LibraryPath(dir string) []string {
 	list := os.Getenv("LD_LIBRARY_PATH")
 	for _, pair := range h.Environment {

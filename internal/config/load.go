@@ -18,19 +18,18 @@ import (
 	"xks-proxy/internal/guarded"
 )
 
-// Loaded is a configuration with what is needed to show it and to say where each
-// value is from.
+// Loaded is a configuration with its settings as read, and with the problems found.
 type Loaded struct {
-	Config   *Config
-	Settings map[string]any
-	Report   *schema.Report
-	Whole    bool // the main file is YAML, so that config holds what is in it
+	Config   *Config        // what could be read
+	Settings map[string]any // nested maps and lists, defaults included
+	Report   *schema.Report // problems, warnings, and where each value is from
+	Whole    bool           // the main file is YAML, so Config holds what it says
 }
 
-// Load reads, completes and checks the configuration file at path, and that the files it names are
-// there, and reads the policies; the environment of the process overrides keys (XKS_…). It reads no
-// secret: that is ResolveSecrets. The error is a *schema.Error when the file could be read at all;
-// there are no warnings with it.
+// Load reads, completes and checks the configuration file at path. It checks the files that the
+// configuration names, and reads the policies. The environment of the process overrides keys
+// (XKS_…). It does not read secrets: ResolveSecrets does. The error is a *schema.Error if the file
+// itself could be read. Warnings are returned only without an error.
 func Load(path string) (*Config, []schema.Warning, error) {
 	l, err := LoadFile(path)
 	if err != nil {
@@ -46,8 +45,8 @@ func Load(path string) (*Config, []schema.Warning, error) {
 	return l.Config, l.Report.Warnings, nil
 }
 
-// WarnOpenConfig: who can change the file can have programs run as the proxy. A warning only: it
-// may be mounted open and read-only.
+// WarnOpenConfig warns of a configuration file that others can change: they could run programs as
+// the proxy. It is not an error, because the file may be mounted open and read-only.
 func WarnOpenConfig(r *schema.Report, path string) {
 	info, err := os.Stat(path)
 	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&guarded.WritableByOthers != 0 {
@@ -56,8 +55,8 @@ func WarnOpenConfig(r *schema.Report, path string) {
 	}
 }
 
-// LoadFile is Load but for the files it names. The error is about reading the
-// file at path; what is wrong inside is in the report.
+// LoadFile is Load without checking the files that the configuration names. The error says that the
+// file at path cannot be read. Problems inside are in the report.
 func LoadFile(path string) (*Loaded, error) {
 	data, err := readConfigFile(path)
 	if err != nil {
@@ -81,17 +80,17 @@ func readConfigFile(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, schema.MaxConfigSize+1))
 }
 
-// Parse is parseTree for a configuration without a key store directory. It touches no file.
+// Parse reads a configuration from data and ignores its key store directory. It opens no file. name
+// is for messages, dir is where relative paths start, and environ is as from os.Environ. Problems
+// are in the report.
 func Parse(name, dir string, data []byte, environ []string) *Loaded {
 	return parseTree(name, dir, data, environ, nil)
 }
 
-// openDirectory gives the files of a directory; nil gives none.
+// openDirectory returns the files of a directory. If it is nil, the directory is not read.
 type openDirectory func(path string) fs.FS
 
-// parseTree touches no file but by open: name is for messages, dir is where relative paths
-// start, environ is as os.Environ gives it. What is wrong is in the report; the
-// config holds what could be read.
+// parseTree is Parse with the key store directory, whose files it reads with open.
 func parseTree(name, dir string, data []byte, environ []string, open openDirectory) *Loaded {
 	from := &schema.Source{File: name, Dir: dir, Origins: map[string]schema.Origin{}}
 	r := &schema.Reader{

@@ -127,7 +127,7 @@ func TestWarnings(t *testing.T) {
 		{"no hedge", "  - name: main", "  - name: main\n    hedge_after: 60ms\n    " +
 			"hedge_percent: 0", ""},
 		{"admin group", "server: {", "admin: {socket: \"\", group: staff}\nserver: {",
-			"test.yaml:1:28: admin.group: there is no socket that it could be for"},
+			"test.yaml:1:28: admin.group: has no effect without admin.socket"},
 		{"shared keys", "key_stores:", "key_stores:\n  - {name: other, path_prefix: /other, " +
 			"hsm_group: main, keys: {labels: [a]}, credentials: [{access_key_id: " +
 			"XKSTESTACCESSKEYID222222, secret_access_key: {file: demo.key}}]}",

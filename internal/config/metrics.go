@@ -1,7 +1,7 @@
 package config
 
-// The listener that has only the metrics, with TLS and passwords if monitoring is to show who it
-// is. Health checks stay on their own port, for load balancers that know neither.
+// The listener that serves only the metrics, optionally with TLS and passwords. Health checks stay
+// on their own port, for load balancers that support neither.
 
 import (
 	"xks-proxy/internal/config/schema"
@@ -10,7 +10,8 @@ import (
 // WebConfigKey names the file with TLS and passwords: see package webconfig.
 const WebConfigKey = "metrics.web_config"
 
-// validateMetrics refuses what would leave the metrics open beside their own listener.
+// validateMetrics refuses to serve the metrics on the health port when they have their own
+// listener.
 func validateMetrics(r *schema.Report, c *Config) {
 	m := c.Metrics
 	if m.Listen == "" {

@@ -1,8 +1,7 @@
 package config
 
-// Isolation: two key stores of different owners may not reach one key (U1). Whether a label exists
-// that both reach is decided exactly, by following their patterns and templates side by side
-// (package isolation).
+// Isolation: two key stores of different owners must not reach the same key (U1). Package isolation
+// decides exactly whether both reach a common label.
 
 import (
 	"cmp"
@@ -17,26 +16,26 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-const (
-	MaxPositions = 1_000_000 // looked at when patterns are compared: about a second
-)
+// MaxPositions bounds the comparison of the patterns of a configuration, in positions of package
+// isolation. That takes about a second.
+const MaxPositions = 1_000_000
 
-// Reach is one pattern of a key store: the labels that match it and that an external key id leads
-// to.
+// Reach is the set of labels that one pattern of a key store matches and that an external key id
+// can lead to.
 type Reach struct {
-	store, index int // key_stores[store].keys.labels[index]
-	owner        int // number of the owner
-	Text         string
+	store, index int    // key_stores[store].keys.labels[index]
+	owner        int    // number of the owner
+	Text         string // the pattern as in the file
 	Prefix       string // of every label
-	suffix       string
-	Literal      bool // text without its backslashes is the one label: prefix
+	suffix       string // of every label
+	Literal      bool   // Prefix is the only label
 	Pattern      isolation.Pattern
-	Template     isolation.Pattern
-	Excluded     []string
+	Template     isolation.Pattern // keys.label, with any external key id
+	Excluded     []string          // labels that the key store does not reach
 }
 
-// validateIsolation reports key stores that reach a key of another owner's. Groups that share an
-// HSM share its keys.
+// validateIsolation reports key stores that reach a key of another owner. Groups that share an HSM
+// share its keys.
 func validateIsolation(r *schema.Report, c *Config) {
 	i := &overlapCheck{Report: r, config: c, reported: map[int]bool{}, budget: MaxPositions}
 	for _, groups := range groupsTogether(c) {
@@ -104,8 +103,8 @@ func reachesOf(c *Config, groups []string) []Reach {
 	return all
 }
 
-// ReachOf are the patterns of one key store. The test key of its group is not among what it
-// reaches.
+// ReachOf returns what each pattern of a key store reaches. It does not reach the test key of its
+// group.
 func ReachOf(k Keys, testKey string) []Reach {
 	before, after, ok := strings.Cut(k.Label, xks.KeyIDPlaceholder)
 	if !ok {
@@ -117,7 +116,7 @@ func ReachOf(k Keys, testKey string) []Reach {
 	for j, text := range k.Labels {
 		pattern, good := isolation.Parse(text)
 		if !good {
-			continue // validateLabels has said so
+			continue // validateLabels reports it
 		}
 		one := Reach{index: j, Text: text, Pattern: pattern, Template: template, Excluded: excluded}
 		one.Prefix, one.Literal = pattern.Prefix()
@@ -136,8 +135,8 @@ func ReachOf(k Keys, testKey string) []Reach {
 	return all
 }
 
-// check compares the first with those after it that begin alike: what begins otherwise shares no
-// label.
+// check compares the first with those after it that begin alike. Patterns that begin differently do
+// not share a label.
 func (i *overlapCheck) check(reaches []Reach) {
 	first := reaches[0]
 	for _, other := range reaches[1:] {
@@ -172,8 +171,8 @@ func (i *overlapCheck) check(reaches []Reach) {
 // labelsKey is the key of a pattern in its key store.
 func labelsKey(index int) string { return "keys.labels[" + strconv.Itoa(index) + "]" }
 
-// SurelyApart sees quickly, of most, that they share no label: a thousand patterns may have to be
-// compared with ten thousand labels.
+// SurelyApart reports quickly, for most pairs, that they do not share a label. It may have to
+// compare a thousand patterns with ten thousand labels.
 func SurelyApart(a, b Reach) bool {
 	if !strings.HasSuffix(a.suffix, b.suffix) && !strings.HasSuffix(b.suffix, a.suffix) {
 		return true
@@ -188,6 +187,8 @@ func SurelyApart(a, b Reach) bool {
 	return err == nil && !matched
 }
 
+// SharedLabel returns a label that both reach, or "" if there is none. It takes the positions that
+// it looks at from budget, and returns an error if they are too many.
 func SharedLabel(a, b Reach, budget *int) (string, error) {
 	excluded := slices.Concat(a.Excluded, b.Excluded)
 	slices.Sort(excluded)

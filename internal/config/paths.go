@@ -6,8 +6,8 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-// UriPaths is the XksProxyUriPath of each key store, by name.
-func (c *Config) UriPaths() map[string]string {
+// URIPaths returns the XksProxyUriPath of each key store, by name.
+func (c *Config) URIPaths() map[string]string {
 	paths := map[string]string{}
 	for _, store := range c.KeyStores {
 		paths[store.Name] = xks.URIPath(store.PathPrefix)

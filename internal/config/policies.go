@@ -1,7 +1,7 @@
 package config
 
-// The policies of key stores: which files they are from, and what is wrong with
-// them, said as of the configuration itself.
+// The policies of key stores: where they are read from, and their problems, which are reported like
+// those of the configuration.
 
 import (
 	"errors"
@@ -16,9 +16,8 @@ import (
 	"xks-proxy/pkg/authz"
 )
 
-// LoadPolicies reads the policies of every key store that has some; the result is
-// by key store. Key stores with the same files share one set: a thousand of them are read
-// once. What is wrong goes to the report.
+// LoadPolicies reads the policies of every key store that has some, by name of the key store. Key
+// stores with the same files share one set, which is read once. Problems go to the report.
 func LoadPolicies(r *schema.Report, c *Config) map[string]*authz.Policies {
 	byStore := map[string]*authz.Policies{}
 	byFiles := map[string]*authz.Policies{}
@@ -35,7 +34,7 @@ func LoadPolicies(r *schema.Report, c *Config) map[string]*authz.Policies {
 			byFiles[files] = policies
 			good[files] = policies != nil && CheckPolicyNames(r, names, PolicyFilesKey(i), policies)
 		}
-		if good[files] { // a wrong name is the cause then, and reported
+		if good[files] { // or else a wrong name is the cause, and reported
 			CheckPolicyPermits(r, PolicyFilesKey(i), k.Name, policies)
 		}
 		byStore[k.Name] = policies
@@ -43,9 +42,11 @@ func LoadPolicies(r *schema.Report, c *Config) map[string]*authz.Policies {
 	return byStore
 }
 
+// PolicyFilesKey is the key of the policy files of a key store, by its index.
 func PolicyFilesKey(keyStore int) string { return schema.StoreKey(keyStore, "policy.files") }
 
-// LoadPolicyFiles is nil after an error, which is in the report under the key at.
+// LoadPolicyFiles reads policy files. It returns nil after an error, which it reports under the key
+// at.
 func LoadPolicyFiles(r *schema.Report, at string, paths []string) *authz.Policies {
 	good := true
 	for i, path := range paths {
@@ -73,9 +74,8 @@ func LoadPolicyFiles(r *schema.Report, at string, paths []string) *authz.Policie
 	return policies
 }
 
-// checkPolicyPath refuses a file that somebody else can change: who changes a policy decides who
-// uses the keys. A directory draws a warning only, because Kubernetes mounts them open and
-// read-only.
+// checkPolicyPath refuses a file that others can change, because a policy decides who uses the
+// keys. For a directory it only warns, because Kubernetes mounts directories open and read-only.
 func checkPolicyPath(r *schema.Report, at, path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -116,6 +116,7 @@ func separate(err error) []error {
 
 var globSigns = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 
+// EscapeGlob returns a pattern for filepath.Glob that matches path only.
 func EscapeGlob(path string) string { return globSigns.Replace(path) }
 
 // validatePolicy is about the keys; the files are read later (LoadPolicies).

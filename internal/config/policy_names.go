@@ -14,8 +14,8 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-// PolicyNames is what policies can name. Only what the configuration says counts: the HSM may get a
-// key later.
+// PolicyNames returns the names that policies can use. It looks at the configuration only, because
+// an HSM may get a key later.
 func PolicyNames(c *Config) authz.Names {
 	names := authz.Names{Key: c.whyNoKey}
 	for _, k := range c.KeyStores {
@@ -92,8 +92,8 @@ func CheckPolicyNames(
 	return len(faults) == 0
 }
 
-// CheckPolicyPermits reports a key store of which no request can be permitted: one letter wrong,
-// and all that it serves is denied.
+// CheckPolicyPermits reports a key store for which the policies permit no request at all, as after
+// a spelling mistake.
 func CheckPolicyPermits(r *schema.Report, at, keyStore string, policies *authz.Policies) {
 	if !policies.Permits(keyStore) {
 		r.Errorf(at, "in the key store %s %s", keyStore, authz.NothingPermitted)

@@ -1,7 +1,7 @@
 package config
 
 // The PROXY protocol in the configuration: which load balancers state the addresses of clients.
-// pkg/xks reads the headers.
+// Package listener (pkg/xks/listener) reads the headers.
 
 import (
 	"fmt"
@@ -11,15 +11,16 @@ import (
 	"xks-proxy/internal/config/schema"
 )
 
-// The least length of a trusted network. In a larger one there are clients, and each could claim to
-// be another: those are errors, and what is unlikely to be load balancers only is a warning.
+// The smallest prefix lengths of a trusted network. A larger network contains clients, and each
+// could claim to be another: that is an error. A network that probably contains more than load
+// balancers is a warning.
 const (
 	leastTrustedBits = 8
 	likelyIPv4Bits   = 16
 	likelyIPv6Bits   = 48
 )
 
-// Sources are the trusted networks. What cannot be read was refused with the configuration.
+// Sources returns the trusted networks of a checked configuration.
 func (p ProxyProtocol) Sources() []netip.Prefix {
 	var sources []netip.Prefix
 	for _, text := range p.Trusted {
@@ -68,13 +69,13 @@ func validateProxyProtocol(r *schema.Report, at string, p ProxyProtocol) {
 			likely = likelyIPv4Bits
 		}
 		if source.Bits() < likely {
-			r.Warnf(key, "%s is large; whatever runs in it can claim to be any client: "+
+			r.Warnf(key, "%s is large; every machine in it can claim to be any client: "+
 				"name the subnets of the load balancer only", source)
 		}
 	}
 }
 
-// DescribeSources is for eyes, after the address of a port.
+// DescribeSources names the trusted networks in a sentence, after the address of a port.
 func DescribeSources(p ProxyProtocol) string {
 	if len(p.Trusted) == 0 {
 		return ""

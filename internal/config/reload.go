@@ -1,6 +1,6 @@
 package config
 
-// What a reload asks of the operator.
+// When a reload needs the consent of an operator.
 
-// Confirms tells whether an operator has to accept what loosens.
+// Confirms reports whether an operator has to accept a change that loosens protection.
 func (c Reload) Confirms() bool { return c.Loosening == "confirm" }

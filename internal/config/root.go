@@ -10,16 +10,16 @@ import (
 	"xks-proxy/internal/config/schema"
 )
 
-// The rules that are about sections, or about nothing.
+// The rules about sections, and LoosensNever and LoosensBelow, which have no function.
 const (
-	LoosensNever  = "never"  // no change does, here or below
-	LoosensBelow  = "below"  // what is below says
-	LoosensAdded  = "added"  // an element more does
-	LoosensStores = "stores" // key stores: a new one that reaches a key of another one
-	LoosensShared = "shared" // members of a group: an HSM of another group
+	LoosensNever  = "never"  // changes here or below do not loosen
+	LoosensBelow  = "below"  // the keys below have their own rules
+	LoosensAdded  = "added"  // a new element loosens
+	LoosensStores = "stores" // a new key store that reaches a key of another one loosens
+	LoosensShared = "shared" // a new member that is an HSM of another group loosens
 )
 
-// LooseningRules are all rules, in words for the reference: "Loosens" and these.
+// LooseningRules describes each rule for the reference, after the word "Loosens".
 var LooseningRules = map[string]string{
 	LoosensAdded:  "when an entry is added",
 	LoosensStores: "when a new key store reaches a key of another one",
@@ -42,7 +42,7 @@ var LooseningRules = map[string]string{
 	"confinement": "when it becomes off, or is strict no longer",
 }
 
-// Schema is that of the main file.
+// Schema is the schema of the main file.
 var Schema = schema.CompileSchema(reflect.TypeFor[Config](), LooseningRules)
 
 // storeSchema is what one file of the key store directory holds.

@@ -294,9 +294,9 @@ func TestSharedSecret(t *testing.T) {
 	testkit.WriteFile(
 		t, "key_stores.d/secrets/tax.key", "N3xKqYw8sVt5LmZr0PdFhJ2uGbA7cTeQ1iXoWkS4yRvU\n", 0o600,
 	)
-	const what = "secret_access_key: is the secret access key of key store demo (test.yaml:9:5), " +
-		"too; who knows one key store's could sign for the other: xks-proxy credentials new " +
-		"makes one"
+	const what = "secret_access_key: is also the secret access key of key store demo " +
+		"(test.yaml:9:5): anyone who knows it could sign for both; create another with " +
+		"xks-proxy credentials new"
 	c, _, err := Load("test.yaml")
 	if err != nil {
 		t.Fatal(err)

@@ -14,8 +14,8 @@ import (
 
 // AccessKey is one resolved credential of a key store.
 type AccessKey struct {
-	ID     string
-	Secret secret.Secret
+	ID     string        // access key id
+	Secret secret.Secret // secret access key
 }
 
 // Secrets are all secrets of a configuration.
@@ -24,13 +24,13 @@ type Secrets struct {
 	AccessKeys map[string][]AccessKey   // by name of the key store, in the order of the file
 }
 
-// PlacedRef is a reference and its key in the file.
+// PlacedRef is a reference to a secret, and its key in the file.
 type PlacedRef struct {
-	Path string
+	Path string // key, such as hsms[0].pin
 	Ref  secret.Ref
 }
 
-// SecretRefs are all references of the file.
+// SecretRefs returns all references: those of the HSMs, then those of the key stores.
 func (c *Config) SecretRefs() []PlacedRef {
 	var refs []PlacedRef
 	for i, h := range c.HSMs {
@@ -44,16 +44,17 @@ func (c *Config) SecretRefs() []PlacedRef {
 	return refs
 }
 
+// PINPath is the key of the PIN of an HSM, by its index.
 func PINPath(hsm int) string { return fmt.Sprintf("hsms[%d].pin", hsm) }
 
+// SecretKeyPath is the key of a secret access key, by the indices of key store and credential.
 func SecretKeyPath(store, credential int) string {
 	return schema.StoreKey(store, fmt.Sprintf("credentials[%d].secret_access_key", credential))
 }
 
-// ResolveSecrets reads every secret c refers to. It may take as long as the
-// commands among them, secretCommandTimeout each. The error is a *schema.Error with
-// all problems, none of which quotes a secret. A guessable secret access key is a
-// warning (requirement A6).
+// ResolveSecrets reads every secret that c refers to. It waits for their commands, which have 10
+// seconds each. The error is a *schema.Error with all problems, none of which quotes a secret. A
+// secret access key that can be guessed is a warning (requirement A6).
 func ResolveSecrets(ctx context.Context, c *Config) (*Secrets, []schema.Warning, error) {
 	r := schema.NewReport(c.Source)
 	all := ResolveInto(ctx, r, c)
@@ -64,6 +65,7 @@ func ResolveSecrets(ctx context.Context, c *Config) (*Secrets, []schema.Warning,
 	return all, r.Warnings, nil
 }
 
+// WithoutPlaces returns the references alone.
 func WithoutPlaces(placed []PlacedRef) []secret.Ref {
 	refs := make([]secret.Ref, 0, len(placed))
 	for _, p := range placed {
@@ -72,7 +74,7 @@ func WithoutPlaces(placed []PlacedRef) []secret.Ref {
 	return refs
 }
 
-// ResolveInto is ResolveSecrets for a report that has more in it.
+// ResolveInto is ResolveSecrets for a report that may already have problems.
 func ResolveInto(ctx context.Context, r *schema.Report, c *Config) *Secrets {
 	refs := c.SecretRefs()
 	secret.TakeVariables(WithoutPlaces(refs)...)
@@ -81,7 +83,7 @@ func ResolveInto(ctx context.Context, r *schema.Report, c *Config) *Secrets {
 	for i, h := range c.HSMs {
 		all.PINs[h.Name] = values[i]
 	}
-	values = values[len(c.HSMs):] // as secretRefs has them
+	values = values[len(c.HSMs):] // in the order of SecretRefs
 	owners := map[string]int{}    // the key store that has a secret access key, by its value
 	for i, k := range c.KeyStores {
 		for j, given := range k.Credentials {
@@ -101,8 +103,8 @@ func ResolveInto(ctx context.Context, r *schema.Report, c *Config) *Secrets {
 // do not start a thousand.
 const commandsAtOnce = 8
 
-// ReadAll reads the secrets in the order of refs. Commands, which may take their time, are run side
-// by side.
+// ReadAll reads the secrets, in the order of refs. It runs commands concurrently, because they may
+// be slow.
 func ReadAll(ctx context.Context, r *schema.Report, refs []PlacedRef) []secret.Secret {
 	values, errs := make([]secret.Secret, len(refs)), make([]error, len(refs))
 	var running sync.WaitGroup
@@ -141,8 +143,8 @@ func ResolveSecret(
 	return ReadAll(ctx, r, []PlacedRef{{path, ref}})[0]
 }
 
-// checkShared finds a secret that two key stores have: who signs for one could sign for the other,
-// too (A5).
+// checkShared reports a secret that two key stores share: whichever client has it can sign for both
+// (A5).
 func checkShared(
 	r *schema.Report,
 	c *Config,
@@ -158,8 +160,8 @@ func checkShared(
 		owners[value.Reveal()] = i
 		return
 	}
-	const message = "is the secret access key of %s, too; who knows one key store's could sign " +
-		"for the other: xks-proxy credentials new makes one"
+	const message = "is also the secret access key of %s: anyone who knows it could sign for " +
+		"both; create another with xks-proxy credentials new"
 	path, other := SecretKeyPath(i, j), c.other(i, first, "")
 	switch {
 	// a second access key id for the same secret: pointless, and within one key store
@@ -171,7 +173,7 @@ func checkShared(
 	}
 }
 
-// CheckCredential is requirement A6.
+// CheckCredential reports a credential that is not valid or can be guessed (requirement A6).
 func CheckCredential(r *schema.Report, path, id string, value secret.Secret) {
 	if r.FailedAt(path) {
 		return

@@ -16,9 +16,9 @@ import (
 	"xks-proxy/pkg/hsm/pkcs11"
 )
 
-// Show writes a configuration that loads to the same, in one file. Each value that is not in the
-// file says where it is from, and so do the key stores of the directory. (Very many of them are
-// more than one file may hold; see maxConfigNodes.)
+// Show writes a configuration file with every setting as it is in use. Loading it gives the same
+// configuration, unless the key stores of the directory are too many for one file. Each value that
+// is not in the original file has a comment that says where it is from.
 func Show(w io.Writer, l *Loaded) error {
 	encoder := yaml.NewEncoder(w)
 	encoder.SetIndent(2)
@@ -31,7 +31,7 @@ func Show(w io.Writer, l *Loaded) error {
 	return encoder.Close()
 }
 
-// heading says what the rest is, and which paths start nowhere else than where it was.
+// heading explains the file that Show writes.
 func (l *Loaded) heading() string {
 	return "The configuration of " + strconv.Quote(
 		l.Report.File,
@@ -60,8 +60,8 @@ func (l *Loaded) node(s *schema.Setting, settings map[string]any, path string) *
 	return n
 }
 
-// profileValues are the fields of an HSM's profile that its overrides leave as they are. They stay
-// a comment: written out, they would not follow the profile to the next version of the program.
+// profileValues lists the fields of an HSM's profile that are not overridden. They are a comment:
+// as settings, they would not change with the profile in the next version of the program.
 func profileValues(s *schema.Setting, settings map[string]any) string {
 	name, _ := settings["profile"].(string)
 	given, _ := settings["overrides"].(map[string]any)

@@ -17,8 +17,8 @@ import (
 // placeholderKeys are the keys whose values can be filled in.
 var placeholderKeys = []string{"name", "owner", "application", "environment"}
 
-// fillRule is what a value may be where it is filled in: anything else would give the pattern, path
-// or name around it another meaning.
+// fillRule restricts the values that can be filled in: other values would change the meaning of the
+// pattern, path or name around them.
 type fillRule struct {
 	allowed *regexp.Regexp
 	says    string
@@ -43,7 +43,7 @@ var fillRules = map[string]fillRule{
 	},
 }
 
-// A backslash in a pattern takes the meaning off what follows, a brace as well.
+// In a pattern, a backslash makes the next character plain, also a brace.
 var (
 	placeholder        = regexp.MustCompile(`\{[^{}]*\}`)
 	patternPlaceholder = regexp.MustCompile(`\\.|\{[^{}]*\}`)
@@ -98,7 +98,7 @@ func (f *filling) list(s *schema.Setting, values []any, path string) {
 	}
 }
 
-// text is value filled in; as it was, and a problem, where that cannot be.
+// text fills in a value. If it cannot, it reports a problem and returns the value unchanged.
 func (f *filling) text(rule, value, path string) string {
 	if !strings.Contains(value, "{") {
 		return value
@@ -121,8 +121,8 @@ func (f *filling) text(rule, value, path string) string {
 	})
 }
 
-// value is what a placeholder stands for. A value that may not stand there is a problem of its own
-// key.
+// value returns what a placeholder stands for. A value that is not allowed there is reported at its
+// own key.
 func (f *filling) value(rule, found, path string) (string, bool) {
 	key := strings.Trim(found, "{}")
 	if !slices.Contains(placeholderKeys, key) {
@@ -159,7 +159,7 @@ func knownPlaceholders(path string) string {
 	return known
 }
 
-// quotePlaceholder quotes what is surely no secret.
+// quotePlaceholder quotes a placeholder unless it could be a secret.
 func quotePlaceholder(key string) string {
 	if schema.PlainName.MatchString(key) {
 		return "{" + key + "}"

@@ -19,7 +19,7 @@ package config
 //	              may hold there: see template.go
 //	short         of a section: the key that a text in the place of the section gives
 //	identity      in an element of a list: what it is called when configurations are compared
-//	restart       "true": a running proxy does not take up a change, here or below
+//	restart       "true": a change here or below takes effect at the next start only
 //	loosens       which changes may let in what was refused before, a rule of
 //	              LooseningRules; all keys but those with restart have one
 
@@ -32,8 +32,8 @@ import (
 	"xks-proxy/pkg/hsm"
 )
 
-// Config is one configuration file: defaults filled in, environment applied,
-// paths resolved, checked. Secrets are references still (see ResolveSecrets).
+// Config is a configuration: checked, with defaults, the environment and resolved paths. Secrets
+// are references (see ResolveSecrets).
 type Config struct {
 	Server            Server      `mapstructure:"server" loosens:"below" doc:"The HTTPS listener that AWS KMS calls, and its limits."`
 	Health            Health      `mapstructure:"health" restart:"true" doc:"The listener for load balancers and monitoring."`
@@ -49,10 +49,11 @@ type Config struct {
 	KeyStoreDirectory string      `mapstructure:"key_store_directory" default:"key_stores.d" path:"true" loosens:"never" doc:"Directory of further key stores: each *.yaml in it is one, with the keys of key_stores[] at its top level and the file's name as the default of its name. The default need not exist. Empty: none."`
 	Reload            Reload      `mapstructure:"reload" loosens:"below" doc:"What makes the proxy read its configuration again while it runs, beside SIGHUP and xks-proxy reload."`
 
-	Source   *schema.Source             `mapstructure:"-"` // for messages about what is found out later
+	Source   *schema.Source             `mapstructure:"-"` // for messages about problems that are found later
 	Policies map[string]*authz.Policies `mapstructure:"-"` // by key store; nil for one that has none
 }
 
+// Server is the HTTPS listener that AWS KMS calls, and its limits.
 type Server struct {
 	Listen             string             `mapstructure:"listen" restart:"true" default:"127.0.0.1:8443" required:"true" doc:"Address and port of the HTTPS listener. AWS KMS reaches it on port 443 of the endpoint."`
 	TLS                TLS                `mapstructure:"tls" loosens:"never" doc:"The server's certificate. TLS 1.2 and 1.3 are both on."`
@@ -76,6 +77,7 @@ type Server struct {
 	HTTP2              bool               `mapstructure:"http2" restart:"true" default:"true" doc:"Offer HTTP/2 beside HTTP/1.1."`
 }
 
+// TLS has the certificates of the server.
 type TLS struct {
 	Certificate string             `mapstructure:"certificate" required:"true" path:"true" doc:"PEM file: the server's certificate first, then the intermediates."`
 	Key         string             `mapstructure:"key" required:"true" path:"true" doc:"PEM file: the private key of the certificate. Refused if others than its owner and group can read it."`
@@ -95,37 +97,43 @@ type ClientCertificates struct {
 	Usages   []string `mapstructure:"usages" default:"clientAuth" oneof:"clientAuth|serverAuth|any" loosens:"clients" doc:"Extended key usages of which the client certificate has one."`
 }
 
+// Listener is a further HTTPS port.
 type Listener struct {
 	Listen             string             `mapstructure:"listen" restart:"true" identity:"true" required:"true" doc:"Address and port."`
 	ClientCertificates ClientCertificates `mapstructure:"client_certificates" loosens:"below" doc:"mTLS on this port."`
 	ProxyProtocol      ProxyProtocol      `mapstructure:"proxy_protocol" loosens:"below" doc:"PROXY protocol on this port."`
 }
 
-// ProxyProtocol is for load balancers that state for whom they connect.
+// ProxyProtocol says which load balancers state the address of their client.
 type ProxyProtocol struct {
 	Trusted []string `mapstructure:"trusted" loosens:"more" doc:"Addresses and networks (CIDR) of the load balancers that send the header. A connection from them must begin with one, one from elsewhere must not, or it is closed. They can claim to be any client: name nobody else. Empty: no header is accepted."`
 }
 
+// Reload says when a running proxy reads its configuration again.
 type Reload struct {
 	Interval  time.Duration `mapstructure:"interval" default:"2s" min:"0s" max:"1h" loosens:"never" doc:"How often the configuration file and the files that it names are looked at; a change is read when it has stood for one interval. 0s: never."`
 	Loosening string        `mapstructure:"loosening" default:"warn" oneof:"warn|confirm" loosens:"to:warn" doc:"What becomes of a change that may let in what was refused before: of a policy, a client certificate rule, the labels that a key store reaches and others (marked below). warn takes it and logs a warning. confirm refuses the reload, and only xks-proxy reload --accept-loosening takes it. A start takes everything."`
 }
 
+// Health is the listener for load balancers and monitoring.
 type Health struct {
 	Listen  string `mapstructure:"listen" default:"127.0.0.1:8080" doc:"Address and port for /healthz/live, /healthz/ready and /metrics over plain HTTP. Empty: no such listener."`
 	Metrics bool   `mapstructure:"metrics" default:"true" doc:"Serve Prometheus metrics at /metrics of this listener, unless they have one of their own (metrics.listen). They name HSMs, HSM groups, key stores and access key ids: let only load balancers and monitoring reach it."`
 }
 
+// Metrics is a listener for the metrics alone.
 type Metrics struct {
 	Listen    string `mapstructure:"listen" doc:"Address and port for /metrics and nothing else. The health port does not serve the metrics then. Empty: no such listener."`
 	WebConfig string `mapstructure:"web_config" path:"true" doc:"File with TLS, client certificates and passwords (bcrypt) for this listener, in the form of Prometheus exporters (exporter-toolkit, web configuration). It must have tls_server_config, and is refused if others than owner and group can read it. Changes of its content take effect at once. Empty: plain HTTP."`
 }
 
+// Admin is the socket for the commands of operators.
 type Admin struct {
 	Socket string `mapstructure:"socket" default:"state/admin.sock" path:"true" doc:"Unix socket, 107 bytes with its directory at most. Anyone who can open it can block keys and take HSMs out of service: mode 0600, or 0660 with a group. Empty: none."`
 	Group  string `mapstructure:"group" doc:"Unix group, by name or number, whose members may use the socket too. They need a way through its directory. Empty: the proxy's own user only."`
 }
 
+// Log is the log of the proxy.
 type Log struct {
 	Level  string `mapstructure:"level" default:"info" oneof:"debug|info|warn|error" loosens:"never" doc:"Least level that is logged."`
 	Format string `mapstructure:"format" restart:"true" default:"json" oneof:"json|console" doc:"json for machines, console for eyes."`
@@ -134,12 +142,14 @@ type Log struct {
 	UnauthenticatedPerSecond int `mapstructure:"unauthenticated_per_second" default:"10" min:"0" max:"10000" loosens:"never" doc:"Lines a second about requests that nobody has authenticated, ten seconds' worth at once; each reason for a refusal has one in 5s besides. All others are counted, and a line every 5s has the counts by reason. They never take the place of another line. 0: all are only counted."`
 }
 
+// proxyConfig is what GetHealthStatus says about the proxy.
 type proxyConfig struct {
 	FleetSize int    `mapstructure:"fleet_size" default:"1" min:"1" max:"10000" doc:"Number of proxies that serve the same endpoint."`
 	Vendor    string `mapstructure:"vendor" default:"xks-proxy" required:"true" doc:"xksProxyVendor of GetHealthStatus."`
 	Model     string `mapstructure:"model" doc:"xksProxyModel of GetHealthStatus. Empty: xks-proxy and its version."`
 }
 
+// HSM is one HSM, with the process that serves it.
 type HSM struct {
 	Name              string        `mapstructure:"name" identity:"true" required:"true" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$" loosens:"never" doc:"Name for logs, groups and GetHealthStatus."`
 	Profile           string        `mapstructure:"profile" default:"generic" oneof:"softhsm|luna|nshield|cloudhsm|utimaco|generic" loosens:"never" doc:"The vendor's ways: who makes the IV, what bad ciphertext is answered with, limits."`
@@ -165,15 +175,14 @@ type HSM struct {
 	Overrides    Overrides     `mapstructure:"overrides" loosens:"never" doc:"Single fields of the profile, for a module that differs from it."`
 }
 
-// Confine says what an HSM's process may reach.
+// Confine says which files the process of an HSM may reach.
 type Confine struct {
 	Mode     string   `mapstructure:"mode" default:"default" oneof:"default|strict|off" loosens:"confinement" doc:"default keeps it from everything that is the proxy's own; strict allows what every program needs, the module, paths in environment and confine.paths, and nothing else; off allows everything."`
 	Paths    []string `mapstructure:"paths" path:"true" loosens:"more" doc:"Files and directories that it may read and change in any case, also within the directory of the configuration."`
 	Required bool     `mapstructure:"required" default:"false" loosens:"to:false" doc:"Do not start where the kernel cannot do all of it (Landlock ABI 6: Linux 6.12)."`
 }
 
-// Overrides changes single fields of a profile; the zero value (nil) leaves the
-// profile's.
+// Overrides changes single fields of a profile. A zero field leaves the value of the profile.
 type Overrides struct {
 	IVSource          string    `mapstructure:"iv_source" oneof:"proxy|hsm-random|written-back|appended" doc:"Who makes the IV: the proxy, the system's and the HSM's random generators together, the HSM into the zeroed IV buffer, or the HSM appending it to its output."`
 	IVSize            int       `mapstructure:"iv_size" min:"12" max:"16" doc:"Length of the IV, bytes: 12 or 16."`
@@ -186,6 +195,7 @@ type Overrides struct {
 	Ambiguous         []hsm.CKR `mapstructure:"ambiguous" min:"1" max:"4294967295" hex:"true" doc:"CKR numbers that mean bad ciphertext, a busy HSM or a fault; repeats and decrypts with the test key tell which."`
 }
 
+// Group is a group of HSMs that hold the same keys.
 type Group struct {
 	Name              string        `mapstructure:"name" identity:"true" required:"true" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$" loosens:"never" doc:"Name for key stores and logs."`
 	HSMs              []GroupMember `mapstructure:"hsms" required:"true" loosens:"shared" doc:"The members. Two at least, or there is no failover."`
@@ -201,16 +211,19 @@ type Group struct {
 	ParityRate        int           `mapstructure:"parity_rate" default:"5" min:"0" max:"1000" loosens:"emptied" doc:"Comparisons of key material (one HSM decrypts what another encrypted) a second, for the whole group. 0: none."`
 }
 
+// TestKey is the test key of a group.
 type TestKey struct {
 	Label  string `mapstructure:"label" default:"xks-proxy-test" required:"true" loosens:"any" doc:"CKA_LABEL of the key."`
 	Create bool   `mapstructure:"create" default:"false" loosens:"never" doc:"Make it on each HSM that comes without it, at the start and whenever the HSM is back: AES-256, generated on the HSM, not extractable. A key that is there is never changed. Of several proxies for the same HSMs, one alone should do so."`
 }
 
+// GroupMember is an HSM in a group.
 type GroupMember struct {
 	HSM      string `mapstructure:"hsm" identity:"true" required:"true" loosens:"never" doc:"Name of the HSM."`
 	Priority int    `mapstructure:"priority" default:"0" min:"0" max:"100" loosens:"never" doc:"Equal priorities share the load; a higher number is standby."`
 }
 
+// KeyStore is an external key store (a tenant).
 type KeyStore struct {
 	Name         string             `mapstructure:"name" identity:"true" required:"true" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$" loosens:"named" doc:"Name for logs and policies."`
 	Owner        string             `mapstructure:"owner" loosens:"named" doc:"Whose keys these are, in words of your own: resource.owner in policies. Key stores of different owners cannot reach one key."`
@@ -230,11 +243,13 @@ type KeyStore struct {
 	LegacyFormat string             `mapstructure:"legacy_format" loosens:"never" doc:"Reserved; must be empty."`
 }
 
+// Policies are the policies of a key store.
 type Policies struct {
 	Files []string `mapstructure:"files" fill:"path" path:"true" loosens:"policies" doc:"Policy files, and directories of which every *.cedar is one. Takes placeholders. Refused if others than their owner can change them. Empty: no policy."`
 	Mode  string   `mapstructure:"mode" default:"enforce" oneof:"enforce|shadow" loosens:"unenforced" doc:"enforce denies what the policies do not permit; shadow serves it anyway and says in the log that it would have been denied."`
 }
 
+// Quota limits the requests of a key store.
 type Quota struct {
 	Rate        int `mapstructure:"requests_per_second" default:"0" min:"0" max:"1000000" loosens:"limit" doc:"Authenticated requests a second, in the long run. AWS KMS itself sends 1800 at most unless asked for more. 0: no limit."`
 	Burst       int `mapstructure:"burst" default:"0" min:"0" max:"1000000" loosens:"limit:requests_per_second" doc:"Requests at once beyond that rate. 0: a second's worth."`
@@ -243,11 +258,13 @@ type Quota struct {
 	MaxInFlight int `mapstructure:"max_in_flight" default:"0" min:"0" max:"100000" loosens:"limit" doc:"Requests of this key store served at once. 0: server.max_in_flight."`
 }
 
+// Credential is an access key of a key store.
 type Credential struct {
 	AccessKeyID     string     `mapstructure:"access_key_id" identity:"true" required:"true" pattern:"^[A-Z2-7]{20,30}$" loosens:"never" doc:"20 to 30 of A-Z and 2-7."`
 	SecretAccessKey secret.Ref `mapstructure:"secret_access_key" required:"true" loosens:"never" doc:"43 to 64 of A-Z, a-z, 0-9, / + =."`
 }
 
+// Keys says which keys a key store reaches.
 type Keys struct {
 	Labels   []string `mapstructure:"labels" fill:"label" default:"*" required:"true" loosens:"labels" doc:"Patterns on CKA_LABEL (* and ? stop at a /, [a-z] is a class): keys that match none do not exist for this key store. Takes placeholders."`
 	Label    string   `mapstructure:"label" fill:"label" default:"{key_id}" required:"true" loosens:"any" doc:"CKA_LABEL of the key with an external key id: {key_id} is replaced by the id and stands in it once. Takes placeholders."`

@@ -1,7 +1,7 @@
 package config
 
-// What no two key stores may have in common: name, path prefix, access key id. Both places are
-// told, because a file that was copied for the next tenant is the usual cause.
+// What two key stores must not share: name, path prefix, access key id. Messages name both places,
+// because the usual cause is a file that was copied for the next tenant.
 
 import (
 	"errors"
@@ -45,7 +45,7 @@ func (u *uniqueness) name(i int) {
 	u.names[name] = i
 }
 
-// prefix is requirement U1.
+// prefix checks requirement U1.
 func (u *uniqueness) prefix(i int) {
 	at, prefix := schema.StoreKey(i, "path_prefix"), u.c.KeyStores[i].PathPrefix
 	err := xks.CheckPathPrefix(prefix)
@@ -73,8 +73,8 @@ func (u *uniqueness) prefix(i int) {
 	}
 }
 
-// credentials is requirements A5 and A6. It quotes no access key id that is
-// none: somebody may have swapped it with the secret.
+// credentials checks requirements A5 and A6. It does not quote an invalid access key id, because it
+// may have been swapped with the secret.
 func (u *uniqueness) credentials(i int) {
 	for j, credential := range u.c.KeyStores[i].Credentials {
 		key := schema.StoreKey(i, fmt.Sprintf("credentials[%d].access_key_id", j))

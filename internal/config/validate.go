@@ -1,7 +1,7 @@
 package config
 
-// Checks that need more than one key: names, references, and numbers that must fit
-// each other. What one key allows is in its tags.
+// Checks of more than one key: names, references, and numbers that must fit each other. What a
+// single key allows is in its tags.
 
 import (
 	"fmt"
@@ -76,6 +76,7 @@ func warnEmptyList(r *schema.Report, at string, codes []hsm.CKR) {
 	}
 }
 
+// ValidateEnvironment reports entries that are not NAME=value, and names that are set twice.
 func ValidateEnvironment(r *schema.Report, at string, environment []string) {
 	seen := map[string]bool{}
 	for i, pair := range environment {
@@ -91,10 +92,10 @@ func ValidateEnvironment(r *schema.Report, at string, environment []string) {
 	}
 }
 
-const NameRule = "must be 1 to 63 letters, digits, dots, dashes and underscores, and begin with " +
-	"a letter or digit"
+// NameRule is the rest of a sentence about a name that is not valid. See text.IsName.
+const NameRule = "must be " + text.NameForm
 
-// validateName wants a name that no earlier element has.
+// validateName reports a name that is not valid, or that an earlier element has.
 func validateName(r *schema.Report, seen map[string]int, i int, list, name string) {
 	at := fmt.Sprintf("%s[%d].name", list, i)
 	if !text.IsName(name) {
@@ -108,7 +109,7 @@ func validateName(r *schema.Report, seen map[string]int, i int, list, name strin
 	seen[name] = i
 }
 
-// validateReference wants a name that exists.
+// validateReference reports a name that does not exist.
 func validateReference(r *schema.Report, at, what, name string, known []string) {
 	if slices.Contains(known, name) {
 		return

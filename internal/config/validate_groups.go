@@ -63,7 +63,7 @@ func validateGroups(r *schema.Report, c *Config) {
 	}
 }
 
-// validatePatience is about the time that an HSM gets within a request's budget.
+// validatePatience checks the time that an HSM gets within the budget of a request.
 func validatePatience(r *schema.Report, at string, s Server, g Group) {
 	known := !r.Failed["server.budget"] && !r.Failed["server.first_request_budget"]
 	if known && (g.AttemptTimeout >= s.Budget || g.AttemptTimeout >= s.FirstRequestBudget) {
@@ -78,8 +78,8 @@ func validatePatience(r *schema.Report, at string, s Server, g Group) {
 	}
 }
 
-// MaxSocketPath is what sun_path of a Unix socket's address holds beside its final zero (unix(7)),
-// bytes.
+// MaxSocketPath is the longest path of a Unix socket, in bytes: sun_path without its final zero
+// (unix(7)).
 const MaxSocketPath = 107
 
 func validateAdmin(r *schema.Report, a Admin) {
@@ -88,6 +88,6 @@ func validateAdmin(r *schema.Report, a Admin) {
 			"choose a shorter one, such as /run/xks-proxy/admin.sock", a.Socket, n, MaxSocketPath)
 	}
 	if a.Group != "" && a.Socket == "" {
-		r.Warnf("admin.group", "there is no socket that it could be for")
+		r.Warnf("admin.group", "has no effect without admin.socket")
 	}
 }

@@ -17,8 +17,8 @@ func validateServer(r *schema.Report, c *Config) {
 	validateMetrics(r, c)
 	validateClientCertificates(r, "server.client_certificates", s.ClientCertificates)
 	validateProxyProtocol(r, "server.proxy_protocol", s.ProxyProtocol)
-	if s.Budget > KmsPatience {
-		r.Warnf("server.budget", "AWS KMS gives up after %s, network included", KmsPatience)
+	if s.Budget > KMSPatience {
+		r.Warnf("server.budget", "AWS KMS gives up after %s, network included", KMSPatience)
 	}
 	if s.FirstRequestBudget > s.Budget && !r.Failed["server.budget"] {
 		r.Warnf("server.first_request_budget", "is longer than server.budget, which ends first")
@@ -73,13 +73,13 @@ func validateListeners(r *schema.Report, c *Config) {
 	}
 }
 
-// anyPort tells whether the system chooses the port, another one for each listener.
+// anyPort reports whether the system chooses the port, a different one for each listener.
 func anyPort(address string) bool {
 	_, port, err := net.SplitHostPort(address)
 	return err == nil && port == "0"
 }
 
-// validateAddress wants HOST:PORT.
+// validateAddress reports an address that is not HOST:PORT.
 func validateAddress(r *schema.Report, key, address string) {
 	_, port, err := net.SplitHostPort(address)
 	if err == nil {
@@ -92,7 +92,7 @@ func validateAddress(r *schema.Report, key, address string) {
 	}
 }
 
-// validateClientCertificates is requirement A7.
+// validateClientCertificates checks requirement A7.
 func validateClientCertificates(r *schema.Report, at string, c ClientCertificates) {
 	if c.CA == "" {
 		const nothing = "does nothing without ca, and anybody may connect; name the CA that " +

@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	KmsPatience  = 250 * time.Millisecond // requirement U13
-	balancerIdle = 350 * time.Second      // requirement U15
+	// KMSPatience is how long AWS KMS waits for an answer (requirement U13).
+	KMSPatience  = 250 * time.Millisecond
+	balancerIdle = 350 * time.Second // requirement U15
 	// bytes; requestMetadata and JSON around the data, ARNs of 2048 included (U9)
 	metadataSize = 8 << 10
 	maxWord      = 256 // bytes of owner and the like
@@ -67,8 +68,7 @@ func describeDirectory(r *schema.Report) string {
 	}
 }
 
-// validateWords is about what an operator calls a tenant. It is in log lines and in what policies
-// see.
+// validateWords checks the lengths of the texts that appear in log lines and in policies.
 func validateWords(r *schema.Report, at string, k KeyStore) {
 	for _, word := range []struct{ key, value string }{
 		{"owner", k.Owner}, {"application", k.Application}, {"environment", k.Environment},
@@ -79,8 +79,8 @@ func validateWords(r *schema.Report, at string, k KeyStore) {
 	}
 }
 
-// warnEverything is about one owner's key stores of which one reaches all keys. Those of different
-// owners are validateIsolation's.
+// warnEverything warns of a key store that reaches every key of the others of the same owner.
+// validateIsolation reports those of different owners.
 func warnEverything(r *schema.Report, c *Config) {
 	type tenant struct{ group, owner string }
 	everything := map[tenant]int{} // the key store that reaches all keys
@@ -100,7 +100,7 @@ func warnEverything(r *schema.Report, c *Config) {
 	}
 }
 
-// warnQuota is about limits that limit nothing.
+// warnQuota warns of limits that have no effect.
 func warnQuota(r *schema.Report, at string, q Quota, s Server) {
 	if q.Burst > 0 && q.Rate == 0 {
 		r.Warnf(at+".burst", "does nothing without requests_per_second")
@@ -136,7 +136,7 @@ func validateRegions(r *schema.Report, at string, regions []string) {
 		key := fmt.Sprintf("%s[%d]", at, i)
 		switch {
 		case !isRegion(region):
-			r.Errorf(key, "%q is no AWS region, such as eu-central-1", region)
+			r.Errorf(key, "%q is not an AWS region, such as eu-central-1", region)
 		case slices.Index(regions, region) < i:
 			r.Errorf(key, "%s is listed twice", region)
 		}
@@ -154,7 +154,7 @@ func validateKeys(r *schema.Report, at string, keys Keys) {
 		key := fmt.Sprintf("%s.disabled[%d]", at, i)
 		switch {
 		case !xks.IsKeyID(id):
-			r.Errorf(key, "is not an external key id: 1 to 128 letters, digits, - . _")
+			r.Errorf(key, "is not an external key id: %s", xks.KeyIDForm)
 		case slices.Index(keys.Disabled, id) < i:
 			r.Errorf(key, "%s is listed twice", id)
 		}

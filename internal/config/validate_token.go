@@ -12,7 +12,7 @@ import (
 	"xks-proxy/pkg/hsm/pkcs11"
 )
 
-// TokenText names what a configuration chooses a token by, on one line; "" if by nothing.
+// TokenText lists the settings that choose the token on one line. It returns "" if there are none.
 func (h HSM) TokenText() string {
 	var parts []string
 	add := func(name, value string) {
@@ -30,7 +30,7 @@ func (h HSM) TokenText() string {
 	return strings.Join(parts, ", ")
 }
 
-// LogsIn is false for a token that needs no login.
+// LogsIn reports whether the token needs a login.
 func (h HSM) LogsIn() bool { return h.UserType != string(pkcs11.UserNone) }
 
 func validateToken(r *schema.Report, at string, h HSM) {
@@ -73,15 +73,15 @@ func validateLogin(r *schema.Report, at string, h HSM) {
 	}
 }
 
-// warnSmallLimits names groups of which no HSM takes what AWS KMS may send. One HSM that does not
-// is good: the requests go to the others.
+// warnSmallLimits warns of a group in which no HSM takes the largest requests of AWS KMS. If only
+// some HSMs do not, such requests go to the others.
 func warnSmallLimits(r *schema.Report, c *Config, at string, g Group) {
 	aad, data := 0, 0
 	for _, m := range g.HSMs {
 		h := c.HSM(m.HSM)
 		profile, known := pkcs11.LookupProfile(h.Profile)
 		if !known {
-			return // said already
+			return // already reported
 		}
 		aad = max(aad, orElseNumber(h.Overrides.MaxAAD, profile.MaxAAD))
 		data = max(data, orElseNumber(h.Overrides.MaxData, profile.MaxData))

@@ -1,12 +1,10 @@
 // Package filewatch notices changed files, also behind symbolic links and in directories.
 package filewatch
 
-// Whether the files of the configuration have changed: a look at them every few seconds.
-//
-// inotify (fsnotify) would save the looks, and miss what matters here: it watches an inode, so that
-// it says nothing when a symbolic link further up is turned to another directory, as Kubernetes
-// does with mounted secrets, and nothing of what other machines do on a
-// network file system. A look costs a system call a file, see BenchmarkLook.
+// It polls the files every few seconds. inotify (fsnotify) would need no polling, but it watches an
+// inode. So it misses a symbolic link further up that is changed to another directory, as
+// Kubernetes does with mounted secrets, and changes that other machines make on a network file
+// system. A poll costs one system call for each file, see BenchmarkLook.
 
 import (
 	"context"
@@ -21,18 +19,18 @@ import (
 	"time"
 )
 
-// fileStamp is what tells a file from a changed one: the target's, where it is a symbolic link. The
-// zero stamp is no file's.
+// fileStamp changes when a file changes. For a symbolic link it is that of the target. No file has
+// the zero stamp.
 type fileStamp struct {
 	device, inode uint64
 	size          int64
 	modified      time.Time
 	mode          fs.FileMode
 	owner, group  uint32
-	problem       string // why there is no more than this
+	problem       string // why the file cannot be read; "" if it can
 }
 
-// look is the stamps of files, by path.
+// look has the stamps of files, by path.
 type look map[string]fileStamp
 
 // lookAt takes the stamps of files. A directory stands for the files in it as well, but not for
@@ -50,8 +48,8 @@ func lookAt(files []string) look {
 			l[path] = fileStamp{problem: err.Error()}
 			continue
 		}
-		// Whatever else happens in the directory is nobody's concern, such as temporary files
-		// beside those of the configuration.
+		// Other changes of the directory do not count, such as temporary files beside those of
+		// the configuration.
 		l[path] = fileStamp{mode: stamp.mode, owner: stamp.owner, group: stamp.group}
 		for _, entry := range entries {
 			if configFile(entry.Name()) {
@@ -78,13 +76,13 @@ func stampOf(path string) fileStamp {
 		return fileStamp{problem: err.Error()}
 	}
 	stamp := fileStamp{size: info.Size(), modified: info.ModTime(), mode: info.Mode()}
-	if s, ok := info.Sys().(*syscall.Stat_t); ok { // it is one on Linux
+	if s, ok := info.Sys().(*syscall.Stat_t); ok { // it always is, on Linux
 		stamp.device, stamp.inode, stamp.owner, stamp.group = uint64(s.Dev), s.Ino, s.Uid, s.Gid
 	}
 	return stamp
 }
 
-// changedFiles names, sorted, what differs.
+// changedFiles returns the paths that differ, sorted.
 func changedFiles(before, now look) []string {
 	differ := map[string]bool{}
 	for path, stamp := range now {
@@ -100,19 +98,18 @@ func changedFiles(before, now look) []string {
 	return slices.Sorted(maps.Keys(differ))
 }
 
-// Watcher knows how the files were when they were last read, well or in vain.
+// Watcher remembers the files as they were when they were last read, successfully or not.
 type Watcher struct {
 	mu    sync.Mutex
 	files []string
 	read  look
 }
 
-// clockTick: a file system stamps with a clock that is behind by so much.
+// clockTick is how far the clock of a file system may be behind.
 const clockTick = 10 * time.Millisecond
 
-// Settle says that the files were read, beginning at a time. One that was changed since then may
-// have been read before or after
-// its change: it counts as not read, and is read again.
+// Settle notes that the files were read, beginning at the time began. A file that changed since
+// then may have been read before or after its change. It counts as not read, so it is read again.
 func (w *Watcher) Settle(files []string, began time.Time) {
 	now := lookAt(files)
 	limit := time.Now()
@@ -126,8 +123,8 @@ func (w *Watcher) Settle(files []string, began time.Time) {
 			continue
 		}
 		changed := time.Unix(s.Ctim.Sec, s.Ctim.Nsec)
-		if changed.After(began.Add(-clockTick)) &&
-			!changed.After(limit) { // a time to come is another machine's clock
+		// A time in the future comes from the clock of another machine.
+		if changed.After(began.Add(-clockTick)) && !changed.After(limit) {
 			now[path] = fileStamp{problem: "changed while it was read"}
 		}
 	}
@@ -136,14 +133,14 @@ func (w *Watcher) Settle(files []string, began time.Time) {
 	w.files, w.read = files, now
 }
 
-// Forget has the files count as not read.
+// Forget makes all files count as not read.
 func (w *Watcher) Forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.read = nil
 }
 
-// news is how the files are now and which differ from what was read.
+// news returns the files as they are now, and the paths that differ from what was read.
 func (w *Watcher) news() (look, []string) {
 	w.mu.Lock()
 	files, read := w.files, w.read
@@ -152,18 +149,18 @@ func (w *Watcher) news() (look, []string) {
 	return now, changedFiles(read, now)
 }
 
-// watchIdle is how often a watch that is off looks whether it is on.
+// watchIdle is how often Watch asks for the interval while that is 0.
 const watchIdle = time.Second
 
-// Watch calls changed, with what has, whenever the files differ from what was read and have stood
-// so for one interval, until
-// ctx ends. changed reads them and settles. interval 0 is off, and may change at any time.
+// Watch calls changed, with the names of the changed files, when files differ from what was read
+// and did not change again for one interval. It returns when ctx ends. changed reads the files and
+// calls Settle. The interval may change at any time; while it is 0, Watch does nothing.
 func (w *Watcher) Watch(
 	ctx context.Context,
 	interval func() time.Duration,
 	changed func(what string),
 ) {
-	var pending look // as the files were at the last look, if that was not as they were read
+	var pending look // the files at the last poll, if they differed from what was read
 	for {
 		every := interval()
 		wait := every
@@ -184,7 +181,7 @@ func (w *Watcher) Watch(
 		case len(differ) == 0:
 			pending = nil
 		case pending == nil || !maps.Equal(pending, now):
-			pending = now // it may be half of what is being written
+			pending = now // it may still be being written
 		default:
 			pending = nil
 			changed(describeFiles(differ))

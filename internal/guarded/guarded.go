@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// IsReadOnly tells whether nobody can change a directory that is open to all: Kubernetes mounts a
-// ConfigMap so.
+// IsReadOnly reports whether a file or directory is on a read-only file system, where nobody can
+// change it whatever its mode is. Kubernetes mounts a ConfigMap like this.
 func IsReadOnly(path string) bool {
 	var system unix.Statfs_t
 	err := unix.Statfs(path, &system)
@@ -53,7 +53,8 @@ func openRegular(path string) (*os.File, error) {
 	return nil, err
 }
 
-// ReadLimited reads one byte more than limit, at most, of a regular file.
+// ReadLimited reads a regular file, up to one byte more than limit, so that the caller can see that
+// the file is too long.
 func ReadLimited(path string, limit int64) ([]byte, error) {
 	f, err := openRegular(path)
 	if err != nil {
@@ -63,10 +64,11 @@ func ReadLimited(path string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, limit+1))
 }
 
-const WritableByOthers = 0o022 // group and others, as for secrets
+// WritableByOthers are the bits of a mode that let group and others change a file.
+const WritableByOthers = 0o022
 
-// CheckUnwritable returns an error if a file is not a regular one, or if others than its owner can
-// change it.
+// CheckUnwritable returns an error unless a file is a regular file that can be read and that only
+// its owner can change.
 func CheckUnwritable(path string, info os.FileInfo) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is not a regular file", path)
@@ -90,8 +92,8 @@ func ResolvePath(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-// OpenPrivate opens a regular file that nobody but its owner can change and nobody
-// but owner and group can read. Not blocking, because a FIFO would.
+// OpenPrivate opens a regular file that only its owner can change, and only its owner and group can
+// read. It returns an error for any other file, and does not wait for a FIFO.
 func OpenPrivate(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -116,7 +118,7 @@ func OpenPrivate(path string) (*os.File, error) {
 	return f, nil
 }
 
-// Problem says in plain words why a file cannot be opened.
+// Problem returns an error that says in plain words why a file cannot be opened.
 func Problem(path string, err error) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist):

@@ -2,8 +2,8 @@
 // reaches that others do not. It knows no configuration.
 package isolation
 
-// A label that several patterns have in common: the shortest, found breadth first in the product of
-// their steps.
+// The shortest label that several patterns have in common, found by a breadth-first search in the
+// product of their steps.
 
 import (
 	"errors"
@@ -16,16 +16,15 @@ const (
 	maxExcluded = 8
 )
 
-// position is how far each pattern has come. While the label begins like an excluded one it matters
-// which, hence
-// how long it is.
+// position is how far each pattern has matched. While the label begins like an excluded one, it
+// also says like which, and how long the label is.
 type position struct {
 	steps  [maxPatterns]uint16
 	like   uint8 // bits: excluded labels that begin with this one
 	length uint16
 }
 
-// walked is a position and how it was come to.
+// walked is a position and how it was reached.
 type walked struct {
 	position
 	from int // index; -1 at the beginning
@@ -35,14 +34,12 @@ type walked struct {
 // errTooInvolved says that patterns have so many wildcards that comparing them would take too long.
 var errTooInvolved = errors.New("too many wildcards")
 
-// Common finds a label that all patterns match and that is none of excluded; "" if there is none.
-// At most maxPatterns and maxExcluded of them. It looks at budget positions at most, and takes from
-// it what it has looked
-// at; errTooInvolved if that is not enough.
+// Common returns a label that all patterns match and that is not one of excluded, or "" if there is
+// none. It takes 4 patterns and 8 excluded labels at most. It looks at budget positions at most,
+// and subtracts from budget those that it looked at. The error is that this was not enough.
 //
-// It is exact for ASCII. With other characters path.Match lets * end inside of one, so that it
-// matches a little more
-// than is found here.
+// It is exact for ASCII. With other characters, path.Match lets * end inside a character, so it
+// matches a little more than is found here.
 func Common(patterns []Pattern, excluded []string, budget *int) (string, error) {
 	p := product{patterns: patterns, seen: map[position]bool{}}
 	defer func() { *budget -= len(p.queue) }()
@@ -77,7 +74,7 @@ func (p *product) reach(at position, from int, by rune) {
 	}
 }
 
-// ends tells whether the label is complete for all patterns, and not excluded.
+// ends reports whether all patterns match the label at a position, and it is not excluded.
 func (p *product) ends(at position) bool {
 	for i, pattern := range p.patterns {
 		for _, step := range pattern[at.steps[i]:] {
@@ -94,13 +91,13 @@ func (p *product) ends(at position) bool {
 	return true
 }
 
-// expand goes one character further in all ways there are.
+// expand extends the label by one character in all possible ways.
 func (p *product) expand(from int) {
 	at := p.queue[from].position
 	p.choose(at, position{}, 0, runes{{0, utf8.MaxRune}}, from)
 }
 
-// choose picks for pattern i the step that takes the next character, then for those after it.
+// choose chooses the step of pattern i that takes the next character, then those of later patterns.
 func (p *product) choose(at, next position, i int, set runes, from int) {
 	if len(set) == 0 {
 		return
@@ -122,23 +119,22 @@ func (p *product) choose(at, next position, i int, set runes, from int) {
 	}
 }
 
-// take adds the characters of set that differ in what the label still is like: those that excluded
-// labels go on
-// with, and one other.
+// take adds the characters of set that lead to different positions: those with which excluded
+// labels continue, and one other.
 func (p *product) take(at, next position, set runes, from int) {
-	var told []rune
+	var special []rune
 	for i, text := range p.excluded {
 		if at.like&(1<<i) != 0 && len(text) > int(at.length) {
-			told = append(told, text[at.length])
+			special = append(special, text[at.length])
 		}
 	}
-	slices.Sort(told)
-	told = slices.Compact(told)
-	if c, ok := readable(set, told); ok {
+	slices.Sort(special)
+	special = slices.Compact(special)
+	if c, ok := readable(set, special); ok {
 		next.like, next.length = 0, 0
 		p.reach(next, from, c)
 	}
-	for _, c := range told {
+	for _, c := range special {
 		if set.has(c) {
 			next.like, next.length = p.stillLike(at, c), at.length+1
 			p.reach(next, from, c)
@@ -156,17 +152,17 @@ func (p *product) stillLike(at position, c rune) uint8 {
 	return like
 }
 
-// readableFirst are the characters in the order in which examples prefer them.
+// readableFirst has the characters in the order in which examples prefer them.
 var readableFirst = []runes{
 	{{'a', 'z'}}, {{'0', '9'}}, {{'A', 'Z'}}, {{' ', '~'}}, {{0, utf8.MaxRune}},
 }
 
-// readable is a character of set that is none of told: a letter or digit if there is one.
-func readable(set runes, told []rune) (rune, bool) {
+// readable returns a character of set that is not one of excluded, a letter or digit if possible.
+func readable(set runes, excluded []rune) (rune, bool) {
 	for _, wish := range readableFirst {
 		for _, r := range set.both(wish) {
 			for c := r.low; c <= r.high; c++ {
-				if !slices.Contains(told, c) {
+				if !slices.Contains(excluded, c) {
 					return c, true
 				}
 			}

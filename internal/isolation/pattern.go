@@ -1,8 +1,7 @@
 package isolation
 
-// Patterns on labels as path.Match has them, and templates, in a form in which one can ask what
-// several of them
-// have in common.
+// Patterns on labels in the syntax of path.Match, and templates, in a form in which they can be
+// compared.
 
 import (
 	"slices"
@@ -27,20 +26,20 @@ type labelStep struct {
 	many bool
 }
 
-// Pattern is a sequence of steps: a label matches if they can be taken through it.
+// Pattern is a sequence of steps. A label matches if its characters take all of them in order.
 type Pattern []labelStep
 
-// KeyIDSteps is how many steps of a template stand for the external key id.
+// KeyIDSteps is the number of steps of a template that stand for the external key id.
 const KeyIDSteps = 2
 
-// Template is what an external key id between before and after can be.
+// Template returns the pattern of any external key id between two texts.
 func Template(before, after string) Pattern {
 	p := Plain(before)
 	p = append(p, labelStep{set: keyIDRune}, labelStep{set: keyIDRune, many: true})
 	return append(p, Plain(after)...)
 }
 
-// Plain is the pattern of one text alone.
+// Plain returns the pattern that only one text matches.
 func Plain(text string) Pattern {
 	p := make(Pattern, 0, len(text))
 	for _, c := range text {
@@ -49,7 +48,7 @@ func Plain(text string) Pattern {
 	return p
 }
 
-// Parse reads a pattern that path.Match takes; ok is false for another.
+// Parse reads a pattern in the syntax of path.Match. It returns false for any other text.
 func Parse(text string) (Pattern, bool) {
 	p := make(Pattern, 0, len(text))
 	for rest := []rune(text); len(rest) > 0; {
@@ -107,10 +106,8 @@ func parseClass(rest []rune) (runes, []rune, bool) {
 		set = append(set, runeRange{low, high})
 		rest = left
 	}
-	set = slices.DeleteFunc(
-		set,
-		func(x runeRange) bool { return x.low > x.high },
-	) // [z-a] is allowed and empty
+	empty := func(x runeRange) bool { return x.low > x.high } // [z-a] is allowed
+	set = slices.DeleteFunc(set, empty)
 	set = set.ordered()
 	if negated {
 		set = set.others()
@@ -192,7 +189,7 @@ func (s runes) single() (rune, bool) {
 	return 0, false
 }
 
-// Suffix is what every label that matches ends with.
+// Suffix returns the text with which every label that matches ends.
 func (p Pattern) Suffix() string {
 	var text []rune
 	for i := len(p); i > 0; i-- {
@@ -206,8 +203,8 @@ func (p Pattern) Suffix() string {
 	return string(text)
 }
 
-// Prefix is what every label that matches begins with; the second result says that it is the only
-// one.
+// Prefix returns the text with which every label that matches begins, and whether it is the only
+// such label.
 func (p Pattern) Prefix() (string, bool) {
 	var b strings.Builder
 	for _, step := range p {

@@ -1,8 +1,8 @@
 package isolation
 
-// A label that one pattern matches and none of several others does: the shortest, found breadth
-// first. Of the pattern it is enough to follow one way through its steps at a time; of the others
-// all ways at once, because none of them may lead to the end.
+// The shortest label that one pattern matches and several others do not, found by a breadth-first
+// search. It follows one way through the steps of the pattern at a time, but all ways through the
+// others at once, because none of them may lead to the end.
 
 import (
 	"cmp"
@@ -49,9 +49,9 @@ type wideKey struct {
 	others        string
 }
 
-// Uncovered finds a label that both first and second match and none of others; "" if there
-// is none. It takes from budget what it looked at; errTooInvolved if that is not enough. It is
-// exact as far as commonLabel is.
+// Uncovered returns a label that first and second match and that none of others matches, or "" if
+// there is none. It subtracts from budget the positions that it looked at. The error is that they
+// were not enough. It is as exact as Common.
 func Uncovered(
 	first, second Pattern, others []Pattern, budget *int,
 ) (string, error) {
@@ -87,12 +87,12 @@ func (w *wider) reach(s standing) {
 	}
 }
 
-// ended tells whether nothing has to come after step.
+// ended reports whether a label may end at a step.
 func ended(p Pattern, step uint16) bool {
 	return !slices.ContainsFunc(p[step:], func(s labelStep) bool { return !s.many })
 }
 
-// covered tells whether one of the others matches the label as it is.
+// covered reports whether one of the others matches the label.
 func (w *wider) covered(s spread) bool {
 	return slices.ContainsFunc(s, func(at spreadStep) bool {
 		return int(at.step) == len(w.others[at.pattern])
@@ -114,7 +114,7 @@ func (w *wider) enter(s spread, pattern, step uint16) spread {
 	}
 }
 
-// expand goes one character further in all ways there are.
+// expand extends the label by one character in all possible ways.
 func (w *wider) expand(from int) {
 	at := w.queue[from]
 	cuts := w.cuts(at.others)

@@ -1,10 +1,9 @@
 package killswitch
 
-// The kill switch: what operators have blocked while the proxy runs. A block is in effect for the
-// next request, whatever the configuration says, and stays through reloads and restarts until it is
-// taken back. This file says what a block is; blocks_switch.go how it comes and goes,
-// blocks_save.go how it is written, blocks_file.go what is written, and blocks_follow.go how it
-// follows a key store that is renamed.
+// The kill switch: what operators have blocked. A block takes effect with the next request,
+// whatever the configuration says, and stays through reloads and restarts until an operator removes
+// it. This file says what a block is. switch.go adds and removes blocks, save.go writes them,
+// file.go defines their file, and follow.go makes them follow a key store that is renamed.
 
 import (
 	"errors"
@@ -23,16 +22,19 @@ const (
 	maxBlocks    = 10_000 // at once; beyond, a key store as a whole can still be blocked
 	maxReason    = 500    // bytes
 	maxKeyLabel  = 255    // bytes; of a CKA_LABEL that is blocked
-	MaxBlockedBy = 256    // bytes; a user's name
 	blocksFormat = 1
-	FileName     = "blocks.json"
+
+	// MaxBlockedBy is the longest name of a user in a block, in bytes.
+	MaxBlockedBy = 256
+	// FileName is the name of the file in the state directory.
+	FileName = "blocks.json"
 )
 
-// BlockTarget is what a block is about: a key store; a key of it, by its external key id; or,
-// without a key store, every key with a CKA_LABEL.
+// BlockTarget is what a block applies to: a key store, one key of it, or every key with a
+// CKA_LABEL.
 type BlockTarget struct {
-	KeyStore string `json:"keyStore,omitempty"`
-	Key      string `json:"key,omitempty"`
+	KeyStore string `json:"keyStore,omitempty"` // its name; "": every key with the label Key
+	Key      string `json:"key,omitempty"`      // an external key id; a CKA_LABEL without KeyStore
 }
 
 // Block is one entry: what, why, by whom and since when.
@@ -40,9 +42,9 @@ type Block struct {
 	BlockTarget
 	URIPath string    `json:"uriPath,omitempty"` // of the key store, as last seen
 	Reason  string    `json:"reason,omitempty"`  // at most maxReason bytes, no control characters
-	By      string    `json:"by"`                // the user, as the kernel told
-	UID     int       `json:"uid"`
-	Since   time.Time `json:"since"` // UTC
+	By      string    `json:"by"`                // the user, from the kernel
+	UID     int       `json:"uid"`               // of that user
+	Since   time.Time `json:"since"`             // UTC
 }
 
 // String names the target in a sentence.
@@ -57,21 +59,16 @@ func (t BlockTarget) String() string {
 	}
 }
 
-// Check says what is wrong with a target, for its author.
+// Check returns an error if a target is not valid.
 func (t BlockTarget) Check() error {
 	switch {
 	case t.KeyStore == "" && t.Key == "":
 		return errors.New("it names neither a key store nor a key")
 	case t.KeyStore != "" && !text.IsName(t.KeyStore):
-		return fmt.Errorf(
-			"%q is not a key store name: 1 to 63 letters, digits, dots, dashes and underscores",
-			t.KeyStore,
-		)
+		return fmt.Errorf("%q is not a key store name: %s", t.KeyStore, text.NameForm)
 	case t.KeyStore != "" && t.Key != "" && !xks.IsKeyID(t.Key):
-		return fmt.Errorf(
-			"%q is not an external key id: 1 to 128 letters, digits, dots, dashes and underscores. Without --key-store it would be a CKA_LABEL",
-			t.Key,
-		)
+		return fmt.Errorf("%q is not an external key id: %s. Without --key-store it would be a "+
+			"CKA_LABEL", t.Key, xks.KeyIDForm)
 	case len(t.Key) > maxKeyLabel || !isPlainText(t.Key):
 		return fmt.Errorf(
 			"a CKA_LABEL to block has at most %d bytes of UTF-8 and no control characters",
@@ -81,6 +78,7 @@ func (t BlockTarget) Check() error {
 	return nil
 }
 
+// CheckReason returns an error if the reason of a block is not valid.
 func CheckReason(reason string) error {
 	if len(reason) > maxReason {
 		return fmt.Errorf("a reason has at most %d bytes, not %d", maxReason, len(reason))
@@ -91,14 +89,15 @@ func CheckReason(reason string) error {
 	return nil
 }
 
-// isPlainText: nothing in it moves a cursor, ends a line or turns the direction of what follows.
+// isPlainText reports whether a text cannot change how a terminal or a log shows what follows: it
+// has no control characters, line ends or direction marks.
 func isPlainText(s string) bool {
 	return utf8.ValidString(s) &&
 		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsGraphic(r) })
 }
 
-// covers reports whether a block is about a target. path is the XksProxyUriPath of the target's key
-// store; "" if there is no such key store.
+// covers reports whether a block applies to a target. path is the XksProxyUriPath of the target's
+// key store; "" if there is no such key store.
 func (b Block) covers(t BlockTarget, path string) bool {
 	if b.Key != t.Key {
 		return false
@@ -107,7 +106,7 @@ func (b Block) covers(t BlockTarget, path string) bool {
 	return b.KeyStore == t.KeyStore || samePath
 }
 
-// findBlock is the block of exactly this target.
+// findBlock returns the block of exactly this target.
 func findBlock(blocks []Block, t BlockTarget) (Block, bool) {
 	i := slices.IndexFunc(blocks, func(b Block) bool { return b.BlockTarget == t })
 	if i < 0 {

@@ -1,6 +1,7 @@
 package killswitch
 
-// The kill switch's list and its file: in effect before remembered, remembered before answered, and never half a file.
+// The kill switch's list and its file: in effect before remembered, remembered before answered, and
+// never half a file.
 
 import (
 	"errors"
@@ -41,7 +42,13 @@ func (e *enforced) now() xks.Blocks {
 }
 
 func blockOf(keyStore, key string) Block {
-	return Block{BlockTarget: BlockTarget{KeyStore: keyStore, Key: key}, By: "alice", UID: 1000, Since: time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC), Reason: "case 4711"}
+	return Block{
+		BlockTarget: BlockTarget{KeyStore: keyStore, Key: key},
+		By:          "alice",
+		UID:         1000,
+		Since:       time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC),
+		Reason:      "case 4711",
+	}
 }
 
 func mustOpen(t *testing.T, directory string) *Switch {
@@ -62,8 +69,8 @@ func mustAdd(t *testing.T, k *Switch, b Block) {
 	}
 }
 
-// Who deletes the file of a running proxy does not know that the next start would unblock: status and metrics say so, until the
-// order is given again.
+// Who deletes the file of a running proxy does not know that the next start would unblock: status
+// and metrics say so, until the order is given again.
 func TestBlocksFileDeleted(t *testing.T) {
 	directory := filepath.Join(t.TempDir(), "state")
 	k := mustOpen(t, directory)
@@ -75,23 +82,30 @@ func TestBlocksFileDeleted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if blocks, unsaved := k.Look(); len(blocks) != 1 || unsaved == nil || unsaved.Error() != k.path+" was deleted while the proxy ran" {
+	if blocks, unsaved := k.Look(); len(blocks) != 1 || unsaved == nil ||
+		unsaved.Error() != k.path+" was deleted while the proxy ran" {
 		t.Errorf("%v, %v", blocks, unsaved)
 	}
 	_, before, err := k.Add(t.Context(), blockOf("finance", ""))
 	if err != nil || !before {
 		t.Fatal(before, err)
 	}
-	if blocks, unsaved := k.Look(); unsaved != nil || len(mustOpen(t, directory).blocks) != len(blocks) {
+	if blocks, unsaved := k.Look(); unsaved != nil ||
+		len(mustOpen(t, directory).blocks) != len(blocks) {
 		t.Errorf("after the order was given again: %v", unsaved)
 	}
 }
 
-// What is blocked is blocked after a restart, with all that is known of it, and before the first request.
+// What is blocked is blocked after a restart, with all that is known of it, and before the first
+// request.
 func TestBlocksSurviveARestart(t *testing.T) {
 	directory := filepath.Join(t.TempDir(), "state")
 	k := mustOpen(t, directory)
-	before := []Block{blockOf("finance", ""), blockOf("payroll", "key-1"), blockOf("", "label of any kind ü")}
+	before := []Block{
+		blockOf("finance", ""),
+		blockOf("payroll", "key-1"),
+		blockOf("", "label of any kind ü"),
+	}
 	for _, b := range before {
 		mustAdd(t, k, b)
 	}
@@ -104,7 +118,8 @@ func TestBlocksSurviveARestart(t *testing.T) {
 	again.Attach(enforcer)
 	b := enforcer.now()
 	if len(b.KeyStores) != 1 || !b.KeyStores["finance"] || len(b.Keys) != 2 ||
-		!b.Keys[xks.BlockedKey{KeyStore: "payroll", Key: "key-1"}] || !b.Keys[xks.BlockedKey{Key: "label of any kind ü"}] {
+		!b.Keys[xks.BlockedKey{KeyStore: "payroll", Key: "key-1"}] ||
+		!b.Keys[xks.BlockedKey{Key: "label of any kind ü"}] {
 		t.Errorf("in effect: %+v", b)
 	}
 	removed, err := again.Remove(t.Context(), before[1].BlockTarget)
@@ -120,7 +135,8 @@ func TestBlocksSurviveARestart(t *testing.T) {
 	}
 }
 
-// The file is written after the block is in effect, and a file that cannot be written changes nothing about that.
+// The file is written after the block is in effect, and a file that cannot be written changes
+// nothing about that.
 func TestBlockThatCannotBeSaved(t *testing.T) {
 	k := mustOpen(t, t.TempDir())
 	enforcer := &enforced{}
@@ -165,7 +181,7 @@ func TestBlockThatCannotBeSaved(t *testing.T) {
 	}
 }
 
-// A disk that hangs delays no block, and whoever blocks hears of it.
+// A disk that hangs delays no block, and the operator is told.
 func TestBlockOnADiskThatHangs(t *testing.T) {
 	directory := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -178,7 +194,10 @@ func TestBlockOnADiskThatHangs(t *testing.T) {
 		if !errors.Is(err, ErrUnsaved) || !enforcer.now().KeyStores["finance"] {
 			t.Errorf("%v, in effect: %+v", err, enforcer.now())
 		}
-		_, _, _, err = k.put(t.Context(), blockOf("payroll", "")) // what comes first of a second order
+		_, _, _, err = k.put(
+			t.Context(),
+			blockOf("payroll", ""),
+		) // what comes first of a second order
 		if err != nil || !enforcer.now().KeyStores["payroll"] {
 			t.Errorf("%v, in effect: %+v", err, enforcer.now())
 		}
@@ -188,7 +207,8 @@ func TestBlockOnADiskThatHangs(t *testing.T) {
 
 // Whatever is damaged in the file: nothing is served.
 func TestDamagedBlocksFile(t *testing.T) {
-	good := `{"format":1,"blocks":[{"keyStore":"finance","by":"alice","uid":1000,"since":"2026-11-22T03:04:05Z"}]}`
+	good := `{"format":1,"blocks":[{"keyStore":"finance","by":"alice","uid":1000,` +
+		`"since":"2026-11-22T03:04:05Z"}]}`
 	directory := t.TempDir()
 	path := filepath.Join(directory, FileName)
 	testkit.WriteFile(t, path, good, 0o600)
@@ -206,13 +226,17 @@ func TestDamagedBlocksFile(t *testing.T) {
 		"no target":         strings.Replace(good, `"keyStore":"finance",`, ``, 1),
 		"no name":           strings.Replace(good, `finance`, `fin ance`, 1),
 		"control character": strings.Replace(good, `"by"`, `"key":"a\u0007","by"`, 1),
-		"long reason":       strings.Replace(good, `"by"`, `"reason":"`+strings.Repeat("x", maxReason+1)+`","by"`, 1),
-		"rubbish behind":    good + "{}",
+		"long reason": strings.Replace(
+			good, `"by"`, `"reason":"`+strings.Repeat("x", maxReason+1)+`","by"`, 1,
+		),
+		"rubbish behind": good + "{}",
 	} {
 		t.Run(name, func(t *testing.T) {
 			testkit.WriteFile(t, path, text, 0o600)
 			_, err := Open(directory, zap.NewNop())
-			if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "nothing is served") || !strings.Contains(err.Error(), "restore the file, or delete it") {
+			if err == nil || !strings.Contains(err.Error(), path) ||
+				!strings.Contains(err.Error(), "refusing to start") ||
+				!strings.Contains(err.Error(), "restore the file, or delete it") {
 				t.Errorf("%v", err)
 			}
 		})
@@ -242,7 +266,9 @@ func TestBlocksAreLoggedAtStart(t *testing.T) {
 	}
 	got := lines[0].ContextMap()
 	names, _ := got["what"].([]any)
-	if got["blocks"] != int64(300) || len(names) != maxLoggedBlocks || names[0] != "key store store-0" || got["not_named"] != int64(280) {
+	if got["blocks"] != int64(300) || len(names) != maxLoggedBlocks ||
+		names[0] != "key store store-0" ||
+		got["not_named"] != int64(280) {
 		t.Errorf("%v", got)
 	}
 }
@@ -275,10 +301,16 @@ func TestBlocksAtOnce(t *testing.T) {
 	blocks, _ := k.List()
 	saved, _ := mustOpen(t, directory).List()
 	if len(saved) != len(blocks) || len(enforcer.now().KeyStores) != len(blocks) {
-		t.Errorf("in the list %d, in the file %d, in effect %d", len(blocks), len(saved), len(enforcer.now().KeyStores))
+		t.Errorf(
+			"in the list %d, in the file %d, in effect %d",
+			len(blocks),
+			len(saved),
+			len(enforcer.now().KeyStores),
+		)
 	}
 	for _, b := range blocks {
-		if _, found := findBlock(saved, b.BlockTarget); !found || !enforcer.now().KeyStores[b.KeyStore] {
+		if _, found := findBlock(saved, b.BlockTarget); !found ||
+			!enforcer.now().KeyStores[b.KeyStore] {
 			t.Errorf("%s is not everywhere", b)
 		}
 	}
@@ -296,8 +328,18 @@ func TestMostBlocks(t *testing.T) {
 }
 
 func FuzzParseBlocks(f *testing.F) {
-	f.Add([]byte(`{"format":1,"blocks":[{"keyStore":"finance","by":"alice","uid":1000,"since":"2026-11-22T03:04:05Z"}]}`))
-	f.Add([]byte(`{"format":1,"blocks":[{"key":"a","reason":"b","by":"","uid":-1,"since":"0001-01-01T00:00:00Z"}]}`))
+	f.Add(
+		[]byte(
+			`{"format":1,"blocks":[{"keyStore":"finance","by":"alice","uid":1000,` +
+				`"since":"2026-11-22T03:04:05Z"}]}`,
+		),
+	)
+	f.Add(
+		[]byte(
+			`{"format":1,"blocks":[{"key":"a","reason":"b","by":"","uid":-1,` +
+				`"since":"0001-01-01T00:00:00Z"}]}`,
+		),
+	)
 	f.Add([]byte(`{"format":2}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		blocks, err := parseBlocks(data)
@@ -312,11 +354,15 @@ func FuzzParseBlocks(f *testing.F) {
 	})
 }
 
-// A file that others could have changed, or that is none, is not trusted: somebody may have unblocked himself.
+// A file that others could have changed, or that is none, is not trusted: somebody may have
+// unblocked himself.
 func TestBlocksFileThatOthersCanChange(t *testing.T) {
 	for name, make := range map[string]func(path string) error{
 		"others can change": func(path string) error {
-			return errors.Join(os.WriteFile(path, []byte(`{"format":1,"blocks":[]}`), 0o600), os.Chmod(path, 0o646))
+			return errors.Join(
+				os.WriteFile(path, []byte(`{"format":1,"blocks":[]}`), 0o600),
+				os.Chmod(path, 0o646),
+			)
 		},
 		"is not a regular file": func(path string) error { return syscall.Mkfifo(path, 0o600) },
 	} {

@@ -1,3 +1,3 @@
-// Package killswitch blocks keys and key stores: at once, across restarts, and across a renamed
-// configuration.
+// Package killswitch blocks keys and key stores. A block takes effect at once, and stays across
+// restarts and when a key store is renamed.
 package killswitch

@@ -1,7 +1,7 @@
 package killswitch
 
-// The file that remembers the blocks across restarts. Who cannot read it does not know what must
-// not be served: then the program does not start.
+// The file that keeps the blocks across restarts. If it cannot be read, it is unknown what must not
+// be served, so the program does not start.
 
 import (
 	"bytes"
@@ -28,8 +28,8 @@ const (
 	maxLoggedBlocks = 20
 )
 
-// Open loads the blocks of a state directory; "" remembers none. An error means that it
-// is not known what is blocked: do not serve.
+// Open loads the blocks from a state directory. With "" blocks do not survive a restart. An error
+// means that it is unknown what is blocked: do not serve.
 func Open(stateDirectory string, log *zap.Logger) (*Switch, error) {
 	if stateDirectory == "" {
 		return New("", nil, log), nil
@@ -39,10 +39,10 @@ func Open(stateDirectory string, log *zap.Logger) (*Switch, error) {
 	k.blocks, err = readBlocks(k.path)
 	if err != nil {
 		return nil, fmt.Errorf(
-			"it is not known which keys and key stores operators have blocked, so nothing is served: %s: %w; "+
-				"restore the file, or delete it to serve without any block (xks-proxy block sets them again)",
-			k.path,
-			err,
+			"cannot read %s, so blocked keys and key stores are unknown: refusing to start: %w; "+
+				"restore the file, or delete it to serve without blocks and set them again with "+
+				"xks-proxy block",
+			k.path, err,
 		)
 	}
 	err = durable.RemoveUnfinished(k.path)
@@ -53,7 +53,7 @@ func Open(stateDirectory string, log *zap.Logger) (*Switch, error) {
 	return k, nil
 }
 
-// logBlocks says at each start what is blocked.
+// logBlocks logs at each start what is blocked.
 func logBlocks(log *zap.Logger, blocks []Block) {
 	if len(blocks) == 0 {
 		return
@@ -70,7 +70,7 @@ func logBlocks(log *zap.Logger, blocks []Block) {
 	)
 }
 
-// readBlocks is strict: an entry that is not understood is a block that would not be in effect.
+// readBlocks is strict, because a block that it skipped would not be in effect.
 func readBlocks(path string) ([]Block, error) {
 	data, err := durable.ReadFile(path, maxBlocksFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -122,8 +122,8 @@ func parseBlocks(data []byte) ([]Block, error) {
 	return content.Blocks, nil
 }
 
-// Look is list for status and metrics. A file that somebody has deleted meanwhile, perhaps with its
-// directory, counts as unsaved.
+// Look is List for status and metrics. It also returns an error if the file was deleted while the
+// proxy ran.
 func (k *Switch) Look() ([]Block, error) {
 	blocks, unsaved := k.List()
 	if unsaved != nil || k.path == "" || len(blocks) == 0 {

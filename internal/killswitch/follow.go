@@ -1,10 +1,10 @@
 package killswitch
 
-// Blocks follow what AWS KMS calls. Key stores are blocked by name, and the name is the operators'
-// own, by default that of a file: if the block depended on it alone, renaming a file would unblock.
-// So a block has the XksProxyUriPath, too, and is in effect for the key store of that name and for
-// the one at that path. A configuration that comes into use is where it learns the new name, or
-// the new path, before the next reload changes the other.
+// Blocks follow renamed key stores. Operators block a key store by its name, which by default is
+// that of its file. If a block depended on the name alone, renaming the file would unblock. So a
+// block also has the XksProxyUriPath that AWS KMS calls, and applies to the key store of that name
+// and to the one at that path. At each reload, blocks learn the new name or the new path, before
+// the next reload changes the other one.
 
 import (
 	"fmt"
@@ -14,20 +14,22 @@ import (
 	"go.uber.org/zap"
 )
 
-// Follow has key stores served, and has every block follow the key store that it is about: all at
-// once, with no order in between. paths has the XksProxyUriPath of each key store, by name. A key
-// store that is at the path of a blocked one under another name gets an entry like any other. What
-// serve returns is returned, and then nothing was changed. errTooManyBlocks: the key stores must
-// not be served.
+// Follow calls serve, which makes the key stores of a new configuration available, and makes every
+// block follow its key store. No order takes effect in between. paths has the XksProxyUriPath of
+// each key store, by name. If a key store has the path of a blocked one and another name, it gets a
+// block of its own.
 //
-// It does not wait for the disk: until the file is written, the old file blocks the same.
+// The error is that of serve, or ErrTooManyBlocks without calling serve. In both cases nothing was
+// changed. Follow does not wait for the disk: until the file is written, the old file blocks the
+// same.
 func (k *Switch) Follow(paths map[string]string, log *zap.Logger, serve func() error) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	blocks, followers := followPaths(k.blocks, paths)
 	if len(blocks) > maxBlocks {
 		return fmt.Errorf(
-			"%w: %d would be needed for key stores that were renamed; unblock some, or give them their old names",
+			"%w: %d would be needed for key stores that were renamed; unblock some, or give them "+
+				"their old names",
 			ErrTooManyBlocks,
 			len(blocks),
 		)
@@ -41,7 +43,7 @@ func (k *Switch) Follow(paths map[string]string, log *zap.Logger, serve func() e
 	for _, f := range followers {
 		if f.added {
 			log.Warn(
-				"a blocked key store has another name now; the block follows",
+				"a blocked key store was renamed: the block follows it",
 				zap.Stringer("blocked", f.old),
 				zap.Stringer("now", f.heir),
 				zap.String("uri_path", paths[f.heir.KeyStore]),
@@ -56,15 +58,15 @@ func (k *Switch) Follow(paths map[string]string, log *zap.Logger, serve func() e
 	return nil
 }
 
-// follower is a block that is in effect for a key store because that has the path of a blocked one.
+// follower is a block of a key store that has the path of a blocked one.
 type follower struct {
 	old, heir BlockTarget
 	added     bool // there was no block of heir before
 }
 
-// followMarks requires mu. An unblock that takes the old block back takes a new one back, too: it
-// was about that key store when it began. A block that follows several goes only with an unblock
-// that takes back all of them, and itself.
+// followMarks requires mu. An unblock of the old block also removes the new one, because it was
+// about that key store when it began. A block that follows several is removed only by an unblock of
+// all of them and of itself.
 func (k *Switch) followMarks(followers []follower) {
 	before := maps.Clone(k.leaving)
 	for _, f := range followers {
@@ -79,8 +81,8 @@ func (k *Switch) followMarks(followers []follower) {
 	}
 }
 
-// followPaths is what blocks are when key stores have these paths, by name: each has the path that
-// its key store has now, and there is another for the key store that has its path now.
+// followPaths returns the blocks after key stores have got these paths, by name. Each block has the
+// present path of its key store, and the key store that has its former path gets another block.
 func followPaths(blocks []Block, paths map[string]string) ([]Block, []follower) {
 	names := map[string]string{}
 	for name, path := range paths {
@@ -108,8 +110,8 @@ func followPaths(blocks []Block, paths map[string]string) ([]Block, []follower) 
 	return next, followers
 }
 
-// Know says which key stores will be served, with the paths as in follow, for the orders that come
-// before the first of them is.
+// Know sets the paths of the key stores, as in Follow, for orders that arrive before the first call
+// of Follow.
 func (k *Switch) Know(paths map[string]string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -1,6 +1,7 @@
 package killswitch
 
-// A block of a key store, or of a key of it, stays with the path that AWS KMS calls, whatever the key store is called.
+// A block of a key store, or of a key of it, stays with the path that AWS KMS calls, whatever the
+// key store is called.
 
 import (
 	"errors"
@@ -13,7 +14,7 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-// storesAt are the XksProxyUriPaths of key stores, of which names and path prefixes are given.
+// storesAt are the XksProxyURIPaths of key stores, of which names and path prefixes are given.
 func storesAt(prefixByName ...string) map[string]string {
 	paths := map[string]string{}
 	for i := 0; i < len(prefixByName); i += 2 {
@@ -43,13 +44,34 @@ func TestBlocksFollowThePath(t *testing.T) {
 		configs []map[string]string // in this order
 		blocked string              // beside payroll
 	}{
-		"the same":                  {[]map[string]string{storesAt("payroll", "/p", "tax", "/t")}, ""},
-		"renamed":                   {[]map[string]string{storesAt("wages", "/p", "tax", "/t")}, "wages"},
-		"gone, and back as another": {[]map[string]string{storesAt("tax", "/t"), storesAt("tax", "/t", "wages", "/p")}, "wages"},
-		"renamed twice":             {[]map[string]string{storesAt("wages", "/p"), storesAt("salaries", "/p")}, "salaries"},
-		"changed places":            {[]map[string]string{storesAt("payroll", "/t", "tax", "/p")}, "tax"},
-		"moved, then renamed":       {[]map[string]string{storesAt("payroll", "/new"), storesAt("wages", "/new")}, "wages"},
-		"without a prefix":          {[]map[string]string{storesAt("payroll", ""), storesAt("wages", "")}, "wages"},
+		"the same": {
+			[]map[string]string{storesAt("payroll", "/p", "tax", "/t")},
+			"",
+		},
+		"renamed": {
+			[]map[string]string{storesAt("wages", "/p", "tax", "/t")},
+			"wages",
+		},
+		"gone, and back as another": {
+			[]map[string]string{storesAt("tax", "/t"), storesAt("tax", "/t", "wages", "/p")},
+			"wages",
+		},
+		"renamed twice": {
+			[]map[string]string{storesAt("wages", "/p"), storesAt("salaries", "/p")},
+			"salaries",
+		},
+		"changed places": {
+			[]map[string]string{storesAt("payroll", "/t", "tax", "/p")},
+			"tax",
+		},
+		"moved, then renamed": {
+			[]map[string]string{storesAt("payroll", "/new"), storesAt("wages", "/new")},
+			"wages",
+		},
+		"without a prefix": {
+			[]map[string]string{storesAt("payroll", ""), storesAt("wages", "")},
+			"wages",
+		},
 	} {
 		directory := t.TempDir()
 		k := mustOpen(t, directory)
@@ -64,25 +86,30 @@ func TestBlocksFollowThePath(t *testing.T) {
 		}
 		b := enforcer.now()
 		for _, store := range []string{"payroll", "wages", "salaries", "tax"} {
-			want := store == "payroll" || store == c.blocked || name == "renamed twice" && store == "wages"
-			if b.KeyStores[store] != want || b.Keys[xks.BlockedKey{KeyStore: store, Key: "key-1"}] != want {
+			want := store == "payroll" || store == c.blocked ||
+				name == "renamed twice" && store == "wages"
+			if b.KeyStores[store] != want ||
+				b.Keys[xks.BlockedKey{KeyStore: store, Key: "key-1"}] != want {
 				t.Errorf("%s: %s is blocked: %t, want %t: %+v", name, store, !want, want, b)
 			}
 		}
 		k.flush(t)
-		inForce, _ := k.List()
-		if after, _ := mustOpen(t, directory).List(); fmt.Sprint(after) != fmt.Sprint(inForce) {
-			t.Errorf("%s: after a restart %+v, before %+v", name, after, inForce)
+		current, _ := k.List()
+		if after, _ := mustOpen(t, directory).List(); fmt.Sprint(after) != fmt.Sprint(current) {
+			t.Errorf("%s: after a restart %+v, before %+v", name, after, current)
 		}
 	}
 }
 
-// A block by CKA_LABEL is of no key store; and one that was forced for a key store that there is not yet learns its path.
+// A block by CKA_LABEL is of no key store; and one that was forced for a key store that there is
+// not yet learns its path.
 func TestBlocksThatFollowNothing(t *testing.T) {
 	k := mustOpen(t, "")
 	mustAdd(t, k, blockOf("", "label"))
 	mustAdd(t, k, blockOf("later", ""))
-	for _, next := range []map[string]string{storesAt("tax", ""), storesAt("later", "/l"), storesAt("now", "/l")} {
+	for _, next := range []map[string]string{
+		storesAt("tax", ""), storesAt("later", "/l"), storesAt("now", "/l"),
+	} {
 		if err := k.Follow(next, zap.NewNop(), served); err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,6 @@
 package killswitch
 
-// The runs of the model of blocks_model_test.go: what is done, at random, and how a run ends.
+// The runs of the model of model_test.go: what is done, at random, and how a run ends.
 
 import (
 	"slices"
@@ -87,7 +87,7 @@ func (m *model) abandon() {
 }
 
 func (m *model) compareFile() {
-	inForce, unsaved := m.k.List()
+	current, unsaved := m.k.List()
 	var inFile []Block
 	if m.disk.content != nil {
 		var err error
@@ -96,10 +96,10 @@ func (m *model) compareFile() {
 			m.t.Fatal(err)
 		}
 	}
-	if unsaved != nil || !slices.Equal(inForce, inFile) {
+	if unsaved != nil || !slices.Equal(current, inFile) {
 		m.t.Fatalf(
 			"in effect %v, in the file %v, %v\n%s",
-			inForce,
+			current,
 			inFile,
 			unsaved,
 			strings.Join(m.story, "\n"),

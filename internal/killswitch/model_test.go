@@ -60,14 +60,15 @@ func (d *modelDisk) decide(takesEffect bool, err error) {
 
 // modelPair is what the model knows of one block of one key store.
 type modelPair struct {
-	target  BlockTarget
-	path    string
-	order   *modelOrder          // the block
-	doubts  map[*modelOrder]bool // unblocks under way that are about it; true: it had returned before
-	weak    bool                 // it may be in effect
-	unsaved bool                 // it may be gone after a restart
-	moved   bool                 // likewise: a reload has changed it
-	former  []string             // paths that it may have after a restart: the reload is not saved
+	target BlockTarget
+	path   string
+	order  *modelOrder // the block
+	// doubts are the unblocks under way that are about it; true: it had returned before
+	doubts  map[*modelOrder]bool
+	weak    bool     // it may be in effect
+	unsaved bool     // it may be gone after a restart
+	moved   bool     // likewise: a reload has changed it
+	former  []string // paths that it may have after a restart: the reload is not saved
 }
 
 type modelOrder struct {

@@ -1,6 +1,6 @@
 package killswitch
 
-// Orders that meet: each case here is one that the model finds as well, for whoever reads what went
+// Orders that meet: each case here is one that the model finds as well, for a reader of what went
 // wrong.
 
 import (

@@ -1,8 +1,8 @@
 package killswitch
 
-// The file follows the list. Each change of the list has a number; one goroutine at a time writes
-// the newest list there is, until none is newer; who needs a change on disk waits until a list of
-// that number, or of a later one, was written. A write that fails is tried again in the background.
+// Writes the list of blocks to the file. Each change of the list has a number. One goroutine at a
+// time writes the newest list, until none is newer. An order waits until the list of its number, or
+// of a later one, is written. A failed write is tried again in the background.
 
 import (
 	"errors"
@@ -13,15 +13,17 @@ import (
 )
 
 const (
-	saveLimit    = 3 * time.Second // how long an order waits for the disk; below adminPatience
+	// saveLimit is how long an order waits for the disk. It is below the timeouts of the admin
+	// service.
+	saveLimit    = 3 * time.Second
 	saveInterval = 5 * time.Second // between tries while the disk fails
 )
 
-// fileState is how far the file is. mu of the killSwitch guards it.
+// fileState is the state of the file. mu of the Switch guards it.
 type fileState struct {
 	wanted  uint64        // the number of the last change
 	saved   uint64        // the number of the last list that was written
-	failed  uint64        // the number of the last list that could not be
+	failed  uint64        // the number of the last list that could not be written
 	unsaved error         // why the file is not as wanted; nil if it is, or soon will be
 	settled chan struct{} // closed, and made anew, when a write has ended
 	writing bool          // there is a goroutine that writes
@@ -29,10 +31,10 @@ type fileState struct {
 	closed  bool
 }
 
-// errSlowDisk is a write that has not ended within saveLimit.
+// errSlowDisk says that a write did not end within saveLimit.
 var errSlowDisk = errors.New("the disk does not answer")
 
-// changed requires mu. It has the list written, and returns the number of the change.
+// changed requires mu. It starts writing the list, and returns the number of the change.
 func (k *Switch) changed() uint64 {
 	k.file.wanted++
 	k.startSaving()
@@ -89,7 +91,8 @@ func (k *Switch) noteSave(version uint64, err error) {
 	default:
 		if k.file.unsaved == nil {
 			k.log.Error(
-				"the blocks in effect will not survive a restart: their file cannot be written; it is tried again",
+				"the blocks in effect will not survive a restart: their file cannot be written; "+
+					"it is tried again",
 				zap.String("file", k.path),
 				zap.Error(err),
 			)
@@ -117,8 +120,8 @@ func (k *Switch) retryLater() {
 	})
 }
 
-// await waits until the list of a number, or a later one, is written. An error means that it is
-// not, or not yet.
+// await waits until the list of a number, or a later one, is written. The error says why it is not
+// written by the deadline.
 func (k *Switch) await(version uint64, deadline time.Time) error {
 	limit := time.NewTimer(time.Until(deadline))
 	defer limit.Stop()
@@ -140,7 +143,7 @@ func (k *Switch) await(version uint64, deadline time.Time) error {
 	}
 }
 
-// tooSlow is await's last look.
+// tooSlow is the result of await at its deadline.
 func (k *Switch) tooSlow(version uint64) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -158,8 +161,8 @@ func (k *Switch) tooSlow(version uint64) error {
 	return k.file.unsaved
 }
 
-// Close ends the tries in the background, and waits for a write that is under way as long as an
-// order would.
+// Close stops writing in the background. It waits for a write that is under way, for 3 seconds at
+// most.
 func (k *Switch) Close() {
 	k.mu.Lock()
 	defer k.mu.Unlock()

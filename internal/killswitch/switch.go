@@ -1,15 +1,14 @@
 package killswitch
 
-// How blocks come and go. There is one list. What is in it is in effect; what is in it and not
-// marked as leaving is what the file has to say. So
+// How blocks are added and removed. There is one list. Every block in it is in effect. The file has
+// those that are not marked as leaving.
 //
-//   - a block is in the list before anything is written: a disk that fails must not keep a key
-//     usable;
-//   - an unblock marks its blocks as leaving when it begins, waits until the file says so, and
-//     takes out of the list those that still have its mark. If the file cannot be written, the mark
-//     goes and the blocks stay;
-//   - a block that comes while the same one is leaving takes the marks away. Then the unblock finds
-//     none, and leaves it.
+//   - A block enters the list before the file is written, because a disk that fails must not keep a
+//     key usable.
+//   - An unblock first marks its blocks as leaving and waits until the file is written without
+//     them. Then it removes those that still have its mark. If the file cannot be written, it
+//     removes its marks, and the blocks stay.
+//   - A new block on a target that is leaving removes the marks. So the unblock leaves it in place.
 
 import (
 	"context"
@@ -28,27 +27,29 @@ import (
 // blocker is what enforces blocks: an *xks.Handler.
 type blocker interface{ SetBlocks(xks.Blocks) }
 
-// Switch holds the blocks. It is there before the first request can be, and outlives every
-// configuration. Any goroutine may call its methods.
+// Switch holds the blocks. It exists before the first request and across reloads. Its methods are
+// safe for concurrent use.
 type Switch struct {
 	path  string                            // of their file; "": they do not survive a restart
-	Write func(path string, b []byte) error // durable.ReplaceFile
+	Write func(path string, b []byte) error // durable.ReplaceFile; another in tests
 	log   *zap.Logger
 
 	mu       sync.Mutex
 	blocks   []Block               // in effect, the oldest first; never changed in place
-	leaving  map[BlockTarget]marks // of these: what unblocks that are under way take back
+	leaving  map[BlockTarget]marks // of these: the unblocks under way
 	paths    map[string]string     // of the key stores in use: name to XksProxyUriPath
-	enforcer blocker               // nil: there is no handler yet, hence no request
+	enforcer blocker               // nil before Attach, when there are no requests yet
 	file     fileState
 }
 
-// marks are the unblocks under way that take a block back, at least one.
+// marks are the unblocks under way that remove a block, at least one.
 type marks map[*unblocking]bool
 
 // unblocking is an unblock that is under way. It is never empty: two have different addresses.
 type unblocking struct{ target BlockTarget }
 
+// New returns a Switch without blocks. They are written to the file at path with write. With path
+// "" they do not survive a restart.
 func New(path string, write func(string, []byte) error, log *zap.Logger) *Switch {
 	return &Switch{
 		path: path, Write: write, log: log, leaving: map[BlockTarget]marks{},
@@ -58,7 +59,8 @@ func New(path string, write func(string, []byte) error, log *zap.Logger) *Switch
 
 // The kinds of errors of orders.
 var (
-	ErrTooManyBlocks = errors.New("there cannot be more blocks")
+	// ErrTooManyBlocks is an order that would need more than 10,000 blocks.
+	ErrTooManyBlocks = errors.New("there are too many blocks")
 	// ErrUnsaved is a block that is in effect and would be gone after a restart.
 	ErrUnsaved = errors.New("the block will not survive a restart")
 	// ErrBlockedAgain is an unblock that ended while another block of its target was in effect.
@@ -66,14 +68,17 @@ var (
 )
 
 // RenamedError is an unblock by a name that a key store no longer has.
-type RenamedError struct{ old, Now string }
+type RenamedError struct {
+	old string
+	Now string // its name
+}
 
+// Error has both names.
 func (e *RenamedError) Error() string {
 	return fmt.Sprintf("the key store %s is called %s now", e.old, e.Now)
 }
 
-// Attach applies all blocks to a handler before it gets its first request, and whatever comes
-// later.
+// Attach applies all blocks to a handler, and later every change. Call it before the first request.
 func (k *Switch) Attach(enforcer blocker) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -104,17 +109,17 @@ func (k *Switch) enforce() {
 	k.enforcer.SetBlocks(b)
 }
 
-// List is the blocks now, the oldest first, and why the file does not say the same, if so.
+// List returns the blocks in effect, the oldest first. The error says why the file differs.
 func (k *Switch) List() ([]Block, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.blocks, k.file.unsaved
 }
 
-// Survives reports whether blocks are remembered across restarts at all.
+// Survives reports whether blocks survive restarts.
 func (k *Switch) Survives() bool { return k.path != "" }
 
-// Blocking is the first block that is about a target, if there is one.
+// Blocking returns the first block that applies to a target, if there is one.
 func (k *Switch) Blocking(t BlockTarget) (Block, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -125,10 +130,11 @@ func (k *Switch) Blocking(t BlockTarget) (Block, bool) {
 	return k.blocks[i], true
 }
 
-// Add blocks a target. When it returns nil or errUnsaved, the block is in effect, and only an
-// unblock that begins later lifts it. It returns the entry that stands, and whether it stood
-// before. With errUnsaved the file could not be written; it is tried again in the background.
-// errCallerGone: nothing was changed.
+// Add blocks a target. It returns the block in effect, and whether it was there before.
+//
+// When the error is nil or ErrUnsaved, the block is in effect, and only an unblock that begins
+// later removes it. With ErrUnsaved the file could not be written yet. After ErrTooManyBlocks or
+// peer.ErrGone nothing was changed.
 func (k *Switch) Add(ctx context.Context, b Block) (Block, bool, error) {
 	stands, before, version, err := k.put(ctx, b)
 	if err != nil {
@@ -153,7 +159,7 @@ func (k *Switch) put(ctx context.Context, b Block) (Block, bool, uint64, error) 
 	if path, served := k.paths[b.KeyStore]; served {
 		b.URIPath = path
 	} else if found {
-		b.URIPath = old.URIPath // its last: it may come back under another name
+		b.URIPath = old.URIPath // its last path: it may come back under another name
 	}
 	if found && k.leaving[b.BlockTarget] == nil {
 		return old, true, k.changed(), nil // written again: somebody may have deleted the file
@@ -172,11 +178,12 @@ func (k *Switch) put(ctx context.Context, b Block) (Block, bool, uint64, error) 
 	return b, false, k.changed(), nil
 }
 
-// Remove takes back every block that is about a target when it is called: those by its name, and
-// those by the path that its key store has. It returns the blocks that it took out; none if there
-// was none. With nil the target has no block any more. With errBlockedAgain it has one that came
-// meanwhile. After other errors nothing was removed: *renamedError, errCallerGone, or that of
-// the disk.
+// Remove removes every block that applies to a target: those by its name, and those by the path of
+// its key store. It returns the blocks that it removed.
+//
+// When the error is nil, the target is not blocked. With ErrBlockedAgain a new block came
+// meanwhile. After other errors nothing was removed: *RenamedError, peer.ErrGone, or that of the
+// disk.
 func (k *Switch) Remove(ctx context.Context, t BlockTarget) ([]Block, error) {
 	deadline := time.Now().Add(saveLimit)
 	u := &unblocking{t}
@@ -225,9 +232,9 @@ func (k *Switch) mark(ctx context.Context, u *unblocking) (uint64, error) {
 	return k.changed(), nil
 }
 
-// pathOf requires mu. It is the path of a target's key store; of one that is gone, that which it
-// had. *renamedError if that is another key store's now: an unblock by the old name would leave it
-// blocked, or unblock what its author does not name.
+// pathOf requires mu. It returns the path of the target's key store, or its last path if it is
+// gone. The error is a *RenamedError if another key store has that path now: an unblock by the old
+// name would leave it blocked, or unblock a key store that the operator did not name.
 func (k *Switch) pathOf(t BlockTarget) (string, error) {
 	path, served := k.paths[t.KeyStore]
 	old, found := findBlock(k.blocks, t)
@@ -242,7 +249,7 @@ func (k *Switch) pathOf(t BlockTarget) (string, error) {
 	return old.URIPath, nil
 }
 
-// takeOut is where an unblock takes effect: what still has its mark is no longer in effect.
+// takeOut completes an unblock: it removes the blocks that still have its mark.
 func (k *Switch) takeOut(u *unblocking) ([]Block, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -266,9 +273,9 @@ func (k *Switch) takeOut(u *unblocking) ([]Block, error) {
 	return removed, nil
 }
 
-// unmark ends an unblock that failed because of err. The file may say already that the blocks are
-// gone: where only the directory could not be synchronised, or the disk was slow. So it is written
-// again, and waited for as long as there is time.
+// unmark ends an unblock that failed with err. The file may already be without the blocks, if only
+// the directory could not be synchronised or the disk was slow. So it is written again, and unmark
+// waits for that until the deadline.
 func (k *Switch) unmark(u *unblocking, err error, deadline time.Time) error {
 	k.mu.Lock()
 	for target, by := range k.leaving {

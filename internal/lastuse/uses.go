@@ -1,9 +1,8 @@
 // Package lastuse remembers across restarts when each credential was last used (requirement A5).
 package lastuse
 
-// When each credential was last used, across restarts: an operator who rotates one must not take it
-// for unused because the proxy was restarted meanwhile (A5). Best effort: nothing depends on it but
-// what `credentials list` and a metric say.
+// An operator who rotates a credential must not take it for unused because the proxy was restarted
+// meanwhile. This is best effort: only `credentials list` and a metric depend on it.
 
 import (
 	"encoding/json"
@@ -23,9 +22,11 @@ import (
 
 const (
 	lastUsesFormat   = 1
-	FileName         = "last_used.json"
 	lastUsesInterval = time.Minute
 	maxLastUsesFile  = 64 << 20 // bytes; some 400,000 credentials
+
+	// FileName is the name of the file in the state directory.
+	FileName = "last_used.json"
 )
 
 // credentialName is one credential of one key store.
@@ -42,22 +43,22 @@ type lastUse struct {
 // lastUsesFile is the content of last_used.json.
 type lastUsesFile struct {
 	Format int       `json:"format"` // 1
-	Since  time.Time `json:"since"`  // nothing is known of before
+	Since  time.Time `json:"since"`  // uses before are not known
 	Uses   []lastUse `json:"uses"`
 }
 
-// Uses is what earlier runs of the program knew.
+// Uses are the last uses of credentials in earlier runs of the program.
 type Uses struct {
-	path  string // "": nothing is remembered
-	Since time.Time
+	path  string    // of the file; "": nothing is kept
+	Since time.Time // UTC; uses before are not known
 	log   *zap.Logger
 
 	mu   sync.Mutex
 	uses map[credentialName]time.Time
 }
 
-// Open reads what is remembered in a state directory; now is since when something is known if
-// nothing is.
+// Open reads the file in a state directory. If it cannot be read, it logs a warning, and uses are
+// known since now. With "" nothing is kept.
 func Open(stateDirectory string, now time.Time, log *zap.Logger) *Uses {
 	u := &Uses{
 		Since: now.UTC().Truncate(time.Second),
@@ -71,7 +72,7 @@ func Open(stateDirectory string, now time.Time, log *zap.Logger) *Uses {
 	err := u.read()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		log.Warn(
-			"when credentials were last used before this start is not known; it is written anew",
+			"cannot read when credentials were last used: a new file will be written",
 			zap.Error(err),
 		)
 	}
@@ -98,7 +99,7 @@ func (u *Uses) read() error {
 	return nil
 }
 
-// Overlay fills in the last uses that were before this run.
+// Overlay returns stores with the last uses of earlier runs filled in.
 func (u *Uses) Overlay(stores []xks.KeyStoreStatus) []xks.KeyStoreStatus {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -114,8 +115,8 @@ func (u *Uses) Overlay(stores []xks.KeyStoreStatus) []xks.KeyStoreStatus {
 	return stores
 }
 
-// Keep remembers once a minute what stores says, and a last time when the func that it returns is
-// called.
+// Keep writes the last uses that stores returns to the file once a minute. It returns a function
+// that writes them a last time and stops.
 func (u *Uses) Keep(stores func() []xks.KeyStoreStatus) func() {
 	if u.path == "" {
 		return func() {}
@@ -144,7 +145,7 @@ func (u *Uses) Keep(stores func() []xks.KeyStoreStatus) func() {
 // remember writes the file if a credential was used, came or went.
 func (u *Uses) remember(stores []xks.KeyStoreStatus) {
 	if len(stores) == 0 {
-		return // the proxy starts: what is remembered stays
+		return // the proxy is starting: keep the file
 	}
 	file := lastUsesFile{Format: lastUsesFormat, Since: u.Since, Uses: []lastUse{}}
 	now := map[credentialName]time.Time{}
@@ -167,13 +168,13 @@ func (u *Uses) remember(stores []xks.KeyStoreStatus) {
 	}
 	if err != nil {
 		u.log.Warn(
-			"when credentials were last used will not be known after a restart",
+			"cannot write when credentials were last used: it will be unknown after a restart",
 			zap.Error(err),
 		)
 	}
 }
 
-// changed takes over what is known now.
+// changed stores the present uses, and reports whether they differ from those before.
 func (u *Uses) changed(now map[credentialName]time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -20,7 +20,7 @@ type alarm struct {
 
 func newAlarm(out io.Writer) *alarm { return &alarm{out: out, turn: make(chan struct{}, 1)} }
 
-// say does not wait.
+// say writes a sentence. It does not wait.
 func (a *alarm) say(text string) {
 	select {
 	case a.turn <- struct{}{}:
@@ -29,7 +29,7 @@ func (a *alarm) say(text string) {
 	}
 }
 
-// sayAtTheEnd waits for a moment.
+// sayAtTheEnd writes a sentence and waits for it, for alarmTime at most.
 func (a *alarm) sayAtTheEnd(text string) {
 	limit := time.NewTimer(alarmTime)
 	defer limit.Stop()
@@ -49,7 +49,7 @@ func (a *alarm) sayAtTheEnd(text string) {
 	}
 }
 
-// write is for who has the turn.
+// write requires the turn, which it gives back.
 func (a *alarm) write(text string) {
 	defer func() { <-a.turn }()
 	if a.out != nil {

@@ -1,3 +1,3 @@
-// Package logging is the log: structured lines, a queue that no request waits for, and a limit on
-// what strangers can write to it.
+// Package logging writes the log: structured lines, a queue for which no request waits, and a limit
+// on the lines that unauthenticated requests cause.
 package logging

@@ -21,13 +21,13 @@ const logTime = "2006-01-02T15:04:05.000000Z" // UTC
 // Log is the log, what changes it while it runs, and what ends it.
 type Log struct {
 	*zap.Logger
-	Level     zap.AtomicLevel
-	Strangers *Strangers
+	Level     zap.AtomicLevel // may be changed at any time
+	Strangers *Strangers      // lines about unauthenticated requests
 	queue     *logQueue
 	output    string
 }
 
-// New opens the log.
+// New opens the log that c describes. End it with Flush.
 func New(c config.Log) (*Log, error) {
 	level, err := zap.ParseAtomicLevel(c.Level)
 	if err != nil {
@@ -44,12 +44,12 @@ func New(c config.Log) (*Log, error) {
 	return startLog(c, level, sink, newAlarm(stderr)), nil
 }
 
-// startLog is newLogger once the file is open.
+// startLog is New with an open file.
 func startLog(c config.Log, level zap.AtomicLevel, sink *logSink, alarm *alarm) *Log {
 	encoder := newEncoder(c.Format)
 	queue := newLogQueue(sink, outageLine(encoder), alarm)
-	over := func(lane zapcore.WriteSyncer) *zap.Logger {
-		return zap.New(zapcore.NewCore(encoder.Clone(), lane, level))
+	over := func(out zapcore.WriteSyncer) *zap.Logger {
+		return zap.New(zapcore.NewCore(encoder.Clone(), out, level))
 	}
 	l := &Log{Logger: over(queue), Level: level, queue: queue, output: c.Output}
 	l.Strangers = &Strangers{
@@ -105,14 +105,15 @@ func outageLine(encoder zapcore.Encoder) func(int, logOutage) []byte {
 	}
 }
 
-// Flush ends the log: what waits is written, with what has only been counted.
+// Flush ends the log. It writes the lines that wait and the counts of suppressed lines, for two
+// seconds at most.
 func (l *Log) Flush() {
 	l.Strangers.summarize()
 	l.queue.flush()
 }
 
-// Reopen opens the file again, for whoever has renamed it (logrotate). After an error the old one
-// is written on.
+// Reopen opens the file again, after it was renamed (logrotate). After an error the log continues
+// in the old file.
 func (l *Log) Reopen() error {
 	info, err := os.Stat(l.output)
 	named := l.output != "stderr" && l.output != "stdout"
@@ -129,17 +130,18 @@ func (l *Log) Reopen() error {
 	return nil
 }
 
-// State is how the log does.
+// State returns the present state of the log.
 func (l *Log) State() State {
 	s := l.queue.State(time.Now())
 	s.Output, s.Suppressed = l.output, l.Strangers.suppressedLines()
 	return s
 }
 
-// Quiet is for failed handshakes and broken requests: anyone can cause these.
+// Quiet returns a log for messages of net/http about failed handshakes and broken requests. They
+// are debug lines that count as lines of strangers, because anyone can cause them.
 func (l *Log) Quiet() *stdlog.Logger { return stdlog.New(quietWriter{l}, "", 0) }
 
-// MaxQuietText is in bytes; escaped, they may be six times as many.
+// MaxQuietText is the longest message of Quiet, in bytes before escaping.
 const MaxQuietText = 256
 
 type quietWriter struct{ log *Log }

@@ -32,17 +32,17 @@ var (
 	errLogStuck = errors.New("a write does not end")
 )
 
-// logOutage is a time in which the log was not written.
+// logOutage is a time in which the log could not be written.
 type logOutage struct {
 	since time.Time
 	until time.Time // zero: it goes on
 	cause error
 }
 
-// logQueue is a zapcore.WriteSyncer that never waits.
+// logQueue is a zapcore.WriteSyncer whose Write never waits.
 type logQueue struct {
 	sink  *logSink                           // for run
-	tell  func(lost int, o logOutage) []byte // makes the line of the log about an outage
+	line  func(lost int, o logOutage) []byte // makes the log line about an outage
 	alarm *alarm
 
 	wake    chan struct{} // capacity 1: there is something to write
@@ -56,7 +56,7 @@ type logQueue struct {
 	unwritten  []byte     // lines that are taken out of waiting and not yet written
 	writeBegan time.Time  // of the write that is under way; zero: none is
 	dropped    int        // lines, since the last batch
-	outage     *logOutage // of which the log does not say anything yet; nil: none
+	outage     *logOutage // that the log does not mention yet; nil: none
 	lost       int64      // lines, since the start
 	lastLost   time.Time
 
@@ -69,9 +69,9 @@ type reopening struct {
 	result chan<- error
 }
 
-func newLogQueue(sink *logSink, tell func(int, logOutage) []byte, alarm *alarm) *logQueue {
+func newLogQueue(sink *logSink, line func(int, logOutage) []byte, alarm *alarm) *logQueue {
 	q := &logQueue{
-		sink: sink, tell: tell, alarm: alarm,
+		sink: sink, line: line, alarm: alarm,
 		wake: make(chan struct{}, 1), reopens: make(chan reopening),
 		quit: make(chan struct{}), done: make(chan struct{}),
 		complaint: rate.Sometimes{Interval: alarmPause},
@@ -84,7 +84,7 @@ func newLogQueue(sink *logSink, tell func(int, logOutage) []byte, alarm *alarm) 
 func (q *logQueue) Write(line []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	// Lines of strangers are not counted: these bytes are a promise to all other lines.
+	// Lines of strangers do not count, so that other lines always have these bytes.
 	if len(q.waiting)+len(line) > logQueueSize+strangerBacklog {
 		q.drop()
 		return len(line), nil
@@ -145,7 +145,7 @@ func (q *logQueue) signal() {
 	}
 }
 
-// Sync does nothing: flush is for the end.
+// Sync implements zapcore.WriteSyncer. It does nothing: flush ends the queue.
 func (q *logQueue) Sync() error { return nil }
 
 func (q *logQueue) run() {
@@ -201,7 +201,7 @@ func (q *logQueue) writeAll() {
 	q.release(batch)
 }
 
-// take is the lines that wait, with one about those that were lost.
+// take returns the lines that wait, and a line about those that were lost.
 func (q *logQueue) take() []byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -213,7 +213,7 @@ func (q *logQueue) take() []byte {
 	// spare is given away: a batch that is too long to be kept must not leave it with two owners.
 	q.waiting, q.spare, q.dropped = q.spare[:0], nil, 0
 	if dropped > 0 || q.outage != nil {
-		batch = append(batch, q.tell(dropped, outage)...)
+		batch = append(batch, q.line(dropped, outage)...)
 	}
 	q.outage = nil
 	q.unwritten = batch
@@ -226,7 +226,7 @@ func (q *logQueue) begin() {
 	q.writeBegan = time.Now()
 }
 
-// end notes what has become of a write.
+// end notes the result of a write.
 func (q *logQueue) end(unwritten []byte, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -284,7 +284,7 @@ func (q *logQueue) release(batch []byte) {
 	}
 }
 
-// reopen has the lines from now on written to another file. It returns when that is so.
+// reopen switches to another file. It returns when later lines go there.
 func (q *logQueue) reopen(file *logSink) error {
 	result := make(chan error, 1)
 	limit := time.NewTimer(logReopenTime)

@@ -87,7 +87,7 @@ func TestFlushOfAStuckLog(t *testing.T) {
 	})
 }
 
-// Every line arrives, in order, whoever writes when.
+// Every line arrives, in order, also from concurrent writers.
 func TestLogQueueOrder(t *testing.T) {
 	out := &stuckWriter{letGo: make(chan struct{})}
 	close(out.letGo)

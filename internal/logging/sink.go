@@ -1,6 +1,6 @@
 package logging
 
-// Where the log goes: whole lines into a file, whatever becomes of a write.
+// The file of the log. It gets whole lines only, even after a failed write.
 
 import (
 	"bytes"
@@ -35,8 +35,8 @@ func openLog(output string) (*logSink, error) {
 	return &logSink{out: file, file: file, torn: endsTorn(output)}, nil
 }
 
-// endsTorn reports whether a file ends within a line, as after a crash or on a full disk. A file
-// that cannot be read is taken for a sound one.
+// endsTorn reports whether a file ends within a line, as after a crash or on a full disk. It
+// returns false if the file cannot be read.
 func endsTorn(path string) bool {
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
@@ -48,12 +48,12 @@ func endsTorn(path string) bool {
 	}
 	defer file.Close()
 	var end [1]byte
-	n, _ := file.ReadAt(end[:], info.Size()-1) // what cannot be read is no newline to be found
+	n, _ := file.ReadAt(end[:], info.Size()-1) // after an error n is 0
 	return n == 1 && end[0] != '\n'
 }
 
-// write writes lines. After an error it returns those that are not in the file; of one that was
-// written in part the file has its beginning, which is ended before the next line.
+// write writes lines. After an error it returns those that are not in the file. If a line was
+// written in part, the next write ends that part with a newline first.
 func (s *logSink) write(lines []byte) ([]byte, error) {
 	err := s.endTorn()
 	if err != nil {
@@ -85,14 +85,14 @@ func (s *logSink) endTorn() error {
 	return err
 }
 
-// replace closes the file and goes on in another one. The other one is in use whatever the error.
+// replace closes the file and continues in another one, also after an error.
 func (s *logSink) replace(other *logSink) error {
 	err := errors.Join(s.endTorn(), s.close())
 	*s = *other
 	return err
 }
 
-// close does not close stderr and stdout.
+// close closes the file, but not stderr and stdout.
 func (s *logSink) close() error {
 	if s.file == nil {
 		return nil

@@ -1,21 +1,22 @@
 package logging
 
-// How the log does: for `xks-proxy status` and for metrics.
+// The state of the log, for `xks-proxy status` and for metrics.
 
 import (
 	"time"
 )
 
-// State is how the log does.
+// State is the state of the log: what was lost, and whether it can be written.
 type State struct {
-	Lost       int64     `json:"linesLost"` // since the start
-	LastLost   time.Time `json:"lastLost,omitzero"`
+	Lost       int64     `json:"linesLost"`             // since the start
+	LastLost   time.Time `json:"lastLost,omitzero"`     // when a line was last lost
 	Suppressed int64     `json:"linesSuppressed"`       // about strangers, since the start
 	Failing    string    `json:"failing,omitempty"`     // why it cannot be written now
-	Since      time.Time `json:"failingSince,omitzero"` // of that
+	Since      time.Time `json:"failingSince,omitzero"` // since when it cannot
 	Output     string    `json:"output,omitempty"`      // log.output
 }
 
+// State returns the state of the queue: everything but Suppressed and Output.
 func (q *logQueue) State(now time.Time) State {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -1,7 +1,7 @@
 package logging
 
-// Lines about requests that nobody has authenticated. Anyone can cause them: a few a second are
-// written, all others are counted, and one line every few seconds has the counts.
+// Lines about unauthenticated requests. Anyone can cause them, so only a few a second are written.
+// All others are counted, and one line every few seconds has the counts.
 
 import (
 	"maps"
@@ -27,11 +27,11 @@ const (
 	connectionReason = "connection"
 )
 
-// Strangers shares out the lines.
+// Strangers limits the lines about unauthenticated requests.
 type Strangers struct {
 	level zap.AtomicLevel
-	main  *zap.Logger                                // for the counts
-	over  func(lane zapcore.WriteSyncer) *zap.Logger // makes a log for lines of strangers
+	main  *zap.Logger                               // for the counts
+	over  func(out zapcore.WriteSyncer) *zap.Logger // makes a log for lines of strangers
 	queue *logQueue
 
 	mu         sync.Mutex
@@ -49,8 +49,8 @@ type strangerReason struct {
 	suppressed int64 // since the last line with counts; guarded by of.mu
 }
 
-// Logger is the log for one line about a request that was refused for the reason; nil if the line
-// is only counted. It is a func for xks.Config.
+// Logger returns the log for one line about a request that was refused for the reason, or nil if
+// the line is only counted. It is the function that xks.Config needs.
 func (s *Strangers) Logger(reason string) *zap.Logger {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +129,7 @@ func (s *Strangers) takeCounts() reasonCounts {
 	return counts
 }
 
-// SetRate is for lines a second; 0: all are only counted.
+// SetRate sets the limit in lines a second. With 0 all lines are only counted.
 func (s *Strangers) SetRate(lines int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

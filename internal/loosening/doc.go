@@ -1,2 +1,2 @@
-// Package loosening finds what protection a change of the configuration takes away.
+// Package loosening finds the changes of a configuration that may let in what was refused before.
 package loosening

@@ -1,9 +1,8 @@
 package loosening
 
-// What protection a change of the configuration takes away. Two configurations are compared key by
-// key, as in config.Diff; for each key the schema says which changes may let in what was refused
-// before (config.LooseningRules). What takes a restart is not compared: a reload does not change
-// it. A start compares nothing.
+// Two configurations are compared key by key, as in config.Diff. The schema says for each key which
+// changes loosen (config.LooseningRules). Keys that need a restart are not compared, because a
+// reload does not change them. A start compares nothing.
 
 import (
 	"crypto/sha256"
@@ -24,18 +23,19 @@ type Loosening struct {
 	What    string `json:"what"`    // such as: the forbid "x" (a.cedar:3) is gone
 }
 
+// String is one line: the key and what changed.
 func (l Loosening) String() string { return l.Key + ": " + l.What }
 
 // Compared is one of the two configurations: the running one or the next.
 type Compared struct {
-	Config *config.Config
+	Config *config.Config               // checked
 	Rules  map[string]*certs.ClientRule // by address of the port, as it is served
 }
 
 // loosener collects what a change loosens.
 type loosener struct {
 	old, new Compared
-	former   []formerStore                     // key stores that run, then those that ran before
+	former   []formerStore                     // key stores that are served, then those that were
 	tokens   map[string][]string               // by group of the next configuration
 	store    *formerStore                      // that of the key store at hand; nil outside
 	policies *authz.Policies                   // its next ones
@@ -46,11 +46,11 @@ type loosener struct {
 	found    []Loosening
 }
 
-// LooseningsOf is what next loosens, in the order of the schema. gone are the key stores that ran
-// earlier in the life of the program: one that comes back is compared with what it was, so that a
-// file that is written slowly is not a new key store without rules. A new key store that reaches no
-// key of another one is not among the loosenings: it is the next tenant.
-func LooseningsOf(old, next Compared, gone GoneStores) []Loosening {
+// Of returns what next loosens, in the order of the schema. gone are the key stores that were
+// served earlier in this run of the program. One that comes back is compared with its former
+// settings, so that a file that is written slowly does not pass as a new key store. A new key store
+// loosens only if it reaches a key of another one.
+func Of(old, next Compared, gone GoneStores) []Loosening {
 	l := &loosener{
 		old: old, new: next, former: gone.with(old.Config), budget: config.MaxPositions,
 		pairs: map[[2][sha256.Size]byte][]string{}, port: next.Config.Server.Listen,
@@ -101,7 +101,7 @@ func (l *loosener) field(s *schema.Setting, c settingChange, at keyPlace) {
 		l.section(s, c.old, c.new, at)
 	default:
 		rule, known := loosensRules[name]
-		if !known { // a test finds it; until then nothing is passed over
+		if !known { // a mistake that a test finds; any change counts until then
 			rule = loosensRules["any"]
 		}
 		if rule.beside || !config.SameValue(c.old, c.new) {
@@ -134,8 +134,8 @@ func (l *loosener) elements(s *schema.Setting, c settingChange, at keyPlace, add
 	}
 }
 
-// stores compares each key store with the one that it was, by name or, where that is not served any
-// more, by path: renaming a file is not the way around its rules.
+// stores compares each key store with its former self, found by name or, if that name was not
+// served, by path, so that renaming a file does not evade the rules.
 func (l *loosener) stores(s *schema.Setting, stores reflect.Value, at keyPlace) {
 	known := newFormerIndex(l.former, l.new.Config)
 	for i := range stores.Len() {
@@ -152,8 +152,8 @@ func (l *loosener) stores(s *schema.Setting, stores reflect.Value, at keyPlace) 
 	l.store = nil
 }
 
-// loosenedPolicies is what the policies of the key store at hand loosen; a thousand key stores with
-// the same files are compared once.
+// loosenedPolicies returns what the policies of the present key store loosen. Key stores with the
+// same files are compared once.
 func (l *loosener) loosenedPolicies() []string {
 	old, next := l.store.policies, l.policies
 	if next == nil {
@@ -168,9 +168,9 @@ func (l *loosener) loosenedPolicies() []string {
 	return says
 }
 
-// clientRules are the rules about client certificates of the port at hand. The first is nil where
-// nobody was asked for one, the second where nobody is asked any more. A port that the next
-// configuration does not have keeps its rule until the restart (tlsHolder.use).
+// clientRules returns the old and the next rule about client certificates of the present port. A
+// rule is nil if no client certificate is required. A port that the next configuration does not
+// have keeps its rule until the restart (certs.Holder.Use).
 func (l *loosener) clientRules() (*certs.ClientRule, *certs.ClientRule) {
 	old := l.old.Rules[l.port]
 	next, there := l.new.Rules[l.port]
@@ -183,8 +183,8 @@ func (l *loosener) clientRules() (*certs.ClientRule, *certs.ClientRule) {
 // newAuthorities are the CAs of next that old does not have.
 func newAuthorities(old, next *certs.ClientRule) []string {
 	var names []string
-	for _, ca := range next.Cas {
-		if !slices.ContainsFunc(old.Cas, ca.Equal) {
+	for _, ca := range next.CAs {
+		if !slices.ContainsFunc(old.CAs, ca.Equal) {
 			names = append(names, ca.Subject.String())
 		}
 	}

@@ -1,8 +1,8 @@
 package loosening
 
-// The rules by which a change of one key may let in what was refused before. Every key of the
-// schema that a reload can change names one (the tag loosens); a test sees to it. The request that
-// is let in need not exist: a rule says what may be, and says nothing only where nothing may be.
+// The rules that decide whether a change of one key loosens. Every key of the schema that a reload
+// can change names a rule in its tag loosens, which a test checks. A rule may report a change that
+// lets nothing in, but never misses one that does.
 
 import (
 	"fmt"
@@ -21,9 +21,10 @@ import (
 // settingChange is a value before and after, and the sections that it is in.
 type settingChange struct{ old, new, oldParent, newParent reflect.Value }
 
-// loosensRule is one of them.
+// loosensRule decides about the keys that name it.
 type loosensRule struct {
-	beside bool // depends on more than the value: asked also where that is the same
+	// beside: depends on more than the value, so it is also applied if the value is the same
+	beside bool
 	find   func(l *loosener, s *schema.Setting, c settingChange, argument string) []string
 }
 
@@ -74,8 +75,8 @@ func emptied(_ *loosener, s *schema.Setting, c settingChange, _ string) []string
 	return []string{fmt.Sprintf("was %s and is not set any more", config.ShownValue(s, c.old))}
 }
 
-// ofAnotherHSM is for what selects a token: with that of another HSM, a key store reaches the keys
-// of another one. With the argument emptied, a value that is removed loosens, too.
+// ofAnotherHSM is the rule of settings that select a token: with those of another HSM, a key store
+// reaches keys of other key stores. With the argument emptied, removing the value also loosens.
 func ofAnotherHSM(l *loosener, s *schema.Setting, c settingChange, alsoEmptied string) []string {
 	if c.new.IsZero() {
 		if alsoEmptied == "" {
@@ -89,14 +90,14 @@ func ofAnotherHSM(l *loosener, s *schema.Setting, c settingChange, alsoEmptied s
 		other := &l.old.Config.HSMs[i]
 		field := reflect.ValueOf(other).Elem().Field(s.Index)
 		if other.Name != name && config.SameValue(field, c.new) {
-			found = append(found, fmt.Sprintf("is %s, which was that of the HSM %s",
+			found = append(found, fmt.Sprintf("is %s, which the HSM %s had",
 				config.ShownValue(s, c.new), other.Name))
 		}
 	}
 	return found
 }
 
-// extra is for a list of what is accepted, where an empty list accepts everything.
+// extra is the rule of a list of what is accepted, where an empty list accepts everything.
 func extra(_ *loosener, _ *schema.Setting, c settingChange, _ string) []string {
 	old, next := textsOf(c.old), textsOf(c.new)
 	switch {
@@ -108,7 +109,7 @@ func extra(_ *loosener, _ *schema.Setting, c settingChange, _ string) []string {
 	return besides(old, next)
 }
 
-// moreEntries is for a list of what is accepted, where an empty list accepts nothing.
+// moreEntries is the rule of a list of what is accepted, where an empty list accepts nothing.
 func moreEntries(_ *loosener, _ *schema.Setting, c settingChange, _ string) []string {
 	return besides(textsOf(c.old), textsOf(c.new))
 }
@@ -123,7 +124,7 @@ func besides(old, next []string) []string {
 	return found
 }
 
-// missing is for a list of what is refused.
+// missing is the rule of a list of what is refused.
 func missing(_ *loosener, _ *schema.Setting, c settingChange, _ string) []string {
 	var found []string
 	for _, one := range textsOf(c.old) {
@@ -142,7 +143,8 @@ func became(l *loosener, s *schema.Setting, c settingChange, looser string) []st
 	return anyChange(l, s, c, "")
 }
 
-// raised is for a limit that is none at 0. With an argument, 0 is the value of that key instead.
+// raised is the rule of a limit, where 0 is no limit. With an argument, 0 stands for the value of
+// that key instead.
 func raised(_ *loosener, s *schema.Setting, c settingChange, otherwise string) []string {
 	old, next := quotaOf(c.old, c.oldParent, otherwise), quotaOf(c.new, c.newParent, otherwise)
 	switch {
@@ -179,7 +181,7 @@ func widerLabels(l *loosener, _ *schema.Setting, c settingChange, _ string) []st
 	return nil
 }
 
-// widerLabel is a label that next reaches by its template and old did not; "" if there is none.
+// widerLabel returns a label that next reaches and old does not reach, or "" if there is none.
 func widerLabel(old, next config.Keys, testKey string, budget *int) (string, error) {
 	var others []otherPattern
 	known := map[string]bool{}
@@ -213,8 +215,8 @@ type otherPattern struct {
 	prefix string
 }
 
-// alike are the patterns that can match a label that begins with prefix. Of a thousand patterns,
-// most cannot.
+// alike returns the patterns that can match a label that begins with prefix. Most of a thousand
+// patterns cannot.
 func alike(others []otherPattern, prefix string, budget *int) []isolation.Pattern {
 	*budget -= 1 + len(others)/perPosition
 	var found []isolation.Pattern
@@ -229,7 +231,7 @@ func alike(others []otherPattern, prefix string, budget *int) []isolation.Patter
 // perPosition is how many quick comparisons count as one position of the budget.
 const perPosition = 16
 
-// matchesAny tells whether one of the patterns matches the label.
+// matchesAny reports whether one of the patterns matches the label.
 func matchesAny(patterns []string, label string, budget *int) bool {
 	*budget -= 1 + len(patterns)/perPosition
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
@@ -253,8 +255,8 @@ func otherAuthorities(l *loosener, _ *schema.Setting, _ settingChange, _ string)
 	return found
 }
 
-// moreClients is for what a client certificate must have one of; without a CA none is asked for,
-// which is said of the CA.
+// moreClients is the rule of the lists of subjects and usages, of which a client certificate must
+// have one. If there is no CA, no certificate is required, and the rule of the CA reports that.
 func moreClients(l *loosener, s *schema.Setting, c settingChange, _ string) []string {
 	before, now := l.clientRules()
 	old, next := textsOf(c.old), textsOf(c.new)
@@ -267,7 +269,7 @@ func moreClients(l *loosener, s *schema.Setting, c settingChange, _ string) []st
 	return besides(old, next)
 }
 
-// enforced tells whether the key store at hand had policies that denied.
+// enforced reports whether the policies of the present key store were enforced.
 func (l *loosener) enforced() bool {
 	return l.store.policies != nil && l.store.Config.Policy.Mode != string(authz.ModeShadow)
 }
@@ -286,10 +288,10 @@ func becameShadow(l *loosener, s *schema.Setting, c settingChange, _ string) []s
 	return anyChange(l, s, c, "")
 }
 
-// anotherName is for what policies read of a key store.
+// anotherName is the rule of settings that policies can read.
 func anotherName(l *loosener, s *schema.Setting, c settingChange, _ string) []string {
 	if !l.enforced() || l.policies == nil {
-		return nil // without policies now, that is said of them
+		return nil // the rule of the policies reports that there are none now
 	}
 	return []string{anyChange(l, s, c, "")[0] + ", which policies may read"}
 }

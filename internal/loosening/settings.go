@@ -7,10 +7,10 @@ import (
 	"xks-proxy/internal/config/schema"
 )
 
-// LooseningSettings are the keys that can loosen, without the names of elements.
-var LooseningSettings []string
-
-func init() { // the rules are made then, too
+// Settings returns the keys whose changes can loosen, without the names of elements, in the order
+// of the schema: key_stores.policy.files.
+func Settings() []string {
+	var settings []string
 	var walk func(s *schema.Setting, path string)
 	walk = func(s *schema.Setting, path string) {
 		for _, f := range s.Fields {
@@ -19,7 +19,7 @@ func init() { // the rules are made then, too
 				continue
 			}
 			if f.Loosens != config.LoosensBelow {
-				LooseningSettings = append(LooseningSettings, at)
+				settings = append(settings, at)
 			}
 			if f.Kind == schema.Section {
 				walk(f, at)
@@ -27,4 +27,5 @@ func init() { // the rules are made then, too
 		}
 	}
 	walk(config.Schema, "")
+	return settings
 }

@@ -14,7 +14,7 @@ import (
 	"xks-proxy/pkg/xks"
 )
 
-// maxGone bounds the memory of key stores that are not served any more.
+// maxGone bounds the number of former key stores that are remembered.
 const maxGone = 10_000
 
 // formerStore is a key store as it is, or was, served.
@@ -24,8 +24,8 @@ type formerStore struct {
 	tokens   []string // of its group: the HSMs by name, and what selects their tokens
 	testKey  string
 
-	// reached says that another key store has its name or path now, which does not reach all of its
-	// keys: only they are remembered.
+	// reached says that another key store has its name or path now, but does not reach all of its
+	// keys. Only the keys are remembered.
 	reached bool
 }
 
@@ -37,8 +37,9 @@ func (g GoneStores) with(running *config.Config) []formerStore {
 	return append(storesOf(running), g...)
 }
 
-// After is what is gone when next has taken the place of old. A key store is gone when none has its
-// name or path. What it reached is gone when the one that has does not reach all of it.
+// After returns the key stores that are gone after a reload from old to next. A key store is gone
+// if none in next has its name or path. If one has, but does not reach all of its keys, those keys
+// are remembered.
 func (g GoneStores) After(old, next *config.Config) GoneStores {
 	byName, byPath := map[string]*formerStore{}, map[string]*formerStore{}
 	stores := storesOf(next)
@@ -94,7 +95,7 @@ func shareToken(first, second []string) bool {
 	)
 }
 
-// reach says which keys s reaches: the same text, the same keys.
+// reach returns a text that is equal for two key stores that reach the same keys.
 func (s *formerStore) reach() string {
 	return fmt.Sprintf("%q %q %q", s.Config.Keys.Label, s.Config.Keys.Labels, s.tokens)
 }
@@ -116,9 +117,9 @@ func storesOf(c *config.Config) []formerStore {
 	return all
 }
 
-// formerIndex finds what a key store was.
+// formerIndex finds the former self of a key store.
 type formerIndex struct {
-	byName, byPath map[string]*formerStore // byPath: those whose name is not served any more
+	byName, byPath map[string]*formerStore // byPath: those whose name is no longer served
 }
 
 func newFormerIndex(former []formerStore, next *config.Config) formerIndex {
@@ -143,7 +144,7 @@ func newFormerIndex(former []formerStore, next *config.Config) formerIndex {
 	return x
 }
 
-// of is nil for a key store that is new.
+// of returns the former self of a key store, or nil if it is new.
 func (x formerIndex) of(k *config.KeyStore) *formerStore {
 	if s := x.byName[k.Name]; s != nil {
 		return s
@@ -151,7 +152,7 @@ func (x formerIndex) of(k *config.KeyStore) *formerStore {
 	return x.byPath[xks.URIPath(k.PathPrefix)]
 }
 
-// newStore loosens if it is another way to a key of a key store that is, or was, there.
+// newStore reports a new key store that reaches a key of another one, or of a former one.
 func (l *loosener) newStore(k *config.KeyStore, at keyPlace) {
 	if l.reaches == nil {
 		for _, s := range l.former {
@@ -221,7 +222,7 @@ func (l *loosener) members(c settingChange, at keyPlace) {
 	}
 }
 
-// commonReach is a label that both reach; "" if there is none.
+// commonReach returns a label that both reach, or "" if there is none.
 func commonReach(first, second []config.Reach, budget *int) (string, error) {
 	for _, a := range first {
 		for _, b := range second {

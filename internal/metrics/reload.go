@@ -14,7 +14,7 @@ import (
 // LooseningCounts has a value for every key that can loosen, from the start.
 func LooseningCounts(s api.LooseningState) []oneValue {
 	var values []oneValue
-	for _, setting := range loosening.LooseningSettings {
+	for _, setting := range loosening.Settings() {
 		for _, accepted := range []bool{false, true} {
 			count := s.Taken[api.LooseningCount{Setting: setting, Accepted: accepted}]
 			values = append(values, sample(float64(count), setting, fmt.Sprint(accepted)))

@@ -1,6 +1,6 @@
 package peer
 
-// Processes that descend from this one may not give it orders: which those are.
+// Processes that descend from this one must not give it orders. This file finds them.
 
 import (
 	"bytes"
@@ -24,19 +24,20 @@ var errUnknownDescent = errors.New(
 // errLeftOver is a peer of the proxy's own user that is confined as the proxy's processes are.
 var errLeftOver = errors.New(
 	"it has no_new_privs and more seccomp filters than the proxy, so an earlier run of the proxy " +
-		"may have started it: give orders as root, as a member of admin.group, or from a plain shell")
+		"may have started it: give orders as root, as a member of admin.group, or from a plain " +
+		"shell")
 
-// Ancestry finds out who descends from whom.
+// Ancestry finds out whether a process descends from this one.
 type Ancestry struct {
 	self, uid int
 	parent    func(pid int) (Parentage, error)
 
-	// freeToRun reports that a process is known to lack no_new_privs, which all that a worker
-	// starts has.
+	// freeToRun reports whether a process certainly lacks no_new_privs, which every process that a
+	// worker starts has.
 	freeToRun func(pid int) bool
 
-	// dressed reports that a process is confined as what a worker starts is, which stays so.
-	dressed func(pid int) bool
+	// confined reports whether a process is confined like the processes that a worker starts.
+	confined func(pid int) bool
 }
 
 // Parentage is what is known of one process.
@@ -49,7 +50,7 @@ type Parentage struct {
 func NewAncestry() Ancestry {
 	return Ancestry{
 		self: os.Getpid(), uid: os.Geteuid(), parent: ReadParentage, freeToRun: lacksNoNewPrivs,
-		dressed: isDressed,
+		confined: isConfined,
 	}
 }
 
@@ -62,7 +63,7 @@ const maxWalks = 10
 // errChanging is a process that got another parent during the walk.
 var errChanging = errors.New("its ancestors change")
 
-// refuses is why a peer may not give orders; nil if it may. This process itself may.
+// refuses returns why a peer may not give orders, or nil if it may. This process itself may.
 func (a Ancestry) refuses(p Peer) error {
 	if p.PID == a.self || p.PID <= 0 { // 0: it is outside this PID namespace, hence no descendant
 		return nil
@@ -88,24 +89,24 @@ func (a Ancestry) walk(p Peer) error {
 		case now.parent == a.self:
 			return errDescends
 		case now.parent <= 1:
-			return a.judgeStranger(p)
+			return a.judgeOther(p)
 		}
 		child, pid, below = pid, now.parent, now
 	}
 	return errUnknownDescent // an honest process has a dozen
 }
 
-// judgeStranger is for a peer that does not descend from this process. It may be left over from an
-// earlier run of the proxy. (A library that runs as root is not held back anyway.)
-func (a Ancestry) judgeStranger(p Peer) error {
-	if a.uid != 0 && p.UID == a.uid && a.dressed(p.PID) {
+// judgeOther judges a peer that does not descend from this process, but may be left over from an
+// earlier run of the proxy. (If root runs the proxy, this cannot stop a library.)
+func (a Ancestry) judgeOther(p Peer) error {
+	if a.uid != 0 && p.UID == a.uid && a.confined(p.PID) {
 		return errLeftOver
 	}
 	return nil
 }
 
-// judgeBroken is for a peer of whose ancestors the parent of child cannot be followed. If child has
-// another parent by now, there is more to see.
+// judgeBroken judges a peer if the parent of child, one of its ancestors, cannot be read. If child
+// has another parent by now, the walk has to begin again.
 func (a Ancestry) judgeBroken(p Peer, child int, before Parentage) error {
 	if child != 0 {
 		now, err := a.parent(child)
@@ -116,8 +117,9 @@ func (a Ancestry) judgeBroken(p Peer, child int, before Parentage) error {
 	return a.judgeUnknown(p)
 }
 
-// judgeUnknown is for a peer whose ancestors cannot be followed, as with /proc mounted hidepid=.
-// Processes of another user are not the proxy's unless root started it, who sees all of /proc.
+// judgeUnknown judges a peer whose ancestors cannot be read, as with /proc mounted hidepid=.
+// Processes of another user can belong to the proxy only if root started it, and root sees all of
+// /proc.
 func (a Ancestry) judgeUnknown(p Peer) error {
 	if a.uid != 0 && p.UID != a.uid || a.freeToRun(p.PID) {
 		return nil
@@ -149,8 +151,8 @@ func lacksNoNewPrivs(pid int) bool {
 	return err == nil && bytes.Contains(status, []byte("\nNoNewPrivs:\t0\n"))
 }
 
-// isDressed reports what package confine has left on a process, whatever Landlock it found.
-func isDressed(pid int) bool {
+// isConfined reports whether package confine has confined a process, with or without Landlock.
+func isConfined(pid int) bool {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	own, ownErr := os.ReadFile("/proc/self/status")
 	return err == nil && ownErr == nil && bytes.Contains(status, []byte("\nNoNewPrivs:\t1\n")) &&
@@ -168,8 +170,9 @@ func seccompFilters(status []byte) int {
 	return number
 }
 
-// Descent is who gives the order of ctx, and why it may not; nil if it may, and in a test without a
-// socket. The peer must still live: its number could be another's by now.
+// Descent returns the peer that gives the order of ctx, and an error if it may not. The peer must
+// still live, because another process could have its number by now. Without a socket, as in tests,
+// the peer is zero and the error nil.
 func Descent(ctx context.Context, a Ancestry) (Peer, error) {
 	c, _ := ctx.Value(callerKey{}).(*caller)
 	if c == nil || c.raw == nil {
@@ -185,14 +188,16 @@ func Descent(ctx context.Context, a Ancestry) (Peer, error) {
 // dead reports whether the process that connected is known to have ended (SO_PEERPIDFD, Linux 6.5).
 func (c *caller) dead() bool {
 	dead := false
-	_ = c.raw.Control(func(fd uintptr) { // a connection that is gone asks for nothing
-		pidfd, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEERPIDFD)
-		if err != nil {
-			dead = errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL)
-			return
-		}
-		dead = errors.Is(unix.PidfdSendSignal(pidfd, 0, nil, 0), unix.ESRCH)
-		_ = unix.Close(pidfd)
-	})
+	_ = c.raw.Control(
+		func(fd uintptr) { // fails only for a closed connection, which needs no answer
+			pidfd, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+			if err != nil {
+				dead = errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL)
+				return
+			}
+			dead = errors.Is(unix.PidfdSendSignal(pidfd, 0, nil, 0), unix.ESRCH)
+			_ = unix.Close(pidfd)
+		},
+	)
 	return dead
 }

@@ -55,7 +55,7 @@ func TestDescent(t *testing.T) {
 					return p, nil
 				},
 				freeToRun: func(pid int) bool { return pid == 401 },
-				dressed:   func(pid int) bool { return pid == 500 },
+				confined:  func(pid int) bool { return pid == 500 },
 			}
 			if got := a.refuses(Peer{PID: c.pid, UID: c.uid}); !errors.Is(got, c.want) ||
 				(got == nil) != (c.want == nil) {
@@ -95,7 +95,7 @@ func TestDescentOfChangingAncestors(t *testing.T) {
 				self:      self,
 				uid:       500,
 				freeToRun: func(int) bool { return true },
-				dressed:   func(int) bool { return false },
+				confined:  func(int) bool { return false },
 				parent: func(pid int) (Parentage, error) {
 					looks++
 					return processes(looks, pid)

@@ -1,8 +1,7 @@
 package peer
 
-// The names of users and groups. Where they come from (NSS: LDAP, SSSD, …) may hang for minutes,
-// and a lookup cannot be cancelled. So nothing waits for one longer than a moment, and nothing
-// depends on one: what counts are the numbers that the kernel knows.
+// The names of users and groups. A lookup (NSS: LDAP, SSSD, …) may hang for minutes and cannot be
+// cancelled. So nothing waits long for one, and decisions depend only on the numbers of the kernel.
 
 import (
 	"context"
@@ -21,10 +20,11 @@ const (
 	maxNames       = 1000                   // remembered
 )
 
-// ErrNoName is a lookup that has not answered in time.
+// ErrNoName says that a lookup did not answer in time.
 var ErrNoName = errors.New("the name service of this machine does not answer")
 
-// LookUp calls a lookup of the system and waits until ctx ends. A lookup that hangs is left behind.
+// LookUp calls a lookup of the system and waits until ctx ends, then it returns ErrNoName. A lookup
+// that hangs goes on in the background.
 func LookUp[T any](ctx context.Context, lookup func() (T, error)) (T, error) {
 	type answer struct {
 		value T
@@ -44,7 +44,7 @@ func LookUp[T any](ctx context.Context, lookup func() (T, error)) (T, error) {
 	}
 }
 
-// LookUpBriefly is lookUp with nameWait.
+// LookUpBriefly is LookUp with a limit of 250 ms.
 func LookUpBriefly[T any](lookup func() (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), nameWait)
 	defer cancel()
@@ -76,7 +76,7 @@ type nameLookup struct {
 	name  string        // "" if the user has none
 }
 
-// NewNames uses lookup, which may hang: SystemName, mostly.
+// NewNames returns Names without any name yet. lookup may hang: it is SystemName except in tests.
 func NewNames(lookup func(uid int) (string, error)) *Names {
 	return &Names{lookup: lookup, names: map[int]*nameLookup{}}
 }
@@ -128,7 +128,7 @@ func (l *nameLookup) pending() bool {
 	}
 }
 
-// name is the name of a user, "" if it has none or if that is not known within nameWait of begin.
+// name returns the name of a user, or "" if it has none or the lookup takes longer than nameWait.
 // While a lookup hangs, only the first caller waits.
 func (n *Names) name(uid int) string {
 	n.begin(uid)

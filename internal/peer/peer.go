@@ -1,11 +1,9 @@
-// Package peer is who is at the other end of a Unix socket: the process, its user, whether it is
-// still
-// there, and whether it descends from this process.
+// Package peer identifies the process at the other end of a Unix socket: its user, whether it still
+// waits, and whether it descends from this process.
 package peer
 
-// Who is at the other end of the admin socket: the numbers are the kernel's (SO_PEERCRED, unix(7)),
-// the name is looked up beside. And whether somebody still is: an order whose caller has gone must
-// not be carried out later.
+// The numbers come from the kernel (SO_PEERCRED, unix(7)); the name is looked up separately. An
+// order whose caller has gone must not be carried out later.
 
 import (
 	"context"
@@ -20,7 +18,7 @@ import (
 
 // Peer is the process at the other end of a Unix socket.
 type Peer struct {
-	User          string // its name; "" if it has none, or if the name service did not answer
+	User          string // its name; "" if it has none or the name service did not answer in time
 	UID, GID, PID int    // -1, -1, 0 if the kernel does not say
 }
 
@@ -50,17 +48,16 @@ type caller struct {
 
 type callerKey struct{}
 
-// Context is the ConnContext of the admin server. It is called in the loop that accepts
-// connections, so it waits for nothing.
+// Context returns a function for http.Server.ConnContext that notes the peer of a connection. It
+// never waits, because the loop that accepts connections calls it.
 func Context(names *Names) func(context.Context, net.Conn) context.Context {
 	return func(ctx context.Context, conn net.Conn) context.Context {
 		c := &caller{peer: Peer{UID: -1, GID: -1}, names: names}
 		raw, err := conn.(*net.UnixConn).SyscallConn()
 		if err == nil {
 			c.raw = raw
-			_ = raw.Control(
-				func(fd uintptr) { c.peer.read(int(fd)) },
-			) // a connection that is gone asks for nothing
+			// It fails only for a connection that is closed, and needs no answer.
+			_ = raw.Control(func(fd uintptr) { c.peer.read(int(fd)) })
 			names.begin(c.peer.UID)
 		}
 		return context.WithValue(ctx, callerKey{}, c)
@@ -74,7 +71,7 @@ func (p *Peer) read(fd int) {
 	}
 }
 
-// Of may wait for the name, for nameWait at most.
+// Of returns the peer of a request of the connection of ctx. It waits 250 ms at most for the name.
 func Of(ctx context.Context) Peer {
 	c, _ := ctx.Value(callerKey{}).(*caller)
 	if c == nil {
@@ -92,9 +89,8 @@ var ErrGone = errors.New(
 	"the caller went away before the order took effect: nothing was changed",
 )
 
-// Gone is errCallerGone if ctx has ended, or if the other end of its connection is closed:
-// net/http may not have noticed that yet. It is asked at the moment when an order takes effect, and
-// does not wait.
+// Gone returns ErrGone if ctx has ended, or if the peer has closed the connection, which net/http
+// may not have noticed yet. It does not wait. Call it at the moment when an order takes effect.
 func Gone(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ErrGone

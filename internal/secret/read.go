@@ -1,7 +1,6 @@
 package secret
 
-// Reading one secret from where its reference points. No error quotes what was
-// read.
+// Reads one secret from the place of its reference. No error quotes what was read.
 
 import (
 	"bytes"
@@ -23,13 +22,16 @@ import (
 )
 
 const (
-	MaxSize              = 4096 // bytes; a PIN or an access key has less than 100
+	// MaxSize is the largest secret, in bytes. A PIN or an access key has less than 100.
+	MaxSize = 4096
+	// CredentialsVariable names the directory of systemd credentials (systemd.exec(5)).
+	CredentialsVariable = "CREDENTIALS_DIRECTORY"
+
 	secretCommandTimeout = 10 * time.Second
-	CredentialsVariable  = "CREDENTIALS_DIRECTORY" // systemd.exec(5)
 )
 
-// trimSecret takes one newline off and refuses what is not meant as a secret. An editor that adds
-// something would cost a try of the PIN, and HSMs lock after a few.
+// trimSecret removes one newline at the end and refuses what is probably not meant as a secret. A
+// character that an editor added would make the PIN wrong, and HSMs lock after a few wrong PINs.
 func trimSecret(value []byte) ([]byte, error) {
 	value = bytes.TrimSuffix(value, []byte("\n"))
 	first, _ := utf8.DecodeRune(value)
@@ -41,14 +43,16 @@ func trimSecret(value []byte) ([]byte, error) {
 		return nil, fmt.Errorf("holds more than %d bytes, which no secret has", MaxSize)
 	case bytes.HasPrefix(value, []byte(utf8Mark)):
 		return nil, errors.New(
-			"begins with a byte order mark, which would count as part of the secret; save it as UTF-8 without one",
+			"begins with a byte order mark, which would count as part of the secret; " +
+				"save it as UTF-8 without one",
 		)
 	case bytes.HasPrefix(value, []byte(utf16LittleMark)),
 		bytes.HasPrefix(value, []byte(utf16BigMark)):
 		return nil, errors.New("is UTF-16; save it as plain text (UTF-8 without a byte order mark)")
 	case bytes.HasSuffix(value, []byte("\r")):
 		return nil, errors.New(
-			"ends with a carriage return (a Windows line end), which would count as part of the secret; save it with Unix line ends",
+			"ends with a carriage return (a Windows line end), which would count as part of the " +
+				"secret; save it with Unix line ends",
 		)
 	case bytes.ContainsAny(value, "\n\r\x00"):
 		return nil, errors.New("holds more than one line; only the secret may be in it")
@@ -75,16 +79,16 @@ func readSecretFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(
-		io.LimitReader(f, MaxSize+3),
-	) // two more for a line end, one to see that it is too long
+	// Two more bytes for a line end, and one to see that it is too long.
+	return io.ReadAll(io.LimitReader(f, MaxSize+3))
 }
 
 func readSystemdCredential(name string) ([]byte, error) {
 	dir := os.Getenv(CredentialsVariable)
 	if dir == "" {
 		return nil, fmt.Errorf(
-			"systemd gave this process no credentials ($%s is not set); add LoadCredential=%s:PATH to the unit",
+			"systemd gave this process no credentials ($%s is not set); "+
+				"add LoadCredential=%s:PATH to the unit",
 			CredentialsVariable,
 			name,
 		)
@@ -115,7 +119,7 @@ func runSecretCommand(ctx context.Context, dir string, command []string) ([]byte
 	cmd.WaitDelay = time.Second
 	err := cmd.Run()
 	if stdout.Content.Len() == stdout.Limit {
-		return stdout.Content.Bytes(), nil // too long for a secret, as the caller will say
+		return stdout.Content.Bytes(), nil // too long for a secret: trimSecret reports it
 	}
 	if timed.Err() != nil && ctx.Err() == nil {
 		return nil, fmt.Errorf("%s did not end within %s", program, secretCommandTimeout)

@@ -1,6 +1,6 @@
 package secret
 
-// Where a secret is.
+// References to secrets.
 
 import (
 	"context"
@@ -17,8 +17,8 @@ type Ref struct {
 	Command    []string `mapstructure:"command" doc:"Program and arguments, run without a shell in the directory of the file that this stands in; its standard output is the secret."`
 }
 
-// Read returns the secret, without the line end it may finish with. Commands run
-// in dir.
+// Read returns the secret without a line end. Commands run in dir, for 10 seconds at most. No error
+// quotes what was read.
 func (s Ref) Read(ctx context.Context, dir string) (Secret, error) {
 	var value []byte
 	var err error
@@ -44,12 +44,12 @@ func (s Ref) Read(ctx context.Context, dir string) (Secret, error) {
 	return New(string(value)), nil
 }
 
-// IsZero says that no place is given.
+// IsZero reports whether no place is given.
 func (s Ref) IsZero() bool {
 	return s.File == "" && s.Env == "" && s.Credential == "" && len(s.Command) == 0
 }
 
-// String names the place.
+// String names the place. It is not secret.
 func (s Ref) String() string {
 	switch {
 	case s.File != "":

@@ -1,5 +1,5 @@
-// Package secret holds values that are never printed, and reads them from where a configuration
-// says.
+// Package secret holds values that are never printed, and reads them from the places that a
+// configuration names.
 package secret
 
 // A secret that has been read: it prints as "[redacted]" whatever prints it.
@@ -9,6 +9,7 @@ import (
 	"io"
 )
 
+// Redacted is what a secret prints as.
 const Redacted = "[redacted]"
 
 // Secret is a PIN or a secret access key. Its value is behind a pointer, so that
@@ -21,7 +22,7 @@ type Secret struct {
 // New hides a value.
 func New(value string) Secret { return Secret{value: &value} }
 
-// Reveal gives the value, for the one who needs it; "" for the zero secret.
+// Reveal returns the value; "" for the zero Secret.
 func (s Secret) Reveal() string {
 	if s.value == nil {
 		return ""
@@ -29,13 +30,13 @@ func (s Secret) Reveal() string {
 	return *s.value
 }
 
-// String is for whatever asks for a fmt.Stringer (zap).
+// String returns Redacted, for users of fmt.Stringer (zap).
 func (s Secret) String() string { return Redacted }
 
-// Format is for every verb of fmt.
+// Format writes Redacted for every verb of fmt.
 func (s Secret) Format(state fmt.State, _ rune) {
 	_, _ = io.WriteString(state, Redacted) // fmt has nowhere to report it
 }
 
-// MarshalText is for JSON, YAML, XML and log/slog.
+// MarshalText returns Redacted, for JSON, YAML, XML and log/slog.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(Redacted), nil }

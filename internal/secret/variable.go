@@ -1,8 +1,8 @@
 package secret
 
-// Secrets in environment variables. What a process is started with stands in its
-// /proc/PID/environ for as long as it lives, where the libraries of another HSM's vendor can read
-// it, too. So these variables are taken out of the environment before any child is started.
+// Secrets in environment variables. The environment of a process is readable in /proc/PID/environ
+// as long as it lives, also for the library of another HSM's vendor. So these variables are removed
+// from the environment before any child process starts.
 
 import (
 	"fmt"
@@ -10,16 +10,16 @@ import (
 	"sync"
 )
 
-// takenVariables keeps what was taken: a reload and `hsm restart` read a secret again. (The
-// kernel goes on showing what this process was started with; worker.ForbidDumps keeps that from
-// others.)
+// takenVariables keeps the removed values, because a reload and `hsm restart` read a secret again.
+// (The kernel still shows the environment with which this process was started; worker.ForbidDumps
+// hides it from others.)
 var takenVariables struct {
 	mu     sync.Mutex
 	values map[string]Secret
 }
 
-// TakeVariables takes every variable that one of refs names out of the environment. It
-// comes before a command among them runs.
+// TakeVariables removes every variable that one of refs names from the environment. Call it before
+// a command among them runs.
 func TakeVariables(refs ...Ref) {
 	for _, ref := range refs {
 		if ref.Env != "" {
@@ -28,9 +28,8 @@ func TakeVariables(refs ...Ref) {
 	}
 }
 
-// takeVariable gives the secret in a variable. One that is in the environment now counts more than
-// what was
-// taken before.
+// takeVariable returns the secret in a variable and removes the variable. A value in the
+// environment replaces one that was removed before.
 func takeVariable(name string) (Secret, bool) {
 	takenVariables.mu.Lock()
 	defer takenVariables.mu.Unlock()

@@ -46,14 +46,14 @@ func startProcesses(ctx context.Context, v serving, l *listeners) (*parts, error
 	if err != nil {
 		return nil, err
 	}
-	kill.Know(c.UriPaths())
+	kill.Know(c.URIPaths())
 	uses := lastuse.Open(c.StateDirectory, since, log)
 	running := fleet.New(log)
 	err = running.Open(c, v.secrets)
 	if err != nil {
 		return nil, err
 	}
-	certificates := certs.NewHolder(c.Server.HTTP2, log, v.log.Strangers.Logger)
+	certificates := certs.NewHolder(c.Server.HTTP2, log, v.log.Strangers.Logger, time.Now)
 	certificates.Use(v.material)
 	served := new(atomic.Pointer[xks.Handler])
 	reloader := newReloader(ctx, reloaderConfig{
@@ -79,7 +79,7 @@ func (p *parts) assemble(ctx context.Context) error {
 		return err
 	}
 	p.kill.Attach(handler) // before its first request
-	err = p.kill.Follow(first.Config.UriPaths(), p.log, func() error { return nil })
+	err = p.kill.Follow(first.Config.URIPaths(), p.log, func() error { return nil })
 	if err != nil {
 		return err
 	}

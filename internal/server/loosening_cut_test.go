@@ -147,7 +147,7 @@ func TestCutFilesLoosen(t *testing.T) {
 					continue
 				}
 				good++
-				found := loosening.LooseningsOf(before, now, nil)
+				found := loosening.Of(before, now, nil)
 				if len(found) == 0 {
 					silent++
 				}
@@ -191,7 +191,7 @@ func TestGrowingFilesLoosen(t *testing.T) {
 	for i, end := range ends {
 		testkit.WriteFile(t, "test.yaml", testkit.ProtectedConfig[:end], 0o644)
 		first, err := readAfter(whole)
-		if err != nil || len(loosening.LooseningsOf(whole, first, nil)) > 0 {
+		if err != nil || len(loosening.Of(whole, first, nil)) > 0 {
 			continue // no configuration, or said, hence refused
 		}
 		gone := loosening.GoneStores(nil).After(whole.Config, first.Config)
@@ -201,7 +201,7 @@ func TestGrowingFilesLoosen(t *testing.T) {
 			if err != nil {
 				continue
 			}
-			found := loosening.LooseningsOf(first, second, gone)
+			found := loosening.Of(first, second, gone)
 			r, does := letIn(whole, second)
 			if does && len(found) == 0 {
 				t.Fatalf("%d key stores, then %d: %+v is served, and nothing is said", len(first.Config.KeyStores), len(second.Config.KeyStores), r)
@@ -252,7 +252,7 @@ func TestEmptiedFilesLoosen(t *testing.T) {
 				testkit.WriteFile(t, test.file, test.content, 0o644)
 			}
 			now := mustCompare(t)
-			found := loosening.LooseningsOf(before, now, nil)
+			found := loosening.Of(before, now, nil)
 			if (test.says == "") != (len(found) == 0) || test.says != "" && !strings.Contains(found[0].What, test.says) {
 				t.Errorf("%v", found)
 			}

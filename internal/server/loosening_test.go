@@ -72,9 +72,9 @@ func TestLoosenings(t *testing.T) {
 		{"an HSM more", inMain("hsm_groups:", "  - {name: hsm-c, module: ./module.so, token: hsm-c, "+
 			"pin: {file: hsm-b.pin}}\nhsm_groups:", "{hsm: hsm-b}]}", "{hsm: hsm-b}, {hsm: hsm-c}]}"), nil},
 		{"two tokens change places", inMain("token: hsm-a", "token: x", "token: hsm-b", "token: hsm-a", "token: x", "token: hsm-b"),
-			[]string{"hsms[hsm-a].token: is hsm-b, which was that of the HSM hsm-b", "hsms[hsm-b].token: is hsm-a, which was that of the HSM hsm-a"}},
+			[]string{"hsms[hsm-a].token: is hsm-b, which the HSM hsm-b had", "hsms[hsm-b].token: is hsm-a, which the HSM hsm-a had"}},
 		{"the token of another HSM, by its serial number", inMain("token: hsm-b,", `serial: "1",`),
-			[]string{"hsms[hsm-b].serial: is 1, which was that of the HSM hsm-a"}},
+			[]string{"hsms[hsm-b].serial: is 1, which the HSM hsm-a had"}},
 		{"another way to keys, on HSMs with new names", both(
 			inMain("name: hsm-a", "name: one", "name: hsm-b", "name: two", "{hsm: hsm-a}, {hsm: hsm-b}",
 				"{hsm: one}, {hsm: two}", "[{hsm: hsm-b}]", "[{hsm: two}]"), newStore("payroll-1", "agency")),
@@ -161,9 +161,9 @@ func TestLoosenings(t *testing.T) {
 			old := mustCompare(t)
 			test.change(t)
 			var got []string
-			for _, one := range loosening.LooseningsOf(old, mustCompare(t), nil) {
+			for _, one := range loosening.Of(old, mustCompare(t), nil) {
 				got = append(got, one.String())
-				if !slices.Contains(loosening.LooseningSettings, one.Setting) {
+				if !slices.Contains(loosening.Settings(), one.Setting) {
 					t.Errorf("%s is not among the settings of the metric", one.Setting)
 				}
 			}
@@ -180,7 +180,7 @@ func TestLooseningsOfShadow(t *testing.T) {
 	testkit.Edit(t, "test.yaml", "mode: enforce", "mode: shadow")
 	old := mustCompare(t)
 	testkit.Edit(t, "test.yaml", "    policy:\n      files:\n        - policies\n      mode: shadow\n", "", "owner: agency", "owner: ministry")
-	if found := loosening.LooseningsOf(old, mustCompare(t), nil); len(found) > 0 {
+	if found := loosening.Of(old, mustCompare(t), nil); len(found) > 0 {
 		t.Errorf("%v", found)
 	}
 }
@@ -203,12 +203,12 @@ func TestLooseningsOfAReturn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found := loosening.LooseningsOf(second, mustCompare(t), gone); len(found) > 0 {
+	if found := loosening.Of(second, mustCompare(t), gone); len(found) > 0 {
 		t.Errorf("as it was: %v", found)
 	}
 	testkit.Edit(t, "key_stores.d/tax.yaml", "policy: {files: [../more.cedar]}\n", "")
 	third := mustCompare(t)
-	found := loosening.LooseningsOf(second, third, gone)
+	found := loosening.Of(second, third, gone)
 	if len(found) != 1 || found[0].Key != "key_stores[tax-main].policy.files" {
 		t.Errorf("without its policy: %v", found)
 	}
@@ -244,7 +244,7 @@ owner: another
 			}
 			testkit.WriteFile(t, "key_stores.d/next.yaml", newTax, 0o644)
 			testkit.Edit(t, tax, "../third.key", "../second.key")
-			found := loosening.LooseningsOf(between, mustCompare(t), gone)
+			found := loosening.Of(between, mustCompare(t), gone)
 			if len(found) == 0 || !slices.ContainsFunc(found, func(one loosening.Loosening) bool {
 				return one.String() == `key_stores[next]: is new and reaches the key with the label `+
 					`"tax-1", as key store "tax-main" did`
@@ -273,11 +273,11 @@ func TestLooseningsOfAThousandAreQuick(t *testing.T) {
 	slices.Reverse(replacement.Config.KeyStores)
 	replacement.Config.KeyStores[17].Quota.Rate = 0
 	replacement.Config.KeyStores[18].Name = "another" // at the same path
-	if found := loosening.LooseningsOf(old, replacement, nil); len(found) != 0 {
+	if found := loosening.Of(old, replacement, nil); len(found) != 0 {
 		t.Errorf("%v", found)
 	}
 	replacement.Config.KeyStores[18].PathPrefix = "/another"
-	if found := loosening.LooseningsOf(old, replacement, nil); len(found) != 1 || !strings.Contains(found[0].What, "is new and reaches the key") {
+	if found := loosening.Of(old, replacement, nil); len(found) != 1 || !strings.Contains(found[0].What, "is new and reaches the key") {
 		t.Errorf("%v", found)
 	}
 }

@@ -177,7 +177,7 @@ func (r *reloader) replace(ctx context.Context, try reloadTry) (*api.ReloadAnswe
 		return nil
 	}
 	err = r.fleet.Publish(ctx, next, func() error {
-		return r.kill.Follow(next.Config.UriPaths(), r.log.Logger, serve)
+		return r.kill.Follow(next.Config.URIPaths(), r.log.Logger, serve)
 	})
 	if err != nil {
 		r.fleet.Abandon(next)
@@ -243,7 +243,7 @@ func (r *reloader) read(ctx context.Context) (*reloadReading, error) {
 	reading.warnings = append(reading.warnings, more...)
 	reading.changes = append(reading.changes, r.tls.Renewals(reading.tls)...)
 	running := loosening.Compared{Config: old.Config, Rules: r.tls.Current.Load().Rules}
-	reading.loosens = loosening.LooseningsOf(
+	reading.loosens = loosening.Of(
 		running,
 		loosening.Compared{Config: c, Rules: reading.tls.Rules},
 		r.gone,

@@ -84,7 +84,7 @@ func digestOf(r *reloadReading) string {
 		if rule == nil {
 			continue
 		}
-		for _, ca := range rule.Cas {
+		for _, ca := range rule.CAs {
 			fmt.Fprintf(h, "ca %q %x\n", address, ca.Raw)
 		}
 	}

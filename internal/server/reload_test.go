@@ -155,7 +155,7 @@ func newStateRig(t *testing.T) (*reloader, *observer.ObservedLogs) {
 	f.Current.Store(&fleet.Generation{Number: 3, LoadedAt: time.Unix(1000, 0), Waits: []string{"server.listen"}, Config: &config.Config{Log: config.Log{Level: "error"}}})
 	return newReloader(t.Context(), reloaderConfig{
 		file: "test.yaml", log: opened, fleet: f, files: new(filewatch.Watcher),
-		tls: certs.NewHolder(true, zap.NewNop(), func(string) *zap.Logger { return nil }),
+		tls: certs.NewHolder(true, zap.NewNop(), func(string) *zap.Logger { return nil }, time.Now),
 	}), logs
 }
 

@@ -57,7 +57,7 @@ var clientCases = []clientCase{
 	{"the subject as a DNS name only", client("other", func(c *x509.Certificate) { c.DNSNames = []string{kmsSubject} }), nil, certs.RefusedSubject},
 	{"the subject as an organization", client("other", func(c *x509.Certificate) { c.Subject.Organization = []string{kmsSubject} }), nil, certs.RefusedSubject},
 	{"two CNs", client("", func(c *x509.Certificate) {
-		c.Subject.ExtraNames = []pkix.AttributeTypeAndValue{{Type: certs.OidCommonName, Value: "other"}, {Type: certs.OidCommonName, Value: kmsSubject}}
+		c.Subject.ExtraNames = []pkix.AttributeTypeAndValue{{Type: certs.CommonNameOID, Value: "other"}, {Type: certs.CommonNameOID, Value: kmsSubject}}
 	}), nil, certs.RefusedSubject},
 	{"expired", client(kmsSubject, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), nil, certs.RefusedExpired},
 	{"not yet valid", client(kmsSubject, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }), nil, certs.RefusedTooEarly},

@@ -114,8 +114,10 @@ func (r *tlsRig) start() *tlsRig {
 	core, logs := observer.New(zap.InfoLevel)
 	r.log = logs
 	log := zap.New(core)
-	r.holder = certs.NewHolder(r.config.Server.HTTP2, log, func(string) *zap.Logger { return log })
-	r.holder.Now = func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }
+	r.holder = certs.NewHolder(
+		r.config.Server.HTTP2, log, func(string) *zap.Logger { return log },
+		func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) },
+	)
 	r.Reload()
 	l, err := listen(context.Background(), r.config, log)
 	if err != nil {

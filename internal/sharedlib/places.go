@@ -1,7 +1,7 @@
 package sharedlib
 
-// Where the dynamic loader looks: the directories of ld.so.conf, those of musl's path file, and the
-// usual ones. ld.so.cache is made from the same.
+// The directories in which the dynamic loader looks: those of ld.so.conf, from which ld.so.cache is
+// made, those of musl's path file, and the usual ones.
 
 import (
 	"os"

@@ -25,16 +25,16 @@ type Place struct {
 	LibraryPath []string // directories of LD_LIBRARY_PATH
 }
 
-// machines are the architectures of ELF by those of Go.
+// machines maps the architectures of Go to those of ELF.
 var machines = map[string]elf.Machine{
 	"amd64": elf.EM_X86_64, "386": elf.EM_386, "arm64": elf.EM_AARCH64, "arm": elf.EM_ARM,
 	"ppc64le": elf.EM_PPC64, "s390x": elf.EM_S390,
 	"riscv64": elf.EM_RISCV, "loong64": elf.EM_LOONGARCH,
 }
 
-// Check returns an error if the library surely cannot be loaded by this program. The list holds the
+// Check returns an error if this program certainly cannot load the library. The list has the
 // libraries that it needs, directly or not, and that are not where the dynamic loader usually
-// looks: a doubt and not a fault, since a loader can be told of more places.
+// looks. They are not an error, because a loader can be configured with more directories.
 func Check(p Place) ([]string, error) {
 	f, err := open(p.File)
 	if err != nil {
@@ -112,7 +112,8 @@ func plain(path string, err error) error {
 	return err
 }
 
-// checkSymbol is satisfied with a library whose symbols cannot be listed without loading it.
+// checkSymbol returns an error if the library does not export the symbol. It accepts a library
+// whose symbols cannot be listed.
 func checkSymbol(f *elf.File, p Place) error {
 	symbols, err := f.DynamicSymbols()
 	if err != nil || p.Symbol == "" {
@@ -136,7 +137,7 @@ type search struct {
 func (s *search) visit(f *elf.File, file string) {
 	needed, err := f.ImportedLibraries()
 	if err != nil {
-		return // it cannot be told
+		return // unknown
 	}
 	places := append(ownPlaces(f, file), s.places...)
 	for _, name := range needed {
@@ -176,7 +177,7 @@ func find(name string, places []string) (*elf.File, string) {
 	return nil, ""
 }
 
-// ownPlaces are those that a library names itself.
+// ownPlaces returns the directories that a library itself names.
 func ownPlaces(f *elf.File, file string) []string {
 	var places []string
 	origin := filepath.Dir(file)

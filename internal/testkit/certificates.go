@@ -1,6 +1,6 @@
 package testkit
 
-// Certificates: a CA that signs whatever a test wants.
+// Certificates, and a CA that signs what a test needs.
 
 import (
 	"crypto"
@@ -17,16 +17,15 @@ import (
 	"time"
 )
 
-// Issued is a certificate, its key and its issuer, which is nil if it is signed by itself.
+// Issued is a certificate with its key and issuer. The issuer of a self-signed certificate is nil.
 type Issued struct {
 	*x509.Certificate
 	Key crypto.Signer
 	by  *Issued
 }
 
-// Issue signs a certificate with the key of by; one without an issuer is signed by itself. A nil
-// key stands for a new ECDSA key. Issue fills in the times that the template lacks, and the serial
-// number.
+// Issue signs a certificate with the key of by; with nil it is self-signed. A nil key stands for a
+// new ECDSA key. Issue fills in the times that the template lacks, and the serial number.
 func Issue(t testing.TB, by *Issued, key crypto.Signer, template *x509.Certificate) *Issued {
 	t.Helper()
 	if key == nil {
@@ -146,7 +145,7 @@ func PEM(kind string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
 
-// Certificate makes a certificate that is signed by itself, with name as its CN, for
+// Certificate makes a self-signed certificate with name as its CN, for
 // xks.example.com and *.wild.example.com. It is valid for the year before end. Both results are
 // PEM.
 func Certificate(t testing.TB, name string, end time.Time) (string, string) {

@@ -1,8 +1,7 @@
 package testkit
 
-// Golden files: what a test prints, compared with what it printed when somebody last looked. "go
-// test
-// -update" writes them anew; read the difference.
+// Golden files: the output of a test is compared with a file. "go test -update" writes the files
+// again; review the difference.
 
 import (
 	"flag"

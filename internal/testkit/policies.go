@@ -7,6 +7,7 @@ import (
 
 // Configurations with policies.
 
+// GoodPolicy permits everything.
 const GoodPolicy = "@id(\"all\") permit (principal, action, resource);\n"
 
 // PolicyConfiguration is valid.yaml with a policy.
@@ -16,6 +17,7 @@ func PolicyConfiguration(t *testing.T, policy string) string {
 		"agency-payroll\n    policy: "+policy+"\n    credentials")
 }
 
+// PolicyDir makes a directory like ConfigDir, with GoodPolicy in policies/a.cedar.
 func PolicyDir(t *testing.T) string {
 	t.Helper()
 	dir := ConfigDir(t)

@@ -1,6 +1,6 @@
 package testkit
 
-// A configuration that protects in every way there is.
+// A configuration with every kind of protection.
 
 import (
 	"os"
@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// ProtectedConfig has something of each kind that can be loosened. What is required comes first in
-// each section, so that a file that was cut short is a good one.
+// ProtectedConfig has a setting of each kind that can be loosened. Required keys come first in each
+// section, so that a truncated file is valid.
 const ProtectedConfig = `hsms:
   - {name: hsm-a, module: ./module.so, token: hsm-a, serial: "1", token_initialized: required, pin: {file: hsm-a.pin}}
   - {name: hsm-b, module: ./module.so, token: hsm-b, pin: {file: hsm-b.pin}}

@@ -18,6 +18,7 @@ func StoreText(owner, accessKey string, more ...string) string {
 		strings.Join(more, "\n")
 }
 
+// Access key ids of tests.
 const (
 	TaxKey     = "XKSTESTACCESSKEYIDTAXTAX"
 	PayrollKey = "XKSTESTACCESSKEYIDPAYPAY"

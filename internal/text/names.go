@@ -16,6 +16,10 @@ const (
 // NamePattern is the pattern of names of key stores, HSMs and HSM groups.
 const NamePattern = `^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`
 
+// NameForm describes such names in a message. See IsName.
+const NameForm = "1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter " +
+	"or digit"
+
 var namePattern = regexp.MustCompile(NamePattern)
 
 // IsName reports whether a text can be such a name: 1 to 63 letters, digits, dots, dashes and

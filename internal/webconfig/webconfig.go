@@ -32,8 +32,9 @@ type webFile struct {
 	good   bool
 }
 
-// Check reports what is wrong with the file that a key of the configuration names, and what it
-// leaves open. It looks at no file if there is none, or if the key is wrong already.
+// Check reports problems with the file at path, which a key of the configuration names, and warns
+// if the file leaves the metrics unprotected. It does nothing if path is "" or the key has a
+// problem.
 func Check(r *schema.Report, key, path string) {
 	if path == "" || r.Failed[key] {
 		return
@@ -48,7 +49,7 @@ func Check(r *schema.Report, key, path string) {
 	if err == nil {
 		err = f.root.Decode(&f.values)
 	}
-	if err == nil { // or else the library says it better
+	if err == nil { // or else the error of the library is better
 		f.checkUsers()
 		f.checkTLS()
 	}
@@ -67,7 +68,8 @@ func readPrivate(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, schema.MaxConfigSize))
 }
 
-// Files are the files that the file names, as far as it can be read.
+// Files returns the paths of the certificate, its key and the client CAs that the file names; nil
+// if it cannot be read.
 func Files(path string) []string {
 	text, err := readPrivate(path)
 	if err != nil {
@@ -134,7 +136,7 @@ func (f *webFile) checkUsers() {
 	}
 }
 
-// checkTLS wants TLS, with files that can be used and a key that is private.
+// checkTLS requires TLS, with files that can be used and a private key.
 func (f *webFile) checkTLS() {
 	const section = "tls_server_config"
 	t := f.values.TLSConfig
@@ -175,7 +177,7 @@ func (f *webFile) checkTLS() {
 	f.warn(verified)
 }
 
-// warn is about what works and leaves a door open. verified: monitoring shows a certificate.
+// warn warns of settings that leave the metrics open. verified: clients need a certificate.
 func (f *webFile) warn(verified bool) {
 	switch {
 	case !verified && len(f.values.Users) == 0:
@@ -207,7 +209,7 @@ func (f *webFile) addErrors(err error) {
 	for line := range strings.Lines(text) {
 		p := schema.Problem{File: f.path, Message: strings.TrimSpace(line)}
 		if m := webLine.FindStringSubmatch(p.Message); m != nil {
-			p.Origin.Line, _ = strconv.Atoi(m[1]) // digits; too many of them are no line
+			p.Origin.Line, _ = strconv.Atoi(m[1]) // fails only for a number too large to be a line
 			p.Message = m[2]
 		}
 		if m := webUnknown.FindStringSubmatch(p.Message); m != nil {

@@ -11,6 +11,9 @@ import (
 // MaxKeyID is the longest external key id, in bytes (requirement U3).
 const MaxKeyID = 128
 
+// KeyIDForm describes external key ids in a message. See IsKeyID.
+const KeyIDForm = "1 to 128 letters, digits, dots, dashes and underscores"
+
 // IsKeyID reports whether a text has the form of an external key id: 1 to MaxKeyID letters, digits,
 // dashes, dots and underscores (requirement U3). "." and ".." have this form, but never
 // arrive: the router treats them as other paths.

@@ -58,7 +58,7 @@ func timeTaken(r *xksclient.Reply) string {
 	if r.Connect > 0 {
 		s = "connection " + text.Milliseconds(r.Connect) + ", " + s
 	}
-	if r.Connect+r.Request > config.KmsPatience {
+	if r.Connect+r.Request > config.KMSPatience {
 		s += " (AWS KMS would have given up after 250 ms)"
 	}
 	return s

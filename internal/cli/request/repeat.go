@@ -52,7 +52,7 @@ func (l *latencies) add(reply *xksclient.Reply, err error) {
 	if reply != nil && reply.Connect > 0 {
 		l.connections++
 	}
-	if reply != nil && reply.Connect+reply.Request > config.KmsPatience {
+	if reply != nil && reply.Connect+reply.Request > config.KMSPatience {
 		l.late++
 	}
 	if err == nil {

@@ -28,7 +28,7 @@ type variables struct {
 	keys   map[string]bool // names that would have been a key of this file
 }
 
-// ReadVariables takes NAME=value pairs, as os.Environ gives them.
+// ReadVariables reads the XKS_ variables of NAME=value pairs, as from os.Environ.
 func ReadVariables(environ []string) *variables {
 	v := &variables{values: map[string]string{}, used: map[string]bool{}, keys: map[string]bool{}}
 	for _, pair := range environ {
@@ -51,14 +51,14 @@ func (v *variables) lookup(path string) (string, string, bool) {
 	return value, name, ok
 }
 
-// has tells whether the key at path is overridden.
+// has reports whether the key at path is overridden.
 func (v *variables) has(path string) bool {
 	_, ok := v.values[EnvironmentName(path)]
 	return ok
 }
 
-// ServiceVariable matches what Kubernetes sets in every container for a Service
-// named "xks" or "xks-…". Nobody wrote those.
+// ServiceVariable matches the variables that Kubernetes sets in every container for a Service named
+// "xks" or "xks-…". They are not mistakes of the operator.
 var ServiceVariable = regexp.MustCompile(
 	`_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT$|` +
 		`_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`,
@@ -91,9 +91,9 @@ func lowerAll(names []string) []string {
 	return lower
 }
 
-// ChildEnvironment is this process's without what begins with XKS_: that is for the configuration.
-// Secrets under other names are not in it any more (see secret.TakeVariables). more is NAME=value,
-// beside that.
+// ChildEnvironment returns the environment of this process for a child process, without the
+// variables that begin with XKS_, followed by more (NAME=value). Secrets under other names were
+// removed from it (see secret.TakeVariables).
 func ChildEnvironment(more ...string) []string {
 	var kept []string
 	for _, pair := range os.Environ() {

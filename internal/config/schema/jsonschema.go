@@ -1,7 +1,8 @@
 package schema
 
 // The schema of the configuration file as JSON Schema, for editors and for pipelines that have no
-// xks-proxy. It allows whatever loads; what needs more than one key is left to `config check`.
+// xks-proxy. It allows every configuration that loads. `config check` checks what needs more
+// than one key.
 
 import (
 	"encoding/json"
@@ -10,7 +11,7 @@ import (
 	"strings"
 )
 
-// jsonSchemaDraft is what editors know best (yaml-language-server among them).
+// jsonSchemaDraft is the draft that most editors support (yaml-language-server among them).
 const jsonSchemaDraft = "http://json-schema.org/draft-07/schema#"
 
 // durationForm is what time.ParseDuration reads, without a minus sign.

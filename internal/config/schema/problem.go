@@ -1,7 +1,7 @@
 package schema
 
-// What can be wrong with a configuration: problems with their place, collected so
-// that an operator sees all of them at once.
+// Problems of a configuration with their places, collected so that an operator sees all of them at
+// once.
 
 import (
 	"cmp"
@@ -21,17 +21,16 @@ const maxProblems = 20
 // Origin is where a value comes from: a line of the file, or a variable of the
 // environment. The zero origin is a default.
 type Origin struct {
-	Line, Column int
-	Variable     string
+	Line, Column int    // from 1; 0 if not known
+	Variable     string // of the environment; "" for a value of the file
 }
 
-// Problem is one thing that is wrong (or, as a warning, dubious) and what to do
-// about it. It never quotes what could be a secret.
+// Problem is one mistake and what to do about it. It never quotes what could be a secret.
 type Problem struct {
-	File    string
+	File    string // as it was named
 	Origin  Origin
 	Path    string // key, such as hsms[0].pin.file; "" for the file as a whole
-	Message string
+	Message string // what is wrong and what to do
 }
 
 // String gives FILE:LINE:COLUMN: KEY: MESSAGE, as editors understand it, or
@@ -44,7 +43,7 @@ func (p Problem) String() string {
 		b.WriteString("environment variable " + name[1:len(name)-1])
 	case p.Origin.Line == 0:
 		b.WriteString(p.File)
-	case p.Origin.Column == 0: // the YAML parser knows no more of some errors
+	case p.Origin.Column == 0: // some errors of the YAML parser have only a line
 		fmt.Fprintf(&b, "%s:%d", p.File, p.Origin.Line)
 	default:
 		fmt.Fprintf(&b, "%s:%d:%d", p.File, p.Origin.Line, p.Origin.Column)
@@ -60,15 +59,17 @@ func (p Problem) String() string {
 // Warning is something that works and is probably not meant.
 type Warning Problem
 
+// String formats a warning like a Problem.
 func (w Warning) String() string { return Problem(w).String() }
 
-// Error is everything wrong with a configuration; Problems is never empty.
+// Error is the error about a configuration with problems.
 type Error struct {
 	File     string
-	Problems []Problem
-	More     int // found beyond maxProblems, not kept
+	Problems []Problem // at least one
+	More     int       // found beyond maxProblems, not kept
 }
 
+// Error has one line for each problem.
 func (e *Error) Error() string {
 	if len(e.Problems) == 1 && e.More == 0 {
 		return e.Problems[0].String()
@@ -90,9 +91,10 @@ type Report struct {
 	Problems []Problem
 	Warnings []Warning
 	Failed   map[string]bool // paths that have a problem
-	Broken   map[string]bool // paths that could not be read at all: what is below them is not known
+	Broken   map[string]bool // paths that could not be read, nor what is below them
 }
 
+// NewReport returns an empty report about a configuration.
 func NewReport(s *Source) *Report {
 	return &Report{Source: s, Failed: map[string]bool{}, Broken: map[string]bool{}}
 }
@@ -106,13 +108,14 @@ func (r *Report) Errorf(path, format string, args ...any) {
 	r.ErrorAt(r.Origin(path), path, format, args...)
 }
 
-// ErrorAt is errorf for something that is not the value of a known key. at is in the
-// file that path is of.
+// ErrorAt adds a problem at a place that is not the value of a known key. The place is in the file
+// that contains path.
 func (r *Report) ErrorAt(at Origin, path, format string, args ...any) {
 	r.Failed[path] = true
 	r.Problems = append(r.Problems, r.problemAt(at, path, fmt.Sprintf(format, args...)))
 }
 
+// Warnf adds a warning about the key at path.
 func (r *Report) Warnf(path, format string, args ...any) {
 	r.Warnings = append(
 		r.Warnings, Warning(r.problemAt(r.Origin(path), path, fmt.Sprintf(format, args...))),
@@ -124,6 +127,7 @@ func (r *Report) problemAt(at Origin, path, message string) Problem {
 	return Problem{File: file, Origin: at, Path: key, Message: message}
 }
 
+// IsBroken reports whether the key at path, or a section around it, could not be read.
 func (r *Report) IsBroken(path string) bool {
 	for ; path != ""; path = ParentPath(path) {
 		if r.Broken[path] {
@@ -133,7 +137,7 @@ func (r *Report) IsBroken(path string) bool {
 	return r.Broken[""]
 }
 
-// Err is the first maxProblems problems, in the order of the file, or nil.
+// Err returns an *Error with the first problems in the order of the file, 20 at most, or nil.
 func (r *Report) Err() error {
 	if len(r.Problems) == 0 {
 		return nil
@@ -143,7 +147,7 @@ func (r *Report) Err() error {
 	return &Error{File: r.File, Problems: kept, More: len(sorted) - len(kept)}
 }
 
-// Sorted are all problems in the order of the file.
+// Sorted returns all problems in the order of the file.
 func (r *Report) Sorted() []Problem {
 	sorted := slices.Clone(r.Problems)
 	slices.SortStableFunc(sorted, func(a, b Problem) int {
@@ -157,11 +161,11 @@ func (r *Report) Sorted() []Problem {
 	return sorted
 }
 
-// PlainName is what may be quoted of a key nobody knows: anything else could be a
-// value that lost its colon, hence a secret.
+// PlainName matches an unknown key that may be quoted. Anything else could be a value whose colon
+// is missing, hence a secret.
 var PlainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,63}$`)
 
-// QuoteName quotes a name that is surely no secret.
+// QuoteName quotes a name unless it could be a secret.
 func QuoteName(s string) string {
 	if PlainName.MatchString(s) {
 		return `"` + s + `"`
@@ -169,8 +173,8 @@ func QuoteName(s string) string {
 	return "(not shown: it is not a plain name)"
 }
 
-// PolicyProblem places a finding in the policy file or, if it is about the whole set, at the key
-// that names the files.
+// PolicyProblem returns a problem of policies, in the policy file or, if it is about the whole set,
+// at the key that names the files.
 func (r *Report) PolicyProblem(at string, err error) Problem {
 	var p authz.Problem
 	if !errors.As(err, &p) {
@@ -187,7 +191,7 @@ func (r *Report) PolicyProblem(at string, err error) Problem {
 	}
 }
 
-// FailedAt reports whether a reference, or a key of it, has a problem.
+// FailedAt reports whether the secret reference at path, or a key of it, has a problem.
 func (r *Report) FailedAt(path string) bool {
 	for _, place := range []string{"file", "env", "credential", "command"} {
 		if r.Failed[JoinPath(path, place)] {

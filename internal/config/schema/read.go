@@ -1,8 +1,8 @@
 package schema
 
-// Reads a YAML tree against the schema: unknown, repeated and missing keys, types,
-// ranges and values, environment overrides, defaults, relative paths. What comes
-// out holds every key of the schema that has a value, each of the right type.
+// Reads a YAML tree against the schema: unknown, repeated and missing keys, types, ranges and
+// values, environment overrides, defaults, relative paths. The result holds every key of the schema
+// that has a value, each of the right type.
 
 import (
 	"cmp"
@@ -17,8 +17,8 @@ import (
 // Reader walks the schema and the tree of one file together.
 type Reader struct {
 	*Report
-	Schema    *Setting // of the whole main file, also where root is one of its key stores
-	Variables *variables
+	Schema    *Setting          // of the whole main file, also where root is one of its key stores
+	Variables *variables        // that override keys
 	Shorts    map[string]string // by path of a key: the section that it is the short form of
 	Root      string            // path of what the file is: "", or a key store
 	nodes     int               // values seen, against maxConfigNodes
@@ -29,6 +29,7 @@ func (r *Reader) Read(root *yaml.Node) map[string]any {
 	return r.Section(r.Schema, root, "")
 }
 
+// Section returns the settings of one section, whose path is path.
 func (r *Reader) Section(s *Setting, n *yaml.Node, path string) map[string]any {
 	entries := r.entries(s, n, path)
 	settings := make(map[string]any, len(s.Fields))
@@ -41,8 +42,8 @@ func (r *Reader) Section(s *Setting, n *yaml.Node, path string) map[string]any {
 	return settings
 }
 
-// entries are the keys of a mapping that the schema knows. A key that is nearly
-// one is a problem, and taken for it anyway: one slip, one error.
+// entries returns the keys of a mapping that the schema has. A misspelled key is reported, and
+// counts as the one that was probably meant, so that one mistake causes one error.
 func (r *Reader) entries(s *Setting, n *yaml.Node, path string) map[string]*yaml.Node {
 	m := follow(n)
 	if m == nil || m.Tag == "!!null" || !r.count(len(m.Content)) {
@@ -133,7 +134,7 @@ func (s *Setting) homesOf(name, path string) []string {
 	return homes
 }
 
-// Field reads the value of one key; ok is false if it has none.
+// Field reads the value of one key. It returns false if the key has none.
 func (r *Reader) Field(s *Setting, n *yaml.Node, path string) (any, bool) {
 	m := follow(n)
 	if m != nil && strings.HasPrefix(m.Tag, "!") && !strings.HasPrefix(m.Tag, "!!") {
@@ -297,6 +298,7 @@ func (r *Reader) count(n int) bool {
 	return r.nodes <= maxConfigNodes
 }
 
+// JoinPath returns the path of a key in the section at path: "a" and "b" give "a.b".
 func JoinPath(path, name string) string {
 	if path == "" {
 		return name
@@ -316,12 +318,13 @@ func splitList(s string) []string {
 	return values
 }
 
+// IsEmpty reports whether a value of a setting is "" or an empty list.
 func IsEmpty(v any) bool {
 	list, ok := v.([]any)
 	return v == "" || ok && len(list) == 0
 }
 
-// follow goes from an alias to what it stands for.
+// follow returns the node that an alias stands for.
 func follow(n *yaml.Node) *yaml.Node {
 	for n != nil && n.Kind == yaml.AliasNode {
 		n = n.Alias

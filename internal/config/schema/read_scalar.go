@@ -68,9 +68,9 @@ func (r *Reader) text(s *Setting, value, path string) string {
 	case value == "" && s.Required:
 		r.Errorf(path, "must not be empty (%s)", firstSentence(s.Doc))
 	case !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl):
-		r.Errorf(path, "holds a control character or what is no UTF-8")
+		r.Errorf(path, "holds a control character or invalid UTF-8")
 	case s.OneOf != nil && !slices.Contains(s.OneOf, value):
-		r.Errorf(path, "%s is none of %s", QuoteName(value), strings.Join(s.OneOf, ", "))
+		r.Errorf(path, "%s is not one of %s", QuoteName(value), strings.Join(s.OneOf, ", "))
 	case s.Path == "log" && (value == "stderr" || value == "stdout"):
 	case s.Path != "":
 		return guarded.ResolvePath(r.DirOf(r.Root), value)

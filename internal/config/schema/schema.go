@@ -20,30 +20,31 @@ const EnvironmentPrefix = "XKS_"
 // kind is what the value of a setting must be.
 type kind int
 
+// The kinds of values.
 const (
 	TextKind kind = iota
 	Integer
 	Boolean
 	Duration
 	Section
-	SecretKind // a section of which exactly one key is given: secretRef
+	SecretKind // a section of which exactly one key is given: secret.Ref
 )
 
 // Setting is one key of the file, with what is below it.
 type Setting struct {
 	Name     string
 	Kind     kind
-	List     bool // a list of Kind
-	Default  string
-	HasValue bool // Default is one
-	Doc      string
-	Min, Max string
-	OneOf    []string
+	List     bool     // a list of Kind
+	Default  string   // as in the file
+	HasValue bool     // Default counts, also if it is ""
+	Doc      string   // one sentence or two
+	Min, Max string   // the range, as in the file; "": any
+	OneOf    []string // the values allowed; nil: any
 	Required bool
-	Path     string
-	Hex      bool
-	Number   bool // a text that may be a number
-	// what a text, or each of a list, looks like; for editors only: the checks are in Go
+	Path     string // "true": a path; "log": a path, stderr or stdout; "": not a path
+	Hex      bool   // shown as 0x…
+	Number   bool   // a text that may be a number
+	// regular expression of a text, or of each of a list, for editors only: the checks are in Go
 	Pattern  string
 	Fill     string     // which values placeholders may have here; "": none are filled in
 	Short    string     // of a section: what a text in its place is the value of; "": nothing
@@ -124,8 +125,8 @@ func compileField(f reflect.StructField) *Setting {
 	case t.Kind() == reflect.Int, t.Kind() == reflect.Uint32:
 		s.Kind = Integer
 	default:
-		// Only reachable by a mistake in the types; every test finds it.
-		panic(fmt.Sprintf("%s has a type the schema cannot express: %s", s.Name, t))
+		// A mistake in the types of this program: every test that loads a configuration finds it.
+		panic(fmt.Sprintf("schema: the key %s has the type %s, which is not supported", s.Name, t))
 	}
 	return s
 }
@@ -171,7 +172,7 @@ func (s *Setting) IsMapping() bool {
 	return s.Kind == Section || s.Kind == SecretKind
 }
 
-// typeName is what the documentation and errors call the value.
+// typeName names the type of the value for the documentation and for errors.
 func (s *Setting) typeName() string {
 	name := map[kind]string{
 		TextKind: "text", Integer: "number", Boolean: "true or false", Duration: "duration",
@@ -192,7 +193,8 @@ func (s *Setting) typeName() string {
 	return name
 }
 
-// integerForm refuses what YAML and Go read differently (octal) or nobody means (1_000).
+// integerForm excludes numbers that YAML and Go read differently (octal) or that are unusual
+// (1_000).
 var integerForm = regexp.MustCompile(`^-?(0|[1-9][0-9]{0,18}|0x[0-9A-Fa-f]{1,16})$`)
 
 func parseInteger(s string) (int64, error) {
@@ -206,6 +208,7 @@ func parseInteger(s string) (int64, error) {
 	return n, nil
 }
 
+// ParseDuration reads a duration as in the file. The error says how to write one.
 func ParseDuration(s string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
 	if err == nil {
@@ -217,7 +220,7 @@ func ParseDuration(s string) (time.Duration, error) {
 	return 0, fmt.Errorf("%q is not a duration; write it like 200ms, 5s or 1m30s", s)
 }
 
-// checkRange parses value and tells whether it lies within Min and Max.
+// checkRange parses value and returns an error unless it lies within Min and Max.
 func checkRange[T ~int64](s *Setting, value string, parse func(string) (T, error)) (T, error) {
 	n, err := parse(value)
 	if err != nil || s.Min == "" {

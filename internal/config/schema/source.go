@@ -1,7 +1,7 @@
 package schema
 
-// Where a configuration is from: the main file and the files of its key store
-// directory, and the place of each key in them.
+// The files of a configuration: the main file and those of its key store directory, and the place
+// of each key in them.
 
 import (
 	"cmp"
@@ -19,8 +19,8 @@ type Source struct {
 
 	OwnStores int         // key stores of the main file
 	Stores    []StoreFile // the others, in the order of key_stores
-	Directory string      // what key_store_directory says, also if there is none
-	Found     bool        // it is there
+	Directory string      // key_store_directory, also if it does not exist
+	Found     bool        // Directory exists
 }
 
 // StoreFile is one file of the key store directory.
@@ -29,6 +29,7 @@ type StoreFile struct {
 	Dir  string // absolute; relative paths start here
 }
 
+// KeyStoresKey is the key of the list of key stores.
 const KeyStoresKey = "key_stores"
 
 // StoreKey is the path of a key store, or of a key of it.
@@ -40,8 +41,8 @@ func StoreKey(i int, key string) string {
 	return JoinPath(at, key)
 }
 
-// StoreOf is the file of the key store directory that the key at path is in, and its path there;
-// false for a key of the main file.
+// StoreOf returns the file of the key store directory that contains the key at path, and the path
+// in that file. It returns false for a key of the main file.
 func (s *Source) StoreOf(path string) (StoreFile, string, bool) {
 	rest, inStores := strings.CutPrefix(path, KeyStoresKey+"[")
 	if !inStores || len(s.Stores) == 0 {
@@ -55,7 +56,7 @@ func (s *Source) StoreOf(path string) (StoreFile, string, bool) {
 	return s.Stores[i-s.OwnStores], strings.TrimPrefix(key, "."), true
 }
 
-// Locate is the file that the key at path is in, and its path there.
+// Locate returns the file that contains the key at path, and the path in that file.
 func (s *Source) Locate(path string) (string, string) {
 	file, key, ok := s.StoreOf(path)
 	if !ok {
@@ -64,7 +65,7 @@ func (s *Source) Locate(path string) (string, string) {
 	return file.Name, key
 }
 
-// DirOf is where relative paths of the key at path start.
+// DirOf returns the directory at which relative paths in the key at path start.
 func (s *Source) DirOf(path string) string {
 	file, _, ok := s.StoreOf(path)
 	if !ok {
@@ -73,13 +74,13 @@ func (s *Source) DirOf(path string) string {
 	return file.Dir
 }
 
-// PlaceIn is FILE:LINE:COLUMN.
+// PlaceIn returns FILE:LINE:COLUMN.
 func PlaceIn(file string, at Origin) string {
 	where := Problem{File: file, Origin: at}.String()
 	return strings.TrimSuffix(where, ": ")
 }
 
-// Origin is the place of a key or, if it is not there, of what it would be in.
+// Origin returns the place of a key or, if it is not given, of the section that would contain it.
 func (s *Source) Origin(path string) Origin {
 	for ; path != ""; path = ParentPath(path) {
 		at, ok := s.Origins[path]
@@ -90,7 +91,7 @@ func (s *Source) Origin(path string) Origin {
 	return Origin{Line: 1, Column: 1}
 }
 
-// ParentPath goes from a.b[0] to a.b to a to "".
+// ParentPath returns the path without its last part: a.b[0], a.b, a, "".
 func ParentPath(path string) string {
 	return path[:max(strings.LastIndexAny(path, ".["), 0)]
 }
@@ -108,7 +109,8 @@ func (s *Source) compareFiles(a, b string) int {
 	return cmp.Compare(a, b)
 }
 
-// ShownDirectory names the directory as somebody would who has named the main file as it was.
+// ShownDirectory returns the path of the directory for messages: relative, if the main file was
+// named by a relative path.
 func (s *Source) ShownDirectory() string {
 	below, err := filepath.Rel(s.Dir, s.Directory)
 	if err != nil || strings.HasPrefix(below, "..") {

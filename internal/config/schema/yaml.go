@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	MaxConfigSize = 1 << 20 // bytes; a real file has a few thousand
+	// MaxConfigSize is the largest configuration file, in bytes. A real one has a few thousand.
+	MaxConfigSize = 1 << 20
 	// keys and values after aliases are expanded, which can multiply; 1000 key stores
 	maxConfigNodes = 30_000
 )
