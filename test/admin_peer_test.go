@@ -99,7 +99,8 @@ func TestNoOtherPorts(t *testing.T) {
 	}
 }
 
-// With a way to the socket, its mode keeps others out, and lets the group in that it names; whoever gives an order is in the log.
+// With a way to the socket, its mode keeps others out and lets its group in. The log names the user
+// who gives an order.
 func TestOtherUsers(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "xks-proxy-peer-")

@@ -38,7 +38,7 @@ func (z *zeros) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// 64 MiB, announced and not: refused without being read, whoever sends it.
+// 64 MiB, announced and not: refused without being read, from every client.
 func TestHugeBodies(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, nil)

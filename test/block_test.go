@@ -47,7 +47,7 @@ func TestBlockKeyStore(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	// A8: whoever cannot sign learns nothing of it.
+	// A8: a client that cannot sign learns nothing of it.
 	blocked.as(w.Other).post(t, encryptURI("key-1"), body).wantError(t, 401, "AuthenticationFailedException")
 	free.encrypt(t, "other-1", body)
 	p.wantAudit(t, `"order":"block"`, `"what":"key store main"`, `"reason":"case 4711"`, `"result":"done"`, fmt.Sprintf(`"uid":%d`, os.Getuid()))

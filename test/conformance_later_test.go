@@ -72,7 +72,7 @@ func laterRequirements() []requirement {
 	return []requirement{
 		{number: "Z1", status: met, says: "A policy may decide who uses which key: by principal, operation, key, key store, access key id, region and request metadata; denied is AccessDeniedException",
 			also: []string{"TestPolicies", "TestPolicyShadow", "TestPolicyIsReloaded", "pkg/xks: TestPolicyIsTold", "pkg/xks: TestPolicyHealth", "pkg/authz: TestExamples"}},
-		{number: "Z2", status: met, says: "A denial is logged with the statement that caused it, in enough detail to mend the policy",
+		{number: "Z2", status: met, says: "A denial is logged with the statement that caused it, in enough detail to fix the policy",
 			also: []string{"TestPolicyLog", "TestPolicyReplay"}},
 		{number: "Z3", status: met, says: "A missing field never crashes a policy nor turns a deny into an allow",
 			also: []string{"TestPolicies", "TestPolicyOddCallers", "pkg/xks: TestPolicyOddRequests", "pkg/authz: TestFailsClosed"}},

@@ -78,7 +78,7 @@ func (p *proxy) loosening(t *testing.T) looseningStatus {
 
 const loosenedMetric = `xks_proxy_config_loosened_total{accepted="%t",setting="key_stores.policy.files"}`
 
-// With confirm, what was refused stays refused whoever asks for the reload, until an operator accepts
+// With confirm, what was refused stays refused for every caller of the reload, until an operator accepts
 // exactly that.
 func TestLooseningIsConfirmed(t *testing.T) {
 	t.Parallel()

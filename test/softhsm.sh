@@ -95,7 +95,7 @@ install() {
 		say "+ ${root:+$root }$line"
 		# The words of the command, and its output as messages.
 		if ! DEBIAN_FRONTEND=noninteractive $root $line </dev/null >&2; then
-			say "that failed; mend it or install SoftHSM 2 by hand, then try again"
+			say "that failed; fix it or install SoftHSM 2 by hand, then try again"
 			return 1
 		fi
 	done

@@ -62,7 +62,7 @@ func TestNextTenantByCopy(t *testing.T) {
 	first.asked(t, c).wantOK(t, new(sealed))
 	next.asked(t, c).wantError(t, 404, "InvalidUriPathException")
 
-	// With its three lines changed it is taken up, here by looking at the files.
+	// With its three lines changed the proxy serves it, here because it looks at the files.
 	replaceFile(t, p.world.tenantFile(*next), next.text())
 	eventually(t, startLimit, func() error {
 		if r := next.asked(t, c); r.status != 200 {

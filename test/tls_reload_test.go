@@ -21,7 +21,7 @@ func (p *proxy) servesAnother(t testing.TB, than []byte) {
 	t.Helper()
 	eventually(t, reloadLimit, func() error {
 		if string(p.served(t, "localhost", tls.VersionTLS13).Raw) == string(than) {
-			return fmt.Errorf("the certificate of before is served; log:\n%s", p.log.tail(10))
+			return fmt.Errorf("the old certificate is served; log:\n%s", p.log.tail(10))
 		}
 		return nil
 	})

@@ -77,7 +77,7 @@ func (w *world) runRow(ctx context.Context, a *attack) (*row, error) {
 		return nil, err
 	}
 	workers := harness.Workers(w.program.PID)
-	_ = w.machine.Take() // of before
+	_ = w.machine.Take() // what came earlier
 	r.honest, r.newcomers = startHonest(&t, wires), startNewcomers(&t)
 	ended := w.watch(&r.peak)
 	start := time.Now()

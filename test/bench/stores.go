@@ -293,7 +293,7 @@ func (o *options) reloadStores(many *server, stores []keyStore) error {
 	return nil
 }
 
-// reloadChanged gives a key store another quota and has that taken up. The time is that of the
+// reloadChanged gives a key store another quota and reloads. The time is that of the
 // command.
 func (o *options) reloadChanged(s *server, store keyStore, n int) (time.Duration, error) {
 	file := s.demo.File("key_stores.d/" + store.name + ".yaml")

@@ -117,7 +117,7 @@ func measure(w *world, o *options, p *phase, lasting time.Duration) (time.Durati
 	if err != nil {
 		return 0, err
 	}
-	w.machine.Take() // of before
+	w.machine.Take() // what came earlier
 	noisy := make(chan result, 1)
 	if p.noise != nil {
 		go func() { noisy <- p.noise(w).load(o.noise, o.connections, lasting) }()

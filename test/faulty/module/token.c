@@ -85,7 +85,7 @@ static word open_session(word *a)
 	rv = with_object_manners(C_OPEN_SESSION, a);
 	if (rv != CKR_OK)
 		atomic_fetch_sub(&sessions, 1);
-	else if (manner(NO_LOGIN)) // SoftHSM needs one all the same
+	else if (manner(NO_LOGIN)) // SoftHSM needs one anyway
 		forward(C_LOGIN, (word[8]){*(word *)a[4], 1, (word)pin->bytes, pin->size});
 	return rv;
 }
