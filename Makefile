@@ -82,7 +82,7 @@ check: lint ## The inner loop: lint, and unit tests without -race
 test: softhsm p11kit promtool ## Vet, unit tests with -race, end-to-end tests with the real program
 	go vet ./...
 	go test -race -p 8 -timeout 10m ./pkg/... ./internal/... ./cmd/...
-	go test -parallel 8 -timeout 14m ./test/... # they mostly wait: side by side
+	go test -parallel 4 -timeout 14m ./test/... # they mostly wait: side by side
 	@if test "$$(id -u)" != 0; then \
 		echo 'Not root, so these were not tried; CI tries them:'; \
 		grep -rhoE --include='*_test.go' 'asroot\.Needed\(t, "[^"]*"' cmd internal pkg test | cut -d '"' -f 2 | sort | sed 's/^/  - /'; \
