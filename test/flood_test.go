@@ -160,7 +160,6 @@ func TestSlowHandshakes(t *testing.T) {
 // Unknown key ids cost the HSMs a look each: a flood of them is shed, and known keys are
 // served meanwhile.
 func TestUnknownKeyFlood(t *testing.T) {
-	t.Parallel()
 	p := newProxy(t, nil)
 	l := p.startLoad(t, http1, 100, 4)
 	c := p.client(t, http2)
