@@ -49,8 +49,8 @@ type Config struct {
 	KeyStoreDirectory string      `mapstructure:"key_store_directory" default:"key_stores.d" path:"true" loosens:"never" doc:"Directory of further key stores: each *.yaml in it is one, with the keys of key_stores[] at its top level and the file's name as the default of its name. The default need not exist. Empty: none."`
 	Reload            Reload      `mapstructure:"reload" loosens:"below" doc:"What makes the proxy read its configuration again while it runs, beside SIGHUP and xks-proxy reload."`
 
-	Source   *schema.Source             `mapstructure:"-"` // for messages about problems that are found later
-	Policies map[string]*authz.Policies `mapstructure:"-"` // by key store; nil for one that has none
+	Source   *schema.Source             `mapstructure:"-" json:"-"` // for messages about problems that are found later
+	Policies map[string]*authz.Policies `mapstructure:"-" json:"-"` // by key store; nil for one that has none
 }
 
 // Server is the HTTPS listener that AWS KMS calls, and its limits.

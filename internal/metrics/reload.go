@@ -11,10 +11,13 @@ import (
 	"xks-proxy/internal/loosening"
 )
 
+// looseningSettings are read from the schema once, and not for each scrape.
+var looseningSettings = loosening.Settings()
+
 // LooseningCounts has a value for every key that can loosen, from the start.
 func LooseningCounts(s api.LooseningState) []oneValue {
 	var values []oneValue
-	for _, setting := range loosening.Settings() {
+	for _, setting := range looseningSettings {
 		for _, accepted := range []bool{false, true} {
 			count := s.Taken[api.LooseningCount{Setting: setting, Accepted: accepted}]
 			values = append(values, sample(float64(count), setting, fmt.Sprint(accepted)))

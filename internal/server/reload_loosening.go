@@ -60,9 +60,7 @@ func (r *reloadReading) refuses(accept api.Acceptance) error {
 // and could be guessed from a digest.
 func digestOf(r *reloadReading) string {
 	h := sha256.New()
-	settings := *r.config
-	settings.Source, settings.Policies = nil, nil // the place of a setting does not matter; policies are added below
-	for _, what := range []any{r.changes, r.loosens, settings} {
+	for _, what := range []any{r.changes, r.loosens, r.config} {
 		text, err := json.Marshal(what)
 		if err != nil {
 			panic(err) // it consists of texts and numbers
