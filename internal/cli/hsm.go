@@ -166,6 +166,14 @@ func oneHSM(c *cobra.Command, args []string) error {
 	return nil
 }
 
+// checkWait refuses a --timeout that the admin socket does not take.
+func checkWait(wait time.Duration) error {
+	if wait > 0 && wait <= socket.MaxWait {
+		return nil
+	}
+	return command.UsageError(fmt.Errorf("--timeout %s: it takes up to %s", wait, socket.MaxWait))
+}
+
 func newOrderCommand(o order) *cobra.Command {
 	f := &command.ProxyFlags{}
 	var force bool
@@ -173,25 +181,23 @@ func newOrderCommand(o order) *cobra.Command {
 	c := &cobra.Command{
 		Args: oneHSM,
 		RunE: func(c *cobra.Command, args []string) error {
-			if wait <= 0 || wait > socket.MaxWait {
-				return command.UsageError(
-					fmt.Errorf("--timeout %s: it takes up to %s", wait, socket.MaxWait),
-				)
+			err := checkWait(wait)
+			if err != nil {
+				return err
 			}
 			client, err := f.Client()
 			if err != nil {
 				return err
 			}
-			message, text, err := client.Order(c.Context(), o.path, args[0], force, wait)
-			switch {
-			case err != nil:
+			message, body, err := client.Order(c.Context(), o.path, args[0], force, wait)
+			if err != nil {
 				return err
-			case f.JSON:
-				_, err = c.OutOrStdout().Write(text)
-			default:
-				_, err = fmt.Fprintln(c.OutOrStdout(), message)
 			}
-			return err
+			return f.Say(
+				c.OutOrStdout(),
+				body,
+				func(p *text.Page) { p.WriteString(message + "\n") },
+			)
 		},
 	}
 	f.Register(c)

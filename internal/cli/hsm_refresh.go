@@ -3,7 +3,6 @@ package cli
 // `hsm refresh`: list the keys now.
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,10 +27,9 @@ Exit code 0: the keys were listed. 1: those of an HSM could not be, or not withi
 		Example: "  xks-proxy hsm refresh\n  xks-proxy hsm refresh hsm-b --timeout 2m",
 		Args:    command.AtMostOne,
 		RunE: func(c *cobra.Command, args []string) error {
-			if wait <= 0 || wait > socket.MaxWait {
-				return command.UsageError(
-					fmt.Errorf("--timeout %s is out of range: use up to %s", wait, socket.MaxWait),
-				)
+			err := checkWait(wait)
+			if err != nil {
+				return err
 			}
 			client, err := f.Client()
 			if err != nil {
