@@ -40,9 +40,3 @@ func (w *watchers) tell() {
 		nudge(c)
 	}
 }
-
-func (w *watchers) count() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.open)
-}

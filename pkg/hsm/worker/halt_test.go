@@ -235,3 +235,9 @@ func TestChanged(t *testing.T) {
 		t.Error("not usable when told so again")
 	}
 }
+
+func (w *watchers) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.open)
+}
