@@ -14,15 +14,19 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"xks-proxy/internal/testkit"
 )
 
 // testCA signs what a test needs.
-type testCA struct{ *certificate }
+type testCA struct{ *testkit.Issued }
 
 func newTestCA(t testing.TB, name string) testCA {
 	t.Helper()
-	return testCA{issue(t, nil, &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, KeyUsage: x509.KeyUsageCertSign})}
+	return testCA{testkit.NewCA(t, name)}
 }
+
+// pem is the certificate of the CA itself.
+func (ca testCA) pem() string { return testkit.PEM("CERTIFICATE", ca.Raw) }
 
 // pair writes base.crt and base.key for a server, and gives them as a configuration has them.
 func (ca testCA) pair(t testing.TB, base, name string) object {
@@ -39,9 +43,9 @@ func (ca testCA) client(t testing.TB, base, subject string) object {
 func (ca testCA) write(t testing.TB, base string, template *x509.Certificate) object {
 	t.Helper()
 	template.KeyUsage = x509.KeyUsageDigitalSignature
-	leaf := issue(t, ca.certificate, template)
-	writeFile(t, base+".crt", leaf.pem()+ca.pem())
-	writeFile(t, base+".key", leaf.keyPEM(t))
+	leaf := testkit.Issue(t, ca.Issued, nil, template)
+	writeFile(t, base+".crt", leaf.PEM()+ca.pem())
+	writeFile(t, base+".key", leaf.KeyPEM(t))
 	return object{"certificate": base + ".crt", "key": base + ".key"}
 }
 

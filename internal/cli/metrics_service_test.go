@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
 
 	"xks-proxy/internal/admin/api"
@@ -78,15 +77,7 @@ func TestServiceMetrics(t *testing.T) {
 			t.Errorf("no %s", want)
 		}
 	}
-	problems, err := testutil.GatherAndLint(registry)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range problems {
-		if !strings.HasPrefix(p.Metric, "go_") {
-			t.Errorf("%s: %s", p.Metric, p.Text)
-		}
-	}
+	lintMetrics(t, registry)
 }
 
 // Counters that start to exist with their first event would be invisible to rate() then: where the values are few, all are there

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"xks-proxy/internal/metrics"
@@ -48,6 +49,12 @@ xks_proxy_hsm_process_up{hsm="hsm-c"} 1
 			t.Errorf("no %s in\n%s", want, text)
 		}
 	}
+	lintMetrics(t, registry)
+}
+
+// lintMetrics wants names and help texts as Prometheus recommends them, but for Go's own metrics.
+func lintMetrics(t *testing.T, registry *prometheus.Registry) {
+	t.Helper()
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil {
 		t.Fatal(err)

@@ -39,19 +39,6 @@ var strangeFiles = map[string]func(path string) error{
 	},
 }
 
-func inTime(t *testing.T, work func() error) error {
-	t.Helper()
-	ended := make(chan error, 1)
-	go func() { ended <- work() }()
-	select {
-	case err := <-ended:
-		return err
-	case <-time.After(5 * time.Second):
-		t.Fatal("it hangs")
-		return nil
-	}
-}
-
 func TestStrangeStateFiles(t *testing.T) {
 	h := config.HSM{Name: "hsm-a", Module: "m", Token: "t"}
 	for file, test := range map[string]struct {
@@ -78,7 +65,7 @@ func TestStrangeStateFiles(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				err = inTime(t, func() error { return test.open(directory) })
+				err = testkit.InTime(t, func() error { return test.open(directory) })
 				if test.refused != (err != nil) ||
 					err != nil && !strings.Contains(err.Error(), filepath.Join(directory, file)) {
 					t.Errorf("%v", err)
@@ -110,7 +97,7 @@ func TestStateFilesAreReplaced(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = inTime(t, func() error {
+		err = testkit.InTime(t, func() error {
 			_, _, err := k.Add(t.Context(), killswitch.Block{BlockTarget: killswitch.BlockTarget{KeyStore: "finance"}})
 			if err != nil {
 				return err

@@ -95,22 +95,28 @@ func TestSessionEndsWithItsCA(t *testing.T) {
 }
 
 func TestSessionEndsWithItsSubject(t *testing.T) {
-	overVersions(t, func(t *testing.T, r *tlsRig, version uint16) {
-		config := r.resuming(version, r.clientCA.ForClient(t, kmsSubject, nil))
-		r.connects(mutualPort, config, false)
-		r.config.Server.Listeners[0].ClientCertificates.Subjects = []string{"somebody else"}
-		r.Reload()
-		r.isRefused(mutualPort, config, certs.RefusedSubject)
+	endsWithTheRule(t, certs.RefusedSubject, func(rule *config.ClientCertificates) {
+		rule.Subjects = []string{"somebody else"}
 	})
 }
 
 func TestSessionEndsWithItsUsage(t *testing.T) {
+	endsWithTheRule(t, certs.RefusedUsage, func(rule *config.ClientCertificates) {
+		rule.Usages = []string{"serverAuth"}
+	})
+}
+
+// endsWithTheRule wants a session refused for reason after a reload that changed the port's rule.
+func endsWithTheRule(
+	t *testing.T, reason certs.RefusalReason, change func(*config.ClientCertificates),
+) {
+	t.Helper()
 	overVersions(t, func(t *testing.T, r *tlsRig, version uint16) {
-		config := r.resuming(version, r.clientCA.ForClient(t, kmsSubject, nil))
-		r.connects(mutualPort, config, false)
-		r.config.Server.Listeners[0].ClientCertificates.Usages = []string{"serverAuth"}
+		client := r.resuming(version, r.clientCA.ForClient(t, kmsSubject, nil))
+		r.connects(mutualPort, client, false)
+		change(&r.config.Server.Listeners[0].ClientCertificates)
 		r.Reload()
-		r.isRefused(mutualPort, config, certs.RefusedUsage)
+		r.isRefused(mutualPort, client, reason)
 	})
 }
 

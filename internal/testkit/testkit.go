@@ -97,3 +97,24 @@ func Eventually(t testing.TB, what string, done func() bool) {
 		}
 	}
 }
+
+// InTime returns what work returns, and fails the test if that takes more than five seconds.
+func InTime(t testing.TB, work func() error) error {
+	t.Helper()
+	ended := make(chan error, 1)
+	go func() { ended <- work() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(5 * time.Second):
+		t.Fatal("it hangs")
+		return nil
+	}
+}
+
+// OddLabels are labels of keys that JSON has no text for, and some that look like them.
+func OddLabels() []string {
+	return []string{
+		"plain", "nul\x00", "nul", "\xff", "\xfe", "a\xffb", "�", "tab\t", `back\slash`, `"quoted"`, "",
+	}
+}

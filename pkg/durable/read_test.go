@@ -11,27 +11,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
+	"xks-proxy/internal/testkit"
 	"xks-proxy/pkg/durable"
 	"xks-proxy/test/asroot"
 )
 
 const nobody = 65534
-
-// inTime fails the test if work hangs.
-func inTime(t *testing.T, work func() error) error {
-	t.Helper()
-	ended := make(chan error, 1)
-	go func() { ended <- work() }()
-	select {
-	case err := <-ended:
-		return err
-	case <-time.After(5 * time.Second):
-		t.Fatal("it hangs")
-		return nil
-	}
-}
 
 func TestReadFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
@@ -112,7 +98,7 @@ func TestWhatIsNoFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			for what, flag := range map[string]int{"read": os.O_RDONLY, "open or make": os.O_RDWR | os.O_CREATE} {
-				err = inTime(t, func() error {
+				err = testkit.InTime(t, func() error {
 					file, err := durable.OpenFile(path, flag)
 					if err == nil {
 						file.Close()
@@ -126,7 +112,7 @@ func TestWhatIsNoFile(t *testing.T) {
 				}
 			}
 			before, _ := os.ReadFile(elsewhere)
-			err = inTime(t, func() error { return durable.ReplaceFile(path, []byte("new")) })
+			err = testkit.InTime(t, func() error { return durable.ReplaceFile(path, []byte("new")) })
 			if c.write != (err == nil) {
 				t.Errorf("replace: %v", err)
 			}

@@ -3,26 +3,12 @@ package hsm
 import (
 	"reflect"
 	"testing"
+	"xks-proxy/internal/testkit"
 )
-
-// Labels that JSON has no text for come out as they went in, and stay apart.
-var oddLabels = []string{
-	"plain",
-	"nul\x00",
-	"nul",
-	"\xff",
-	"\xfe",
-	"a\xffb",
-	"�",
-	"tab\t",
-	`back\slash`,
-	`"quoted"`,
-	"",
-}
 
 func TestObjectsKeepTheirLabels(t *testing.T) {
 	var objects []Object
-	for _, label := range oddLabels {
+	for _, label := range testkit.OddLabels() {
 		objects = append(objects, Object{Label: label, ID: []byte{1}, Class: SecretKey})
 	}
 	data, err := MarshalObjects(objects)
@@ -43,7 +29,7 @@ func TestObjectsKeepTheirLabels(t *testing.T) {
 
 func TestShowLabel(t *testing.T) {
 	shown := map[string]string{}
-	for _, label := range oddLabels {
+	for _, label := range testkit.OddLabels() {
 		text := ShowLabel(label)
 		if other, taken := shown[text]; taken {
 			t.Errorf("%q and %q look the same: %s", label, other, text)

@@ -6,25 +6,11 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"xks-proxy/internal/testkit"
 )
 
-// Labels that JSON has no text for.
-var oddLabels2 = []string{
-	"plain",
-	"nul\x00",
-	"nul",
-	"\xff",
-	"\xfe",
-	"a\xffb",
-	"�",
-	"tab\t",
-	`back\slash`,
-	`"quoted"`,
-	"",
-}
-
 func TestFindingsKeepTheirLabels(t *testing.T) {
-	for _, label := range oddLabels2 {
+	for _, label := range testkit.OddLabels() {
 		data, err := json.Marshal(
 			[]Finding{
 				{Kind: KeyMissing, Label: label, Version: 3, HSMs: []string{"a"}, Detail: "d"},
@@ -47,7 +33,7 @@ func TestFindingsKeepTheirLabels(t *testing.T) {
 
 func TestCompletenessKeepsLabels(t *testing.T) {
 	once := map[string][]uint32{}
-	for i, label := range oddLabels2 {
+	for i, label := range testkit.OddLabels() {
 		once[label] = []uint32{uint32(i)}
 	}
 	var m, got SavedParity
