@@ -77,11 +77,11 @@ demo-once: softhsm build ## The same with all checks, then stop: exit code 0 or 
 	@exec $(BIN) demo --dir '$(DIR)' --exit
 
 check: lint ## The inner loop: lint, and unit tests without -race
-	go test -p 8 -timeout 10m ./pkg/... ./internal/... ./cmd/... # they mostly wait: side by side
+	go test -p 4 -timeout 10m ./pkg/... ./internal/... ./cmd/... # they mostly wait: side by side
 
 test: softhsm p11kit promtool ## Vet, unit tests with -race, end-to-end tests with the real program
 	go vet ./...
-	go test -race -p 8 -timeout 10m ./pkg/... ./internal/... ./cmd/...
+	go test -race -timeout 10m ./pkg/... ./internal/... ./cmd/...
 	go test -timeout 14m ./test/...
 	@if test "$$(id -u)" != 0; then \
 		echo 'Not root, so these were not tried; CI tries them:'; \
